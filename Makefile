@@ -1,0 +1,127 @@
+# make                build $(O)/vipmap
+# make check          build and run the unit tests
+# make install        DESTDIR= PREFIX=
+# make lint           banned calls, and clang-format's opinion
+# make format         apply clang-format
+# make fuzz           fuzz targets (clang's libFuzzer)
+# Settings: CC, CFLAGS, O (build folder), SAN=address,undefined, WERROR=1, V=1
+
+CC ?= gcc
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+SAN ?=
+V ?= 0
+WERROR ?= 0
+
+ifeq ($(origin CC),default)
+CC = gcc
+endif
+
+comma := ,
+san_suffix := $(if $(SAN),-$(subst $(comma),-,$(SAN)))
+O ?= build/$(notdir $(firstword $(CC)))$(san_suffix)
+
+VERSION := 0.1.0
+LIBS := libnftnl libmnl libcurl libcjson yaml-0.1 libevent
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wcast-qual -Wwrite-strings -Wformat=2 -Wvla -Wundef
+ifeq ($(WERROR),1)
+WARN += -Werror
+endif
+
+our_cflags := -std=gnu17 -D_GNU_SOURCE -DVIPMAP_VERSION='"$(VERSION)"' -I. $(WARN) \
+	-fno-strict-aliasing $(shell pkg-config --cflags $(LIBS))
+our_ldlibs := $(shell pkg-config --libs $(LIBS))
+ifneq ($(SAN),)
+our_cflags += -fsanitize=$(SAN) -fno-omit-frame-pointer
+our_ldflags += -fsanitize=$(SAN)
+endif
+check_cflags = $(shell pkg-config --cflags check)
+check_ldlibs = $(shell pkg-config --libs check)
+
+lib_src := $(sort $(filter-out proxy/main.c,$(wildcard proxy/*.c nft/*.c watch/*.c)))
+support_src := $(sort $(wildcard tests/support_*.c))
+test_src := $(sort $(wildcard tests/test_*.c))
+fuzz_src := $(sort $(wildcard tests/fuzz_*.c))
+tool_src := $(sort $(wildcard tests/tool_*.c))
+
+lib_obj := $(lib_src:%.c=$(O)/%.o)
+support_obj := $(support_src:%.c=$(O)/%.o)
+tests := $(test_src:tests/%.c=$(O)/tests/%)
+tools := $(tool_src:tests/tool_%.c=$(O)/tests/%)
+fuzzers := $(fuzz_src:tests/%.c=$(O)/tests/%)
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @echo "  $(1)"
+endif
+
+.PHONY: all check tests tools fuzz install lint format clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(O)/vipmap
+
+$(O)/vipmap: $(O)/proxy/main.o $(lib_obj)
+	$(call say,LD $@)
+	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+
+# Objects depend on the stamp, which changes only when the flags do.
+flags := $(CC) $(CFLAGS) $(our_cflags) $(our_ldflags) $(LDFLAGS)
+$(O)/flags: force
+	@mkdir -p $(O)
+	@echo '$(subst ','\'',$(flags))' | cmp -s - $@ || echo '$(subst ','\'',$(flags))' > $@
+.PHONY: force
+force:
+
+$(O)/tests/%.o: our_cflags += $(check_cflags)
+$(O)/%.o: %.c $(O)/flags
+	$(call say,CC $<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(our_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(O)/tests/test_%: $(O)/tests/test_%.o $(support_obj) $(lib_obj)
+	$(call say,LD $@)
+	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) $(WRAP) -o $@ $^ $(check_ldlibs) $(our_ldlibs) $(LDLIBS)
+
+# tests/tool_NAME.c: helpers for packet tests and benches, one program each.
+$(O)/tests/%: $(O)/tests/tool_%.o $(lib_obj)
+	$(call say,LD $@)
+	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+
+# A fuzz target defines LLVMFuzzerTestOneInput. Without libFuzzer (FUZZ=0) the driver replays files.
+$(O)/tests/fuzz_%: $(O)/tests/fuzz_%.o $(O)/tests/replay.o $(lib_obj)
+	$(call say,LD $@)
+	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+
+tests: $(tests) $(tools) $(fuzzers)
+tools: $(tools)
+
+# Every binary runs, the exit status says whether all passed.
+check: $(O)/vipmap tests
+	$(Q)status=0; for t in $(tests); do VIPMAP=$(O)/vipmap $$t || status=1; done; \
+	for f in $(fuzzers); do $$f tests/data/$$(basename $$f)/* || status=1; done; exit $$status
+
+install: $(O)/vipmap
+	install -D -m 755 $(O)/vipmap $(DESTDIR)$(PREFIX)/sbin/vipmap
+	install -D -m 644 man/vipmap.8 $(DESTDIR)$(PREFIX)/share/man/man8/vipmap.8
+
+sources := $(wildcard proxy/*.[ch] nft/*.[ch] watch/*.[ch] tests/*.[ch])
+lint:
+	@! grep -nwE 'sprintf|strcpy|strcat|strncpy|atoi|gets|alloca' $(sources)
+	@! grep -nE '#include "nft/' watch/*.[ch]
+	@! grep -nE '#include "watch/' nft/*.[ch]
+	clang-format --style=file:scripts/clang-format.yml --dry-run --Werror $(sources)
+
+format:
+	clang-format --style=file:scripts/clang-format.yml -i $(sources)
+
+clean:
+	rm -rf $(O)
+
+-include $(lib_obj:.o=.d) $(O)/proxy/main.d $(support_obj:.o=.d) $(test_src:%.c=$(O)/%.d) \
+	$(tool_src:%.c=$(O)/%.d) $(fuzz_src:%.c=$(O)/%.d)

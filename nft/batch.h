@@ -1,0 +1,50 @@
+/*
+ * A batch is the wire form of one transaction: the kernel applies all of it or none of it.
+ */
+#ifndef NFT_BATCH_H
+#define NFT_BATCH_H
+
+#include "nft/nlsock.h"
+#include "nft/ruleset.h"
+
+struct batch;
+
+enum batch_flags {
+	BATCH_OWNER = 1 << 0, /* table flags owner|persist: ours alone, outlives us (Linux 6.9) */
+};
+
+/* Copies @ruleset. Caller owns the batch; NULL when out of memory. */
+struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags);
+void batch_free(struct batch *b); /* NULL is allowed */
+
+/* The verbs; the writer lives as long as the batch. */
+const struct writer *batch_writer(struct batch *b);
+
+bool batch_is_empty(const struct batch *b);
+size_t batch_size(const struct batch *b); /* bytes on the wire */
+struct batch_counts {
+	unsigned int elements_added, elements_deleted, chains_added, chains_deleted;
+};
+struct batch_counts batch_counts(const struct batch *b);
+
+/* What the kernel would not take. */
+struct refusal {
+	int err;	   /* negative errno */
+	void *owner;	   /* of the element refused; NULL if that is not known */
+	char object[512];  /* for people: "map service-ips, element 10.0.0.1 . tcp . 80" */
+};
+
+/*
+ * Sends BEGIN to END in one message and waits for every acknowledgement, at most @timeout_ms.
+ * Returns 0, or a negative errno with @eb filled and, if the kernel refused, @refusal too (NULL is
+ * allowed). -ETIMEDOUT, -ENOBUFS and -EINTR mean unknown: read the kernel back. -ENOMEM may also be
+ * our own, when the batch could not be built; then nothing was sent.
+ */
+int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
+		 struct refusal *refusal, struct errbuf *eb);
+
+/* The same without END: the kernel checks all and applies nothing. */
+int batch_check(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
+		struct refusal *refusal, struct errbuf *eb);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * Removal of stale conntrack entries over ctnetlink: a streamed dump of one family's UDP entries, in
+ * small steps, so that a table of a million entries neither blocks the loop nor is held in memory.
+ */
+#ifndef NFT_CONNTRACK_H
+#define NFT_CONNTRACK_H
+
+#include "proxy/addr.h"
+#include "proxy/errbuf.h"
+
+struct flow {
+	struct addr client, destination; /* original direction */
+	uint16_t client_port, destination_port;
+	struct addr reply_source; /* who answers: the endpoint, if translated */
+	uint16_t reply_source_port;
+	bool translated; /* IPS_DST_NAT */
+};
+
+struct sweep;
+
+/* NULL with @eb on failure. The sweep has its own sockets. */
+struct sweep *sweep_new(enum family family, struct errbuf *eb);
+void sweep_free(struct sweep *s);
+int sweep_fd(const struct sweep *s); /* readable while a sweep is under way */
+
+/* Begins a dump of UDP entries; one that is under way is given up. */
+int sweep_start(struct sweep *s, struct errbuf *eb);
+
+/*
+ * Handles at most @max_entries, without blocking; entries for which @stale says true are deleted,
+ * one request each. Returns 1 while there is more to come, 0 at the end, or a negative errno. EINTR
+ * makes it begin again, 5 attempts at most (CT-9).
+ */
+int sweep_step(struct sweep *s, unsigned int max_entries,
+	       bool (*stale)(void *ctx, const struct flow *flow), void *ctx, struct errbuf *eb);
+unsigned long sweep_deleted(const struct sweep *s); /* entries, since sweep_start() */
+
+#endif

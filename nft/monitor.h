@@ -1,0 +1,23 @@
+/*
+ * nftables notifications: has anybody else changed our table?
+ */
+#ifndef NFT_MONITOR_H
+#define NFT_MONITOR_H
+
+#include "proxy/addr.h"
+#include "proxy/errbuf.h"
+
+struct monitor;
+
+/* @own_port_id: nlsock_port_id() of the socket whose changes are ours. NULL with @eb on failure. */
+struct monitor *monitor_open(uint32_t own_port_id, struct errbuf *eb);
+void monitor_close(struct monitor *m);
+int monitor_fd(const struct monitor *m); /* readable: call monitor_read() */
+
+/*
+ * Reads all that waits, without blocking. Bit FAMILY_* of @changed is set if somebody else touched
+ * table vipmap of that family, or if notifications were lost (ENOBUFS). Returns 0 or a negative errno.
+ */
+int monitor_read(struct monitor *m, unsigned int *changed, struct errbuf *eb);
+
+#endif

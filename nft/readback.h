@@ -1,0 +1,64 @@
+/*
+ * Reading vipmap's table out of the kernel, to adopt it at start, to repair it, and to check it.
+ */
+#ifndef NFT_READBACK_H
+#define NFT_READBACK_H
+
+#include "nft/nlsock.h"
+#include "nft/ruleset.h"
+
+enum table_state {
+	TABLE_ABSENT,
+	TABLE_CURRENT,	   /* constant sets, maps, chains and rules are as @ruleset wants them */
+	TABLE_RULES_DIFFER, /* sets and chains are right, some rule is not: writer->table(UPDATE) mends it */
+	TABLE_OTHER,	   /* another layout, or something of the constant part is missing: replace it */
+};
+
+/*
+ * Called for each object found, in any order; arguments live until the callback returns. A digest
+ * stands for the rules of a chain, see below; 0 means that the rules are not all ours.
+ */
+struct readback {
+	void *ctx;
+	void (*element)(void *ctx, const struct element *element);
+	void (*pick)(void *ctx, const struct verdict *pick, uint64_t digest);
+	void (*affinity)(void *ctx, const char *name);
+	void (*sticky)(void *ctx, const char *name, uint64_t digest);
+};
+
+/*
+ * Objects in the table that are neither constant nor of the kinds above make TABLE_OTHER, elements
+ * that cannot be understood too. Sets are not walked if the state is TABLE_ABSENT or TABLE_OTHER.
+ * Returns 0 or a negative errno; -EINTR: the table changed meanwhile, read again.
+ */
+int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struct readback *found,
+		   enum table_state *state, struct errbuf *eb);
+
+/* The digest that an untouched chain has. */
+uint64_t pick_digest(const struct ruleset *ruleset, const struct verdict *pick);
+uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain *chain);
+
+/*
+ * Session affinity: removes the clients in @map whose endpoint @keep does not want. An absent map is
+ * success. Returns the number removed or a negative errno.
+ */
+int affinity_purge(struct nlsock *nl, enum family family, const char *map,
+		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx,
+		   struct errbuf *eb);
+
+/* The kernel's ruleset generation, for all tables. Returns 0 or a negative errno. */
+int readback_generation(struct nlsock *nl, uint32_t *generation, struct errbuf *eb);
+
+/*
+ * Tables of other service proxies (RUN-10): calls @found with a description of each.
+ */
+int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what), void *ctx,
+		    struct errbuf *eb);
+
+/*
+ * Whether the kernel knows all that the ruleset needs: 0, or -EOPNOTSUPP with @eb naming what lacks
+ * (exit status 3); -EPERM without CAP_NET_ADMIN. @owner becomes true if tables can have owner|persist.
+ */
+int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * A whole table as nft text, sorted by key: the same model gives the same bytes. It loads with
+ * "nft -f" (but see design: nft 1.0.6 and IPv6 session affinity).
+ */
+#ifndef NFT_TEXT_H
+#define NFT_TEXT_H
+
+#include "nft/ruleset.h"
+#include "proxy/strbuf.h"
+
+struct text;
+
+struct text *text_new(const struct ruleset *ruleset); /* caller owns it; NULL when out of memory */
+void text_free(struct text *t);
+const struct writer *text_writer(struct text *t); /* ADD only */
+
+/* Appends the table to @out. Returns 0 or a negative errno. */
+int text_print(struct text *t, struct strbuf *out);
+
+#endif

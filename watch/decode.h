@@ -1,0 +1,41 @@
+/*
+ * One Kubernetes object as JSON tree to a plain struct. The only callers of cJSON are json.c and
+ * this module's .c; the parsed tree never leaves them.
+ */
+#ifndef WATCH_DECODE_H
+#define WATCH_DECODE_H
+
+#include "proxy/arena.h"
+#include "proxy/errbuf.h"
+#include "proxy/objects.h"
+
+/* A parsed JSON document; opaque, bounded in length and depth. */
+struct json;
+
+/* @text need not be terminated. NULL with @eb (position and reason). Caller owns it. */
+struct json *json_parse(const char *text, size_t length, struct errbuf *eb);
+void json_free(struct json *json);
+
+struct decoder {
+	const char *node_name; /* lower case; endpoints of this nodeName are local */
+	struct arena *scratch; /* reset by each call */
+	/* A field or entry that is skipped while the object stays (LB-2, SVC-9): one line for the log. */
+	void (*complain)(void *ctx, const char *message);
+	void *ctx;
+};
+
+/*
+ * Each returns an object that the caller owns with free(), or NULL with @eb naming kind,
+ * namespace/name and field. @json is only read.
+ */
+struct service *decode_service(struct decoder *d, const struct json *json, struct errbuf *eb);
+struct slice *decode_slice(struct decoder *d, const struct json *json, struct errbuf *eb);
+struct service_cidr *decode_service_cidr(struct decoder *d, const struct json *json, struct errbuf *eb);
+struct node *decode_node(struct decoder *d, const struct json *json, struct errbuf *eb);
+
+/*
+ * decode_slice() also returns NULL with an empty @eb text for what is no error but no use either: a
+ * slice without a service label (EPS-1) or of type FQDN (EPS-2).
+ */
+
+#endif
