@@ -1,6 +1,5 @@
 /*
- * One Kubernetes object as JSON tree to a plain struct. The only callers of cJSON are json.c and
- * this module's .c; the parsed tree never leaves them.
+ * One Kubernetes object as JSON tree to a plain struct.
  */
 #ifndef WATCH_DECODE_H
 #define WATCH_DECODE_H
@@ -8,13 +7,7 @@
 #include "proxy/arena.h"
 #include "proxy/errbuf.h"
 #include "proxy/objects.h"
-
-/* A parsed JSON document; opaque, bounded in length and depth. */
-struct json;
-
-/* @text need not be terminated. NULL with @eb (position and reason). Caller owns it. */
-struct json *json_parse(const char *text, size_t length, struct errbuf *eb);
-void json_free(struct json *json);
+#include "watch/json.h"
 
 struct decoder {
 	const char *node_name; /* lower case; endpoints of this nodeName are local */

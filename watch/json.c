@@ -1,0 +1,603 @@
+/*
+ * cJSON, fenced in. It is handed a terminated copy of the text that has been scanned before: depth,
+ * NULs and length are settled when it starts, since its own nesting limit is 1000, it takes a NUL
+ * for white space or for the end of a string, and old versions read beyond an unterminated text.
+ *
+ * The copy also leaves out metadata.managedFields, which halves the work for objects of an API
+ * server.
+ *
+ * A value does not know its parent; json_path() finds it by walking from the root, which only the
+ * reporting of errors does. Errors of a hostile document are therefore expensive: report a few.
+ */
+#include "watch/json.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+/* 2^53: beyond it doubles skip integers. */
+static const double max_exact = 9007199254740992.0;
+
+struct json {
+	cJSON node;
+};
+
+static const struct json *from_node(const cJSON *node)
+{
+	return (const struct json *)node;
+}
+
+static struct json *from_new_node(cJSON *node)
+{
+	return (struct json *)node;
+}
+
+/* ---- text to tree: the scan before cJSON */
+
+struct scan {
+	const char *at, *end, *start;
+	char *out;
+	unsigned int depth;
+	const char *problem;
+};
+
+static int scan_fail(struct scan *s, const char *problem)
+{
+	s->problem = problem;
+	return -EINVAL;
+}
+
+/* From an opening quote to behind the closing one. */
+static int scan_string(struct scan *s)
+{
+	const char *p = s->at + 1;
+
+	for (; p < s->end && *p != '"'; p++) {
+		s->at = p;
+		if ((unsigned char)*p < 0x20)
+			return scan_fail(s, "control character in a string");
+		if (*p != '\\')
+			continue;
+		p++;
+		if (s->end - p >= 5 && memcmp(p, "u0000", 5) == 0)
+			return scan_fail(s, "NUL in a string");
+		if (p == s->end || *p == '\0')
+			break;
+	}
+	if (p >= s->end || *p != '"')
+		return scan_fail(s, "unterminated string");
+	s->at = p + 1;
+	return 0;
+}
+
+static int scan_token(struct scan *s)
+{
+	switch (*s->at) {
+	case '"':
+		return scan_string(s);
+	case '{':
+	case '[':
+		if (++s->depth > JSON_MAX_DEPTH)
+			return scan_fail(s, "nested too deeply");
+		break;
+	case '}':
+	case ']':
+		if (s->depth)
+			s->depth--;
+		break;
+	case '\0':
+		return scan_fail(s, "NUL");
+	}
+	s->at++;
+	return 0;
+}
+
+static void skip_space(struct scan *s)
+{
+	while (s->at < s->end &&
+	       (*s->at == ' ' || *s->at == '\t' || *s->at == '\n' || *s->at == '\r'))
+		s->at++;
+}
+
+/* Over an array and nothing else; anything else is left for cJSON. */
+static int skip_array(struct scan *s)
+{
+	unsigned int depth = s->depth;
+	int err;
+
+	if (s->at == s->end || *s->at != '[')
+		return 0;
+	do {
+		err = scan_token(s);
+	} while (!err && s->depth > depth && s->at < s->end);
+	return err;
+}
+
+/*
+ * @key is the string that was just read. If it is a member's name and that member is not wanted,
+ * its value becomes "null", which counts as absent.
+ */
+static int scan_unwanted(struct scan *s, const char *key)
+{
+	static const char name[] = "\"managedFields\"";
+	const char *from;
+	int err;
+
+	if (s->at - key != sizeof(name) - 1 || memcmp(key, name, sizeof(name) - 1))
+		return 0;
+	skip_space(s);
+	if (s->at == s->end || *s->at != ':')
+		return 0;
+	s->at++;
+	skip_space(s);
+	memcpy(s->out, s->start, (size_t)(s->at - s->start));
+	s->out += s->at - s->start;
+	s->start = from = s->at;
+	err = skip_array(s);
+	/* An array holds at least its two brackets, "[]": no longer than what goes out. */
+	if (!err && s->at - from >= 4) {
+		memcpy(s->out, "null", 4);
+		s->out += 4;
+		s->start = s->at;
+	}
+	return err;
+}
+
+static int scan_all(struct scan *s)
+{
+	const char *token;
+	int err = 0;
+
+	while (!err && s->at < s->end) {
+		token = s->at;
+		err = scan_token(s);
+		if (!err && *token == '"')
+			err = scan_unwanted(s, token);
+	}
+	memcpy(s->out, s->start, (size_t)(s->end - s->start));
+	s->out += s->end - s->start;
+	return err;
+}
+
+static int syntax_error(const char *text, const char *at, const char *reason, struct errbuf *eb)
+{
+	unsigned int line = 1, column = 1;
+
+	for (; text < at; text++) {
+		column++;
+		if (*text == '\n') {
+			line++;
+			column = 1;
+		}
+	}
+	return errf(eb, -EINVAL, "line %u, column %u: %s", line, column, reason);
+}
+
+/* @copy is terminated; its length without the terminator is @length. */
+static struct json *parse_copy(const char *copy, size_t length, struct errbuf *eb)
+{
+	const char *end = copy;
+	cJSON *node = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 0);
+
+	if (!node) {
+		syntax_error(copy, end, "not JSON", eb);
+		return NULL;
+	}
+	while (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')
+		end++;
+	if (end != copy + length) {
+		syntax_error(copy, end, "more text after the end", eb);
+		cJSON_Delete(node);
+		return NULL;
+	}
+	return from_new_node(node);
+}
+
+struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
+{
+	struct scan s = { .at = text, .start = text, .end = text + length };
+	struct json *json = NULL;
+	char *copy;
+
+	if (length > JSON_MAX_LENGTH) {
+		errf(eb, -E2BIG, "more than %d bytes", JSON_MAX_LENGTH);
+		return NULL;
+	}
+	copy = s.out = malloc(length + 1);
+	if (!copy) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	if (scan_all(&s)) {
+		syntax_error(text, s.at, s.problem, eb);
+	} else {
+		*s.out = '\0';
+		json = parse_copy(copy, (size_t)(s.out - copy), eb);
+		/* Once more with everything in it, so that the position is right. */
+		if (!json && (size_t)(s.out - copy) != length) {
+			memcpy(copy, text, length);
+			copy[length] = '\0';
+			json = parse_copy(copy, length, eb);
+		}
+	}
+	free(copy);
+	return json;
+}
+
+void json_free(struct json *root)
+{
+	if (root)
+		cJSON_Delete(&root->node);
+}
+
+/* ---- reading */
+
+enum json_type json_type(const struct json *json)
+{
+	if (!json)
+		return JSON_NULL;
+	switch (json->node.type & 0xff) {
+	case cJSON_False:
+	case cJSON_True:
+		return JSON_BOOL;
+	case cJSON_Number:
+		return JSON_NUMBER;
+	case cJSON_String:
+		return JSON_STRING;
+	case cJSON_Array:
+		return JSON_ARRAY;
+	case cJSON_Object:
+		return JSON_OBJECT;
+	}
+	return JSON_NULL;
+}
+
+const char *json_type_name(enum json_type type)
+{
+	static const char *const names[] = {
+		[JSON_NULL] = "null",	    [JSON_BOOL] = "a boolean", [JSON_NUMBER] = "a number",
+		[JSON_STRING] = "a string", [JSON_ARRAY] = "a list",   [JSON_OBJECT] = "an object",
+	};
+
+	return names[type];
+}
+
+const char *json_string(const struct json *json)
+{
+	return json_type(json) == JSON_STRING ? json->node.valuestring : NULL;
+}
+
+bool json_is_true(const struct json *json)
+{
+	return json && (json->node.type & 0xff) == cJSON_True;
+}
+
+double json_number(const struct json *json)
+{
+	return json_type(json) == JSON_NUMBER ? json->node.valuedouble : 0;
+}
+
+bool json_integer(const struct json *json, int64_t *value)
+{
+	double number;
+
+	if (json_type(json) != JSON_NUMBER)
+		return false;
+	number = json->node.valuedouble;
+	if (!(fabs(number) <= max_exact) || number != floor(number))
+		return false;
+	*value = (int64_t)number;
+	return true;
+}
+
+const struct json *json_first(const struct json *parent)
+{
+	return parent ? from_node(parent->node.child) : NULL;
+}
+
+const struct json *json_next(const struct json *json)
+{
+	return from_node(json->node.next);
+}
+
+const char *json_key(const struct json *json)
+{
+	return json->node.string;
+}
+
+const struct json *json_get(const struct json *object, const char *key)
+{
+	const cJSON *node, *found = NULL;
+
+	if (json_type(object) != JSON_OBJECT)
+		return NULL;
+	for (node = object->node.child; node; node = node->next)
+		if (node->string[0] == key[0] && strcmp(node->string, key) == 0)
+			found = node;
+	if (!found || cJSON_IsNull(found))
+		return NULL;
+	return from_node(found);
+}
+
+/* ---- paths */
+
+/* Like snprintf() at the end of what is there already; a path too long is cut. */
+static size_t path_add(char text[JSON_PATH_SIZE], size_t length, const cJSON *node,
+		       unsigned int index)
+{
+	const char *dot = length ? "." : "";
+	int n;
+
+	if (node->string)
+		n = snprintf(text + length, JSON_PATH_SIZE - length, "%s%s", dot, node->string);
+	else
+		n = snprintf(text + length, JSON_PATH_SIZE - length, "[%u]", index);
+	length += n > 0 ? (size_t)n : 0;
+	return length < JSON_PATH_SIZE ? length : JSON_PATH_SIZE - 1;
+}
+
+static bool path_find(const cJSON *parent, const cJSON *wanted, char text[JSON_PATH_SIZE],
+		      size_t length)
+{
+	unsigned int index = 0;
+	const cJSON *node;
+	size_t longer;
+
+	for (node = parent->child; node; node = node->next, index++) {
+		if (node != wanted && !node->child)
+			continue;
+		longer = path_add(text, length, node, index);
+		if (node == wanted || path_find(node, wanted, text, longer))
+			return true;
+	}
+	return false;
+}
+
+/* Keys are whatever the document says; the path goes to a terminal or a log. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
+			*text = '?';
+}
+
+char *json_path(const struct json *root, const struct json *json, char text[JSON_PATH_SIZE])
+{
+	text[0] = '\0';
+	if (json && root && json != root && !path_find(&root->node, &json->node, text, 0))
+		text[0] = '\0';
+	make_printable(text);
+	return text;
+}
+
+/* ---- typed fields */
+
+static int field_error(const struct json *root, const struct json *json, struct errbuf *eb,
+		       const char *problem)
+{
+	char path[JSON_PATH_SIZE];
+
+	return errf(eb, -EINVAL, "%s: %s", json_path(root, json, path), problem);
+}
+
+static int type_error(const struct json *root, const struct json *json, enum json_type want,
+		      struct errbuf *eb)
+{
+	char problem[64];
+
+	snprintf(problem, sizeof(problem), "%s where %s belongs", json_type_name(json_type(json)),
+		 json_type_name(want));
+	return field_error(root, json, eb, problem);
+}
+
+/* 1 with *found, 0 if there is no such member. */
+static int field_get(const struct json *root, const struct json *object, const char *key,
+		     enum json_type type, const struct json **found, struct errbuf *eb)
+{
+	const struct json *json = json_get(object, key);
+
+	if (!json)
+		return 0;
+	if (json_type(json) != type)
+		return type_error(root, json, type, eb);
+	*found = json;
+	return 1;
+}
+
+int json_get_string(const struct json *root, const struct json *object, const char *key,
+		    const char **value, struct errbuf *eb)
+{
+	const struct json *json;
+	int ret = field_get(root, object, key, JSON_STRING, &json, eb);
+
+	if (ret > 0)
+		*value = json->node.valuestring;
+	return ret;
+}
+
+int json_get_bool(const struct json *root, const struct json *object, const char *key, bool *value,
+		  struct errbuf *eb)
+{
+	const struct json *json;
+	int ret = field_get(root, object, key, JSON_BOOL, &json, eb);
+
+	if (ret > 0)
+		*value = json_is_true(json);
+	return ret;
+}
+
+int json_get_integer(const struct json *root, const struct json *object, const char *key,
+		     int64_t min, int64_t max, int64_t *value, struct errbuf *eb)
+{
+	const struct json *json;
+	char problem[128];
+	int64_t number;
+	int ret = field_get(root, object, key, JSON_NUMBER, &json, eb);
+
+	if (ret <= 0)
+		return ret;
+	if (!json_integer(json, &number)) {
+		snprintf(problem, sizeof(problem), "%.17g is not a whole number",
+			 json->node.valuedouble);
+		return field_error(root, json, eb, problem);
+	}
+	if (number < min || number > max) {
+		snprintf(problem, sizeof(problem), "%lld is not between %lld and %lld",
+			 (long long)number, (long long)min, (long long)max);
+		return field_error(root, json, eb, problem);
+	}
+	*value = number;
+	return 1;
+}
+
+int json_get_number(const struct json *root, const struct json *object, const char *key,
+		    double *value, struct errbuf *eb)
+{
+	const struct json *json;
+	int ret = field_get(root, object, key, JSON_NUMBER, &json, eb);
+
+	if (ret > 0 && !isfinite(json->node.valuedouble))
+		return field_error(root, json, eb, "too large a number");
+	if (ret > 0)
+		*value = json->node.valuedouble;
+	return ret;
+}
+
+int json_get_tree(const struct json *root, const struct json *object, const char *key,
+		  enum json_type type, const struct json **value, struct errbuf *eb)
+{
+	return field_get(root, object, key, type, value, eb);
+}
+
+/* ---- repeated keys */
+
+struct duplicate_search {
+	const cJSON *root;
+	void (*found)(void *ctx, const char *path);
+	void *ctx;
+};
+
+static int compare_keys(const void *a, const void *b)
+{
+	const cJSON *const *left = a, *const *right = b;
+
+	return strcmp((*left)->string, (*right)->string);
+}
+
+static size_t count_children(const cJSON *parent)
+{
+	const cJSON *node;
+	size_t count = 0;
+
+	for (node = parent->child; node; node = node->next)
+		count++;
+	return count;
+}
+
+/* Sorted, so that an object with a million keys takes no million squared steps. */
+static int object_duplicates(const struct duplicate_search *search, const cJSON *object)
+{
+	size_t count = count_children(object), i = 0;
+	char path[JSON_PATH_SIZE];
+	const cJSON **sorted, *node;
+
+	if (count < 2)
+		return 0;
+	sorted = calloc(count, sizeof(const cJSON *));
+	if (!sorted)
+		return -ENOMEM;
+	for (node = object->child; node; node = node->next)
+		sorted[i++] = node;
+	qsort(sorted, count, sizeof(const cJSON *), compare_keys);
+	for (i = 1; i < count; i++)
+		if (compare_keys(&sorted[i - 1], &sorted[i]) == 0)
+			search->found(search->ctx, json_path(from_node(search->root),
+							     from_node(sorted[i]), path));
+	free(sorted);
+	return 0;
+}
+
+static int find_duplicates(const struct duplicate_search *search, const cJSON *parent)
+{
+	const cJSON *node;
+	int err = 0;
+
+	if (cJSON_IsObject(parent))
+		err = object_duplicates(search, parent);
+	for (node = parent->child; node && !err; node = node->next)
+		if (node->child)
+			err = find_duplicates(search, node);
+	return err;
+}
+
+int json_duplicates(const struct json *root, void (*found)(void *ctx, const char *path), void *ctx)
+{
+	struct duplicate_search search = { &root->node, found, ctx };
+
+	return find_duplicates(&search, &root->node);
+}
+
+/* ---- building */
+
+struct json *json_new(enum json_type type)
+{
+	if (type == JSON_ARRAY)
+		return from_new_node(cJSON_CreateArray());
+	if (type == JSON_OBJECT)
+		return from_new_node(cJSON_CreateObject());
+	return from_new_node(cJSON_CreateNull());
+}
+
+struct json *json_new_bool(bool value)
+{
+	return from_new_node(cJSON_CreateBool(value));
+}
+
+struct json *json_new_number(double value)
+{
+	return from_new_node(cJSON_CreateNumber(value));
+}
+
+struct json *json_new_string(const char *text)
+{
+	return from_new_node(cJSON_CreateString(text));
+}
+
+struct json *json_copy(const struct json *json)
+{
+	return from_new_node(cJSON_Duplicate(&json->node, 1));
+}
+
+size_t json_size(const struct json *json)
+{
+	size_t size = 1;
+
+	json_for_each(child, json) size += json_size(child);
+	return size;
+}
+
+int json_append(struct json *array, struct json *child)
+{
+	if (!child)
+		return -ENOMEM;
+	if (!cJSON_AddItemToArray(&array->node, &child->node)) {
+		json_free(child);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+int json_insert(struct json *object, const char *key, struct json *child)
+{
+	if (!child)
+		return -ENOMEM;
+	if (!cJSON_AddItemToObject(&object->node, key, &child->node)) {
+		json_free(child);
+		return -ENOMEM;
+	}
+	return 0;
+}
