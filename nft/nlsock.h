@@ -14,10 +14,13 @@ struct nlmsghdr;
 struct nlsock;
 
 /*
- * Sends @iov in one message, then hands each reply message to @reply (a non-zero return from it
- * ends the exchange with that value) until the last acknowledgement, NLMSG_DONE or @timeout_ms.
- * @last_seq is the sequence number whose acknowledgement ends the exchange. Returns 0 or a negative
- * errno; -ETIMEDOUT, -ENOBUFS, -EINTR (dump interrupted by a change) mean that the outcome is unknown.
+ * Sends @iov in one message, then hands each reply message to @reply (NULL is allowed; a non-zero
+ * return from it ends the exchange with that value), those of type NLMSG_ERROR too, but not NLMSG_DONE.
+ * The exchange is over with the NLMSG_ERROR or NLMSG_DONE for @last_seq, or after @timeout_ms. The
+ * sequence numbers of all messages sent are in order, the first of them in iov[0].
+ *
+ * Returns 0 or a negative errno: that of the message @last_seq if the kernel refused it, or our own.
+ * -ETIMEDOUT, -ENOBUFS, -EINTR (a dump interrupted by a change) mean that the outcome is unknown.
  */
 struct nlsock_ops {
 	int (*exchange)(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,

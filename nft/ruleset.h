@@ -26,6 +26,7 @@ struct sticky_chain {
 	const char *map;  /* affinity/NAMESPACE/NAME/PROTOCOL/PORTNAME, affinity-local/... */
 	struct addr endpoint;
 	uint16_t port;
+	uint8_t protocol; /* IPPROTO_* of the service port; not 0 */
 	uint32_t timeout_s;
 };
 

@@ -1,0 +1,304 @@
+/*
+ * One exchange at a time over a netlink socket: send a message, collect the replies. The socket
+ * blocks for the length of a commit, which is all that the program does meanwhile; a deadline
+ * bounds it.
+ *
+ * Replies to a former exchange that was given up may still arrive; they are told apart by their
+ * sequence numbers, which only ever grow.
+ */
+#include "nft/nlsock.h"
+
+#include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	/* The kernel fills messages of a dump up to 32 KiB; an error with the request in it may
+	   have 64. */
+	RECEIVE_SIZE = 128 * 1024,
+	/* Errors of one transaction wait here until it is over: one for each message, 1 KiB at
+	   most. */
+	RECEIVE_BUFFER = 4 * 1024 * 1024,
+};
+
+struct nlsock {
+	const struct nlsock_ops *ops;
+	void *ctx;
+	uint32_t seq, port_id;
+
+	/* of a real socket */
+	int fd;
+	size_t send_buffer; /* what it was last set to */
+	char *receive;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Beyond the system-wide maximum, which needs CAP_NET_ADMIN, or else up to it. */
+static void set_buffer(int fd, int force_option, int option, size_t size)
+{
+	int value = size > INT32_MAX / 2 ? INT32_MAX / 2 : (int)size;
+
+	if (setsockopt(fd, SOL_SOCKET, force_option, &value, sizeof(value)))
+		(void)setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value));
+}
+
+/*
+ * EXT_ACK tells what the kernel objects to, CAP_ACK spares us copies of our requests in errors.
+ * Neither is needed: without them messages say less.
+ */
+static int socket_open(int *fd, uint32_t *port_id)
+{
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
+	socklen_t length = sizeof(address);
+	const int on = 1;
+	int err;
+
+	*fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	if (*fd < 0)
+		return -errno;
+	(void)setsockopt(*fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
+	(void)setsockopt(*fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
+	set_buffer(*fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER);
+	if (bind(*fd, (const struct sockaddr *)&address, sizeof(address)) ||
+	    getsockname(*fd, (struct sockaddr *)&address, &length)) {
+		err = -errno;
+		close(*fd);
+		return err;
+	}
+	*port_id = address.nl_pid;
+	return 0;
+}
+
+struct nlsock *nlsock_open(struct errbuf *eb)
+{
+	struct nlsock *nl = calloc(1, sizeof(*nl));
+	int err;
+
+	if (!nl)
+		goto no_memory;
+	nl->fd = -1;
+	nl->seq = (uint32_t)time(NULL);
+	nl->receive = malloc(RECEIVE_SIZE);
+	if (!nl->receive)
+		goto no_memory;
+	err = socket_open(&nl->fd, &nl->port_id);
+	if (err) {
+		errf(eb, err, "netlink: cannot open a netfilter socket: %s", strerror(-err));
+		nl->fd = -1;
+		nlsock_close(nl);
+		return NULL;
+	}
+	return nl;
+
+no_memory:
+	errf(eb, -ENOMEM, "netlink: out of memory");
+	nlsock_close(nl);
+	return NULL;
+}
+
+struct nlsock *nlsock_new(const struct nlsock_ops *ops, void *ctx)
+{
+	struct nlsock *nl = calloc(1, sizeof(*nl));
+
+	if (!nl)
+		return NULL;
+	nl->ops = ops;
+	nl->ctx = ctx;
+	nl->fd = -1;
+	nl->seq = 1;
+	return nl;
+}
+
+void nlsock_close(struct nlsock *nl)
+{
+	if (!nl)
+		return;
+	if (nl->ops && nl->ops->close)
+		nl->ops->close(nl->ctx);
+	if (nl->fd >= 0)
+		close(nl->fd);
+	free(nl->receive);
+	free(nl);
+}
+
+uint32_t nlsock_port_id(const struct nlsock *nl)
+{
+	return nl->port_id;
+}
+
+uint32_t nlsock_next_seq(struct nlsock *nl)
+{
+	/* 0 is what unasked messages carry */
+	if (++nl->seq == 0)
+		nl->seq = 1;
+	return nl->seq;
+}
+
+/* All or nothing: netlink takes a message whole if it fits into the send buffer. */
+static int send_all(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,
+		    struct errbuf *eb)
+{
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+	struct msghdr msg = {
+		.msg_name = &kernel,
+		.msg_namelen = sizeof(kernel),
+		.msg_iov = (struct iovec *)(uintptr_t)iov,
+		.msg_iovlen = n_iov,
+	};
+	size_t total = 0;
+	unsigned int i;
+	ssize_t sent;
+
+	for (i = 0; i < n_iov; i++)
+		total += iov[i].iov_len;
+	/* Doubled, since it counts the kernel's bookkeeping too. */
+	if (total > nl->send_buffer) {
+		set_buffer(nl->fd, SO_SNDBUFFORCE, SO_SNDBUF, total * 2);
+		nl->send_buffer = total;
+	}
+	do
+		sent = sendmsg(nl->fd, &msg, 0);
+	while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return errf(eb, -errno, "netlink: cannot send %zu bytes: %s", total,
+			    strerror(errno));
+	return 0;
+}
+
+/* One datagram, which holds one message or several. Returns its length or a negative errno. */
+static ssize_t receive(struct nlsock *nl, int64_t deadline_ms, struct errbuf *eb)
+{
+	struct pollfd ready = { .fd = nl->fd, .events = POLLIN };
+	struct iovec iov = { .iov_base = nl->receive, .iov_len = RECEIVE_SIZE };
+	struct sockaddr_nl from = { 0 };
+	struct msghdr msg = {
+		.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1
+	};
+	int64_t left_ms;
+	ssize_t length;
+
+	for (;;) {
+		length = recvmsg(nl->fd, &msg, MSG_DONTWAIT);
+		if (length >= 0 && (msg.msg_flags & MSG_TRUNC))
+			return errf(eb, -ENOBUFS, "netlink: a reply was too long");
+		if (length >= 0 && from.nl_pid == 0)
+			return length;
+		if (length >= 0 || errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return errf(eb, -errno, "netlink: cannot receive: %s", strerror(errno));
+		left_ms = deadline_ms - now_ms();
+		if (left_ms <= 0)
+			return errf(eb, -ETIMEDOUT, "netlink: no answer in time");
+		(void)poll(&ready, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms);
+	}
+}
+
+struct exchange {
+	uint32_t first_seq, last_seq;
+	int (*reply)(const struct nlmsghdr *nlh, void *data);
+	void *data;
+	bool over, interrupted;
+};
+
+static bool is_current(const struct exchange *x, const struct nlmsghdr *nlh)
+{
+	return (int32_t)(nlh->nlmsg_seq - x->first_seq) >= 0 &&
+	       (int32_t)(x->last_seq - nlh->nlmsg_seq) >= 0;
+}
+
+/* The error that a message carries: of NLMSG_ERROR, and of NLMSG_DONE when a dump failed. */
+static int message_error(const struct nlmsghdr *nlh)
+{
+	int err = 0;
+
+	if (nlh->nlmsg_len >= NLMSG_HDRLEN + sizeof(err))
+		memcpy(&err, (const char *)nlh + NLMSG_HDRLEN, sizeof(err));
+	return err > 0 ? 0 : err;
+}
+
+/* Returns non-zero when the exchange has to end with it. */
+static int handle(struct exchange *x, const struct nlmsghdr *nlh, struct errbuf *eb)
+{
+	bool end = nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
+	int err;
+
+	if (!is_current(x, nlh))
+		return 0;
+	if (nlh->nlmsg_type == NLMSG_OVERRUN)
+		return errf(eb, -ENOBUFS, "netlink: replies were lost");
+	if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
+		x->interrupted = true;
+	if (nlh->nlmsg_type == NLMSG_NOOP)
+		return 0;
+	err = nlh->nlmsg_type == NLMSG_DONE || !x->reply ? 0 : x->reply(nlh, x->data);
+	if (err || !end || nlh->nlmsg_seq != x->last_seq)
+		return err;
+	x->over = true;
+	err = message_error(nlh);
+	if (err)
+		return errf(eb, err, "netlink: the kernel refuses: %s", strerror(-err));
+	if (x->interrupted)
+		return errf(eb, -EINTR, "netlink: the ruleset changed while it was read");
+	return 0;
+}
+
+static int handle_datagram(struct exchange *x, const char *datagram, size_t length,
+			   struct errbuf *eb)
+{
+	const struct nlmsghdr *nlh;
+	size_t at = 0;
+	int err;
+
+	while (!x->over && length - at >= sizeof(*nlh)) {
+		nlh = (const struct nlmsghdr *)(const void *)(datagram + at);
+		if (nlh->nlmsg_len < sizeof(*nlh) || nlh->nlmsg_len > length - at)
+			return errf(eb, -EBADMSG, "netlink: a reply is malformed");
+		err = handle(x, nlh, eb);
+		if (err)
+			return err;
+		at += NLMSG_ALIGN(nlh->nlmsg_len);
+		if (at > length)
+			break;
+	}
+	return 0;
+}
+
+int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,
+		    uint32_t last_seq, int (*reply)(const struct nlmsghdr *nlh, void *data),
+		    void *data, unsigned int timeout_ms, struct errbuf *eb)
+{
+	struct exchange x = { .last_seq = last_seq, .reply = reply, .data = data };
+	int64_t deadline_ms = now_ms() + timeout_ms;
+	ssize_t length;
+	int err;
+
+	if (nl->ops)
+		return nl->ops->exchange(nl->ctx, iov, n_iov, last_seq, reply, data, timeout_ms,
+					 eb);
+	if (!n_iov || iov[0].iov_len < sizeof(struct nlmsghdr))
+		return errf(eb, -EINVAL, "netlink: nothing to send");
+	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;
+	err = send_all(nl, iov, n_iov, eb);
+	while (!err && !x.over) {
+		length = receive(nl, deadline_ms, eb);
+		if (length < 0)
+			return (int)length;
+		err = handle_datagram(&x, nl->receive, (size_t)length, eb);
+	}
+	return err;
+}
