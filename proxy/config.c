@@ -116,13 +116,14 @@ static const struct {
 	{ offsetof(struct config, content_type), "application/vnd.kubernetes.protobuf" },
 	{ offsetof(struct config, hostname_override), "" },
 	{ offsetof(struct config, bind_address), "0.0.0.0" },
-	{ offsetof(struct config, healthz_bind_address), "" }, /* see default_addresses() */
+	{ offsetof(struct config, healthz_bind_address), "" }, /* see config_default_servers() */
 	{ offsetof(struct config, metrics_bind_address), "" },
 	{ offsetof(struct config, mode), "" },
 	{ offsetof(struct config, detect_local_mode), "" },
 	{ offsetof(struct config, bridge_interface), "" },
 	{ offsetof(struct config, interface_name_prefix), "" },
 	{ offsetof(struct config, cluster_cidr), "" },
+	{ offsetof(struct config, logging_format), "text" },
 };
 
 enum { N_STRINGS = sizeof(strings) / sizeof(strings[0]) };
@@ -147,7 +148,7 @@ static int default_strings(struct config *config)
 }
 
 /* A bind address that cannot be read is for config_validate() to report. */
-static int default_addresses(struct config *config)
+int config_default_servers(struct config *config)
 {
 	enum family family = FAMILY_IPV4;
 	struct addr addr;
@@ -169,7 +170,7 @@ int config_default(struct config *config)
 	int err = default_strings(config);
 
 	if (!err)
-		err = default_addresses(config);
+		err = config_default_servers(config);
 	if (config->qps == 0)
 		config->qps = 5;
 	if (config->burst == 0)
@@ -393,6 +394,16 @@ static int check_mode(struct checker *c)
 			    mode);
 	return errf(c->eb, -EINVAL, "mode: \"%s\" is not known, must be \"nftables\" or \"\"",
 		    mode);
+}
+
+static int check_logging_format(struct checker *c)
+{
+	const char *format = c->config->logging_format;
+
+	if (strcmp(format, "text") == 0 || strcmp(format, "json") == 0)
+		return 0;
+	return errf(c->eb, -EINVAL, "logging.format: \"%s\" is not known, must be text or json",
+		    format);
 }
 
 static int check_bind_address(struct checker *c)
@@ -652,6 +663,8 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 	if (!err)
 		err = check_numbers(&c);
 	if (!err)
+		err = check_logging_format(&c);
+	if (!err)
 		err = check_bind_address(&c);
 	if (!err)
 		err = check_server(&c, "healthzBindAddress", &config->healthz_bind_address,
@@ -857,6 +870,7 @@ void config_format(const struct config *config, struct strbuf *json)
 	strbuf_addc(json, '}');
 	format_client(config, json);
 	json_open(json, "logging");
+	json_text(json, "format", config->logging_format);
 	json_number(json, "verbosity", config->verbosity);
 	strbuf_addc(json, '}');
 	json_text(json, "hostnameOverride", config->hostname_override);

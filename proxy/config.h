@@ -50,6 +50,7 @@ struct config {
 		bool tcp_be_liberal;
 	} conntrack;
 	int verbosity;
+	char *logging_format; /* "text" or "json" */
 
 	/* Filled by config_validate() */
 	enum detect_local_mode detect_local;
@@ -75,6 +76,7 @@ void config_free(struct config *config); /* NULL is allowed */
  * addresses of the two servers follow the family of bindAddress. Returns 0 or -ENOMEM.
  */
 int config_default(struct config *config);
+int config_default_servers(struct config *config); /* only the addresses of the two servers */
 
 /* Replaces an owned string, appends to an owned list. Returns 0 or -ENOMEM. */
 int config_set(char **field, const char *value);

@@ -68,6 +68,8 @@ static void set_field(struct config *c, const char *field, const char *value)
 		set_text(&c->healthz_bind_address, value);
 	else if (strcmp(field, "metricsBindAddress") == 0)
 		set_text(&c->metrics_bind_address, value);
+	else if (strcmp(field, "loggingFormat") == 0)
+		set_text(&c->logging_format, value);
 	else if (strcmp(field, "mode") == 0)
 		set_text(&c->mode, value);
 	else if (strcmp(field, "detectLocalMode") == 0)
@@ -185,6 +187,10 @@ static const struct {
 	{ "CFG-2 mode iptables", { { "mode", "iptables" } }, "mode: \"iptables\" is not offered" },
 	{ "CFG-2 mode ipvs", { { "mode", "ipvs" } }, "mode: \"ipvs\" is not offered" },
 	{ "CFG-2 mode unknown", { { "mode", "ebpf" } }, "mode: \"ebpf\" is not known" },
+	{ "CFG-2 logging json", { { "loggingFormat", "json" } }, NULL },
+	{ "CFG-2 logging xml",
+	  { { "loggingFormat", "xml" } },
+	  "logging.format: \"xml\" is not known" },
 	{ "CFG-2 bit 0", { { "masqueradeBit", "0" } }, NULL },
 	{ "CFG-2 bit 31", { { "masqueradeBit", "31" } }, NULL },
 	{ "CFG-2 bit 32",
@@ -584,7 +590,7 @@ static const char default_json[] =
 	"\"featureGates\":{\"AllowServiceExternalIPs\":true},"
 	"\"clientConnection\":{\"kubeconfig\":\"\",\"acceptContentTypes\":\"\","
 	"\"contentType\":\"application/vnd.kubernetes.protobuf\",\"qps\":5,\"burst\":10},"
-	"\"logging\":{\"verbosity\":0},"
+	"\"logging\":{\"format\":\"text\",\"verbosity\":0},"
 	"\"hostnameOverride\":\"\",\"bindAddress\":\"0.0.0.0\","
 	"\"healthzBindAddress\":\"0.0.0.0:10256\",\"metricsBindAddress\":\"127.0.0.1:10249\","
 	"\"bindAddressHardFail\":false,\"mode\":\"nftables\","

@@ -1,0 +1,721 @@
+/*
+ * The command line. Arguments are first only matched with the table of flags, and applied after the
+ * configuration file has been read, since CFG-4 makes a flag's fate depend on whether there is a
+ * file.
+ *
+ * Not getopt_long(): it has hidden state (we parse again when the file changes), takes
+ * abbreviations, and cannot do "--flag=false" for booleans without a word for each.
+ */
+#include "proxy/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proxy/strbuf.h"
+
+enum flag_type {
+	FLAG_TEXT,
+	FLAG_LIST,   /* one entry per flag */
+	FLAG_COMMAS, /* entries separated by commas, appended */
+	FLAG_BOOL,
+	FLAG_INT,
+	FLAG_INT64,
+	FLAG_FLOAT,
+	FLAG_DURATION,
+	FLAG_GATES,
+	FLAG_HEALTHZ_PORT,
+	FLAG_METRICS_PORT,
+	FLAG_CONFIG,
+	FLAG_WRITE_CONFIG,
+	FLAG_ACTION,  /* boolean; target is the action */
+	FLAG_VERSION, /* boolean, or "raw" */
+	FLAG_IGNORED,
+	FLAG_IGNORED_BOOL,
+};
+
+/* With --config, a flag with a field in the file is ignored unless it wins (CFG-4). */
+enum flag_place { NO_FIELD, HAS_FIELD, WINS };
+
+struct flag {
+	const char *name;
+	enum flag_type type;
+	enum flag_place place;
+	size_t target;	  /* offset in struct config, or enum action */
+	const char *help; /* NULL: accepted, but nothing to advertise */
+};
+
+#define FIELD(name) offsetof(struct config, name)
+
+static const struct flag flags[] = {
+	{ "config", FLAG_CONFIG, NO_FIELD, 0,
+	  "FILE of kind KubeProxyConfiguration; most flags are then ignored" },
+	{ "kubeconfig", FLAG_TEXT, HAS_FIELD, FIELD(kubeconfig),
+	  "FILE with the API server's address and credentials" },
+	{ "master", FLAG_TEXT, NO_FIELD, FIELD(master),
+	  "URL of the API server, instead of the kubeconfig's" },
+	{ "manifests", FLAG_LIST, NO_FIELD, FIELD(manifests),
+	  "PATH of objects: file, directory or \"-\"; repeatable" },
+	{ "once", FLAG_ACTION, NO_FIELD, ACTION_ONCE, "sync once and exit" },
+	{ "dry-run", FLAG_ACTION, NO_FIELD, ACTION_DRY_RUN,
+	  "print the ruleset as nft text and exit" },
+	{ "cleanup", FLAG_ACTION, NO_FIELD, ACTION_CLEANUP,
+	  "remove all that vipmap installed and exit" },
+	{ "init-only", FLAG_ACTION, NO_FIELD, ACTION_INIT_ONLY,
+	  "set the kernel's conntrack limits and exit" },
+	{ "write-config-to", FLAG_WRITE_CONFIG, NO_FIELD, 0,
+	  "write the configuration to FILE and exit" },
+	{ "hostname-override", FLAG_TEXT, WINS, FIELD(hostname_override),
+	  "NAME of this node, instead of the host's" },
+	{ "bind-address", FLAG_TEXT, HAS_FIELD, FIELD(bind_address),
+	  "primary ADDRESS of this node" },
+	{ "healthz-bind-address", FLAG_TEXT, HAS_FIELD, FIELD(healthz_bind_address),
+	  "ADDRESS:PORT of the health server, \"\" for none" },
+	{ "metrics-bind-address", FLAG_TEXT, HAS_FIELD, FIELD(metrics_bind_address),
+	  "ADDRESS:PORT of the metrics server, \"\" for none" },
+	{ "healthz-port", FLAG_HEALTHZ_PORT, HAS_FIELD, 0,
+	  "PORT of the health server; 0 switches it off (deprecated)" },
+	{ "metrics-port", FLAG_METRICS_PORT, HAS_FIELD, 0,
+	  "PORT of the metrics server; 0 switches it off (deprecated)" },
+	{ "bind-address-hard-fail", FLAG_BOOL, HAS_FIELD, FIELD(bind_address_hard_fail),
+	  "exit if one of the two cannot listen" },
+	{ "proxy-mode", FLAG_TEXT, HAS_FIELD, FIELD(mode), "\"nftables\" or \"\"" },
+	{ "masquerade-all", FLAG_BOOL, HAS_FIELD, FIELD(masquerade_all),
+	  "masquerade everything sent to a ClusterIP" },
+	{ "detect-local-mode", FLAG_TEXT, HAS_FIELD, FIELD(detect_local_mode),
+	  "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix" },
+	{ "cluster-cidr", FLAG_TEXT, HAS_FIELD, FIELD(cluster_cidr),
+	  "RANGE of pods, one per family, comma-separated" },
+	{ "pod-bridge-interface", FLAG_TEXT, HAS_FIELD, FIELD(bridge_interface),
+	  "NAME of the bridge of pods" },
+	{ "pod-interface-name-prefix", FLAG_TEXT, HAS_FIELD, FIELD(interface_name_prefix),
+	  "PREFIX of names of pods' interfaces" },
+	{ "nodeport-addresses", FLAG_COMMAS, HAS_FIELD, FIELD(nodeport_addresses),
+	  "\"primary\", or RANGEs, comma-separated" },
+	{ "iptables-sync-period", FLAG_DURATION, HAS_FIELD, FIELD(sync_period_ms),
+	  "DURATION until a failed sync is repeated at the latest" },
+	{ "iptables-min-sync-period", FLAG_DURATION, HAS_FIELD, FIELD(min_sync_period_ms),
+	  "DURATION between syncs at least" },
+	{ "config-sync-period", FLAG_DURATION, HAS_FIELD, FIELD(config_sync_period_ms),
+	  "DURATION between passes over all objects" },
+	{ "conntrack-max-per-core", FLAG_INT64, HAS_FIELD, FIELD(conntrack.max_per_core),
+	  "NUMBER of conntrack entries per CPU; 0: leave" },
+	{ "conntrack-min", FLAG_INT64, HAS_FIELD, FIELD(conntrack.min),
+	  "NUMBER of conntrack entries at least" },
+	{ "conntrack-tcp-timeout-established", FLAG_DURATION, HAS_FIELD,
+	  FIELD(conntrack.tcp_established_timeout_ms), "DURATION; 0: leave" },
+	{ "conntrack-tcp-timeout-close-wait", FLAG_DURATION, HAS_FIELD,
+	  FIELD(conntrack.tcp_close_wait_timeout_ms), "DURATION; 0: leave" },
+	{ "conntrack-tcp-be-liberal", FLAG_BOOL, HAS_FIELD, FIELD(conntrack.tcp_be_liberal),
+	  "do not call packets outside of the window invalid" },
+	{ "conntrack-udp-timeout", FLAG_DURATION, HAS_FIELD, FIELD(conntrack.udp_timeout_ms),
+	  "DURATION; 0: leave" },
+	{ "conntrack-udp-timeout-stream", FLAG_DURATION, HAS_FIELD,
+	  FIELD(conntrack.udp_stream_timeout_ms), "DURATION; 0: leave" },
+	{ "oom-score-adj", FLAG_INT, HAS_FIELD, FIELD(oom_score_adj),
+	  "NUMBER from -1000 to 1000, for this process" },
+	{ "feature-gates", FLAG_GATES, HAS_FIELD, 0, "NAME=true|false, comma-separated" },
+	{ "kube-api-content-type", FLAG_TEXT, HAS_FIELD, FIELD(content_type),
+	  "TYPE asked of the API server" },
+	{ "kube-api-qps", FLAG_FLOAT, HAS_FIELD, FIELD(qps),
+	  "NUMBER of requests to the API server per second" },
+	{ "kube-api-burst", FLAG_INT, HAS_FIELD, FIELD(burst), "NUMBER of requests at once" },
+	{ "v", FLAG_INT, WINS, FIELD(verbosity), "LEVEL of the log; also -v LEVEL" },
+	{ "logging-format", FLAG_TEXT, WINS, FIELD(logging_format), "\"text\" or \"json\"" },
+	{ "version", FLAG_VERSION, NO_FIELD, ACTION_VERSION, "print the version and exit" },
+	{ "help", FLAG_ACTION, NO_FIELD, ACTION_HELP, "print this and exit" },
+	/* Accepted so that a kube-proxy command line works as it is (FLAG-1, FLAG-2). */
+	{ "iptables-masquerade-bit", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "iptables-localhost-nodeports", FLAG_IGNORED_BOOL, NO_FIELD, 0, NULL },
+	{ "ipvs-exclude-cidrs", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "ipvs-min-sync-period", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "ipvs-scheduler", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "ipvs-strict-arp", FLAG_IGNORED_BOOL, NO_FIELD, 0, NULL },
+	{ "ipvs-sync-period", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "ipvs-tcp-timeout", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "ipvs-tcpfin-timeout", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "ipvs-udp-timeout", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "profiling", FLAG_IGNORED_BOOL, NO_FIELD, 0, NULL },
+	{ "show-hidden-metrics-for-version", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "proxy-port-range", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "log-flush-frequency", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "vmodule", FLAG_IGNORED, NO_FIELD, 0, NULL },
+};
+
+enum { N_FLAGS = sizeof(flags) / sizeof(flags[0]), PORT_UNSET = -1 };
+
+struct given {
+	const struct flag *flag;
+	const char *value; /* NULL: a boolean without one */
+};
+
+struct parser {
+	const struct options_env *env;
+	struct errbuf *eb;
+	struct options options;
+	struct given *given;
+	unsigned int n_given, n_words;
+	const char **words; /* arguments that are no flags */
+	int healthz_port, metrics_port;
+};
+
+static void ignore_warning(void *ctx, const char *message)
+{
+	(void)ctx;
+	(void)message;
+}
+
+static void warn_about(const struct parser *p, const char *flag, const char *what)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "--%s: %s", flag, what);
+	p->env->warn(p->env->ctx, text);
+}
+
+static int bad_value(const struct parser *p, const struct given *g, const char *what)
+{
+	return errf(p->eb, -EINVAL, "--%s: \"%s\" %s", g->flag->name, g->value, what);
+}
+
+static const struct flag *flag_find(const char *name, size_t length)
+{
+	size_t i;
+
+	for (i = 0; i < N_FLAGS; i++)
+		if (strlen(flags[i].name) == length && strncmp(flags[i].name, name, length) == 0)
+			return &flags[i];
+	return NULL;
+}
+
+static bool flag_is_boolean(const struct flag *flag)
+{
+	return flag->type == FLAG_BOOL || flag->type == FLAG_ACTION || flag->type == FLAG_VERSION ||
+	       flag->type == FLAG_IGNORED_BOOL;
+}
+
+/* "-v 2", "-v2", "-v=2" and "-h"; *name and *value as if it were a long flag. */
+static bool short_flag(const char *arg, const char **name, const char **value)
+{
+	if (strcmp(arg, "-h") == 0) {
+		*name = "help";
+		return true;
+	}
+	if (arg[1] != 'v')
+		return false;
+	*name = "v";
+	*value = arg[2] ? arg + 2 + (arg[2] == '=') : NULL;
+	return true;
+}
+
+/* One flag at argv[0], its value perhaps at argv[1]. Returns how many were used, or a negative
+ * errno. */
+static int match_flag(struct parser *p, char *const *argv)
+{
+	const char *name = argv[0] + 2, *value = NULL, *equals;
+	const struct flag *flag;
+	size_t length;
+	int used = 1;
+
+	if (argv[0][1] == '-') {
+		equals = strchr(name, '=');
+		length = equals ? (size_t)(equals - name) : strlen(name);
+		value = equals ? equals + 1 : NULL;
+	} else if (short_flag(argv[0], &name, &value)) {
+		length = strlen(name);
+	} else {
+		return errf(p->eb, -EINVAL, "unknown flag: %s", argv[0]);
+	}
+	flag = flag_find(name, length);
+	if (!flag)
+		return errf(p->eb, -EINVAL, "unknown flag: --%.*s", (int)length, name);
+	if (!value && !flag_is_boolean(flag)) {
+		value = argv[1];
+		used = 2;
+		if (!value)
+			return errf(p->eb, -EINVAL, "--%s: needs a value", flag->name);
+	}
+	p->given[p->n_given++] = (struct given){ flag, value };
+	return used;
+}
+
+static int match_arguments(struct parser *p, int argc, char *const *argv)
+{
+	bool only_words = false;
+	int i, used;
+
+	for (i = 1; i < argc; i += used) {
+		used = 1;
+		if (only_words || argv[i][0] != '-' || !argv[i][1]) {
+			p->words[p->n_words++] = argv[i];
+		} else if (strcmp(argv[i], "--") == 0) {
+			only_words = true;
+		} else {
+			used = match_flag(p, argv + i);
+			if (used < 0)
+				return used;
+		}
+	}
+	return 0;
+}
+
+static int boolean_parse(const struct parser *p, const struct given *g, bool *value)
+{
+	static const char *const words[] = { "0", "f", "false", "1", "t", "true" };
+	size_t i;
+
+	if (!g->value) {
+		*value = true;
+		return 0;
+	}
+	for (i = 0; i < 6; i++)
+		if (strcasecmp(g->value, words[i]) == 0) {
+			*value = i >= 3;
+			return 0;
+		}
+	return bad_value(p, g, "is neither true nor false");
+}
+
+static int number_parse(const struct parser *p, const struct given *g, int64_t min, int64_t max,
+			int64_t *value)
+{
+	long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoll(g->value, &end, 10);
+	if (errno || end == g->value || *end || isspace((unsigned char)*g->value))
+		return bad_value(p, g, "is not a whole number");
+	if (n < min || n > max)
+		return bad_value(p, g, "is out of range");
+	*value = n;
+	return 0;
+}
+
+static int apply_int(struct parser *p, const struct given *g, int *target)
+{
+	int64_t value;
+	int err = number_parse(p, g, INT32_MIN, INT32_MAX, &value);
+
+	if (!err)
+		*target = (int)value;
+	return err;
+}
+
+static int apply_port(struct parser *p, const struct given *g, int *port)
+{
+	int64_t value;
+	int err = number_parse(p, g, 0, UINT16_MAX, &value);
+
+	if (!err)
+		*port = (int)value;
+	return err;
+}
+
+static int apply_float(struct parser *p, const struct given *g, double *target)
+{
+	double value;
+	char *end;
+
+	value = strtod(g->value, &end);
+	if (end == g->value || *end || !isfinite(value))
+		return bad_value(p, g, "is not a number");
+	*target = value;
+	return 0;
+}
+
+/* "NAME=true" */
+static int apply_gate(struct parser *p, const char *flag, char *entry)
+{
+	struct given g = { .value = strchr(entry, '=') };
+	const char *value = g.value;
+	bool on = false;
+
+	if (!value || (strcasecmp(value, "=true") != 0 && strcasecmp(value, "=false") != 0))
+		return errf(p->eb, -EINVAL,
+			    "--%s: \"%s\" is not of the form NAME=true or NAME=false", flag, entry);
+	on = strcasecmp(value, "=true") == 0;
+	*strchr(entry, '=') = '\0';
+	return config_set_gate(p->options.config, entry, on, p->env->warn, p->env->ctx, p->eb);
+}
+
+/* Each non-empty part of a list with commas. */
+static int apply_parts(struct parser *p, const struct given *g, char ***list)
+{
+	char *copy = strdup(g->value), *rest = copy, *part;
+	int err = copy ? 0 : -ENOMEM;
+
+	while (!err && (part = strsep(&rest, ","))) {
+		if (!*part)
+			continue;
+		err = list ? config_append(list, part) : apply_gate(p, g->flag->name, part);
+	}
+	free(copy);
+	return err;
+}
+
+static int apply_action(struct parser *p, const struct given *g)
+{
+	enum action action = (enum action)g->flag->target;
+	bool on = true;
+	int err = 0;
+
+	if (g->flag->type != FLAG_VERSION || !g->value || strcmp(g->value, "raw") != 0)
+		err = boolean_parse(p, g, &on);
+	if (!err && on && action > p->options.action)
+		p->options.action = action;
+	return err;
+}
+
+static int apply_duration(struct parser *p, const struct given *g, int64_t *ms)
+{
+	if (duration_parse(g->value, ms))
+		return bad_value(p, g, "is not a duration (such as 30s or 1h30m)");
+	return 0;
+}
+
+static int apply_flag(struct parser *p, const struct given *g)
+{
+	void *target = (char *)p->options.config + g->flag->target;
+	bool ignored;
+
+	switch (g->flag->type) {
+	case FLAG_TEXT:
+		return config_set(target, g->value);
+	case FLAG_LIST:
+		return config_append(target, g->value);
+	case FLAG_COMMAS:
+		return apply_parts(p, g, target);
+	case FLAG_BOOL:
+		return boolean_parse(p, g, target);
+	case FLAG_INT:
+		return apply_int(p, g, target);
+	case FLAG_INT64:
+		return number_parse(p, g, INT64_MIN, INT64_MAX, target);
+	case FLAG_FLOAT:
+		return apply_float(p, g, target);
+	case FLAG_DURATION:
+		return apply_duration(p, g, target);
+	case FLAG_GATES:
+		return apply_parts(p, g, NULL);
+	case FLAG_HEALTHZ_PORT:
+		return apply_port(p, g, &p->healthz_port);
+	case FLAG_METRICS_PORT:
+		return apply_port(p, g, &p->metrics_port);
+	case FLAG_ACTION:
+	case FLAG_VERSION:
+		return apply_action(p, g);
+	case FLAG_CONFIG:
+		p->options.config_path = *g->value ? g->value : NULL;
+		return 0;
+	case FLAG_WRITE_CONFIG:
+		p->options.write_config_path = g->value;
+		p->options.action = p->options.action > ACTION_WRITE_CONFIG ? p->options.action
+									    : ACTION_WRITE_CONFIG;
+		return 0;
+	case FLAG_IGNORED_BOOL:
+		warn_about(p, g->flag->name, "has no effect");
+		return boolean_parse(p, g, &ignored);
+	case FLAG_IGNORED:
+		warn_about(p, g->flag->name, "has no effect");
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static const struct given *find_given(const struct parser *p, const char *name)
+{
+	const struct given *found = NULL;
+	unsigned int i;
+
+	for (i = 0; i < p->n_given; i++)
+		if (strcmp(p->given[i].flag->name, name) == 0)
+			found = &p->given[i];
+	return found;
+}
+
+/* Whether --config stands on the command line with a file. */
+static bool has_file(const struct parser *p)
+{
+	const struct given *file = find_given(p, "config");
+
+	return file && *file->value;
+}
+
+/* A flag that the file overrides is still checked: a typing error in it shows. */
+static int apply_flags(struct parser *p)
+{
+	struct config *config = p->options.config, *scratch = NULL;
+	bool file = has_file(p);
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < p->n_given && !err; i++) {
+		const struct given *g = &p->given[i];
+
+		if (!file || g->flag->place != HAS_FIELD) {
+			err = apply_flag(p, g);
+			continue;
+		}
+		warn_about(p, g->flag->name, "ignored, the configuration file decides");
+		if (!scratch)
+			scratch = config_new();
+		if (!scratch)
+			return -ENOMEM;
+		p->options.config = scratch;
+		err = apply_flag(p, g);
+		p->options.config = config;
+	}
+	config_free(scratch);
+	return err;
+}
+
+/* "", where the file leaves it so, becomes the default: see config_default(). */
+static int read_file(struct parser *p)
+{
+	const struct given *file = find_given(p, "config");
+	struct config *config = p->options.config;
+	int err;
+
+	err = config_set(&config->healthz_bind_address, "");
+	if (!err)
+		err = config_set(&config->metrics_bind_address, "");
+	if (err)
+		return err;
+	err = p->env->read_config(file->value, config, p->env->warn, p->env->ctx, p->eb);
+	if (!err)
+		err = config_default(config);
+	return err;
+}
+
+static int append_port(const struct parser *p, const char *flag, char **field, int port)
+{
+	enum family family;
+	struct addr addr;
+	char text[128];
+
+	if (port == 0)
+		return config_set(field, "");
+	if (port == PORT_UNSET)
+		return 0;
+	if (addr_parse(*field, &family, &addr)) {
+		warn_about(p, flag, "ignored, the address has a port already");
+		return 0;
+	}
+	snprintf(text, sizeof(text), family == FAMILY_IPV6 ? "[%s]:%d" : "%s:%d", *field, port);
+	return config_set(field, text);
+}
+
+/*
+ * Without a file: an address given as "" is off, one not given follows the family of
+ * --bind-address, and the deprecated port flags complete an address that has no port, or switch
+ * off.
+ */
+static int settle_servers(struct parser *p)
+{
+	struct config *config = p->options.config;
+	const struct given *healthz = find_given(p, "healthz-bind-address");
+	const struct given *metrics = find_given(p, "metrics-bind-address");
+	int err = 0;
+
+	if (!healthz)
+		err = config_set(&config->healthz_bind_address, "");
+	if (!err && !metrics)
+		err = config_set(&config->metrics_bind_address, "");
+	if (!err)
+		err = config_default_servers(config);
+	if (!err)
+		err = append_port(p, "healthz-port", &config->healthz_bind_address,
+				  healthz && !*healthz->value ? 0 : p->healthz_port);
+	if (!err)
+		err = append_port(p, "metrics-port", &config->metrics_bind_address,
+				  metrics && !*metrics->value ? 0 : p->metrics_port);
+	return err;
+}
+
+static int explain_parse(struct parser *p)
+{
+	const char *const *word = p->words + 1;
+	enum family family = FAMILY_IPV4;
+	struct options *o = &p->options;
+	char protocol[8] = "", *end;
+	unsigned long port;
+	size_t i;
+
+	if (p->n_words != 5)
+		return errf(p->eb, -EINVAL, "explain: needs SRC PROTO DST PORT");
+	if (addr_parse(word[0], &o->explain.family, &o->explain.source))
+		return errf(p->eb, -EINVAL, "explain: source \"%s\" is not an IP address", word[0]);
+	for (i = 0; word[1][i] && i < sizeof(protocol) - 1; i++)
+		protocol[i] = (char)toupper((unsigned char)word[1][i]);
+	o->explain.protocol = protocol_parse(protocol);
+	if (!o->explain.protocol)
+		return errf(p->eb, -EINVAL, "explain: protocol \"%s\" is not tcp, udp or sctp",
+			    word[1]);
+	if (addr_parse(word[2], &family, &o->explain.destination))
+		return errf(p->eb, -EINVAL, "explain: destination \"%s\" is not an IP address",
+			    word[2]);
+	if (family != o->explain.family)
+		return errf(p->eb, -EINVAL,
+			    "explain: source and destination are not of one family");
+	port = strtoul(word[3], &end, 10);
+	if (*word[3] < '0' || *word[3] > '9' || *end || port < 1 || port > UINT16_MAX)
+		return errf(p->eb, -EINVAL, "explain: port \"%s\" is not between 1 and 65535",
+			    word[3]);
+	o->explain.port = (uint16_t)port;
+	return 0;
+}
+
+static int settle_words(struct parser *p)
+{
+	enum action action;
+	int err;
+
+	if (p->n_words == 0)
+		return 0;
+	if (strcmp(p->words[0], "explain") == 0) {
+		action = ACTION_EXPLAIN;
+		err = explain_parse(p);
+		if (err)
+			return err;
+	} else if (strcmp(p->words[0], "status") == 0) {
+		action = ACTION_STATUS;
+		if (p->n_words > 1)
+			return errf(p->eb, -EINVAL, "status: unexpected argument \"%s\"",
+				    p->words[1]);
+	} else {
+		return errf(p->eb, -EINVAL, "unexpected argument \"%s\"", p->words[0]);
+	}
+	if (action > p->options.action)
+		p->options.action = action;
+	return 0;
+}
+
+static int check_sources(struct parser *p)
+{
+	const char *rival = find_given(p, "kubeconfig") ? "kubeconfig" : "master";
+
+	if (p->options.config->manifests && find_given(p, rival) && !has_file(p))
+		return errf(p->eb, -EINVAL, "--manifests and --%s exclude each other", rival);
+	return 0;
+}
+
+static int parse(struct parser *p)
+{
+	int err = 0;
+
+	if (has_file(p) && !find_given(p, "help") && !find_given(p, "version"))
+		err = read_file(p);
+	if (!err)
+		err = apply_flags(p);
+	if (!err && p->options.action < ACTION_VERSION)
+		err = settle_words(p);
+	if (err || p->options.action >= ACTION_VERSION)
+		return err;
+	if (!has_file(p))
+		err = settle_servers(p);
+	if (!err)
+		err = check_sources(p);
+	if (!err)
+		err = config_validate(p->options.config, p->env->warn, p->env->ctx, p->eb);
+	return err;
+}
+
+int options_parse(int argc, char *const *argv, const struct options_env *env,
+		  struct options *options, struct errbuf *eb)
+{
+	struct options_env quiet = *env;
+	struct errbuf local = { "" };
+	struct parser p = {
+		.env = &quiet,
+		.eb = &local,
+		.healthz_port = PORT_UNSET,
+		.metrics_port = PORT_UNSET,
+	};
+	size_t n = (size_t)(argc > 0 ? argc : 1);
+	int err = -ENOMEM;
+
+	if (!quiet.warn)
+		quiet.warn = ignore_warning;
+	p.given = calloc(n, sizeof(*p.given));
+	p.words = calloc(n, sizeof(*p.words));
+	p.options.config = config_new();
+	if (p.given && p.words && p.options.config)
+		err = match_arguments(&p, argc, argv);
+	if (!err)
+		err = parse(&p);
+	if (err) {
+		errf(eb, err, "%s", *local.text ? local.text : strerror(-err));
+		options_free(&p.options);
+	} else {
+		*options = p.options;
+	}
+	free(p.words);
+	free(p.given);
+	return err;
+}
+
+void options_free(struct options *options)
+{
+	config_free(options->config);
+	options->config = NULL;
+}
+
+void options_usage(struct strbuf *out)
+{
+	size_t i;
+
+	strbuf_adds(out,
+		    "Usage: vipmap [--config FILE] [--kubeconfig FILE | --manifests PATH ...] "
+		    "[FLAG ...]\n"
+		    "       vipmap explain SRC PROTO DST PORT\n"
+		    "       vipmap status\n\n"
+		    "Kubernetes node service proxy: keeps the kernel's nftables such that every "
+		    "Service\naddress reaches a random healthy endpoint. See vipmap(8).\n\n");
+	for (i = 0; i < N_FLAGS; i++)
+		if (flags[i].help)
+			strbuf_addf(out, "  --%-35s %s\n", flags[i].name, flags[i].help);
+	strbuf_adds(out, "\nFlags of kube-proxy's other modes are accepted and ignored.\n");
+}
+
+static void trim_and_lower(const char *text, char *name, size_t size)
+{
+	size_t length, i;
+
+	while (isspace((unsigned char)*text))
+		text++;
+	length = strlen(text);
+	while (length && isspace((unsigned char)text[length - 1]))
+		length--;
+	for (i = 0; i < length && i < size - 1; i++)
+		name[i] = (char)tolower((unsigned char)text[i]);
+	name[i] = '\0';
+}
+
+int node_name(const struct config *config, const char *environment, char name[NODE_NAME_SIZE],
+	      struct errbuf *eb)
+{
+	const char *from = "hostnameOverride", *text = config->hostname_override;
+	char host[NODE_NAME_SIZE] = "";
+
+	if (!*text && environment && *environment) {
+		from = "NODE_NAME";
+		text = environment;
+	} else if (!*text) {
+		from = "host name";
+		text = host;
+		if (gethostname(host, sizeof(host) - 1))
+			return errf(eb, -errno, "host name: %s", strerror(errno));
+	}
+	if (strlen(text) >= NODE_NAME_SIZE)
+		return errf(eb, -EINVAL, "%s: longer than %d bytes", from, NODE_NAME_SIZE - 1);
+	trim_and_lower(text, name, NODE_NAME_SIZE);
+	if (!*name)
+		return errf(eb, -EINVAL, "%s: is empty", from);
+	return 0;
+}
