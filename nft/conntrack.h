@@ -1,6 +1,7 @@
 /*
- * Removal of stale conntrack entries over ctnetlink: a streamed dump of one family's UDP entries, in
- * small steps, so that a table of a million entries neither blocks the loop nor is held in memory.
+ * Removal of stale conntrack entries over ctnetlink: a streamed dump of one family's UDP entries,
+ * in small steps, so that a table of a million entries neither blocks the loop nor is held in
+ * memory.
  */
 #ifndef NFT_CONNTRACK_H
 #define NFT_CONNTRACK_H
@@ -16,6 +17,12 @@ struct flow {
 	bool translated; /* IPS_DST_NAT */
 };
 
+struct nlmsghdr;
+
+/* Reads a ctnetlink entry. Returns 0, or -EINVAL if it is not a UDP entry of @family or is damaged.
+ */
+int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flow);
+
 struct sweep;
 
 /* NULL with @eb on failure. The sweep has its own sockets. */
@@ -27,9 +34,10 @@ int sweep_fd(const struct sweep *s); /* readable while a sweep is under way */
 int sweep_start(struct sweep *s, struct errbuf *eb);
 
 /*
- * Handles at most @max_entries, without blocking; entries for which @stale says true are deleted,
- * one request each. Returns 1 while there is more to come, 0 at the end, or a negative errno. EINTR
- * makes it begin again, 5 attempts at most (CT-9).
+ * Handles @max_entries, and the rest of the datagram that holds the last of them, without blocking;
+ * entries for which @stale says true are deleted, one request each. Returns 1 while there is more
+ * to come, 0 at the end, or a negative errno, which ends the sweep. EINTR makes it begin again, 5
+ * attempts at most, and then use what it got (CT-9).
  */
 int sweep_step(struct sweep *s, unsigned int max_entries,
 	       bool (*stale)(void *ctx, const struct flow *flow), void *ctx, struct errbuf *eb);

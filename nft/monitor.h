@@ -16,8 +16,12 @@ int monitor_fd(const struct monitor *m); /* readable: call monitor_read() */
 
 /*
  * Reads all that waits, without blocking. Bit FAMILY_* of @changed is set if somebody else touched
- * table vipmap of that family, or if notifications were lost (ENOBUFS). Returns 0 or a negative errno.
+ * table vipmap of that family, or if notifications were lost (ENOBUFS). Returns 0 or a negative
+ * errno.
  */
 int monitor_read(struct monitor *m, unsigned int *changed, struct errbuf *eb);
+
+/* What the notifications in a datagram of @length bytes amount to; the same bits. */
+unsigned int monitor_decode(const void *datagram, size_t length, uint32_t own_port_id);
 
 #endif

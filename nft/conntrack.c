@@ -1,0 +1,504 @@
+/*
+ * Stale conntrack entries. A dump over one socket is read datagram by datagram, each of which the
+ * kernel fills as the one before is taken, so nothing piles up anywhere; deletions go over a second
+ * socket, many requests in one message, and only refusals are answered. A request names the entry's
+ * tuple, zone and id: a new entry with the same tuple is another entry and stays. Who restarts a
+ * dump must drop the old socket, since the kernel knows no other way to end one; an epoll instance
+ * keeps the descriptor for the caller.
+ */
+#include "nft/conntrack.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "nft/attr.h"
+
+enum {
+	MAX_ATTEMPTS = 5, /* CT-9 */
+	DATAGRAM_SIZE = 32768,
+	REQUESTS_SIZE = 16384, /* some 120 deletions */
+	/* Entries up to which the kernel filters: a walk takes 0.5 to 1 us each. */
+	FILTER_MAX_ENTRIES = 8192,
+	/* A deletion holds a tuple (100 bytes at most, IPv6 with zone), a zone and an id. */
+	DELETION_MAX = 256,
+	/* Bit of CTA_FILTER_ORIG_FLAGS that makes the protocol count; the kernel's header lacks it.
+	 */
+	FILTER_PROTO_NUM = 1 << 3,
+};
+
+struct sweep {
+	enum family family;
+	int epoll_fd, dump_fd, delete_fd; /* dump_fd is -1 unless a dump is under way */
+	bool can_filter;		  /* by protocol: Linux 5.8 */
+	bool filter;			  /* this dump is filtered by the kernel */
+	int attempts;
+	uint32_t seq;
+	int err; /* first refusal of a deletion that was not "no such entry" */
+	unsigned long deleted;
+	unsigned int n_requests;
+	size_t requests_length;
+	uint32_t requests[REQUESTS_SIZE / 4];
+	uint32_t datagram[DATAGRAM_SIZE / 4];
+};
+
+static int family_number(enum family family)
+{
+	return family == FAMILY_IPV4 ? AF_INET : AF_INET6;
+}
+
+static int netfilter_socket(void)
+{
+	struct sockaddr_nl local = { .nl_family = AF_NETLINK };
+	const int one = 1;
+	int fd, err;
+
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
+	if (fd < 0)
+		return -errno;
+	/* Refusals need not repeat the request. */
+	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
+	if (bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0)
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+struct sweep *sweep_new(enum family family, struct errbuf *eb)
+{
+	struct sweep *s = calloc(1, sizeof(*s));
+	int err = -ENOMEM;
+
+	if (!s)
+		goto fail;
+	s->family = family;
+	s->can_filter = true;
+	s->dump_fd = s->delete_fd = -1;
+	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	err = -errno;
+	if (s->epoll_fd < 0)
+		goto fail;
+	s->delete_fd = err = netfilter_socket();
+	if (err < 0)
+		goto fail;
+	return s;
+fail:
+	errf(eb, err, "conntrack: cannot open a socket: %s", strerror(-err));
+	sweep_free(s);
+	return NULL;
+}
+
+static void dump_end(struct sweep *s)
+{
+	if (s->dump_fd >= 0)
+		close(s->dump_fd);
+	s->dump_fd = -1;
+}
+
+void sweep_free(struct sweep *s)
+{
+	if (!s)
+		return;
+	dump_end(s);
+	if (s->delete_fd >= 0)
+		close(s->delete_fd);
+	if (s->epoll_fd >= 0)
+		close(s->epoll_fd);
+	free(s);
+}
+
+int sweep_fd(const struct sweep *s)
+{
+	return s->epoll_fd;
+}
+
+unsigned long sweep_deleted(const struct sweep *s)
+{
+	return s->deleted;
+}
+
+static struct nlmsghdr *message_begin(void *buf, uint16_t type, uint16_t flags, int family)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct nfgenmsg *nfg;
+
+	nlh->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | type;
+	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
+	nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+	nfg->nfgen_family = (uint8_t)family;
+	nfg->version = NFNETLINK_V0;
+	return nlh;
+}
+
+static void put_filter(struct nlmsghdr *nlh)
+{
+	struct nlattr *tuple, *proto, *filter;
+
+	tuple = mnl_attr_nest_start(nlh, CTA_TUPLE_ORIG);
+	proto = mnl_attr_nest_start(nlh, CTA_TUPLE_PROTO);
+	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, IPPROTO_UDP);
+	mnl_attr_nest_end(nlh, proto);
+	mnl_attr_nest_end(nlh, tuple);
+	filter = mnl_attr_nest_start(nlh, CTA_FILTER);
+	mnl_attr_put_u32(nlh, CTA_FILTER_ORIG_FLAGS, FILTER_PROTO_NUM);
+	mnl_attr_put_u32(nlh, CTA_FILTER_REPLY_FLAGS, 0);
+	mnl_attr_nest_end(nlh, filter);
+}
+
+static int dump_begin(struct sweep *s)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	uint32_t buf[64];
+	struct nlmsghdr *nlh;
+
+	dump_end(s);
+	s->dump_fd = netfilter_socket();
+	if (s->dump_fd < 0)
+		return s->dump_fd;
+	nlh = message_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+			    s->filter ? family_number(s->family) : AF_UNSPEC);
+	nlh->nlmsg_seq = ++s->seq;
+	if (s->filter)
+		put_filter(nlh);
+	if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->dump_fd, &event) ||
+	    send(s->dump_fd, nlh, nlh->nlmsg_len, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+/* How many entries there are, of all kinds. The answer is there when send() returns. */
+static uint32_t count_entries(struct sweep *s)
+{
+	uint32_t buf[64];
+	struct nlmsghdr *nlh = message_begin(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
+	const struct nlattr *attr;
+	ssize_t length;
+
+	nlh->nlmsg_seq = ++s->seq;
+	if (send(s->delete_fd, nlh, nlh->nlmsg_len, 0) < 0)
+		return UINT32_MAX;
+	length = recv(s->delete_fd, buf, sizeof(buf), MSG_DONTWAIT);
+	if (length <= 0 || !mnl_nlmsg_ok(nlh, (int)length) || nlh->nlmsg_seq != s->seq ||
+	    nlh->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS))
+		return UINT32_MAX;
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
+		if (mnl_attr_get_type(attr) == CTA_STATS_GLOBAL_ENTRIES &&
+		    mnl_attr_get_payload_len(attr) == sizeof(uint32_t))
+			return ntohl(mnl_attr_get_u32(attr));
+	return UINT32_MAX;
+}
+
+int sweep_start(struct sweep *s, struct errbuf *eb)
+{
+	int err;
+
+	s->attempts = 1;
+	s->deleted = 0;
+	s->err = 0;
+	s->n_requests = 0;
+	s->requests_length = 0;
+	s->filter = s->can_filter && count_entries(s) <= FILTER_MAX_ENTRIES;
+	err = dump_begin(s);
+	if (!err)
+		return 0;
+	dump_end(s);
+	return errf(eb, err, "conntrack %s: cannot list entries: %s", family_name(s->family),
+		    strerror(-err));
+}
+
+/* One direction of an entry. */
+struct tuple {
+	struct addr src, dst;
+	uint16_t src_port, dst_port;
+	uint8_t protocol;
+	unsigned int found; /* bits, one per field */
+};
+
+enum tuple_field { SRC = 1, DST = 2, SRC_PORT = 4, DST_PORT = 8, PROTOCOL = 16, ALL_FIELDS = 31 };
+
+static void ip_decode(const struct nlattr *nest, enum family family, struct tuple *t)
+{
+	const bool v4 = family == FAMILY_IPV4;
+	const struct nlattr *attr;
+	uint16_t type;
+
+	for_each_nested_attr (attr, nest) {
+		type = mnl_attr_get_type(attr);
+		if (mnl_attr_get_payload_len(attr) != family_size(family))
+			continue;
+		if (type == (v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC)) {
+			memcpy(t->src.bytes, mnl_attr_get_payload(attr), family_size(family));
+			t->found |= SRC;
+		} else if (type == (v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST)) {
+			memcpy(t->dst.bytes, mnl_attr_get_payload(attr), family_size(family));
+			t->found |= DST;
+		}
+	}
+}
+
+static void proto_decode(const struct nlattr *nest, struct tuple *t)
+{
+	const struct nlattr *attr;
+	uint16_t type, length;
+
+	for_each_nested_attr (attr, nest) {
+		type = mnl_attr_get_type(attr);
+		length = mnl_attr_get_payload_len(attr);
+		if (type == CTA_PROTO_NUM && length == 1) {
+			t->protocol = mnl_attr_get_u8(attr);
+			t->found |= PROTOCOL;
+		} else if (type == CTA_PROTO_SRC_PORT && length == 2) {
+			t->src_port = ntohs(mnl_attr_get_u16(attr));
+			t->found |= SRC_PORT;
+		} else if (type == CTA_PROTO_DST_PORT && length == 2) {
+			t->dst_port = ntohs(mnl_attr_get_u16(attr));
+			t->found |= DST_PORT;
+		}
+	}
+}
+
+static bool tuple_decode(const struct nlattr *nest, enum family family, struct tuple *t)
+{
+	const struct nlattr *attr;
+
+	memset(t, 0, sizeof(*t));
+	for_each_nested_attr (attr, nest) {
+		if (mnl_attr_get_type(attr) == CTA_TUPLE_IP)
+			ip_decode(attr, family, t);
+		else if (mnl_attr_get_type(attr) == CTA_TUPLE_PROTO)
+			proto_decode(attr, t);
+	}
+	return t->found == ALL_FIELDS;
+}
+
+/* The attributes of an entry that matter here; they point into the message. */
+struct entry {
+	const struct nlattr *orig, *reply, *status, *zone, *id;
+};
+
+static struct entry entry_split(const struct nlmsghdr *nlh)
+{
+	struct entry e = { 0 };
+	const struct nlattr *attr;
+
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg)) {
+		switch (mnl_attr_get_type(attr)) {
+		case CTA_TUPLE_ORIG:
+			e.orig = attr;
+			break;
+		case CTA_TUPLE_REPLY:
+			e.reply = attr;
+			break;
+		case CTA_STATUS:
+			e.status = attr;
+			break;
+		case CTA_ZONE:
+			e.zone = attr;
+			break;
+		case CTA_ID:
+			e.id = attr;
+			break;
+		}
+	}
+	return e;
+}
+
+static bool is_entry_of(const struct nlmsghdr *nlh, enum family family)
+{
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+
+	return nlh->nlmsg_type == (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW) &&
+	       mnl_nlmsg_get_payload_len(nlh) >= sizeof(*nfg) &&
+	       nfg->nfgen_family == family_number(family);
+}
+
+int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flow)
+{
+	struct tuple orig, reply;
+	struct entry e;
+
+	if (!is_entry_of(nlh, family))
+		return -EINVAL;
+	e = entry_split(nlh);
+	if (!e.orig || !e.reply || !e.status || mnl_attr_get_payload_len(e.status) != 4)
+		return -EINVAL;
+	if (!tuple_decode(e.orig, family, &orig) || orig.protocol != IPPROTO_UDP ||
+	    !tuple_decode(e.reply, family, &reply) || reply.protocol != IPPROTO_UDP)
+		return -EINVAL;
+	*flow = (struct flow){
+		.client = orig.src,
+		.destination = orig.dst,
+		.client_port = orig.src_port,
+		.destination_port = orig.dst_port,
+		.reply_source = reply.src,
+		.reply_source_port = reply.src_port,
+		.translated = ntohl(mnl_attr_get_u32(e.status)) & IPS_DST_NAT,
+	};
+	return 0;
+}
+
+/* Reads the refusals of the requests just sent; the kernel has answered when send() returns. */
+static unsigned int count_refusals(struct sweep *s)
+{
+	struct {
+		struct nlmsghdr nlh;
+		struct nlmsgerr error;
+		uint32_t rest[64];
+	} reply;
+	unsigned int n = 0;
+	ssize_t length;
+
+	for (;;) {
+		length = recv(s->delete_fd, &reply, sizeof(reply), MSG_DONTWAIT);
+		if (length < 0 && errno == EINTR)
+			continue;
+		if (length < 0)
+			return n;
+		if ((size_t)length < sizeof(reply.nlh) + sizeof(reply.error) ||
+		    reply.nlh.nlmsg_type != NLMSG_ERROR || !reply.error.error)
+			continue;
+		n++;
+		if (reply.error.error != -ENOENT && !s->err)
+			s->err = reply.error.error;
+	}
+}
+
+static void flush_deletions(struct sweep *s)
+{
+	unsigned int refused;
+
+	if (!s->n_requests)
+		return;
+	if (send(s->delete_fd, s->requests, s->requests_length, 0) < 0) {
+		s->err = s->err ? s->err : -errno;
+	} else {
+		refused = count_refusals(s);
+		s->deleted += s->n_requests - (refused < s->n_requests ? refused : s->n_requests);
+	}
+	s->n_requests = 0;
+	s->requests_length = 0;
+}
+
+static void copy_attr(struct nlmsghdr *nlh, const struct nlattr *attr)
+{
+	if (attr)
+		mnl_attr_put(nlh, attr->nla_type, mnl_attr_get_payload_len(attr),
+			     mnl_attr_get_payload(attr));
+}
+
+static size_t attr_room(const struct nlattr *attr)
+{
+	return attr ? MNL_ALIGN(attr->nla_len) : 0;
+}
+
+static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
+{
+	const struct entry e = entry_split(entry);
+	struct nlmsghdr *nlh;
+
+	/* Without the id we could hit another entry. */
+	if (!e.id || attr_room(e.orig) + attr_room(e.zone) + attr_room(e.id) > DELETION_MAX - 32)
+		return;
+	if (s->requests_length + DELETION_MAX > sizeof(s->requests))
+		flush_deletions(s);
+	nlh = message_begin((char *)s->requests + s->requests_length, IPCTNL_MSG_CT_DELETE, 0,
+			    family_number(s->family));
+	nlh->nlmsg_seq = ++s->seq;
+	copy_attr(nlh, e.orig);
+	copy_attr(nlh, e.zone);
+	copy_attr(nlh, e.id);
+	s->requests_length += MNL_ALIGN(nlh->nlmsg_len);
+	s->n_requests++;
+}
+
+/* What a datagram of the dump says: go on (1), all read (0), or a negative errno. */
+static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
+			 bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
+{
+	const struct nlmsghdr *nlh = (const void *)s->datagram;
+	int left = (int)length, result = 1;
+	struct flow flow;
+
+	for (; result > 0 && mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+		++*handled;
+		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
+			result = -EINTR;
+		else if (nlh->nlmsg_type == NLMSG_DONE)
+			result = 0;
+		else if (nlh->nlmsg_type == NLMSG_ERROR)
+			result = mnl_nlmsg_get_payload_len(nlh) < sizeof(int)
+					 ? -EBADMSG
+					 : *(const int *)mnl_nlmsg_get_payload(nlh);
+		else if (flow_decode(nlh, s->family, &flow) == 0 && stale(ctx, &flow))
+			delete_entry(s, nlh);
+	}
+	return result;
+}
+
+static int receive(struct sweep *s, unsigned int *handled,
+		   bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
+{
+	ssize_t length =
+		recv(s->dump_fd, s->datagram, sizeof(s->datagram), MSG_DONTWAIT | MSG_TRUNC);
+
+	if (length < 0)
+		return errno == ENOBUFS ? -EINTR : -errno;
+	if ((size_t)length > sizeof(s->datagram))
+		return -EMSGSIZE;
+	return read_datagram(s, (size_t)length, handled, stale, ctx);
+}
+
+/* Begins anew where that helps: 1 then, else @result. */
+static int recover(struct sweep *s, int result)
+{
+	int err;
+
+	if (result == -EINTR && s->attempts >= MAX_ATTEMPTS)
+		return 0;
+	if (result == -EINTR)
+		s->attempts++;
+	else if (s->filter && (result == -EOPNOTSUPP || result == -EINVAL))
+		s->filter = s->can_filter = false;
+	else
+		return result;
+	err = dump_begin(s);
+	return err ? err : 1;
+}
+
+int sweep_step(struct sweep *s, unsigned int max_entries,
+	       bool (*stale)(void *ctx, const struct flow *flow), void *ctx, struct errbuf *eb)
+{
+	unsigned int handled = 0;
+	int result = s->dump_fd < 0 ? 0 : 1;
+
+	while (result > 0 && handled < max_entries) {
+		result = receive(s, &handled, stale, ctx);
+		if (result == -EAGAIN) {
+			result = 1;
+			break;
+		}
+		if (result < 0)
+			result = recover(s, result);
+	}
+	flush_deletions(s);
+	if (result > 0)
+		return 1;
+	dump_end(s);
+	if (result < 0)
+		return errf(eb, result, "conntrack %s: listing entries: %s", family_name(s->family),
+			    strerror(-result));
+	if (s->err)
+		return errf(eb, s->err, "conntrack %s: deleting an entry: %s",
+			    family_name(s->family), strerror(-s->err));
+	return 0;
+}
