@@ -722,34 +722,18 @@ int config_check_families(const struct config *config, enum family primary, bool
 	return 0;
 }
 
-static void json_string(struct strbuf *out, const char *text)
-{
-	strbuf_addc(out, '"');
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			strbuf_addf(out, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			strbuf_addf(out, "\\u%04x", c);
-		else
-			strbuf_addc(out, *text);
-	}
-	strbuf_addc(out, '"');
-}
-
 static void json_key(struct strbuf *out, const char *key)
 {
 	if (out->length && out->text[out->length - 1] != '{')
 		strbuf_addc(out, ',');
-	json_string(out, key);
+	strbuf_add_json(out, key);
 	strbuf_addc(out, ':');
 }
 
 static void json_text(struct strbuf *out, const char *key, const char *value)
 {
 	json_key(out, key);
-	json_string(out, value);
+	strbuf_add_json(out, value);
 }
 
 static void json_number(struct strbuf *out, const char *key, int64_t value)
@@ -803,7 +787,7 @@ static void json_list(struct strbuf *out, const char *key, char *const *list)
 	for (i = 0; list[i]; i++) {
 		if (i)
 			strbuf_addc(out, ',');
-		json_string(out, list[i]);
+		strbuf_add_json(out, list[i]);
 	}
 	strbuf_addc(out, ']');
 }

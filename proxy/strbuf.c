@@ -85,3 +85,19 @@ void strbuf_addf(struct strbuf *sb, const char *fmt, ...)
 	va_end(again);
 	va_end(ap);
 }
+
+void strbuf_add_json(struct strbuf *sb, const char *text)
+{
+	strbuf_addc(sb, '"');
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			strbuf_addf(sb, "\\%c", c);
+		else if (c < 0x20 || c == 0x7f)
+			strbuf_addf(sb, "\\u%04x", c);
+		else
+			strbuf_addc(sb, *text);
+	}
+	strbuf_addc(sb, '"');
+}

@@ -24,5 +24,6 @@ void strbuf_add(struct strbuf *sb, const char *bytes, size_t length);
 void strbuf_adds(struct strbuf *sb, const char *text);
 void strbuf_addc(struct strbuf *sb, char c);
 void strbuf_addf(struct strbuf *sb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void strbuf_add_json(struct strbuf *sb, const char *text); /* quoted and escaped */
 
 #endif
