@@ -10,9 +10,11 @@
 #include "watch/json.h"
 
 struct decoder {
-	const char *node_name; /* lower case; endpoints of this nodeName are local */
-	struct arena *scratch; /* reset by each call */
-	/* A field or entry that is skipped while the object stays (LB-2, SVC-9): one line for the log. */
+	const char *node_name;	       /* lower case; endpoints of this nodeName are local */
+	struct arena *scratch;	       /* reset by each call */
+	const char *default_namespace; /* of objects without one; NULL: they are bad */
+	/* A field or entry that is skipped while the object stays (LB-2, SVC-9): one line for the
+	 * log. */
 	void (*complain)(void *ctx, const char *message);
 	void *ctx;
 };
@@ -23,8 +25,17 @@ struct decoder {
  */
 struct service *decode_service(struct decoder *d, const struct json *json, struct errbuf *eb);
 struct slice *decode_slice(struct decoder *d, const struct json *json, struct errbuf *eb);
-struct service_cidr *decode_service_cidr(struct decoder *d, const struct json *json, struct errbuf *eb);
+struct service_cidr *decode_service_cidr(struct decoder *d, const struct json *json,
+					 struct errbuf *eb);
 struct node *decode_node(struct decoder *d, const struct json *json, struct errbuf *eb);
+
+/*
+ * Would the API server send this object to a list or watch with our selectors (API-1, API-2)?
+ * Services of another proxy and without an address, and slices of such, are not for us. Only labels
+ * and clusterIP are looked at.
+ */
+bool decode_service_selected(const struct json *json);
+bool decode_slice_selected(const struct json *json);
 
 /*
  * decode_slice() also returns NULL with an empty @eb text for what is no error but no use either: a
