@@ -10,7 +10,11 @@
 struct batch;
 
 enum batch_flags {
-	BATCH_OWNER = 1 << 0, /* table flags owner|persist: ours alone, outlives us (Linux 6.9) */
+	/*
+	 * Table flags owner|persist: ours alone, outlives us (Linux 6.9). Any transaction takes an
+	 * orphaned table over, even a batch that is empty otherwise.
+	 */
+	BATCH_OWNER = 1 << 0,
 };
 
 /* Copies @ruleset. Caller owns the batch; NULL when out of memory. */
@@ -20,8 +24,8 @@ void batch_free(struct batch *b); /* NULL is allowed */
 /* The verbs; the writer lives as long as the batch. */
 const struct writer *batch_writer(struct batch *b);
 
-bool batch_is_empty(const struct batch *b);
-size_t batch_size(const struct batch *b); /* bytes on the wire */
+bool batch_is_empty(const struct batch *b); /* no verb was called */
+size_t batch_size(const struct batch *b);   /* bytes on the wire */
 struct batch_counts {
 	unsigned int elements_added, elements_deleted, chains_added, chains_deleted;
 };
@@ -29,9 +33,9 @@ struct batch_counts batch_counts(const struct batch *b);
 
 /* What the kernel would not take. */
 struct refusal {
-	int err;	   /* negative errno */
-	void *owner;	   /* of the element refused; NULL if that is not known */
-	char object[512];  /* for people: "map service-ips, element 10.0.0.1 . tcp . 80" */
+	int err;	  /* negative errno */
+	void *owner;	  /* of the element refused; NULL if that is not known */
+	char object[512]; /* for people: "map service-ips, element 10.0.0.1 . tcp . 80" */
 };
 
 /*

@@ -306,9 +306,9 @@ size_t comment_copy(const char *comment, char *text)
 	size_t i;
 
 	for (i = 0; i < COMMENT_MAX && comment[i]; i++) {
-		char c = comment[i];
+		unsigned char c = (unsigned char)comment[i];
 
-		text[i] = c < ' ' || c == '"' || c == '\\' || c == 127 ? '?' : c;
+		text[i] = c < ' ' || c == '"' || c == '\\' || c == 127 ? '?' : (char)c;
 	}
 	text[i] = '\0';
 	return i;

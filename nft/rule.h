@@ -75,7 +75,8 @@ enum stmt_kind {
 
 struct stmt {
 	enum stmt_kind kind;
-	bool differs; /* != */
+	bool differs;  /* != */
+	bool interval; /* STMT_LOOKUP in a set of ranges */
 	struct prefix prefix;
 	struct addr addr;
 	uint16_t port;

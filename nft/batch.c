@@ -1,0 +1,518 @@
+/*
+ * One transaction as netlink messages. Each kind of change has a stream of its own, a growing run
+ * of finished messages, and the streams are sent in a fixed order: deletions of elements before
+ * additions, objects before what refers to them, whatever the order of calls was. Nothing is copied
+ * again: the streams are the iovec.
+ *
+ * Messages are numbered in the order of sending, so that an error leads back to its message, and
+ * the offset in the error to an element. Only failures pay for the search.
+ */
+#include "nft/batch.h"
+#include "nft/elements.h"
+#include "nft/encode.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+
+/* In the order of sending. */
+enum phase {
+	PHASE_TABLE_DELETE,
+	PHASE_TABLE,
+	PHASE_SETS,
+	PHASE_CHAINS,
+	PHASE_RULES,
+	/* here elements, deleted and then added, by set */
+	PHASE_CHAINS_DELETE,
+	PHASE_SETS_DELETE,
+	N_PHASES
+};
+
+/* Names of pick chains: most verdicts go where some verdict before went. */
+enum { NAME_CACHE_SIZE = 64 };
+
+struct cached_name {
+	struct verdict verdict;
+	char name[PICK_NAME_SIZE];
+};
+
+struct batch {
+	struct writer writer;
+	struct ruleset ruleset;
+	bool owner, has_table_verb, has_changes;
+	uint32_t next_set_id;
+	struct batch_counts counts;
+	struct wire phases[N_PHASES];
+	struct elements deleted[N_SETS], added[N_SETS];
+	struct cached_name names[NAME_CACHE_SIZE];
+	int err; /* a verb got what cannot be encoded */
+};
+
+/* The verbs */
+
+static void change_chain(struct batch *b, enum change change, const struct chain *chain)
+{
+	enum family family = b->ruleset.family;
+
+	b->has_changes = true;
+	switch (change) {
+	case CHANGE_ADD:
+		encode_chain(&b->phases[PHASE_CHAINS], family, chain);
+		encode_rules(&b->phases[PHASE_RULES], family, chain);
+		b->counts.chains_added++;
+		break;
+	case CHANGE_UPDATE:
+		encode_rules_flush(&b->phases[PHASE_RULES], family, chain->name);
+		encode_rules(&b->phases[PHASE_RULES], family, chain);
+		break;
+	case CHANGE_DELETE:
+		encode_chain_delete(&b->phases[PHASE_CHAINS_DELETE], family, chain->name);
+		b->counts.chains_deleted++;
+		break;
+	}
+}
+
+static void add_table(struct batch *b)
+{
+	unsigned int i;
+
+	encode_table(&b->phases[PHASE_TABLE], b->ruleset.family, b->owner ? TABLE_FLAGS_OWNED : 0);
+	for (i = 0; i < N_SETS; i++)
+		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(i), set_name(i),
+			   NULL, b->next_set_id++);
+}
+
+static void change_table(void *ctx, enum change change)
+{
+	struct batch *b = ctx;
+	struct chain chain;
+	unsigned int i;
+
+	b->has_changes = true;
+	if (change != CHANGE_UPDATE)
+		b->has_table_verb = true;
+	if (change == CHANGE_DELETE) {
+		encode_table_delete(&b->phases[PHASE_TABLE_DELETE], b->ruleset.family);
+		return;
+	}
+	if (change == CHANGE_ADD)
+		add_table(b);
+	for (i = 0; i < N_CHAINS; i++) {
+		chain_constant(&b->ruleset, i, &chain);
+		change_chain(b, change, &chain);
+	}
+}
+
+static void change_pick(void *ctx, enum change change, const struct verdict *pick)
+{
+	struct batch *b = ctx;
+	struct chain chain;
+
+	chain_pick(&b->ruleset, pick, &chain);
+	change_chain(b, change, &chain);
+}
+
+static void change_sticky(void *ctx, enum change change, const struct sticky_chain *sticky)
+{
+	struct batch *b = ctx;
+	struct chain chain;
+
+	/* A translation of ports that is not bound to a protocol is none that nft could load. */
+	if (change != CHANGE_DELETE && !sticky->protocol) {
+		b->err = -EINVAL;
+		return;
+	}
+	chain_sticky(sticky, &chain);
+	change_chain(b, change, &chain);
+}
+
+static void change_affinity(void *ctx, enum change change, const char *name, const char *comment)
+{
+	struct batch *b = ctx;
+
+	b->has_changes = true;
+	if (change == CHANGE_DELETE)
+		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, name);
+	else
+		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, affinity_layout(), name,
+			   comment, b->next_set_id++);
+}
+
+static const char *pick_chain(struct batch *b, const struct verdict *v)
+{
+	struct cached_name *c = &b->names[(v->count * 31 + v->pick) % NAME_CACHE_SIZE];
+
+	if (c->verdict.kind != VERDICT_PICK || c->verdict.pick != v->pick ||
+	    c->verdict.count != v->count) {
+		c->verdict = *v;
+		pick_name(v, c->name);
+	}
+	return c->name;
+}
+
+static void change_element(void *ctx, enum change change, const struct element *e, void *owner)
+{
+	struct batch *b = ctx;
+	const char *chain = NULL;
+
+	b->has_changes = true;
+	if (change == CHANGE_DELETE) {
+		elements_put(&b->deleted[e->set], b->ruleset.family, e, NULL, owner);
+		b->counts.elements_deleted++;
+		return;
+	}
+	if (e->verdict.kind == VERDICT_PICK)
+		chain = pick_chain(b, &e->verdict);
+	else
+		chain = verdict_chain(&e->verdict, e->chain, NULL);
+	elements_put(&b->added[e->set], b->ruleset.family, e, chain, owner);
+	b->counts.elements_added++;
+}
+
+struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
+{
+	struct batch *b = calloc(1, sizeof(*b));
+	unsigned int i;
+
+	if (!b)
+		return NULL;
+	b->ruleset = *ruleset;
+	b->owner = flags & BATCH_OWNER;
+	b->next_set_id = 1;
+	for (i = 0; i < N_SETS; i++) {
+		elements_init(&b->deleted[i], i, false);
+		elements_init(&b->added[i], i, true);
+	}
+	b->writer = (struct writer){
+		.ctx = b,
+		.table = change_table,
+		.pick = change_pick,
+		.affinity = change_affinity,
+		.sticky = change_sticky,
+		.element = change_element,
+	};
+	return b;
+}
+
+void batch_free(struct batch *b)
+{
+	unsigned int i;
+
+	if (!b)
+		return;
+	for (i = 0; i < N_PHASES; i++)
+		wire_free(&b->phases[i]);
+	for (i = 0; i < N_SETS; i++) {
+		elements_free(&b->deleted[i]);
+		elements_free(&b->added[i]);
+	}
+	free(b);
+}
+
+const struct writer *batch_writer(struct batch *b)
+{
+	return &b->writer;
+}
+
+bool batch_is_empty(const struct batch *b)
+{
+	return !b->has_changes;
+}
+
+struct batch_counts batch_counts(const struct batch *b)
+{
+	return b->counts;
+}
+
+/* Sending */
+
+enum { N_STREAMS = N_PHASES + 2 * N_SETS };
+
+struct stream {
+	const struct wire *wire;
+	const struct elements *elements; /* NULL for other objects */
+};
+
+/* The stream at place @i in the order of sending. */
+static struct stream stream_at(const struct batch *b, unsigned int i)
+{
+	const struct elements *elements;
+
+	if (i < PHASE_CHAINS_DELETE)
+		return (struct stream){ .wire = &b->phases[i] };
+	i -= PHASE_CHAINS_DELETE;
+	if (i >= 2 * N_SETS)
+		return (struct stream){ .wire = &b->phases[PHASE_CHAINS_DELETE + i - 2 * N_SETS] };
+	elements = i < N_SETS ? &b->deleted[i] : &b->added[i - N_SETS];
+	return (struct stream){ .wire = &elements->wire, .elements = elements };
+}
+
+static struct nlmsghdr *message_at(const struct wire *w, size_t at)
+{
+	return (struct nlmsghdr *)(void *)(w->bytes + at);
+}
+
+#define for_each_message(nlh, at, wire)                                                            \
+	for (at = 0; at < (wire)->length && (nlh = message_at(wire, at), 1);                       \
+	     at += NLMSG_ALIGN(nlh->nlmsg_len))
+
+size_t batch_size(const struct batch *b)
+{
+	size_t size = 2 * (NLMSG_HDRLEN + sizeof(struct nfgenmsg));
+	unsigned int i;
+
+	for (i = 0; i < N_STREAMS; i++)
+		size += stream_at(b, i).wire->length;
+	return size;
+}
+
+static int batch_error(const struct batch *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_STREAMS; i++)
+		if (stream_at(b, i).wire->err)
+			return stream_at(b, i).wire->err;
+	return b->err;
+}
+
+struct sending {
+	const struct batch *batch;
+	struct wire begin, end;
+	struct iovec iov[N_STREAMS + 2];
+	unsigned int n_iov;
+	uint32_t first_seq, last_seq;
+
+	/* what came of it: the first error */
+	int err;
+	uint32_t err_seq, err_offset; /* offset 0: unknown */
+	char reason[128];
+};
+
+/* NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END: messages of no subsystem, which name one. */
+static void marker(struct wire *w, uint16_t type, uint32_t seq)
+{
+	struct nlmsghdr *nlh = message_begin(w, FAMILY_IPV4, type, 0, 0);
+	struct nfgenmsg *nfg;
+
+	if (!nlh)
+		return;
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_seq = seq;
+	nfg = mnl_nlmsg_get_payload(nlh);
+	nfg->nfgen_family = AF_UNSPEC;
+	nfg->res_id = htons(NFNL_SUBSYS_NFTABLES);
+	message_end(w, nlh);
+}
+
+static void push(struct sending *s, const struct wire *w)
+{
+	if (w->length)
+		s->iov[s->n_iov++] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
+}
+
+/* Errors come without being asked for; besides them only the last message is acknowledged. */
+static void number_messages(struct sending *s, struct nlsock *nl)
+{
+	struct nlmsghdr *nlh, *last = NULL;
+	const struct wire *w;
+	unsigned int i;
+	size_t at;
+
+	for (i = 0; i < N_STREAMS; i++) {
+		w = stream_at(s->batch, i).wire;
+		for_each_message (nlh, at, w) {
+			nlh->nlmsg_seq = nlsock_next_seq(nl);
+			nlh->nlmsg_flags &= (uint16_t)~NLM_F_ACK;
+			last = nlh;
+		}
+		push(s, w);
+	}
+	if (last) {
+		last->nlmsg_flags |= NLM_F_ACK;
+		s->last_seq = last->nlmsg_seq;
+	}
+}
+
+/* What the kernel says about an error stands after a copy of the request, or of its header. */
+static void read_reason(struct sending *s, const struct nlmsghdr *nlh, const struct nlmsgerr *e)
+{
+	size_t skip = sizeof(*e);
+	const struct nlattr *attr;
+
+	if (!(nlh->nlmsg_flags & NLM_F_ACK_TLVS))
+		return;
+	if (!(nlh->nlmsg_flags & NLM_F_CAPPED) && e->msg.nlmsg_len > sizeof(e->msg))
+		skip += NLMSG_ALIGN(e->msg.nlmsg_len) - sizeof(e->msg);
+	if (skip > mnl_nlmsg_get_payload_len(nlh))
+		return;
+	for_each_attr (attr, nlh, (unsigned int)skip) {
+		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_OFFS &&
+		    mnl_attr_get_payload_len(attr) == sizeof(uint32_t))
+			s->err_offset = mnl_attr_get_u32(attr);
+		else if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
+			 mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
+			snprintf(s->reason, sizeof(s->reason), " (%s)", mnl_attr_get_str(attr));
+	}
+}
+
+/*
+ * The first error counts. One for BEGIN stands for the whole: the commit failed, or the kernel did
+ * not even look at the rest, and then no acknowledgement follows.
+ */
+static int on_reply(const struct nlmsghdr *nlh, void *data)
+{
+	struct sending *s = data;
+	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+
+	if (nlh->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(nlh) < sizeof(*e))
+		return 0;
+	if (e->error < 0 && !s->err) {
+		s->err = e->error;
+		s->err_seq = nlh->nlmsg_seq;
+		read_reason(s, nlh, e);
+	}
+	return nlh->nlmsg_seq == s->first_seq && e->error < 0 ? e->error : 0;
+}
+
+/* What was refused */
+
+static const struct {
+	const char *action, *kind;
+	uint16_t name; /* attribute; 0: it is the table */
+} message_words[] = {
+	[NFT_MSG_NEWTABLE] = { "add", "table", 0 },
+	[NFT_MSG_DELTABLE] = { "delete", "table", 0 },
+	[NFT_MSG_NEWSET] = { "add", "set", NFTA_SET_NAME },
+	[NFT_MSG_DELSET] = { "delete", "set", NFTA_SET_NAME },
+	[NFT_MSG_NEWCHAIN] = { "add", "chain", NFTA_CHAIN_NAME },
+	[NFT_MSG_DELCHAIN] = { "delete", "chain", NFTA_CHAIN_NAME },
+	[NFT_MSG_NEWRULE] = { "add", "a rule to chain", NFTA_RULE_CHAIN },
+	[NFT_MSG_DELRULE] = { "flush", "chain", NFTA_RULE_CHAIN },
+	[NFT_MSG_NEWSETELEM] = { "add", "to set", NFTA_SET_ELEM_LIST_SET },
+	[NFT_MSG_DELSETELEM] = { "delete", "from set", NFTA_SET_ELEM_LIST_SET },
+};
+
+static void print_message(struct strbuf *out, enum family family, const struct nlmsghdr *nlh)
+{
+	unsigned int type = nlh->nlmsg_type & 0xff;
+	const char *name = TABLE_NAME;
+	const struct nlattr *attr;
+
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
+		if (message_words[type].name && mnl_attr_get_type(attr) == message_words[type].name)
+			name = mnl_attr_get_str(attr);
+	strbuf_addf(out, "%s %s %s %s", message_words[type].action, message_words[type].kind,
+		    family_keyword(family), name);
+}
+
+/* The message @seq and the stream that it is in. */
+static const struct nlmsghdr *find_message(const struct batch *b, uint32_t seq,
+					   struct stream *stream, size_t *position)
+{
+	const struct nlmsghdr *nlh;
+	unsigned int i;
+
+	for (i = 0; i < N_STREAMS; i++) {
+		*stream = stream_at(b, i);
+		for_each_message (nlh, *position, stream->wire)
+			if (nlh->nlmsg_seq == seq)
+				return nlh;
+	}
+	return NULL;
+}
+
+static void describe(const struct sending *s, struct refusal *refusal)
+{
+	enum family family = s->batch->ruleset.family;
+	struct strbuf text = STRBUF_INIT, element = STRBUF_INIT;
+	const struct nlmsghdr *nlh;
+	struct stream stream;
+	size_t position;
+
+	*refusal = (struct refusal){ .err = s->err };
+	nlh = find_message(s->batch, s->err_seq, &stream, &position);
+	if (nlh)
+		print_message(&text, family, nlh);
+	else
+		strbuf_addf(&text, "commit table %s %s", family_keyword(family), TABLE_NAME);
+	if (nlh && stream.elements) {
+		refusal->owner = elements_owner(stream.elements, position, s->err_offset);
+		elements_print(stream.elements, position, s->err_offset, family, &element);
+	}
+	if (element.text)
+		strbuf_addf(&text, ", element %s", element.text);
+	if (text.text)
+		snprintf(refusal->object, sizeof(refusal->object), "%s", text.text);
+	strbuf_free(&element);
+	strbuf_free(&text);
+}
+
+static int report(const struct sending *s, struct refusal *refusal, struct errbuf *eb)
+{
+	struct refusal local;
+
+	if (!refusal)
+		refusal = &local;
+	describe(s, refusal);
+	return errf(eb, s->err, "nftables: cannot %.256s: %s%s", refusal->object, strerror(-s->err),
+		    s->reason);
+}
+
+/* An orphaned table is taken over by any transaction that asks for the flags. */
+static void take_over(struct batch *b)
+{
+	if (b->owner && !b->has_table_verb && !b->phases[PHASE_TABLE].length)
+		encode_table_flags(&b->phases[PHASE_TABLE], b->ruleset.family, TABLE_FLAGS_OWNED);
+}
+
+static int batch_send(struct batch *b, bool commit, struct nlsock *nl, unsigned int timeout_ms,
+		      struct refusal *refusal, struct errbuf *eb)
+{
+	struct sending s = { .batch = b };
+	int err;
+
+	take_over(b);
+	s.first_seq = nlsock_next_seq(nl);
+	marker(&s.begin, NFNL_MSG_BATCH_BEGIN, s.first_seq);
+	push(&s, &s.begin);
+	number_messages(&s, nl);
+	marker(&s.end, NFNL_MSG_BATCH_END, nlsock_next_seq(nl));
+	if (commit)
+		push(&s, &s.end);
+
+	err = batch_error(b);
+	if (!err)
+		err = s.begin.err ? s.begin.err : s.end.err;
+	if (err) {
+		errf(eb, err, "nftables: cannot build a transaction: %s", strerror(-err));
+		goto out;
+	}
+	if (!s.last_seq)
+		goto out;
+	err = nlsock_exchange(nl, s.iov, s.n_iov, s.last_seq, on_reply, &s, timeout_ms, eb);
+	if (s.err)
+		err = report(&s, refusal, eb);
+out:
+	wire_free(&s.begin);
+	wire_free(&s.end);
+	return err;
+}
+
+int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
+		 struct refusal *refusal, struct errbuf *eb)
+{
+	return batch_send(b, true, nl, timeout_ms, refusal, eb);
+}
+
+int batch_check(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
+		struct refusal *refusal, struct errbuf *eb)
+{
+	return batch_send(b, false, nl, timeout_ms, refusal, eb);
+}

@@ -1,0 +1,58 @@
+/*
+ * Private to nft/: the netlink messages of a table's objects, elements aside. Sequence numbers are
+ * left 0; the batch numbers its messages when it is sent.
+ */
+#ifndef NFT_ENCODE_H
+#define NFT_ENCODE_H
+
+#include "nft/rule.h"
+
+#include <libmnl/libmnl.h>
+
+/* The attributes of a message behind @skip bytes of payload, and those in an attribute. */
+#define for_each_attr(attr, nlh, skip)                                                             \
+	for (attr = mnl_nlmsg_get_payload_offset(nlh, skip);                                       \
+	     mnl_attr_ok(attr, (int)((const char *)mnl_nlmsg_get_payload_tail(nlh) -               \
+				     (const char *)(attr)));                                       \
+	     attr = mnl_attr_next(attr))
+#define for_each_attr_in(attr, nest)                                                               \
+	for (attr = mnl_attr_get_payload(nest); mnl_attr_ok(                                       \
+		     attr, (int)((const char *)(nest) + (nest)->nla_len - (const char *)(attr)));  \
+	     attr = mnl_attr_next(attr))
+
+/* A growing run of netlink messages. After a failure, err is -ENOMEM and nothing is added any more.
+ */
+struct wire {
+	uint8_t *bytes;
+	size_t length, size;
+	int err;
+};
+
+void wire_free(struct wire *w);
+/* Zeroed room for @more bytes after the end; NULL after a failure. The length is the caller's to
+ * move. */
+void *wire_reserve(struct wire *w, size_t more);
+
+/* A message at the end of @w with @room bytes for attributes, to be closed by message_end(). NULL:
+ * no memory. */
+struct nlmsghdr *message_begin(struct wire *w, enum family family, uint16_t type, uint16_t flags,
+			       size_t room);
+void message_end(struct wire *w, const struct nlmsghdr *nlh);
+
+enum { TABLE_FLAGS_OWNED = 0x2 | 0x4 }; /* owner | persist; libnftnl has no name for the latter */
+
+void encode_table(struct wire *w, enum family family, uint32_t table_flags);
+/* Of a table that exists. */
+void encode_table_flags(struct wire *w, enum family family, uint32_t table_flags);
+/* Whatever it holds; it need not exist. */
+void encode_table_delete(struct wire *w, enum family family);
+/* @id: any number that no other set of the batch has. @comment may be NULL. */
+void encode_set(struct wire *w, enum family family, const struct set_layout *layout,
+		const char *name, const char *comment, uint32_t id);
+void encode_set_delete(struct wire *w, enum family family, const char *name);
+void encode_chain(struct wire *w, enum family family, const struct chain *chain);
+void encode_chain_delete(struct wire *w, enum family family, const char *name);
+void encode_rules(struct wire *w, enum family family, const struct chain *chain);
+void encode_rules_flush(struct wire *w, enum family family, const char *chain);
+
+#endif
