@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proxy/strbuf.h"
@@ -34,35 +33,13 @@ struct bucket {
 struct log {
 	int fd, verbosity;
 	bool json;
-	struct log_clock clock;
+	const struct clock *clock;
 	struct strbuf line;
 	struct bucket buckets[N_BUCKETS];
 };
 
-static int64_t clock_us(clockid_t id)
+struct log *log_new(int fd, int verbosity, bool json, const struct clock *clock)
 {
-	struct timespec now;
-
-	clock_gettime(id, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static int64_t system_realtime_us(void *ctx)
-{
-	(void)ctx;
-	return clock_us(CLOCK_REALTIME);
-}
-
-static int64_t system_monotonic_us(void *ctx)
-{
-	(void)ctx;
-	return clock_us(CLOCK_MONOTONIC);
-}
-
-struct log *log_new(int fd, int verbosity, bool json, const struct log_clock *clock)
-{
-	static const struct log_clock system_clock = { system_realtime_us, system_monotonic_us,
-						       NULL };
 	struct log *log = calloc(1, sizeof(*log));
 
 	if (!log)
@@ -70,7 +47,7 @@ struct log *log_new(int fd, int verbosity, bool json, const struct log_clock *cl
 	log->fd = fd;
 	log->verbosity = verbosity;
 	log->json = json;
-	log->clock = clock ? *clock : system_clock;
+	log->clock = clock ? clock : clock_system();
 	return log;
 }
 
@@ -106,17 +83,6 @@ static const char *severity_name(int severity)
 	return severity == LOG_DEBUG ? "debug" : "info";
 }
 
-static void add_time(struct strbuf *line, int64_t us)
-{
-	time_t seconds = (time_t)(us / 1000000);
-	struct tm utc;
-	char text[32];
-
-	if (!gmtime_r(&seconds, &utc) || !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc))
-		text[0] = '\0';
-	strbuf_addf(line, "%s.%06uZ", text, (unsigned int)(us % 1000000));
-}
-
 static void add_plain(struct strbuf *line, const char *message)
 {
 	for (; *message; message++) {
@@ -144,18 +110,17 @@ static void write_all(int fd, const char *bytes, size_t length)
 static void put_line(struct log *log, int severity, const char *message)
 {
 	struct strbuf *line = &log->line;
-	int64_t now_us = log->clock.realtime_us(log->clock.ctx);
+	char time[CLOCK_TEXT_SIZE];
 
 	strbuf_reset(line);
+	clock_format(clock_realtime_us(log->clock), time);
 	if (log->json) {
-		strbuf_adds(line, "{\"ts\":\"");
-		add_time(line, now_us);
-		strbuf_addf(line, "\",\"level\":\"%s\",\"msg\":", severity_name(severity));
+		strbuf_addf(line, "{\"ts\":\"%s\",\"level\":\"%s\",\"msg\":", time,
+			    severity_name(severity));
 		strbuf_add_json(line, message);
 		strbuf_adds(line, "}\n");
 	} else {
-		add_time(line, now_us);
-		strbuf_addf(line, " %s: ", severity_name(severity));
+		strbuf_addf(line, "%s %s: ", time, severity_name(severity));
 		add_plain(line, message);
 		strbuf_addc(line, '\n');
 	}
@@ -255,7 +220,7 @@ static bool bucket_take(struct bucket *b, int64_t now_us)
 
 void log_limited(struct log *log, int severity, const char *key, const char *fmt, ...)
 {
-	int64_t now_us = log->clock.monotonic_us(log->clock.ctx);
+	int64_t now_us = clock_monotonic_us(log->clock);
 	char message[MESSAGE_MAX], more[64];
 	struct bucket *b;
 	va_list ap;

@@ -11,17 +11,12 @@
 #include <stdint.h>
 #include <syslog.h>
 
+#include "proxy/clock.h"
+
 struct log;
 
-/* Microseconds. Tests put in their own; log_new() with NULL takes the system's clocks. */
-struct log_clock {
-	int64_t (*realtime_us)(void *ctx);
-	int64_t (*monotonic_us)(void *ctx);
-	void *ctx;
-};
-
-/* Does not close @fd. NULL when out of memory. */
-struct log *log_new(int fd, int verbosity, bool json, const struct log_clock *clock);
+/* Does not close @fd. @clock is borrowed; NULL: the system's. NULL when out of memory. */
+struct log *log_new(int fd, int verbosity, bool json, const struct clock *clock);
 void log_free(struct log *log); /* NULL is allowed */
 
 void log_set_verbosity(struct log *log, int verbosity);

@@ -13,6 +13,7 @@
 struct fixture {
 	int fd[2];
 	int64_t monotonic_us;
+	struct clock clock;
 	struct log *log;
 	char text[8192];
 };
@@ -32,11 +33,10 @@ static int64_t fake_monotonic(void *ctx)
 
 static void begin(struct fixture *f, int verbosity, bool json)
 {
-	const struct log_clock clock = { fake_realtime, fake_monotonic, f };
-
 	memset(f, 0, sizeof(*f));
+	f->clock = (struct clock){ fake_realtime, fake_monotonic, f };
 	ck_assert_int_eq(pipe(f->fd), 0);
-	f->log = log_new(f->fd[1], verbosity, json, &clock);
+	f->log = log_new(f->fd[1], verbosity, json, &f->clock);
 	ck_assert_ptr_nonnull(f->log);
 }
 

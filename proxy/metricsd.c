@@ -1,0 +1,100 @@
+/* The pages of the metrics server. Each is made when it is asked for. */
+#include "proxy/metricsd.h"
+
+#include <errno.h>
+#include <event2/http.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/httpd.h"
+#include "proxy/strbuf.h"
+
+static const char plain_text[] = "text/plain; charset=utf-8";
+
+struct metricsd {
+	struct metricsd_options options;
+	struct httpd *httpd; /* NULL: switched off */
+};
+
+static void add_configz(const struct metricsd *d, struct strbuf *body)
+{
+	strbuf_adds(body, "{\"kubeproxy.config.k8s.io\":");
+	config_format(d->options.config, body);
+	strbuf_addc(body, '}');
+}
+
+static int other_page(const struct metricsd *d, struct evhttp_request *req, const char *path,
+		      struct strbuf *body)
+{
+	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
+	int status = 404;
+
+	if (d->options.page)
+		status = d->options.page(d->options.ctx, path, query ? query : "", body);
+	if (status == 404) {
+		strbuf_reset(body);
+		strbuf_adds(body, "404 page not found\n");
+	}
+	return status;
+}
+
+static void handle(void *ctx, struct evhttp_request *req, const char *path)
+{
+	const struct metricsd *d = ctx;
+	struct strbuf body = STRBUF_INIT;
+	const char *type = plain_text;
+	int status = 200;
+
+	if (strcmp(path, "/metrics") == 0) {
+		type = metrics_content_type;
+		metrics_format(d->options.metrics, &body);
+	} else if (strcmp(path, "/proxyMode") == 0) {
+		strbuf_adds(&body, "nftables");
+	} else if (strcmp(path, "/healthz") == 0) {
+		strbuf_adds(&body, "ok");
+	} else if (strcmp(path, "/configz") == 0) {
+		type = "application/json";
+		add_configz(d, &body);
+	} else {
+		status = other_page(d, req, path, &body);
+	}
+	httpd_reply(req, status, type, &body);
+	strbuf_free(&body);
+}
+
+struct metricsd *metricsd_new(const struct metricsd_options *options, struct errbuf *eb)
+{
+	const struct httpd_keep keep = {
+		.what = "metrics server",
+		.address = options->config->metrics_bind_address,
+		.hard_fail = options->config->bind_address_hard_fail,
+		.retry_ms = options->retry_ms,
+		.log = options->log,
+		.ctx = options->ctx,
+	};
+	struct metricsd *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	d->options = *options;
+	if (!*keep.address)
+		return d;
+	d->httpd = httpd_new(options->base, handle, d);
+	if (!d->httpd)
+		errf(eb, -ENOMEM, "out of memory");
+	if (!d->httpd || httpd_keep(d->httpd, &keep, eb)) {
+		metricsd_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+void metricsd_free(struct metricsd *d)
+{
+	if (!d)
+		return;
+	httpd_free(d->httpd);
+	free(d);
+}
