@@ -1,0 +1,180 @@
+/*
+ * Kernel settings: a table of paths and wanted values, read first and written only if they differ,
+ * as /proc/sys is often read-only in a container while the values are right. Nothing else is set
+ * (SYS-3).
+ */
+#include "proxy/sysctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CONNTRACK_MAX_LIMIT = 1048576, BUCKET_RATIO = 4 };
+
+struct target {
+	const struct sysctl_roots *roots;
+	const struct sysctl_report *report;
+	unsigned int failures;
+};
+
+int64_t sysctl_conntrack_max(const struct config *config, unsigned int n_cpus)
+{
+	int64_t max;
+
+	if (config->conntrack.max_per_core <= 0)
+		return 0;
+	if (__builtin_mul_overflow(config->conntrack.max_per_core, (int64_t)n_cpus, &max) ||
+	    max > CONNTRACK_MAX_LIMIT)
+		return CONNTRACK_MAX_LIMIT;
+	return max < config->conntrack.min ? config->conntrack.min : max;
+}
+
+unsigned int sysctl_count_cpus(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t set;
+
+	/* More than 1024 CPUs do not fit into the set: EINVAL. */
+	if (!sched_getaffinity(0, sizeof(set), &set))
+		n = CPU_COUNT(&set);
+	return n > 0 ? (unsigned int)n : 1;
+}
+
+static void tell(const struct target *t, bool failed, const char *message)
+{
+	void (*to)(void *, const char *) = failed ? t->report->failed : t->report->written;
+
+	if (to)
+		to(t->report->ctx, message);
+}
+
+static void fail(struct target *t, const char *path, const char *what, int error)
+{
+	char text[PATH_MAX + 128];
+
+	t->failures++;
+	snprintf(text, sizeof(text), "%s: cannot %s: %s", path, what, strerror(error));
+	tell(t, true, text);
+}
+
+/* Returns 0 or an errno. */
+static int read_number(const char *path, int64_t *value)
+{
+	char text[32], *end;
+	ssize_t n;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return errno;
+	n = read(fd, text, sizeof(text) - 1);
+	err = n < 0 ? errno : 0;
+	close(fd);
+	if (err)
+		return err;
+	text[n] = '\0';
+	*value = strtoll(text, &end, 10);
+	return end == text ? EINVAL : 0;
+}
+
+static int write_number(const char *path, int64_t value)
+{
+	char text[32];
+	int length = snprintf(text, sizeof(text), "%lld\n", (long long)value);
+	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, text, (size_t)length) != length)
+		err = errno ? errno : EIO;
+	close(fd);
+	return err;
+}
+
+/* Makes @path hold @value, or at least @value. */
+static void ensure(struct target *t, const char *path, int64_t value, bool at_least)
+{
+	char text[PATH_MAX + 128];
+	int64_t now = 0;
+	int err = read_number(path, &now);
+
+	if (err) {
+		fail(t, path, "read", err);
+		return;
+	}
+	if (now == value || (at_least && now > value))
+		return;
+	err = write_number(path, value);
+	if (err) {
+		snprintf(text, sizeof(text), "be set from %lld to %lld", (long long)now,
+			 (long long)value);
+		fail(t, path, text, err);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s: set from %lld to %lld", path, (long long)now,
+		 (long long)value);
+	tell(t, false, text);
+}
+
+static void ensure_sysctl(struct target *t, const char *name, int64_t value)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sys/net/netfilter/%s",
+		 t->roots->proc ? t->roots->proc : "/proc", name);
+	ensure(t, path, value, false);
+}
+
+/* SYS-2 */
+static void ensure_buckets(struct target *t, int64_t value)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize",
+		 t->roots->module ? t->roots->module : "/sys/module");
+	ensure(t, path, value, true);
+}
+
+/* Whole seconds; less than one would turn the timeout off. */
+static void ensure_timeout(struct target *t, const char *name, int64_t ms)
+{
+	if (ms > 0)
+		ensure_sysctl(t, name, ms < 1000 ? 1 : ms / 1000);
+}
+
+unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
+			  const struct sysctl_roots *roots, const struct sysctl_report *report)
+{
+	struct target t = { roots, report, 0 };
+	int64_t max = sysctl_conntrack_max(config, n_cpus);
+
+	if (max) {
+		ensure_sysctl(&t, "nf_conntrack_max", max);
+		ensure_buckets(&t, max / BUCKET_RATIO);
+	}
+	ensure_timeout(&t, "nf_conntrack_tcp_timeout_established",
+		       config->conntrack.tcp_established_timeout_ms);
+	ensure_timeout(&t, "nf_conntrack_tcp_timeout_close_wait",
+		       config->conntrack.tcp_close_wait_timeout_ms);
+	if (config->conntrack.tcp_be_liberal)
+		ensure_sysctl(&t, "nf_conntrack_tcp_be_liberal", 1);
+	ensure_timeout(&t, "nf_conntrack_udp_timeout", config->conntrack.udp_timeout_ms);
+	ensure_timeout(&t, "nf_conntrack_udp_timeout_stream",
+		       config->conntrack.udp_stream_timeout_ms);
+	return t.failures;
+}
+
+unsigned int sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
+				    const struct sysctl_report *report)
+{
+	struct target t = { roots, report, 0 };
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/self/oom_score_adj", roots->proc ? roots->proc : "/proc");
+	ensure(&t, path, config->oom_score_adj, false);
+	return t.failures;
+}

@@ -1,0 +1,34 @@
+/*
+ * Kernel settings (section 21): conntrack limits and timeouts, and this process' oom score. A
+ * failure is reported and nothing more: service traffic matters more than a limit.
+ */
+#ifndef PROXY_SYSCTL_H
+#define PROXY_SYSCTL_H
+
+#include "proxy/config.h"
+
+/* Where things are; NULL: /proc and /sys/module. Tests have their own. */
+struct sysctl_roots {
+	const char *proc, *module;
+};
+
+struct sysctl_report {
+	void (*failed)(void *ctx, const char *message);
+	void (*written)(void *ctx, const char *message);
+	void *ctx;
+};
+
+/* Values that are right already are not written. Returns the number of failures. */
+unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
+			  const struct sysctl_roots *roots, const struct sysctl_report *report);
+
+/* oomScoreAdj. Returns the number of failures, 0 or 1. */
+unsigned int sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
+				    const struct sysctl_report *report);
+
+/* SYS-1; 0: leave it alone. */
+int64_t sysctl_conntrack_max(const struct config *config, unsigned int n_cpus);
+
+unsigned int sysctl_count_cpus(void); /* that this process may use */
+
+#endif
