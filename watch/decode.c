@@ -15,7 +15,9 @@ static const struct json *label(const struct json *json, const char *key)
 {
 	const struct json *labels = json_get(json_get(json, "metadata"), "labels");
 
-	json_for_each(item, labels) if (strcmp(json_key(item), key) == 0) return item;
+	json_for_each (item, labels)
+		if (strcmp(json_key(item), key) == 0)
+			return item;
 	return NULL;
 }
 
@@ -113,8 +115,7 @@ static int read_service_cidr(struct reading *r, struct service_cidr *cidr)
 	if (!list)
 		return reading_bad(r, r->root, "spec.cidrs", "missing");
 	err = ranges_begin(r, &ranges, json_count(list));
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		if (!err)
 			err = check_service_range(r, item);
 		if (!err)
@@ -162,8 +163,7 @@ static int read_taints(struct reading *r, const struct json *spec, struct node *
 
 	if (reading_list(r, spec, "taints", &taints) < 0)
 		return -EINVAL;
-	json_for_each(taint, taints)
-	{
+	json_for_each (taint, taints) {
 		key = "";
 		if (reading_string(r, taint, "key", &key) < 0)
 			return -EINVAL;
@@ -182,8 +182,10 @@ static int read_pod_ranges(struct reading *r, const struct json *spec, struct no
 		return -EINVAL;
 	if (ranges_begin(r, &ranges, json_count(list)))
 		return -ENOMEM;
-	json_for_each(item, list) if (!ranges_add(&ranges, item))
-		reading_complain(r, item, NULL, "%s is not an address range", item_text(r, item));
+	json_for_each (item, list)
+		if (!ranges_add(&ranges, item))
+			reading_complain(r, item, NULL, "%s is not an address range",
+					 item_text(r, item));
 	ranges_end(&ranges, node->pod_cidrs);
 	return 0;
 }
@@ -195,8 +197,7 @@ static int read_addresses_of_type(struct reading *r, const struct json *list, co
 	const char *type, *text;
 	struct node_address *a;
 
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		type = text = "";
 		if (reading_string(r, item, "type", &type) < 0 ||
 		    reading_string(r, item, "address", &text) < 0)

@@ -160,8 +160,7 @@ static int read_cluster_ips(struct reading *r, const struct json *spec, struct s
 	ip = json_first(ips);
 	if (!ip)
 		return read_family(r, json_first(families), spec, "clusterIP", service);
-	json_for_each(family, families)
-	{
+	json_for_each (family, families) {
 		if (!ip)
 			break;
 		err = read_family(r, family, ip, NULL, service);
@@ -239,7 +238,9 @@ static const struct {
 
 static const struct json *json_at(const struct json *parent, size_t index)
 {
-	json_for_each(item, parent) if (index-- == 0) return item;
+	json_for_each (item, parent)
+		if (index-- == 0)
+			return item;
 	return NULL;
 }
 
@@ -292,8 +293,9 @@ static int read_service_ports(struct reading *r, const struct json *spec, struct
 	if (!ports)
 		return -ENOMEM;
 	service->ports = ports;
-	json_for_each(item, list) if (read_service_port(r, item,
-							&ports[service->n_ports++])) return -EINVAL;
+	json_for_each (item, list)
+		if (read_service_port(r, item, &ports[service->n_ports++]))
+			return -EINVAL;
 	return check_repeated_ports(r, list, service);
 }
 
@@ -312,8 +314,9 @@ static int read_external_ips(struct reading *r, const struct json *spec, struct 
 	*present = json_first(list);
 	if (addresses_begin(r, &addresses, json_count(list)))
 		return -ENOMEM;
-	json_for_each(item, list) if (read_vip(r, item, NULL, &f, &addr))
-		addresses_add(&addresses, f, &addr);
+	json_for_each (item, list)
+		if (read_vip(r, item, NULL, &f, &addr))
+			addresses_add(&addresses, f, &addr);
 	for (f = 0; f < N_FAMILIES; f++)
 		service->family[f].external_ips = addresses_end(&addresses, f);
 	return 0;
@@ -351,8 +354,7 @@ static int read_load_balancer(struct reading *r, struct service *service)
 		return -EINVAL;
 	if (addresses_begin(r, &addresses, json_count(list)))
 		return -ENOMEM;
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		ret = read_ingress(r, item, &f, &addr);
 		if (ret < 0)
 			return ret;
@@ -446,7 +448,9 @@ static int read_source_ranges(struct reading *r, const struct json *spec, struct
 		if (!items[f])
 			return -ENOMEM;
 	}
-	json_for_each(item, list) if (read_source_range(r, item, items, count)) return -ENOMEM;
+	json_for_each (item, list)
+		if (read_source_range(r, item, items, count))
+			return -ENOMEM;
 	for (f = 0; f < N_FAMILIES; f++)
 		service->family[f].source_ranges = make_disjoint(items[f], count[f]);
 	return 0;

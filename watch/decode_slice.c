@@ -106,8 +106,7 @@ static int read_slice_ports(struct reading *r, struct slice *slice)
 	if (!ports)
 		return -ENOMEM;
 	slice->ports = ports;
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		ret = read_slice_port(r, item, &ports[slice->n_ports]);
 		if (ret < 0)
 			return ret;
@@ -150,8 +149,7 @@ static int read_zone_hints(struct reading *r, const struct json *list, struct zo
 	uint32_t at = z->used;
 	const char *name;
 
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		name = "";
 		if (reading_string(r, item, "name", &name) < 0)
 			return -EINVAL;
@@ -173,8 +171,7 @@ static int read_node_hints(struct reading *r, const struct json *list,
 {
 	const char *name;
 
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		name = "";
 		if (reading_string(r, item, "name", &name) < 0)
 			return -EINVAL;
@@ -205,11 +202,9 @@ static size_t zones_bound(const struct json *endpoints)
 	size_t bound = 1;
 	const char *name;
 
-	json_for_each(item, endpoints)
-	{
+	json_for_each (item, endpoints) {
 		bound++;
-		json_for_each(zone, json_get(json_get(item, "hints"), "forZones"))
-		{
+		json_for_each (zone, json_get(json_get(item, "hints"), "forZones")) {
 			name = json_string(json_get(zone, "name"));
 			bound += name ? strlen(name) + 1 : 0;
 		}
@@ -301,8 +296,7 @@ static int read_endpoints(struct reading *r, struct slice *slice)
 	z.bytes = reading_alloc(r, zones_bound(list), 1);
 	if (!endpoints || !z.bytes)
 		return -ENOMEM;
-	json_for_each(item, list)
-	{
+	json_for_each (item, list) {
 		ret = read_endpoint(r, item, slice->family, &z, &endpoints[slice->n_endpoints]);
 		if (ret < 0)
 			return ret;

@@ -41,7 +41,7 @@ static struct json *from_new_node(cJSON *node)
 struct scan {
 	const char *at, *end, *start;
 	char *out;
-	unsigned int depth;
+	unsigned int depth, n_values;
 	const char *problem;
 };
 
@@ -83,6 +83,11 @@ static int scan_token(struct scan *s)
 	case '[':
 		if (++s->depth > JSON_MAX_DEPTH)
 			return scan_fail(s, "nested too deeply");
+		__attribute__((
+			fallthrough)); /* each value but the first has one of these before it */
+	case ',':
+		if (++s->n_values > JSON_MAX_VALUES)
+			return scan_fail(s, "too many values");
 		break;
 	case '}':
 	case ']':
@@ -321,6 +326,16 @@ const struct json *json_get(const struct json *object, const char *key)
 	if (!found || cJSON_IsNull(found))
 		return NULL;
 	return from_node(found);
+}
+
+bool json_has(const struct json *object, const char *key)
+{
+	if (json_type(object) != JSON_OBJECT)
+		return false;
+	json_for_each (member, object)
+		if (strcmp(json_key(member), key) == 0)
+			return true;
+	return false;
 }
 
 /* ---- paths */
@@ -574,9 +589,15 @@ struct json *json_copy(const struct json *json)
 
 size_t json_size(const struct json *json)
 {
-	size_t size = 1;
+	const cJSON *node = &json->node;
+	size_t size = sizeof(*node);
 
-	json_for_each(child, json) size += json_size(child);
+	if (node->string)
+		size += strlen(node->string) + 1;
+	if (node->valuestring)
+		size += strlen(node->valuestring) + 1;
+	json_for_each (child, json)
+		size += json_size(child);
 	return size;
 }
 

@@ -1,7 +1,7 @@
 /*
  * JSON documents as trees, and the only home of cJSON. Whatever text comes in, a tree is bounded in
- * length and depth, its strings hold no NUL, and reading a field cannot fail in a way that goes
- * unnoticed.
+ * length, depth and number of values, its strings hold no NUL, and reading a field cannot fail in a
+ * way that goes unnoticed.
  *
  * As in the Kubernetes API a field that is null counts as absent, and of a key that is repeated the
  * last one counts.
@@ -18,6 +18,7 @@
 enum {
 	JSON_MAX_LENGTH = 16 * 1024 * 1024,
 	JSON_MAX_DEPTH = 64,
+	JSON_MAX_VALUES = 1024 * 1024,
 	JSON_PATH_SIZE = 256,
 };
 
@@ -49,6 +50,7 @@ const char *json_key(const struct json *json); /* NULL if it is no member of an 
 #define json_for_each(item, parent)                                                                \
 	for (const struct json *item = json_first(parent); item; item = json_next(item))
 
+bool json_has(const struct json *object, const char *key); /* also if it is null */
 /* A member that is not null; NULL if there is none, or @object is NULL or no object. */
 const struct json *json_get(const struct json *object, const char *key);
 
@@ -84,7 +86,7 @@ struct json *json_new_bool(bool value);
 struct json *json_new_number(double value);
 struct json *json_new_string(const char *text);
 struct json *json_copy(const struct json *json);
-size_t json_size(const struct json *json); /* values in it, itself included */
+size_t json_size(const struct json *json); /* bytes of memory, roughly */
 
 /* Take @child over, also when they fail. @child may be NULL (out of memory). Return 0 or -ENOMEM.
  */

@@ -1,6 +1,7 @@
 /*
  * Objects from files: YAML or JSON, single objects, several documents or lists; a file, a directory
- * (all *.yaml, *.yml and *.json in it, not deeper; followed for changes), or "-" for standard input.
+ * (all *.yaml, *.yml and *.json in it, not deeper; followed for changes), or "-" for standard
+ * input.
  *
  * What an API server would do for us is done here: the label selectors of API-1 and API-2, and, for
  * a Service with a selector and no EndpointSlice, endpoints from the Pods given.
@@ -24,7 +25,8 @@ void manifests_free(struct manifests *m);
  */
 int manifests_load(struct manifests *m, const struct object_sink *sink, struct errbuf *eb);
 
-/* inotify on files and directories: readable when manifests_load() should be called again. -1: nothing to follow. */
+/* inotify on files and directories: readable when manifests_load() should be called again. -1:
+ * nothing to follow. */
 int manifests_fd(const struct manifests *m);
 /* Empties the inotify queue; whether something relevant changed. */
 bool manifests_changed(struct manifests *m);

@@ -7,9 +7,10 @@
 #include "proxy/config.h"
 
 /*
- * Overwrites in @config what the file sets. Unknown and repeated fields, and fields without effect that
- * are set, are told to @warn, one line each (CFG-1). Wrong types, another kind or version: -EINVAL
- * with @eb naming the field; @config is then half-filled and must be thrown away. Values are not checked here: config_validate().
+ * Overwrites in @config what the file sets. Unknown and repeated fields, and fields without effect
+ * that are set, are told to @warn, one line each (CFG-1). Wrong types, another kind or version:
+ * -EINVAL with @eb naming the field; @config is then half-filled and must be thrown away. Values
+ * are not checked here: config_validate().
  */
 int proxyconfig_read(const char *path, struct config *config,
 		     void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb);

@@ -187,7 +187,8 @@ unsigned int json_count(const struct json *parent)
 {
 	unsigned int count = 0;
 
-	json_for_each(item, parent) count++;
+	json_for_each (item, parent)
+		count++;
 	return count;
 }
 
