@@ -112,7 +112,7 @@ install: $(O)/vipmap
 
 sources := $(wildcard proxy/*.[ch] nft/*.[ch] watch/*.[ch] tests/*.[ch])
 lint:
-	@! grep -nwE 'sprintf|strcpy|strcat|strncpy|atoi|gets|alloca' $(sources)
+	@! grep -nE '\b(sprintf|strcpy|strcat|strncpy|atoi|gets|alloca) ?\(' $(sources)
 	@! grep -nE '#include "nft/' watch/*.[ch]
 	@! grep -nE '#include "watch/' nft/*.[ch]
 	clang-format --style=file:scripts/clang-format.yml --dry-run --Werror $(sources)

@@ -479,7 +479,7 @@ START_TEST(families_apart)
 	port = http_free_port();
 	probe = http_occupy("::1", port);
 	if (probe < 0) {
-		printf("skip: no IPv6 loopback\n");
+		printf("skipped: no IPv6 loopback\n");
 		end(&f);
 		return;
 	}

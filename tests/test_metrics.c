@@ -377,7 +377,7 @@ START_TEST(served_on_ipv6)
 	begin(&f, "[::1]");
 	occupied = http_occupy("::1", f.port);
 	if (occupied < 0) {
-		printf("skip: no IPv6 loopback\n");
+		printf("skipped: no IPv6 loopback\n");
 		end(&f);
 		return;
 	}
