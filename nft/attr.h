@@ -27,7 +27,7 @@ static inline const void *attr_end(const struct nlattr *nest)
 	     (attr); (attr) = attr_if_ok(mnl_attr_next(attr), mnl_nlmsg_get_payload_tail(nlh)))
 
 /* Attributes inside of attribute @nest. */
-#define for_each_nested_attr(attr, nest)                                                           \
+#define for_each_attr_in(attr, nest)                                                               \
 	for ((attr) = attr_if_ok(mnl_attr_get_payload(nest), attr_end(nest)); (attr);              \
 	     (attr) = attr_if_ok(mnl_attr_next(attr), attr_end(nest)))
 

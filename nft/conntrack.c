@@ -232,7 +232,7 @@ static void ip_decode(const struct nlattr *nest, enum family family, struct tupl
 	const struct nlattr *attr;
 	uint16_t type;
 
-	for_each_nested_attr (attr, nest) {
+	for_each_attr_in (attr, nest) {
 		type = mnl_attr_get_type(attr);
 		if (mnl_attr_get_payload_len(attr) != family_size(family))
 			continue;
@@ -251,7 +251,7 @@ static void proto_decode(const struct nlattr *nest, struct tuple *t)
 	const struct nlattr *attr;
 	uint16_t type, length;
 
-	for_each_nested_attr (attr, nest) {
+	for_each_attr_in (attr, nest) {
 		type = mnl_attr_get_type(attr);
 		length = mnl_attr_get_payload_len(attr);
 		if (type == CTA_PROTO_NUM && length == 1) {
@@ -272,7 +272,7 @@ static bool tuple_decode(const struct nlattr *nest, enum family family, struct t
 	const struct nlattr *attr;
 
 	memset(t, 0, sizeof(*t));
-	for_each_nested_attr (attr, nest) {
+	for_each_attr_in (attr, nest) {
 		if (mnl_attr_get_type(attr) == CTA_TUPLE_IP)
 			ip_decode(attr, family, t);
 		else if (mnl_attr_get_type(attr) == CTA_TUPLE_PROTO)

@@ -5,20 +5,8 @@
 #ifndef NFT_ENCODE_H
 #define NFT_ENCODE_H
 
+#include "nft/attr.h"
 #include "nft/rule.h"
-
-#include <libmnl/libmnl.h>
-
-/* The attributes of a message behind @skip bytes of payload, and those in an attribute. */
-#define for_each_attr(attr, nlh, skip)                                                             \
-	for (attr = mnl_nlmsg_get_payload_offset(nlh, skip);                                       \
-	     mnl_attr_ok(attr, (int)((const char *)mnl_nlmsg_get_payload_tail(nlh) -               \
-				     (const char *)(attr)));                                       \
-	     attr = mnl_attr_next(attr))
-#define for_each_attr_in(attr, nest)                                                               \
-	for (attr = mnl_attr_get_payload(nest); mnl_attr_ok(                                       \
-		     attr, (int)((const char *)(nest) + (nest)->nla_len - (const char *)(attr)));  \
-	     attr = mnl_attr_next(attr))
 
 /* A growing run of netlink messages. After a failure, err is -ENOMEM and nothing is added any more.
  */

@@ -9,9 +9,10 @@
 
 enum table_state {
 	TABLE_ABSENT,
-	TABLE_CURRENT,	   /* constant sets, maps, chains and rules are as @ruleset wants them */
-	TABLE_RULES_DIFFER, /* sets and chains are right, some rule is not: writer->table(UPDATE) mends it */
-	TABLE_OTHER,	   /* another layout, or something of the constant part is missing: replace it */
+	TABLE_CURRENT,	    /* constant sets, maps, chains and rules are as @ruleset wants them */
+	TABLE_RULES_DIFFER, /* sets and chains are right, some rule is not: writer->table(UPDATE)
+			       mends it */
+	TABLE_OTHER, /* another layout, or something of the constant part is missing: replace it */
 };
 
 /*
@@ -29,7 +30,8 @@ struct readback {
 /*
  * Objects in the table that are neither constant nor of the kinds above make TABLE_OTHER, elements
  * that cannot be understood too. Sets are not walked if the state is TABLE_ABSENT or TABLE_OTHER.
- * Returns 0 or a negative errno; -EINTR: the table changed meanwhile, read again.
+ * Returns 0 or a negative errno; -EINTR: something changed meanwhile, forget what @found was told
+ * and read again. @eb tells why a table is not TABLE_CURRENT, too.
  */
 int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struct readback *found,
 		   enum table_state *state, struct errbuf *eb);
@@ -39,8 +41,8 @@ uint64_t pick_digest(const struct ruleset *ruleset, const struct verdict *pick);
 uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain *chain);
 
 /*
- * Session affinity: removes the clients in @map whose endpoint @keep does not want. An absent map is
- * success. Returns the number removed or a negative errno.
+ * Session affinity: removes the clients in @map whose endpoint @keep does not want. An absent map
+ * is success. Returns the number removed or a negative errno.
  */
 int affinity_purge(struct nlsock *nl, enum family family, const char *map,
 		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx,
@@ -57,7 +59,8 @@ int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what
 
 /*
  * Whether the kernel knows all that the ruleset needs: 0, or -EOPNOTSUPP with @eb naming what lacks
- * (exit status 3); -EPERM without CAP_NET_ADMIN. @owner becomes true if tables can have owner|persist.
+ * (exit status 3); -EPERM without CAP_NET_ADMIN. @owner becomes true if tables can have
+ * owner|persist.
  */
 int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb);
 

@@ -1,0 +1,293 @@
+/*
+ * Forgetting clients. Session affinity is remembered by the kernel's rules, so a map's contents are
+ * only known by listing it: keys whose endpoint is not wanted are collected, 4 or 16 bytes each,
+ * and deleted when the listing is over, since deletions in between would make it inconsistent.
+ *
+ * Entries run out by themselves at any moment, and one that is not there must not fail a
+ * transaction. Linux 6.3 has a message for that. Before, each key is a message of its own, and a
+ * transaction that failed is sent again without the keys that are gone.
+ *
+ * Regret: a client that runs out and comes back between listing and deletion loses its new
+ * endpoint. It gets one anew with its next connection.
+ */
+#include "nft/readback.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "nft/decode.h"
+#include "nft/encode.h"
+#include "nft/request.h"
+
+enum {
+	DESTROYSETELEM = 30, /* NFT_MSG_DESTROYSETELEM, which older headers lack */
+	/* A list of them is an attribute of 56,000 bytes at most, below the 65,535 that it may
+	   have. */
+	KEYS_PER_BATCH = 2000,
+	MESSAGES_PER_BATCH = 500,
+	MAX_ATTEMPTS = 5,
+	TIMEOUT_MS = 10000,
+};
+
+struct purge {
+	struct nlsock *nl;
+	enum family family;
+	const char *map;
+	bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port);
+	void *ctx;
+
+	uint8_t *keys; /* family_size() bytes each */
+	size_t n_keys, room;
+	bool single; /* a message per key, for kernels that cannot destroy */
+};
+
+static int add_key(struct purge *p, const uint8_t *key)
+{
+	const size_t size = family_size(p->family);
+	size_t room = p->room ? p->room * 2 : 256;
+	uint8_t *keys = p->keys;
+
+	if (p->n_keys == p->room) {
+		keys = reallocarray(keys, room, size);
+		if (!keys)
+			return -ENOMEM;
+		p->keys = keys;
+		p->room = room;
+	}
+	memcpy(keys + p->n_keys * size, key, size);
+	p->n_keys++;
+	return 0;
+}
+
+/* An entry that we cannot read has no endpoint that anybody wants. */
+static int on_entry(struct purge *p, const struct nlattr *attr)
+{
+	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1], *key[NFTA_DATA_MAX + 1];
+	struct addr endpoint;
+	uint16_t port;
+
+	nested_attrs(attr, attrs, NFTA_SET_ELEM_MAX + 1);
+	nested_attrs(attrs[NFTA_SET_ELEM_KEY], key, NFTA_DATA_MAX + 1);
+	if (!key[NFTA_DATA_VALUE] ||
+	    mnl_attr_get_payload_len(key[NFTA_DATA_VALUE]) != family_size(p->family))
+		return 0;
+	if (endpoint_decode(p->family, attrs[NFTA_SET_ELEM_DATA], &endpoint, &port) == 0 &&
+	    p->keep(p->ctx, &endpoint, port))
+		return 0;
+	return add_key(p, mnl_attr_get_payload(key[NFTA_DATA_VALUE]));
+}
+
+static int on_entries(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
+	struct purge *p = data;
+	int err = 0;
+
+	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
+		return 0;
+	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
+	if (!attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
+		return 0;
+	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
+		err = on_entry(p, attr);
+		if (err)
+			break;
+	}
+	return err;
+}
+
+/* NFNL_MSG_BATCH_BEGIN or NFNL_MSG_BATCH_END */
+static void put_marker(struct wire *w, uint16_t type)
+{
+	struct nlmsghdr *nlh = message_begin(w, FAMILY_IPV4, 0, 0, 0);
+	struct nfgenmsg *nfg;
+
+	if (!nlh)
+		return;
+	nlh->nlmsg_type = type;
+	nfg = mnl_nlmsg_get_payload(nlh);
+	nfg->nfgen_family = AF_UNSPEC;
+	nfg->res_id = htons(NFNL_SUBSYS_NFTABLES);
+	message_end(w, nlh);
+}
+
+/* A message that deletes @n keys from number @first on. */
+static void put_deletion(struct wire *w, const struct purge *p, size_t first, size_t n)
+{
+	const size_t size = family_size(p->family);
+	struct nlmsghdr *nlh;
+	struct nlattr *list, *element, *key;
+	size_t i;
+
+	nlh = message_begin(w, p->family, p->single ? NFT_MSG_DELSETELEM : DESTROYSETELEM, 0,
+			    strlen(p->map) + 64 + n * (12 + size));
+	if (!nlh)
+		return;
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, p->map);
+	list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
+	for (i = first; i < first + n; i++) {
+		element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
+		key = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_KEY);
+		mnl_attr_put(nlh, NFTA_DATA_VALUE, size, p->keys + i * size);
+		mnl_attr_nest_end(nlh, key);
+		mnl_attr_nest_end(nlh, element);
+	}
+	mnl_attr_nest_end(nlh, list);
+	message_end(w, nlh);
+}
+
+/* What the kernel said to a transaction, message by message. */
+struct outcome {
+	uint32_t begin_seq, first_seq;
+	bool gone[MESSAGES_PER_BATCH];
+	int err; /* the first error; "no such entry" counts only if there is no other */
+};
+
+static int on_outcome(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+	struct outcome *o = data;
+	uint32_t index = nlh->nlmsg_seq - o->first_seq;
+
+	if (nlh->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(nlh) < sizeof(*e))
+		return 0;
+	if (e->error == -ENOENT && index < MESSAGES_PER_BATCH)
+		o->gone[index] = true;
+	if (e->error < 0 && (!o->err || o->err == -ENOENT))
+		o->err = e->error;
+	/* Nothing follows an error for BEGIN. */
+	return nlh->nlmsg_seq == o->begin_seq ? e->error : 0;
+}
+
+/* Numbers the messages of @w and sends them; BEGIN is the first, END the last. */
+static int transact(struct nlsock *nl, struct wire *w, struct outcome *o, struct errbuf *eb)
+{
+	struct iovec iov = { .iov_base = w->bytes, .iov_len = w->length };
+	struct nlmsghdr *nlh = NULL, *last = NULL;
+	size_t at;
+	int err;
+
+	if (w->err)
+		return w->err;
+	for (at = 0; at < w->length; at += MNL_ALIGN(nlh->nlmsg_len)) {
+		nlh = (void *)(w->bytes + at);
+		nlh->nlmsg_seq = nlsock_next_seq(nl);
+		if (at == 0)
+			o->begin_seq = nlh->nlmsg_seq;
+		if (nlh->nlmsg_type != NFNL_MSG_BATCH_END)
+			last = nlh;
+	}
+	last->nlmsg_flags |= NLM_F_ACK;
+	o->first_seq = o->begin_seq + 1;
+	err = nlsock_exchange(nl, &iov, 1, last->nlmsg_seq, on_outcome, o, TIMEOUT_MS, eb);
+	return o->err ? o->err : err;
+}
+
+/* Deletes keys @first to @first + @n - 1, in one message or a message each. */
+static int delete_keys(struct purge *p, size_t first, size_t n, struct outcome *o,
+		       struct errbuf *eb)
+{
+	struct wire w = { 0 };
+	size_t i;
+	int err;
+
+	memset(o, 0, sizeof(*o));
+	put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+	if (p->single)
+		for (i = 0; i < n; i++)
+			put_deletion(&w, p, first + i, 1);
+	else
+		put_deletion(&w, p, first, n);
+	put_marker(&w, NFNL_MSG_BATCH_END);
+	err = transact(p->nl, &w, o, eb);
+	wire_free(&w);
+	return err;
+}
+
+/* Takes the keys that are gone out of @n from @first on; returns how many are left. */
+static size_t drop_gone(struct purge *p, size_t first, size_t n, const struct outcome *o)
+{
+	const size_t size = family_size(p->family);
+	size_t i, left = 0;
+
+	for (i = 0; i < n; i++)
+		if (!o->gone[i])
+			memmove(p->keys + (first + left++) * size, p->keys + (first + i) * size,
+				size);
+	return left;
+}
+
+static int delete_some(struct purge *p, size_t first, size_t n, struct errbuf *eb)
+{
+	struct outcome o;
+	int attempt, err = 0;
+
+	for (attempt = 0; n && attempt < MAX_ATTEMPTS; attempt++) {
+		err = delete_keys(p, first, n, &o, eb);
+		if (err != -ENOENT || !p->single)
+			break;
+		n = drop_gone(p, first, n, &o);
+	}
+	return n ? err : 0;
+}
+
+static int delete_all(struct purge *p, struct errbuf *eb)
+{
+	size_t first = 0, n;
+	int err;
+
+	while (first < p->n_keys) {
+		n = p->single ? MESSAGES_PER_BATCH : KEYS_PER_BATCH;
+		if (n > p->n_keys - first)
+			n = p->n_keys - first;
+		err = delete_some(p, first, n, eb);
+		if (err == -EINVAL && !p->single) {
+			p->single = true;
+			continue;
+		}
+		if (err)
+			return err;
+		first += n;
+	}
+	return 0;
+}
+
+int affinity_purge(struct nlsock *nl, enum family family, const char *map,
+		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx,
+		   struct errbuf *eb)
+{
+	struct purge p = { .nl = nl, .family = family, .map = map, .keep = keep, .ctx = ctx };
+	const struct request request = {
+		.family = family,
+		.type = NFT_MSG_GETSETELEM,
+		.dump = true,
+		.table = TABLE_NAME,
+		.set = map,
+	};
+	struct errbuf reason = { "" };
+	int removed = 0, attempt, err = -EINTR;
+
+	for (attempt = 0; err == -EINTR && attempt < MAX_ATTEMPTS; attempt++) {
+		p.n_keys = 0;
+		err = request_send(nl, &request, on_entries, &p, &reason);
+		/* What an inconsistent list has is true all the same. */
+		if ((!err || err == -EINTR) && p.n_keys) {
+			removed += (int)p.n_keys;
+			err = delete_all(&p, &reason) ?: err;
+		}
+	}
+	free(p.keys);
+	if (err == -ENOENT)
+		return removed;
+	if (err)
+		return errf(eb, err, "map %s: cannot remove clients: %s", map, reason.text);
+	return removed;
+}

@@ -1,0 +1,325 @@
+/*
+ * What this kernel can do, found out by asking it to: a scratch table with all that ours has goes
+ * out in a transaction without END, which the kernel checks and forgets. Only if it objects are
+ * features tried one by one, to name the one that lacks. No version numbers: distributions move
+ * features between them.
+ */
+#include "nft/readback.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "nft/encode.h"
+
+enum { TIMEOUT_MS = 10000 };
+
+/* As long as the table's own name, which it replaces in encoded messages. */
+#define SCRATCH_NAME "probe."
+_Static_assert(sizeof(SCRATCH_NAME) == sizeof(TABLE_NAME), "names differ in length");
+
+static const char scratch_map[] = "affinity/probe";
+
+/* The name is the first attribute of every message but the markers. */
+static void rename_tables(struct wire *w)
+{
+	size_t at, name_at = MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg) + MNL_ATTR_HDRLEN;
+	const struct nlmsghdr *nlh;
+
+	if (w->err)
+		return;
+	for (at = 0; at < w->length; at += MNL_ALIGN(nlh->nlmsg_len)) {
+		nlh = (const void *)(w->bytes + at);
+		memcpy(w->bytes + at + name_at, SCRATCH_NAME, sizeof(SCRATCH_NAME));
+	}
+}
+
+static int on_answer(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+	int *err = data;
+
+	if (nlh->nlmsg_type == NLMSG_ERROR && mnl_nlmsg_get_payload_len(nlh) >= sizeof(*e) && !*err)
+		*err = e->error;
+	return *err; /* one objection is enough */
+}
+
+/* Sends BEGIN and @w, without END. */
+static int try_messages(struct nlsock *nl, struct wire *w, struct errbuf *eb)
+{
+	struct nlmsghdr *begin, *nlh = NULL;
+	struct nfgenmsg *nfg;
+	uint32_t buf[8];
+	struct iovec iov[2];
+	size_t at;
+	int err = 0, result;
+
+	rename_tables(w);
+	if (w->err)
+		return errf(eb, w->err, "out of memory");
+	begin = mnl_nlmsg_put_header(buf);
+	nfg = mnl_nlmsg_put_extra_header(begin, sizeof(*nfg));
+	begin->nlmsg_type = NFNL_MSG_BATCH_BEGIN;
+	begin->nlmsg_flags = NLM_F_REQUEST;
+	begin->nlmsg_seq = nlsock_next_seq(nl);
+	nfg->res_id = htons(NFNL_SUBSYS_NFTABLES);
+	for (at = 0; at < w->length; at += MNL_ALIGN(nlh->nlmsg_len)) {
+		nlh = (void *)(w->bytes + at);
+		nlh->nlmsg_seq = nlsock_next_seq(nl);
+	}
+	nlh->nlmsg_flags |= NLM_F_ACK;
+	iov[0] = (struct iovec){ .iov_base = begin, .iov_len = begin->nlmsg_len };
+	iov[1] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
+	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, on_answer, &err, TIMEOUT_MS, eb);
+	if (err)
+		errf(eb, err, "%s", strerror(-err));
+	return err ? err : result;
+}
+
+/* A feature is tried as a set, as a rule in a chain of a nat hook, or as a rule that uses the set.
+ */
+struct feature {
+	const char *name;
+	const struct set_layout *layout; /* of the set that @rule names; NULL: none */
+	const char *set;
+	enum chain_id chain; /* where @rule stands */
+	struct rule rule;
+};
+
+enum { N_FEATURES = 18 };
+
+/* clang-format off */
+#define KEY(...) { sizeof((uint8_t[]){ __VA_ARGS__ }), { __VA_ARGS__ } }
+/* clang-format on */
+
+/* In an order such that a feature comes after those which it builds on. */
+static void list_features(const struct ruleset *ruleset, struct feature *features)
+{
+	const struct stmt is_tcp = { .kind = STMT_PROTOCOL, .number = IPPROTO_TCP };
+	const struct feature list[N_FEATURES] = {
+		{ .name = "nf_tables" },
+		{ .name = "chains of type nat", .chain = CHAIN_NAT_PREROUTING },
+		{ "sets with concatenated keys", set_layout(SET_HAIRPIN), "s", 0, { 0 } },
+		{ "interval sets", set_layout(SET_SERVICE_CIDRS), "s", 0, { 0 } },
+		{ "interval sets with concatenated keys",
+		  set_layout(SET_SOURCE_RANGES),
+		  "s",
+		  0,
+		  { 0 } },
+		{ "maps to verdicts", set_layout(MAP_SERVICE_IPS), "m", 0, { 0 } },
+		{ "maps to an address and a port", set_layout(MAP_ENDPOINTS), "m", 0, { 0 } },
+		{ "dynamic maps with a timeout", affinity_layout(), "m", 0, { 0 } },
+		{ "meta expression", NULL, NULL, CHAIN_NAT_PREROUTING, { 1, { is_tcp } } },
+		{ "bitwise expression",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_PREROUTING,
+		  { 1, { { .kind = STMT_MARK, .number = ruleset->masquerade_mark } } } },
+		{ "fib expression",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_PREROUTING,
+		  { 1, { { .kind = STMT_SADDR_LOCAL } } } },
+		{ "ct expression",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_POSTROUTING,
+		  { 1, { { .kind = STMT_DNATED } } } },
+		{ "dnat statement",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_PREROUTING,
+		  { 2, { is_tcp, { .kind = STMT_DNAT, .port = 1 } } } },
+		{ "masquerade statement",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_POSTROUTING,
+		  { 1, { { .kind = STMT_MASQUERADE } } } },
+		{ "numgen expression",
+		  set_layout(MAP_ENDPOINTS),
+		  "m",
+		  CHAIN_NAT_PREROUTING,
+		  { 1,
+		    { { .kind = STMT_DNAT_MAP,
+			.mod = 1,
+			.key = KEY(FIELD_DADDR, FIELD_PROTOCOL, FIELD_PORT, FIELD_INDEX),
+			.name = "m" } } } },
+		{ "reject in chains of type nat",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_PREROUTING,
+		  { 1, { { .kind = STMT_UNREACHABLE } } } },
+		{ "reject with tcp reset in chains of type nat",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_PREROUTING,
+		  { 2, { is_tcp, { .kind = STMT_RESET } } } },
+		{ "update of maps by rules (dynset expression)",
+		  affinity_layout(),
+		  "m",
+		  CHAIN_NAT_PREROUTING,
+		  { 1, { { .kind = STMT_REMEMBER, .port = 1, .number = 1, .name = "m" } } } },
+	};
+
+	memcpy(features, list, sizeof(list));
+}
+
+static void encode_feature(struct wire *w, const struct ruleset *ruleset, const struct feature *f)
+{
+	struct chain chain;
+
+	encode_table(w, ruleset->family, 0);
+	if (f->layout)
+		encode_set(w, ruleset->family, f->layout, f->set, NULL, 1);
+	if (!f->chain)
+		return;
+	chain_constant(ruleset, f->chain, &chain);
+	chain.n_rules = f->rule.n ? 1 : 0;
+	chain.rules[0] = f->rule;
+	encode_chain(w, ruleset->family, &chain);
+	encode_rules(w, ruleset->family, &chain);
+}
+
+/* One of each kind of pick chain. */
+static void encode_picks(struct wire *w, const struct ruleset *ruleset, bool rules)
+{
+	struct verdict pick = { .kind = VERDICT_PICK, .count = 2 };
+	struct chain chain;
+	unsigned int flags;
+
+	for (flags = 0; flags < N_PICKS; flags++) {
+		pick.pick = (uint8_t)flags;
+		chain_pick(ruleset, &pick, &chain);
+		if (rules)
+			encode_rules(w, ruleset->family, &chain);
+		else
+			encode_chain(w, ruleset->family, &chain);
+	}
+}
+
+static void encode_sticky(struct wire *w, const struct ruleset *ruleset)
+{
+	const struct sticky_chain sticky = {
+		.name = "sticky/probe",
+		.map = scratch_map,
+		.port = 1,
+		.protocol = IPPROTO_TCP,
+		.timeout_s = 1,
+	};
+	struct chain chain;
+
+	chain_sticky(&sticky, &chain);
+	encode_chain(w, ruleset->family, &chain);
+	encode_rules(w, ruleset->family, &chain);
+}
+
+/* All that a table can have but elements. */
+static void encode_everything(struct wire *w, const struct ruleset *ruleset)
+{
+	struct chain chain;
+	unsigned int i;
+
+	encode_table(w, ruleset->family, 0);
+	for (i = 0; i < N_SETS; i++)
+		encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL, i + 1);
+	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL, N_SETS + 1);
+	for (i = 0; i < N_CHAINS; i++) {
+		chain_constant(ruleset, i, &chain);
+		encode_chain(w, ruleset->family, &chain);
+	}
+	encode_picks(w, ruleset, false);
+	encode_picks(w, ruleset, true);
+	encode_sticky(w, ruleset);
+	for (i = 0; i < N_CHAINS; i++) {
+		chain_constant(ruleset, i, &chain);
+		encode_rules(w, ruleset->family, &chain);
+	}
+}
+
+static int try_everything(struct nlsock *nl, const struct ruleset *ruleset, struct errbuf *eb)
+{
+	struct wire w = { 0 };
+	int err;
+
+	encode_everything(&w, ruleset);
+	err = try_messages(nl, &w, eb);
+	wire_free(&w);
+	return err;
+}
+
+static int try_feature(struct nlsock *nl, const struct ruleset *ruleset, const struct feature *f,
+		       struct errbuf *eb)
+{
+	struct wire w = { 0 };
+	int err;
+
+	encode_feature(&w, ruleset, f);
+	err = try_messages(nl, &w, eb);
+	wire_free(&w);
+	return err;
+}
+
+static int try_owner(struct nlsock *nl, const struct ruleset *ruleset, struct errbuf *eb)
+{
+	struct wire w = { 0 };
+	int err;
+
+	encode_table(&w, ruleset->family, TABLE_FLAGS_OWNED);
+	err = try_messages(nl, &w, eb);
+	wire_free(&w);
+	return err;
+}
+
+/* Errors that say nothing about the kernel's abilities. */
+static bool is_trouble(int err)
+{
+	return err == -ENOMEM || err == -ENOBUFS || err == -ETIMEDOUT || err == -EINTR;
+}
+
+static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
+			   const struct errbuf *everything, struct errbuf *eb)
+{
+	struct feature features[N_FEATURES];
+	struct errbuf reason;
+	unsigned int i;
+	int err;
+
+	list_features(ruleset, features);
+	for (i = 0; i < N_FEATURES; i++) {
+		err = try_feature(nl, ruleset, &features[i], &reason);
+		if (is_trouble(err))
+			return errf(eb, err, "nftables: %s", reason.text);
+		if (err)
+			return errf(eb, -EOPNOTSUPP, "the kernel lacks %s for %s: %s",
+				    features[i].name, family_name(ruleset->family), reason.text);
+	}
+	return errf(eb, -EOPNOTSUPP, "the kernel does not take the ruleset for %s: %s",
+		    family_name(ruleset->family), everything->text);
+}
+
+int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb)
+{
+	struct errbuf reason = { "" };
+	bool can_own;
+	int err;
+
+	err = try_owner(nl, ruleset, &reason);
+	can_own = !err;
+	if (!is_trouble(err) && err != -EPERM)
+		err = try_everything(nl, ruleset, &reason);
+	if (err == -EPERM)
+		return errf(eb, err, "nftables: not permitted: CAP_NET_ADMIN is needed");
+	if (is_trouble(err))
+		return errf(eb, err, "nftables: %s", reason.text);
+	if (err)
+		return name_what_lacks(nl, ruleset, &reason, eb);
+	*owner = can_own;
+	return 0;
+}

@@ -1,0 +1,503 @@
+/*
+ * The table as the kernel has it. First everything but elements is read and judged: sets by their
+ * types, base chains by their hooks, rules by the digests that we left in their userdata. A rule
+ * without one, or of another digest, is not ours, whatever it does; nft drops them when somebody
+ * replaces or reloads a rule. Only if the layout is ours are elements walked, one datagram after
+ * the other, and handed on one by one.
+ *
+ * A dump is consistent in itself; that all of them belong together is checked by the ruleset's
+ * generation before and after. It counts changes to all tables, also of others, so that on a busy
+ * machine a second attempt may be needed.
+ */
+#include "nft/readback.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include "nft/attr.h"
+#include "nft/decode.h"
+#include "nft/request.h"
+#include "nft/rule.h"
+#include "proxy/arena.h"
+
+enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY };
+
+struct found_chain {
+	const char *name; /* in the arena */
+	enum chain_kind kind;
+	enum chain_id id;
+	struct verdict pick;
+	uint64_t digest; /* of the rules so far */
+	bool foreign;	 /* some rule is not ours */
+};
+
+struct reader {
+	struct nlsock *nl;
+	const struct ruleset *ruleset;
+	enum family family;
+	const struct readback *found;
+	enum table_state state;
+	struct errbuf *eb;
+	int err; /* -ENOMEM */
+
+	struct arena arena;
+	struct found_chain *chains; /* in the kernel's order */
+	unsigned int n_chains, chains_size, current;
+	const char **affinities;
+	unsigned int n_affinities, affinities_size;
+	bool has_set[N_SETS], has_chain[N_CHAINS];
+
+	/* of the set being walked */
+	enum set_id set;
+	struct bound *bounds;
+	unsigned int n_bounds, bounds_size;
+};
+
+/* Makes room for one more of @size bytes in *list, which has room for *room. */
+static int grow(void **list, unsigned int count, unsigned int *room, size_t size)
+{
+	unsigned int more = *room ? *room * 2 : 64;
+	void *p;
+
+	if (count < *room)
+		return 0;
+	p = reallocarray(*list, more, size);
+	if (!p)
+		return -ENOMEM;
+	*list = p;
+	*room = more;
+	return 0;
+}
+
+/* The reason stays in the error buffer, for whoever wants to log it. */
+static int judge(struct reader *r, enum table_state state, const char *what, const char *name)
+{
+	if (state > r->state) {
+		r->state = state;
+		errf(r->eb, 0, "table %s vipmap: %s %s", family_keyword(r->family), what, name);
+	}
+	return 0;
+}
+
+static bool is_ours(const struct reader *r, const struct nlmsghdr *nlh, unsigned int type,
+		    const struct nlattr *table)
+{
+	const char *name = attr_string(table);
+
+	return message_is(nlh, type) && name && strcmp(name, TABLE_NAME) == 0 &&
+	       message_family(nlh) == (r->family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
+}
+
+static int on_table(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_TABLE_MAX + 1];
+	struct reader *r = data;
+
+	if (!message_is(nlh, NFT_MSG_NEWTABLE))
+		return 0;
+	message_attrs(nlh, attrs, NFTA_TABLE_MAX + 1);
+	r->state = TABLE_CURRENT;
+	if (attr_u32(attrs[NFTA_TABLE_FLAGS], 0) & NFT_TABLE_F_DORMANT)
+		judge(r, TABLE_OTHER, "is", "dormant");
+	return 0;
+}
+
+/* Chains */
+
+static bool hook_is(const struct chain *want, const struct nlattr *const *attrs)
+{
+	const struct nlattr *hook[NFTA_HOOK_MAX + 1];
+	const char *type = attr_string(attrs[NFTA_CHAIN_TYPE]);
+
+	if (!want->has_hook)
+		return !attrs[NFTA_CHAIN_HOOK];
+	nested_attrs(attrs[NFTA_CHAIN_HOOK], hook, NFTA_HOOK_MAX + 1);
+	return type && strcmp(type, "nat") == 0 &&
+	       attr_u32(hook[NFTA_HOOK_HOOKNUM], UINT32_MAX) == want->hook &&
+	       (int32_t)attr_u32(hook[NFTA_HOOK_PRIORITY], INT32_MAX) == want->priority &&
+	       attr_u32(attrs[NFTA_CHAIN_POLICY], NF_ACCEPT) == NF_ACCEPT;
+}
+
+/* Fills kind and identity; false if the chain is none of ours. */
+static bool chain_identify(const struct reader *r, const char *name,
+			   const struct nlattr *const *attrs, struct found_chain *c)
+{
+	struct chain constant;
+	unsigned int id;
+
+	for (id = 0; id < N_CHAINS; id++) {
+		if (strcmp(name, chain_id_name(id)))
+			continue;
+		chain_constant(r->ruleset, id, &constant);
+		c->kind = CHAIN_IS_CONSTANT;
+		c->id = id;
+		return hook_is(&constant, attrs);
+	}
+	if (attrs[NFTA_CHAIN_HOOK] || verdict_parse(name, &c->pick))
+		return false;
+	c->kind = c->pick.kind == VERDICT_PICK ? CHAIN_IS_PICK : CHAIN_IS_STICKY;
+	return true;
+}
+
+static int on_chain(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_CHAIN_MAX + 1];
+	struct found_chain chain = { .digest = 0 };
+	struct reader *r = data;
+	const char *name;
+
+	message_attrs(nlh, attrs, NFTA_CHAIN_MAX + 1);
+	if (!is_ours(r, nlh, NFT_MSG_NEWCHAIN, attrs[NFTA_CHAIN_TABLE]))
+		return 0;
+	name = attr_string(attrs[NFTA_CHAIN_NAME]);
+	if (!name || !chain_identify(r, name, attrs, &chain))
+		return judge(r, TABLE_OTHER, "foreign chain", name ? name : "");
+	chain.name = arena_strdup(&r->arena, name);
+	if (!chain.name ||
+	    grow((void **)&r->chains, r->n_chains, &r->chains_size, sizeof(*r->chains)))
+		return -ENOMEM;
+	r->chains[r->n_chains++] = chain;
+	if (chain.kind == CHAIN_IS_CONSTANT)
+		r->has_chain[chain.id] = true;
+	return 0;
+}
+
+/* Rules come in the order of chains, so this is one step on nearly always. */
+static struct found_chain *find_chain(struct reader *r, const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < r->n_chains; i++) {
+		if (strcmp(r->chains[r->current].name, name) == 0)
+			return &r->chains[r->current];
+		r->current = (r->current + 1) % r->n_chains;
+	}
+	return NULL;
+}
+
+static int on_rule(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_RULE_MAX + 1], *userdata;
+	struct reader *r = data;
+	struct found_chain *chain;
+	uint64_t digest = 0;
+	const char *name;
+
+	message_attrs(nlh, attrs, NFTA_RULE_MAX + 1);
+	if (!is_ours(r, nlh, NFT_MSG_NEWRULE, attrs[NFTA_RULE_TABLE]))
+		return 0;
+	name = attr_string(attrs[NFTA_RULE_CHAIN]);
+	chain = name ? find_chain(r, name) : NULL;
+	if (!chain)
+		return judge(r, TABLE_OTHER, "rule of an unknown chain", name ? name : "");
+	userdata = attrs[NFTA_RULE_USERDATA];
+	if (userdata)
+		digest = rule_userdata_digest(mnl_attr_get_payload(userdata),
+					      mnl_attr_get_payload_len(userdata));
+	if (digest)
+		chain->digest = digest_add(chain->digest, digest);
+	else
+		chain->foreign = true;
+	return 0;
+}
+
+static void check_chains(struct reader *r)
+{
+	struct chain constant;
+	unsigned int i;
+
+	for (i = 0; i < N_CHAINS; i++)
+		if (!r->has_chain[i])
+			judge(r, TABLE_OTHER, "lacks chain", chain_id_name(i));
+	for (i = 0; i < r->n_chains; i++) {
+		if (r->chains[i].foreign)
+			r->chains[i].digest = 0;
+		if (r->chains[i].kind != CHAIN_IS_CONSTANT)
+			continue;
+		chain_constant(r->ruleset, r->chains[i].id, &constant);
+		if (r->chains[i].digest != chain_digest(r->family, &constant))
+			judge(r, TABLE_RULES_DIFFER, "other rules in chain", constant.name);
+	}
+}
+
+/* Sets */
+
+static bool layout_is(const struct reader *r, const struct set_layout *want,
+		      const struct nlattr *const *attrs)
+{
+	const struct nlattr *desc[NFTA_SET_DESC_MAX + 1];
+	const uint32_t flags = attr_u32(attrs[NFTA_SET_FLAGS], 0);
+
+	nested_attrs(attrs[NFTA_SET_DESC], desc, NFTA_SET_DESC_MAX + 1);
+	if (flags != want->flags ||
+	    attr_u32(attrs[NFTA_SET_KEY_TYPE], 0) != key_type(r->family, &want->key) ||
+	    attr_u32(attrs[NFTA_SET_KEY_LEN], 0) != key_size(r->family, &want->key) ||
+	    attr_u32(desc[NFTA_SET_DESC_SIZE], 0) != want->size)
+		return false;
+	if (want->data == DATA_NONE)
+		return true;
+	if (attr_u32(attrs[NFTA_SET_DATA_TYPE], 0) != set_data_type(r->family, want))
+		return false;
+	return want->data == DATA_VERDICT ||
+	       attr_u32(attrs[NFTA_SET_DATA_LEN], 0) == set_data_size(r->family, want);
+}
+
+static int add_affinity(struct reader *r, const char *name)
+{
+	const char *copy = arena_strdup(&r->arena, name);
+
+	if (!copy || grow((void **)&r->affinities, r->n_affinities, &r->affinities_size,
+			  sizeof(*r->affinities)))
+		return -ENOMEM;
+	r->affinities[r->n_affinities++] = copy;
+	return 0;
+}
+
+static int on_set(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_SET_MAX + 1];
+	struct reader *r = data;
+	const char *name;
+	unsigned int id;
+
+	message_attrs(nlh, attrs, NFTA_SET_MAX + 1);
+	if (!is_ours(r, nlh, NFT_MSG_NEWSET, attrs[NFTA_SET_TABLE]))
+		return 0;
+	/* Belongs to a rule, which is judged by its digest. */
+	if (attr_u32(attrs[NFTA_SET_FLAGS], 0) & NFT_SET_ANONYMOUS)
+		return 0;
+	name = attr_string(attrs[NFTA_SET_NAME]);
+	if (name && name_is_affinity(name) && layout_is(r, affinity_layout(), attrs))
+		return add_affinity(r, name);
+	for (id = 0; name && id < N_SETS; id++)
+		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
+			r->has_set[id] = true;
+			return 0;
+		}
+	return judge(r, TABLE_OTHER, "foreign or changed set", name ? name : "");
+}
+
+static void check_sets(struct reader *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_SETS; i++)
+		if (!r->has_set[i])
+			judge(r, TABLE_OTHER, "lacks set", set_name(i));
+}
+
+/* Named counters, flowtables and the like: we have none. */
+static int on_object(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[2];
+	struct reader *r = data;
+
+	message_attrs(nlh, attrs, 2);
+	if (is_ours(r, nlh, NFT_MSG_NEWOBJ, attrs[1]) ||
+	    is_ours(r, nlh, NFT_MSG_NEWFLOWTABLE, attrs[1]))
+		judge(r, TABLE_OTHER, "foreign", "object");
+	return 0;
+}
+
+/* Elements */
+
+static int add_bound(struct reader *r, const struct nlattr *attr)
+{
+	struct bound bound;
+
+	if (bound_decode(r->family, attr, &bound))
+		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+	if (grow((void **)&r->bounds, r->n_bounds, &r->bounds_size, sizeof(bound)))
+		return -ENOMEM;
+	r->bounds[r->n_bounds++] = bound;
+	return 0;
+}
+
+static int on_element(struct reader *r, const struct nlattr *attr)
+{
+	struct element element;
+
+	if (r->set == SET_SERVICE_CIDRS)
+		return add_bound(r, attr);
+	if (element_decode(r->family, r->set, attr, &element))
+		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+	r->found->element(r->found->ctx, &element);
+	return 0;
+}
+
+static int on_elements(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
+	struct reader *r = data;
+	int err = 0;
+
+	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
+	if (!is_ours(r, nlh, NFT_MSG_NEWSETELEM, attrs[NFTA_SET_ELEM_LIST_TABLE]) ||
+	    !attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
+		return 0;
+	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
+		err = on_element(r, attr);
+		if (err)
+			break;
+	}
+	return err;
+}
+
+static void on_prefix(void *ctx, const struct prefix *prefix)
+{
+	struct reader *r = ctx;
+	const struct element element = {
+		.set = SET_SERVICE_CIDRS,
+		.addr = prefix->addr,
+		.range = *prefix,
+	};
+
+	r->found->element(r->found->ctx, &element);
+}
+
+static int read_objects(struct reader *r, uint16_t type, const char *set,
+			int (*reply)(const struct nlmsghdr *nlh, void *data))
+{
+	const struct request request = {
+		.family = r->family,
+		.type = type,
+		.dump = type != NFT_MSG_GETTABLE,
+		.table = TABLE_NAME,
+		.set = set,
+	};
+	struct errbuf eb;
+	int err = request_send(r->nl, &request, reply, r, &eb);
+
+	if (err && (err != -ENOENT || type == NFT_MSG_GETSETELEM))
+		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
+		     eb.text);
+	return err;
+}
+
+static int read_layout(struct reader *r)
+{
+	static const struct {
+		uint16_t type;
+		int (*reply)(const struct nlmsghdr *nlh, void *data);
+	} steps[] = {
+		{ NFT_MSG_GETCHAIN, on_chain },	     { NFT_MSG_GETRULE, on_rule },
+		{ NFT_MSG_GETSET, on_set },	     { NFT_MSG_GETOBJ, on_object },
+		{ NFT_MSG_GETFLOWTABLE, on_object },
+	};
+	unsigned int i;
+	int err;
+
+	err = read_objects(r, NFT_MSG_GETTABLE, NULL, on_table);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		err = read_objects(r, steps[i].type, NULL, steps[i].reply);
+		if (err)
+			return err == -ENOENT ? -EINTR : err;
+	}
+	check_sets(r);
+	check_chains(r);
+	return 0;
+}
+
+static int read_elements(struct reader *r)
+{
+	int err;
+
+	for (r->set = 0; r->set < N_SETS && r->state != TABLE_OTHER; r->set++) {
+		err = read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
+		if (err)
+			return err == -ENOENT ? -EINTR : err;
+	}
+	if (r->state != TABLE_OTHER && bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r))
+		judge(r, TABLE_OTHER, "foreign element in", set_name(SET_SERVICE_CIDRS));
+	return 0;
+}
+
+static void report_objects(const struct reader *r)
+{
+	const struct readback *found = r->found;
+	unsigned int i;
+
+	for (i = 0; i < r->n_affinities; i++)
+		found->affinity(found->ctx, r->affinities[i]);
+	for (i = 0; i < r->n_chains; i++) {
+		if (r->chains[i].kind == CHAIN_IS_PICK)
+			found->pick(found->ctx, &r->chains[i].pick, r->chains[i].digest);
+		else if (r->chains[i].kind == CHAIN_IS_STICKY)
+			found->sticky(found->ctx, r->chains[i].name, r->chains[i].digest);
+	}
+}
+
+int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struct readback *found,
+		   enum table_state *state, struct errbuf *eb)
+{
+	struct reader r = {
+		.nl = nl, .ruleset = ruleset, .family = ruleset->family, .found = found, .eb = eb
+	};
+	uint32_t generation_before, generation;
+	int err;
+
+	err = readback_generation(nl, &generation_before, eb);
+	if (!err)
+		err = read_layout(&r);
+	if (!err && (r.state == TABLE_CURRENT || r.state == TABLE_RULES_DIFFER)) {
+		report_objects(&r);
+		err = read_elements(&r);
+	}
+	if (!err)
+		err = readback_generation(nl, &generation, eb);
+	if (!err && generation != generation_before)
+		err = errf(eb, -EINTR, "table %s vipmap: the ruleset changed while it was read",
+			   family_keyword(r.family));
+	if (!err)
+		*state = r.state;
+	arena_free(&r.arena);
+	free(r.chains);
+	free(r.affinities);
+	free(r.bounds);
+	return err;
+}
+
+uint64_t pick_digest(const struct ruleset *ruleset, const struct verdict *pick)
+{
+	struct chain chain;
+
+	chain_pick(ruleset, pick, &chain);
+	return chain_digest(ruleset->family, &chain);
+}
+
+uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain *sticky)
+{
+	struct chain chain;
+
+	chain_sticky(sticky, &chain);
+	return chain_digest(ruleset->family, &chain);
+}
+
+static int on_generation(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_GEN_MAX + 1];
+
+	if (!message_is(nlh, NFT_MSG_NEWGEN))
+		return 0;
+	message_attrs(nlh, attrs, NFTA_GEN_MAX + 1);
+	*(uint32_t *)data = attr_u32(attrs[NFTA_GEN_ID], 0);
+	return 0;
+}
+
+int readback_generation(struct nlsock *nl, uint32_t *generation, struct errbuf *eb)
+{
+	const struct request request = { .family = ANY_FAMILY, .type = NFT_MSG_GETGEN };
+	uint32_t id = 0;
+	int err = request_send(nl, &request, on_generation, &id, eb);
+
+	if (!err)
+		*generation = id;
+	return err;
+}

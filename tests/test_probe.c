@@ -1,0 +1,214 @@
+/* What the kernel can do: this one, and kernels that lack something. */
+#include "nft/readback.h"
+
+#include <check.h>
+#include <errno.h>
+#include <linux/netlink.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct ruleset ruleset(enum family family)
+{
+	return (struct ruleset){
+		.family = family,
+		.masquerade_mark = 0x4000,
+		.detect = true,
+		.detect_local = DETECT_BRIDGE_INTERFACE,
+		.interface = "br0",
+	};
+}
+
+static bool own_namespace(void)
+{
+	if (unshare(CLONE_NEWNET) == 0)
+		return true;
+	printf("skipped: no network namespace: %s\n", strerror(errno));
+	return false;
+}
+
+static bool quiet(const char *command)
+{
+	FILE *out = popen(command, "r");
+	int c = out ? fgetc(out) : 0;
+
+	ck_assert_msg(out && pclose(out) == 0, "failed: %s", command);
+	return c == EOF;
+}
+
+/* This kernel has it all (6.18), and nothing stays behind. */
+START_TEST(this_kernel)
+{
+	struct errbuf eb = { "" };
+	const struct ruleset rs = ruleset((enum family)_i);
+	struct nlsock *nl;
+	bool owner = false;
+	int err;
+
+	if (!own_namespace())
+		return;
+	nl = nlsock_open(&eb);
+	ck_assert_msg(nl, "%s", eb.text);
+	err = kernel_probe(nl, &rs, &owner, &eb);
+	ck_assert_msg(err == 0, "%d: %s", err, eb.text);
+	ck_assert_msg(owner, "this kernel has owner and persist");
+	ck_assert_msg(quiet("nft list ruleset"), "something was left behind");
+	nlsock_close(nl);
+}
+END_TEST
+
+/* The table of a running instance does not disturb, nor is it disturbed. */
+START_TEST(beside_a_table)
+{
+	struct errbuf eb = { "" };
+	const struct ruleset rs = ruleset(FAMILY_IPV4);
+	struct nlsock *nl;
+	bool owner = false;
+
+	if (!own_namespace())
+		return;
+	ck_assert_int_eq(system("nft 'table ip vipmap { set endpoints { type inet_service; }; }'"),
+			 0);
+	nl = nlsock_open(&eb);
+	ck_assert_msg(nl, "%s", eb.text);
+	ck_assert_msg(kernel_probe(nl, &rs, &owner, &eb) == 0, "%s", eb.text);
+	ck_assert_int_eq(system("nft list set ip vipmap endpoints > /dev/null"), 0);
+	nlsock_close(nl);
+}
+END_TEST
+
+START_TEST(not_permitted)
+{
+	struct errbuf eb = { "" };
+	const struct ruleset rs = ruleset(FAMILY_IPV4);
+	struct nlsock *nl;
+	bool owner = false;
+
+	if (!own_namespace())
+		return;
+	ck_assert_int_eq(setresuid(65534, 65534, 65534), 0);
+	nl = nlsock_open(&eb);
+	ck_assert_msg(nl, "%s", eb.text);
+	ck_assert_int_eq(kernel_probe(nl, &rs, &owner, &eb), -EPERM);
+	ck_assert_msg(strstr(eb.text, "CAP_NET_ADMIN"), "got: %s", eb.text);
+	nlsock_close(nl);
+}
+END_TEST
+
+/*
+ * A kernel that refuses each transaction which has certain bytes in it. It answers as the real one
+ * does to a refused message, and acknowledges the last one otherwise.
+ */
+struct lacking {
+	const char *name;
+	const char *bytes;
+	size_t length;
+	int err;
+	const char *want; /* in the message; NULL: success */
+	int result;
+	bool owner;
+	unsigned int exchanges;
+};
+
+static int answer(const struct iovec *iov, unsigned int n_iov, const struct lacking *kernel,
+		  uint32_t seq, int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
+{
+	struct {
+		struct nlmsghdr nlh;
+		struct nlmsgerr error;
+	} message = {
+		.nlh = { .nlmsg_len = sizeof(message),
+			 .nlmsg_type = NLMSG_ERROR,
+			 .nlmsg_seq = seq },
+	};
+	unsigned int i;
+
+	for (i = 0; i < n_iov; i++)
+		if (memmem(iov[i].iov_base, iov[i].iov_len, kernel->bytes, kernel->length))
+			message.error.error = kernel->err;
+	i = (unsigned int)reply(&message.nlh, data);
+	return i ? (int)i : message.error.error;
+}
+
+static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
+		    int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
+		    unsigned int timeout_ms, struct errbuf *eb)
+{
+	struct lacking *kernel = ctx;
+
+	(void)timeout_ms;
+	(void)eb;
+	kernel->exchanges++;
+	return answer(iov, n_iov, kernel, last_seq, reply, data);
+}
+
+static const struct nlsock_ops ops = { .exchange = exchange };
+
+/* NFTA_EXPR_NAME and the like: the name with its length before it. */
+#define EXPR(length, text) length "\0\1\0" text "\0", sizeof(text) + 4
+static const struct lacking cases[] = {
+	{ "nothing lacks", "nothing", 7, -ENOENT, NULL, 0, true, 0 },
+	{ "no owner flag", "probe.\0\0\x8\0\2\0\0\0\0\6", 16, -EOPNOTSUPP, NULL, 0, false, 0 },
+	{ "no nf_tables", "probe.", 6, -EOPNOTSUPP, "nf_tables", -EOPNOTSUPP, false, 0 },
+	{ "no nat", "\7\0nat", 6, -ENOENT, "chains of type nat", -EOPNOTSUPP, false, 0 },
+	{ "no fib", EXPR("\x8", "fib"), -ENOENT, "fib expression", -EOPNOTSUPP, false, 0 },
+	{ "no numgen", EXPR("\xb", "numgen"), -ENOENT, "numgen expression", -EOPNOTSUPP, false, 0 },
+	{ "no reject in nat", EXPR("\xb", "reject"), -EOPNOTSUPP, "reject in chains of type nat",
+	  -EOPNOTSUPP, false, 0 },
+	{ "no masquerade", EXPR("\x9", "masq"), -ENOENT, "masquerade", -EOPNOTSUPP, false, 0 },
+	{ "no dynset", EXPR("\xb", "dynset"), -ENOENT, "dynset", -EOPNOTSUPP, false, 0 },
+	{ "no ct", EXPR("\x7", "ct"), -ENOENT, "ct expression", -EOPNOTSUPP, false, 0 },
+	{ "something unheard of", "goto-like\0", 9, -EINVAL, NULL, 0, true, 0 },
+	{ "something in the whole only", "short-circuit", 13, -EINVAL, "does not take the ruleset",
+	  -EOPNOTSUPP, false, 0 },
+	{ "not root", "probe.", 6, -EPERM, "CAP_NET_ADMIN", -EPERM, false, 0 },
+	{ "out of memory", "probe.", 6, -ENOMEM, "nftables", -ENOMEM, false, 0 },
+	{ "no answer", "probe.", 6, -ETIMEDOUT, "nftables", -ETIMEDOUT, false, 0 },
+};
+
+START_TEST(other_kernels)
+{
+	struct lacking kernel = cases[_i];
+	const struct ruleset rs = ruleset(FAMILY_IPV4);
+	struct nlsock *nl = nlsock_new(&ops, &kernel);
+	struct errbuf eb = { "" };
+	bool owner = false;
+	int err;
+
+	ck_assert(nl);
+	err = kernel_probe(nl, &rs, &owner, &eb);
+	ck_assert_msg(err == kernel.result, "%s: want %d got %d: %s", kernel.name, kernel.result,
+		      err, eb.text);
+	ck_assert_msg(owner == kernel.owner, "%s: owner: want %d got %d", kernel.name, kernel.owner,
+		      owner);
+	if (kernel.want)
+		ck_assert_msg(strstr(eb.text, kernel.want), "%s: want %s got %s", kernel.name,
+			      kernel.want, eb.text);
+	if (!kernel.result)
+		ck_assert_uint_eq(kernel.exchanges, 2);
+	nlsock_close(nl);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("probe");
+	TCase *tcase = tcase_create("kernel");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tcase, 60);
+	tcase_add_loop_test(tcase, this_kernel, 0, N_FAMILIES);
+	tcase_add_test(tcase, beside_a_table);
+	tcase_add_test(tcase, not_permitted);
+	tcase_add_loop_test(tcase, other_kernels, 0, sizeof(cases) / sizeof(cases[0]));
+	suite_add_tcase(suite, tcase);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
