@@ -149,7 +149,7 @@ static void udata_put_comment(struct udata *u, uint8_t type, const char *comment
 
 static size_t udata_nest(struct udata *u, uint8_t type)
 {
-	udata_put(u, type, NULL, 0);
+	udata_put(u, type, "", 0);
 	return u->length;
 }
 

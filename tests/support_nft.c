@@ -145,12 +145,12 @@ static void write_picks(const struct writer *w)
 	unsigned int pick;
 
 	for (pick = 0; pick < N_PICKS; pick++) {
-		struct verdict v = { .kind = VERDICT_PICK, .pick = (uint8_t)pick, .count = 3 };
+		struct verdict v = { .kind = VERDICT_PICK, .pick = (uint8_t)pick, .count = 1 };
 
 		if ((pick & PICK_CLUSTER) && (pick & PICK_EXTERNAL))
 			continue;
 		w->pick(w->ctx, CHANGE_ADD, &v);
-		v.count = 1;
+		v.count = 3;
 		w->pick(w->ctx, CHANGE_ADD, &v);
 	}
 }
