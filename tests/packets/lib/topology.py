@@ -109,6 +109,11 @@ class World:
     def __exit__(self, *exc):
         self.close()
 
+    def rebuild(self):
+        """As new, for cases that bend a setting which cannot be bent back."""
+        self.close()
+        self._build()
+
     def close(self):
         for p in self.processes:
             p.kill()
@@ -166,7 +171,7 @@ class World:
             "net__ipv6__conf__default__accept_dad": 0,
             "net__ipv6__conf__default__accept_ra": 0,
             "net__ipv6__conf__all__forwarding": int(label in ("node", "remote")),
-            "net__ipv4__ip_local_port_range": "20000 29999",
+            "net__ipv4__ip_local_port_range": "20000 60999",
         })
         self.ip(label, "link set lo up")
 
@@ -215,6 +220,8 @@ class World:
     def _node(self):
         gw4, gw6 = POD_GATEWAY
         lines = ["link add cbr0 type bridge", "link set brpod2 master cbr0", "link set brpod3 master cbr0",
+                 # with br_netfilter, a packet that is translated back to its own port is bridged, not routed
+                 "link set brpod2 type bridge_slave hairpin on", "link set brpod3 type bridge_slave hairpin on",
                  "link set cbr0 up",
                  "addr add 192.168.1.1/24 dev toclient", "addr add 192.168.1.5/24 dev toclient",
                  "addr add fd00:1::1/64 dev toclient nodad", "addr add fd00:1::5/64 dev toclient nodad",
