@@ -17,7 +17,7 @@
 enum { CONNTRACK_MAX_LIMIT = 1048576, BUCKET_RATIO = 4 };
 
 struct target {
-	const struct sysctl_roots *roots;
+	const char *proc, *module;
 	const struct sysctl_report *report;
 	unsigned int failures;
 };
@@ -43,6 +43,16 @@ unsigned int sysctl_count_cpus(void)
 	if (!sched_getaffinity(0, sizeof(set), &set))
 		n = CPU_COUNT(&set);
 	return n > 0 ? (unsigned int)n : 1;
+}
+
+static struct target target_init(const struct sysctl_roots *roots,
+				 const struct sysctl_report *report)
+{
+	return (struct target){
+		.proc = roots && roots->proc ? roots->proc : "/proc",
+		.module = roots && roots->module ? roots->module : "/sys/module",
+		.report = report,
+	};
 }
 
 static void tell(const struct target *t, bool failed, const char *message)
@@ -124,8 +134,7 @@ static void ensure_sysctl(struct target *t, const char *name, int64_t value)
 {
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/sys/net/netfilter/%s",
-		 t->roots->proc ? t->roots->proc : "/proc", name);
+	snprintf(path, sizeof(path), "%s/sys/net/netfilter/%s", t->proc, name);
 	ensure(t, path, value, false);
 }
 
@@ -134,8 +143,7 @@ static void ensure_buckets(struct target *t, int64_t value)
 {
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize",
-		 t->roots->module ? t->roots->module : "/sys/module");
+	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize", t->module);
 	ensure(t, path, value, true);
 }
 
@@ -149,7 +157,7 @@ static void ensure_timeout(struct target *t, const char *name, int64_t ms)
 unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
 			  const struct sysctl_roots *roots, const struct sysctl_report *report)
 {
-	struct target t = { roots, report, 0 };
+	struct target t = target_init(roots, report);
 	int64_t max = sysctl_conntrack_max(config, n_cpus);
 
 	if (max) {
@@ -171,10 +179,10 @@ unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
 unsigned int sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
 				    const struct sysctl_report *report)
 {
-	struct target t = { roots, report, 0 };
+	struct target t = target_init(roots, report);
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/self/oom_score_adj", roots->proc ? roots->proc : "/proc");
+	snprintf(path, sizeof(path), "%s/self/oom_score_adj", t.proc);
 	ensure(&t, path, config->oom_score_adj, false);
 	return t.failures;
 }

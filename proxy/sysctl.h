@@ -7,7 +7,7 @@
 
 #include "proxy/config.h"
 
-/* Where things are; NULL: /proc and /sys/module. Tests have their own. */
+/* Where things are, for tests; NULL, the whole or a part: /proc and /sys/module. */
 struct sysctl_roots {
 	const char *proc, *module;
 };

@@ -7,6 +7,7 @@
 
 #include "proxy/config.h"
 #include "proxy/strbuf.h"
+#include "watch/proxyconfig.h"
 
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
@@ -637,6 +638,72 @@ START_TEST(format_escapes_and_durations)
 }
 END_TEST
 
+static void fail_on_warning(void *ctx, const char *message)
+{
+	(void)ctx;
+	ck_abort_msg("warning: %s", message);
+}
+
+/* Every field away from its default. */
+static struct config *unusual_config(void)
+{
+	struct config *c = config_with((struct setting[N_MAX_SETTINGS]){
+		{ "nodePortAddresses", "10.0.0.0/8" },
+		{ "nodePortAddresses", "fd00::/8" },
+		{ "detectLocalMode", "BridgeInterface" },
+		{ "bridgeInterface", "cni\"0" },
+	});
+
+	set_field(c, "interfaceNamePrefix", "ve\\th");
+	set_field(c, "clusterCIDR", "10.0.0.0/8,fd00::/8");
+	set_field(c, "bindAddress", "fd00::1");
+	set_field(c, "healthzBindAddress", "[::1]:1");
+	set_field(c, "metricsBindAddress", "127.0.0.2:2");
+	set_field(c, "loggingFormat", "json");
+	set_text(&c->kubeconfig, "/a/b c");
+	set_text(&c->accept_content_types, "application/json");
+	set_text(&c->content_type, "application/json");
+	set_text(&c->hostname_override, "h");
+	c->qps = 7.5;
+	c->burst = 8;
+	c->bind_address_hard_fail = c->masquerade_all = c->conntrack.tcp_be_liberal = true;
+	c->masquerade_bit = 3;
+	c->sync_period_ms = 3723004;
+	c->min_sync_period_ms = 250;
+	c->config_sync_period_ms = 60000;
+	c->oom_score_adj = 5;
+	c->allow_external_ips = false;
+	c->conntrack.max_per_core = 11;
+	c->conntrack.min = 12;
+	c->conntrack.tcp_established_timeout_ms = 13000;
+	c->conntrack.tcp_close_wait_timeout_ms = 14000;
+	c->conntrack.udp_timeout_ms = 15000;
+	c->conntrack.udp_stream_timeout_ms = 16000;
+	c->verbosity = 9;
+	return c;
+}
+
+/* What /configz and --write-config-to print is a file that says the same. */
+START_TEST(round_trip)
+{
+	struct config *c = _i ? unusual_config() : config_new(), *back = config_new();
+	struct strbuf json = STRBUF_INIT, again = STRBUF_INIT;
+	struct errbuf eb = { "" };
+
+	config_format(c, &json);
+	ck_assert_msg(proxyconfig_parse(json.text, json.length, back, fail_on_warning, NULL, &eb) ==
+			      0,
+		      "%s in %s", eb.text, json.text);
+	config_format(back, &again);
+	CHECK_STR("round trip", again.text, json.text);
+	ck_assert_int_eq(config_validate(back, NULL, NULL, &eb), 0);
+	strbuf_free(&json);
+	strbuf_free(&again);
+	config_free(c);
+	config_free(back);
+}
+END_TEST
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
 int main(void)
@@ -658,6 +725,7 @@ int main(void)
 	tcase_add_loop_test(tc, duration, 0, N(durations));
 	tcase_add_test(tc, format_defaults);
 	tcase_add_test(tc, format_escapes_and_durations);
+	tcase_add_loop_test(tc, round_trip, 0, 2);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

@@ -305,6 +305,22 @@ START_TEST(oom_score)
 }
 END_TEST
 
+/* The real /proc, which holds the wanted value already: nothing is written. */
+START_TEST(roots_of_the_system)
+{
+	struct fixture f;
+	FILE *in = fopen("/proc/self/oom_score_adj", "re");
+
+	begin(&f);
+	ck_assert_ptr_nonnull(in);
+	ck_assert_int_eq(fscanf(in, "%d", &f.config->oom_score_adj), 1);
+	fclose(in);
+	ck_assert_uint_eq(sysctl_apply_oom_score(f.config, NULL, &f.report), 0);
+	ck_assert_uint_eq(f.written.length, 0);
+	end(&f);
+}
+END_TEST
+
 START_TEST(cpus)
 {
 	unsigned int n = sysctl_count_cpus();
@@ -330,6 +346,7 @@ int main(void)
 	tcase_add_test(tc, failures_are_reported);
 	tcase_add_test(tc, cannot_write);
 	tcase_add_test(tc, oom_score);
+	tcase_add_test(tc, roots_of_the_system);
 	tcase_add_test(tc, cpus);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
