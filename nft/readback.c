@@ -8,6 +8,9 @@
  * A dump is consistent in itself; that all of them belong together is checked by the ruleset's
  * generation before and after. It counts changes to all tables, also of others, so that on a busy
  * machine a second attempt may be needed.
+ *
+ * Verdicts come first, and tell how long each endpoint list is. A map that is too large to be
+ * dumped (see lookup.h) is read by these keys, if their number is that of its elements.
  */
 #include "nft/readback.h"
 
@@ -21,9 +24,22 @@
 
 #include "nft/attr.h"
 #include "nft/decode.h"
+#include "nft/lookup.h"
 #include "nft/request.h"
 #include "nft/rule.h"
 #include "proxy/arena.h"
+#include "proxy/program.h"
+
+enum {
+	NFTA_SET_COUNT_ = 20, /* Linux 6.16; not in the headers of Debian 12 */
+	DUMP_MAX = 150000,    /* elements; about as fast as by key */
+};
+
+/* An endpoint list that some verdict speaks of. */
+struct expected_list {
+	struct element key;
+	uint32_t count;
+};
 
 enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY };
 
@@ -51,6 +67,10 @@ struct reader {
 	const char **affinities;
 	unsigned int n_affinities, affinities_size;
 	bool has_set[N_SETS], has_chain[N_CHAINS];
+
+	uint32_t set_count[N_SETS]; /* elements; 0 if the kernel does not tell */
+	struct expected_list *lists;
+	unsigned int n_lists, lists_size;
 
 	/* of the set being walked */
 	enum set_id set;
@@ -260,12 +280,12 @@ static int add_affinity(struct reader *r, const char *name)
 
 static int on_set(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attrs[NFTA_SET_MAX + 1];
+	const struct nlattr *attrs[NFTA_SET_COUNT_ + 1];
 	struct reader *r = data;
 	const char *name;
 	unsigned int id;
 
-	message_attrs(nlh, attrs, NFTA_SET_MAX + 1);
+	message_attrs(nlh, attrs, NFTA_SET_COUNT_ + 1);
 	if (!is_ours(r, nlh, NFT_MSG_NEWSET, attrs[NFTA_SET_TABLE]))
 		return 0;
 	/* Belongs to a rule, which is judged by its digest. */
@@ -277,6 +297,7 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 	for (id = 0; name && id < N_SETS; id++)
 		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
 			r->has_set[id] = true;
+			r->set_count[id] = attr_u32(attrs[NFTA_SET_COUNT_], 0);
 			return 0;
 		}
 	return judge(r, TABLE_OTHER, "foreign or changed set", name ? name : "");
@@ -318,6 +339,27 @@ static int add_bound(struct reader *r, const struct nlattr *attr)
 	return 0;
 }
 
+/* Only where a map is so large that it matters. */
+static int add_list(struct reader *r, const struct element *element)
+{
+	const struct verdict *v = &element->verdict;
+	struct expected_list list = {
+		.key = { .addr = element->addr,
+			 .protocol = element->protocol,
+			 .port = element->port },
+		.count = v->count,
+	};
+
+	list.key.set =
+		list_set(v->pick & PICK_NODEPORT, v->pick & PICK_LOCAL, v->pick & PICK_STICKY);
+	if (r->set_count[list.key.set] <= DUMP_MAX)
+		return 0;
+	if (grow((void **)&r->lists, r->n_lists, &r->lists_size, sizeof(*r->lists)))
+		return -ENOMEM;
+	r->lists[r->n_lists++] = list;
+	return 0;
+}
+
 static int on_element(struct reader *r, const struct nlattr *attr)
 {
 	struct element element;
@@ -326,6 +368,8 @@ static int on_element(struct reader *r, const struct nlattr *attr)
 		return add_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
 		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+	if (element.verdict.kind == VERDICT_PICK && add_list(r, &element))
+		return -ENOMEM;
 	r->found->element(r->found->ctx, &element);
 	return 0;
 }
@@ -405,12 +449,48 @@ static int read_layout(struct reader *r)
 	return 0;
 }
 
+static bool is_expected(const struct reader *r)
+{
+	uint64_t count = 0;
+	unsigned int i;
+
+	if (!set_has_index(r->set) || r->set_count[r->set] <= DUMP_MAX)
+		return false;
+	for (i = 0; i < r->n_lists; i++)
+		if (r->lists[i].key.set == r->set)
+			count += r->lists[i].count;
+	return count == r->set_count[r->set];
+}
+
+static int read_by_key(struct reader *r)
+{
+	struct lookup *lookup = lookup_new(r->nl, r->family, r->set, on_elements, r);
+	struct errbuf eb;
+	unsigned int i;
+	int err = 0;
+
+	if (!lookup)
+		return errf(r->eb, -ENOMEM, "out of memory");
+	for (i = 0; !err && i < r->n_lists; i++)
+		if (r->lists[i].key.set == r->set)
+			err = lookup_list(lookup, &r->lists[i].key, r->lists[i].count, &eb);
+	if (!err)
+		err = lookup_flush(lookup, &eb);
+	if (err)
+		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
+		     eb.text);
+	lookup_free(lookup);
+	return err;
+}
+
 static int read_elements(struct reader *r)
 {
 	int err;
 
 	for (r->set = 0; r->set < N_SETS && r->state != TABLE_OTHER; r->set++) {
-		err = read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
+		err = is_expected(r)
+			      ? read_by_key(r)
+			      : read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
 		if (err)
 			return err == -ENOENT ? -EINTR : err;
 	}
@@ -461,6 +541,7 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struc
 	free(r.chains);
 	free(r.affinities);
 	free(r.bounds);
+	free(r.lists);
 	return err;
 }
 
