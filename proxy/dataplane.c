@@ -1,0 +1,1179 @@
+/*
+ * What the kernel has is remembered as each service port's applied program, and as three small
+ * registries of what service ports share: elements that several may want (cluster-ips, hairpin),
+ * pick chains, and objects of session affinity. A transaction walks the programs that differ.
+ *
+ * When the kernel's state is not known (start, foreign change, any failure), the table is read
+ * back, the registries count afresh, and every program is compared with the table element by
+ * element. That is the only other path.
+ *
+ * Regret: a service port is compared whole, so an event costs time in proportion to the endpoints
+ * of its Service, though the transaction contains only what differs.
+ */
+#include "proxy/dataplane.h"
+
+#include "nft/batch.h"
+#include "nft/readback.h"
+#include "nft/text.h"
+#include "proxy/compile.h"
+#include "proxy/registry.h"
+#include "proxy/snapshot.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+
+enum {
+	COMMIT_TIMEOUT_MS = 30 * 1000, /* a load of 100,000 services takes seconds */
+	IDLE_US = 10 * 1000 * 1000,    /* unused objects wait this long for another use */
+	COLLECT_RETRY_US = 60 * 1000 * 1000,
+	RETRY_FIRST_US = 1000 * 1000, /* a service port that was refused: doubled each time */
+	RETRY_MAX_US = 300 * 1000 * 1000,
+	MAX_CULPRITS = 64, /* set aside in one sync; then the transaction counts as failed */
+};
+
+struct dataplane {
+	enum family family;
+	struct model *model;
+	struct nlsock *nl;
+	struct stale *stale;
+	void (*compiled)(void *ctx, struct service_entry *service);
+	void *ctx;
+	struct dataplane_gauges gauges;
+	bool owner; /* tables are ours alone ... */
+	bool owned; /* ... and this one is: a transaction of ours took it */
+	bool known; /* applied programs and registries are what the kernel has */
+	struct ruleset ruleset;
+	struct registry registry;
+	struct element *globals; /* applied elements of no service port, sorted */
+	size_t n_globals;
+	struct arena scratch;		     /* of a sync */
+	struct arena brief;		     /* of one service port */
+	struct service_port_state **changed; /* compiled, and different from what is applied */
+	unsigned int n_changed, changed_size;
+	int64_t now_us, retry_us;
+};
+
+/* A transaction being built, or walked back (then writer is NULL). */
+struct txn {
+	struct dataplane *dp;
+	const struct writer *writer;
+	struct snapshot *snapshot; /* the kernel's state, if it is that which counts */
+	int err;
+};
+
+static int64_t clock_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void interface_name(const char *from, char to[16])
+{
+	snprintf(to, 16, "%s", from);
+}
+
+void dataplane_ruleset(const struct model *m, enum family family, struct ruleset *rs)
+{
+	const struct config *c = m->config;
+	const struct prefix_list *pods = m->node ? &m->node->pod_cidrs[family] : NULL;
+
+	memset(rs, 0, sizeof(*rs));
+	rs->family = family;
+	rs->masquerade_mark = 1u << c->masquerade_bit;
+	rs->masquerade_all = c->masquerade_all;
+	rs->detect_local = c->detect_local;
+	rs->nodeports_everywhere = m->info.family[family].nodeports_everywhere;
+	switch (c->detect_local) {
+	case DETECT_CLUSTER_CIDR:
+		rs->detect = c->family[family].has_cluster_cidr;
+		rs->pod_cidr = c->family[family].cluster_cidr;
+		break;
+	case DETECT_NODE_CIDR:
+		rs->detect = pods && pods->count;
+		if (rs->detect)
+			rs->pod_cidr = pods->items[0];
+		break;
+	case DETECT_BRIDGE_INTERFACE:
+		rs->detect = true;
+		interface_name(c->bridge_interface, rs->interface);
+		break;
+	case DETECT_INTERFACE_NAME_PREFIX:
+		rs->detect = true;
+		interface_name(c->interface_name_prefix, rs->interface);
+		break;
+	}
+}
+
+struct dataplane *dataplane_new(const struct dataplane_options *options)
+{
+	struct dataplane *dp = calloc(1, sizeof(*dp));
+
+	if (!dp)
+		return NULL;
+	dp->family = options->family;
+	dp->model = options->model;
+	dp->nl = options->nl;
+	dp->stale = options->stale;
+	dp->compiled = options->compiled;
+	dp->ctx = options->ctx;
+	dp->owner = options->owner;
+	dp->retry_us = INT64_MAX;
+	return dp;
+}
+
+void dataplane_free(struct dataplane *dp)
+{
+	if (!dp)
+		return;
+	registry_free(&dp->registry);
+	free(dp->globals);
+	free(dp->changed);
+	arena_free(&dp->scratch);
+	arena_free(&dp->brief);
+	free(dp);
+}
+
+void dataplane_forget(struct dataplane *dp)
+{
+	dp->known = false;
+}
+
+const struct dataplane_gauges *dataplane_gauges(const struct dataplane *dp)
+{
+	return &dp->gauges;
+}
+
+bool dataplane_is_known(const struct dataplane *dp)
+{
+	return dp->known;
+}
+
+int64_t dataplane_retry_us(const struct dataplane *dp)
+{
+	return dp->retry_us;
+}
+
+static void dp_log(const struct dataplane *dp, int severity, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void dp_log(const struct dataplane *dp, int severity, const char *fmt, ...)
+{
+	char text[640];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	dp->model->log(dp->model->log_ctx, severity, text);
+}
+
+/* Compilation */
+
+static int changed_add(struct dataplane *dp, struct service_port_state *port)
+{
+	unsigned int size = dp->changed_size ? dp->changed_size * 2 : 64;
+	struct service_port_state **more;
+
+	if (dp->n_changed == dp->changed_size) {
+		more = realloc(dp->changed, size * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		dp->changed = more;
+		dp->changed_size = size;
+	}
+	dp->changed[dp->n_changed++] = port;
+	return 0;
+}
+
+static int compile_one(struct dataplane *dp, struct service_port_state *port,
+		       const struct snapshot *snapshot)
+{
+	struct kernel_order order;
+	const struct vip *vips;
+	unsigned int n;
+	int err;
+
+	if (!snapshot || port->applied)
+		return compile_port(dp->model, dp->family, port, NULL, &dp->brief);
+	err = compile_vips(dp->model, dp->family, port, &dp->brief, &vips, &n);
+	if (!err)
+		err = snapshot_order(snapshot, vips, n, port->protocol, &dp->brief, &order);
+	if (!err)
+		err = compile_port(dp->model, dp->family, port, &order, &dp->brief);
+	return err;
+}
+
+/* SVC-11: said once, until the claim wins or goes. */
+static void report_conflicts(struct dataplane *dp, struct service_port_state *port)
+{
+	const struct service_port_state *winner;
+	char addr[ADDR_TEXT_SIZE];
+	struct claim *c;
+	unsigned int i;
+
+	for (i = 0; i < port->n_claims; i++) {
+		bool lost = !claim_wins(dp->model, dp->family, &port->claims[i]);
+
+		c = &port->claims[i];
+		if (lost && !c->lost) {
+			winner = model_vip_owner(dp->model, dp->family,
+						 c->vip.role == VIP_NODE_PORT ? NULL : &c->vip.addr,
+						 port->protocol, c->vip.port);
+			dp_log(dp, LOG_WARNING,
+			       "Service %s: %s%s port %u/%s is taken by the older Service %s",
+			       port->label, c->vip.role == VIP_NODE_PORT ? "node" : "",
+			       c->vip.role == VIP_NODE_PORT
+				       ? ""
+				       : addr_format(dp->family, &c->vip.addr, addr),
+			       c->vip.port, protocol_name(port->protocol),
+			       winner ? winner->label : "?");
+		}
+		dp->model->n_lost[dp->family] += (unsigned int)lost - (unsigned int)c->lost;
+		c->lost = lost;
+	}
+}
+
+/* Compiles all that is dirty. What cannot be compiled for lack of memory stays dirty. */
+static int compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
+			 struct sync_report *report)
+{
+	struct service_entry *s, *failed = NULL;
+	struct service_port_state *p;
+	int err = 0, err_one;
+
+	while ((s = model_take_dirty(dp->model, dp->family))) {
+		if (dp->compiled)
+			dp->compiled(dp->ctx, s);
+		for (p = s->ports[dp->family]; p; p = p->next) {
+			err_one = compile_one(dp, p, snapshot);
+			arena_reset(&dp->brief);
+			if (!err_one && !p->desired_is_applied)
+				err_one = changed_add(dp, p);
+			p->retry_us = dp->now_us; /* another program, another chance */
+			if (err_one) {
+				err = err_one;
+				failed = s;
+				break;
+			}
+			report_conflicts(dp, p);
+			report->services++;
+		}
+		if (failed) {
+			model_mark(dp->model, failed, dp->family);
+			break;
+		}
+		if (!s->ports[dp->family] || !s->object)
+			model_prune(dp->model, s);
+	}
+	return err;
+}
+
+/* Writing */
+
+/* A service port that was set aside keeps what the kernel has of it. */
+static const struct program *target(const struct dataplane *dp, const struct service_port_state *p)
+{
+	return p->refusals && p->retry_us > dp->now_us ? p->applied : p->desired;
+}
+
+static void write_element(struct txn *t, enum change change, const struct element *el,
+			  struct service_port_state *port)
+{
+	if (t->writer)
+		t->writer->element(t->writer->ctx, change, el, port);
+}
+
+/* An element begins or ceases to be wanted by a service port. */
+static void txn_element(struct txn *t, enum change change, const struct element *el,
+			struct service_port_state *port)
+{
+	struct registry *r = &t->dp->registry;
+	const int by = change == CHANGE_ADD ? 1 : -1;
+
+	if (el->set == SET_CLUSTER_IPS || el->set == SET_HAIRPIN) {
+		t->err = t->err ? t->err : registry_want_shared(r, el, by);
+		return;
+	}
+	if (el->verdict.kind == VERDICT_PICK && !t->err)
+		t->err = registry_want_pick(r, &el->verdict, by, t->dp->now_us);
+	if (t->snapshot)
+		return; /* what to write is decided by comparison */
+	write_element(t, change, el, port);
+}
+
+static void txn_compare(struct txn *t, const struct element *el, struct service_port_state *port)
+{
+	switch (snapshot_match(t->snapshot, el)) {
+	case SNAPSHOT_SAME:
+		return;
+	case SNAPSHOT_DIFFERS:
+		write_element(t, CHANGE_DELETE, el, port);
+		break;
+	case SNAPSHOT_MISSING:
+		break;
+	}
+	write_element(t, CHANGE_ADD, el, port);
+}
+
+/* Merges two sorted lists of elements. */
+static void txn_merge(struct txn *t, const struct element *from, size_t n_from,
+		      const struct element *to, size_t n_to, struct service_port_state *port)
+{
+	size_t i = 0, j = 0;
+	int order;
+
+	while (i < n_from || j < n_to) {
+		order = i == n_from ? 1 : j == n_to ? -1 : element_key_compare(&from[i], &to[j]);
+		if (order == 0 && element_data_equal(&from[i], &to[j])) {
+			i++;
+			j++;
+			continue;
+		}
+		if (order <= 0)
+			txn_element(t, CHANGE_DELETE, &from[i++], port);
+		if (order >= 0)
+			txn_element(t, CHANGE_ADD, &to[j++], port);
+	}
+}
+
+static bool same_at(const struct endpoint_list *list, unsigned int i, const struct endpoint *ep)
+{
+	return i < list->count && endpoint_compare(&list->items[i], ep) == 0;
+}
+
+/* The affinity objects of @p; those that the program @other on the far side shares are left out. */
+static void txn_sticky(struct txn *t, enum change change, const struct program *p,
+		       const struct program *other, bool local)
+{
+	const bool shares = program_remembers(other, local) &&
+			    other->affinity_timeout_s == p->affinity_timeout_s;
+	const struct endpoint_list *list = program_list(p, local);
+	struct dataplane *dp = t->dp;
+	struct sticky_chain chain = { .protocol = p->protocol, .timeout_s = p->affinity_timeout_s };
+	char *map = affinity_map_name(p->sticky, local, &dp->brief), *name;
+	unsigned int i;
+
+	if (!map)
+		t->err = -ENOMEM;
+	else if (!t->err)
+		t->err = registry_want_map(&dp->registry, map, p->label, change == CHANGE_ADD,
+					   dp->now_us);
+	chain.map = map;
+	for (i = 0; !t->err && i < list->count; i++) {
+		if (shares && same_at(program_list(other, local), i, &list->items[i]))
+			continue;
+		name = sticky_chain_name(p->sticky, local, dp->family, &list->items[i], &dp->brief);
+		if (!name) {
+			t->err = -ENOMEM;
+			return;
+		}
+		chain.name = name;
+		chain.endpoint = list->items[i].addr;
+		chain.port = list->items[i].port;
+		t->err = registry_want_chain(&dp->registry, &chain, change == CHANGE_ADD,
+					     &dp->ruleset, t->writer, dp->now_us);
+	}
+}
+
+/* The difference between two programs of a service port; either may be NULL. */
+static void txn_program(struct txn *t, const struct program *from, const struct program *to,
+			struct service_port_state *port)
+{
+	const struct element *old, *new;
+	size_t n_old, n_new, i;
+	int local, err;
+
+	err = program_elements(from, t->dp->family, &t->dp->brief, &old, &n_old);
+	if (!err)
+		err = program_elements(to, t->dp->family, &t->dp->brief, &new, &n_new);
+	if (err) {
+		t->err = err;
+		return;
+	}
+	for (local = 0; local < 2; local++)
+		if (program_remembers(from, local))
+			txn_sticky(t, CHANGE_DELETE, from, to, local);
+	for (local = 0; local < 2; local++)
+		if (program_remembers(to, local))
+			txn_sticky(t, CHANGE_ADD, to, from, local);
+	txn_merge(t, old, n_old, new, n_new, port);
+	for (i = 0; t->snapshot && i < n_new; i++)
+		if (new[i].set != SET_CLUSTER_IPS &&new[i].set != SET_HAIRPIN)
+			txn_compare(t, &new[i], port);
+	arena_reset(&t->dp->brief);
+}
+
+static void txn_globals(struct txn *t, const struct element *to, size_t n_to)
+{
+	struct dataplane *dp = t->dp;
+	size_t i;
+
+	if (t->snapshot)
+		for (i = 0; i < n_to; i++)
+			txn_compare(t, &to[i], NULL);
+	else
+		txn_merge(t, dp->globals, dp->n_globals, to, n_to, NULL);
+}
+
+/* The registries' side of a transaction: shared elements, pick chains and affinity maps. */
+static void txn_shared(void *ctx, enum change change, const struct element *el)
+{
+	struct txn *t = ctx;
+
+	write_element(t, change, el, NULL);
+}
+
+static void txn_shared_compare(void *ctx, enum change change, const struct element *el)
+{
+	struct txn *t = ctx;
+
+	if (change == CHANGE_ADD)
+		txn_compare(t, el, NULL);
+}
+
+static int globals_keep(struct dataplane *dp, const struct element *list, size_t n)
+{
+	struct element *copy = calloc(n + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (n)
+		memcpy(copy, list, n * sizeof(*copy));
+	free(dp->globals);
+	dp->globals = copy;
+	dp->n_globals = n;
+	return 0;
+}
+
+/* After a commit */
+
+static bool list_holds(const struct endpoint_list *list, const struct endpoint *ep)
+{
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++)
+		if (endpoint_compare(&list->items[i], ep) == 0)
+			return true;
+	return false;
+}
+
+/* What stays keeps its index, so most of it is found at once. */
+static bool list_lost(const struct endpoint_list *old, const struct endpoint_list *new)
+{
+	unsigned int i;
+
+	for (i = 0; i < old->count; i++)
+		if (!same_at(new, i, &old->items[i]) && !list_holds(new, &old->items[i]))
+			return true;
+	return false;
+}
+
+static int endpoint_order(const void *a, const void *b)
+{
+	return endpoint_compare(a, b);
+}
+
+static bool keep_client(void *ctx, const struct addr *endpoint, uint16_t port)
+{
+	const struct endpoint ep = { .addr = *endpoint, .port = port };
+	const struct endpoint_list *sorted = ctx;
+
+	return bsearch(&ep, sorted->items, sorted->count, sizeof(ep), endpoint_order);
+}
+
+static int sort_list(const struct endpoint_list *list, struct arena *scratch,
+		     struct endpoint_list *sorted)
+{
+	struct endpoint *items = arena_array(scratch, list->count, sizeof(*items));
+
+	if (!items)
+		return -ENOMEM;
+	if (list->count)
+		memcpy(items, list->items, list->count * sizeof(*items));
+	qsort(items, list->count, sizeof(*items), endpoint_order);
+	sorted->items = items;
+	sorted->count = list->count;
+	return 0;
+}
+
+/*
+ * AFF-4, AFF-5: clients must not be sent to an endpoint that has left the list. A failure is not
+ * worth failing the sync for: the whole table is read back, and this is done again, soon.
+ */
+static void purge_clients(struct dataplane *dp, const struct program *p, bool local)
+{
+	char *map = affinity_map_name(p->sticky, local, &dp->brief);
+	struct errbuf eb = { "out of memory" };
+	struct endpoint_list list;
+
+	if (!map || sort_list(program_list(p, local), &dp->brief, &list) ||
+	    affinity_purge(dp->nl, dp->family, map, keep_client, &list, &eb) < 0) {
+		dp_log(dp, LOG_WARNING, "Service %s: clients of former endpoints: %s", p->label,
+		       eb.text);
+		dp->known = false;
+	}
+	arena_reset(&dp->brief);
+}
+
+static void purge_after(struct dataplane *dp, const struct program *from, const struct program *to,
+			bool all)
+{
+	int local;
+
+	for (local = 0; local < 2; local++) {
+		if (!program_remembers(to, local))
+			continue;
+		if (all || !program_remembers(from, local) ||
+		    list_lost(program_list(from, local), program_list(to, local)))
+			purge_clients(dp, to, local);
+	}
+}
+
+static bool has_vip(const struct program *p, const struct vip *vip)
+{
+	unsigned int i;
+
+	for (i = 0; p && i < p->n_vips; i++)
+		if (vip_compare(&p->vips[i], vip) == 0)
+			return true;
+	return false;
+}
+
+static void flows_changed(struct dataplane *dp, struct service_port_state *port,
+			  const struct program *from, const struct program *to)
+{
+	unsigned int i;
+
+	if (!dp->stale || port->protocol != IPPROTO_UDP)
+		return;
+	stale_port_changed(dp->stale, port);
+	for (i = 0; from && i < from->n_vips; i++)
+		if (!has_vip(to, &from->vips[i]))
+			stale_vip_removed(dp->stale, &from->vips[i]);
+}
+
+static bool has_external(const struct program *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++)
+		if (p->vips[i].role != VIP_CLUSTER_IP)
+			return true;
+	return false;
+}
+
+/* MET-3 speaks of service ports that are alive and have nobody here for a policy Local. */
+static void gauges_count(struct dataplane_gauges *g, const struct program *p, unsigned int by)
+{
+	const bool lonely = p && (p->flags & PROGRAM_ALIVE) && !p->local.count;
+
+	if (!p)
+		return;
+	g->service_ports += by;
+	g->endpoints +=
+		by * (p->cluster.count > p->local.count ? p->cluster.count : p->local.count);
+	if (lonely && (p->flags & PROGRAM_INTERNAL_LOCAL))
+		g->no_local[0] += by;
+	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external(p))
+		g->no_local[1] += by;
+}
+
+static void port_applied(struct dataplane *dp, struct service_port_state *p, bool full)
+{
+	struct program *old = p->applied;
+
+	if (p->refusals && p->retry_us > dp->now_us)
+		return; /* set aside */
+	purge_after(dp, old, p->desired, full);
+	if (!p->desired_is_applied) {
+		flows_changed(dp, p, old, p->desired);
+		gauges_count(&dp->gauges, old, -1u);
+		gauges_count(&dp->gauges, p->desired, 1);
+		p->applied = p->desired;
+		p->desired_is_applied = true;
+		free(old);
+	}
+	p->refusals = 0;
+}
+
+/* Refusals */
+
+static void set_aside(struct dataplane *dp, struct service_port_state *p, const char *reason)
+{
+	int64_t wait = RETRY_FIRST_US;
+	unsigned int i;
+
+	for (i = 0; i < p->refusals && wait < RETRY_MAX_US; i++)
+		wait *= 2;
+	p->refusals++;
+	p->retry_us = dp->now_us + (wait < RETRY_MAX_US ? wait : RETRY_MAX_US);
+	dp_log(dp, LOG_ERR, "Service %s: set aside for %d s: %s", p->label, (int)(wait / 1000000),
+	       reason);
+}
+
+/* Incremental sync */
+
+static int txn_end(struct txn *t, struct batch *b, struct sync_report *report,
+		   struct refusal *refusal, struct errbuf *eb)
+{
+	struct batch_counts counts;
+	int64_t start;
+	int err = t->err;
+
+	if (err)
+		return errf(eb, err, "%s: out of memory", family_name(t->dp->family));
+	/* Nothing to write, but a table that an earlier process left is taken over all the same. */
+	if (batch_is_empty(b) && (!t->dp->owner || t->dp->owned))
+		return 0;
+	start = clock_us();
+	err = batch_commit(b, t->dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
+	report->commit_us += clock_us() - start;
+	if (err)
+		return err;
+	t->dp->owned = t->dp->owner;
+	counts = batch_counts(b);
+	report->wrote |= !batch_is_empty(b);
+	report->bytes += batch_size(b);
+	report->elements_added += counts.elements_added;
+	report->elements_deleted += counts.elements_deleted;
+	return 0;
+}
+
+static int sync_changes(struct dataplane *dp, struct sync_report *report, struct errbuf *eb)
+{
+	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
+	struct txn t = { .dp = dp, .writer = b ? batch_writer(b) : NULL };
+	const struct element *globals = NULL;
+	size_t n_globals = 0;
+	struct refusal refusal = { 0 };
+	unsigned int i;
+	int err;
+
+	if (!b)
+		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+	for (i = 0; i < dp->n_changed; i++)
+		txn_program(&t, dp->changed[i]->applied, target(dp, dp->changed[i]),
+			    dp->changed[i]);
+	if (!t.err)
+		t.err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
+	if (!t.err)
+		txn_globals(&t, globals, n_globals);
+	if (!t.err)
+		registry_write(&dp->registry, t.writer, txn_shared, &t);
+	err = txn_end(&t, b, report, &refusal, eb);
+	if (!err)
+		err = globals_keep(dp, globals, n_globals);
+	batch_free(b);
+	if (err) {
+		report->refused += refusal.err != 0;
+		return err;
+	}
+	registry_applied(&dp->registry);
+	for (i = 0; i < dp->n_changed; i++)
+		port_applied(dp, dp->changed[i], false);
+	return 0;
+}
+
+/* Full sync: compare with the kernel */
+
+static int all_ports(struct dataplane *dp, struct service_port_state ***ports, unsigned int *count)
+{
+	struct model *m = dp->model;
+	struct service_port_state **list, *p;
+	struct hash_walk walk;
+	struct hash_node *n;
+	unsigned int pass, i = 0;
+
+	for (list = NULL, pass = 0; pass < 2; pass++) {
+		for (i = 0, n = hashtab_first(&m->services, &walk); n;
+		     n = hashtab_next(&m->services, &walk))
+			for (p = hash_entry(n, struct service_entry, node)->ports[dp->family]; p;
+			     p = p->next, i++)
+				if (list)
+					list[i] = p;
+		if (!list &&
+		    !(list = arena_array(&dp->scratch, i, sizeof(struct service_port_state *))))
+			return -ENOMEM;
+	}
+	*ports = list;
+	*count = i;
+	return 0;
+}
+
+struct reading {
+	struct dataplane *dp;
+	struct snapshot *snapshot;
+	int err;
+};
+
+static void read_element(void *ctx, const struct element *el)
+{
+	struct reading *r = ctx;
+
+	snapshot_add(r->snapshot, el);
+}
+
+static void read_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+{
+	struct reading *r = ctx;
+	const bool intact = digest == pick_digest(&r->dp->ruleset, pick);
+
+	r->err = r->err ? r->err
+			: registry_found_pick(&r->dp->registry, pick, intact, r->dp->now_us);
+}
+
+static void read_affinity(void *ctx, const char *name)
+{
+	struct reading *r = ctx;
+
+	r->err = r->err ? r->err : registry_found_map(&r->dp->registry, name, r->dp->now_us);
+}
+
+static void read_sticky(void *ctx, const char *name, uint64_t digest)
+{
+	struct reading *r = ctx;
+
+	r->err = r->err ? r->err
+			: registry_found_chain(&r->dp->registry, name, digest, r->dp->now_us);
+}
+
+/* Reads the table; the registries know afterwards what is there, and that nothing is wanted yet. */
+static int read_kernel(struct dataplane *dp, struct snapshot **snapshot, enum table_state *state,
+		       struct errbuf *eb)
+{
+	struct reading reading = { .dp = dp };
+	const struct readback found = {
+		.ctx = &reading,
+		.element = read_element,
+		.pick = read_pick,
+		.affinity = read_affinity,
+		.sticky = read_sticky,
+	};
+	int err, tries;
+
+	for (err = -EINTR, tries = 0; err == -EINTR && tries < 5; tries++) {
+		snapshot_free(reading.snapshot);
+		reading.snapshot = snapshot_new(dp->family);
+		registry_free(&dp->registry);
+		if (!reading.snapshot)
+			return errf(eb, -ENOMEM, "reading the table: out of memory");
+		err = readback_table(dp->nl, &dp->ruleset, &found, state, eb);
+	}
+	if (!err && (reading.err || snapshot_error(reading.snapshot)))
+		err = errf(eb, -ENOMEM, "reading the table: out of memory");
+	if (err) {
+		snapshot_free(reading.snapshot);
+		return err;
+	}
+	if (*state == TABLE_ABSENT || *state == TABLE_OTHER) {
+		/* nothing of it will stay */
+		registry_free(&dp->registry);
+		snapshot_clear(reading.snapshot);
+	}
+	*snapshot = reading.snapshot;
+	return 0;
+}
+
+static void delete_unseen(void *ctx, const struct element *el)
+{
+	write_element(ctx, CHANGE_DELETE, el, NULL);
+}
+
+struct full {
+	struct snapshot *snapshot;
+	enum table_state state;
+	struct service_port_state **ports;
+	unsigned int n_ports;
+	const struct element *globals;
+	size_t n_globals;
+};
+
+/*
+ * Builds the transaction that makes the kernel's table right for the first @n service ports; the
+ * others keep what they have. The registries count from nothing.
+ */
+static struct batch *build_full(struct dataplane *dp, const struct full *full, unsigned int n,
+				int *err)
+{
+	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
+	struct txn t = { .dp = dp,
+			 .writer = b ? batch_writer(b) : NULL,
+			 .snapshot = full->snapshot };
+	unsigned int i;
+
+	*err = -ENOMEM;
+	if (!b)
+		return NULL;
+	registry_unwant(&dp->registry);
+	snapshot_unsee(full->snapshot);
+	if (full->state == TABLE_OTHER)
+		t.writer->table(t.writer->ctx, CHANGE_DELETE);
+	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
+		t.writer->table(t.writer->ctx, CHANGE_ADD);
+	if (full->state == TABLE_RULES_DIFFER)
+		t.writer->table(t.writer->ctx, CHANGE_UPDATE);
+	for (i = 0; i < full->n_ports; i++)
+		txn_program(&t, NULL, i < n ? target(dp, full->ports[i]) : full->ports[i]->applied,
+			    full->ports[i]);
+	txn_globals(&t, full->globals, full->n_globals);
+	if (!t.err)
+		registry_write(&dp->registry, t.writer, txn_shared_compare, &t);
+	snapshot_each_unseen(full->snapshot, delete_unseen, &t);
+	*err = t.err;
+	if (t.err) {
+		batch_free(b);
+		return NULL;
+	}
+	return b;
+}
+
+/* The number of service ports, taken in order, with which the kernel just refuses; 0: it accepts
+ * all. */
+static unsigned int first_refused(struct dataplane *dp, const struct full *full)
+{
+	unsigned int good = 0, bad = full->n_ports, middle;
+	struct refusal refusal;
+	struct errbuf eb;
+	struct batch *b;
+	int err;
+
+	while (bad - good > 1) {
+		middle = good + (bad - good) / 2;
+		b = build_full(dp, full, middle, &err);
+		if (!b)
+			return 0;
+		err = batch_check(b, dp->nl, COMMIT_TIMEOUT_MS, &refusal, &eb);
+		batch_free(b);
+		if (err)
+			bad = middle;
+		else
+			good = middle;
+	}
+	return bad;
+}
+
+static bool is_refusal(int err)
+{
+	return err != -ENOMEM && err != -EINTR && err != -ETIMEDOUT && err != -ENOBUFS &&
+	       err != -EPERM;
+}
+
+/* The service port to blame for a refusal, or NULL. */
+static struct service_port_state *culprit(struct dataplane *dp, const struct full *full,
+					  const struct refusal *refusal)
+{
+	unsigned int n;
+
+	if (refusal->owner)
+		return refusal->owner;
+	n = full->n_ports ? first_refused(dp, full) : 0;
+	return n ? full->ports[n - 1] : NULL;
+}
+
+/* A VIP that was in the kernel and that nobody wants: it went while we were away (CT-5). */
+static void vip_unseen(void *ctx, const struct element *el)
+{
+	struct dataplane *dp = ctx;
+	const struct vip vip = {
+		.addr = el->addr,
+		.port = el->port,
+		.role = el->set == MAP_SERVICE_NODEPORTS ? VIP_NODE_PORT : VIP_EXTERNAL_IP,
+	};
+
+	if (el->protocol == IPPROTO_UDP &&
+	    (el->set == MAP_SERVICE_IPS || el->set == MAP_SERVICE_NODEPORTS))
+		stale_vip_removed(dp->stale, &vip);
+}
+
+/*
+ * Without @blame a refusal ends it: the table may have changed since it was read, and then nobody
+ * is to blame.
+ */
+static int commit_full(struct dataplane *dp, const struct full *full, bool blame,
+		       struct sync_report *report, struct errbuf *eb)
+{
+	struct txn t = { .dp = dp };
+	struct service_port_state *bad;
+	struct refusal refusal;
+	unsigned int i, tries;
+	struct batch *b;
+	int err;
+
+	for (tries = 0;; tries++) {
+		memset(&refusal, 0, sizeof(refusal));
+		b = build_full(dp, full, full->n_ports, &err);
+		if (!b)
+			return errf(eb, err, "%s: out of memory", family_name(dp->family));
+		err = txn_end(&t, b, report, &refusal, eb);
+		batch_free(b);
+		if (!err)
+			break;
+		report->refused += refusal.err != 0;
+		if (!blame || !is_refusal(err) || tries == MAX_CULPRITS)
+			return err;
+		bad = culprit(dp, full, &refusal);
+		if (!bad || (bad->refusals && bad->retry_us > dp->now_us))
+			return err;
+		set_aside(dp, bad, eb->text);
+	}
+	err = globals_keep(dp, full->globals, full->n_globals);
+	if (err)
+		return err;
+	registry_applied(&dp->registry);
+	if (dp->stale)
+		snapshot_each_unseen(full->snapshot, vip_unseen, dp);
+	for (i = 0; i < full->n_ports; i++)
+		port_applied(dp, full->ports[i], true);
+	return 0;
+}
+
+static int sync_full(struct dataplane *dp, bool blame, struct sync_report *report,
+		     struct errbuf *eb)
+{
+	struct full full = { 0 };
+	int64_t start;
+	int err;
+
+	report->full = true;
+	err = read_kernel(dp, &full.snapshot, &full.state, eb);
+	if (err)
+		return err;
+	start = clock_us();
+	err = compile_dirty(dp, full.snapshot, report);
+	if (!err)
+		err = all_ports(dp, &full.ports, &full.n_ports);
+	if (!err)
+		err = model_globals(dp->model, dp->family, &dp->scratch, &full.globals,
+				    &full.n_globals);
+	report->compile_us += clock_us() - start;
+	if (err)
+		errf(eb, err, "%s: out of memory", family_name(dp->family));
+	else
+		err = commit_full(dp, &full, blame, report, eb);
+	snapshot_free(full.snapshot);
+	if (!err)
+		dp->known = true;
+	return err;
+}
+
+/* When the earliest of those set aside is due. Only looked for while there are any. */
+static void find_retry(struct dataplane *dp)
+{
+	struct service_port_state **ports;
+	unsigned int i, n;
+
+	dp->retry_us = INT64_MAX;
+	dp->gauges.set_aside = 0;
+	if (all_ports(dp, &ports, &n))
+		return;
+	for (i = 0; i < n; i++) {
+		dp->gauges.set_aside += ports[i]->refusals > 0;
+		if (ports[i]->refusals && ports[i]->retry_us < dp->retry_us)
+			dp->retry_us = ports[i]->retry_us;
+	}
+}
+
+/* Forgets service ports and Services that are neither wanted nor applied any more. */
+static void prune_changed(struct dataplane *dp)
+{
+	struct service_entry *s;
+	unsigned int i = 0;
+
+	while (i < dp->n_changed) {
+		/* ports of one Service stand together; they may be freed with it */
+		for (s = dp->changed[i]->service; i < dp->n_changed; i++)
+			if (dp->changed[i]->service != s)
+				break;
+		model_prune(dp->model, s);
+	}
+}
+
+static void prune_all(struct dataplane *dp)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	for (n = hashtab_first(&dp->model->services, &walk); n;
+	     n = hashtab_next(&dp->model->services, &walk))
+		model_prune(dp->model, hash_entry(n, struct service_entry, node));
+}
+
+int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *report,
+		   struct errbuf *eb)
+{
+	struct ruleset ruleset;
+	int64_t start = clock_us();
+	int err = 0;
+
+	dp->now_us = now_us;
+	dataplane_ruleset(dp->model, dp->family, &ruleset);
+	if (memcmp(&ruleset, &dp->ruleset, sizeof(ruleset))) {
+		memcpy(&dp->ruleset, &ruleset, sizeof(ruleset));
+		dp->known = false;
+	}
+	if (dp->retry_us <= now_us)
+		dp->known = false;
+	if (dp->known) {
+		err = compile_dirty(dp, NULL, report);
+		report->compile_us += clock_us() - start;
+		if (err)
+			errf(eb, err, "%s: out of memory", family_name(dp->family));
+		else
+			err = sync_changes(dp, report, eb);
+		if (err)
+			dp->known = false;
+	}
+	if (!dp->known && err != -ENOMEM) {
+		err = sync_full(dp, false, report, eb);
+		if (err == -EOPNOTSUPP && dp->owner) {
+			/* made without an owner, by an older kernel or program: it stays that way
+			 */
+			dp->owner = false;
+			err = sync_full(dp, false, report, eb);
+		}
+		if (err && is_refusal(err))
+			err = sync_full(dp, true, report, eb);
+	}
+	if (report->full)
+		find_retry(dp);
+	if (!err) {
+		dp->model->globals_dirty[dp->family] = false;
+		if (report->full)
+			prune_all(dp);
+		else
+			prune_changed(dp);
+	}
+	dp->n_changed = 0; /* after a failure the full sync looks at all of them */
+	arena_reset(&dp->scratch);
+	return err;
+}
+
+int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us, struct errbuf *eb)
+{
+	struct batch *b;
+	int n, err;
+
+	*again_us = INT64_MAX;
+	if (!dp->known)
+		return 0;
+	b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
+	if (!b)
+		return errf(eb, -ENOMEM, "out of memory");
+	n = registry_collect(&dp->registry, batch_writer(b), now_us - IDLE_US);
+	err = n ? batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, NULL, eb) : 0;
+	batch_free(b);
+	registry_collected(&dp->registry, err == 0);
+	if (err) {
+		dp->known = false;
+		*again_us = now_us + COLLECT_RETRY_US;
+		return err;
+	}
+	if (dp->registry.n_idle)
+		*again_us = now_us + IDLE_US;
+	return n;
+}
+
+int dataplane_compile(struct dataplane *dp)
+{
+	struct sync_report report = { 0 };
+	int err = compile_dirty(dp, NULL, &report);
+
+	dp->n_changed = 0;
+	return err;
+}
+
+int dataplane_print(struct dataplane *dp, struct strbuf *out)
+{
+	struct service_port_state **ports;
+	const struct element *globals;
+	struct text *text;
+	struct txn t = { .dp = dp };
+	unsigned int i, n;
+	size_t n_globals;
+	int err;
+
+	dataplane_ruleset(dp->model, dp->family, &dp->ruleset);
+	text = text_new(&dp->ruleset);
+	if (!text)
+		return -ENOMEM;
+	t.writer = text_writer(text);
+	t.writer->table(t.writer->ctx, CHANGE_ADD);
+	err = dataplane_compile(dp);
+	if (!err)
+		err = all_ports(dp, &ports, &n);
+	if (!err)
+		err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
+	for (i = 0; !err && i < n; i++)
+		txn_program(&t, NULL, ports[i]->desired, ports[i]);
+	if (!err && !t.err) {
+		txn_merge(&t, NULL, 0, globals, n_globals, NULL);
+		registry_write(&dp->registry, t.writer, txn_shared, &t);
+	}
+	err = err ? err : t.err;
+	if (!err)
+		err = text_print(text, out);
+	text_free(text);
+	arena_reset(&dp->scratch);
+	return err;
+}
+
+static void ignore_element(void *ctx, const struct element *el)
+{
+	(void)ctx;
+	(void)el;
+}
+
+static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+{
+	(void)ctx;
+	(void)pick;
+	(void)digest;
+}
+
+static void ignore_affinity(void *ctx, const char *name)
+{
+	(void)ctx;
+	(void)name;
+}
+
+static void ignore_sticky(void *ctx, const char *name, uint64_t digest)
+{
+	(void)ctx;
+	(void)name;
+	(void)digest;
+}
+
+int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	static const struct readback ignore = {
+		.element = ignore_element,
+		.pick = ignore_pick,
+		.affinity = ignore_affinity,
+		.sticky = ignore_sticky,
+	};
+	const struct ruleset ruleset = { .family = family };
+	enum table_state state;
+	struct batch *b;
+	int err;
+
+	err = readback_table(nl, &ruleset, &ignore, &state, eb);
+	if (err && err != -EINTR)
+		return err;
+	if (!err && state == TABLE_ABSENT)
+		return 0;
+	b = batch_new(&ruleset, 0);
+	if (!b)
+		return errf(eb, -ENOMEM, "out of memory");
+	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_DELETE);
+	err = batch_commit(b, nl, COMMIT_TIMEOUT_MS, NULL, eb);
+	batch_free(b);
+	return err;
+}
