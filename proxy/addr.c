@@ -114,7 +114,8 @@ int prefix_parse(const char *text, enum family *family, struct prefix *prefix)
 
 char *addr_format(enum family family, const struct addr *addr, char *text)
 {
-	if (!inet_ntop(family == FAMILY_IPV4 ? AF_INET : AF_INET6, addr->bytes, text, ADDR_TEXT_SIZE))
+	if (!inet_ntop(family == FAMILY_IPV4 ? AF_INET : AF_INET6, addr->bytes, text,
+		       ADDR_TEXT_SIZE))
 		text[0] = '\0';
 	return text;
 }

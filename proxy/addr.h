@@ -37,7 +37,8 @@ const char *family_name(enum family family); /* "IPv4", "IPv6" */
 
 /*
  * Reads an address as the Kubernetes API allows it: leading zeros in IPv4 numbers are decimal
- * (API-11); an IPv4-mapped IPv6 address counts as IPv4. Zones ("%eth0") are refused. Returns 0 or -EINVAL.
+ * (API-11); an IPv4-mapped IPv6 address counts as IPv4. Zones ("%eth0") are refused. Returns 0 or
+ * -EINVAL.
  */
 int addr_parse(const char *text, enum family *family, struct addr *addr);
 

@@ -1,6 +1,6 @@
 /*
- * The vocabulary of the ruleset: which sets, maps and verdicts there are, and one element of them in
- * plain fields. The compiler makes elements, the diff compares them, nft/ writes and reads them.
+ * The vocabulary of the ruleset: which sets, maps and verdicts there are, and one element of them
+ * in plain fields. The compiler makes elements, the diff compares them, nft/ writes and reads them.
  */
 #ifndef PROXY_ELEMENT_H
 #define PROXY_ELEMENT_H
@@ -43,11 +43,11 @@ enum set_id {
 
 /* What a pick chain does; together with the count it is the chain's identity. */
 enum pick_flags {
-	PICK_LOCAL = 1 << 0,    /* from the local list, else the cluster list */
+	PICK_LOCAL = 1 << 0,	/* from the local list, else the cluster list */
 	PICK_NODEPORT = 1 << 1, /* looks up by node port, else by VIP */
-	PICK_STICKY = 1 << 2,   /* picks an endpoint's affinity chain, else the endpoint */
+	PICK_STICKY = 1 << 2,	/* picks an endpoint's affinity chain, else the endpoint */
 	/* at most one of: */
-	PICK_CLUSTER = 1 << 3,  /* masquerades as for a ClusterIP (MASQ-1 to MASQ-3) */
+	PICK_CLUSTER = 1 << 3,	/* masquerades as for a ClusterIP (MASQ-1 to MASQ-3) */
 	PICK_EXTERNAL = 1 << 4, /* always masquerades */
 	N_PICKS = 1 << 5,
 };
@@ -57,30 +57,31 @@ enum verdict_kind {
 	VERDICT_DROP,
 	VERDICT_REJECT,		/* goto reject-chain */
 	VERDICT_FIREWALL,	/* goto firewall: source ranges, then MAP_FIREWALLED */
-	VERDICT_EXTERNAL_LOCAL, /* goto external-local, or nodeport-external-local with PICK_NODEPORT */
-	VERDICT_PICK,		/* goto [cluster-|external-][sticky-][nodeport-][local-]pick-COUNT */
-	VERDICT_STICKY,		/* goto an endpoint's affinity chain: name in element->chain */
+	VERDICT_EXTERNAL_LOCAL, /* goto external-local, or nodeport-external-local with
+				   PICK_NODEPORT */
+	VERDICT_PICK,	/* goto [cluster-|external-][sticky-][nodeport-][local-]pick-COUNT */
+	VERDICT_STICKY, /* goto an endpoint's affinity chain: name in element->chain */
 };
 
 struct verdict {
-	uint8_t kind; /* enum verdict_kind */
-	uint8_t pick; /* enum pick_flags, of VERDICT_PICK and VERDICT_EXTERNAL_LOCAL */
+	uint8_t kind;	/* enum verdict_kind */
+	uint8_t pick;	/* enum pick_flags, of VERDICT_PICK and VERDICT_EXTERNAL_LOCAL */
 	uint32_t count; /* of VERDICT_PICK, at least 1 */
 };
 
 /* Fields that a set's key and data do not have are zero. */
 struct element {
 	enum set_id set;
-	struct addr addr;     /* VIP, address, endpoint, or start of range (service-cidrs) */
-	struct prefix range;  /* source-ranges; service-cidrs */
-	uint8_t protocol;     /* IPPROTO_* */
-	uint16_t port;	      /* host byte order */
-	uint32_t index;	      /* of endpoint lists */
+	struct addr addr;    /* VIP, address, endpoint, or start of range (service-cidrs) */
+	struct prefix range; /* source-ranges; service-cidrs */
+	uint8_t protocol;    /* IPPROTO_* */
+	uint16_t port;	     /* host byte order */
+	uint32_t index;	     /* of endpoint lists */
 	struct verdict verdict;
 	struct addr endpoint; /* data of endpoint lists */
 	uint16_t endpoint_port;
-	const char *chain;    /* of VERDICT_STICKY */
-	const char *comment;  /* NULL: none. Verdict maps carry namespace/name:port of the service */
+	const char *chain;   /* of VERDICT_STICKY */
+	const char *comment; /* NULL: none. Verdict maps carry namespace/name:port of the service */
 };
 
 /* Kernel name, "service-ips". */
@@ -88,7 +89,7 @@ const char *set_name(enum set_id set);
 bool set_has_verdict(enum set_id set);
 bool set_has_endpoint(enum set_id set); /* data is an address and a port */
 bool set_has_index(enum set_id set);
-bool set_is_nodeport(enum set_id set);	/* key starts with the protocol */
+bool set_is_nodeport(enum set_id set); /* key starts with the protocol */
 
 /* Chain name of a VERDICT_PICK; returns @text. */
 enum { PICK_NAME_SIZE = 64 };

@@ -1,5 +1,6 @@
 /*
- * An error message on its way up: the function that fails writes it, the level that decides logs it.
+ * An error message on its way up: the function that fails writes it, the level that decides logs
+ * it.
  */
 #ifndef PROXY_ERRBUF_H
 #define PROXY_ERRBUF_H
@@ -8,7 +9,8 @@ struct errbuf {
 	char text[512];
 };
 
-/* Fills @eb (NULL is allowed) and returns @err, a negative errno, so that one line reports and returns. */
+/* Fills @eb (NULL is allowed) and returns @err, a negative errno, so that one line reports and
+ * returns. */
 int errf(struct errbuf *eb, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -30,7 +30,7 @@ static const char *pack_text(struct packer *p, const char *text)
 	return pack_bytes(p, text, strlen(text) + 1, 1);
 }
 
-#define PACK_ARRAY(p, items, count) \
+#define PACK_ARRAY(p, items, count)                                                                \
 	pack_bytes(p, items, (size_t)(count) * sizeof(*(items)), _Alignof(typeof(*(items))))
 
 const char *kind_name(enum kind kind)
@@ -59,9 +59,8 @@ static void service_walk(struct packer *p, const struct service *from)
 	ports = PACK_ARRAY(p, from->ports, from->n_ports);
 	to->ports = ports;
 	for (f = 0; f < N_FAMILIES; f++) {
-		to->family[f].external_ips.items =
-			PACK_ARRAY(p, from->family[f].external_ips.items,
-				   from->family[f].external_ips.count);
+		to->family[f].external_ips.items = PACK_ARRAY(p, from->family[f].external_ips.items,
+							      from->family[f].external_ips.count);
 		to->family[f].load_balancer_ips.items =
 			PACK_ARRAY(p, from->family[f].load_balancer_ips.items,
 				   from->family[f].load_balancer_ips.count);
@@ -113,8 +112,7 @@ static void service_cidr_walk(struct packer *p, const struct service_cidr *from)
 	if (!to)
 		to = &local;
 	for (f = 0; f < N_FAMILIES; f++)
-		to->family[f].items =
-			PACK_ARRAY(p, from->family[f].items, from->family[f].count);
+		to->family[f].items = PACK_ARRAY(p, from->family[f].items, from->family[f].count);
 	to->name = pack_text(p, from->name);
 }
 
@@ -135,17 +133,17 @@ static void node_walk(struct packer *p, const struct node *from)
 	to->zone = pack_text(p, from->zone);
 }
 
-#define DEFINE_PACK(type)                                         \
-	struct type *type##_pack(const struct type *from)         \
-	{                                                         \
-		struct packer p = { 0 };                          \
-                                                                  \
-		type##_walk(&p, from);                            \
-		p.base = malloc(p.used);                          \
-		p.used = 0;                                       \
-		if (p.base)                                       \
-			type##_walk(&p, from);                    \
-		return (struct type *)(void *)p.base;             \
+#define DEFINE_PACK(type)                                                                          \
+	struct type *type##_pack(const struct type *from)                                          \
+	{                                                                                          \
+		struct packer p = { 0 };                                                           \
+                                                                                                   \
+		type##_walk(&p, from);                                                             \
+		p.base = malloc(p.used);                                                           \
+		p.used = 0;                                                                        \
+		if (p.base)                                                                        \
+			type##_walk(&p, from);                                                     \
+		return (struct type *)(void *)p.base;                                              \
 	}
 
 DEFINE_PACK(service)

@@ -1,6 +1,6 @@
 /*
- * The Kubernetes objects that matter to a node proxy, decoded to plain structs: what watch/ produces
- * and the model keeps. Each is one block of memory that its owner releases with free().
+ * The Kubernetes objects that matter to a node proxy, decoded to plain structs: what watch/
+ * produces and the model keeps. Each is one block of memory that its owner releases with free().
  *
  * A decoder fills such a struct on its own scratch memory and has a *_pack() call copy it, with all
  * that it points to, into one block.
@@ -33,9 +33,10 @@ struct service_port {
 };
 
 enum service_flags {
-	/* spec.type ExternalName, or clusterIP None or empty: nothing is programmed (SVC-1, SVC-2) */
+	/* spec.type ExternalName, or clusterIP None or empty: nothing is programmed (SVC-1, SVC-2)
+	 */
 	SERVICE_IGNORED = 1 << 0,
-	SERVICE_LOAD_BALANCER = 1 << 1, /* spec.type */
+	SERVICE_LOAD_BALANCER = 1 << 1,	 /* spec.type */
 	SERVICE_INTERNAL_LOCAL = 1 << 2, /* spec.internalTrafficPolicy */
 	SERVICE_EXTERNAL_LOCAL = 1 << 3, /* spec.externalTrafficPolicy, where it counts (POL-3) */
 };
@@ -44,7 +45,7 @@ struct service {
 	const char *namespace, *name;
 	const char *uid;   /* "" if absent; names the object in events */
 	int64_t created_s; /* metadata.creationTimestamp, seconds since 1970; INT64_MAX if absent */
-	unsigned int flags; /* enum service_flags */
+	unsigned int flags;	     /* enum service_flags */
 	uint32_t affinity_timeout_s; /* sessionAffinity ClientIP; 0: none */
 	uint16_t health_check_node_port;
 	unsigned int n_ports;
@@ -52,9 +53,10 @@ struct service {
 	struct {
 		bool has_cluster_ip;
 		struct addr cluster_ip;
-		struct addr_list external_ips;	     /* spec.externalIPs */
-		struct addr_list load_balancer_ips;  /* status.loadBalancer.ingress[], ipMode VIP or unset */
-		struct prefix_list source_ranges;    /* spec.loadBalancerSourceRanges, usable ones */
+		struct addr_list external_ips; /* spec.externalIPs */
+		struct addr_list
+			load_balancer_ips; /* status.loadBalancer.ingress[], ipMode VIP or unset */
+		struct prefix_list source_ranges; /* spec.loadBalancerSourceRanges, usable ones */
 	} family[N_FAMILIES];
 };
 
@@ -77,15 +79,17 @@ enum endpoint_flags {
 
 struct slice_endpoint {
 	struct addr addr; /* addresses[0] */
-	uint32_t zones;	  /* offset into slice->zones of a list of names, each ended by NUL, the list by an empty one */
-	uint8_t flags;	  /* enum endpoint_flags */
+	uint32_t zones; /* offset into slice->zones of a list of names, each ended by NUL, the list
+			   by an empty one */
+	uint8_t flags;	/* enum endpoint_flags */
 };
 
 struct slice {
 	const char *namespace, *name;
 	const char *service; /* label kubernetes.io/service-name; never empty */
 	enum family family;  /* addressType */
-	int64_t trigger_us;  /* annotation endpoints.kubernetes.io/last-change-trigger-time, since 1970; 0: none */
+	int64_t trigger_us;  /* annotation endpoints.kubernetes.io/last-change-trigger-time, since
+				1970; 0: none */
 	unsigned int n_ports, n_endpoints;
 	const struct slice_port *ports;
 	const struct slice_endpoint *endpoints;
@@ -104,8 +108,8 @@ struct node_address {
 };
 
 enum node_flags {
-	NODE_DELETED = 1 << 0,		/* metadata.deletionTimestamp is set */
-	NODE_TO_BE_DELETED = 1 << 1,	/* taint ToBeDeletedByClusterAutoscaler (HZ-4) */
+	NODE_DELETED = 1 << 0,	     /* metadata.deletionTimestamp is set */
+	NODE_TO_BE_DELETED = 1 << 1, /* taint ToBeDeletedByClusterAutoscaler (HZ-4) */
 };
 
 struct node {
@@ -126,8 +130,8 @@ struct node *node_pack(const struct node *node);
 
 /*
  * Where objects go. put_* take the object over. A complete list is bracketed by list_begin() and
- * list_end(): what existed before and was not put in between has vanished. A list that breaks off is
- * simply begun again. Objects of a name not known to @gone are ignored.
+ * list_end(): what existed before and was not put in between has vanished. A list that breaks off
+ * is simply begun again. Objects of a name not known to @gone are ignored.
  */
 struct object_sink {
 	void *ctx;
