@@ -5,12 +5,13 @@
  * replaces or reloads a rule. Only if the layout is ours are elements walked, one datagram after
  * the other, and handed on one by one.
  *
+ * Large endpoint lists are asked for key by key, as dumps of large sets take too long (lists.c).
+ * What else may be in the set shows by its number of elements, which Linux tells from 6.16 on.
+ * Regret: before, an element that somebody added to a list of a very large table stays unnoticed.
+ *
  * A dump is consistent in itself; that all of them belong together is checked by the ruleset's
  * generation before and after. It counts changes to all tables, also of others, so that on a busy
  * machine a second attempt may be needed.
- *
- * Verdicts come first, and tell how long each endpoint list is. A map that is too large to be
- * dumped (see lookup.h) is read by these keys, if their number is that of its elements.
  */
 #include "nft/readback.h"
 
@@ -24,21 +25,18 @@
 
 #include "nft/attr.h"
 #include "nft/decode.h"
-#include "nft/lookup.h"
+#include "nft/lists.h"
 #include "nft/request.h"
 #include "nft/rule.h"
 #include "proxy/arena.h"
-#include "proxy/program.h"
 
 enum {
-	NFTA_SET_COUNT_ = 20, /* Linux 6.16; not in the headers of Debian 12 */
-	DUMP_MAX = 150000,    /* elements; about as fast as by key */
-};
-
-/* An endpoint list that some verdict speaks of. */
-struct expected_list {
-	struct element key;
-	uint32_t count;
+	SET_COUNT = 20, /* NFTA_SET_COUNT, which older headers lack */
+	/* From here on questions are cheaper than a dump: 0.15 s for either. */
+	MANY_ELEMENTS = 50000,
+	/* Without a count a dump is worth this much. */
+	VERY_MANY_ELEMENTS = 200000,
+	MAX_MISSING = 1000,
 };
 
 enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY };
@@ -67,13 +65,16 @@ struct reader {
 	const char **affinities;
 	unsigned int n_affinities, affinities_size;
 	bool has_set[N_SETS], has_chain[N_CHAINS];
-
-	uint32_t set_count[N_SETS]; /* elements; 0 if the kernel does not tell */
-	struct expected_list *lists;
-	unsigned int n_lists, lists_size;
+	struct {
+		bool known;
+		uint32_t n;
+	} set_count[N_SETS];
 
 	/* of the set being walked */
 	enum set_id set;
+	struct lists lists;
+	uint32_t n_asked;   /* elements that were there when asked for by key */
+	bool skip_expected; /* a dump after that: these have been told already */
 	struct bound *bounds;
 	unsigned int n_bounds, bounds_size;
 };
@@ -280,12 +281,12 @@ static int add_affinity(struct reader *r, const char *name)
 
 static int on_set(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attrs[NFTA_SET_COUNT_ + 1];
+	const struct nlattr *attrs[SET_COUNT + 1];
 	struct reader *r = data;
 	const char *name;
 	unsigned int id;
 
-	message_attrs(nlh, attrs, NFTA_SET_COUNT_ + 1);
+	message_attrs(nlh, attrs, SET_COUNT + 1);
 	if (!is_ours(r, nlh, NFT_MSG_NEWSET, attrs[NFTA_SET_TABLE]))
 		return 0;
 	/* Belongs to a rule, which is judged by its digest. */
@@ -297,7 +298,8 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 	for (id = 0; name && id < N_SETS; id++)
 		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
 			r->has_set[id] = true;
-			r->set_count[id] = attr_u32(attrs[NFTA_SET_COUNT_], 0);
+			r->set_count[id].known = attrs[SET_COUNT];
+			r->set_count[id].n = attr_u32(attrs[SET_COUNT], 0);
 			return 0;
 		}
 	return judge(r, TABLE_OTHER, "foreign or changed set", name ? name : "");
@@ -339,39 +341,19 @@ static int add_bound(struct reader *r, const struct nlattr *attr)
 	return 0;
 }
 
-/* Only where a map is so large that it matters. */
-static int add_list(struct reader *r, const struct element *element)
-{
-	const struct verdict *v = &element->verdict;
-	struct expected_list list = {
-		.key = { .addr = element->addr,
-			 .protocol = element->protocol,
-			 .port = element->port },
-		.count = v->count,
-	};
-
-	list.key.set =
-		list_set(v->pick & PICK_NODEPORT, v->pick & PICK_LOCAL, v->pick & PICK_STICKY);
-	if (r->set_count[list.key.set] <= DUMP_MAX)
-		return 0;
-	if (grow((void **)&r->lists, r->n_lists, &r->lists_size, sizeof(*r->lists)))
-		return -ENOMEM;
-	r->lists[r->n_lists++] = list;
-	return 0;
-}
-
-static int on_element(struct reader *r, const struct nlattr *attr)
+static int on_element(void *ctx, const struct nlattr *attr)
 {
 	struct element element;
+	struct reader *r = ctx;
 
 	if (r->set == SET_SERVICE_CIDRS)
 		return add_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
 		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
-	if (element.verdict.kind == VERDICT_PICK && add_list(r, &element))
-		return -ENOMEM;
+	if (r->skip_expected && lists_has(&r->lists, &element))
+		return 0;
 	r->found->element(r->found->ctx, &element);
-	return 0;
+	return set_has_verdict(r->set) ? lists_note(&r->lists, &element) : 0;
 }
 
 static int on_elements(const struct nlmsghdr *nlh, void *data)
@@ -449,38 +431,54 @@ static int read_layout(struct reader *r)
 	return 0;
 }
 
-static bool is_expected(const struct reader *r)
+/* Whether to ask for the elements of a set that ought to be there, instead of listing all. */
+static bool by_key(struct reader *r)
 {
-	uint64_t count = 0;
-	unsigned int i;
+	uint64_t expected, count = r->set_count[r->set].n;
 
-	if (!set_has_index(r->set) || r->set_count[r->set] <= DUMP_MAX)
+	if (!set_has_index(r->set))
 		return false;
-	for (i = 0; i < r->n_lists; i++)
-		if (r->lists[i].key.set == r->set)
-			count += r->lists[i].count;
-	return count == r->set_count[r->set];
+	expected = lists_expect(&r->lists, r->set);
+	if (!r->set_count[r->set].known)
+		return expected >= VERY_MANY_ELEMENTS;
+	return expected >= MANY_ELEMENTS && count <= expected && expected - count <= MAX_MISSING;
+}
+
+static int on_asked(void *ctx, const struct nlattr *attr)
+{
+	struct reader *r = ctx;
+
+	r->n_asked++;
+	return on_element(r, attr);
 }
 
 static int read_by_key(struct reader *r)
 {
-	struct lookup *lookup = lookup_new(r->nl, r->family, r->set, on_elements, r);
+	const unsigned int max_missing = r->set_count[r->set].known ? MAX_MISSING : UINT32_MAX;
 	struct errbuf eb;
-	unsigned int i;
-	int err = 0;
+	int err;
 
-	if (!lookup)
-		return errf(r->eb, -ENOMEM, "out of memory");
-	for (i = 0; !err && i < r->n_lists; i++)
-		if (r->lists[i].key.set == r->set)
-			err = lookup_list(lookup, &r->lists[i].key, r->lists[i].count, &eb);
-	if (!err)
-		err = lookup_flush(lookup, &eb);
+	r->n_asked = 0;
+	err = lists_fetch(&r->lists, r->nl, r->family, r->set, max_missing, on_asked, r, &eb);
 	if (err)
-		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
-		     eb.text);
-	lookup_free(lookup);
+		errf(r->eb, err, "table %s vipmap: cannot read set %s: %s",
+		     family_keyword(r->family), set_name(r->set), eb.text);
 	return err;
+}
+
+static int read_set(struct reader *r)
+{
+	int err;
+
+	r->skip_expected = false;
+	if (by_key(r)) {
+		err = read_by_key(r);
+		if (err || !r->set_count[r->set].known || r->n_asked == r->set_count[r->set].n)
+			return err;
+		/* There is something else in the set. */
+		r->skip_expected = true;
+	}
+	return read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
 }
 
 static int read_elements(struct reader *r)
@@ -488,9 +486,7 @@ static int read_elements(struct reader *r)
 	int err;
 
 	for (r->set = 0; r->set < N_SETS && r->state != TABLE_OTHER; r->set++) {
-		err = is_expected(r)
-			      ? read_by_key(r)
-			      : read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
+		err = read_set(r);
 		if (err)
 			return err == -ENOENT ? -EINTR : err;
 	}
@@ -541,7 +537,7 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struc
 	free(r.chains);
 	free(r.affinities);
 	free(r.bounds);
-	free(r.lists);
+	lists_free(&r.lists);
 	return err;
 }
 

@@ -402,6 +402,125 @@ START_TEST(damaged)
 }
 END_TEST
 
+/* A list so large that its elements are asked for by key. */
+enum { LARGE_SERVICES = 5100, LARGE_ENDPOINTS = 10 };
+
+static struct element large_element(unsigned int service, unsigned int index)
+{
+	return (struct element){
+		.set = MAP_ENDPOINTS,
+		.addr = sample_addr(FAMILY_IPV4, service),
+		.protocol = IPPROTO_UDP,
+		.port = 53,
+		.index = index,
+		.endpoint = sample_addr(FAMILY_IPV4, 0x100000 + service * LARGE_ENDPOINTS + index),
+		.endpoint_port = 5353,
+	};
+}
+
+static void large_write(const struct writer *w)
+{
+	const struct verdict pick = { VERDICT_PICK, PICK_CLUSTER, LARGE_ENDPOINTS };
+	const struct verdict same = { VERDICT_PICK, 0, LARGE_ENDPOINTS };
+	struct element e;
+	unsigned int i, j;
+
+	w->table(w->ctx, CHANGE_ADD);
+	w->pick(w->ctx, CHANGE_ADD, &pick);
+	w->pick(w->ctx, CHANGE_ADD, &same);
+	for (i = 0; i < LARGE_SERVICES; i++) {
+		for (j = 0; j < LARGE_ENDPOINTS; j++) {
+			e = large_element(i, j);
+			w->element(w->ctx, CHANGE_ADD, &e, NULL);
+		}
+		e = large_element(i, 0);
+		e.set = MAP_SERVICE_IPS;
+		e.endpoint = (struct addr){ { 0 } };
+		e.endpoint_port = 0;
+		e.verdict = pick;
+		w->element(w->ctx, CHANGE_ADD, &e, NULL);
+		/* a second way to the same list, as for internal and external policies */
+		e.set = MAP_CLUSTER_POLICY;
+		e.verdict = same;
+		w->element(w->ctx, CHANGE_ADD, &e, NULL);
+	}
+}
+
+/* Each step finds what the one before left; the number of elements is compared with the beginning.
+ */
+static const struct {
+	const char *name, *command;
+	int elements;
+} large_steps[] = {
+	{ "intact", "true", 0 },
+	{ "first missing", "nft delete element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 0 }",
+	  -1 },
+	{ "three missing",
+	  "nft delete element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 1, 10.0.1.1 . udp . 53 . "
+	  "9 }",
+	  -3 },
+	{ "last missing too",
+	  "nft delete element ip vipmap endpoints { 10.0.19.235 . udp . 53 . 9 }", -4 },
+	{ "an unknown VIP",
+	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 54 . 0 : 10.0.0.1 . 80 }", -3 },
+	{ "an index too many, as many as are missing",
+	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 10 : 10.0.0.1 . 80, "
+	  "10.0.0.0 . udp . 53 . 11 : 10.0.0.1 . 80, 10.0.0.0 . udp . 53 . 12 : 10.0.0.1 . 80 }",
+	  0 },
+	{ "more than ought to be",
+	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 13 : 10.0.0.1 . 80 }", 1 },
+	{ "all missing", "nft flush map ip vipmap endpoints", -LARGE_SERVICES *LARGE_ENDPOINTS },
+};
+
+static void read_large_step(struct nlsock *nl, struct model *want, unsigned int step)
+{
+	struct model got = { .ruleset = want->ruleset };
+	struct errbuf eb = { "" };
+	size_t i;
+
+	ck_assert_int_eq(read_table(nl, &want->ruleset, &got, &eb), TABLE_CURRENT);
+	ck_assert_msg((int)got.n_elements == (int)want->n_elements + large_steps[step].elements,
+		      "%s: want %zu%+d elements got %zu", large_steps[step].name, want->n_elements,
+		      large_steps[step].elements, got.n_elements);
+	qsort(got.elements, got.n_elements, sizeof(*got.elements), compare_elements);
+	for (i = 1; i < got.n_elements; i++)
+		ck_assert_msg(compare_elements(&got.elements[i - 1], &got.elements[i]),
+			      "%s: told twice", large_steps[step].name);
+	if (step == 0)
+		compare_models(want, &got);
+	model_free(&got);
+}
+
+START_TEST(large)
+{
+	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
+	struct model want = { .ruleset = ruleset };
+	const struct writer writer = recorder(&want);
+	struct strbuf out = STRBUF_INIT;
+	struct errbuf eb = { "" };
+	struct nlsock *nl;
+	struct batch *b;
+	unsigned int step;
+
+	if (!new_namespace())
+		return;
+	nl = open_socket();
+	b = batch_new(&ruleset, 0);
+	large_write(&writer);
+	large_write(batch_writer(b));
+	ck_assert_msg(batch_commit(b, nl, 60000, NULL, &eb) == 0, "%s", eb.text);
+	batch_free(b);
+	for (step = 0; step < sizeof(large_steps) / sizeof(large_steps[0]); step++) {
+		ck_assert_msg(run(large_steps[step].command, &out) == 0, "%s: %s",
+			      large_steps[step].name, out.text);
+		read_large_step(nl, &want, step);
+	}
+	strbuf_free(&out);
+	model_free(&want);
+	nlsock_close(nl);
+}
+END_TEST
+
 /* Chains that are not constant have their own digest: 0 if a rule is foreign, another if one lacks.
  */
 static const struct {
@@ -724,6 +843,7 @@ int main(void)
 	tcase_add_loop_test(tcase, intact, 0, ROWS(intact_cases));
 	tcase_add_test(tcase, absent);
 	tcase_add_loop_test(tcase, damaged, 0, ROWS(damages));
+	tcase_add_test(tcase, large);
 	tcase_add_loop_test(tcase, chain_damaged, 0, ROWS(chain_damages));
 	tcase_add_test(tcase, settings_changed);
 	tcase_add_test(tcase, changed_meanwhile);
