@@ -32,9 +32,9 @@ enum {
 	COMMIT_TIMEOUT_MS = 30 * 1000, /* a load of 100,000 services takes seconds */
 	IDLE_US = 10 * 1000 * 1000,    /* unused objects wait this long for another use */
 	COLLECT_RETRY_US = 60 * 1000 * 1000,
-	RETRY_FIRST_US = 1000 * 1000, /* a service port that was refused: doubled each time */
-	RETRY_MAX_US = 300 * 1000 * 1000,
-	MAX_CULPRITS = 64, /* set aside in one sync; then the transaction counts as failed */
+	RETRY_FIRST_US =
+		1000 * 1000, /* a service port that was refused: doubled up to syncPeriod */
+	MAX_CULPRITS = 64,   /* set aside in one sync; then the transaction counts as failed */
 };
 
 struct dataplane {
@@ -52,9 +52,10 @@ struct dataplane {
 	struct registry registry;
 	struct element *globals; /* applied elements of no service port, sorted */
 	size_t n_globals;
-	struct arena scratch;		     /* of a sync */
-	struct arena brief;		     /* of one service port */
-	struct service_port_state **changed; /* compiled, and different from what is applied */
+	struct arena scratch; /* of a sync */
+	struct arena brief;   /* of one service port */
+	/* compiled, and different from what is applied, or with flows that may be stale */
+	struct service_port_state **changed;
 	unsigned int n_changed, changed_size;
 	int64_t now_us, retry_us;
 };
@@ -241,36 +242,50 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 	}
 }
 
+/*
+ * Endpoints may cease to serve without any change of the program: those that were draining are on
+ * no list while others are ready. So flows are looked at after each compilation (CT-2, CT-6).
+ */
+static bool has_flows(const struct dataplane *dp, const struct service_port_state *p)
+{
+	return dp->stale && p->protocol == IPPROTO_UDP && (p->applied || p->desired);
+}
+
+static int compile_service(struct dataplane *dp, struct service_entry *s,
+			   const struct snapshot *snapshot, struct sync_report *report)
+{
+	struct service_port_state *p;
+	int err = model_settle(dp->model, s, dp->family);
+
+	if (!err && dp->compiled)
+		dp->compiled(dp->ctx, s);
+	for (p = s->ports[dp->family]; !err && p; p = p->next) {
+		err = compile_one(dp, p, snapshot);
+		arena_reset(&dp->brief);
+		if (!err && (!p->desired_is_applied || has_flows(dp, p)))
+			err = changed_add(dp, p);
+		if (err)
+			break;
+		p->flows_touched = has_flows(dp, p);
+		p->retry_us = dp->now_us; /* another program, another chance */
+		report_conflicts(dp, p);
+		report->services++;
+	}
+	return err;
+}
+
 /* Compiles all that is dirty. What cannot be compiled for lack of memory stays dirty. */
 static int compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
 			 struct sync_report *report)
 {
-	struct service_entry *s, *failed = NULL;
-	struct service_port_state *p;
-	int err = 0, err_one;
+	struct service_entry *s;
+	int err = 0;
 
-	while ((s = model_take_dirty(dp->model, dp->family))) {
-		if (dp->compiled)
-			dp->compiled(dp->ctx, s);
-		for (p = s->ports[dp->family]; p; p = p->next) {
-			err_one = compile_one(dp, p, snapshot);
-			arena_reset(&dp->brief);
-			if (!err_one && !p->desired_is_applied)
-				err_one = changed_add(dp, p);
-			p->retry_us = dp->now_us; /* another program, another chance */
-			if (err_one) {
-				err = err_one;
-				failed = s;
-				break;
-			}
-			report_conflicts(dp, p);
-			report->services++;
-		}
-		if (failed) {
-			model_mark(dp->model, failed, dp->family);
-			break;
-		}
-		if (!s->ports[dp->family] || !s->object)
+	while (!err && (s = model_take_dirty(dp->model, dp->family))) {
+		err = compile_service(dp, s, snapshot, report);
+		if (err)
+			model_mark(dp->model, s, dp->family);
+		else if (!s->ports[dp->family] || !s->object)
 			model_prune(dp->model, s);
 	}
 	return err;
@@ -278,10 +293,17 @@ static int compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
 
 /* Writing */
 
-/* A service port that was set aside keeps what the kernel has of it. */
+static bool is_aside(const struct dataplane *dp, const struct service_port_state *p)
+{
+	return p->refusals && p->retry_us > dp->now_us;
+}
+
+/* A service port that was set aside keeps what the kernel has of it, if possible. */
 static const struct program *target(const struct dataplane *dp, const struct service_port_state *p)
 {
-	return p->refusals && p->retry_us > dp->now_us ? p->applied : p->desired;
+	if (is_aside(dp, p))
+		return p->dropped ? NULL : p->applied;
+	return p->desired;
 }
 
 static void write_element(struct txn *t, enum change change, const struct element *el,
@@ -506,15 +528,17 @@ static int sort_list(const struct endpoint_list *list, struct arena *scratch,
 
 /*
  * AFF-4, AFF-5: clients must not be sent to an endpoint that has left the list. A failure is not
- * worth failing the sync for: the whole table is read back, and this is done again, soon.
+ * worth failing the sync for: the whole table is read back, and this is done again, soon. Without
+ * @keep nobody is kept: the Service is gone, or all of its endpoints are, and may come back.
  */
-static void purge_clients(struct dataplane *dp, const struct program *p, bool local)
+static void purge_clients(struct dataplane *dp, const struct program *p, bool local, bool keep)
 {
+	static const struct endpoint_list nobody;
 	char *map = affinity_map_name(p->sticky, local, &dp->brief);
 	struct errbuf eb = { "out of memory" };
 	struct endpoint_list list;
 
-	if (!map || sort_list(program_list(p, local), &dp->brief, &list) ||
+	if (!map || sort_list(keep ? program_list(p, local) : &nobody, &dp->brief, &list) ||
 	    affinity_purge(dp->nl, dp->family, map, keep_client, &list, &eb) < 0) {
 		dp_log(dp, LOG_WARNING, "Service %s: clients of former endpoints: %s", p->label,
 		       eb.text);
@@ -529,11 +553,15 @@ static void purge_after(struct dataplane *dp, const struct program *from, const 
 	int local;
 
 	for (local = 0; local < 2; local++) {
-		if (!program_remembers(to, local))
-			continue;
-		if (all || !program_remembers(from, local) ||
-		    list_lost(program_list(from, local), program_list(to, local)))
-			purge_clients(dp, to, local);
+		const bool before = program_remembers(from, local);
+
+		if (!program_remembers(to, local)) {
+			if (before)
+				purge_clients(dp, from, local, false);
+		} else if (all || !before ||
+			   list_lost(program_list(from, local), program_list(to, local))) {
+			purge_clients(dp, to, local, true);
+		}
 	}
 }
 
@@ -586,15 +614,31 @@ static void gauges_count(struct dataplane_gauges *g, const struct program *p, un
 		g->no_local[1] += by;
 }
 
+/* What was set aside has nothing in the kernel any more, if it was dropped. */
+static void port_dropped(struct dataplane *dp, struct service_port_state *p)
+{
+	if (!p->dropped)
+		return;
+	gauges_count(&dp->gauges, p->applied, -1u);
+	if (!p->desired_is_applied)
+		free(p->applied);
+	p->applied = NULL;
+	p->desired_is_applied = !p->desired;
+}
+
 static void port_applied(struct dataplane *dp, struct service_port_state *p, bool full)
 {
 	struct program *old = p->applied;
 
-	if (p->refusals && p->retry_us > dp->now_us)
-		return; /* set aside */
+	if (is_aside(dp, p)) {
+		port_dropped(dp, p);
+		return;
+	}
 	purge_after(dp, old, p->desired, full);
-	if (!p->desired_is_applied) {
+	if (!p->desired_is_applied || p->flows_touched)
 		flows_changed(dp, p, old, p->desired);
+	p->flows_touched = false;
+	if (!p->desired_is_applied) {
 		gauges_count(&dp->gauges, old, -1u);
 		gauges_count(&dp->gauges, p->desired, 1);
 		p->applied = p->desired;
@@ -602,19 +646,42 @@ static void port_applied(struct dataplane *dp, struct service_port_state *p, boo
 		free(old);
 	}
 	p->refusals = 0;
+	p->dropped = false;
 }
 
 /* Refusals */
 
+/* Whether all that is applied is still the service port's own. */
+static bool owns_vips(const struct dataplane *dp, const struct service_port_state *p)
+{
+	const struct vip *vip;
+	unsigned int i;
+
+	for (i = 0; p->applied && i < p->applied->n_vips; i++) {
+		vip = &p->applied->vips[i];
+		if (model_vip_owner(dp->model, dp->family,
+				    vip->role == VIP_NODE_PORT ? NULL : &vip->addr, p->protocol,
+				    vip->port) != p)
+			return false;
+	}
+	return true;
+}
+
 static void set_aside(struct dataplane *dp, struct service_port_state *p, const char *reason)
 {
+	const int64_t longest = dp->model->config->sync_period_ms * 1000; /* RUN-4 */
 	int64_t wait = RETRY_FIRST_US;
 	unsigned int i;
 
-	for (i = 0; i < p->refusals && wait < RETRY_MAX_US; i++)
+	/* Refused although only what was there is asked for, or others have its virtual IPs by now
+	 */
+	p->dropped = is_aside(dp, p) || p->desired_is_applied || !owns_vips(dp, p);
+	for (i = 0; i < p->refusals && wait < longest; i++)
 		wait *= 2;
+	if (wait > longest)
+		wait = longest;
 	p->refusals++;
-	p->retry_us = dp->now_us + (wait < RETRY_MAX_US ? wait : RETRY_MAX_US);
+	p->retry_us = dp->now_us + wait;
 	dp_log(dp, LOG_ERR, "Service %s: set aside for %d s: %s", p->label, (int)(wait / 1000000),
 	       reason);
 }
@@ -660,8 +727,9 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 	if (!b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
 	for (i = 0; i < dp->n_changed; i++)
-		txn_program(&t, dp->changed[i]->applied, target(dp, dp->changed[i]),
-			    dp->changed[i]);
+		if (!dp->changed[i]->desired_is_applied)
+			txn_program(&t, dp->changed[i]->applied, dp->changed[i]->desired,
+				    dp->changed[i]);
 	if (!t.err)
 		t.err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
 	if (!t.err)
@@ -680,6 +748,20 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 	for (i = 0; i < dp->n_changed; i++)
 		port_applied(dp, dp->changed[i], false);
 	return 0;
+}
+
+/*
+ * What others have of the virtual IPs of a service port that was set aside cannot be told from its
+ * program: only a full comparison is safe.
+ */
+static bool any_refused(const struct dataplane *dp)
+{
+	unsigned int i;
+
+	for (i = 0; i < dp->n_changed; i++)
+		if (dp->changed[i]->refusals)
+			return true;
+	return false;
 }
 
 /* Full sync: compare with the kernel */
@@ -835,35 +917,50 @@ static struct batch *build_full(struct dataplane *dp, const struct full *full, u
 	return b;
 }
 
-/* The number of service ports, taken in order, with which the kernel just refuses; 0: it accepts
- * all. */
-static unsigned int first_refused(struct dataplane *dp, const struct full *full)
+static bool is_refusal(int err)
 {
-	unsigned int good = 0, bad = full->n_ports, middle;
+	return err != -ENOMEM && err != -EINTR && err != -ETIMEDOUT && err != -ENOBUFS &&
+	       err != -EPERM;
+}
+
+/* Whether the kernel would take the first @n service ports. Returns 0 or a negative errno. */
+static int check_first(struct dataplane *dp, const struct full *full, unsigned int n)
+{
 	struct refusal refusal;
 	struct errbuf eb;
 	struct batch *b;
 	int err;
 
+	b = build_full(dp, full, n, &err);
+	if (!b)
+		return err;
+	err = batch_check(b, dp->nl, COMMIT_TIMEOUT_MS, &refusal, &eb);
+	batch_free(b);
+	return err;
+}
+
+/*
+ * The number of service ports, taken in order, with which the kernel just refuses; 0: that is not
+ * known, or it refuses even without any.
+ */
+static unsigned int first_refused(struct dataplane *dp, const struct full *full)
+{
+	unsigned int good = 0, bad = full->n_ports, middle;
+	int err;
+
+	if (check_first(dp, full, 0))
+		return 0;
 	while (bad - good > 1) {
 		middle = good + (bad - good) / 2;
-		b = build_full(dp, full, middle, &err);
-		if (!b)
+		err = check_first(dp, full, middle);
+		if (err && !is_refusal(err))
 			return 0;
-		err = batch_check(b, dp->nl, COMMIT_TIMEOUT_MS, &refusal, &eb);
-		batch_free(b);
 		if (err)
 			bad = middle;
 		else
 			good = middle;
 	}
 	return bad;
-}
-
-static bool is_refusal(int err)
-{
-	return err != -ENOMEM && err != -EINTR && err != -ETIMEDOUT && err != -ENOBUFS &&
-	       err != -EPERM;
 }
 
 /* The service port to blame for a refusal, or NULL. */
@@ -917,10 +1014,10 @@ static int commit_full(struct dataplane *dp, const struct full *full, bool blame
 		if (!err)
 			break;
 		report->refused += refusal.err != 0;
-		if (!blame || !is_refusal(err) || tries == MAX_CULPRITS)
+		if (!blame || !refusal.err || !is_refusal(err) || tries == MAX_CULPRITS)
 			return err;
 		bad = culprit(dp, full, &refusal);
-		if (!bad || (bad->refusals && bad->retry_us > dp->now_us))
+		if (!bad || (is_aside(dp, bad) && bad->dropped))
 			return err;
 		set_aside(dp, bad, eb->text);
 	}
@@ -928,6 +1025,7 @@ static int commit_full(struct dataplane *dp, const struct full *full, bool blame
 	if (err)
 		return err;
 	registry_applied(&dp->registry);
+	dp->known = true; /* unless clients of former endpoints remain */
 	if (dp->stale)
 		snapshot_each_unseen(full->snapshot, vip_unseen, dp);
 	for (i = 0; i < full->n_ports; i++)
@@ -959,8 +1057,6 @@ static int sync_full(struct dataplane *dp, bool blame, struct sync_report *repor
 	else
 		err = commit_full(dp, &full, blame, report, eb);
 	snapshot_free(full.snapshot);
-	if (!err)
-		dp->known = true;
 	return err;
 }
 
@@ -1026,9 +1122,9 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 		report->compile_us += clock_us() - start;
 		if (err)
 			errf(eb, err, "%s: out of memory", family_name(dp->family));
-		else
+		else if (!any_refused(dp))
 			err = sync_changes(dp, report, eb);
-		if (err)
+		if (err || any_refused(dp))
 			dp->known = false;
 	}
 	if (!dp->known && err != -ENOMEM) {

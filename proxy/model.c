@@ -84,7 +84,7 @@ static struct service_entry *service_get(struct model *m, const char *namespace,
 void model_mark(struct model *m, struct service_entry *service, enum family family)
 {
 	m->revision++;
-	if (service->dirty[family])
+	if (service->dirty[family] || m->ignored[family])
 		return;
 	service->dirty[family] = true;
 	service->next_dirty[family] = m->dirty[family];
@@ -318,6 +318,16 @@ void model_prune(struct model *m, struct service_entry *s)
 	free(s);
 }
 
+void model_ignore_family(struct model *m, enum family family)
+{
+	struct service_entry *s;
+
+	m->ignored[family] = true;
+	while ((s = model_take_dirty(m, family)))
+		model_prune(m, s);
+	m->n_triggers[family] = 0;
+}
+
 static int vip_order(const void *va, const void *vb)
 {
 	const struct vip *a = va, *b = vb;
@@ -374,7 +384,7 @@ static bool is_programmed(const struct service *s, enum family family)
 
 /*
  * Brings the service ports and claims in step with the object. @recreated: its age is another, so
- * who wins may be too. Out of memory it leaves ports out; they come with the next event or resync.
+ * who wins may be too. Out of memory it leaves ports out, until model_settle() has brought them in.
  */
 static int service_refresh(struct model *m, struct service_entry *s, enum family family,
 			   bool recreated)
@@ -410,6 +420,15 @@ static int service_refresh(struct model *m, struct service_entry *s, enum family
 	return 0;
 }
 
+int model_settle(struct model *m, struct service_entry *s, enum family family)
+{
+	int err = s->unfinished[family] ? service_refresh(m, s, family, true) : 0;
+
+	if (!err)
+		s->unfinished[family] = false;
+	return err;
+}
+
 /* Replaces the object (NULL: removes it). */
 static void service_set(struct model *m, struct service_entry *s, struct service *object)
 {
@@ -428,10 +447,11 @@ static void service_set(struct model *m, struct service_entry *s, struct service
 		}
 	s->object = object;
 	for (f = 0; f < N_FAMILIES; f++) {
-		if (object && service_refresh(m, s, (enum family)f, recreated))
+		s->unfinished[f] = object && service_refresh(m, s, (enum family)f, recreated);
+		if (s->unfinished[f])
 			model_log(m, LOG_ERR, "Service %s/%s: out of memory", s->namespace,
 				  s->name);
-		if (s->ports[f])
+		if (s->ports[f] || s->unfinished[f])
 			model_mark(m, s, (enum family)f);
 	}
 	free(old);
@@ -469,7 +489,7 @@ static void trigger_add(struct model *m, enum family family, int64_t trigger_us)
 	unsigned int n = m->n_triggers[family];
 	int64_t *more;
 
-	if (!trigger_us)
+	if (!trigger_us || m->ignored[family])
 		return;
 	if ((n & (n - 1)) == 0) { /* full at each power of two */
 		more = realloc(m->triggers[family], (n ? n * 2 : 1) * sizeof(*more));
@@ -512,6 +532,8 @@ static void put_slice(void *ctx, struct slice *slice)
 		model_log(m, LOG_ERR, "EndpointSlice %s/%s: out of memory", slice->namespace,
 			  slice->name);
 		free(slice);
+		if (s)
+			model_prune(m, s);
 		return;
 	}
 	m->counters.endpoint_changes++;
@@ -627,6 +649,7 @@ static void put_node(void *ctx, struct node *node)
 {
 	struct model *m = ctx;
 
+	m->node_epoch = m->epoch;
 	node_set(m, node);
 }
 
@@ -762,6 +785,8 @@ static void list_end(void *ctx, enum kind kind)
 		drop_unlisted_services(m, since);
 	else if (kind == KIND_SLICE)
 		drop_unlisted_slices(m, since);
+	else if (kind == KIND_NODE && m->node && m->node_epoch < since)
+		node_set(m, NULL);
 	while (kind == KIND_SERVICE_CIDR && *at) {
 		if ((*at)->epoch < since)
 			cidr_remove(m, at);
@@ -915,6 +940,7 @@ int model_globals(const struct model *m, enum family family, struct arena *scrat
 	}
 	for (i = 0; i < n_cidrs; i++) {
 		items[n_ips + i].set = SET_SERVICE_CIDRS;
+		items[n_ips + i].addr = cidrs[i].addr;
 		items[n_ips + i].range = cidrs[i];
 	}
 	*elements = items;

@@ -37,6 +37,8 @@ struct service_port_state {
 	struct program *desired; /* of the latest compilation */
 	unsigned int refusals;	 /* by the kernel, in a row: set aside until retry_us */
 	int64_t retry_us;
+	bool dropped;	    /* set aside, and not even what was applied can stay */
+	bool flows_touched; /* compiled since stale entries of conntrack were last looked for */
 	uint64_t
 		udp_change; /* number of its latest change that may leave stale conntrack entries */
 };
@@ -50,7 +52,8 @@ struct service_entry {
 	struct service_port_state *ports[N_FAMILIES];
 	struct service_entry *next_dirty[N_FAMILIES];
 	bool dirty[N_FAMILIES];
-	uint64_t epoch;	   /* of the list that last had it */
+	bool unfinished[N_FAMILIES]; /* memory ran out over the object: model_settle() */
+	uint64_t epoch;		     /* of the list that last had it */
 	bool health_check; /* has, or had, a health-check node port: the servers are to be told */
 };
 
@@ -80,6 +83,7 @@ struct model {
 	struct hashtab services, slices;
 	struct cidr_entry *cidrs;
 	struct node *node; /* NULL: unknown */
+	uint64_t node_epoch;
 	struct node_info info;
 	struct addr *local[N_FAMILIES]; /* addresses of this node */
 	unsigned int n_local[N_FAMILIES];
@@ -87,6 +91,7 @@ struct model {
 	struct hashtab claims[N_FAMILIES];
 	unsigned int n_lost[N_FAMILIES]; /* claims that another Service has won */
 	struct service_entry *dirty[N_FAMILIES];
+	bool ignored[N_FAMILIES];
 	bool globals_dirty[N_FAMILIES];		       /* node-port addresses, ServiceCIDRs */
 	unsigned int pending_services, pending_slices; /* changes since the last complete sync */
 	int64_t *triggers[N_FAMILIES]; /* last-change-trigger-time of changed slices, for MET-2 */
@@ -114,8 +119,12 @@ int model_set_addresses(struct model *m, enum family family, const struct addr *
 bool model_is_complete(const struct model *m);
 
 void model_mark(struct model *m, struct service_entry *service, enum family family);
+/* Nobody will ever take what is dirty there: notes nothing any more, so that nothing piles up. */
+void model_ignore_family(struct model *m, enum family family);
 /* Takes one dirty Service off the list; NULL when there is none. */
 struct service_entry *model_take_dirty(struct model *m, enum family family);
+/* To be called before a dirty Service is compiled. Returns 0 or -ENOMEM: keep it dirty. */
+int model_settle(struct model *m, struct service_entry *service, enum family family);
 bool model_is_dirty(const struct model *m, enum family family);
 
 /* Frees service ports that are neither wanted nor applied, and @service itself if nothing is left.

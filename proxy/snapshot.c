@@ -173,6 +173,7 @@ static int snapshot_grow(struct snapshot *s)
 void snapshot_add(struct snapshot *s, const struct element *element)
 {
 	struct entry *e;
+	uint32_t *slot;
 
 	if (s->count == s->size && !s->err)
 		s->err = snapshot_grow(s);
@@ -182,7 +183,11 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 	entry_fill(e, element);
 	if (element->chain)
 		e->chain = pool_add(s, element->chain);
-	*slot_of(s, e) = (uint32_t)++s->count;
+	slot = slot_of(s, e);
+	if (*slot) /* listed twice: two entries would never both be seen */
+		s->entries[*slot - 1] = *e;
+	else
+		*slot = (uint32_t)++s->count;
 }
 
 static struct entry *find(const struct snapshot *s, const struct entry *key)

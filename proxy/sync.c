@@ -159,16 +159,23 @@ static void sweep_whole(struct family_sync *f)
 
 /* Syncing */
 
-static void family_failed(struct family_sync *f, int err, const struct errbuf *eb)
+/* Each time in a row twice as long, at most syncPeriod (RUN-4). */
+static void retry_later(struct family_sync *f)
 {
-	struct sync *s = f->sync;
-	int64_t wait = RETRY_FIRST_US, longest = s->options.config->sync_period_ms * 1000;
+	int64_t wait = RETRY_FIRST_US, longest = f->sync->options.config->sync_period_ms * 1000;
 	unsigned int i;
 
 	for (i = 0; i < f->failures && wait < longest; i++)
 		wait *= 2;
 	f->failures++;
 	f->retry_us = now_us() + (wait < longest ? wait : longest);
+}
+
+static void family_failed(struct family_sync *f, int err, const struct errbuf *eb)
+{
+	struct sync *s = f->sync;
+
+	retry_later(f);
 	log_limited(s->options.log, LOG_ERR, family_name(f->family),
 		    "sync of %s failed, rules stay as they are: %s (%s)", family_name(f->family),
 		    eb->text, strerror(-err));
@@ -187,10 +194,11 @@ static int family_sync(struct family_sync *f)
 	if (err) {
 		family_failed(f, err, &eb);
 	} else {
-		f->failures = 0;
 		f->retry_us = dataplane_retry_us(f->dataplane);
-		if (!dataplane_is_known(f->dataplane)) /* clients of former endpoints are left */
-			f->retry_us = now_us() + RETRY_FIRST_US;
+		if (dataplane_is_known(f->dataplane))
+			f->failures = 0;
+		else /* clients of former endpoints are left */
+			retry_later(f);
 		log_debug(s->options.log, report.full ? 2 : 3,
 			  "synced %s: %s, %u service ports compiled, %u elements added, "
 			  "%u deleted, %zu bytes; timing: compile %lld us, commit %lld us, all "
@@ -448,8 +456,10 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 	int err;
 
 	f->retry_us = INT64_MAX;
-	if (!s->options.family[family])
+	if (!s->options.family[family]) {
+		model_ignore_family(s->options.model, family);
 		return 0;
+	}
 	dataplane_ruleset(s->options.model, family, &ruleset);
 	err = kernel_probe(s->nl, &ruleset, &options.owner, eb);
 	if (err)
