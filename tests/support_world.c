@@ -1,0 +1,381 @@
+/* See the header. */
+#include "tests/support_world.h"
+
+#include <check.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void planes_new(struct world *w)
+{
+	unsigned int f;
+
+	w->model = model_new(w->config, build_log, &w->log);
+	ck_assert_ptr_nonnull(w->model);
+	for (f = 0; f < N_FAMILIES; f++) {
+		const struct dataplane_options options = {
+			.family = (enum family)f,
+			.model = w->model,
+			.nl = w->nl,
+			.stale = w->stale[f] = stale_new(w->model, (enum family)f),
+			.owner = w->owner,
+		};
+
+		w->dp[f] = dataplane_new(&options);
+		ck_assert_ptr_nonnull(w->dp[f]);
+	}
+}
+
+static void planes_free(struct world *w)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		dataplane_free(w->dp[f]);
+		stale_free(w->stale[f]);
+	}
+	model_free(w->model);
+}
+
+static struct world *world_begin(struct fake_kernel *kernel, struct nlsock *nl, bool owner)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	ck_assert_ptr_nonnull(w);
+	w->config = build_config();
+	w->kernel = kernel;
+	w->nl = nl;
+	w->now_us = 1000000000;
+	w->owner = owner;
+	planes_new(w);
+	return w;
+}
+
+struct world *world_new(unsigned int flags)
+{
+	struct fake_kernel *k = fake_kernel_new();
+
+	return world_begin(k, fake_kernel_socket(k), flags & WORLD_OWNER);
+}
+
+struct world *world_new_real(struct nlsock *nl, bool owner)
+{
+	return world_begin(NULL, nl, owner);
+}
+
+void world_free(struct world *w)
+{
+	unsigned int i;
+
+	planes_free(w);
+	config_free(w->config);
+	nlsock_close(w->nl);
+	if (w->kernel)
+		fake_kernel_free(w->kernel);
+	for (i = 0; i < w->n_objects; i++) {
+		free(w->objects[i].key);
+		free(w->objects[i].text);
+	}
+	free(w->objects);
+	strbuf_free(&w->log.text);
+	free(w);
+}
+
+/* The first two words. */
+static char *key_of(const char *text)
+{
+	const char *end = strchr(text, ' ');
+
+	end = end ? strchr(end + 1, ' ') : NULL;
+	return end ? strndup(text, (size_t)(end - text)) : strdup(text);
+}
+
+static unsigned int object_find(const struct world *w, const char *key)
+{
+	unsigned int i = 0;
+
+	while (i < w->n_objects && strcmp(w->objects[i].key, key))
+		i++;
+	return i;
+}
+
+bool world_has(const struct world *w, const char *key)
+{
+	return object_find(w, key) < w->n_objects;
+}
+
+static void object_forget(struct world *w, const char *key)
+{
+	unsigned int i = object_find(w, key);
+
+	if (i == w->n_objects)
+		return;
+	free(w->objects[i].key);
+	free(w->objects[i].text);
+	w->objects[i] = w->objects[--w->n_objects];
+}
+
+static void object_keep(struct world *w, const char *text)
+{
+	char *key = key_of(text);
+
+	object_forget(w, key);
+	if (w->n_objects == w->objects_size) {
+		w->objects_size = w->objects_size ? w->objects_size * 2 : 64;
+		w->objects = reallocarray(w->objects, w->objects_size, sizeof(*w->objects));
+	}
+	w->objects[w->n_objects++] = (struct world_object){ key, strdup(text) };
+}
+
+void world_put(struct world *w, const char *text)
+{
+	if (strncmp(text, "gone ", 5) == 0)
+		object_forget(w, text + 5);
+	else
+		object_keep(w, text);
+	build_put(w->model, text);
+}
+
+void world_putf(struct world *w, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	ck_assert_int_ge(vasprintf(&text, fmt, ap), 0);
+	va_end(ap);
+	world_put(w, text);
+	free(text);
+}
+
+static void put_all(const struct world *w, struct model *m)
+{
+	static const struct {
+		const char *prefix;
+		enum kind kind;
+	} kinds[] = {
+		{ "node ", KIND_NODE },
+		{ "cidr ", KIND_SERVICE_CIDR },
+		{ "slice ", KIND_SLICE },
+		{ "service ", KIND_SERVICE },
+	};
+	const struct object_sink *sink = model_sink(m);
+	unsigned int i, k;
+
+	for (k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+		sink->list_begin(sink->ctx, kinds[k].kind);
+		for (i = 0; i < w->n_objects; i++)
+			if (strncmp(w->objects[i].text, kinds[k].prefix, strlen(kinds[k].prefix)) ==
+			    0)
+				build_put(m, w->objects[i].text);
+		sink->list_end(sink->ctx, kinds[k].kind);
+	}
+}
+
+void world_relist(struct world *w)
+{
+	put_all(w, w->model);
+}
+
+static void copy_addresses(const struct model *from, struct model *to)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (from->local[f])
+			model_set_addresses(to, (enum family)f, from->local[f], from->n_local[f]);
+}
+
+struct model *world_model_anew(struct world *w)
+{
+	struct model *m = model_new(w->config, build_log, NULL);
+
+	ck_assert_ptr_nonnull(m);
+	copy_addresses(w->model, m);
+	put_all(w, m);
+	return m;
+}
+
+void world_restart(struct world *w)
+{
+	struct model *old = w->model;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		dataplane_free(w->dp[f]);
+		stale_free(w->stale[f]);
+	}
+	planes_new(w);
+	copy_addresses(old, w->model);
+	model_free(old);
+	put_all(w, w->model);
+}
+
+int world_sync(struct world *w)
+{
+	unsigned int f;
+	int err = 0, err_one;
+
+	w->report = (struct sync_report){ 0 };
+	w->now_us += 1000000;
+	for (f = 0; f < N_FAMILIES; f++) {
+		err_one = dataplane_sync(w->dp[f], w->now_us, &w->report, &w->eb);
+		err = err ? err : err_one;
+	}
+	return err;
+}
+
+void world_must_sync(struct world *w, const char *name)
+{
+	int err = world_sync(w);
+
+	if (err)
+		ck_abort_msg("%s: sync: %s (%s)", name, w->eb.text, strerror(-err));
+}
+
+static int order_of_data(const void *va, const void *vb)
+{
+	const struct element *a = va, *b = vb;
+	struct element x = *a, y = *b;
+	int order;
+
+	x.index = y.index = 0;
+	order = element_key_compare(&x, &y);
+	if (!order)
+		order = addr_compare(&a->endpoint, &b->endpoint);
+	if (!order)
+		order = (a->endpoint_port > b->endpoint_port) -
+			(a->endpoint_port < b->endpoint_port);
+	if (!order && a->chain && b->chain)
+		order = strcmp(a->chain, b->chain);
+	return order;
+}
+
+/* Indices of each list are 0..n-1: then numbers them in the order of their data. */
+static bool renumber(struct element *list, size_t n, struct strbuf *sb, enum family family)
+{
+	struct element previous = { 0 };
+	size_t i, at = 0;
+	bool good = true;
+
+	for (i = 0; i < n; i++) {
+		struct element key = list[i];
+		uint32_t want;
+
+		key.index = 0;
+		want = i && element_key_compare(&key, &previous) == 0 ? (uint32_t)++at
+								      : (uint32_t)(at = 0);
+		previous = key;
+		if (list[i].index == want)
+			continue;
+		good = false;
+		strbuf_adds(sb, "hole before: ");
+		element_print(sb, family, &list[i]);
+	}
+	qsort(list, n, sizeof(*list), order_of_data);
+	for (i = 0; i < n; i++) {
+		struct element key = list[i];
+
+		key.index = 0;
+		at = i && element_key_compare(&key, &previous) == 0 ? at + 1 : 0;
+		previous = key;
+		if (set_has_index(list[i].set))
+			list[i].index = (uint32_t)at;
+	}
+	return good;
+}
+
+static bool elements_same(const struct element *a, size_t n_a, const struct element *b, size_t n_b,
+			  enum family family, struct strbuf *sb)
+{
+	size_t i = 0, j = 0;
+	bool same = true;
+	int order;
+
+	while (i < n_a || j < n_b) {
+		order = i == n_a ? 1 : j == n_b ? -1 : element_key_compare(&a[i], &b[j]);
+		if (order == 0 && element_data_equal(&a[i], &b[j])) {
+			i++;
+			j++;
+			continue;
+		}
+		same = false;
+		if (order <= 0) {
+			strbuf_adds(sb, "- ");
+			element_print(sb, family, &a[i++]);
+		}
+		if (order >= 0) {
+			strbuf_adds(sb, "+ ");
+			element_print(sb, family, &b[j++]);
+		}
+	}
+	return same;
+}
+
+bool elements_alike(const struct element *a, size_t n_a, const struct element *b, size_t n_b,
+		    enum family family, struct strbuf *sb)
+{
+	struct element *x = calloc(n_a + 1, sizeof(*x)), *y = calloc(n_b + 1, sizeof(*y));
+	bool good;
+
+	memcpy(x, a, n_a * sizeof(*x));
+	memcpy(y, b, n_b * sizeof(*y));
+	good = renumber(x, n_a, sb, family);
+	good &= renumber(y, n_b, sb, family);
+	good &= elements_same(x, n_a, y, n_b, family, sb);
+	free(x);
+	free(y);
+	return good;
+}
+
+bool world_is_right(struct world *w, struct strbuf *sb)
+{
+	struct model *anew = world_model_anew(w);
+	struct arena scratch = ARENA_INIT;
+	const struct element *have, *want, *from_nothing;
+	size_t n_have, n_want, n_from_nothing;
+	bool good = true;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		have = fake_elements(w->kernel, (enum family)f, &scratch, &n_have);
+		want = build_elements(w->model, (enum family)f, &scratch, &n_want);
+		from_nothing = build_elements(anew, (enum family)f, &scratch, &n_from_nothing);
+		if (!elements_same(have, n_have, want, n_want, (enum family)f, sb)) {
+			strbuf_adds(sb, "^ kernel (-), desired (+)\n");
+			good = false;
+		} else if (!elements_alike(have, n_have, from_nothing, n_from_nothing,
+					   (enum family)f, sb)) {
+			strbuf_adds(sb, "^ kernel (-), from nothing (+)\n");
+			good = false;
+		}
+	}
+	arena_free(&scratch);
+	model_free(anew);
+	return good;
+}
+
+void world_verify(struct world *w, const char *name)
+{
+	struct strbuf sb = STRBUF_INIT;
+
+	if (!world_is_right(w, &sb)) {
+		fprintf(stderr, "%s:\n%s\nlog:\n%s\n", name, sb.text,
+			w->log.text.text ? w->log.text.text : "");
+		ck_abort_msg("%s: the kernel has not what it should, see above", name);
+	}
+	strbuf_free(&sb);
+}
+
+void world_verify_quiet(struct world *w, const char *name)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		dataplane_forget(w->dp[f]);
+	world_must_sync(w, name);
+	ck_assert_msg(w->report.full && !w->report.wrote,
+		      "%s: a full comparison wrote %u added, %u deleted", name,
+		      w->report.elements_added, w->report.elements_deleted);
+}
