@@ -33,6 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { N_SIGNALS = 3 };
+
 enum {
 	EXIT_DONE = 0,
 	EXIT_FAILED = 1,
@@ -75,9 +77,11 @@ struct app {
 	struct log *log;
 	struct event_base *base;
 	struct instance *instance;
+	struct event *signals[N_SIGNALS], *config_timer;
 	struct stat config_stat;
 	bool family[N_FAMILIES];
 	int exit_status;
+	bool ending; /* exit_status holds, even if the loop has not begun */
 };
 
 static int64_t now_us(void)
@@ -91,6 +95,7 @@ static int64_t now_us(void)
 static void app_exit(struct app *app, int status)
 {
 	app->exit_status = status;
+	app->ending = true;
 	event_base_loopbreak(app->base);
 }
 
@@ -353,8 +358,11 @@ static void on_once_settled(void *ctx)
 
 static int run_once(struct instance *in)
 {
-	int err = sync_once(in->sync);
+	int err;
 
+	if (!primary_family_works(in))
+		return EXIT_FAILED;
+	err = sync_once(in->sync);
 	log_debug(in->app->log, 2, "timing: parse %lld ms, compile %lld ms, commit %lld ms",
 		  (long long)in->parse_us / 1000, (long long)in->compile_us / 1000,
 		  (long long)in->commit_us / 1000);
@@ -624,30 +632,52 @@ static void on_config_poll(evutil_socket_t fd, short what, void *ctx)
 	reload_config(app);
 }
 
-static int run_loop(struct app *app)
+/* Before anything is programmed: a signal that comes in the middle ends the program in order. */
+static int watch_signals(struct app *app)
+{
+	static const struct {
+		int number;
+		event_callback_fn call;
+	} wanted[N_SIGNALS] = {
+		{ SIGHUP, on_hangup },
+		{ SIGTERM, on_terminate },
+		{ SIGINT, on_terminate },
+	};
+	unsigned int i;
+
+	for (i = 0; i < N_SIGNALS; i++) {
+		app->signals[i] = evsignal_new(app->base, wanted[i].number, wanted[i].call, app);
+		if (!app->signals[i] || event_add(app->signals[i], NULL))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void watch_config(struct app *app)
 {
 	const struct timeval poll_period = { CONFIG_POLL_S, 0 };
 	const char *path = app->instance->options.config_path;
-	struct event *hangup, *terminate, *interrupt, *poll_timer = NULL;
 
-	hangup = evsignal_new(app->base, SIGHUP, on_hangup, app);
-	terminate = evsignal_new(app->base, SIGTERM, on_terminate, app);
-	interrupt = evsignal_new(app->base, SIGINT, on_terminate, app);
-	if (!hangup || !terminate || !interrupt)
-		return EXIT_FAILED;
-	event_add(hangup, NULL);
-	event_add(terminate, NULL);
-	event_add(interrupt, NULL);
-	if (path && stat(path, &app->config_stat) == 0 &&
-	    (poll_timer = event_new(app->base, -1, EV_PERSIST, on_config_poll, app)))
-		event_add(poll_timer, &poll_period);
-	event_base_dispatch(app->base);
-	event_free(hangup);
-	event_free(terminate);
-	event_free(interrupt);
-	if (poll_timer)
-		event_free(poll_timer);
-	return app->exit_status;
+	if (!path || stat(path, &app->config_stat))
+		return;
+	app->config_timer = event_new(app->base, -1, EV_PERSIST, on_config_poll, app);
+	if (app->config_timer)
+		event_add(app->config_timer, &poll_period);
+}
+
+static void app_free(struct app *app)
+{
+	unsigned int i;
+
+	instance_free(app->instance);
+	for (i = 0; i < N_SIGNALS; i++)
+		if (app->signals[i])
+			event_free(app->signals[i]);
+	if (app->config_timer)
+		event_free(app->config_timer);
+	if (app->base)
+		event_base_free(app->base);
+	log_free(app->log);
 }
 
 /* What to do */
@@ -701,6 +731,11 @@ static int run(struct app *app, struct options *options)
 	struct errbuf eb = { "" };
 	int err;
 
+	if (watch_signals(app)) {
+		log_error(app->log, "signals: out of memory");
+		options_free(options);
+		return EXIT_FAILED;
+	}
 	look_for_rivals(app);
 	app->instance = instance_new(app, options, &eb);
 	if (!app->instance) {
@@ -718,7 +753,10 @@ static int run(struct app *app, struct options *options)
 		set_kernel(app, app->instance->options.config);
 		post_node_event(app->instance, "Normal", "Starting", "");
 	}
-	return run_loop(app);
+	watch_config(app);
+	if (!app->ending)
+		event_base_dispatch(app->base);
+	return app->exit_status;
 }
 
 static int print_family(struct app *app, enum family family)
@@ -911,6 +949,7 @@ int main(int argc, char **argv)
 	app.base = event_base_new();
 	if (!app.log || !app.base) {
 		fputs("vipmap: out of memory\n", stderr);
+		app_free(&app);
 		return EXIT_FAILED;
 	}
 	app.family[FAMILY_IPV4] = true;
@@ -923,8 +962,6 @@ int main(int argc, char **argv)
 			log_set_verbosity(app.log, options.config->verbosity);
 		status = act(&app, &options);
 	}
-	instance_free(app.instance);
-	event_base_free(app.base);
-	log_free(app.log);
+	app_free(&app);
 	return status;
 }

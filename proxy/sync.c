@@ -18,9 +18,11 @@
 #include <time.h>
 
 enum {
-	CHECK_PERIOD_S = 3600,	     /* RUN-5 */
-	COLLECT_AFTER_S = 11,	     /* a little more than objects must have been idle */
-	SWEEP_PERIOD_US = 1000000,   /* at most one conntrack sweep begins per second and family */
+	CHECK_PERIOD_S = 3600, /* RUN-5 */
+	COLLECT_AFTER_S = 11,  /* a little more than objects must have been idle */
+	/* Sweeps of a family begin this far apart, and take a tenth of the time at most. */
+	SWEEP_PERIOD_US = 100 * 1000,
+	SWEEP_REST = 9,
 	SWEEP_STEP_ENTRIES = 2000,   /* about a millisecond */
 	RETRY_FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
 };
@@ -31,7 +33,7 @@ struct family_sync {
 	struct dataplane *dataplane; /* NULL: this family is not handled */
 	struct stale *stale;
 	struct event *sweep_event, *sweep_timer;
-	int64_t sweep_began_us;
+	int64_t sweep_began_us, sweep_next_us;
 	unsigned int failures; /* in a row */
 	int64_t retry_us;      /* after a failure; INT64_MAX: none */
 };
@@ -72,8 +74,11 @@ static void timer_set(struct event *timer, int64_t delay_us)
 
 static void sweep_finished(struct family_sync *f, int err, const struct errbuf *eb)
 {
+	const int64_t end = now_us(), took = end - f->sweep_began_us;
 	struct sync *s = f->sync;
 
+	f->sweep_next_us =
+		end + (took * SWEEP_REST > SWEEP_PERIOD_US ? took * SWEEP_REST : SWEEP_PERIOD_US);
 	if (f->sweep_event)
 		event_del(f->sweep_event);
 	if (err < 0)
@@ -83,8 +88,7 @@ static void sweep_finished(struct family_sync *f, int err, const struct errbuf *
 		log_debug(s->options.log, 2, "conntrack cleanup (%s): %lu entries deleted",
 			  family_name(f->family), stale_deleted(f->stale));
 	if (s->options.swept)
-		s->options.swept(s->options.ctx, f->family, stale_deleted(f->stale),
-				 now_us() - f->sweep_began_us);
+		s->options.swept(s->options.ctx, f->family, stale_deleted(f->stale), took);
 }
 
 static void sweep_request(struct family_sync *f);
@@ -126,11 +130,11 @@ static void on_sweep_timer(evutil_socket_t fd, short what, void *ctx)
 static void sweep_request(struct family_sync *f)
 {
 	struct event_base *base = f->sync->options.base;
-	int64_t wait = f->sweep_began_us + SWEEP_PERIOD_US - now_us();
+	int64_t wait = f->sweep_next_us - now_us();
 
 	if (!f->stale || !stale_is_pending(f->stale) || stale_is_sweeping(f->stale))
 		return;
-	if (f->sweep_began_us && wait > 0) {
+	if (wait > 0) {
 		timer_set(f->sweep_timer, wait);
 		return;
 	}
