@@ -45,7 +45,7 @@ struct cached_name {
 struct batch {
 	struct writer writer;
 	struct ruleset ruleset;
-	bool owner, has_table_verb, has_changes;
+	bool owner, takes_over, has_table_verb, has_changes;
 	uint32_t next_set_id;
 	struct batch_counts counts;
 	struct wire phases[N_PHASES];
@@ -162,6 +162,10 @@ static void change_element(void *ctx, enum change change, const struct element *
 	const char *chain = NULL;
 
 	b->has_changes = true;
+	if (change != CHANGE_DELETE && !element_is_whole(e)) {
+		b->err = -EINVAL;
+		return;
+	}
 	if (change == CHANGE_DELETE) {
 		elements_put(&b->deleted[e->set], b->ruleset.family, e, NULL, owner);
 		b->counts.elements_deleted++;
@@ -468,8 +472,45 @@ static int report(const struct sending *s, struct refusal *refusal, struct errbu
 /* An orphaned table is taken over by any transaction that asks for the flags. */
 static void take_over(struct batch *b)
 {
-	if (b->owner && !b->has_table_verb && !b->phases[PHASE_TABLE].length)
+	if (b->owner && !b->has_table_verb && !b->phases[PHASE_TABLE].length) {
 		encode_table_flags(&b->phases[PHASE_TABLE], b->ruleset.family, TABLE_FLAGS_OWNED);
+		b->takes_over = true;
+	}
+}
+
+/* A table that was made without flags, by somebody's nft -f, can never have an owner. */
+static bool cannot_take_over(const struct sending *s)
+{
+	const struct wire *w = &s->batch->phases[PHASE_TABLE];
+
+	return s->batch->takes_over && s->err == -EOPNOTSUPP && w->length &&
+	       s->err_seq == message_at(w, 0)->nlmsg_seq;
+}
+
+static int send_once(struct sending *s, bool commit, struct nlsock *nl, unsigned int timeout_ms,
+		     struct errbuf *eb)
+{
+	int err;
+
+	s->first_seq = nlsock_next_seq(nl);
+	marker(&s->begin, NFNL_MSG_BATCH_BEGIN, s->first_seq);
+	push(s, &s->begin);
+	number_messages(s, nl);
+	marker(&s->end, NFNL_MSG_BATCH_END, nlsock_next_seq(nl));
+	if (commit)
+		push(s, &s->end);
+
+	err = batch_error(s->batch);
+	if (!err)
+		err = s->begin.err ? s->begin.err : s->end.err;
+	if (err)
+		errf(eb, err, "nftables: cannot build a transaction: %s", strerror(-err));
+	else if (s->last_seq)
+		err = nlsock_exchange(nl, s->iov, s->n_iov, s->last_seq, on_reply, s, timeout_ms,
+				      eb);
+	wire_free(&s->begin);
+	wire_free(&s->end);
+	return err;
 }
 
 static int batch_send(struct batch *b, bool commit, struct nlsock *nl, unsigned int timeout_ms,
@@ -479,30 +520,14 @@ static int batch_send(struct batch *b, bool commit, struct nlsock *nl, unsigned 
 	int err;
 
 	take_over(b);
-	s.first_seq = nlsock_next_seq(nl);
-	marker(&s.begin, NFNL_MSG_BATCH_BEGIN, s.first_seq);
-	push(&s, &s.begin);
-	number_messages(&s, nl);
-	marker(&s.end, NFNL_MSG_BATCH_END, nlsock_next_seq(nl));
-	if (commit)
-		push(&s, &s.end);
-
-	err = batch_error(b);
-	if (!err)
-		err = s.begin.err ? s.begin.err : s.end.err;
-	if (err) {
-		errf(eb, err, "nftables: cannot build a transaction: %s", strerror(-err));
-		goto out;
+	err = send_once(&s, commit, nl, timeout_ms, eb);
+	if (cannot_take_over(&s)) {
+		b->phases[PHASE_TABLE].length = 0;
+		b->owner = false;
+		s = (struct sending){ .batch = b };
+		err = send_once(&s, commit, nl, timeout_ms, eb);
 	}
-	if (!s.last_seq)
-		goto out;
-	err = nlsock_exchange(nl, s.iov, s.n_iov, s.last_seq, on_reply, &s, timeout_ms, eb);
-	if (s.err)
-		err = report(&s, refusal, eb);
-out:
-	wire_free(&s.begin);
-	wire_free(&s.end);
-	return err;
+	return s.err ? report(&s, refusal, eb) : err;
 }
 
 int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,

@@ -12,7 +12,8 @@ struct batch;
 enum batch_flags {
 	/*
 	 * Table flags owner|persist: ours alone, outlives us (Linux 6.9). Any transaction takes an
-	 * orphaned table over, even a batch that is empty otherwise.
+	 * orphaned table over, even a batch that is empty otherwise. A table that was made without
+	 * the flags stays without.
 	 */
 	BATCH_OWNER = 1 << 0,
 };

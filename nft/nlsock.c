@@ -208,6 +208,20 @@ static ssize_t receive(struct nlsock *nl, int64_t deadline_ms, struct errbuf *eb
 	}
 }
 
+/*
+ * What former exchanges left behind. It would not be taken for ours, but a full receive buffer
+ * would cost us the answer: thousands of errors of a transaction that was wrong from the start.
+ */
+static void drain(const struct nlsock *nl)
+{
+	char byte;
+	unsigned int errors = 0;
+
+	while (errors < 2)
+		if (recv(nl->fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) < 0)
+			errors += errno == EAGAIN ? 2 : 1; /* ENOBUFS comes once, before the rest */
+}
+
 struct exchange {
 	uint32_t first_seq, last_seq;
 	int (*reply)(const struct nlmsghdr *nlh, void *data);
@@ -293,6 +307,7 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 	if (!n_iov || iov[0].iov_len < sizeof(struct nlmsghdr))
 		return errf(eb, -EINVAL, "netlink: nothing to send");
 	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;
+	drain(nl);
 	err = send_all(nl, iov, n_iov, eb);
 	while (!err && !x.over) {
 		length = receive(nl, deadline_ms, eb);

@@ -126,6 +126,9 @@ const char *chain_id_name(enum chain_id id);
 /* The chain that a verdict goes to; NULL for a drop. @text has PICK_NAME_SIZE bytes. */
 const char *verdict_chain(const struct verdict *verdict, const char *sticky, char *text);
 
+/* Whether a verdict that the set needs is there; without, an encoder would make a drop of it. */
+bool element_is_whole(const struct element *element);
+
 /* What "numgen" stands for in a map's declaration: any 32-bit number. */
 enum { TYPEOF_MOD = 65536 };
 

@@ -541,3 +541,12 @@ const char *verdict_chain(const struct verdict *verdict, const char *sticky, cha
 	}
 	return NULL;
 }
+
+bool element_is_whole(const struct element *element)
+{
+	if (!set_has_verdict(element->set))
+		return true;
+	if (element->verdict.kind == VERDICT_STICKY)
+		return element->chain;
+	return element->verdict.kind != VERDICT_NONE;
+}

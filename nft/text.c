@@ -121,6 +121,8 @@ static void add_element(void *ctx, enum change change, const struct element *ele
 	(void)owner;
 	if (!e)
 		return;
+	if (!element_is_whole(element))
+		t->err = -EINVAL;
 	*e = *element;
 	e->chain = keep(t, element->chain);
 	e->comment = keep_comment(t, element->comment);

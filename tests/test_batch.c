@@ -774,16 +774,26 @@ START_TEST(test_empty)
 }
 END_TEST
 
-/* A chain that would translate ports of no protocol is not sent. */
-START_TEST(test_no_protocol)
+/*
+ * What lacks something is not sent: a chain that would translate ports of no protocol, elements
+ * without a verdict.
+ */
+START_TEST(test_not_whole)
 {
 	const struct sticky_chain sticky = { .name = "sticky/a", .map = "affinity/a" };
+	const struct element elements[] = {
+		{ .set = MAP_SERVICE_IPS, .protocol = IPPROTO_TCP, .port = 1 },
+		{ .set = MAP_STICKY_ENDPOINTS, .verdict = { .kind = VERDICT_STICKY } },
+	};
 	struct fake fake = { .exchanges = 0 };
 	struct nlsock *nl = nlsock_new(&fake_ops, &fake);
 	struct batch *b = new_batch(FAMILY_IPV4, true);
 	struct errbuf eb = { "" };
 
-	batch_writer(b)->sticky(b, CHANGE_ADD, &sticky);
+	if (_i < 2)
+		batch_writer(b)->element(b, CHANGE_ADD, &elements[_i], NULL);
+	else
+		batch_writer(b)->sticky(b, CHANGE_ADD, &sticky);
 	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, NULL, &eb), -EINVAL);
 	ck_assert_uint_eq(fake.exchanges, 0);
 	batch_free(b);
@@ -1092,6 +1102,24 @@ START_TEST(test_owner)
 }
 END_TEST
 
+/* A table that somebody made without flags is worked with as it is. */
+START_TEST(test_owner_of_plain_table)
+{
+	struct nlsock *nl;
+	struct batch *b;
+
+	if (!new_namespace())
+		return;
+	nl = kernel();
+	commit(nl, sample_batch(FAMILY_IPV4, 0));
+	b = owner_batch(false);
+	add_endpoints(b, FAMILY_IPV4, 1000, 1);
+	commit(nl, b);
+	ck_assert(lists("nft list map ip vipmap endpoints", "10.0.3.232 . udp . 53 . 9"));
+	nlsock_close(nl);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("batch");
@@ -1110,12 +1138,13 @@ int main(void)
 	tcase_add_loop_test(tc, test_blame, 0, sizeof(blames) / sizeof(blames[0]));
 	tcase_add_test(tc, test_transport_fails);
 	tcase_add_test(tc, test_empty);
-	tcase_add_test(tc, test_no_protocol);
+	tcase_add_loop_test(tc, test_not_whole, 0, 3);
 	tcase_add_test(tc, test_order);
 	tcase_add_test(tc, test_check);
 	tcase_add_test(tc, test_unprivileged);
 	tcase_add_test(tc, test_steps);
 	tcase_add_test(tc, test_owner);
+	tcase_add_test(tc, test_owner_of_plain_table);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

@@ -109,6 +109,40 @@ START_TEST(test_leftovers)
 }
 END_TEST
 
+/* So many errors that the receive buffer overflows: the next exchange works all the same. */
+START_TEST(test_overflow)
+{
+	enum { COUNT = 60000 };
+	struct errbuf eb = { "" };
+	struct request *r = calloc(COUNT, sizeof(*r)), one;
+	struct iovec iov = { r, COUNT * sizeof(*r) };
+	struct seen seen = { 0 };
+	struct nlsock *nl;
+	unsigned int i;
+	int err;
+
+	if (!new_namespace())
+		return;
+	nl = nlsock_open(&eb);
+	ck_assert(nl && r);
+	for (i = 0; i < COUNT; i++)
+		r[i] = request(nl, NFT_MSG_GETTABLE, 0);
+	err = nlsock_exchange(nl, &iov, 1, r[COUNT - 1].nlh.nlmsg_seq, on_message, &seen, 1000,
+			      &eb);
+	ck_assert_msg(err == -ENOBUFS, "%d: %s", err, eb.text);
+	for (i = 0; i < 2; i++) {
+		seen = (struct seen){ 0 };
+		one = request(nl, NFT_MSG_GETGEN, NLM_F_ACK);
+		iov = (struct iovec){ &one, sizeof(one) };
+		err = nlsock_exchange(nl, &iov, 1, one.nlh.nlmsg_seq, on_message, &seen, 1000, &eb);
+		ck_assert_msg(err == 0, "%d: %s", err, eb.text);
+		ck_assert_uint_eq(seen.messages, 1);
+	}
+	free(r);
+	nlsock_close(nl);
+}
+END_TEST
+
 /* Nobody acknowledges a request that did not ask for it. */
 START_TEST(test_timeout)
 {
@@ -226,6 +260,7 @@ int main(void)
 
 	tcase_add_loop_test(tc, test_real, 0, sizeof(exchanges) / sizeof(exchanges[0]));
 	tcase_add_test(tc, test_leftovers);
+	tcase_add_test(tc, test_overflow);
 	tcase_add_test(tc, test_timeout);
 	tcase_add_test(tc, test_nothing_to_send);
 	tcase_add_test(tc, test_large);

@@ -95,7 +95,7 @@ static char *chain_text(const struct ruleset *ruleset, const struct chain *chain
 
 #define PICK(n)                                                                                    \
 	"dnat ip to ip daddr . meta l4proto . th dport . numgen random mod " #n " map "            \
-										"@endpoints\n"
+	"@endpoints\n"
 #define MARK "meta mark set meta mark or 0x4000\n"
 
 /* Which packets to a service are marked for masquerade: MASQ-1 to MASQ-4, MASQ-6 to MASQ-8. */
@@ -377,11 +377,12 @@ START_TEST(test_order_does_not_show)
 }
 END_TEST
 
-/* A text is of a whole table. */
+/* A text is of a whole table, and of whole things. */
 START_TEST(test_changes_refused)
 {
 	const struct verdict pick = { .kind = VERDICT_PICK, .count = 1 };
 	const struct sticky_chain no_protocol = { .name = "a", .map = "b" };
+	const struct element no_verdict = { .set = MAP_LOCAL_POLICY };
 	struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
 	struct text *t = text_new(&ruleset);
 	const struct writer *w = text_writer(t);
@@ -391,8 +392,10 @@ START_TEST(test_changes_refused)
 		w->pick(w->ctx, CHANGE_DELETE, &pick);
 	else if (_i == 1)
 		w->table(w->ctx, CHANGE_UPDATE);
-	else
+	else if (_i == 2)
 		w->sticky(w->ctx, CHANGE_ADD, &no_protocol);
+	else
+		w->element(w->ctx, CHANGE_ADD, &no_verdict, NULL);
 	ck_assert_int_eq(text_print(t, &out), -EINVAL);
 	ck_assert_ptr_null(out.text);
 	text_free(t);
@@ -499,7 +502,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_constant, 0, N_CONSTANT_CASES);
 	tcase_add_loop_test(tc, test_sticky, 0, N_STICKY_CASES);
 	tcase_add_loop_test(tc, test_order_does_not_show, 0, 2);
-	tcase_add_loop_test(tc, test_changes_refused, 0, 3);
+	tcase_add_loop_test(tc, test_changes_refused, 0, 4);
 	tcase_add_test(tc, test_limit);
 	tcase_add_loop_test(tc, test_comment, 0, sizeof(comments) / sizeof(comments[0]));
 	tcase_add_test(tc, test_long_comment);
