@@ -12,14 +12,16 @@ standard input (one line of JSON answers), or POSTed to /_control (a command or 
 
     {"op": "put", "object": {...}}            create or update, "objects": [...] for several
     {"op": "delete", "kind": "Service", "namespace": "a", "name": "b"}
-    {"op": "touch_endpoint", "n": 17}         with --generate: another address in slice 17
+    {"op": "touch_endpoint", "n": 17}         of generated objects: another address in slice 17
+    {"op": "touch_service", "n": 17}          another port of service 17; "hide_service": a label
+    {"op": "remove_service", "n": 17}, {"op": "remove_slice", "n": 17}
     {"op": "bookmark"}                        to all watches now
     {"op": "compact"}                         forget history: older watches get 410
     {"op": "expire_continue"}                 continue tokens get 410
     {"op": "break", "how": HOW, "resource": R} what runs: "end" "abort" "mid-object" "mid-chunk"
                                               "stall" "garbage" "error" (with "code")
     {"op": "fault", "how": HOW, ...}          what comes next: see Fault
-    {"op": "clear_faults"}
+    {"op": "clear_faults"} {"op": "drop"}     all connections {"op": "reset"} to the start
     {"op": "set", "token": T, "delay": {"services": 0.2}, "watchlist": false, "duplicate": true}
     {"op": "requests"} {"op": "objects"} {"op": "events"} {"op": "state"} {"op": "quit"}
 
@@ -229,10 +231,24 @@ class Watch:
 class Server:
     def __init__(self, options):
         self.options = options
+        self.watches = set()
+        self.writers = set()
+        self.quit = asyncio.Event()
+        self.endpoints = 2
+        self.reset()
+
+    def reset(self):
+        """As after a start."""
+        options = self.options
+        for watch in self.watches:
+            watch.push(("abort", 0))
         self.token = options.token
         self.watchlist = not options.no_watchlist
         self.field_selectors = not options.no_field_selectors
+        self.page_cached = options.page_cached
+        self.expire_pages = 0
         self.missing = set(options.without)
+        self.forbidden = set()
         self.delay = {}
         self.duplicate = False
         self.rv = 100
@@ -241,12 +257,10 @@ class Server:
         self.history = {name: deque(maxlen=HISTORY) for name in RESOURCES}
         self.snapshots = {}
         self.cache = {}
-        self.watches = set()
+        self.watches.clear()
         self.faults = []
         self.requests = deque(maxlen=20000)
         self.events = []
-        self.writers = set()
-        self.quit = asyncio.Event()
 
     # Objects
 
@@ -387,6 +401,8 @@ class Server:
         elif resource is None or resource in self.missing:
             await self.refuse(out, 404, "NotFound",
                               "the server could not find the requested resource", details={})
+        elif resource in self.forbidden:
+            await self.refuse(out, 403, "Forbidden", resource + " is forbidden")
         elif method != "GET":
             await self.refuse(out, 405, "MethodNotAllowed", "not here")
         else:
@@ -456,7 +472,7 @@ class Server:
         if rv not in ("", "0") and int(rv) > self.rv:
             await self.too_large(out, int(rv))
             return
-        if rv == "0" and not self.options.page_cached:
+        if rv == "0" and not self.page_cached:
             limit = 0  # the watch cache gives all
         if "continue" in query:
             page = await self.resume(out, resource, query["continue"])
@@ -479,7 +495,9 @@ class Server:
 
     async def resume(self, out, resource, token):
         page = self.snapshots.get(token)
-        if page:
+        if page and self.expire_pages:
+            self.expire_pages -= 1
+        elif page:
             return page
         await self.refuse(out, 410, "Expired", "The provided continue parameter is too old to display"
                           " a consistent list result. You can start a new list without the continue "
@@ -544,7 +562,10 @@ class Server:
                     data = self.event_for(selector, before, after)
                     if data:
                         watch.push(data)
-        if not ahead:
+        if ahead:
+            # As on a server whose history ends before ours: nothing comes, not even bookmarks.
+            query = {**query, "allowWatchBookmarks": "false"}
+        else:
             self.watches.add(watch)
         # A client says nothing while it watches: what can be read is that it has gone.
         eof = asyncio.create_task(out.reader.read(1))
@@ -554,6 +575,7 @@ class Server:
         finally:
             self.watches.discard(watch)
             eof.cancel()
+            await asyncio.gather(eof, return_exceptions=True)
 
     async def stream(self, watch, query):
         end = time.monotonic() + float(query.get("timeoutSeconds", 3600)) * self.options.time_scale
@@ -630,6 +652,14 @@ class Server:
             return {"ok": self.delete(c["kind"], c.get("namespace", ""), c["name"]), "rv": self.rv}
         elif op == "touch_endpoint":
             self.touch_endpoint(c["n"])
+        elif op in ("touch_service", "hide_service"):
+            self.touch_service(c["n"], op == "hide_service")
+        elif op == "remove_service":
+            self.delete("Service", "ns-%d" % (c["n"] % 100), "service-%05d" % c["n"])
+        elif op == "remove_slice":
+            self.delete("EndpointSlice", "ns-%d" % (c["n"] % 100), "service-%05d-abcde" % c["n"])
+        elif op == "reset":
+            self.reset()
         elif op == "bookmark":
             for watch in self.watches:
                 watch.push(self.bookmark(watch.resource))
@@ -647,11 +677,10 @@ class Server:
         elif op == "clear_faults":
             self.faults.clear()
         elif op == "set":
-            for name in ("token", "delay", "watchlist", "duplicate", "field_selectors", "rv"):
+            for name in ("token", "delay", "watchlist", "duplicate", "field_selectors", "rv",
+                         "page_cached", "expire_pages", "missing", "forbidden"):
                 if name in c:
                     setattr(self, name, c[name])
-            if "missing" in c:
-                self.missing = set(c["missing"])
         elif op == "drop":
             for writer in list(self.writers):
                 self.abort(writer)
@@ -744,6 +773,13 @@ class Server:
                 "addressType": "IPv4",
                 "endpoints": [endpoint(i) for i in range(self.endpoints)],
                 "ports": [{"name": "http", "protocol": "TCP", "port": 8080}]}
+
+    def touch_service(self, n, hide):
+        obj = self.service(n)
+        obj["spec"]["ports"][0]["port"] = self.rv % 60000 + 1
+        if hide:
+            obj["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
+        self.put(obj)
 
     def touch_endpoint(self, n):
         self.put(self.slice(n, shift=self.rv % 60000 + 1))

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,7 +107,14 @@ const char *fake_tell(struct fake *fake, const char *fmt, ...)
 	return fake->line;
 }
 
+struct connection {
+	LIST_ENTRY(connection) link;
+	struct bufferevent *bev;
+	struct player *player;
+};
+
 struct player {
+	LIST_HEAD(, connection) connections;
 	struct event_base *base;
 	struct evconnlistener *listener;
 	const struct play *plays;
@@ -135,10 +143,17 @@ static const struct play *find_play(struct player *player, const char *line)
 	return NULL;
 }
 
+static void connection_close(struct connection *c)
+{
+	bufferevent_free(c->bev);
+	LIST_REMOVE(c, link);
+	free(c);
+}
+
 static void written(struct bufferevent *bev, void *ctx)
 {
-	(void)ctx;
-	bufferevent_free(bev); /* "Connection: close" stands in the recordings */
+	(void)bev;
+	connection_close(ctx); /* "Connection: close" stands in the recordings */
 }
 
 static void send_file(struct bufferevent *bev, const char *name)
@@ -158,7 +173,8 @@ static void send_file(struct bufferevent *bev, const char *name)
 static void request_came(struct bufferevent *bev, void *ctx)
 {
 	struct evbuffer *in = bufferevent_get_input(bev);
-	struct player *player = ctx;
+	struct connection *c = ctx;
+	struct player *player = c->player;
 	struct evbuffer_ptr end = evbuffer_search(in, "\r\n\r\n", 4, NULL);
 	const struct play *play;
 	char *line;
@@ -176,28 +192,31 @@ static void request_came(struct bufferevent *bev, void *ctx)
 		send_file(bev, play->file);
 	else
 		bufferevent_write(bev, play->text, strlen(play->text));
-	bufferevent_setcb(bev, NULL, written, NULL, NULL);
+	bufferevent_setcb(bev, NULL, written, NULL, c);
 }
 
 static void peer_gone(struct bufferevent *bev, short what, void *ctx)
 {
+	(void)bev;
 	(void)what;
-	(void)ctx;
-	bufferevent_free(bev);
+	connection_close(ctx);
 }
 
 static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *addr,
 		     int length, void *ctx)
 {
-	struct player *player = ctx;
-	struct bufferevent *bev = bufferevent_socket_new(player->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	struct connection *c = calloc(1, sizeof(*c));
 
 	(void)listener;
 	(void)addr;
 	(void)length;
-	ck_assert_ptr_nonnull(bev);
-	bufferevent_setcb(bev, request_came, NULL, peer_gone, player);
-	bufferevent_enable(bev, EV_READ | EV_WRITE);
+	ck_assert_ptr_nonnull(c);
+	c->player = ctx;
+	c->bev = bufferevent_socket_new(c->player->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	ck_assert_ptr_nonnull(c->bev);
+	LIST_INSERT_HEAD(&c->player->connections, c, link);
+	bufferevent_setcb(c->bev, request_came, NULL, peer_gone, c);
+	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }
 
 struct player *player_start(struct event_base *base, const struct play *plays)
@@ -223,6 +242,8 @@ struct player *player_start(struct event_base *base, const struct play *plays)
 
 void player_stop(struct player *player)
 {
+	while (!LIST_EMPTY(&player->connections))
+		connection_close(LIST_FIRST(&player->connections));
 	evconnlistener_free(player->listener);
 	strbuf_free(&player->requests);
 	free(player->used);

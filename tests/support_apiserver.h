@@ -31,7 +31,7 @@ struct play {
 /* Requests that nothing fits are left without answer. @plays is borrowed, ends with file and text
  * NULL. */
 struct player *player_start(struct event_base *base, const struct play *plays);
-void player_stop(struct player *player);
+void player_stop(struct player *player); /* before its loop is freed */
 int player_port(const struct player *player);
 const char *player_requests(const struct player *player); /* first lines, one per line */
 bool recordings_are_here(void);				  /* says so if not */

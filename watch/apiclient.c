@@ -1,0 +1,324 @@
+/*
+ * Between the reflectors and HTTP. A call is throttled, takes credentials as they are at the moment
+ * it really starts, and its end is looked at here before its owner hears of it: a 401 has the
+ * credentials read anew, a server that cannot be reached makes room for the next address.
+ *
+ * Several calls fail together when a server goes down. Only the first of them moves on: a call
+ * remembers the address it used.
+ */
+#include "watch/apiclient.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "watch/backoff.h"
+
+/* A server that answers but fails this often in a row is left, too. */
+enum { FAILURES_MAX = 3 };
+
+const struct api_timing api_timing_defaults = {
+	.connect_ms = 10 * 1000,
+	.list_idle_ms = 60 * 1000,
+	.watch_idle_ms = 150 * 1000,
+	.backoff_initial_ms = 800,
+	.backoff_max_ms = 30 * 1000,
+	.absent_ms = 300 * 1000,
+	.retry_after_max_ms = 120 * 1000,
+	.short_watch_ms = 1000,
+	.steady_ms = 10 * 1000,
+	.log_ms = 60 * 1000,
+	.token_age_ms = TOKEN_AGE_MS,
+	.watch_min_s = 300,
+	.watch_max_s = 600,
+	.page_limit = 500,
+};
+
+struct apicall {
+	TAILQ_ENTRY(apicall) link;
+	struct apiclient *client;
+	struct event *start;
+	struct http_request *request; /* NULL: not started yet */
+	unsigned int server;
+	char *path, *body;
+	int64_t idle_ms;
+	bool fresh;
+	void (*head)(void *ctx, int status);
+	int (*data)(void *ctx, const char *bytes, size_t length);
+	void (*done)(void *ctx, const struct http_result *result);
+	void *ctx;
+};
+
+TAILQ_HEAD(call_list, apicall);
+
+struct apiclient {
+	struct event_base *base;
+	const struct credentials_source *source;
+	const struct api_timing *timing;
+	struct http *http;
+	struct credentials *credentials;
+	struct throttle throttle;
+	unsigned int server, failures;
+	bool reread; /* the last credentials were refused */
+	struct call_list calls;
+	void (*log)(void *ctx, int severity, const char *message);
+	void *ctx;
+	char trouble[512]; /* last logged about credentials */
+};
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+struct apiclient *apiclient_new(const struct apiclient_options *options, struct errbuf *eb)
+{
+	const struct http_options http_options = {
+		.user_agent = "vipmap/" VIPMAP_VERSION,
+		.round_end = options->round_end,
+		.ctx = options->ctx,
+	};
+	struct apiclient *client = calloc(1, sizeof(*client));
+
+	if (!client) {
+		errf(eb, -ENOMEM, "API client: out of memory");
+		return NULL;
+	}
+	TAILQ_INIT(&client->calls);
+	client->base = options->base;
+	client->source = options->source;
+	client->timing = options->timing;
+	client->log = options->log;
+	client->ctx = options->ctx;
+	throttle_init(&client->throttle, options->qps, options->burst, now_us());
+	client->credentials = credentials_read(options->source, now_us(), eb);
+	if (client->credentials) {
+		client->http = http_new(options->base, &http_options);
+		if (client->http)
+			return client;
+		errf(eb, -ENOMEM, "API client: out of memory");
+	}
+	apiclient_free(client);
+	return NULL;
+}
+
+void apiclient_free(struct apiclient *client)
+{
+	if (!client)
+		return;
+	while (!TAILQ_EMPTY(&client->calls))
+		apicall_cancel(TAILQ_FIRST(&client->calls));
+	http_free(client->http);
+	credentials_free(client->credentials);
+	free(client);
+}
+
+static void call_free(struct apicall *call)
+{
+	TAILQ_REMOVE(&call->client->calls, call, link);
+	if (call->start)
+		event_free(call->start);
+	free(call->path);
+	free(call->body);
+	free(call);
+}
+
+/* The same trouble is told once, until it is over or another one. */
+static void client_trouble(struct apiclient *client, const char *text)
+{
+	if (!strcmp(client->trouble, text))
+		return;
+	memcpy(client->trouble, text, strlen(text) + 1);
+	client->log(client->ctx, LOG_ERR, text);
+}
+
+/* After a 401 the whole kubeconfig may be another one. */
+static void reread_credentials(struct apiclient *client)
+{
+	struct credentials *fresh;
+	struct errbuf eb = { "" };
+
+	client->reread = false;
+	fresh = credentials_read(client->source, now_us(), &eb);
+	if (!fresh) {
+		client_trouble(client, eb.text);
+		return;
+	}
+	credentials_free(client->credentials);
+	client->credentials = fresh;
+	client->server %= fresh->n_servers;
+	client->trouble[0] = '\0';
+}
+
+static void refresh_credentials(struct apiclient *client)
+{
+	struct errbuf eb = { "" };
+
+	if (client->reread)
+		reread_credentials(client);
+	else if (credentials_refresh(client->credentials, now_us(),
+				     client->timing->token_age_ms * 1000, &eb))
+		client_trouble(client, eb.text);
+	else
+		client->trouble[0] = '\0';
+}
+
+static void server_failed(struct apiclient *client, const struct apicall *call)
+{
+	const struct credentials *c = client->credentials;
+	struct errbuf eb;
+
+	client->failures = 0;
+	if (c->n_servers < 2 || call->server != client->server)
+		return;
+	client->server = (client->server + 1) % c->n_servers;
+	errf(&eb, 0, "API server %.150s failed, trying %.150s", c->servers[call->server],
+	     c->servers[client->server]);
+	client->log(client->ctx, LOG_NOTICE, eb.text);
+}
+
+static void look_at_result(struct apiclient *client, const struct apicall *call,
+			   const struct http_result *result)
+{
+	switch (result->outcome) {
+	case HTTP_UNREACHED:
+	case HTTP_SILENT:
+		server_failed(client, call);
+		break;
+	case HTTP_COMPLETE:
+		if (result->status == 401)
+			client->reread = true;
+		if (result->status < 500)
+			client->failures = 0;
+		else if (++client->failures >= FAILURES_MAX)
+			server_failed(client, call);
+		break;
+	case HTTP_BROKEN:
+	case HTTP_REFUSED:
+		break;
+	}
+}
+
+static void call_done(void *ctx, const struct http_result *result)
+{
+	struct apicall *call = ctx;
+	void (*done)(void *ctx, const struct http_result *result) = call->done;
+
+	ctx = call->ctx;
+	look_at_result(call->client, call, result);
+	call_free(call);
+	done(ctx, result);
+}
+
+static int call_data(void *ctx, const char *bytes, size_t length)
+{
+	struct apicall *call = ctx;
+
+	return call->data ? call->data(call->ctx, bytes, length) : 0;
+}
+
+static void call_head(void *ctx, int status)
+{
+	struct apicall *call = ctx;
+
+	if (call->head)
+		call->head(call->ctx, status);
+}
+
+static void call_start(evutil_socket_t fd, short what, void *ctx)
+{
+	struct apicall *call = ctx;
+	struct apiclient *client = call->client;
+	struct http_params params = {
+		.path = call->path,
+		.body = call->body,
+		.connect_ms = client->timing->connect_ms,
+		.idle_ms = call->idle_ms,
+		.fresh = call->fresh,
+		.head = call_head,
+		.data = call_data,
+		.done = call_done,
+		.ctx = call,
+	};
+	struct http_identity identity;
+
+	(void)fd;
+	(void)what;
+	refresh_credentials(client);
+	identity = credentials_identity(client->credentials);
+	params.identity = &identity;
+	params.server = client->credentials->servers[client->server];
+	call->server = client->server;
+	call->request = http_start(client->http, &params);
+	if (!call->request)
+		call_done(call, &(struct http_result){ .outcome = HTTP_REFUSED,
+						       .retry_after_ms = -1,
+						       .message = "out of memory" });
+}
+
+struct apicall *apiclient_call(struct apiclient *client, const struct apicall_params *params)
+{
+	struct apicall *call = calloc(1, sizeof(*call));
+	struct timeval wait = { 0, 0 };
+	int64_t wait_us;
+
+	if (!call)
+		return NULL;
+	TAILQ_INSERT_TAIL(&client->calls, call, link);
+	call->client = client;
+	call->idle_ms = params->idle_ms;
+	call->fresh = params->fresh;
+	call->head = params->head;
+	call->data = params->data;
+	call->done = params->done;
+	call->ctx = params->ctx;
+	call->path = strdup(params->path);
+	call->body = params->body ? strdup(params->body) : NULL;
+	call->start = event_new(client->base, -1, 0, call_start, call);
+	wait_us = throttle_take_us(&client->throttle, now_us());
+	wait.tv_sec = wait_us / 1000000;
+	wait.tv_usec = wait_us % 1000000;
+	if (!call->path || (params->body && !call->body) || !call->start ||
+	    event_add(call->start, &wait)) {
+		call_free(call);
+		return NULL;
+	}
+	return call;
+}
+
+void apicall_cancel(struct apicall *call)
+{
+	if (!call)
+		return;
+	http_cancel(call->request);
+	call_free(call);
+}
+
+void apicall_set_idle(struct apicall *call, int64_t idle_ms)
+{
+	call->idle_ms = idle_ms;
+	if (call->request)
+		http_set_idle(call->request, idle_ms);
+}
+
+int apicall_status(const struct apicall *call)
+{
+	return call->request ? http_status(call->request) : 0;
+}
+
+int64_t apiclient_last_contact_us(const struct apiclient *client)
+{
+	return http_last_byte_us(client->http);
+}
+
+const char *apiclient_server(const struct apiclient *client)
+{
+	return client->credentials->servers[client->server];
+}

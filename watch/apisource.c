@@ -1,0 +1,373 @@
+/*
+ * Four reflectors and one API client, and the Events that we write. All of it lives on the caller's
+ * loop.
+ *
+ * settled() is said once per round of the loop in which the sink was given something: what arrived
+ * together can be synced together, and by then libcurl has returned, so that the listener may do
+ * whatever it likes.
+ */
+#include "watch/apisource.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "proxy/arena.h"
+#include "proxy/strbuf.h"
+#include "watch/apisource_internal.h"
+#include "watch/reflector.h"
+
+enum {
+	EVENTS_MAX = 16, /* that wait for the server; more are dropped */
+	EVENT_IDLE_MS = 30 * 1000,
+	NOTE_MAX = 1024, /* the API's limit */
+};
+
+struct event_call {
+	struct apisource *source;
+	struct apicall *call;
+};
+
+struct apisource {
+	struct apisource_options o;
+	struct apisource_tuning tuning;
+	struct credentials_source credentials;
+	struct apiclient *client;
+	struct reflector *reflectors[N_KINDS];
+	struct arena scratch;
+	struct decoder decoder;
+	struct object_sink sink;
+	bool touched;
+	uint64_t random;
+	struct event_call events[EVENTS_MAX];
+};
+
+static void source_log(void *ctx, int severity, const char *message)
+{
+	struct apisource *source = ctx;
+
+	source->o.log(source->o.ctx, severity, message);
+}
+
+static void source_touched(void *ctx)
+{
+	struct apisource *source = ctx;
+
+	source->touched = true;
+}
+
+static void source_round_end(void *ctx)
+{
+	struct apisource *source = ctx;
+
+	if (!source->touched)
+		return;
+	source->touched = false;
+	source->o.settled(source->o.ctx);
+}
+
+static void source_complain(void *ctx, const char *message)
+{
+	struct apisource *source = ctx;
+
+	source->sink.complain(source->sink.ctx, message);
+}
+
+struct apisource_tuning apisource_default_tuning(void)
+{
+	return (struct apisource_tuning){
+		.timing = api_timing_defaults,
+		.service_account = "/var/run/secrets/kubernetes.io/serviceaccount",
+		.host = getenv("KUBERNETES_SERVICE_HOST"),
+		.port = getenv("KUBERNETES_SERVICE_PORT"),
+	};
+}
+
+static uint64_t fresh_seed(uint64_t wanted)
+{
+	uint64_t seed = wanted;
+
+	if (!seed && getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed))
+		seed = (uint64_t)time(NULL);
+	return seed | 1;
+}
+
+static int make_reflectors(struct apisource *source, struct event_base *base)
+{
+	struct reflector_options options = {
+		.node_name = source->o.node_name,
+		.client = source->client,
+		.timing = &source->tuning.timing,
+		.sink = &source->sink,
+		.decoder = &source->decoder,
+		.base = base,
+		.log = source_log,
+		.touched = source_touched,
+		.ctx = source,
+	};
+
+	for (int kind = 0; kind < N_KINDS; kind++) {
+		options.kind = (enum kind)kind;
+		options.seed = source->random + (uint64_t)kind * 2;
+		source->reflectors[kind] = reflector_new(&options);
+		if (!source->reflectors[kind])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* kube-proxy's zero values mean its defaults. */
+static struct apiclient *make_client(struct apisource *source, struct event_base *base,
+				     struct errbuf *eb)
+{
+	const struct config *config = source->o.config;
+	const struct apiclient_options options = {
+		.base = base,
+		.source = &source->credentials,
+		.timing = &source->tuning.timing,
+		.qps = config->qps == 0 ? 5 : config->qps,
+		.burst = config->burst == 0 ? 10 : config->burst,
+		.log = source_log,
+		.round_end = source_round_end,
+		.ctx = source,
+	};
+
+	source->credentials = (struct credentials_source){
+		.kubeconfig = config->kubeconfig,
+		.master = config->master,
+		.service_account = source->tuning.service_account,
+		.host = source->tuning.host,
+		.port = source->tuning.port,
+	};
+	return apiclient_new(&options, eb);
+}
+
+struct apisource *apisource_new_tuned(struct event_base *base,
+				      const struct apisource_options *options,
+				      const struct apisource_tuning *tuning,
+				      const struct object_sink *sink, struct errbuf *eb)
+{
+	struct apisource *source = calloc(1, sizeof(*source));
+
+	if (!source) {
+		errf(eb, -ENOMEM, "API server: out of memory");
+		return NULL;
+	}
+	source->o = *options;
+	source->tuning = *tuning;
+	source->sink = *sink;
+	source->random = fresh_seed(tuning->seed);
+	source->decoder = (struct decoder){
+		.node_name = options->node_name,
+		.scratch = &source->scratch,
+		.complain = source_complain,
+		.ctx = source,
+	};
+	source->client = make_client(source, base, eb);
+	if (source->client && make_reflectors(source, base) == 0)
+		return source;
+	if (source->client)
+		errf(eb, -ENOMEM, "API server: out of memory");
+	apisource_free(source);
+	return NULL;
+}
+
+struct apisource *apisource_new(struct event_base *base, const struct apisource_options *options,
+				const struct object_sink *sink, struct errbuf *eb)
+{
+	const struct apisource_tuning tuning = apisource_default_tuning();
+
+	return apisource_new_tuned(base, options, &tuning, sink, eb);
+}
+
+void apisource_free(struct apisource *source)
+{
+	if (!source)
+		return;
+	for (int kind = 0; kind < N_KINDS; kind++)
+		reflector_free(source->reflectors[kind]);
+	apiclient_free(source->client);
+	arena_free(&source->scratch);
+	free(source);
+}
+
+/* Who stands between us and what we are asked to program? */
+static void warn_about_address(struct apisource *source)
+{
+	const struct config *config = source->o.config;
+	struct errbuf eb;
+
+	errf(&eb, 0, "API server: %.200s", apiclient_server(source->client));
+	source_log(source, LOG_INFO, eb.text);
+	if (*config->kubeconfig || *config->master)
+		return;
+	errf(&eb, 0,
+	     "API server: %.200s is the cluster's own service address, which may work only once "
+	     "vipmap or another proxy has programmed it; better give a server's real address with "
+	     "a kubeconfig or --master",
+	     apiclient_server(source->client));
+	source_log(source, LOG_WARNING, eb.text);
+}
+
+void apisource_start(struct apisource *source)
+{
+	warn_about_address(source);
+	for (int kind = 0; kind < N_KINDS; kind++)
+		reflector_start(source->reflectors[kind]);
+}
+
+struct apisource_status apisource_status(const struct apisource *source)
+{
+	struct apisource_status status = { .last_contact_us =
+						   apiclient_last_contact_us(source->client) };
+
+	for (int kind = 0; kind < N_KINDS; kind++) {
+		status.connected[kind] = reflector_is_connected(source->reflectors[kind]);
+		status.listed[kind] = reflector_is_listed(source->reflectors[kind]);
+	}
+	return status;
+}
+
+/* Events */
+
+/* "text" as JSON, cut after @max bytes but not inside a character. */
+static void add_quoted(struct strbuf *sb, const char *text, size_t max)
+{
+	size_t length = strnlen(text, max);
+
+	while (length && text[length] && ((unsigned char)text[length] & 0xc0) == 0x80)
+		length--;
+	strbuf_addc(sb, '"');
+	for (size_t i = 0; i < length; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c == '"' || c == '\\')
+			strbuf_addf(sb, "\\%c", c);
+		else if (c < ' ' || c == 127)
+			strbuf_addf(sb, "\\u%04x", c);
+		else
+			strbuf_addc(sb, (char)c);
+	}
+	strbuf_addc(sb, '"');
+}
+
+static void add_field(struct strbuf *sb, const char *key, const char *value, size_t max)
+{
+	strbuf_addf(sb, ",\"%s\":", key);
+	add_quoted(sb, value, max);
+}
+
+static void add_event_time(struct strbuf *sb, const struct timespec *now)
+{
+	struct tm tm;
+	char text[32];
+
+	gmtime_r(&now->tv_sec, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	strbuf_addf(sb, ",\"eventTime\":\"%s.%06ldZ\"", text, now->tv_nsec / 1000);
+}
+
+/* events.k8s.io/v1; about a Node, which has no namespace, they are kept in "default". */
+static void build_event(const struct apisource *source, const struct apisource_event *event,
+			const char *namespace, struct strbuf *sb)
+{
+	struct timespec now;
+	struct errbuf name;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	errf(&name, 0, "%.200s.%llx", event->name,
+	     (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
+	strbuf_adds(sb, "{\"apiVersion\":\"events.k8s.io/v1\",\"kind\":\"Event\",\"metadata\":{");
+	strbuf_adds(sb, "\"name\":");
+	add_quoted(sb, name.text, 253);
+	add_field(sb, "namespace", namespace, 253);
+	strbuf_adds(sb, "}");
+	add_event_time(sb, &now);
+	add_field(sb, "type", event->type, 64);
+	add_field(sb, "reason", event->reason, 128);
+	add_field(sb, "action", event->action, 128);
+	add_field(sb, "note", event->note, NOTE_MAX);
+	add_field(sb, "reportingController", "vipmap", 128);
+	add_field(sb, "reportingInstance", source->o.node_name, 128);
+	strbuf_addf(sb, ",\"regarding\":{\"kind\":\"%s\",\"apiVersion\":\"v1\"",
+		    kind_name(event->kind));
+	add_field(sb, "name", event->name, 253);
+	if (event->namespace && *event->namespace)
+		add_field(sb, "namespace", event->namespace, 253);
+	if (event->uid && *event->uid)
+		add_field(sb, "uid", event->uid, 128);
+	strbuf_adds(sb, "}}");
+}
+
+static void event_failed(struct apisource *source, const char *why)
+{
+	struct errbuf eb;
+
+	errf(&eb, 0, "event: not created: %.300s", why);
+	source_log(source, LOG_WARNING, eb.text);
+}
+
+static void event_done(void *ctx, const struct http_result *result)
+{
+	struct event_call *slot = ctx;
+	struct errbuf eb;
+
+	slot->call = NULL;
+	if (result->outcome != HTTP_COMPLETE) {
+		event_failed(slot->source, result->message);
+	} else if (result->status >= 300) {
+		errf(&eb, 0, "the API server says %d", result->status);
+		event_failed(slot->source, eb.text);
+	}
+}
+
+static int event_data(void *ctx, const char *bytes, size_t length)
+{
+	(void)ctx;
+	(void)bytes;
+	(void)length;
+	return 0;
+}
+
+static struct event_call *free_slot(struct apisource *source)
+{
+	for (int i = 0; i < EVENTS_MAX; i++)
+		if (!source->events[i].call)
+			return &source->events[i];
+	return NULL;
+}
+
+void apisource_post_event(struct apisource *source, const struct apisource_event *event)
+{
+	const char *namespace =
+		event->namespace && *event->namespace ? event->namespace : "default";
+	struct strbuf path = STRBUF_INIT, body = STRBUF_INIT;
+	struct event_call *slot = free_slot(source);
+	struct apicall_params params = {
+		.idle_ms = EVENT_IDLE_MS,
+		.data = event_data,
+		.done = event_done,
+		.ctx = slot,
+	};
+
+	if (!slot) {
+		event_failed(source, "too many are waiting");
+		return;
+	}
+	strbuf_adds(&path, "/apis/events.k8s.io/v1/namespaces/");
+	http_escape(&path, namespace);
+	strbuf_adds(&path, "/events");
+	build_event(source, event, namespace, &body);
+	slot->source = source;
+	params.path = path.text;
+	params.body = body.text;
+	if (!path.err && !body.err)
+		slot->call = apiclient_call(source->client, &params);
+	if (!slot->call)
+		event_failed(source, "out of memory");
+	strbuf_free(&path);
+	strbuf_free(&body);
+}

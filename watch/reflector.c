@@ -1,0 +1,805 @@
+/*
+ * The life of one resource: (stream or pages) -> watch -> watch -> ... -> list again.
+ *
+ * Objects go to the sink as they arrive. list_begin() is said when a list's response begins and
+ * list_end() only when its last object is in, so an unreachable server changes nothing, and a list
+ * that breaks off is begun again. While a list streams in, the objects' own resource versions mean
+ * nothing for resuming; only the bookmark at the end does, or the list's metadata.
+ *
+ * What a request's end leads to is decided by reflector_judge() alone, which has no state.
+ *
+ * An object that cannot be understood is taken as absent, also if an older version of it could be:
+ * then the state does not depend on when we started (API-10).
+ *
+ * A watch that stays silent twice from its start on asked for a version that this server will never
+ * reach (an etcd restored from a backup): then the version is dropped and the list is read again.
+ */
+#include "watch/reflector.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "proxy/strbuf.h"
+#include "watch/backoff.h"
+#include "watch/splitter.h"
+
+enum {
+	FAILURE_MAX = 16 * 1024, /* of a Status that is read */
+	SILENCES_MAX = 2,
+};
+
+static const struct resource {
+	const char *path;
+	const char *selector;	       /* query, encoded, ends with '&' or is empty */
+	const char *optional_selector; /* one that older servers do not know */
+	bool of_node;		       /* only the object with the node's name */
+	bool refusable;		       /* works without it */
+} resources[N_KINDS] = {
+	[KIND_SERVICE] = { /* API-1; what the field selector leaves out is SVC-1 as well */
+		.path = "/api/v1/services",
+		.selector = "labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&",
+		.optional_selector = "fieldSelector=spec.clusterIP%21%3DNone&",
+	},
+	[KIND_SLICE] = { /* API-2 */
+		.path = "/apis/discovery.k8s.io/v1/endpointslices",
+		.selector = "labelSelector=%21service.kubernetes.io%2Fheadless&",
+	},
+	[KIND_SERVICE_CIDR] = { /* API-3 */
+		.path = "/apis/networking.k8s.io/v1/servicecidrs",
+		.selector = "",
+		.refusable = true,
+	},
+	[KIND_NODE] = { /* API-4 */
+		.path = "/api/v1/nodes",
+		.selector = "",
+		.of_node = true,
+	},
+};
+
+struct reflector {
+	struct reflector_options o;
+	const struct resource *resource;
+	struct event *timer;
+	struct apicall *call;
+	struct splitter *splitter[2]; /* by enum splitter_mode */
+	struct backoff backoff;
+	uint64_t random;
+
+	/* What to do */
+	enum reflector_mode mode;
+	bool drop_selector, fresh;
+	bool listed; /* ever */
+	bool absent; /* the server lacks it, and that was told */
+	char *version, *continue_token;
+	unsigned int silences;
+
+	/* The request that runs */
+	int64_t began_us;
+	bool watching; /* past the initial events */
+	bool garbled, progress;
+	unsigned int n_objects; /* of this list */
+	struct strbuf status;	/* body of a refusal */
+	struct api_failure failure;
+
+	/* Log */
+	char trouble[512];
+	int64_t trouble_us;
+	unsigned int repeats;
+};
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* Decision */
+
+static bool is_expired(const struct api_failure *failure)
+{
+	return failure->code == 410 || !strcmp(failure->reason, "Expired") ||
+	       !strcmp(failure->reason, "Gone") || failure->too_large;
+}
+
+/* Statuses by which a server, or something in front of it, says that it knows no streaming list. */
+static bool refuses_stream(int status)
+{
+	return status == 400 || status == 405 || status == 406 || status == 415 || status == 422 ||
+	       status == 501;
+}
+
+static struct verdict judge_refusal(const struct attempt *a, int code)
+{
+	bool list = a->mode != MODE_WATCH;
+
+	if (is_expired(&a->failure))
+		return (struct verdict){ .step = NEXT_LIST,
+					 .pause = PAUSE_SOON,
+					 .drop_version = true };
+	if (code == 404 || (code == 403 && a->refusable))
+		return (struct verdict){ .step = NEXT_ABSENT,
+					 .pause = a->refusable ? PAUSE_LONG : PAUSE_BACKOFF };
+	if (a->mode == MODE_STREAM && refuses_stream(code))
+		return (struct verdict){ .step = NEXT_LIST,
+					 .pause = PAUSE_NONE,
+					 .no_stream = true };
+	if (code == 400 && a->optional_selector)
+		return (struct verdict){ .step = NEXT_LIST,
+					 .pause = PAUSE_SOON,
+					 .drop_selector = true,
+					 .no_stream = a->mode == MODE_PAGES };
+	/* Not ready, busy, or not us: the same again. Anything else may be about the version. */
+	if (list || code == 401 || code == 403 || code == 429 || code >= 500)
+		return (struct verdict){ .step = list ? NEXT_LIST : NEXT_SAME,
+					 .pause = PAUSE_BACKOFF };
+	return (struct verdict){ .step = NEXT_LIST, .pause = PAUSE_BACKOFF };
+}
+
+static struct verdict judge_break(const struct attempt *a)
+{
+	bool silent = a->result.outcome == HTTP_SILENT;
+
+	if (a->mode != MODE_WATCH)
+		return (struct verdict){ .step = NEXT_LIST,
+					 .pause = PAUSE_SOON,
+					 .fresh = true,
+					 .no_stream = silent && a->mode == MODE_STREAM };
+	if (silent && !a->progress && a->silences + 1 >= SILENCES_MAX)
+		return (struct verdict){
+			.step = NEXT_LIST, .pause = PAUSE_SOON, .fresh = true, .drop_version = true
+		};
+	return (struct verdict){ .step = NEXT_SAME, .pause = PAUSE_SOON, .fresh = true };
+}
+
+static struct verdict judge_end(const struct attempt *a, const struct api_timing *timing)
+{
+	switch (a->mode) {
+	case MODE_PAGES:
+		if (a->more_pages)
+			return (struct verdict){ .step = NEXT_PAGE, .pause = PAUSE_NONE };
+		return (struct verdict){ .step = NEXT_WATCH, .pause = PAUSE_NONE };
+	case MODE_STREAM:
+		/* Without the bookmark the list is not known to be complete. */
+		return (struct verdict){ .step = NEXT_LIST,
+					 .pause = PAUSE_BACKOFF,
+					 .no_stream = true };
+	case MODE_WATCH:
+		break;
+	}
+	if (a->progress || a->lived_ms >= timing->short_watch_ms)
+		return (struct verdict){ .step = NEXT_SAME, .pause = PAUSE_NONE };
+	return (struct verdict){ .step = NEXT_SAME, .pause = PAUSE_BACKOFF };
+}
+
+struct verdict reflector_judge(const struct attempt *a, const struct api_timing *timing)
+{
+	bool refused = a->result.outcome == HTTP_COMPLETE && a->result.status != 200;
+
+	if (a->failure.code || refused)
+		return judge_refusal(a, a->failure.code ? a->failure.code : a->result.status);
+	if (a->garbled || a->result.outcome == HTTP_REFUSED)
+		return (struct verdict){ .step = NEXT_LIST, .pause = PAUSE_BACKOFF, .fresh = true };
+	if (a->result.outcome != HTTP_COMPLETE)
+		return judge_break(a);
+	return judge_end(a, timing);
+}
+
+/* Log */
+
+static void reflector_log(struct reflector *r, int severity, const char *text)
+{
+	struct errbuf eb;
+
+	errf(&eb, 0, "%s: %s", kind_name(r->o.kind), text);
+	r->o.log(r->o.ctx, severity, eb.text);
+}
+
+/* The same trouble only now and then. */
+static void reflector_trouble(struct reflector *r, int severity, const char *text)
+{
+	int64_t now = now_us();
+	struct errbuf eb;
+
+	if (!strcmp(r->trouble, text) && now - r->trouble_us < r->o.timing->log_ms * 1000) {
+		r->repeats++;
+		return;
+	}
+	errf(&eb, 0, "%s", text);
+	memcpy(r->trouble, eb.text, sizeof(r->trouble));
+	r->trouble_us = now;
+	if (r->repeats)
+		errf(&eb, 0, "%.400s (and %u times before)", r->trouble, r->repeats);
+	r->repeats = 0;
+	reflector_log(r, severity, eb.text);
+}
+
+static void trouble_over(struct reflector *r, const char *text)
+{
+	reflector_log(r, r->trouble[0] ? LOG_NOTICE : LOG_DEBUG, text);
+	r->trouble[0] = '\0';
+	r->repeats = 0;
+}
+
+/* Objects */
+
+static const char *text_or_empty(const struct json *json)
+{
+	const char *text = json_string(json);
+
+	return text ? text : "";
+}
+
+/* Gives the object to the sink; false and @eb if it is a bad one, or of no use (@eb empty). */
+static bool put_object(struct reflector *r, const struct json *object, struct errbuf *eb)
+{
+	const struct object_sink *sink = r->o.sink;
+	union {
+		struct service *service;
+		struct slice *slice;
+		struct service_cidr *cidr;
+		struct node *node;
+	} u;
+
+	switch (r->o.kind) {
+	case KIND_SERVICE:
+		u.service = decode_service(r->o.decoder, object, eb);
+		if (u.service)
+			sink->put_service(sink->ctx, u.service);
+		return u.service;
+	case KIND_SLICE:
+		u.slice = decode_slice(r->o.decoder, object, eb);
+		if (u.slice)
+			sink->put_slice(sink->ctx, u.slice);
+		return u.slice;
+	case KIND_SERVICE_CIDR:
+		u.cidr = decode_service_cidr(r->o.decoder, object, eb);
+		if (u.cidr)
+			sink->put_service_cidr(sink->ctx, u.cidr);
+		return u.cidr;
+	case KIND_NODE:
+		u.node = decode_node(r->o.decoder, object, eb);
+		if (u.node)
+			sink->put_node(sink->ctx, u.node);
+		return u.node;
+	case N_KINDS:
+		break;
+	}
+	return false;
+}
+
+static void object_gone(struct reflector *r, const struct json *object)
+{
+	const struct json *metadata = json_get(object, "metadata");
+	const char *name = text_or_empty(json_get(metadata, "name"));
+
+	if (*name)
+		r->o.sink->gone(r->o.sink->ctx, r->o.kind,
+				text_or_empty(json_get(metadata, "namespace")), name);
+	r->o.touched(r->o.ctx);
+}
+
+static void object_changed(struct reflector *r, const struct json *object)
+{
+	struct errbuf eb = { "" };
+
+	r->n_objects++;
+	r->o.touched(r->o.ctx);
+	if (put_object(r, object, &eb))
+		return;
+	if (eb.text[0])
+		r->o.sink->complain(r->o.sink->ctx, eb.text);
+	object_gone(r, object);
+}
+
+static int remember(char **field, const char *text)
+{
+	char *copy = text && *text ? strdup(text) : NULL;
+
+	if (text && *text && !copy)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static void list_began(struct reflector *r)
+{
+	r->n_objects = 0;
+	r->o.sink->list_begin(r->o.sink->ctx, r->o.kind);
+	r->o.touched(r->o.ctx);
+}
+
+static void list_ended(struct reflector *r)
+{
+	struct errbuf eb;
+
+	r->listed = true;
+	r->absent = false;
+	r->silences = 0;
+	r->o.sink->list_end(r->o.sink->ctx, r->o.kind);
+	r->o.touched(r->o.ctx);
+	errf(&eb, 0, "listed, %u objects", r->n_objects);
+	trouble_over(r, eb.text);
+}
+
+/* A Status object in a response or an ERROR event. */
+static void read_failure(struct api_failure *failure, const struct json *status)
+{
+	const struct json *details = json_get(status, "details");
+	const char *message = text_or_empty(json_get(status, "message"));
+	const char *reason = text_or_empty(json_get(status, "reason"));
+	int64_t code = 0;
+	struct errbuf eb;
+
+	json_integer(json_get(status, "code"), &code);
+	failure->code = code > 0 && code < 1000 ? (int)code : 500;
+	errf(&eb, 0, "%.63s", reason);
+	memcpy(failure->reason, eb.text, sizeof(failure->reason));
+	errf(&eb, 0, "%.255s", message);
+	memcpy(failure->message, eb.text, sizeof(failure->message));
+	json_for_each (cause, json_get(details, "causes")) {
+		if (!strcmp(text_or_empty(json_get(cause, "reason")), "ResourceVersionTooLarge"))
+			failure->too_large = true;
+	}
+	/* Servers before 1.19 only say it in words. */
+	if (strstr(message, "Too large resource version"))
+		failure->too_large = true;
+}
+
+/* Events */
+
+static bool ends_initial_events(const struct json *object)
+{
+	const struct json *annotations = json_get(json_get(object, "metadata"), "annotations");
+
+	return !strcmp(text_or_empty(json_get(annotations, "k8s.io/initial-events-end")), "true");
+}
+
+/* From here on the request is a watch, and so is what becomes of it. */
+static int become_watch(struct reflector *r, const char *version, struct errbuf *eb)
+{
+	if (!*version)
+		return errf(eb, -EPROTO, "a bookmark without resourceVersion");
+	r->watching = true;
+	r->mode = MODE_WATCH;
+	apicall_set_idle(r->call, r->o.timing->watch_idle_ms);
+	list_ended(r);
+	return remember(&r->version, version);
+}
+
+static int take_event(struct reflector *r, const struct json *event, struct errbuf *eb)
+{
+	const char *type = text_or_empty(json_get(event, "type"));
+	const struct json *object = json_get(event, "object");
+	const char *version =
+		text_or_empty(json_get(json_get(object, "metadata"), "resourceVersion"));
+	if (!strcmp(type, "ERROR")) {
+		read_failure(&r->failure, object);
+		return errf(eb, -ECANCELED, "error event");
+	}
+	if (!strcmp(type, "BOOKMARK") && !r->watching && ends_initial_events(object))
+		return become_watch(r, version, eb);
+	if (!strcmp(type, "ADDED") || !strcmp(type, "MODIFIED"))
+		object_changed(r, object);
+	else if (!strcmp(type, "DELETED"))
+		object_gone(r, object);
+	else if (strcmp(type, "BOOKMARK"))
+		return errf(eb, -EPROTO, "unknown event type");
+	if (!r->watching)
+		return 0;
+	r->progress = true;
+	r->silences = 0;
+	backoff_reset(&r->backoff);
+	return *version ? remember(&r->version, version) : 0;
+}
+
+static void complain_unread(struct reflector *r, const struct errbuf *why)
+{
+	struct errbuf eb;
+
+	errf(&eb, 0, "%s: an object of the list is no JSON: %.400s", kind_name(r->o.kind),
+	     why->text);
+	r->o.sink->complain(r->o.sink->ctx, eb.text);
+}
+
+static int event_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
+{
+	struct reflector *r = ctx;
+	struct json *event = json_parse(text, length, eb);
+	int err;
+
+	if (!event && !r->watching) {
+		/* One bad object of a list is left out; a lost event would be lost for good. */
+		complain_unread(r, eb);
+		return 0;
+	}
+	if (!event)
+		return -EPROTO;
+	err = take_event(r, event, eb);
+	json_free(event);
+	return err;
+}
+
+static int list_item(void *ctx, const char *text, size_t length, struct errbuf *eb)
+{
+	struct reflector *r = ctx;
+	struct json *object = json_parse(text, length, eb);
+
+	if (object)
+		object_changed(r, object);
+	else
+		complain_unread(r, eb);
+	json_free(object);
+	return 0;
+}
+
+/* The list without its items: the version to watch from, and whether there are more pages. */
+static int list_rest(void *ctx, const char *text, size_t length, struct errbuf *eb)
+{
+	struct reflector *r = ctx;
+	struct json *list = json_parse(text, length, eb);
+	const struct json *metadata = json_get(list, "metadata");
+	const char *version = json_string(json_get(metadata, "resourceVersion"));
+	int err;
+
+	if (!list)
+		return -EPROTO;
+	if (!version || !json_get(list, "items") || r->progress)
+		err = errf(eb, -EPROTO, "not a list");
+	else
+		err = remember(&r->continue_token, json_string(json_get(metadata, "continue")));
+	if (!err)
+		err = remember(&r->version, version);
+	r->progress = true; /* of a list: it is whole */
+	json_free(list);
+	return err;
+}
+
+/* Requests */
+
+static bool with_optional_selector(const struct reflector *r)
+{
+	return r->resource->optional_selector && !r->drop_selector;
+}
+
+static void add_selectors(const struct reflector *r, struct strbuf *path)
+{
+	strbuf_adds(path, r->resource->selector);
+	if (with_optional_selector(r))
+		strbuf_adds(path, r->resource->optional_selector);
+	if (r->resource->of_node) {
+		strbuf_adds(path, "fieldSelector=metadata.name%3D");
+		http_escape(path, r->o.node_name);
+		strbuf_addc(path, '&');
+	}
+}
+
+static void add_parameter(struct strbuf *path, const char *name, const char *value)
+{
+	strbuf_addf(path, "&%s=", name);
+	http_escape(path, value);
+}
+
+/* Watches end at different times, not all nodes' at once. */
+static void add_timeout(struct reflector *r, struct strbuf *path)
+{
+	unsigned int span = r->o.timing->watch_max_s - r->o.timing->watch_min_s + 1;
+	uint64_t s = r->o.timing->watch_min_s + random_next(&r->random) % span;
+
+	strbuf_addf(path, "&allowWatchBookmarks=true&timeoutSeconds=%llu", (unsigned long long)s);
+}
+
+static void build_path(struct reflector *r, struct strbuf *path)
+{
+	strbuf_addf(path, "%s?", r->resource->path);
+	add_selectors(r, path);
+	switch (r->mode) {
+	case MODE_STREAM:
+		strbuf_adds(path, "watch=true&sendInitialEvents=true"
+				  "&resourceVersionMatch=NotOlderThan");
+		add_timeout(r, path);
+		if (r->version)
+			add_parameter(path, "resourceVersion", r->version);
+		break;
+	case MODE_PAGES:
+		strbuf_addf(path, "limit=%u", r->o.timing->page_limit);
+		if (r->continue_token) {
+			add_parameter(path, "continue", r->continue_token);
+		} else if (r->version) {
+			strbuf_adds(path, "&resourceVersionMatch=NotOlderThan");
+			add_parameter(path, "resourceVersion", r->version);
+		} else if (!r->listed) {
+			strbuf_adds(path, "&resourceVersion=0");
+		}
+		break;
+	case MODE_WATCH:
+		strbuf_adds(path, "watch=true");
+		add_timeout(r, path);
+		add_parameter(path, "resourceVersion", r->version);
+		break;
+	}
+}
+
+static struct splitter *current_splitter(struct reflector *r)
+{
+	return r->splitter[r->mode == MODE_PAGES ? SPLIT_LIST : SPLIT_STREAM];
+}
+
+static void call_head(void *ctx, int status)
+{
+	struct reflector *r = ctx;
+
+	if (status != 200)
+		return;
+	if (r->mode == MODE_STREAM || (r->mode == MODE_PAGES && !r->continue_token))
+		list_began(r);
+	r->began_us = now_us();
+	r->watching = r->mode == MODE_WATCH;
+	if (r->watching && r->trouble[0])
+		trouble_over(r, "watching again");
+}
+
+static int call_data(void *ctx, const char *bytes, size_t length)
+{
+	struct reflector *r = ctx;
+	struct errbuf eb = { "" };
+
+	if (apicall_status(r->call) != 200) {
+		strbuf_add(&r->status, bytes, length);
+		return 0;
+	}
+	if (splitter_feed(current_splitter(r), bytes, length, &eb) == 0)
+		return 0;
+	if (!r->failure.code) {
+		r->garbled = true;
+		reflector_trouble(r, LOG_WARNING, eb.text);
+	}
+	return -1;
+}
+
+static void schedule(struct reflector *r, int64_t wait_ms)
+{
+	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
+
+	event_add(r->timer, &tv);
+}
+
+static int64_t pause_ms(struct reflector *r, const struct attempt *a, enum next_pause pause)
+{
+	int64_t wait_ms = 0, retry_ms = a->result.retry_after_ms;
+	bool first = r->backoff.failures == 0;
+
+	if (pause == PAUSE_LONG)
+		wait_ms = r->o.timing->absent_ms;
+	else if (pause != PAUSE_NONE)
+		wait_ms = backoff_next_ms(&r->backoff, random_next(&r->random));
+	if (pause == PAUSE_SOON && first)
+		wait_ms = 0;
+	if (retry_ms > r->o.timing->retry_after_max_ms)
+		retry_ms = r->o.timing->retry_after_max_ms;
+	return retry_ms > wait_ms ? retry_ms : wait_ms;
+}
+
+static void list_again(struct reflector *r, bool no_stream)
+{
+	r->mode = no_stream ? MODE_PAGES : MODE_STREAM;
+	remember(&r->continue_token, NULL);
+}
+
+/* Not there, or not for us. What was there once is not thrown away for that. */
+static void list_absent(struct reflector *r)
+{
+	list_again(r, false);
+	if (!r->resource->refusable)
+		return;
+	if (!r->listed) {
+		list_began(r);
+		list_ended(r);
+	}
+	r->absent = true;
+}
+
+static void take_step(struct reflector *r, const struct verdict *v)
+{
+	r->fresh = v->fresh;
+	r->drop_selector |= v->drop_selector;
+	if (v->drop_version)
+		remember(&r->version, NULL);
+	switch (v->step) {
+	case NEXT_SAME:
+	case NEXT_PAGE:
+		break;
+	case NEXT_WATCH:
+		list_ended(r);
+		r->mode = MODE_WATCH;
+		break;
+	case NEXT_LIST:
+		list_again(r, v->no_stream);
+		break;
+	case NEXT_ABSENT:
+		list_absent(r);
+		break;
+	}
+	if (r->mode == MODE_WATCH && !r->version)
+		list_again(r, false);
+}
+
+/* The end of a response that nobody complained about: is it whole? */
+static void check_end(struct reflector *r, const struct http_result *result)
+{
+	struct errbuf eb = { "" };
+
+	if (result->outcome != HTTP_COMPLETE || result->status != 200 || r->garbled)
+		return;
+	if (splitter_finish(current_splitter(r), &eb) || (r->mode == MODE_PAGES && !r->progress)) {
+		r->garbled = true;
+		reflector_trouble(r, LOG_WARNING, eb.text[0] ? eb.text : "no list in the response");
+	}
+}
+
+static void check_refusal(struct reflector *r, const struct http_result *result)
+{
+	struct json *status;
+	struct errbuf eb;
+
+	if (result->status == 200 || !r->status.length)
+		return;
+	status = json_parse(r->status.text, r->status.length, &eb);
+	if (json_type(status) == JSON_OBJECT)
+		read_failure(&r->failure, status);
+	json_free(status);
+	/* The status line is what counts; a proxy's body may say anything. */
+	r->failure.code = result->status;
+}
+
+static const char *printable(char *text)
+{
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			*p = ' ';
+	return text;
+}
+
+static void tell_failure(struct reflector *r, const struct attempt *a, const struct verdict *v)
+{
+	const char *what = a->mode == MODE_WATCH ? "watch" : "list";
+	struct errbuf eb, said;
+	int code = a->failure.code ? a->failure.code : a->result.status;
+
+	if (a->garbled || v->pause == PAUSE_NONE || (v->step == NEXT_ABSENT && r->absent))
+		return;
+	errf(&said, 0, "%s", a->failure.message);
+	if (a->result.outcome != HTTP_COMPLETE && !a->failure.code)
+		errf(&eb, 0, "%s: %s", what, a->result.message);
+	else if (code != 200)
+		errf(&eb, 0, "%s: the API server says %d %.60s%s%.250s", what, code,
+		     a->failure.reason, said.text[0] ? ": " : "", printable(said.text));
+	else
+		errf(&eb, 0, "%s: ended too early", what);
+	reflector_trouble(r, is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);
+}
+
+static void call_done(void *ctx, const struct http_result *result)
+{
+	struct reflector *r = ctx;
+	struct attempt a = { .mode = r->mode };
+	struct verdict v;
+
+	r->call = NULL;
+	check_end(r, result);
+	check_refusal(r, result);
+	a.result = *result;
+	a.failure = r->failure;
+	a.garbled = r->garbled;
+	a.progress = r->progress;
+	a.more_pages = r->continue_token;
+	a.optional_selector = with_optional_selector(r);
+	a.refusable = r->resource->refusable;
+	a.silences = r->silences;
+	a.lived_ms = (now_us() - r->began_us) / 1000;
+	r->watching = false;
+	if (result->status == 200 && a.mode == MODE_WATCH && a.lived_ms >= r->o.timing->steady_ms)
+		backoff_reset(&r->backoff);
+	v = reflector_judge(&a, r->o.timing);
+	if (a.mode == MODE_WATCH && result->outcome == HTTP_SILENT && !a.progress)
+		r->silences++;
+	tell_failure(r, &a, &v);
+	take_step(r, &v);
+	schedule(r, pause_ms(r, &a, v.pause));
+}
+
+static void request_begin(struct reflector *r)
+{
+	const struct api_timing *t = r->o.timing;
+	struct strbuf path = STRBUF_INIT;
+	struct apicall_params params = {
+		.idle_ms = r->mode == MODE_WATCH ? t->watch_idle_ms : t->list_idle_ms,
+		.fresh = r->fresh,
+		.head = call_head,
+		.data = call_data,
+		.done = call_done,
+		.ctx = r,
+	};
+
+	r->began_us = now_us();
+	r->watching = r->garbled = r->progress = false;
+	memset(&r->failure, 0, sizeof(r->failure));
+	strbuf_reset(&r->status);
+	splitter_reset(current_splitter(r));
+	build_path(r, &path);
+	params.path = path.text;
+	if (!path.err)
+		r->call = apiclient_call(r->o.client, &params);
+	strbuf_free(&path);
+	if (r->call)
+		return;
+	reflector_trouble(r, LOG_ERR, "out of memory");
+	schedule(r, r->o.timing->backoff_initial_ms);
+}
+
+static void timer_fired(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	request_begin(ctx);
+}
+
+struct reflector *reflector_new(const struct reflector_options *options)
+{
+	static const struct splitter_ops stream_ops = { .item = event_text };
+	static const struct splitter_ops list_ops = { .item = list_item, .rest = list_rest };
+	struct reflector *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->o = *options;
+	r->resource = &resources[options->kind];
+	r->random = options->seed;
+	r->backoff.initial_ms = options->timing->backoff_initial_ms;
+	r->backoff.max_ms = options->timing->backoff_max_ms;
+	r->status.max = FAILURE_MAX;
+	r->mode = MODE_STREAM;
+	r->timer = event_new(options->base, -1, 0, timer_fired, r);
+	r->splitter[SPLIT_STREAM] = splitter_new(SPLIT_STREAM, &stream_ops, r);
+	r->splitter[SPLIT_LIST] = splitter_new(SPLIT_LIST, &list_ops, r);
+	if (r->timer && r->splitter[SPLIT_STREAM] && r->splitter[SPLIT_LIST])
+		return r;
+	reflector_free(r);
+	return NULL;
+}
+
+void reflector_free(struct reflector *r)
+{
+	if (!r)
+		return;
+	apicall_cancel(r->call);
+	if (r->timer)
+		event_free(r->timer);
+	splitter_free(r->splitter[SPLIT_STREAM]);
+	splitter_free(r->splitter[SPLIT_LIST]);
+	strbuf_free(&r->status);
+	free(r->version);
+	free(r->continue_token);
+	free(r);
+}
+
+void reflector_start(struct reflector *r)
+{
+	schedule(r, 0);
+}
+
+bool reflector_is_connected(const struct reflector *r)
+{
+	return r->call && r->watching;
+}
+
+bool reflector_is_listed(const struct reflector *r)
+{
+	return r->listed;
+}
