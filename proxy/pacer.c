@@ -19,11 +19,17 @@ void pacer_init(struct pacer *p, int64_t min_period_us, int64_t now_us)
 	p->ended_us = now_us - min_period_us;
 }
 
+/* Time too short for a whole microsecond of credit is left for the next call, or many calls get
+ * none. */
 static void refill(struct pacer *p, int64_t now_us)
 {
-	p->credit_us += (now_us - p->updated_us) * SHARE_PERCENT / 100;
-	if (p->credit_us > CREDIT_MAX_US)
-		p->credit_us = CREDIT_MAX_US;
+	const int64_t gained = (now_us - p->updated_us) * SHARE_PERCENT / 100;
+
+	p->credit_us += gained;
+	p->updated_us += gained * 100 / SHARE_PERCENT;
+	if (p->credit_us < CREDIT_MAX_US)
+		return;
+	p->credit_us = CREDIT_MAX_US;
 	p->updated_us = now_us;
 }
 
@@ -33,7 +39,7 @@ int64_t pacer_delay_us(struct pacer *p, int64_t now_us)
 
 	refill(p, now_us);
 	if (p->credit_us < 0)
-		wait = -p->credit_us * 100 / SHARE_PERCENT;
+		wait = (-p->credit_us * 100 + SHARE_PERCENT - 1) / SHARE_PERCENT;
 	if (wait > WAIT_MAX_US)
 		wait = WAIT_MAX_US;
 	return period > wait ? period : wait;
