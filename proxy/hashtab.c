@@ -1,7 +1,8 @@
 /*
  * Chained buckets, a power of two of them, doubled when there are as many entries as buckets. The
- * hash multiplies 8 bytes at a time (a mixer in the manner of many published ones); it only needs
- * to spread well, since no key here is chosen by somebody who can also time us.
+ * hash multiplies 8 bytes at a time and folds the 128 bits of the product, so that each bit of the
+ * key reaches the low bits that choose the bucket. It only needs to spread well, since no key here
+ * is chosen by somebody who can also time us.
  */
 #include "proxy/hashtab.h"
 
@@ -9,6 +10,11 @@
 #include <string.h>
 
 enum { FIRST_BUCKETS = 64 };
+
+/* Odd, with as many ones as zeros and no pattern; the other keeps a key of zeros from staying zero.
+ */
+#define FOLD_FACTOR 0xd6e8feb86659fd93ull
+#define FOLD_XOR 0xa0761d6478bd642full
 
 void hashtab_free(struct hashtab *t)
 {
@@ -107,6 +113,7 @@ struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk)
 uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
 {
 	const unsigned char *b = bytes;
+	unsigned __int128 product;
 	uint64_t word;
 
 	while (size) {
@@ -114,8 +121,8 @@ uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
 
 		word = 0;
 		memcpy(&word, b, n);
-		hash = (hash ^ word) * 0xff51afd7ed558ccdull;
-		hash ^= hash >> 32;
+		product = (unsigned __int128)(hash ^ word ^ FOLD_XOR) * FOLD_FACTOR;
+		hash = (uint64_t)product ^ (uint64_t)(product >> 64);
 		b += n;
 		size -= n;
 	}
