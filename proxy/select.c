@@ -27,16 +27,37 @@ int endpoint_compare(const struct endpoint *a, const struct endpoint *b)
 	return order ? order : (a->port > b->port) - (a->port < b->port);
 }
 
-/* Of equal keys the one that is not terminating comes first (EPS-8). */
+static int names_compare(const char *a, const char *b)
+{
+	int order = strcmp(a, b);
+
+	while (!order && *a) {
+		a += strlen(a) + 1;
+		b += strlen(b) + 1;
+		order = strcmp(a, b);
+	}
+	return order;
+}
+
+/* Which of two entries for the same key counts: the greater one (EPS-8), and rather one that is
+ * usable. */
+static int rank(const struct candidate *c)
+{
+	return (c->flags & ENDPOINT_TERMINATING ? 0 : 4) + (c->flags & ENDPOINT_READY ? 2 : 0) +
+	       (c->flags & ENDPOINT_SERVING ? 1 : 0);
+}
+
+/* A total order, so that the order of slices makes no difference. */
 static int candidate_compare(const void *va, const void *vb)
 {
 	const struct candidate *a = va, *b = vb;
 	int order = endpoint_compare(&a->endpoint, &b->endpoint);
 
-	if (order)
-		return order;
-	order = !!(a->flags & ENDPOINT_TERMINATING) - !!(b->flags & ENDPOINT_TERMINATING);
-	return order ? order : (int)a->flags - (int)b->flags;
+	if (!order)
+		order = rank(b) - rank(a);
+	if (!order)
+		order = (int)a->flags - (int)b->flags;
+	return order ? order : names_compare(a->zones, b->zones);
 }
 
 static bool port_matches(const struct slice_port *port, const struct select_query *query)
