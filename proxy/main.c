@@ -15,6 +15,7 @@
 #include "proxy/model.h"
 #include "proxy/options.h"
 #include "proxy/reporter.h"
+#include "proxy/status.h"
 #include "proxy/strbuf.h"
 #include "proxy/sync.h"
 #include "proxy/sysctl.h"
@@ -457,6 +458,17 @@ static int open_health(struct instance *in, struct errbuf *eb)
 	return -EIO;
 }
 
+static int on_page(void *ctx, const char *path, const char *query, struct strbuf *out)
+{
+	struct instance *in = ctx;
+
+	(void)query;
+	if (strcmp(path, "/status"))
+		return 404;
+	status_format(in->model, in->metrics, out);
+	return 200;
+}
+
 static int open_metricsd(struct instance *in, struct errbuf *eb)
 {
 	const struct metricsd_options options = {
@@ -464,6 +476,7 @@ static int open_metricsd(struct instance *in, struct errbuf *eb)
 		.config = in->options.config,
 		.metrics = in->metrics,
 		.log = on_message,
+		.page = on_page,
 		.ctx = in,
 	};
 
@@ -858,6 +871,20 @@ static int explain(struct app *app, struct options *options)
 	return app->exit_status ? app->exit_status : explain_now(app->instance);
 }
 
+static int print_status(struct app *app, const struct options *options)
+{
+	struct strbuf text = STRBUF_INIT;
+	struct errbuf eb = { "" };
+	int err = status_fetch(options->config->metrics_bind_address, &text, &eb);
+
+	if (err)
+		log_error(app->log, "status: %s", eb.text);
+	else
+		fputs(text.text ? text.text : "", stdout);
+	strbuf_free(&text);
+	return err ? EXIT_FAILED : EXIT_DONE;
+}
+
 static int cleanup(struct app *app)
 {
 	struct errbuf eb = { "" };
@@ -928,8 +955,10 @@ static int act(struct app *app, struct options *options)
 	case ACTION_HELP:
 		status = usage();
 		break;
+	case ACTION_STATUS:
+		status = print_status(app, options);
+		break;
 	default:
-		log_error(app->log, "this command is not available");
 		status = EXIT_USAGE;
 		break;
 	}
