@@ -32,7 +32,7 @@ endif
 
 our_cflags := -std=gnu17 -D_GNU_SOURCE -DVIPMAP_VERSION='"$(VERSION)"' -I. $(WARN) \
 	-fno-strict-aliasing $(shell pkg-config --cflags $(LIBS))
-our_ldlibs := $(shell pkg-config --libs $(LIBS))
+our_ldlibs := $(shell pkg-config --libs $(LIBS)) -lm
 ifneq ($(SAN),)
 our_cflags += -fsanitize=$(SAN) -fno-omit-frame-pointer
 our_ldflags += -fsanitize=$(SAN)

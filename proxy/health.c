@@ -9,7 +9,6 @@
 #include "proxy/health.h"
 
 #include <errno.h>
-#include <event2/http.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,8 @@
 #include "proxy/strbuf.h"
 
 struct health_service;
+
+enum { MAX_CONNECTIONS = 64, MAX_CHECK_CONNECTIONS = 256 };
 
 /* One family of a health-check port. */
 struct check {
@@ -48,6 +49,7 @@ struct health_family {
 
 struct health {
 	struct health_options options;
+	struct httpd_pool *pool, *check_pool; /* neither can starve the other */
 	struct httpd *httpd;
 	struct health_family family[N_FAMILIES];
 	bool eligible;
@@ -102,7 +104,7 @@ static int64_t latest_sync_us(const struct health *h)
 }
 
 /* HZ-2 */
-static void answer_health(struct health *h, struct evhttp_request *req, bool livez)
+static void answer_health(struct health *h, struct httpd_request *req, bool livez)
 {
 	int64_t now_us = clock_realtime_us(h->options.clock);
 	bool healthy = health_is_healthy(h), ok = healthy && (livez || h->eligible);
@@ -122,7 +124,7 @@ static void answer_health(struct health *h, struct evhttp_request *req, bool liv
 	strbuf_free(&body);
 }
 
-static void handle_health(void *ctx, struct evhttp_request *req, const char *path)
+static void handle_health(void *ctx, struct httpd_request *req, const char *path)
 {
 	struct strbuf body = STRBUF_INIT;
 
@@ -154,12 +156,16 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 	h->options = *options;
 	if (!h->options.clock)
 		h->options.clock = clock_system();
-	if (!*options->address)
-		return h;
-	h->httpd = httpd_new(options->base, handle_health, h);
-	if (!h->httpd)
+	h->pool = httpd_pool_new(MAX_CONNECTIONS);
+	h->check_pool = httpd_pool_new(MAX_CHECK_CONNECTIONS);
+	if (h->pool && h->check_pool && *options->address)
+		h->httpd = httpd_new(options->base, h->pool, handle_health, h);
+	if (!h->pool || !h->check_pool || (*options->address && !h->httpd)) {
 		errf(eb, -ENOMEM, "out of memory");
-	if (!h->httpd || httpd_keep(h->httpd, &keep, eb)) {
+		health_free(h);
+		return NULL;
+	}
+	if (h->httpd && httpd_keep(h->httpd, &keep, eb)) {
 		health_free(h);
 		return NULL;
 	}
@@ -193,6 +199,8 @@ void health_free(struct health *h)
 	for (f = 0; f < N_FAMILIES; f++)
 		free(h->family[f].addrs);
 	httpd_free(h->httpd);
+	httpd_pool_free(h->pool);
+	httpd_pool_free(h->check_pool);
 	free(h);
 }
 
@@ -219,7 +227,7 @@ void health_set_node(struct health *h, const struct node *node)
 
 /* HC-3. HC-8: without a health server of our own we count as healthy, and the node does not matter.
  */
-static void handle_check(void *ctx, struct evhttp_request *req, const char *path)
+static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 {
 	const struct check *check = ctx;
 	const struct health_service *service = check->service;
@@ -230,8 +238,7 @@ static void handle_check(void *ctx, struct evhttp_request *req, const char *path
 
 	(void)path;
 	snprintf(weight, sizeof(weight), "%u", check->local_endpoints);
-	evhttp_add_header(evhttp_request_get_output_headers(req),
-			  "X-Load-Balancing-Endpoint-Weight", weight);
+	httpd_add_header(req, "X-Load-Balancing-Endpoint-Weight", weight);
 	strbuf_adds(&body, "{\"service\": {\"namespace\": ");
 	strbuf_add_json(&body, service->namespace);
 	strbuf_adds(&body, ",\"name\": ");
@@ -417,7 +424,7 @@ static void check_update(struct check *check, const struct service *from,
 	}
 	if (check->httpd)
 		return;
-	check->httpd = httpd_new(o->base, handle_check, check);
+	check->httpd = httpd_new(o->base, check->service->health->check_pool, handle_check, check);
 	if (check->httpd)
 		check_listen(check);
 	else

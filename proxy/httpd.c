@@ -1,20 +1,23 @@
 /*
- * libevent's evhttp with our own sockets, since evhttp's cannot be IPv6 only. Requests are small
- * and answers short: both are bounded, and a connection that says nothing is closed.
+ * An HTTP server of our own, since libevent's evhttp bounds neither the number of connections nor
+ * what happens when descriptors run out, and the health port is open to everybody who can reach the
+ * node: strangers must not be able to use up what the connection to the API server needs.
  *
- * Regret: evhttp does not bound the number of connections; that is left to the limit of
- * descriptors.
+ * A connection reads a request's head, answers, and closes. A body is thrown away: closing with
+ * unread bytes would send a reset, which may overtake the answer.
  */
 #include "proxy/httpd.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/http.h>
+#include <event2/listener.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <syslog.h>
@@ -23,71 +26,322 @@
 #include "proxy/config.h"
 #include "proxy/strbuf.h"
 
-enum { IDLE_S = 10, HEADERS_MAX = 16384, BODY_MAX = 65536, BACKLOG = 128, RETRY_MS = 5000 };
+enum {
+	HEAD_MAX = 16384,
+	BODY_MAX = 1 << 20, /* thrown away */
+	IDLE_S = 10,
+	LINGER_S = 2,	/* for the client to close, once it has the answer */
+	PAUSE_MS = 100, /* in accepting, without descriptors */
+	BACKLOG = 128,
+	RETRY_MS = 5000,
+};
 
 struct listener {
 	enum family family;
 	struct addr addr;
 	uint16_t port;
 	bool one_family;
-	struct evhttp_bound_socket *socket;
+	struct evconnlistener *socket;
+};
+
+struct connection {
+	TAILQ_ENTRY(connection) in_pool;
+	struct httpd *httpd;
+	struct bufferevent *bev;
+	bool answered;
+	size_t drained;
+};
+
+TAILQ_HEAD(connections, connection);
+
+struct httpd_pool {
+	struct connections connections; /* oldest first */
+	unsigned int count, max;
 };
 
 struct httpd {
 	struct event_base *base;
-	struct evhttp *http;
+	struct httpd_pool *pool;
 	httpd_handler *handler;
 	void *ctx;
 	struct listener *listeners;
 	unsigned int n_listeners;
+	struct event *resume; /* accepting again, after a pause */
 	/* of httpd_keep() */
 	struct httpd_keep keep;
 	char *what, *address;
 	struct event *retry;
 };
 
-static void handle(struct evhttp_request *req, void *data)
-{
-	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
-	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
-	struct httpd *h = data;
+struct httpd_request {
+	const char *query;
+	bool is_head, answered;
+	struct strbuf headers;
+	struct evbuffer *output;
+};
 
-	h->handler(h->ctx, req, path && *path ? path : "/");
+struct httpd_pool *httpd_pool_new(unsigned int max)
+{
+	struct httpd_pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return NULL;
+	TAILQ_INIT(&pool->connections);
+	pool->max = max;
+	return pool;
 }
 
-struct httpd *httpd_new(struct event_base *base, httpd_handler *handler, void *ctx)
+void httpd_pool_free(struct httpd_pool *pool)
+{
+	free(pool);
+}
+
+static void connection_free(struct connection *c)
+{
+	struct httpd_pool *pool = c->httpd->pool;
+
+	TAILQ_REMOVE(&pool->connections, c, in_pool);
+	pool->count--;
+	bufferevent_free(c->bev); /* closes the socket */
+	free(c);
+}
+
+static void resume(evutil_socket_t fd, short what, void *data)
+{
+	struct httpd *h = data;
+	unsigned int i;
+
+	(void)fd;
+	(void)what;
+	for (i = 0; i < h->n_listeners; i++)
+		if (h->listeners[i].socket)
+			evconnlistener_enable(h->listeners[i].socket);
+}
+
+struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool, httpd_handler *handler,
+			void *ctx)
 {
 	struct httpd *h = calloc(1, sizeof(*h));
 
 	if (!h)
 		return NULL;
 	h->base = base;
+	h->pool = pool;
 	h->handler = handler;
 	h->ctx = ctx;
-	h->http = evhttp_new(base);
-	if (!h->http) {
+	h->resume = evtimer_new(base, resume, h);
+	if (!h->resume) {
 		free(h);
 		return NULL;
 	}
-	evhttp_set_allowed_methods(h->http, UINT16_MAX); /* HC-3: any */
-	evhttp_set_timeout(h->http, IDLE_S);
-	evhttp_set_max_headers_size(h->http, HEADERS_MAX);
-	evhttp_set_max_body_size(h->http, BODY_MAX);
-	evhttp_set_gencb(h->http, handle, h);
 	return h;
+}
+
+static void close_connections(struct httpd *h)
+{
+	struct connection *c, *next;
+
+	for (c = TAILQ_FIRST(&h->pool->connections); c; c = next) {
+		next = TAILQ_NEXT(c, in_pool);
+		if (c->httpd == h)
+			connection_free(c);
+	}
 }
 
 void httpd_free(struct httpd *h)
 {
+	unsigned int i;
+
 	if (!h)
 		return;
+	close_connections(h);
+	for (i = 0; i < h->n_listeners; i++)
+		if (h->listeners[i].socket)
+			evconnlistener_free(h->listeners[i].socket);
 	if (h->retry)
 		event_free(h->retry);
-	evhttp_free(h->http); /* closes connections and listening sockets */
+	event_free(h->resume);
 	free(h->listeners);
 	free(h->what);
 	free(h->address);
 	free(h);
+}
+
+static const char *reason_phrase(int status)
+{
+	switch (status) {
+	case 200:
+		return "OK";
+	case 400:
+		return "Bad Request";
+	case 404:
+		return "Not Found";
+	case 431:
+		return "Request Header Fields Too Large";
+	case 503:
+		return "Service Unavailable";
+	}
+	return "Internal Server Error";
+}
+
+const char *httpd_query(const struct httpd_request *req)
+{
+	return req->query;
+}
+
+void httpd_add_header(struct httpd_request *req, const char *name, const char *value)
+{
+	strbuf_addf(&req->headers, "%s: %s\r\n", name, value);
+}
+
+void httpd_reply(struct httpd_request *req, int status, const char *type, const struct strbuf *body)
+{
+	if (body->err || req->headers.err || req->answered)
+		return;
+	req->answered = true;
+	evbuffer_add_printf(req->output,
+			    "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+			    "X-Content-Type-Options: nosniff\r\n%sConnection: close\r\n\r\n",
+			    status, reason_phrase(status), type, body->length,
+			    req->headers.text ? req->headers.text : "");
+	if (body->length && !req->is_head)
+		evbuffer_add(req->output, body->text, body->length);
+}
+
+static void reply_error(struct httpd_request *req, int status)
+{
+	struct strbuf body = STRBUF_INIT;
+
+	strbuf_addf(&body, "%d %s\n", status, reason_phrase(status));
+	httpd_reply(req, status, "text/plain; charset=utf-8", &body);
+	strbuf_free(&body);
+}
+
+/* "GET /path?query HTTP/1.1"; @line is cut into its parts. */
+static void answer(struct httpd *h, struct httpd_request *req, char *line)
+{
+	char *method = strsep(&line, " "), *target = strsep(&line, " "), *path;
+
+	if (!line || strncmp(line, "HTTP/1.", 7) != 0 || *target != '/') {
+		reply_error(req, 400);
+		return;
+	}
+	req->is_head = strcmp(method, "HEAD") == 0;
+	path = strsep(&target, "?");
+	req->query = target ? target : "";
+	h->handler(h->ctx, req, path);
+}
+
+/* The answer is out: say so, and wait for the client to close, unless it has done so already. */
+static void on_written(struct bufferevent *bev, void *data)
+{
+	const struct timeval linger = { LINGER_S, 0 };
+	struct connection *c = data;
+
+	if (!c->answered)
+		return;
+	if (!(bufferevent_get_enabled(bev) & EV_READ)) {
+		connection_free(c);
+		return;
+	}
+	shutdown(bufferevent_getfd(bev), SHUT_WR);
+	bufferevent_set_timeouts(bev, &linger, NULL);
+}
+
+/* Length of the head with its empty line; 0: not complete yet; -1: too long. */
+static ssize_t head_length(struct evbuffer *input)
+{
+	struct evbuffer_ptr end = evbuffer_search(input, "\r\n\r\n", 4, NULL);
+
+	if (end.pos >= 0 && end.pos <= HEAD_MAX)
+		return end.pos + 4;
+	return evbuffer_get_length(input) > HEAD_MAX ? -1 : 0;
+}
+
+static void respond(struct connection *c, struct evbuffer *input, bool too_long)
+{
+	struct httpd_request req = { .query = "", .output = bufferevent_get_output(c->bev) };
+	char *line = evbuffer_readln(input, NULL, EVBUFFER_EOL_CRLF_STRICT);
+
+	c->answered = true;
+	if (too_long)
+		reply_error(&req, 431);
+	else if (line)
+		answer(c->httpd, &req, line);
+	free(line);
+	strbuf_free(&req.headers);
+	if (!req.answered)
+		connection_free(c);
+}
+
+static void on_readable(struct bufferevent *bev, void *data)
+{
+	struct evbuffer *input = bufferevent_get_input(bev);
+	struct connection *c = data;
+	ssize_t length;
+
+	if (c->answered) {
+		c->drained += evbuffer_get_length(input);
+		evbuffer_drain(input, evbuffer_get_length(input));
+		if (c->drained > BODY_MAX)
+			connection_free(c);
+		return;
+	}
+	length = head_length(input);
+	if (length)
+		respond(c, input, length < 0);
+}
+
+/* The other side closed, an error, or silence for too long. */
+static void on_event(struct bufferevent *bev, short what, void *data)
+{
+	struct connection *c = data;
+
+	/* Only one direction is closed: it may well wait for the answer. */
+	if ((what & BEV_EVENT_EOF) && c->answered &&
+	    evbuffer_get_length(bufferevent_get_output(bev)))
+		bufferevent_disable(bev, EV_READ);
+	else
+		connection_free(c);
+}
+
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+		      int length, void *data)
+{
+	const struct timeval idle = { IDLE_S, 0 };
+	struct httpd *h = data;
+	struct connection *c = calloc(1, sizeof(*c));
+
+	(void)listener;
+	(void)address;
+	(void)length;
+	if (h->pool->count >= h->pool->max)
+		connection_free(TAILQ_FIRST(&h->pool->connections));
+	if (c)
+		c->bev = bufferevent_socket_new(h->base, fd, BEV_OPT_CLOSE_ON_FREE);
+	if (!c || !c->bev) {
+		free(c);
+		close(fd);
+		return;
+	}
+	c->httpd = h;
+	TAILQ_INSERT_TAIL(&h->pool->connections, c, in_pool);
+	h->pool->count++;
+	bufferevent_setcb(c->bev, on_readable, on_written, on_event, c);
+	bufferevent_set_timeouts(c->bev, &idle, &idle);
+	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+}
+
+/* Without descriptors the loop would call us again and again: give one back, and pause. */
+static void on_accept_error(struct evconnlistener *listener, void *data)
+{
+	const struct timeval pause = { 0, PAUSE_MS * 1000 };
+	struct httpd *h = data;
+
+	if (!TAILQ_EMPTY(&h->pool->connections))
+		connection_free(TAILQ_FIRST(&h->pool->connections));
+	evconnlistener_disable(listener);
+	event_add(h->resume, &pause);
 }
 
 static socklen_t make_sockaddr(const struct listener *l, struct sockaddr_storage *storage)
@@ -135,11 +389,13 @@ static int listener_open(struct httpd *h, struct listener *l, struct errbuf *eb)
 	if (fd < 0)
 		return errf(eb, fd, "cannot listen on %s port %u: %s",
 			    addr_format(l->family, &l->addr, text), l->port, strerror(-fd));
-	l->socket = evhttp_accept_socket_with_handle(h->http, fd);
+	l->socket = evconnlistener_new(h->base, on_accept, h,
+				       LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (!l->socket) {
 		close(fd);
 		return errf(eb, -ENOMEM, "out of memory");
 	}
+	evconnlistener_set_error_cb(l->socket, on_accept_error);
 	return 0;
 }
 
@@ -178,7 +434,7 @@ int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs, 
 	/* Close before opening: 0.0.0.0 cannot be had while 10.0.0.1 is in use. */
 	for (i = 0; i < h->n_listeners; i++)
 		if (h->listeners[i].socket)
-			evhttp_del_accept_socket(h->http, h->listeners[i].socket);
+			evconnlistener_free(h->listeners[i].socket);
 	free(h->listeners);
 	h->listeners = listeners;
 	h->n_listeners = n;
@@ -243,39 +499,6 @@ int httpd_keep(struct httpd *h, const struct httpd_keep *keep, struct errbuf *eb
 	keep_log(h, LOG_ERR, local.text);
 	event_add(h->retry, &interval);
 	return 0;
-}
-
-static const char *reason_phrase(int status)
-{
-	switch (status) {
-	case 200:
-		return "OK";
-	case 404:
-		return "Not Found";
-	case 503:
-		return "Service Unavailable";
-	}
-	return "Error";
-}
-
-void httpd_reply(struct evhttp_request *req, int status, const char *type,
-		 const struct strbuf *body)
-{
-	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
-	struct evbuffer *buffer = evbuffer_new();
-
-	if (!buffer || body->err) {
-		if (buffer)
-			evbuffer_free(buffer);
-		evhttp_send_error(req, HTTP_INTERNAL, NULL);
-		return;
-	}
-	evhttp_add_header(headers, "Content-Type", type);
-	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
-	if (body->length)
-		evbuffer_add(buffer, body->text, body->length);
-	evhttp_send_reply(req, status, reason_phrase(status), buffer);
-	evbuffer_free(buffer);
 }
 
 static int fetch_connect(enum family family, const struct addr *addr, uint16_t port,

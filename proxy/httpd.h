@@ -1,6 +1,9 @@
 /*
  * A small HTTP server on the event loop: one handler, any number of listening addresses, which may
  * change while it runs. For health, metrics and the health-check node ports.
+ *
+ * One request per connection. Everything that strangers can use up is bounded: header bytes, time,
+ * and connections, of which the oldest gives way to a new one.
  */
 #ifndef PROXY_HTTPD_H
 #define PROXY_HTTPD_H
@@ -9,15 +12,24 @@
 #include "proxy/errbuf.h"
 
 struct event_base;
-struct evhttp_request;
 struct httpd;
+struct httpd_request;
 struct strbuf;
 
-/* @path is without query. Must answer with httpd_reply(). */
-typedef void httpd_handler(void *ctx, struct evhttp_request *req, const char *path);
+/* Connections of the servers that share a pool count together. */
+struct httpd_pool;
+struct httpd_pool *httpd_pool_new(unsigned int max);
+void httpd_pool_free(struct httpd_pool *pool); /* after its servers; NULL is allowed */
 
-struct httpd *httpd_new(struct event_base *base, httpd_handler *handler, void *ctx);
-void httpd_free(struct httpd *h); /* NULL is allowed */
+/* @path is without query. Answers with httpd_reply() before it returns; else the connection closes.
+ */
+typedef void httpd_handler(void *ctx, struct httpd_request *req, const char *path);
+
+/* NULL when out of memory. */
+struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool, httpd_handler *handler,
+			void *ctx);
+void httpd_free(
+	struct httpd *h); /* closes its connections; NULL is allowed; not from the handler */
 
 /*
  * Listens on exactly these addresses: the others are closed, new ones opened. An unspecified
@@ -41,8 +53,11 @@ struct httpd_keep {
 };
 int httpd_keep(struct httpd *h, const struct httpd_keep *keep, struct errbuf *eb);
 
-/* Adds X-Content-Type-Options: nosniff. Extra headers go into the request before. */
-void httpd_reply(struct evhttp_request *req, int status, const char *type,
+const char *httpd_query(const struct httpd_request *req); /* what follows "?", or "" */
+/* One more header, before the reply. Neither part may contain a line end. */
+void httpd_add_header(struct httpd_request *req, const char *name, const char *value);
+/* Adds X-Content-Type-Options: nosniff, and leaves @body out if the request is HEAD. */
+void httpd_reply(struct httpd_request *req, int status, const char *type,
 		 const struct strbuf *body);
 
 /*

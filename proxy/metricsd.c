@@ -2,17 +2,19 @@
 #include "proxy/metricsd.h"
 
 #include <errno.h>
-#include <event2/http.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proxy/httpd.h"
 #include "proxy/strbuf.h"
 
+enum { MAX_CONNECTIONS = 64 };
+
 static const char plain_text[] = "text/plain; charset=utf-8";
 
 struct metricsd {
 	struct metricsd_options options;
+	struct httpd_pool *pool;
 	struct httpd *httpd; /* NULL: switched off */
 };
 
@@ -23,14 +25,13 @@ static void add_configz(const struct metricsd *d, struct strbuf *body)
 	strbuf_addc(body, '}');
 }
 
-static int other_page(const struct metricsd *d, struct evhttp_request *req, const char *path,
+static int other_page(const struct metricsd *d, struct httpd_request *req, const char *path,
 		      struct strbuf *body)
 {
-	const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
 	int status = 404;
 
 	if (d->options.page)
-		status = d->options.page(d->options.ctx, path, query ? query : "", body);
+		status = d->options.page(d->options.ctx, path, httpd_query(req), body);
 	if (status == 404) {
 		strbuf_reset(body);
 		strbuf_adds(body, "404 page not found\n");
@@ -38,7 +39,7 @@ static int other_page(const struct metricsd *d, struct evhttp_request *req, cons
 	return status;
 }
 
-static void handle(void *ctx, struct evhttp_request *req, const char *path)
+static void handle(void *ctx, struct httpd_request *req, const char *path)
 {
 	const struct metricsd *d = ctx;
 	struct strbuf body = STRBUF_INIT;
@@ -81,7 +82,9 @@ struct metricsd *metricsd_new(const struct metricsd_options *options, struct err
 	d->options = *options;
 	if (!*keep.address)
 		return d;
-	d->httpd = httpd_new(options->base, handle, d);
+	d->pool = httpd_pool_new(MAX_CONNECTIONS);
+	if (d->pool)
+		d->httpd = httpd_new(options->base, d->pool, handle, d);
 	if (!d->httpd)
 		errf(eb, -ENOMEM, "out of memory");
 	if (!d->httpd || httpd_keep(d->httpd, &keep, eb)) {
@@ -96,5 +99,6 @@ void metricsd_free(struct metricsd *d)
 	if (!d)
 		return;
 	httpd_free(d->httpd);
+	httpd_pool_free(d->pool);
 	free(d);
 }

@@ -70,7 +70,7 @@ uint16_t http_free_port(void)
 	return ntohs(name.sin_port);
 }
 
-static int connect_to(const char *address, uint16_t port)
+int http_connect(const char *address, uint16_t port)
 {
 	struct sockaddr_storage to;
 	socklen_t length = make_sockaddr(address, port, &to);
@@ -86,8 +86,7 @@ static int connect_to(const char *address, uint16_t port)
 	return fd;
 }
 
-/* Until the server closes, 5 s at most. */
-static int read_answer(struct event_base *base, int fd, struct strbuf *answer)
+int http_read(struct event_base *base, int fd, struct strbuf *answer)
 {
 	struct pollfd wait = { .fd = fd, .events = POLLIN };
 	char chunk[4096];
@@ -108,7 +107,7 @@ static int read_answer(struct event_base *base, int fd, struct strbuf *answer)
 int http_get(struct event_base *base, const char *address, uint16_t port, const char *method,
 	     const char *path, struct strbuf *answer)
 {
-	int fd = connect_to(address, port), err, status = 0;
+	int fd = http_connect(address, port), err, status = 0;
 	struct strbuf request = STRBUF_INIT;
 
 	if (fd < 0)
@@ -118,7 +117,7 @@ int http_get(struct event_base *base, const char *address, uint16_t port, const 
 	ck_assert_int_eq(send(fd, request.text, request.length, MSG_NOSIGNAL), request.length);
 	strbuf_free(&request);
 	strbuf_reset(answer);
-	err = read_answer(base, fd, answer);
+	err = http_read(base, fd, answer);
 	close(fd);
 	if (!err && (!answer->text || sscanf(answer->text, "HTTP/1.1 %3d", &status) != 1))
 		err = -EPROTO;
