@@ -144,10 +144,10 @@ static int address_decode(const struct nlmsghdr *nlh, struct list *lists)
 static int dump_datagram(const struct addresses *a, const void *buf, size_t length,
 			 struct list *lists)
 {
-	const struct nlmsghdr *nlh = buf;
-	int left = (int)length, err;
+	const struct nlmsghdr *nlh;
+	int err;
 
-	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+	for_each_nlmsg (nlh, buf, length) {
 		if (nlh->nlmsg_seq != a->seq)
 			continue; /* rest of a dump that we gave up */
 		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)

@@ -1,12 +1,33 @@
 /*
- * Private to nft/: walking netlink attributes. libmnl has the same, but its macros cast constness
- * away.
+ * Private to nft/: walking netlink messages and attributes. libmnl has the same, but its macros
+ * cast constness away, and it takes a message's length of 2^31 and more for a negative one that
+ * fits.
  */
 #ifndef NFT_ATTR_H
 #define NFT_ATTR_H
 
 #include <libmnl/libmnl.h>
 #include <stddef.h>
+
+static inline const struct nlmsghdr *message_if_ok(const void *at, const void *end)
+{
+	const struct nlmsghdr *nlh = at;
+	ptrdiff_t left = (const char *)end - (const char *)at;
+
+	if (left < (ptrdiff_t)sizeof(*nlh) || nlh->nlmsg_len < sizeof(*nlh))
+		return NULL;
+	return nlh->nlmsg_len <= (size_t)left ? nlh : NULL;
+}
+
+static inline const void *message_after(const struct nlmsghdr *nlh)
+{
+	return (const char *)nlh + MNL_ALIGN(nlh->nlmsg_len);
+}
+
+/* Messages in the @length bytes of a datagram; @nlh is NULL at the end. */
+#define for_each_nlmsg(nlh, datagram, length)                                                      \
+	for ((nlh) = message_if_ok(datagram, (const char *)(datagram) + (length)); (nlh);          \
+	     (nlh) = message_if_ok(message_after(nlh), (const char *)(datagram) + (length)))
 
 static inline const struct nlattr *attr_if_ok(const struct nlattr *attr, const void *end)
 {

@@ -188,7 +188,8 @@ static uint32_t count_entries(struct sweep *s)
 	if (send(s->delete_fd, nlh, nlh->nlmsg_len, 0) < 0)
 		return UINT32_MAX;
 	length = recv(s->delete_fd, buf, sizeof(buf), MSG_DONTWAIT);
-	if (length <= 0 || !mnl_nlmsg_ok(nlh, (int)length) || nlh->nlmsg_seq != s->seq ||
+	if (length <= 0 || !message_if_ok(nlh, (const char *)buf + length) ||
+	    nlh->nlmsg_seq != s->seq ||
 	    nlh->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS))
 		return UINT32_MAX;
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
@@ -425,11 +426,13 @@ static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
 static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
 			 bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
 {
-	const struct nlmsghdr *nlh = (const void *)s->datagram;
-	int left = (int)length, result = 1;
+	const struct nlmsghdr *nlh;
 	struct flow flow;
+	int result = 1;
 
-	for (; result > 0 && mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+	for_each_nlmsg (nlh, s->datagram, length) {
+		if (result <= 0)
+			break;
 		++*handled;
 		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
 			result = -EINTR;

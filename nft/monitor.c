@@ -129,11 +129,10 @@ static unsigned int message_families(const struct nlmsghdr *nlh, uint32_t own_po
 
 unsigned int monitor_decode(const void *datagram, size_t length, uint32_t own_port_id)
 {
-	const struct nlmsghdr *nlh = datagram;
+	const struct nlmsghdr *nlh;
 	unsigned int families = 0;
-	int left = (int)length;
 
-	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
+	for_each_nlmsg (nlh, datagram, length)
 		families |= message_families(nlh, own_port_id);
 	return families;
 }
