@@ -1,0 +1,100 @@
+"""What happens where something runs out, is odd, or is not to be had: a full affinity map, packets that conntrack calls
+invalid, a family that cannot be programmed, a machine without the usual tools."""
+import os
+import signal
+import socket
+import struct
+import subprocess
+
+from lib import netns, packet, probe
+from lib.case import *
+from lib.program import VIPMAP
+
+CLIENTS = ["many%d" % i for i in range(1, 13)]
+FOUR = ["pod1", "pod2", "r1", "r2"]
+
+
+# IPv6 not: nft 1.0.6 cannot load an affinity map of it
+@case("a full affinity map: nobody is refused, those who fit in are remembered", "AFF-9", protos=("tcp", "udp"))
+def full_map(b, proto):
+    b.program.cleanup()
+    b.program.write(base() + both("web", 11, FOUR, affinity=600))
+    status, text, err = b.program.run("--manifests", b.program.manifests, "--hostname-override", "node1", "--dry-run",
+                                      *DETECT)
+    b.equal("status of the dry run: " + err[-300:], 0, status)
+    ipv4 = text[:text.index("table ip6 ")]
+    b.true("a size to be made small", "size 1048576" in ipv4)
+    b.nft(ipv4.replace("size 1048576", "size 2"))
+    endpoints = {join(addr(e, 4), 8080) for e in FOUR}
+    seen = {c: [] for c in CLIENTS}
+    for _ in range(8):
+        made = [(c, b.make(c, "svc11:80", 4, proto)) for c in CLIENTS]
+        probe.run([p for _, p in made])
+        for c, p in made:
+            b.equal("%s is served" % c, "reached", p.result.kind)
+            seen[c].append(p.result.local)
+    b.true("only endpoints of the Service", set().union(*map(set, seen.values())) <= endpoints)
+    listing = b.in_node("nft", "list", "map", "ip", "vipmap", "affinity/default/web/%s/%s80" % (proto, proto[0]))
+    b.equal("clients remembered", 2, listing.count("expires"))
+    b.true("those two stay at one endpoint, most others do not",
+           2 <= sum(len(set(s)) == 1 for s in seen.values()) <= 4)
+    b.nft("delete table ip vipmap")
+
+
+def invalid_segment(sport, dport, source, destination):
+    """SYN and FIN at once: no connection begins like this, and conntrack calls it invalid."""
+    tcp = struct.pack("!HHIIBBHHH", sport, dport, 1, 0, 5 << 4, 0x03, 1024, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!BBH", 0, 6, len(tcp))
+    return tcp[:16] + struct.pack("!H", packet.internet_sum(pseudo + tcp)) + tcp[18:]
+
+
+@case("packets that conntrack calls invalid are not dropped", "PROTO-4")
+def invalid(b):
+    b.once(both("web", 11, ["pod1"]))
+    source, destination = addr("client", 4), addr("pod1", 4)
+    with packet.Sniffer(b.world.name["pod1"]) as sniffer:
+        with netns.inside(b.world.name["client"]):
+            s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        with s:
+            s.sendto(invalid_segment(4242, 8080, source, destination), (destination, 0))
+        arrived = sniffer.collect(lambda ns, p: p.src == source and p.proto == 6 and p.sport == 4242, 2.0)
+    b.true("the packet arrives at the pod", arrived)
+
+
+@case("a family that cannot be programmed does not stop the other", "DS-6 RUN-4")
+def one_family(b):
+    b.program.cleanup()
+    # somebody's own table of our name: until that process ends, nobody else may change it
+    holder = subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                              preexec_fn=b.program.enter)
+    try:
+        holder.stdin.write("add table ip6 vipmap { flags owner; }\n")
+        holder.stdin.flush()
+        b.until("the foreign table is there", True,
+                lambda: "ip6 vipmap" in b.in_node("nft", "list", "tables"))
+        b.program.write(base() + both("web", 11, ["pod1"]))
+        process = subprocess.Popen(b.program.argv(DETECT), stderr=subprocess.PIPE, preexec_fn=b.program.enter,
+                                   text=True)
+        try:
+            b.eventually("client", "svc11:80", 4, "tcp", reach("pod1"))
+            b.true("IPv6 is not programmed", "service-ips" not in b.in_node("nft", "list", "tables", "ip6") and
+                   "service-ips" not in b.in_node("nft", "list", "maps", "ip6"))
+            holder.stdin.close()
+            holder.wait(5)
+            b.eventually("client", "svc11:80", 6, "tcp", reach("pod1"), seconds=15)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            log = process.communicate(timeout=5)[1]
+        b.true("the failure was reported: " + log[-500:], "sync of IPv6 failed" in log)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@case("no other program is needed", "RUN-11")
+def alone(b):
+    b.program.write(base() + both("web", 11, ["pod1"]))
+    b.in_node("/usr/bin/env", "-i", "PATH=/nonexistent", os.path.abspath(VIPMAP), "--manifests", b.program.manifests,
+              "--hostname-override", "node1", "--once", *DETECT)
+    for family in (4, 6):
+        b.expect("client", "svc11:80", family, "tcp", reach("pod1"))
