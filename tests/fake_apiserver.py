@@ -252,6 +252,7 @@ class Server:
         self.delay = {}
         self.duplicate = False
         self.rv = 100
+        self.pushed_ns = 0  # CLOCK_MONOTONIC of the last change
         self.compacted = 0
         self.items = {name: {} for name in RESOURCES}
         self.history = {name: deque(maxlen=HISTORY) for name in RESOURCES}
@@ -288,6 +289,7 @@ class Server:
         self.history[resource].append((self.rv, before, after))
         for key in [k for k in self.cache if k[0] == resource]:
             del self.cache[key]
+        self.pushed_ns = time.monotonic_ns()
         for watch in self.watches:
             if watch.resource == resource:
                 data = self.event_for(watch.selector, before, after)
@@ -652,6 +654,7 @@ class Server:
             return {"ok": self.delete(c["kind"], c.get("namespace", ""), c["name"]), "rv": self.rv}
         elif op == "touch_endpoint":
             self.touch_endpoint(c["n"])
+            return {"ok": True, "rv": self.rv, "at": self.pushed_ns}
         elif op in ("touch_service", "hide_service"):
             self.touch_service(c["n"], op == "hide_service")
         elif op == "remove_service":
@@ -718,7 +721,7 @@ class Server:
 
     def generate(self, services, endpoints):
         self.endpoints = endpoints
-        self.put({"kind": "Node", "metadata": {"name": "node-a", "labels":
+        self.put({"kind": "Node", "metadata": {"name": self.options.node, "labels":
                                                {"topology.kubernetes.io/zone": "zone-1"}},
                   "spec": {"podCIDRs": ["10.180.0.0/16"]},
                   "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}})
@@ -798,6 +801,7 @@ def arguments():
     p.add_argument("--token", help="the bearer token to ask for")
     p.add_argument("--load", action="append", default=[], help="JSON object or List")
     p.add_argument("--generate", help="SERVICESxENDPOINTS")
+    p.add_argument("--node", default="node-a", help="name of the generated Node")
     p.add_argument("--cert")
     p.add_argument("--key")
     p.add_argument("--client-ca", help="ask for a client certificate")
