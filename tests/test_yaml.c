@@ -129,6 +129,22 @@ START_TEST(test_depth)
 }
 END_TEST
 
+/* Each anchor is one deeper than what it holds, and ends in an alias to the one before. */
+START_TEST(test_depth_of_aliases)
+{
+	struct strbuf sb = STRBUF_INIT;
+	struct errbuf eb = { "" };
+	int i;
+
+	strbuf_adds(&sb, "- &a0 [x]\n");
+	for (i = 1; i < JSON_MAX_DEPTH; i++)
+		strbuf_addf(&sb, "- &a%d [[*a%d]]\n", i, i - 1);
+	ck_assert_ptr_null(parse(&sb, &eb));
+	ck_assert_msg(strstr(eb.text, "nested too deeply"), "%s", eb.text);
+	strbuf_free(&sb);
+}
+END_TEST
+
 /* Nine lists of nine aliases each to the one before: 9^9 values. */
 START_TEST(test_billion_laughs)
 {
@@ -324,6 +340,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, test_depth);
+	tcase_add_test(tc, test_depth_of_aliases);
 	tcase_add_test(tc, test_billion_laughs);
 	tcase_add_test(tc, test_long_alias);
 	tcase_add_test(tc, test_many_anchors);

@@ -28,6 +28,7 @@ enum {
 struct anchor {
 	char *name;
 	struct json *value;
+	unsigned int depth; /* levels in value */
 };
 
 struct reader {
@@ -297,6 +298,17 @@ static int copy_value(struct reader *y, const struct json *value, struct json **
 	return *copy ? 0 : no_memory(y);
 }
 
+static unsigned int levels(const struct json *json)
+{
+	unsigned int deepest = 0, n;
+
+	json_for_each (child, json) {
+		n = levels(child);
+		deepest = n > deepest ? n : deepest;
+	}
+	return deepest + 1;
+}
+
 /* The latest of a name counts. Takes @name over. */
 static int add_anchor(struct reader *y, char *name, const struct json *value)
 {
@@ -314,19 +326,25 @@ static int add_anchor(struct reader *y, char *name, const struct json *value)
 	if (err)
 		free(name);
 	else
-		y->anchors[y->n_anchors++] = (struct anchor){ name, copy };
+		y->anchors[y->n_anchors++] = (struct anchor){ name, copy, levels(copy) };
 	return err;
 }
 
-static int build_alias(struct reader *y, struct json **json)
+/* Aliases in what others stand for add up: a tree must not become deeper by them either. */
+static int build_alias(struct reader *y, unsigned int depth, struct json **json)
 {
 	const char *name = (const char *)y->event.data.alias.anchor;
+	const struct anchor *anchor = NULL;
 	unsigned int i = y->n_anchors;
 
-	while (i-- > 0)
+	while (i-- > 0 && !anchor)
 		if (strcmp(y->anchors[i].name, name) == 0)
-			return copy_value(y, y->anchors[i].value, json);
-	return bad_event(y, "no such anchor");
+			anchor = &y->anchors[i];
+	if (!anchor)
+		return bad_event(y, "no such anchor");
+	if (depth + anchor->depth - 1 > JSON_MAX_DEPTH)
+		return bad_event(y, "nested too deeply");
+	return copy_value(y, anchor->value, json);
 }
 
 /* ---- trees */
@@ -531,7 +549,7 @@ static int build(struct reader *y, unsigned int depth, struct json **json)
 	if (y->event.type == YAML_SCALAR_EVENT)
 		err = build_scalar(y, json);
 	else if (y->event.type == YAML_ALIAS_EVENT)
-		err = build_alias(y, json);
+		err = build_alias(y, depth, json);
 	else
 		err = build_collection(y, depth, json);
 	if (err)
