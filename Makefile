@@ -3,7 +3,7 @@
 # make install        DESTDIR= PREFIX=
 # make lint           banned calls, and clang-format's opinion
 # make format         apply clang-format
-# make fuzz           fuzz targets (clang's libFuzzer)
+# make fuzz           run the fuzz targets for a few seconds each (clang's libFuzzer)
 # Settings: CC, CFLAGS, O (build folder), SAN=address,undefined, WERROR=1, V=1
 
 CC ?= gcc
@@ -60,7 +60,7 @@ Q := @
 say = @echo "  $(1)"
 endif
 
-.PHONY: all check tests tools fuzz install lint format clean
+.PHONY: all check tests tools fuzz fuzzers install lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -96,10 +96,18 @@ $(O)/tests/%: $(O)/tests/tool_%.o $(lib_obj)
 	$(call say,LD $@)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
 
-# A fuzz target defines LLVMFuzzerTestOneInput. Without libFuzzer (FUZZ=0) the driver replays files.
-$(O)/tests/fuzz_%: $(O)/tests/fuzz_%.o $(O)/tests/replay.o $(lib_obj)
+# A fuzz target defines LLVMFuzzerTestOneInput. libFuzzer (FUZZ=1, as scripts/fuzz says it) has a
+# main() that makes inputs up; otherwise there is one that replays files.
+FUZZ ?= 0
+fuzz_main := $(if $(filter 1,$(FUZZ)),,$(O)/tests/replay.o)
+fuzz_ldflags := $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer)
+$(O)/tests/fuzz_%: $(O)/tests/fuzz_%.o $(fuzz_main) $(lib_obj)
 	$(call say,LD $@)
-	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(fuzz_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+
+fuzz:
+	scripts/fuzz
+fuzzers: $(fuzzers)
 
 tests: $(tests) $(tools) $(fuzzers)
 tools: $(tools)
@@ -127,4 +135,4 @@ clean:
 	rm -rf $(O)
 
 -include $(lib_obj:.o=.d) $(O)/proxy/main.d $(support_obj:.o=.d) $(test_src:%.c=$(O)/%.d) \
-	$(tool_src:%.c=$(O)/%.d) $(fuzz_src:%.c=$(O)/%.d)
+	$(tool_src:%.c=$(O)/%.d) $(fuzz_src:%.c=$(O)/%.d) $(O)/tests/replay.d
