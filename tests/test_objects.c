@@ -1,0 +1,258 @@
+/*
+ * Packing: a copy in one block that stands on its own. Each object is built on memory that is
+ * overwritten and released before the copy is looked at.
+ */
+#include "proxy/objects.h"
+
+#include <check.h>
+#include <malloc.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/arena.h"
+#include "tests/support_objects.h"
+
+static struct arena arena;
+
+static const char *text_of(const char *text)
+{
+	return arena_strdup(&arena, text);
+}
+
+static struct addr address(const char *text)
+{
+	enum family family;
+	struct addr addr;
+
+	ck_assert_int_eq(addr_parse(text, &family, &addr), 0);
+	return addr;
+}
+
+static struct addr_list address_list(const char *a, const char *b)
+{
+	struct addr *items = arena_array(&arena, 2, sizeof(*items));
+
+	items[0] = address(a);
+	items[1] = address(b);
+	return (struct addr_list){ 2, items };
+}
+
+static struct prefix_list range_list(const char *a, const char *b)
+{
+	struct prefix *items = arena_array(&arena, 2, sizeof(*items));
+	enum family family;
+
+	ck_assert_int_eq(prefix_parse(a, &family, &items[0]), 0);
+	ck_assert_int_eq(prefix_parse(b, &family, &items[1]), 0);
+	return (struct prefix_list){ 2, items };
+}
+
+/* Everything that the originals point to, from now on garbage. */
+static void destroy_originals(void)
+{
+	ck_assert_ptr_nonnull(arena.block);
+	arena_free(&arena);
+}
+
+static void expect(struct strbuf *sb, const char *want)
+{
+	ck_assert_str_eq(sb->text, want);
+	strbuf_free(sb);
+}
+
+static struct service full_service(void)
+{
+	struct service_port *ports = arena_array(&arena, 2, sizeof(*ports));
+	struct service s = { .namespace = text_of("default"),
+			     .name = text_of("web"),
+			     .uid = text_of("u1"),
+			     .created_s = 5,
+			     .flags = SERVICE_LOAD_BALANCER,
+			     .affinity_timeout_s = 60,
+			     .health_check_node_port = 32000,
+			     .n_ports = 2,
+			     .ports = ports };
+
+	ports[0] = (struct service_port){ text_of("http"), 80, 30000, IPPROTO_TCP };
+	ports[1] = (struct service_port){ text_of(""), 53, 0, IPPROTO_UDP };
+	s.family[FAMILY_IPV4].has_cluster_ip = true;
+	s.family[FAMILY_IPV4].cluster_ip = address("10.0.0.1");
+	s.family[FAMILY_IPV4].external_ips = address_list("192.0.2.1", "192.0.2.2");
+	s.family[FAMILY_IPV6].load_balancer_ips = address_list("fd00::1", "fd00::2");
+	s.family[FAMILY_IPV4].source_ranges = range_list("10.0.0.0/8", "192.0.2.0/24");
+	return s;
+}
+
+START_TEST(test_service)
+{
+	struct service s = full_service(), *packed = service_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	destroy_originals();
+	describe_service(&sb, packed);
+	expect(&sb, "service default/web 10.0.0.1 http:80/tcp/30000 :53/udp external=192.0.2.1 "
+		    "external=192.0.2.2 from=10.0.0.0/8 from=192.0.2.0/24 lb=fd00::1 lb=fd00::2 "
+		    "load-balancer affinity=60 health=32000 created=5 uid=u1");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_empty_service)
+{
+	struct service s = { .namespace = "a",
+			     .name = "b",
+			     .uid = "",
+			     .created_s = INT64_MAX,
+			     .flags = SERVICE_IGNORED };
+	struct service *packed = service_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	describe_service(&sb, packed);
+	expect(&sb, "service a/b ignored");
+	free(packed);
+}
+END_TEST
+
+static struct slice full_slice(void)
+{
+	static const char zones[] = "a\0b\0\0c\0\0";
+	struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));
+	struct slice_endpoint *endpoints = arena_array(&arena, 3, sizeof(*endpoints));
+	struct slice s = { .namespace = text_of("default"),
+			   .name = text_of("web-1"),
+			   .service = text_of("web"),
+			   .family = FAMILY_IPV4,
+			   .trigger_us = 7,
+			   .n_ports = 2,
+			   .n_endpoints = 3,
+			   .ports = ports,
+			   .endpoints = endpoints,
+			   .zones = arena_strndup(&arena, zones, sizeof(zones) - 1),
+			   .zones_size = sizeof(zones) - 1 };
+
+	ports[0] = (struct slice_port){ text_of("http"), 8080, IPPROTO_TCP };
+	ports[1] = (struct slice_port){ text_of("d"), 53, IPPROTO_SCTP };
+	endpoints[0] = (struct slice_endpoint){ address("10.1.0.1"), 0,
+						ENDPOINT_READY | ENDPOINT_ZONE_HINTS };
+	endpoints[1] = (struct slice_endpoint){ address("10.1.0.2"), 5, ENDPOINT_ZONE_HINTS };
+	endpoints[2] = (struct slice_endpoint){ address("10.1.0.3"), 0, ENDPOINT_LOCAL };
+	return s;
+}
+
+START_TEST(test_slice)
+{
+	struct slice s = full_slice(), *packed = slice_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	destroy_originals();
+	describe_slice(&sb, packed);
+	expect(&sb, "slice default/web-1 of web IPv4 http:8080/tcp d:53/sctp 10.1.0.1( ready "
+		    "zones=a+b+ ) "
+		    "10.1.0.2( zones=c+ ) 10.1.0.3( local ) trigger=7");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_empty_slice)
+{
+	struct slice s = { .namespace = "a", .name = "b", .service = "c", .family = FAMILY_IPV6 };
+	struct slice *packed = slice_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	describe_slice(&sb, packed);
+	expect(&sb, "slice a/b of c IPv6");
+	free(packed);
+}
+END_TEST
+
+/* style.md: 24 bytes for an endpoint; ten times as many as anything else of a cluster. */
+START_TEST(test_slice_is_small)
+{
+	struct slice_endpoint *endpoints = calloc(1000, sizeof(*endpoints));
+	struct slice s = { .namespace = "a",
+			   .name = "b",
+			   .service = "c",
+			   .n_endpoints = 1000,
+			   .endpoints = endpoints,
+			   .zones = "" };
+	struct slice *packed = slice_pack(&s);
+
+	ck_assert_uint_eq(sizeof(struct slice_endpoint), 24);
+	ck_assert_uint_le(malloc_usable_size(packed), 1000 * 24 + 256);
+	free(packed);
+	free(endpoints);
+}
+END_TEST
+
+START_TEST(test_service_cidr)
+{
+	struct service_cidr c = { .name = text_of("k") }, *packed;
+	struct strbuf sb = STRBUF_INIT;
+
+	c.family[FAMILY_IPV4] = range_list("10.0.0.0/16", "10.1.0.0/16");
+	c.family[FAMILY_IPV6] = range_list("fd00::/112", "fd00:1::/112");
+	packed = service_cidr_pack(&c);
+	destroy_originals();
+	describe_service_cidr(&sb, packed);
+	expect(&sb,
+	       "cidr k range=10.0.0.0/16 range=10.1.0.0/16 range=fd00::/112 range=fd00:1::/112");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_node)
+{
+	struct node_address *addresses = arena_array(&arena, 2, sizeof(*addresses));
+	struct node n = { .name = text_of("node-a"),
+			  .uid = text_of("u"),
+			  .zone = text_of("z"),
+			  .flags = NODE_DELETED | NODE_TO_BE_DELETED,
+			  .n_addresses = 2,
+			  .addresses = addresses };
+	struct strbuf sb = STRBUF_INIT;
+	struct node *packed;
+
+	addresses[0] = (struct node_address){ FAMILY_IPV6, address("fd00::1") };
+	addresses[1] = (struct node_address){ FAMILY_IPV4, address("10.0.0.1") };
+	n.pod_cidrs[FAMILY_IPV4] = range_list("10.0.0.0/24", "10.0.1.0/24");
+	packed = node_pack(&n);
+	destroy_originals();
+	describe_node(&sb, packed);
+	expect(&sb, "node node-a zone=z fd00::1 10.0.0.1 pods=10.0.0.0/24 pods=10.0.1.0/24 deleted "
+		    "to-be-deleted uid=u");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_kind_names)
+{
+	ck_assert_str_eq(kind_name(KIND_SERVICE), "Service");
+	ck_assert_str_eq(kind_name(KIND_SLICE), "EndpointSlice");
+	ck_assert_str_eq(kind_name(KIND_SERVICE_CIDR), "ServiceCIDR");
+	ck_assert_str_eq(kind_name(KIND_NODE), "Node");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("objects");
+	TCase *tc = tcase_create("objects");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(tc, test_service);
+	tcase_add_test(tc, test_empty_service);
+	tcase_add_test(tc, test_slice);
+	tcase_add_test(tc, test_empty_slice);
+	tcase_add_test(tc, test_slice_is_small);
+	tcase_add_test(tc, test_service_cidr);
+	tcase_add_test(tc, test_node);
+	tcase_add_test(tc, test_kind_names);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
