@@ -9,9 +9,11 @@
  * What else may be in the set shows by its number of elements, which Linux tells from 6.16 on.
  * Regret: before, an element that somebody added to a list of a very large table stays unnoticed.
  *
- * A dump is consistent in itself; that all of them belong together is checked by the ruleset's
- * generation before and after. It counts changes to all tables, also of others, so that on a busy
- * machine a second attempt may be needed.
+ * The kernel counts changes to all tables, also those of others, and on some nodes there are many.
+ * So while it reads this module listens for changes to our table, and only such a change makes it
+ * begin again. Lists of chains, rules and sets run over all tables, and are read again when any
+ * changes; that is quick. Elements are listed per set. A change whose notification is still on its
+ * way when we end is not missed by whoever listens all the time (monitor.h).
  */
 #include "nft/readback.h"
 
@@ -26,6 +28,7 @@
 #include "nft/attr.h"
 #include "nft/decode.h"
 #include "nft/lists.h"
+#include "nft/monitor.h"
 #include "nft/request.h"
 #include "nft/rule.h"
 #include "proxy/arena.h"
@@ -37,6 +40,7 @@ enum {
 	/* Without a count a dump is worth this much. */
 	VERY_MANY_ELEMENTS = 200000,
 	MAX_MISSING = 1000,
+	LAYOUT_ATTEMPTS = 10,
 };
 
 enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY };
@@ -57,7 +61,7 @@ struct reader {
 	const struct readback *found;
 	enum table_state state;
 	struct errbuf *eb;
-	int err; /* -ENOMEM */
+	bool interrupted; /* some table changed while elements were listed */
 
 	struct arena arena;
 	struct found_chain *chains; /* in the kernel's order */
@@ -386,6 +390,7 @@ static void on_prefix(void *ctx, const struct prefix *prefix)
 	r->found->element(r->found->ctx, &element);
 }
 
+/* -ENOENT if there is no such object, -EINTR if the answer is not consistent. */
 static int read_objects(struct reader *r, uint16_t type, const char *set,
 			int (*reply)(const struct nlmsghdr *nlh, void *data))
 {
@@ -399,13 +404,22 @@ static int read_objects(struct reader *r, uint16_t type, const char *set,
 	struct errbuf eb;
 	int err = request_send(r->nl, &request, reply, r, &eb);
 
-	if (err && (err != -ENOENT || type == NFT_MSG_GETSETELEM))
+	if (err && err != -ENOENT)
 		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
 		     eb.text);
 	return err;
 }
 
-static int read_layout(struct reader *r)
+static void forget(struct reader *r)
+{
+	r->state = TABLE_ABSENT;
+	r->n_chains = r->current = r->n_affinities = 0;
+	memset(r->has_set, 0, sizeof(r->has_set));
+	memset(r->has_chain, 0, sizeof(r->has_chain));
+	arena_reset(&r->arena);
+}
+
+static int try_layout(struct reader *r)
 {
 	static const struct {
 		uint16_t type;
@@ -418,6 +432,7 @@ static int read_layout(struct reader *r)
 	unsigned int i;
 	int err;
 
+	forget(r);
 	err = read_objects(r, NFT_MSG_GETTABLE, NULL, on_table);
 	if (err)
 		return err == -ENOENT ? 0 : err;
@@ -429,6 +444,15 @@ static int read_layout(struct reader *r)
 	check_sets(r);
 	check_chains(r);
 	return 0;
+}
+
+static int read_layout(struct reader *r)
+{
+	int err = -EINTR, attempt;
+
+	for (attempt = 0; err == -EINTR && attempt < LAYOUT_ATTEMPTS; attempt++)
+		err = try_layout(r);
+	return err;
 }
 
 /* Whether to ask for the elements of a set that ought to be there, instead of listing all. */
@@ -478,7 +502,11 @@ static int read_set(struct reader *r)
 		/* There is something else in the set. */
 		r->skip_expected = true;
 	}
-	return read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
+	err = read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
+	if (err != -EINTR)
+		return err;
+	r->interrupted = true;
+	return 0;
 }
 
 static int read_elements(struct reader *r)
@@ -510,29 +538,51 @@ static void report_objects(const struct reader *r)
 	}
 }
 
+static int read_all(struct reader *r)
+{
+	int err = read_layout(r);
+
+	if (err || (r->state != TABLE_CURRENT && r->state != TABLE_RULES_DIFFER))
+		return err;
+	report_objects(r);
+	return read_elements(r);
+}
+
+/* Whether our table is not what it was when reading began. @m: listens since then, or NULL. */
+static int check_unchanged(struct reader *r, uint32_t generation_before, struct monitor *m)
+{
+	unsigned int changed = 1u << r->family;
+	uint32_t generation;
+	int err = readback_generation(r->nl, &generation, r->eb);
+
+	if (err || (generation == generation_before && !r->interrupted))
+		return err;
+	err = m ? monitor_read(m, &changed, r->eb) : 0;
+	if (!err && (changed & 1u << r->family))
+		err = errf(r->eb, -EINTR, "table %s vipmap: it changed while it was read",
+			   family_keyword(r->family));
+	return err;
+}
+
 int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struct readback *found,
 		   enum table_state *state, struct errbuf *eb)
 {
 	struct reader r = {
 		.nl = nl, .ruleset = ruleset, .family = ruleset->family, .found = found, .eb = eb
 	};
-	uint32_t generation_before, generation;
+	/* A stand-in for the kernel has no port and sends no notifications. */
+	struct monitor *m = nlsock_port_id(nl) ? monitor_open(0, eb) : NULL;
+	uint32_t generation;
 	int err;
 
-	err = readback_generation(nl, &generation_before, eb);
+	err = readback_generation(nl, &generation, eb);
 	if (!err)
-		err = read_layout(&r);
-	if (!err && (r.state == TABLE_CURRENT || r.state == TABLE_RULES_DIFFER)) {
-		report_objects(&r);
-		err = read_elements(&r);
-	}
+		err = read_all(&r);
 	if (!err)
-		err = readback_generation(nl, &generation, eb);
-	if (!err && generation != generation_before)
-		err = errf(eb, -EINTR, "table %s vipmap: the ruleset changed while it was read",
-			   family_keyword(r.family));
+		err = check_unchanged(&r, generation, m);
 	if (!err)
 		*state = r.state;
+	monitor_close(m);
 	arena_free(&r.arena);
 	free(r.chains);
 	free(r.affinities);

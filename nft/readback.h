@@ -30,7 +30,7 @@ struct readback {
 /*
  * Objects in the table that are neither constant nor of the kinds above make TABLE_OTHER, elements
  * that cannot be understood too. Sets are not walked if the state is TABLE_ABSENT or TABLE_OTHER.
- * Returns 0 or a negative errno; -EINTR: something changed meanwhile, forget what @found was told
+ * Returns 0 or a negative errno; -EINTR: the table changed meanwhile, forget what @found was told
  * and read again. @eb tells why a table is not TABLE_CURRENT, too.
  */
 int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struct readback *found,

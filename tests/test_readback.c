@@ -605,13 +605,30 @@ START_TEST(settings_changed)
 }
 END_TEST
 
-/* Somebody changes something while the elements are read. */
+/* Somebody changes something while the elements are read: only what is ours matters. */
+static const struct {
+	const char *name, *command;
+	int want;
+} disturbances[] = {
+	{ "another table", "nft 'table ip another { chain c { accept; accept; }; }'", 0 },
+	{ "ours in the other family", "nft 'table ip6 vipmap { chain c { accept; }; }'", 0 },
+	{ "a rule of ours", "nft add rule ip vipmap services accept", -EINTR },
+	{ "an element of ours", "nft add element ip vipmap cluster-ips { 10.9.9.9 }", -EINTR },
+	{ "deleted", "nft delete table ip vipmap", -EINTR },
+};
+
+struct disturbance {
+	const char *command;
+	unsigned int elements;
+};
+
 static void disturb(void *ctx, const struct element *e)
 {
+	struct disturbance *d = ctx;
+
 	(void)e;
-	if (!*(bool *)ctx)
-		ck_assert_int_eq(system("nft add table ip another"), 0);
-	*(bool *)ctx = true;
+	if (!d->elements++)
+		ck_assert_msg(system(d->command) == 0, "failed: %s", d->command);
 }
 
 static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
@@ -624,26 +641,69 @@ static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 START_TEST(changed_meanwhile)
 {
 	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
-	bool disturbed = false;
-	const struct readback found = { .ctx = &disturbed,
+	struct disturbance disturbance = { .command = disturbances[_i].command };
+	const struct readback found = { .ctx = &disturbance,
 					.element = disturb,
 					.pick = ignore_pick };
+	struct model want = { .ruleset = ruleset };
+	const struct writer writer = recorder(&want);
 	enum table_state state = 99;
 	struct errbuf eb = { "" };
 	uint32_t before, after;
 	struct nlsock *nl;
+	int err;
 
 	if (!new_namespace())
 		return;
 	nl = open_socket();
 	install(nl, &ruleset, 0, 0);
+	sample_write(&writer, ruleset.family, 0);
 	ck_assert_int_eq(readback_generation(nl, &before, &eb), 0);
-	ck_assert_int_eq(readback_table(nl, &ruleset, &found, &state, &eb), -EINTR);
-	ck_assert_int_eq(state, 99);
+	err = readback_table(nl, &ruleset, &found, &state, &eb);
+	ck_assert_msg(err == disturbances[_i].want, "%s: want %d got %d: %s", disturbances[_i].name,
+		      disturbances[_i].want, err, eb.text);
+	ck_assert_int_eq(state, err ? 99 : TABLE_CURRENT);
+	if (!err)
+		ck_assert_uint_eq(disturbance.elements, want.n_elements);
 	ck_assert_int_eq(readback_generation(nl, &after, &eb), 0);
 	ck_assert_uint_ne(before, after);
+	/* The next attempt finds it at rest. */
 	ck_assert_int_eq(readback_table(nl, &ruleset, &found, &state, &eb), 0);
-	ck_assert_int_eq(state, TABLE_CURRENT);
+	model_free(&want);
+	nlsock_close(nl);
+}
+END_TEST
+
+/* Somebody else's changes all the time, to another table: reading does not fail for that. */
+START_TEST(busy_neighbour)
+{
+	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
+	struct model want = { .ruleset = ruleset }, got;
+	const struct writer writer = recorder(&want);
+	struct errbuf eb = { "" };
+	struct nlsock *nl;
+	unsigned int i;
+	FILE *nft;
+
+	if (!new_namespace())
+		return;
+	nl = open_socket();
+	install(nl, &ruleset, 0, 0);
+	sample_write(&writer, ruleset.family, 0);
+	/* It reads commands and commits one by one; how many it gets done does not matter. */
+	nft = popen("nft -i > /dev/null", "w");
+	ck_assert(nft);
+	for (i = 0; i < 2000; i++)
+		fprintf(nft, "add table ip a { chain c { accept; }; }\ndelete table ip a\n");
+	fflush(nft);
+	for (i = 0; i < 50; i++) {
+		got = (struct model){ .ruleset = ruleset };
+		ck_assert_int_eq(read_table(nl, &ruleset, &got, &eb), TABLE_CURRENT);
+		ck_assert_uint_eq(got.n_elements, want.n_elements);
+		model_free(&got);
+	}
+	pclose(nft);
+	model_free(&want);
 	nlsock_close(nl);
 }
 END_TEST
@@ -846,7 +906,8 @@ int main(void)
 	tcase_add_test(tcase, large);
 	tcase_add_loop_test(tcase, chain_damaged, 0, ROWS(chain_damages));
 	tcase_add_test(tcase, settings_changed);
-	tcase_add_test(tcase, changed_meanwhile);
+	tcase_add_loop_test(tcase, changed_meanwhile, 0, ROWS(disturbances));
+	tcase_add_test(tcase, busy_neighbour);
 	tcase_add_loop_test(tcase, purges, 0, N_FAMILIES);
 	tcase_add_test(tcase, purges_on_old_kernels);
 	tcase_add_loop_test(tcase, finds_rivals, 0, ROWS(rivals));
