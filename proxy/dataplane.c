@@ -879,8 +879,8 @@ struct full {
 };
 
 /*
- * Builds the transaction that makes the kernel's table right for the first @n service ports; the
- * others keep what they have. The registries count from nothing.
+ * Builds the transaction that makes the kernel's table right for the first @n service ports, as if
+ * there were no others. The registries count from nothing.
  */
 static struct batch *build_full(struct dataplane *dp, const struct full *full, unsigned int n,
 				int *err)
@@ -902,9 +902,8 @@ static struct batch *build_full(struct dataplane *dp, const struct full *full, u
 		t.writer->table(t.writer->ctx, CHANGE_ADD);
 	if (full->state == TABLE_RULES_DIFFER)
 		t.writer->table(t.writer->ctx, CHANGE_UPDATE);
-	for (i = 0; i < full->n_ports; i++)
-		txn_program(&t, NULL, i < n ? target(dp, full->ports[i]) : full->ports[i]->applied,
-			    full->ports[i]);
+	for (i = 0; i < n; i++)
+		txn_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
 	txn_globals(&t, full->globals, full->n_globals);
 	if (!t.err)
 		registry_write(&dp->registry, t.writer, txn_shared_compare, &t);
@@ -940,15 +939,15 @@ static int check_first(struct dataplane *dp, const struct full *full, unsigned i
 }
 
 /*
- * The number of service ports, taken in order, with which the kernel just refuses; 0: that is not
- * known, or it refuses even without any.
+ * The number of service ports, taken in order, with which the kernel just refuses. 0: that is not
+ * known, or it refuses even without any, or none (then it is the commit that fails).
  */
 static unsigned int first_refused(struct dataplane *dp, const struct full *full)
 {
 	unsigned int good = 0, bad = full->n_ports, middle;
 	int err;
 
-	if (check_first(dp, full, 0))
+	if (check_first(dp, full, 0) || !check_first(dp, full, bad))
 		return 0;
 	while (bad - good > 1) {
 		middle = good + (bad - good) / 2;

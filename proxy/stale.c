@@ -139,6 +139,12 @@ static void sweep_done(struct stale *s)
 	cache_clear(s);
 }
 
+void stale_swept(struct stale *s)
+{
+	s->sweeping_to = s->changes;
+	sweep_done(s);
+}
+
 int stale_step(struct stale *s, unsigned int max_entries, struct errbuf *eb)
 {
 	int more = sweep_step(s->sweep, max_entries, stale_flow, s, eb);

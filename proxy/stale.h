@@ -29,5 +29,7 @@ int stale_fd(const struct stale *s); /* readable while sweeping; -1 before the f
 /* The rule itself; for tests. */
 struct flow;
 bool stale_flow(void *stale, const struct flow *flow);
+/* As at the end of a sweep that began now. */
+void stale_swept(struct stale *s);
 
 #endif

@@ -1345,6 +1345,16 @@ unsigned int fake_n_clients(const struct fake_kernel *k, enum family family, con
 	return s ? s->count : 0;
 }
 
+bool fake_has_client(const struct fake_kernel *k, enum family family, const char *map,
+		     const struct addr *client)
+{
+	const struct fset *s = k->tables[family] ? set_find(k->tables[family], map) : NULL;
+	uint8_t key[KEY_MAX + 1] = { 0 };
+
+	memcpy(key, client->bytes, family_size(family));
+	return s && element_find(s, key, family_size(family) + 1);
+}
+
 /* Foreigners */
 
 static bool foreign(struct fake_kernel *k)
@@ -1396,6 +1406,36 @@ bool fake_delete_element(struct fake_kernel *k, enum family family, unsigned int
 {
 	struct felement *e = nth_element(k, family, which);
 
+	if (!e)
+		return false;
+	element_unlink(k, e);
+	element_free(e);
+	return foreign(k);
+}
+
+/* The first that matches: of a set of ranges, by where one begins. */
+bool fake_delete_key(struct fake_kernel *k, enum family family, const struct element *key)
+{
+	struct arena scratch = ARENA_INIT;
+	struct fset *s = set_find(k->tables[family], set_name(key->set));
+	struct felement *e = s ? s->all : NULL;
+	const size_t size = family_size(family);
+	struct element el;
+	struct nlattr *attr;
+
+	for (; e; e = e->next_all) {
+		if (key->set == SET_SERVICE_CIDRS && memcmp(e->key, &key->addr, size) == 0)
+			break;
+		attr = arena_alloc(&scratch, NLA_HDRLEN + e->blob.length);
+		attr->nla_len = (uint16_t)(NLA_HDRLEN + e->blob.length);
+		attr->nla_type = NFTA_LIST_ELEM | NLA_F_NESTED;
+		memcpy(attr + 1, e->blob.bytes, e->blob.length);
+		if (key->set != SET_SERVICE_CIDRS &&
+		    element_decode(family, key->set, attr, &el) == 0 &&
+		    element_key_compare(&el, key) == 0)
+			break;
+	}
+	arena_free(&scratch);
 	if (!e)
 		return false;
 	element_unlink(k, e);

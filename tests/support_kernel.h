@@ -65,6 +65,8 @@ const struct element *fake_elements(const struct fake_kernel *k, enum family fam
 void fake_add_client(struct fake_kernel *k, enum family family, const char *map,
 		     const struct addr *client, const struct addr *endpoint, uint16_t port);
 unsigned int fake_n_clients(const struct fake_kernel *k, enum family family, const char *map);
+bool fake_has_client(const struct fake_kernel *k, enum family family, const char *map,
+		     const struct addr *client);
 
 /*
  * What others may do to the table. Each returns false if there is nothing of the kind. @which picks
@@ -74,6 +76,7 @@ bool fake_delete_table(struct fake_kernel *k, enum family family);
 bool fake_flush_table(struct fake_kernel *k,
 		      enum family family); /* "nft flush ruleset" without owner */
 bool fake_delete_element(struct fake_kernel *k, enum family family, unsigned int which);
+bool fake_delete_key(struct fake_kernel *k, enum family family, const struct element *key);
 bool fake_damage_element(struct fake_kernel *k, enum family family,
 			 unsigned int which); /* other data */
 bool fake_delete_rule(struct fake_kernel *k, enum family family, unsigned int which);

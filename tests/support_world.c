@@ -128,12 +128,17 @@ static void object_keep(struct world *w, const char *text)
 	w->objects[w->n_objects++] = (struct world_object){ key, strdup(text) };
 }
 
-void world_put(struct world *w, const char *text)
+void world_remember(struct world *w, const char *text)
 {
 	if (strncmp(text, "gone ", 5) == 0)
 		object_forget(w, text + 5);
 	else
 		object_keep(w, text);
+}
+
+void world_put(struct world *w, const char *text)
+{
+	world_remember(w, text);
 	build_put(w->model, text);
 }
 

@@ -43,6 +43,8 @@ void world_free(struct world *w);
 void world_put(struct world *w, const char *text);
 /* The same with printf() */
 void world_putf(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Only remembered: it happens while the process is away. */
+void world_remember(struct world *w, const char *text);
 bool world_has(const struct world *w, const char *key);
 /* Puts all objects again as complete lists: what the model does not know of vanishes. */
 void world_relist(struct world *w);
