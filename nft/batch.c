@@ -224,6 +224,11 @@ const struct writer *batch_writer(struct batch *b)
 	return &b->writer;
 }
 
+bool batch_is_owned(const struct batch *b)
+{
+	return b->owner;
+}
+
 bool batch_is_empty(const struct batch *b)
 {
 	return !b->has_changes;

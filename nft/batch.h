@@ -25,6 +25,8 @@ void batch_free(struct batch *b); /* NULL is allowed */
 /* The verbs; the writer lives as long as the batch. */
 const struct writer *batch_writer(struct batch *b);
 
+/* After a commit with BATCH_OWNER: false if the table was made without an owner, which stays so. */
+bool batch_is_owned(const struct batch *b);
 bool batch_is_empty(const struct batch *b); /* no verb was called */
 size_t batch_size(const struct batch *b);   /* bytes on the wire */
 struct batch_counts {

@@ -92,6 +92,23 @@ void monitor_close(struct monitor *m)
 	free(m);
 }
 
+static int membership(const struct monitor *m, int option)
+{
+	const int group = NFNLGRP_NFTABLES;
+
+	return setsockopt(m->fd, SOL_NETLINK, option, &group, sizeof(group)) ? -errno : 0;
+}
+
+int monitor_pause(struct monitor *m)
+{
+	return membership(m, NETLINK_DROP_MEMBERSHIP);
+}
+
+int monitor_resume(struct monitor *m)
+{
+	return membership(m, NETLINK_ADD_MEMBERSHIP);
+}
+
 int monitor_fd(const struct monitor *m)
 {
 	return m->fd;

@@ -15,6 +15,13 @@ void monitor_close(struct monitor *m);
 int monitor_fd(const struct monitor *m); /* readable: call monitor_read() */
 
 /*
+ * Stops and starts the notifications: while anybody listens, the kernel makes and keeps one of 4 KB
+ * for each element of a transaction, half a gigabyte for 100,000. Returns 0 or a negative errno.
+ */
+int monitor_pause(struct monitor *m);
+int monitor_resume(struct monitor *m);
+
+/*
  * Reads all that waits, without blocking. Bit FAMILY_* of @changed is set if somebody else touched
  * table vipmap of that family, or if notifications were lost (ENOBUFS). Returns 0 or a negative
  * errno.

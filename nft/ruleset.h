@@ -1,6 +1,7 @@
 /*
  * What a table consists of besides elements, and the verbs with which a table is written. A batch
- * (netlink) and a text (--dry-run) both implement the verbs, so that what is printed is what is installed.
+ * (netlink) and a text (--dry-run) both implement the verbs, so that what is printed is what is
+ * installed.
  */
 #ifndef NFT_RULESET_H
 #define NFT_RULESET_H
@@ -15,15 +16,18 @@ struct ruleset {
 	bool masquerade_all;
 	bool detect; /* false: no local detection in this family (MASQ-3, POL-6) */
 	enum detect_local_mode detect_local;
-	struct prefix pod_cidr;	  /* DETECT_CLUSTER_CIDR, DETECT_NODE_CIDR */
-	char interface[16];	  /* DETECT_BRIDGE_INTERFACE: name; DETECT_INTERFACE_NAME_PREFIX: prefix */
-	bool nodeports_everywhere; /* node ports on all local addresses but loopback, else on SET_NODEPORT_IPS */
+	struct prefix pod_cidr; /* DETECT_CLUSTER_CIDR, DETECT_NODE_CIDR */
+	char interface[16]; /* DETECT_BRIDGE_INTERFACE: name; DETECT_INTERFACE_NAME_PREFIX: prefix
+			     */
+	bool nodeports_everywhere; /* node ports on all local addresses but loopback, else on
+				      SET_NODEPORT_IPS */
 };
 
 /* One endpoint of a service port with session affinity: a chain that remembers and translates. */
 struct sticky_chain {
-	const char *name; /* sticky/NAMESPACE/NAME/PROTOCOL/PORTNAME/ADDRESS/PORT, sticky-local/... */
-	const char *map;  /* affinity/NAMESPACE/NAME/PROTOCOL/PORTNAME, affinity-local/... */
+	const char
+		*name; /* sticky/NAMESPACE/NAME/PROTOCOL/PORTNAME/ADDRESS/PORT, sticky-local/... */
+	const char *map; /* affinity/NAMESPACE/NAME/PROTOCOL/PORTNAME, affinity-local/... */
 	struct addr endpoint;
 	uint16_t port;
 	uint8_t protocol; /* IPPROTO_* of the service port; not 0 */
@@ -37,12 +41,13 @@ enum change { CHANGE_ADD, CHANGE_UPDATE, CHANGE_DELETE };
  * Order between calls does not matter within one transaction: deletions of elements go before
  * additions, objects before what refers to them. All arguments are copied.
  *
- * table:    ADD makes the table, its constant sets, maps and chains with their rules; UPDATE rewrites the
- *           rules of the constant chains; DELETE removes all. DELETE followed by ADD replaces.
+ * table:    ADD makes the table, its constant sets, maps and chains with their rules; UPDATE
+ * rewrites the rules of the constant chains; DELETE removes all. DELETE followed by ADD replaces.
  * pick:     ADD makes a pick chain with its rules, UPDATE rewrites its rules, DELETE removes it.
  * affinity: the map of a service port and list (UPDATE is not used).
- * sticky:   as pick. Before Linux 6.2 DELETE of a chain needs that no element of the same transaction pointed at it.
- * element:  ADD or DELETE; an element whose data changes is deleted and added. @owner comes back if the kernel refuses.
+ * sticky:   as pick. Before Linux 6.2 DELETE of a chain needs that no element of the same
+ * transaction pointed at it. element:  ADD or DELETE; an element whose data changes is deleted and
+ * added. @owner comes back if the kernel refuses.
  */
 struct writer {
 	void *ctx;

@@ -34,6 +34,7 @@ enum {
 	COLLECT_RETRY_US = 60 * 1000 * 1000,
 	RETRY_FIRST_US =
 		1000 * 1000, /* a service port that was refused: doubled up to syncPeriod */
+	BULK = 1000,	     /* elements of a large transaction */
 	MAX_CULPRITS = 64,   /* set aside in one sync; then the transaction counts as failed */
 };
 
@@ -43,11 +44,13 @@ struct dataplane {
 	struct nlsock *nl;
 	struct stale *stale;
 	void (*compiled)(void *ctx, struct service_entry *service);
-	void *ctx;
+	void (*bulk)(void *ctx, bool begin);
+	void *ctx, *bulk_ctx;
 	struct dataplane_gauges gauges;
-	bool owner; /* tables are ours alone ... */
-	bool owned; /* ... and this one is: a transaction of ours took it */
-	bool known; /* applied programs and registries are what the kernel has */
+	bool owner;    /* tables are ours alone ... */
+	bool owned;    /* ... and this one is: a transaction of ours took it */
+	bool doubtful; /* somebody may have changed the table while nobody listened */
+	bool known;    /* applied programs and registries are what the kernel has */
 	struct ruleset ruleset;
 	struct registry registry;
 	struct element *globals; /* applied elements of no service port, sorted */
@@ -125,6 +128,8 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->stale = options->stale;
 	dp->compiled = options->compiled;
 	dp->ctx = options->ctx;
+	dp->bulk = options->bulk;
+	dp->bulk_ctx = options->bulk_ctx;
 	dp->owner = options->owner;
 	dp->retry_us = INT64_MAX;
 	return dp;
@@ -150,6 +155,11 @@ void dataplane_forget(struct dataplane *dp)
 const struct dataplane_gauges *dataplane_gauges(const struct dataplane *dp)
 {
 	return &dp->gauges;
+}
+
+bool dataplane_is_owner(const struct dataplane *dp)
+{
+	return dp->owner;
 }
 
 bool dataplane_is_known(const struct dataplane *dp)
@@ -688,6 +698,37 @@ static void set_aside(struct dataplane *dp, struct service_port_state *p, const 
 
 /* Incremental sync */
 
+/*
+ * A large transaction is committed while nobody listens to notifications. What others may have
+ * changed meanwhile shows in the ruleset's generation, of which ours takes one.
+ */
+static int commit_bulk(struct dataplane *dp, struct batch *b, struct refusal *refusal,
+		       struct errbuf *eb)
+{
+	uint32_t before = 0, after = 0;
+	struct errbuf ignored;
+	bool counted;
+	int err;
+
+	counted = readback_generation(dp->nl, &before, &ignored) == 0;
+	dp->bulk(dp->bulk_ctx, true);
+	err = batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
+	dp->bulk(dp->bulk_ctx, false);
+	counted = counted && readback_generation(dp->nl, &after, &ignored) == 0;
+	dp->doubtful = !counted || after - before != 1;
+	return err;
+}
+
+static int commit(struct dataplane *dp, struct batch *b, struct refusal *refusal, struct errbuf *eb)
+{
+	const struct batch_counts counts = batch_counts(b);
+
+	dp->doubtful = false;
+	if (dp->bulk && !dp->owner && counts.elements_added + counts.elements_deleted > BULK)
+		return commit_bulk(dp, b, refusal, eb);
+	return batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
+}
+
 static int txn_end(struct txn *t, struct batch *b, struct sync_report *report,
 		   struct refusal *refusal, struct errbuf *eb)
 {
@@ -701,11 +742,11 @@ static int txn_end(struct txn *t, struct batch *b, struct sync_report *report,
 	if (batch_is_empty(b) && (!t->dp->owner || t->dp->owned))
 		return 0;
 	start = clock_us();
-	err = batch_commit(b, t->dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
+	err = commit(t->dp, b, refusal, eb);
 	report->commit_us += clock_us() - start;
 	if (err)
 		return err;
-	t->dp->owned = t->dp->owner;
+	t->dp->owner = t->dp->owned = t->dp->owner && batch_is_owned(b);
 	counts = batch_counts(b);
 	report->wrote |= !batch_is_empty(b);
 	report->bytes += batch_size(b);
@@ -745,6 +786,7 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 		return err;
 	}
 	registry_applied(&dp->registry);
+	dp->known = !dp->doubtful;
 	for (i = 0; i < dp->n_changed; i++)
 		port_applied(dp, dp->changed[i], false);
 	return 0;
@@ -1024,7 +1066,7 @@ static int commit_full(struct dataplane *dp, const struct full *full, bool blame
 	if (err)
 		return err;
 	registry_applied(&dp->registry);
-	dp->known = true; /* unless clients of former endpoints remain */
+	dp->known = !dp->doubtful; /* unless clients of former endpoints remain */
 	if (dp->stale)
 		snapshot_each_unseen(full->snapshot, vip_unseen, dp);
 	for (i = 0; i < full->n_ports; i++)
@@ -1106,6 +1148,7 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 {
 	struct ruleset ruleset;
 	int64_t start = clock_us();
+	bool partial = false;
 	int err = 0;
 
 	dp->now_us = now_us;
@@ -1123,17 +1166,12 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 			errf(eb, err, "%s: out of memory", family_name(dp->family));
 		else if (!any_refused(dp))
 			err = sync_changes(dp, report, eb);
-		if (err || any_refused(dp))
+		partial = !err && !any_refused(dp);
+		if (!partial)
 			dp->known = false;
 	}
-	if (!dp->known && err != -ENOMEM) {
+	if (!partial && err != -ENOMEM) {
 		err = sync_full(dp, false, report, eb);
-		if (err == -EOPNOTSUPP && dp->owner) {
-			/* made without an owner, by an older kernel or program: it stays that way
-			 */
-			dp->owner = false;
-			err = sync_full(dp, false, report, eb);
-		}
 		if (err && is_refusal(err))
 			err = sync_full(dp, true, report, eb);
 	}

@@ -20,7 +20,11 @@ struct dataplane_options {
 	bool owner;	     /* the kernel has table flags owner|persist */
 	/* Each Service that is compiled, before its rules are in the kernel. NULL is allowed */
 	void (*compiled)(void *ctx, struct service_entry *service);
+	/* Before and after a large transaction, for whoever listens to notifications. NULL is
+	 * allowed */
+	void (*bulk)(void *ctx, bool begin);
 	void *ctx;
+	void *bulk_ctx;
 };
 
 struct dataplane *dataplane_new(const struct dataplane_options *options);
@@ -53,6 +57,8 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 
 /* Somebody else changed the table, or an outcome is unknown: read back at the next sync. */
 void dataplane_forget(struct dataplane *dp);
+/* Whether the table is ours alone, so that nobody else can change it. */
+bool dataplane_is_owner(const struct dataplane *dp);
 bool dataplane_is_known(const struct dataplane *dp);
 
 /* When a service port that was set aside is due again, or INT64_MAX. */

@@ -185,6 +185,31 @@ static void family_failed(struct family_sync *f, int err, const struct errbuf *e
 		    eb->text, strerror(-err));
 }
 
+static void on_bulk(void *ctx, bool begin)
+{
+	struct sync *s = ctx;
+
+	if (!s->monitor)
+		return;
+	if ((begin ? monitor_pause(s->monitor) : monitor_resume(s->monitor)) < 0)
+		log_limited(s->options.log, LOG_WARNING, "monitor",
+			    "nftables notifications cannot be switched");
+}
+
+static int monitor_begin(struct sync *s, struct errbuf *eb);
+
+/* A table that was made without an owner is open to others after all: it has to be watched. */
+static void watch_table(struct family_sync *f)
+{
+	struct errbuf eb;
+
+	if (dataplane_is_owner(f->dataplane) || f->sync->monitor || !f->sync->options.base)
+		return;
+	if (monitor_begin(f->sync, &eb))
+		log_error(f->sync->options.log, "%s", eb.text);
+	dataplane_forget(f->dataplane);
+}
+
 static int family_sync(struct family_sync *f)
 {
 	struct sync *s = f->sync;
@@ -195,13 +220,15 @@ static int family_sync(struct family_sync *f)
 
 	err = dataplane_sync(f->dataplane, start, &report, &eb);
 	took = now_us() - start;
+	if (!err)
+		watch_table(f);
 	if (err) {
 		family_failed(f, err, &eb);
 	} else {
 		f->retry_us = dataplane_retry_us(f->dataplane);
 		if (dataplane_is_known(f->dataplane))
 			f->failures = 0;
-		else /* clients of former endpoints are left */
+		else /* clients of former endpoints are left, or somebody else wrote too */
 			retry_later(f);
 		log_debug(s->options.log, report.full ? 2 : 3,
 			  "synced %s: %s, %u service ports compiled, %u elements added, "
@@ -455,6 +482,8 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		.nl = s->nl,
 		.compiled = s->options.compiled,
 		.ctx = s->options.ctx,
+		.bulk = on_bulk,
+		.bulk_ctx = s,
 	};
 	struct ruleset ruleset;
 	int err;
@@ -477,6 +506,18 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 	return 0;
 }
 
+static int monitor_begin(struct sync *s, struct errbuf *eb)
+{
+	s->monitor = monitor_open(nlsock_port_id(s->nl), eb);
+	if (!s->monitor)
+		return -EIO;
+	s->monitor_event = event_new(s->options.base, monitor_fd(s->monitor), EV_READ | EV_PERSIST,
+				     on_monitor, s);
+	if (!s->monitor_event || event_add(s->monitor_event, NULL))
+		return errf(eb, -ENOMEM, "event loop: out of memory");
+	return 0;
+}
+
 static int events_begin(struct sync *s, struct errbuf *eb)
 {
 	struct event_base *base = s->options.base;
@@ -484,27 +525,24 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 
 	if (!base)
 		return 0;
-	s->monitor = monitor_open(nlsock_port_id(s->nl), eb);
-	if (!s->monitor)
-		return -EIO;
 	s->timer = evtimer_new(base, on_timer, s);
 	s->check_timer = event_new(base, -1, EV_PERSIST, on_check_timer, s);
 	s->collect_timer = evtimer_new(base, on_collect_timer, s);
-	s->monitor_event =
-		event_new(base, monitor_fd(s->monitor), EV_READ | EV_PERSIST, on_monitor, s);
 	s->addresses_event =
 		event_new(base, addresses_fd(s->addresses), EV_READ | EV_PERSIST, on_addresses, s);
-	if (!s->timer || !s->check_timer || !s->collect_timer || !s->monitor_event ||
-	    !s->addresses_event)
+	if (!s->timer || !s->check_timer || !s->collect_timer || !s->addresses_event)
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->families[f].sweep_timer = evtimer_new(base, on_sweep_timer, &s->families[f]);
 		if (!s->families[f].sweep_timer)
 			return errf(eb, -ENOMEM, "event loop: out of memory");
 	}
-	event_add(s->monitor_event, NULL);
 	event_add(s->addresses_event, NULL);
 	timer_set(s->check_timer, (int64_t)CHECK_PERIOD_S * 1000000);
+	/* Nobody else can change a table that is ours alone. */
+	for (f = 0; f < N_FAMILIES; f++)
+		if (s->families[f].dataplane && !dataplane_is_owner(s->families[f].dataplane))
+			return monitor_begin(s, eb);
 	return 0;
 }
 

@@ -174,6 +174,29 @@ START_TEST(ours)
 }
 END_TEST
 
+START_TEST(paused)
+{
+	struct errbuf eb = { "" };
+	struct monitor *m;
+	unsigned int changed = 99;
+
+	if (!own_namespace())
+		return;
+	run(setup);
+	m = monitor_open(0, &eb);
+	ck_assert_msg(m, "%s", eb.text);
+	ck_assert_int_eq(monitor_pause(m), 0);
+	run("nft add rule ip6 vipmap c drop");
+	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
+	ck_assert_msg(changed == 0, "paused: want 0 got %u", changed);
+	ck_assert_int_eq(monitor_resume(m), 0);
+	run("nft add rule ip6 vipmap c drop");
+	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
+	ck_assert_msg(changed == V6, "resumed: want %u got %u", V6, changed);
+	monitor_close(m);
+}
+END_TEST
+
 START_TEST(lost)
 {
 	struct errbuf eb = { "" };
@@ -246,6 +269,7 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, others, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tcase, ours);
+	tcase_add_test(tcase, paused);
 	tcase_add_test(tcase, lost);
 	tcase_add_test(tcase, affinity);
 	suite_add_tcase(suite, tcase);
