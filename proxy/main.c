@@ -772,6 +772,27 @@ static int run(struct app *app, struct options *options)
 	return app->exit_status;
 }
 
+/* Without a kernel to ask, this node's addresses are those of its Node object. */
+static int assume_addresses(struct instance *in)
+{
+	const struct node *node = in->model->node;
+	unsigned int f, i, n;
+	struct addr *list;
+	int err = 0;
+
+	list = calloc(node ? node->n_addresses + 1 : 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (f = 0; f < N_FAMILIES && !err; f++) {
+		for (i = n = 0; node && i < node->n_addresses; i++)
+			if (node->addresses[i].family == f)
+				list[n++] = node->addresses[i].addr;
+		err = model_set_addresses(in->model, (enum family)f, list, n);
+	}
+	free(list);
+	return err;
+}
+
 static int print_family(struct app *app, enum family family)
 {
 	const struct dataplane_options options = {
@@ -809,13 +830,16 @@ static int dry_run(struct app *app, struct options *options)
 		log_error(app->log, "%s", eb.text);
 		return EXIT_FAILED;
 	}
+	if (assume_addresses(app->instance)) {
+		log_error(app->log, "out of memory");
+		return EXIT_FAILED;
+	}
 	for (f = 0; f < N_FAMILIES; f++)
 		if (print_family(app, (enum family)f))
 			return EXIT_FAILED;
 	return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* The addresses of this node, as far as they can be had without the sync. */
 static int explain_now(struct instance *in)
 {
 	const struct options *o = &in->options;
@@ -832,8 +856,10 @@ static int explain_now(struct instance *in)
 	};
 	struct dataplane *dp = dataplane_new(&options);
 	struct strbuf out = STRBUF_INIT;
-	int err = dp ? dataplane_compile(dp) : -ENOMEM;
+	int err = dp ? assume_addresses(in) : -ENOMEM;
 
+	if (!err)
+		err = dataplane_compile(dp);
 	if (!err)
 		err = explain_packet(in->model, &query, &out);
 	if (!err)
