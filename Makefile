@@ -3,6 +3,7 @@
 # make install        DESTDIR= PREFIX=
 # make lint           banned calls, and clang-format's opinion
 # make format         apply clang-format
+# make goldens        write tests/data/goldens/*.nft anew; read the difference like code
 # make fuzz           run the fuzz targets for a few seconds each (clang's libFuzzer)
 # Settings: CC, CFLAGS, O (build folder), SAN=address,undefined, WERROR=1, V=1
 
@@ -60,7 +61,7 @@ Q := @
 say = @echo "  $(1)"
 endif
 
-.PHONY: all check tests tools fuzz fuzzers install lint format clean
+.PHONY: all check goldens tests tools fuzz fuzzers install lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -116,6 +117,9 @@ tools: $(tools)
 check: $(O)/vipmap tests
 	$(Q)status=0; for t in $(tests); do VIPMAP=$(O)/vipmap $$t || status=1; done; \
 	for f in $(fuzzers); do $$f tests/data/$$(basename $$f)/* || status=1; done; exit $$status
+
+goldens: $(O)/vipmap $(O)/tests/test_goldens
+	$(Q)GOLDENS=1 VIPMAP=$(O)/vipmap $(O)/tests/test_goldens
 
 install: $(O)/vipmap
 	install -D -m 755 $(O)/vipmap $(DESTDIR)$(PREFIX)/sbin/vipmap
