@@ -63,7 +63,7 @@ static void print_transaction(struct transaction *t)
 /* One element a notification, except that one may hold several: count items of the list. */
 static unsigned int count_elements(const struct nlmsghdr *nlh)
 {
-	const struct nlattr *attr, *item;
+	struct nlattr *attr, *item; /* not const: the macros cast it away */
 	unsigned int n = 0;
 
 	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
