@@ -465,6 +465,61 @@ START_TEST(changed_config)
 }
 END_TEST
 
+#define CHECKED_SERVICE(endpoint)                                                                  \
+	"apiVersion: v1\n"                                                                         \
+	"kind: Service\n"                                                                          \
+	"metadata: {name: lb, namespace: default}\n"                                               \
+	"spec:\n"                                                                                  \
+	"  type: LoadBalancer\n"                                                                   \
+	"  clusterIP: 172.30.0.42\n"                                                               \
+	"  externalTrafficPolicy: Local\n"                                                         \
+	"  healthCheckNodePort: 31555\n"                                                           \
+	"  ports: [{name: http, port: 80, protocol: TCP}]\n"                                       \
+	"status: {loadBalancer: {ingress: [{ip: 192.0.2.7}]}}\n"                                   \
+	"---\n"                                                                                    \
+	"apiVersion: discovery.k8s.io/v1\n"                                                        \
+	"kind: EndpointSlice\n"                                                                    \
+	"metadata: {name: lb-1, namespace: default, labels: {kubernetes.io/service-name: lb}}\n"   \
+	"addressType: IPv4\n"                                                                      \
+	"endpoints: [{addresses: [10.180.0.1], nodeName: elsewhere}" endpoint "]\n"                \
+	"ports: [{name: http, port: 8080, protocol: TCP}]\n"
+
+/*
+ * HC-5: with a long minSyncPeriod a change is known long before it is programmed. An answer that
+ * led would be seen without rules for it.
+ */
+START_TEST(health_check_follows_rules)
+{
+	struct fixture f;
+	int status = 0, i;
+	pid_t pid;
+
+	if (!own_namespace())
+		return;
+	begin(&f);
+	put_file(&f, "web.yaml", CHECKED_SERVICE(""));
+	pid = start(&f,
+		    ARGS("--manifests", "@web.yaml", "--hostname-override=n",
+			 "--iptables-min-sync-period=2s"),
+		    0);
+	ck_assert_msg(page(&f, 31555, "/") == 503, "HC-3: no endpoint on this node");
+	put_file(&f, "web.yaml", CHECKED_SERVICE(", {addresses: [10.180.0.9], nodeName: n}"));
+	for (i = 0; i < WAIT_S * 20 && status != 200; i++) {
+		status = page(&f, 31555, "/");
+		if (status == 200)
+			ck_assert_msg(rules_have(&f, "10.180.0.9 . 8080"),
+				      "HC-5: the answer was ahead of the rules");
+		poll(NULL, 0, 50);
+	}
+	ck_assert_msg(status == 200, "HC-5: the answer never followed");
+	CHECK_HAS("HC-4", f.out.text, "\"localEndpoints\": 1");
+	ck_assert_msg(i > 10, "HC-5: programmed at once, so nothing is shown (%d)", i);
+	ck_assert_int_eq(kill(pid, SIGTERM), 0);
+	ck_assert_int_eq(wait_for(&f, pid), 0);
+	end(&f);
+}
+END_TEST
+
 START_TEST(settings_only)
 {
 	struct fixture f;
@@ -501,6 +556,7 @@ int main(void)
 	tcase_add_test(tc, once_and_cleanup);
 	tcase_add_loop_test(tc, daemon_and_signals, 0, 2);
 	tcase_add_test(tc, changed_config);
+	tcase_add_test(tc, health_check_follows_rules);
 	tcase_add_test(tc, settings_only);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
