@@ -22,6 +22,7 @@
 
 #include "proxy/httpd.h"
 #include "proxy/strbuf.h"
+#include "tests/support_apiserver.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_HAS(row, got, want)                                                                  \
@@ -520,6 +521,40 @@ START_TEST(health_check_follows_rules)
 }
 END_TEST
 
+static void put_node(struct fake *api, const char *range)
+{
+	fake_tell(api,
+		  "{\"op\": \"put\", \"object\": {\"apiVersion\": \"v1\", \"kind\": \"Node\", "
+		  "\"metadata\": {\"name\": \"n\"}, \"spec\": {\"podCIDRs\": [\"%s\"]}, "
+		  "\"status\": {\"addresses\": [{\"type\": \"InternalIP\", "
+		  "\"address\": \"192.0.2.1\"}]}}}",
+		  range);
+}
+
+/* NODE-3: the range comes from the Node, and another one means to begin afresh. */
+START_TEST(pod_cidrs)
+{
+	char master[64];
+	struct fixture f;
+	struct fake *api;
+	pid_t pid;
+
+	if (!own_namespace())
+		return;
+	begin(&f);
+	api = fake_start(NULL);
+	put_node(api, "10.180.0.0/24");
+	snprintf(master, sizeof(master), "--master=http://127.0.0.1:%d", fake_port(api));
+	pid = start(&f, ARGS(master, "--detect-local-mode=NodeCIDR", "--hostname-override=n"), 0);
+	wait_for_rules(&f, "10.180.0.0/24");
+	put_node(api, "10.180.7.0/24");
+	ck_assert_msg(wait_for(&f, pid) == 1, "NODE-3: %s", f.err.text);
+	CHECK_HAS("NODE-3", f.err.text, "spec.podCIDRs changed");
+	fake_stop(api);
+	end(&f);
+}
+END_TEST
+
 START_TEST(settings_only)
 {
 	struct fixture f;
@@ -557,6 +592,7 @@ int main(void)
 	tcase_add_loop_test(tc, daemon_and_signals, 0, 2);
 	tcase_add_test(tc, changed_config);
 	tcase_add_test(tc, health_check_follows_rules);
+	tcase_add_test(tc, pod_cidrs);
 	tcase_add_test(tc, settings_only);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
