@@ -90,7 +90,9 @@ $(O)/tests/test_%: $(O)/tests/test_%.o $(support_obj) $(lib_obj)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) $(WRAP) -o $@ $^ $(check_ldlibs) $(our_ldlibs) $(LDLIBS)
 
 # Where each allocation of our own objects fails once.
-$(O)/tests/test_nft_memory: WRAP = -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
+$(O)/tests/test_nft_memory $(O)/tests/test_watch_memory: WRAP = \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
+$(O)/tests/test_watch_memory: WRAP += -Wl,--wrap=strdup
 
 # tests/tool_NAME.c: helpers for packet tests and benches, one program each.
 $(O)/tests/%: $(O)/tests/tool_%.o $(lib_obj)

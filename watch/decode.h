@@ -21,7 +21,8 @@ struct decoder {
 
 /*
  * Each returns an object that the caller owns with free(), or NULL with @eb naming kind,
- * namespace/name and field. @json is only read.
+ * namespace/name and field; errno is then EINVAL, or ENOMEM if the object may be good. @json is
+ * only read.
  */
 struct service *decode_service(struct decoder *d, const struct json *json, struct errbuf *eb);
 struct slice *decode_slice(struct decoder *d, const struct json *json, struct errbuf *eb);

@@ -189,7 +189,7 @@ static struct json *parse_copy(const char *copy, size_t length, struct errbuf *e
 	cJSON *node = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 0);
 
 	if (!node) {
-		syntax_error(copy, end, "not JSON", eb);
+		syntax_error(copy, end, errno == ENOMEM ? "out of memory" : "not JSON", eb);
 		return NULL;
 	}
 	while (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')
@@ -202,20 +202,29 @@ static struct json *parse_copy(const char *copy, size_t length, struct errbuf *e
 	return from_new_node(node);
 }
 
+/* malloc() leaves ENOMEM behind also when cJSON calls it; strtod() may leave something else. */
+static struct json *parse_failed(void)
+{
+	if (errno != ENOMEM)
+		errno = EINVAL;
+	return NULL;
+}
+
 struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
 {
 	struct scan s = { .at = text, .start = text, .end = text + length };
 	struct json *json = NULL;
 	char *copy;
 
+	errno = 0;
 	if (length > JSON_MAX_LENGTH) {
 		errf(eb, -E2BIG, "more than %d bytes", JSON_MAX_LENGTH);
-		return NULL;
+		return parse_failed();
 	}
 	copy = s.out = malloc(length + 1);
 	if (!copy) {
 		errf(eb, -ENOMEM, "out of memory");
-		return NULL;
+		return parse_failed();
 	}
 	if (scan_all(&s)) {
 		syntax_error(text, s.at, s.problem, eb);
@@ -230,7 +239,7 @@ struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
 		}
 	}
 	free(copy);
-	return json;
+	return json ? json : parse_failed();
 }
 
 void json_free(struct json *root)

@@ -28,7 +28,8 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 struct json;
 
 /*
- * @text need not be terminated and is not kept. NULL with @eb (line, column and reason). Members
+ * @text need not be terminated and is not kept. NULL with @eb (line, column and reason) and errno,
+ * ENOMEM if that was it, else EINVAL. Members
  * called "managedFields" are left out: they are up to half of an object and of no use to us.
  */
 struct json *json_parse(const char *text, size_t length, struct errbuf *eb);

@@ -273,6 +273,15 @@ static int add_unselected(struct file *file, unsigned int kind, const struct jso
 			 name ? name : "");
 }
 
+/* An object that could not be decoded: it is complained of and left out, if it is to blame. */
+static int leave_out(struct file *file, const struct errbuf *eb)
+{
+	if (errno == ENOMEM)
+		return -ENOMEM;
+	file_complain(file, eb->text);
+	return 0;
+}
+
 static int add_service(struct file *file, struct decoder *d, const struct json *json)
 {
 	const struct json *spec = json_get(json, "spec");
@@ -284,17 +293,17 @@ static int add_service(struct file *file, struct decoder *d, const struct json *
 	if (!decode_service_selected(json))
 		return add_unselected(file, KIND_SERVICE, json);
 	service = decode_service(d, json, &eb);
-	if (!service) {
-		file_complain(file, eb.text);
-		return 0;
-	}
+	if (!service)
+		return leave_out(file, &eb);
 	e.object = service;
 	if (!json_get(spec, "clusterIP") && !(type && strcmp(type, "ExternalName") == 0))
 		complain_about(file, "Service", json, "spec.clusterIP: missing, not programmed");
 	if (!(service->flags & SERVICE_IGNORED)) {
 		e.selector = decode_selector(d, json, &file->store->arena, &eb);
-		if (!e.selector && *eb.text)
-			file_complain(file, eb.text);
+		if (!e.selector && *eb.text && leave_out(file, &eb)) {
+			entry_release(&e);
+			return -ENOMEM;
+		}
 	}
 	return add_entry(file, &e, service->namespace, service->name);
 }
@@ -309,10 +318,8 @@ static int add_slice(struct file *file, struct decoder *d, const struct json *js
 	if (!decode_slice_selected(json))
 		return add_unselected(file, KIND_SLICE, json);
 	slice = decode_slice(d, json, &eb);
-	if (!slice && *eb.text) {
-		file_complain(file, eb.text);
-		return 0;
-	}
+	if (!slice && *eb.text)
+		return leave_out(file, &eb);
 	if (!slice)
 		return add_unselected(file, KIND_SLICE, json);
 	e.object = slice;
@@ -330,10 +337,8 @@ static int add_service_cidr(struct file *file, struct decoder *d, const struct j
 	struct errbuf eb = { "" };
 	struct service_cidr *cidr = decode_service_cidr(d, json, &eb);
 
-	if (!cidr) {
-		file_complain(file, eb.text);
-		return 0;
-	}
+	if (!cidr)
+		return leave_out(file, &eb);
 	e.object = cidr;
 	return add_entry(file, &e, "", cidr->name);
 }
@@ -345,10 +350,8 @@ static int add_node(struct file *file, struct decoder *d, const struct json *jso
 	struct errbuf eb = { "" };
 	struct node *node = decode_node(d, json, &eb);
 
-	if (!node) {
-		file_complain(file, eb.text);
-		return 0;
-	}
+	if (!node)
+		return leave_out(file, &eb);
 	if (strcmp(node->name, file->m->node_name)) {
 		free(node);
 		return 0;
@@ -363,10 +366,8 @@ static int add_pod(struct file *file, struct decoder *d, const struct json *json
 	struct errbuf eb = { "" };
 
 	e.pod = decode_pod(d, json, &file->store->arena, &eb);
-	if (!e.pod && *eb.text) {
-		file_complain(file, eb.text);
-		return 0;
-	}
+	if (!e.pod && *eb.text)
+		return leave_out(file, &eb);
 	if (!e.pod)
 		return add_unselected(file, KIND_POD, json);
 	return add_entry(file, &e, pod_namespace(e.pod), pod_name(e.pod));
@@ -589,7 +590,7 @@ static int on_json_head(void *ctx, const char *text, size_t length, struct errbu
 	int err;
 
 	if (!json)
-		return -EINVAL;
+		return -errno;
 	err = learn_list(ctx, json, eb);
 	json_free(json);
 	return err;
@@ -602,7 +603,7 @@ static struct json *parse_piece(const char *text, size_t length, struct errbuf *
 	struct json *json = json_parse(text, length, &problem);
 
 	if (!json)
-		errf(eb, -EINVAL, "in the object '%.*s...': %.200s", length < 60 ? (int)length : 60,
+		errf(eb, -errno, "in the object '%.*s...': %.200s", length < 60 ? (int)length : 60,
 		     text, problem.text);
 	return json;
 }
@@ -611,7 +612,7 @@ static int on_json_item(void *ctx, const char *text, size_t length, struct errbu
 {
 	struct json *json = parse_piece(text, length, eb);
 
-	return json ? on_item(ctx, json, eb) : -EINVAL;
+	return json ? on_item(ctx, json, eb) : -errno;
 }
 
 static int on_json_rest(void *ctx, const char *text, size_t length, struct errbuf *eb)
@@ -620,7 +621,7 @@ static int on_json_rest(void *ctx, const char *text, size_t length, struct errbu
 	int err;
 
 	if (!json)
-		return -EINVAL;
+		return -errno;
 	err = on_document(ctx, json, eb);
 	json_free(json);
 	return err;

@@ -69,6 +69,7 @@ void reading_report(const struct reading *r, struct errbuf *eb)
 
 	format_subject(r, subject, sizeof(subject));
 	errf(eb, -EINVAL, "%s: %s", subject, r->problem.text);
+	errno = r->no_memory ? ENOMEM : EINVAL;
 }
 
 /* The path of @key in @parent, which need not be there. */
@@ -120,6 +121,7 @@ void reading_complain(struct reading *r, const struct json *parent, const char *
 
 int reading_no_memory(struct reading *r)
 {
+	r->no_memory = true;
 	return errf(&r->problem, -ENOMEM, "out of memory");
 }
 

@@ -18,6 +18,7 @@ struct reading {
 	const char *uid;	      /* "" if absent */
 	const struct json *metadata;
 	unsigned int complaints;
+	bool no_memory;
 	struct errbuf problem; /* what condemns the object, without its name */
 };
 
@@ -30,7 +31,7 @@ void reading_begin(struct reading *r, const struct decoder *d, const char *kind,
 		   const struct json *root);
 /* Checks and fills in namespace, name and uid. Returns 0 or -EINVAL. */
 int reading_metadata(struct reading *r, unsigned int flags);
-/* The end of an object that is condemned: @eb gets "KIND NAMESPACE/NAME: PROBLEM". */
+/* The end of an object that is condemned: @eb gets "KIND NAMESPACE/NAME: PROBLEM", errno is set. */
 void reading_report(const struct reading *r, struct errbuf *eb);
 
 /*
