@@ -121,21 +121,21 @@ def order(b, family, proto):
     b.expect("client", "svc40:80", family, proto, DROPPED)
 
 
-@case("nothing is left of what was there", "SVC-12 RUN-7", both_families)
-def residue(b, family):
+@case("nothing is left of what was there", "SVC-12 RUN-7")
+def residue(b):
     b.program.cleanup()
-    b.once([])
-    chains = lambda: sorted(line.strip() for line in b.in_node("nft", "list", "ruleset").splitlines())
-    empty = chains()
-    b.once(OBJECTS)
-    b.once([])
-    table = "ip" if family == 4 else "ip6"
-    left = [m for m in ("service-ips", "endpoints", "cluster-ips", "hairpin")
-            if "elements" in b.in_node("nft", "list", "set" if m in ("cluster-ips", "hairpin") else "map", table,
-                                       "vipmap", m)]
-    b.equal("sets that still have elements", [], left)
-    extra = [line for line in chains() if line not in empty and "pick-" not in line and "numgen" not in line]
-    b.equal("lines of the ruleset that an empty one does not have (idle picks may stay for a minute)", [], extra)
+    b.start([])
+    b.apply([])
+    empty = b.kernel_objects()
+    b.apply(OBJECTS + both("sticky", 41, ["pod1", "r1"], affinity=100, kind="LoadBalancer", lb=["lb41"], etp="Local",
+                           nodeport=30099, ranges=["10.0.0.0/8", "fd00::/8"]))
+    b.true("there is something to remove", b.kernel_objects() != empty)
+    b.apply([])
+    b.true("elements go at once", "default/sticky" not in b.in_node("nft", "list", "map", "ip", "vipmap",
+                                                                   "service-ips"))
+    # chains and maps of session affinity are collected a little later
+    b.until("objects that an empty ruleset does not have", [],
+            lambda: [o for o in b.kernel_objects() if o not in empty], seconds=60)
 
 
 @case("--cleanup leaves nothing, and nothing to do is success", "RUN-9")

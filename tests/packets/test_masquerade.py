@@ -238,6 +238,8 @@ clusterCIDR: 10.180.0.0/16,fd00:180::/48
 nftables:
   masqueradeBit: 5
   masqueradeAll: true
+conntrack:
+  maxPerCore: 0
 """
 
 

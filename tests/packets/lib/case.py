@@ -5,6 +5,7 @@ A row runs once per family and protocol. All rows of a group run at the same tim
 is dropped costs half a second per group and not per row.
 """
 import collections
+import json
 import math
 import os
 import time
@@ -187,6 +188,20 @@ class Bench:
                 self.fail(what, want, got)
             time.sleep(0.02)
 
+    def kernel_objects(self, idle=True):
+        """The ruleset, sorted, without handles. Pick chains never count, since idle ones may stay for a minute; nor
+        do the chains and maps of session affinity, for the same reason, unless @idle."""
+        out = []
+        for item in json.loads(self.in_node("nft", "-j", "list", "ruleset"))["nftables"]:
+            kind, what = next(iter(item.items()))
+            name = what.get("chain" if kind == "rule" else "name", "")
+            if kind == "metainfo" or "pick-" in name or (not idle and name.startswith(("sticky", "affinity"))):
+                continue
+            if "elem" in what:
+                what["elem"] = sorted(what["elem"], key=json.dumps)
+            out.append(json.dumps({k: v for k, v in what.items() if k != "handle"}, sort_keys=True))
+        return sorted(out)
+
     # judgement
     def fail(self, what, want, got):
         raise Failure("%s: want %s, got %s" % (what, want, got))
@@ -350,6 +365,7 @@ def run_case(bench, report, item):
             if not report.wants(title, ids):
                 continue
             args = [a for a in (f, p) if a is not None]
+            bench.program.flush()
             try:
                 report.attempt(title, ids, lambda: function(bench, *args))
             finally:

@@ -52,7 +52,9 @@ class Program:
         os.rename(path + ".new", path)
 
     def argv(self, flags):
-        return [VIPMAP, "--manifests", self.manifests, "--hostname-override", THIS_NODE] + list(flags)
+        # conntrack's size is the whole machine's and no business of a test
+        return [VIPMAP, "--manifests", self.manifests, "--hostname-override", THIS_NODE,
+                "--conntrack-max-per-core", "0"] + list(flags)
 
     def enter(self):
         netns.setns(self.world.name["node"])
