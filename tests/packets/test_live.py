@@ -7,7 +7,7 @@ import threading
 
 from lib.case import *
 
-SEED = random.SystemRandom().randrange(1 << 32)
+SEED = seed()
 
 
 def web(endpoints, **more):
@@ -165,6 +165,7 @@ def removed(b, family, proto):
     for _ in range(25):
         now = rng.sample(pool, rng.randrange(0, 5))
         b.apply(web(now))
+        b.program.flush()  # entries of former flows go a moment later, and a source port may come again
         b.expect("client", rng.choice(VIPS), family, proto, reach(*now) if now else REFUSED)
 
 
@@ -200,10 +201,12 @@ def kill_anywhere(b):
         p.wait()
     want = web(["pod1", "r1"])
     b.once(want)
-    after = b.kernel_objects(idle=False)
+    after = b.kernel_objects(loose=True)
     b.program.cleanup()
     b.once(want)
-    b.equal("the table after all that, and from nothing", b.kernel_objects(idle=False), after)
+    fresh = b.kernel_objects(loose=True)
+    b.equal("what a table made from nothing has not", [], [o for o in after if o not in fresh])
+    b.equal("what only a table made from nothing has", [], [o for o in fresh if o not in after])
 
 
 @case("objects are in force at once", "RUN-3")

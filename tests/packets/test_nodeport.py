@@ -105,36 +105,22 @@ def mixed(b):
 
 @case("addresses come and go while it runs, all of them", "NP-4", both_families, both_protos)
 def come_and_go_all(b, family, proto):
-    new, bits = ("192.168.1.77", 32) if family == 4 else ("fd00:1::77", 128)
+    new = "192.168.1.77" if family == 4 else "fd00:1::77"
     b.start(OBJECTS, *DETECT, "--nodeport-addresses", "0.0.0.0/0,::/0")
-    b.world.ip("node", "addr add %s/%d dev toclient" % (new, bits) + (" nodad" if family == 6 else ""))
-    try:
+    with b.world.node_has("toclient", new):
         b.expect("client", "%s:30080" % new, family, proto, reach("pod1", "r1"))
-    finally:
-        b.world.ip("node", "addr del %s/%d dev toclient" % (new, bits))
 
 
 @case("addresses come and go while it runs, by ranges", "NP-4 RUN-3", both_families, both_protos)
 def come_and_go(b, family, proto):
-    new, bits = ("192.168.1.77", 32) if family == 4 else ("fd00:1::77", 128)
+    new, other = ("192.168.1.77", "192.168.1.50") if family == 4 else ("fd00:1::77", "fd00:1::d0")
     b.start(OBJECTS, *DETECT, "--nodeport-addresses", "192.168.1.64/26,fd00:1::70/124")
     b.expect("client", "node:30080", family, proto, UNTOUCHED)
-    b.world.ip("node", "addr add %s/%d dev toclient" % (new, bits) + (" nodad" if family == 6 else ""))
-    try:
+    with b.world.node_has("toclient", new, other):
         b.eventually("client", "%s:30080" % new, family, proto, reach("pod1", "r1"), seconds=3)
-    finally:
-        b.world.ip("node", "addr del %s/%d dev toclient" % (new, bits))
-    # the address is back as an ordinary one, to see that the port is not offered any more
-    b.world.ip("node", "addr add %s/%d dev toworld" % (new.replace("77", "d0") if family == 6 else "192.168.1.50",
-                                                       bits) + (" nodad" if family == 6 else ""))
-    other = "fd00:1::d0" if family == 6 else "192.168.1.50"
-    try:
-        b.expect("host", "%s:30080" % other, family, proto, UNTOUCHED)
-        b.until("nodeport-ips after the address went", False,
-                lambda: new in b.in_node("nft", "list", "set", "ip" if family == 4 else "ip6", "vipmap",
-                                         "nodeport-ips"))
-    finally:
-        b.world.ip("node", "addr del %s/%d dev toworld" % (other, bits))
+        b.expect("client", "%s:30080" % other, family, proto, UNTOUCHED)
+    b.until("the address among those with node ports after it went", False,
+            lambda: new in b.in_node("nft", "list", "set", "ip" if family == 4 else "ip6", "vipmap", "nodeport-ips"))
 
 
 @case("the Node's address changes while it runs", "NODE-4", both_families, both_protos)

@@ -1,12 +1,14 @@
 """Random Services, endpoints and policies, changed at random; packets from everywhere to everything must fare as a
 plain model of the semantics says (lib/model.py)."""
+import collections
 import ipaddress
+import json
 import random
 
 from lib.case import *
 from lib.model import Model
 
-SEED = random.SystemRandom().randrange(1 << 32)
+SEED = seed()
 POOL = ["pod1", "pod2", "pod3", "r1", "r2", "r3", "r1:8081", "pod1:8081", "r2:8082"]
 SOURCES = ("client", "client2", "client3", "pod1", "pod2", "rpod", "node", "node2")
 RANGES = ["203.0.113.0/25", "203.0.113.128/25", "192.168.1.0/24", "10.180.0.0/16", "2001:db8:113::/49",
@@ -23,8 +25,9 @@ def endpoint(rng, text):
         more["zones"] = rng.sample(["z1", "z2"], rng.randrange(1, 3))
     if rng.random() < 0.15:
         more["nodes"] = rng.sample([THIS_NODE, OTHER_NODE], rng.randrange(1, 3))
-    if rng.random() < 0.1:
-        more["node"] = rng.choice([THIS_NODE, OTHER_NODE, None])
+    # one address is on one node, whoever names it
+    if name in ("r3", "pod3"):
+        more["node"] = THIS_NODE if name == "r3" else None
     return Ep(name, **more)
 
 
@@ -50,8 +53,9 @@ def random_service(rng, i):
     name = "s%d" % i
     shared = {k: more[k] for k in ("ports", "protos")}
     out = [service(name, 20 + i, **more)]
+    pool = rng.sample(POOL, len(POOL))  # which of two entries for one endpoint wins is partly open (EPS-8)
     for part in range(rng.choice([0, 1, 1, 1, 2])):
-        eps = [endpoint(rng, e) for e in rng.sample(POOL, rng.randrange(0, 4))]
+        eps = [endpoint(rng, pool.pop()) for _ in range(rng.randrange(0, 4))]
         out += slices(name, eps, suffix="-%d" % part, families=rng.choice([(4, 6), (4, 6), (4,), (6,)]), **shared)
     return name, out
 
@@ -83,9 +87,10 @@ def want_for(verdict, family):
 class RandomJudge(Judge):
     """A reached endpoint must be one of the model's, and its masquerading what the model says for that endpoint."""
 
-    def __init__(self, bench, row, family, proto, keys, sticky):
+    def __init__(self, bench, row, family, proto, keys, entry):
         super().__init__(bench, row, family, proto)
-        self.keys, self.sticky = keys, sticky
+        self.keys, self.entry = keys, entry
+        self.sticky = bool(entry) and "sessionAffinity" in entry[1].service["spec"]
 
     def complaint(self, p):
         if self.keys is None:
@@ -110,7 +115,10 @@ class RandomJudge(Judge):
         reached = {p.result.local for p in self.probes}
         missing = {join(*k) for k in self.keys} - reached
         if missing and not self.sticky:
-            raise Failure("%s -> %s: never reached: %s" % (self.row.source, self.destination(), " ".join(missing)))
+            tally = collections.Counter(str(p.result) for p in self.probes)
+            raise Failure("%s -> %s: never reached: %s, but %s" % (
+                self.row.source, self.destination(), " ".join(missing),
+                ", ".join("%d x %s" % (n, r) for r, n in tally.items())))
 
 
 def check(b, rng, objects, pods, flags, title):
@@ -129,29 +137,32 @@ def check(b, rng, objects, pods, flags, title):
         verdict = model.expect(addr(source, family), *args)
         want, keys = want_for(verdict, family)
         entry = model.vips.get(args) or (model.node_ports.get(args[1:]) if args[0] in model.nodeport_addresses else None)
-        sticky = bool(entry) and "sessionAffinity" in entry[1].service["spec"]
         count = min(probes_needed(len(keys)), 60) if keys else 2
         if want is UNTOUCHED and host in ("node", "node2", "loopback") and int(port) not in (79, *range(30080, 30100)):
             continue
         if want is UNTOUCHED and source in ("node", "node2") and host == "r1":
             continue
         row = Row(title, "", source, destination, want, count=count)
-        judges.append(RandomJudge(b, row, family, proto, keys, sticky))
+        judges.append(RandomJudge(b, row, family, proto, keys, entry))
     probe.run([p for j in judges for p in j.probes])
     for j in judges:
         try:
             j.judge()
         except Failure as e:
-            raise Failure("%s, IPv%d %s: %s" % (title, j.family, j.proto, e))
+            who = j.entry[1].service if j.entry else None
+            involved = [o for o in objects if who and (o is who or o["metadata"].get("labels", {}).get(
+                "kubernetes.io/service-name") == who["metadata"]["name"])]
+            raise Failure("%s, IPv%d %s: %s\n%s" % (title, j.family, j.proto, e,
+                                                    "\n".join(json.dumps(o) for o in involved)))
 
 
-def rounds(b, live, flags, pods, count, seed):
-    rng = random.Random(seed)
+def rounds(b, live, flags, pods, count, start):
+    rng = random.Random(start)
     services = dict(random_service(rng, i) for i in range(14))
     zone = None
     for i in range(count):
         objects = flatten(services, zone)
-        title = "seed %d, round %d" % (seed, i)
+        title = "seed %d, round %d" % (SEED, i)
         if not live:
             b.program.once(objects, *flags)
         elif i == 0:

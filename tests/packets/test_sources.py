@@ -95,17 +95,12 @@ group("source ranges", OBJECTS, [
 @case("a VIP bound on the node is its own source", "LB-5", both_families, both_protos)
 def bound(b, family, proto):
     b.once(OBJECTS)
-    bits = 32 if family == 4 else 128
-    names = ("lb10", "lb1")
-    b.world.ip("node", *["addr add %s/%d dev lo" % (addr(n, family), bits) for n in names])
-    try:
+    with b.world.node_has("lo", addr("lb10", family), addr("lb1", family)):
         for n, want in (("lb10", "reached"), ("lb1", "silent")):
             p = probe.Probe(b.world.name["node"], proto, addr(n, family), 80, addr(n, family),
                             timeout=3 if want == "reached" else SILENCE)
             probe.run([p])
             b.equal("the node from %s to itself" % n, want, p.result.kind)
-    finally:
-        b.world.ip("node", *["addr del %s/%d dev lo" % (addr(n, family), bits) for n in names])
 
 
 @case("ranges change while it runs", "LB-4 SVC-12", both_families, both_protos)

@@ -95,17 +95,11 @@ def pings(b, family):
 @case("a ClusterIP bound on the node", "VER-8", both_families, both_protos)
 def bound(b, family, proto):
     b.once(OBJECTS)
-    bits = 32 if family == 4 else 128
     names = ("svc11", "lb1", "ext1")
-    b.world.ip("node", *["addr add %s/%d dev lo" % (addr(n, family), bits) for n in names])
-    b.world.refresh_node_addresses()
-    try:
+    with b.world.node_has("lo", *[addr(n, family) for n in names]):
         for n in names:
             for source in ("client", "pod2", "host"):
                 b.expect(source, n + ":80", family, proto, reach("pod1"))
-    finally:
-        b.world.ip("node", *["addr del %s/%d dev lo" % (addr(n, family), bits) for n in names])
-        b.world.refresh_node_addresses()
 
 
 @case("no accept rule opens what another table closes", "VER-16", both_families, both_protos)

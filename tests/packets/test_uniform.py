@@ -6,7 +6,7 @@ from lib.case import *
 
 FLOWS = 24000
 ENDPOINTS = ["r%d:%d" % (i, port) for port in range(8080, 8084) for i in range(1, 9)]
-SEED = random.SystemRandom().randrange(1 << 32)
+SEED = seed()
 
 
 def critical(freedom, z=5.2):

@@ -14,6 +14,7 @@
 Every name below has an address in each family: names are what tests talk about, `addr(name, family)`
 turns them into addresses.
 """
+import contextlib
 import ipaddress
 import json
 import os
@@ -131,6 +132,19 @@ class World:
 
     def sysctl(self, label, **values):
         netns.sysctl(self.name[label], **values)
+
+    @contextlib.contextmanager
+    def node_has(self, device, *addresses):
+        """The node has these addresses, literals or names of any kind, while in the block."""
+        bits = ["%s/%d dev %s" % (a, 128 if ":" in a else 32, device) for a in addresses]
+        # an address is only usable once duplicate detection has passed it by, so there is none
+        self.ip("node", *["addr add %s%s" % (b, " nodad" if ":" in b else "") for b in bits])
+        self.refresh_node_addresses()
+        try:
+            yield
+        finally:
+            self.ip("node", *["addr del " + b for b in bits])
+            self.refresh_node_addresses()
 
     def refresh_node_addresses(self):
         out = json.loads(netns.run("ip", "-n", self.name["node"], "-j", "addr"))
