@@ -232,3 +232,16 @@ def once(b, family):
     status, _, err = b.program.run(*b.program.argv(DETECT)[1:], "--once")
     b.equal("exit status " + err, 0, status)
     moves(b, f, place("r1", family))
+
+
+@case("40,000 stale flows hold nothing up", "CT-10")
+def many_flows(b):
+    b.start(web(["pod1"]))
+    for vip in ("svc11:80", "lb11:80"):
+        tally, _ = b.connect_tool("client", vip, 4, "-u", "-n", 20000, "-w", 256, "-P", 5)
+        b.true("flows that got through: %s" % tally, tally.get(place("pod1", 4), 0) > 19000)
+    took = b.apply(web(["r1"]))
+    b.true("a change in force after %.2f s" % took, took < 1.0, "less than 1 s")
+    again = b.apply(web(["r1"]) + both("other", 12, ["pod1"]))
+    b.true("the next one, during cleanup, after %.2f s" % again, again < 1.0, "less than 1 s")
+    b.until("stale entries left", 0, lambda: len(b.conntrack(4, "udp", reply_src=addr("pod1", 4))), seconds=15)

@@ -2,6 +2,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 
@@ -219,6 +220,33 @@ def latency(b):
     took.sort()
     b.true("median of 20 changes %.0f ms, slowest %.0f ms (until a connection shows it)" %
            (took[10] * 1000, took[-1] * 1000), took[10] < 0.25, "a median below 250 ms")
+
+
+def health(b, family, port):
+    """Status of a health-check node port, asked from outside; None if nobody listens."""
+    try:
+        with netns.inside(b.world.name["client"]):
+            s = socket.create_connection((addr("node", family), port), timeout=2)
+        with s:
+            s.send(b"GET / HTTP/1.0\r\n\r\n")
+            return int(s.makefile("rb").readline().split()[1])
+    except ConnectionRefusedError:
+        return None
+
+
+@case("a health-check node port says yes only once packets get through", "HC-5 RUN-12", both_families)
+def health_follows(b, family):
+    def objects(*eps):
+        return both("web", 11, eps, kind="LoadBalancer", lb=["lb11"], nodeport=30080, etp="Local",
+                    healthCheckNodePort=31999)
+    b.start(objects("r1"))
+    b.until("no local endpoint", 503, lambda: health(b, family, 31999))
+    for _ in range(8):
+        b.program.write(base() + objects("pod1", "r1") + b.program.marker())
+        b.until("a local endpoint", 200, lambda: health(b, family, 31999))
+        b.expect("client", "lb11:80", family, "tcp", reach("pod1"), count=3)
+        b.program.write(base() + objects("r1") + b.program.marker())
+        b.until("none again", 503, lambda: health(b, family, 31999))
 
 
 @case("a bad object changes nothing else", "API-10", both_families)

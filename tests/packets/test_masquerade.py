@@ -263,3 +263,17 @@ def no_interface(b, family, proto):
         b.once(OBJECTS, *flags)
         b.expect("node", "svc11:80", family, proto, reach(*ALL, src="node"))
         b.expect("node", "lb12:80", family, proto, reach(*ALL, src="node"))
+
+
+NODE_CIDR = ("--detect-local-mode", "NodeCIDR")
+
+
+@case("mode NodeCIDR: the Node gets another range while it runs", "MASQ-6 NODE-3", both_families, both_protos)
+def node_cidr_changes(b, family, proto):
+    # with an API server the program ends, to be started afresh; with manifests it follows
+    b.program.start([node(), service_cidr()] + OBJECTS, *NODE_CIDR)
+    b.expect("rpod", "svc11:80", family, proto, reach(*ALL, src="node"))
+    b.program.apply([node(pod_cidrs=["10.180.1.0/24", "fd00:180:0:1::/64"]), service_cidr()] + OBJECTS)
+    b.program.flush()
+    b.expect("rpod", "svc11:80", family, proto, reach(*ALL, src="kept"))
+    b.expect("pod2", "svc11:80", family, proto, reach(*ALL, src="node"))
