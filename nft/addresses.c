@@ -155,9 +155,7 @@ static int dump_datagram(const struct addresses *a, const void *buf, size_t leng
 		if (nlh->nlmsg_type == NLMSG_DONE)
 			return 0;
 		if (nlh->nlmsg_type == NLMSG_ERROR)
-			return mnl_nlmsg_get_payload_len(nlh) < sizeof(int)
-				       ? -EBADMSG
-				       : *(const int *)mnl_nlmsg_get_payload(nlh);
+			return message_error(nlh);
 		err = address_decode(nlh, lists);
 		if (err)
 			return err;

@@ -154,18 +154,19 @@ struct outcome {
 
 static int on_outcome(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 	struct outcome *o = data;
 	uint32_t index = nlh->nlmsg_seq - o->first_seq;
+	int err;
 
-	if (nlh->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(nlh) < sizeof(*e))
+	if (nlh->nlmsg_type != NLMSG_ERROR)
 		return 0;
-	if (e->error == -ENOENT && index < MESSAGES_PER_BATCH)
+	err = message_error(nlh);
+	if (err == -ENOENT && index < MESSAGES_PER_BATCH)
 		o->gone[index] = true;
-	if (e->error < 0 && (!o->err || o->err == -ENOENT))
-		o->err = e->error;
+	if (err && (!o->err || o->err == -ENOENT))
+		o->err = err;
 	/* Nothing follows an error for BEGIN. */
-	return nlh->nlmsg_seq == o->begin_seq ? e->error : 0;
+	return nlh->nlmsg_seq == o->begin_seq ? err : 0;
 }
 
 /* Numbers the messages of @w and sends them; BEGIN is the first, END the last. */

@@ -6,8 +6,10 @@
 #ifndef NFT_ATTR_H
 #define NFT_ATTR_H
 
+#include <errno.h>
 #include <libmnl/libmnl.h>
 #include <stddef.h>
+#include <string.h>
 
 static inline const struct nlmsghdr *message_if_ok(const void *at, const void *end)
 {
@@ -22,6 +24,17 @@ static inline const struct nlmsghdr *message_if_ok(const void *at, const void *e
 static inline const void *message_after(const struct nlmsghdr *nlh)
 {
 	return (const char *)nlh + MNL_ALIGN(nlh->nlmsg_len);
+}
+
+/* The negative errno, or 0, that an NLMSG_ERROR carries; -EBADMSG if it is none. */
+static inline int message_error(const struct nlmsghdr *nlh)
+{
+	int err;
+
+	if (nlh->nlmsg_len < sizeof(*nlh) + sizeof(err))
+		return -EBADMSG;
+	memcpy(&err, mnl_nlmsg_get_payload(nlh), sizeof(err));
+	return err <= 0 && err > -4096 ? err : -EBADMSG;
 }
 
 /* Messages in the @length bytes of a datagram; @nlh is NULL at the end. */

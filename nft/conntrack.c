@@ -351,26 +351,23 @@ int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flo
 /* Reads the refusals of the requests just sent; the kernel has answered when send() returns. */
 static unsigned int count_refusals(struct sweep *s)
 {
-	struct {
-		struct nlmsghdr nlh;
-		struct nlmsgerr error;
-		uint32_t rest[64];
-	} reply;
+	uint32_t reply[128];
+	const struct nlmsghdr *nlh;
 	unsigned int n = 0;
 	ssize_t length;
+	int err;
 
 	for (;;) {
-		length = recv(s->delete_fd, &reply, sizeof(reply), MSG_DONTWAIT);
+		length = recv(s->delete_fd, reply, sizeof(reply), MSG_DONTWAIT);
 		if (length < 0 && errno == EINTR)
 			continue;
 		if (length < 0)
 			return n;
-		if ((size_t)length < sizeof(reply.nlh) + sizeof(reply.error) ||
-		    reply.nlh.nlmsg_type != NLMSG_ERROR || !reply.error.error)
-			continue;
-		n++;
-		if (reply.error.error != -ENOENT && !s->err)
-			s->err = reply.error.error;
+		nlh = message_if_ok(reply, (const char *)reply + length);
+		err = nlh && nlh->nlmsg_type == NLMSG_ERROR ? message_error(nlh) : 0;
+		n += err != 0;
+		if (err && err != -ENOENT && !s->err)
+			s->err = err;
 	}
 }
 
@@ -439,9 +436,7 @@ static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
 		else if (nlh->nlmsg_type == NLMSG_DONE)
 			result = 0;
 		else if (nlh->nlmsg_type == NLMSG_ERROR)
-			result = mnl_nlmsg_get_payload_len(nlh) < sizeof(int)
-					 ? -EBADMSG
-					 : *(const int *)mnl_nlmsg_get_payload(nlh);
+			result = message_error(nlh);
 		else if (flow_decode(nlh, s->family, &flow) == 0 && stale(ctx, &flow))
 			delete_entry(s, nlh);
 	}

@@ -43,11 +43,10 @@ static void rename_tables(struct wire *w)
 
 static int on_answer(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 	int *err = data;
 
-	if (nlh->nlmsg_type == NLMSG_ERROR && mnl_nlmsg_get_payload_len(nlh) >= sizeof(*e) && !*err)
-		*err = e->error;
+	if (nlh->nlmsg_type == NLMSG_ERROR && !*err)
+		*err = message_error(nlh);
 	return *err; /* one objection is enough */
 }
 
