@@ -1,6 +1,8 @@
 /* See the header. */
 #include "tests/support_world.h"
 
+#include "nft/readback.h"
+
 #include <check.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,20 +66,21 @@ struct world *world_new_real(struct nlsock *nl, bool owner)
 	return world_begin(NULL, nl, owner);
 }
 
+static void object_free(struct world_object *o);
+
 void world_free(struct world *w)
 {
-	unsigned int i;
+	struct hash_walk walk;
+	struct hash_node *n;
 
 	planes_free(w);
 	config_free(w->config);
 	nlsock_close(w->nl);
 	if (w->kernel)
 		fake_kernel_free(w->kernel);
-	for (i = 0; i < w->n_objects; i++) {
-		free(w->objects[i].key);
-		free(w->objects[i].text);
-	}
-	free(w->objects);
+	for (n = hashtab_first(&w->objects, &walk); n; n = hashtab_next(&w->objects, &walk))
+		object_free(hash_entry(n, struct world_object, node));
+	hashtab_free(&w->objects);
 	strbuf_free(&w->log.text);
 	free(w);
 }
@@ -91,41 +94,46 @@ static char *key_of(const char *text)
 	return end ? strndup(text, (size_t)(end - text)) : strdup(text);
 }
 
-static unsigned int object_find(const struct world *w, const char *key)
+static struct world_object *object_find(const struct world *w, const char *key)
 {
-	unsigned int i = 0;
+	struct hash_node *n = hashtab_find(&w->objects, hash_text(HASH_SEED, key));
 
-	while (i < w->n_objects && strcmp(w->objects[i].key, key))
-		i++;
-	return i;
+	for (; n; n = hashtab_find_next(n))
+		if (strcmp(hash_entry(n, struct world_object, node)->key, key) == 0)
+			break;
+	return hash_entry(n, struct world_object, node);
 }
 
 bool world_has(const struct world *w, const char *key)
 {
-	return object_find(w, key) < w->n_objects;
+	return object_find(w, key);
+}
+
+static void object_free(struct world_object *o)
+{
+	free(o->key);
+	free(o->text);
+	free(o);
 }
 
 static void object_forget(struct world *w, const char *key)
 {
-	unsigned int i = object_find(w, key);
+	struct world_object *o = object_find(w, key);
 
-	if (i == w->n_objects)
+	if (!o)
 		return;
-	free(w->objects[i].key);
-	free(w->objects[i].text);
-	w->objects[i] = w->objects[--w->n_objects];
+	hashtab_remove(&w->objects, &o->node);
+	object_free(o);
 }
 
 static void object_keep(struct world *w, const char *text)
 {
-	char *key = key_of(text);
+	struct world_object *o = calloc(1, sizeof(*o));
 
-	object_forget(w, key);
-	if (w->n_objects == w->objects_size) {
-		w->objects_size = w->objects_size ? w->objects_size * 2 : 64;
-		w->objects = reallocarray(w->objects, w->objects_size, sizeof(*w->objects));
-	}
-	w->objects[w->n_objects++] = (struct world_object){ key, strdup(text) };
+	o->key = key_of(text);
+	o->text = strdup(text);
+	object_forget(w, o->key);
+	hashtab_insert(&w->objects, &o->node, hash_text(HASH_SEED, o->key));
 }
 
 void world_remember(struct world *w, const char *text)
@@ -166,14 +174,19 @@ static void put_all(const struct world *w, struct model *m)
 		{ "service ", KIND_SERVICE },
 	};
 	const struct object_sink *sink = model_sink(m);
-	unsigned int i, k;
+	struct hash_walk walk;
+	struct hash_node *n;
+	const char *text;
+	unsigned int k;
 
 	for (k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
 		sink->list_begin(sink->ctx, kinds[k].kind);
-		for (i = 0; i < w->n_objects; i++)
-			if (strncmp(w->objects[i].text, kinds[k].prefix, strlen(kinds[k].prefix)) ==
-			    0)
-				build_put(m, w->objects[i].text);
+		for (n = hashtab_first(&w->objects, &walk); n;
+		     n = hashtab_next(&w->objects, &walk)) {
+			text = hash_entry(n, struct world_object, node)->text;
+			if (strncmp(text, kinds[k].prefix, strlen(kinds[k].prefix)) == 0)
+				build_put(m, text);
+		}
 		sink->list_end(sink->ctx, kinds[k].kind);
 	}
 }
@@ -210,6 +223,11 @@ void world_restart(struct world *w)
 	for (f = 0; f < N_FAMILIES; f++) {
 		dataplane_free(w->dp[f]);
 		stale_free(w->stale[f]);
+	}
+	if (!w->kernel) {
+		nlsock_close(w->nl);
+		w->nl = nlsock_open(&w->eb);
+		ck_assert_ptr_nonnull(w->nl);
 	}
 	planes_new(w);
 	copy_addresses(old, w->model);
@@ -334,6 +352,76 @@ bool elements_alike(const struct element *a, size_t n_a, const struct element *b
 	return good;
 }
 
+struct listing {
+	struct element *items;
+	size_t count, size;
+	struct arena *scratch;
+};
+
+static void list_element(void *ctx, const struct element *element)
+{
+	struct listing *l = ctx;
+	struct element *e;
+
+	if (l->count == l->size) {
+		l->size = l->size ? l->size * 2 : 256;
+		l->items = reallocarray(l->items, l->size, sizeof(*l->items));
+	}
+	e = &l->items[l->count++];
+	*e = *element;
+	e->chain = e->chain ? arena_strdup(l->scratch, e->chain) : NULL;
+	e->comment = e->comment ? arena_strdup(l->scratch, e->comment) : NULL;
+}
+
+static void list_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+{
+	(void)ctx;
+	(void)pick;
+	(void)digest;
+}
+
+static void list_affinity(void *ctx, const char *name)
+{
+	(void)ctx;
+	(void)name;
+}
+
+static void list_sticky(void *ctx, const char *name, uint64_t digest)
+{
+	(void)ctx;
+	(void)name;
+	(void)digest;
+}
+
+static int order_of_key(const void *a, const void *b)
+{
+	return element_key_compare(a, b);
+}
+
+const struct element *world_elements(struct world *w, enum family family, struct arena *scratch,
+				     size_t *count)
+{
+	struct listing l = { .scratch = scratch };
+	const struct readback found = { &l, list_element, list_pick, list_affinity, list_sticky };
+	struct ruleset ruleset;
+	enum table_state state;
+	struct element *list;
+
+	if (w->kernel)
+		return fake_elements(w->kernel, family, scratch, count);
+	dataplane_ruleset(w->model, family, &ruleset);
+	ck_assert_msg(readback_table(w->nl, &ruleset, &found, &state, &w->eb) == 0, "%s",
+		      w->eb.text);
+	ck_assert_int_eq(state, TABLE_CURRENT);
+	list = arena_array(scratch, l.count + 1, sizeof(*list));
+	if (l.count)
+		memcpy(list, l.items, l.count * sizeof(*list));
+	free(l.items);
+	qsort(list, l.count, sizeof(*list), order_of_key);
+	*count = l.count;
+	return list;
+}
+
 bool world_is_right(struct world *w, struct strbuf *sb)
 {
 	struct model *anew = world_model_anew(w);
@@ -344,7 +432,7 @@ bool world_is_right(struct world *w, struct strbuf *sb)
 	unsigned int f;
 
 	for (f = 0; f < N_FAMILIES; f++) {
-		have = fake_elements(w->kernel, (enum family)f, &scratch, &n_have);
+		have = world_elements(w, (enum family)f, &scratch, &n_have);
 		want = build_elements(w->model, (enum family)f, &scratch, &n_want);
 		from_nothing = build_elements(anew, (enum family)f, &scratch, &n_from_nothing);
 		if (!elements_same(have, n_have, want, n_want, (enum family)f, sb)) {

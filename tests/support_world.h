@@ -11,6 +11,7 @@
 #include "tests/support_kernel.h"
 
 struct world_object {
+	struct hash_node node;
 	char *key, *text; /* "service default/web", and all of it */
 };
 
@@ -27,8 +28,7 @@ struct world {
 	struct errbuf eb;
 	struct sync_report report; /* of the latest sync, both families */
 
-	struct world_object *objects;
-	unsigned int n_objects, objects_size;
+	struct hashtab objects;
 };
 
 enum world_flags {
@@ -49,10 +49,14 @@ bool world_has(const struct world *w, const char *key);
 /* Puts all objects again as complete lists: what the model does not know of vanishes. */
 void world_relist(struct world *w);
 
-/* The process ends and begins again; the kernel stays. */
+/* The process ends and begins again; the kernel stays. A real one gets a new socket. */
 void world_restart(struct world *w);
 /* As much of it as has no kernel: for a build from nothing. Caller frees with model_free(). */
 struct model *world_model_anew(struct world *w);
+
+/* All elements of the kernel, sorted by key. */
+const struct element *world_elements(struct world *w, enum family family, struct arena *scratch,
+				     size_t *count);
 
 /* Syncs the families; returns the first error. Time goes on by a second. */
 int world_sync(struct world *w);

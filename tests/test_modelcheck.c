@@ -6,6 +6,7 @@
 #include "tests/support_packet.h"
 #include "tests/support_world.h"
 
+#include "nft/batch.h"
 #include "nft/readback.h"
 #include "proxy/registry.h"
 
@@ -461,7 +462,7 @@ static void verify_packets(struct toy *t, enum family f)
 	unsigned int i;
 	size_t n;
 
-	list = fake_elements(t->w->kernel, f, &scratch, &n);
+	list = world_elements(t->w, f, &scratch, &n);
 	for (i = 0; i < 5; i++) {
 		p = random_packet(t, f);
 		if (i)
@@ -643,6 +644,109 @@ START_TEST(random_events)
 }
 END_TEST
 
+/* The same in the kernel */
+
+static bool new_namespace(void)
+{
+	if (unshare(CLONE_NEWNET) == 0)
+		return true;
+	printf("skipped: no network namespace of our own: %s\n", strerror(errno));
+	return false;
+}
+
+/* Elements go missing, or somebody else's are there; with an owner the kernel does not allow it. */
+static void damage_real(struct toy *t)
+{
+	enum family f = (enum family)pick(t, N_FAMILIES);
+	const struct ruleset ruleset = { .family = f };
+	struct arena scratch = ARENA_INIT;
+	struct nlsock *nl = nlsock_open(&t->w->eb);
+	struct batch *b = batch_new(&ruleset, 0);
+	const struct writer *writer = batch_writer(b);
+	const struct element *list;
+	struct element other = {
+		.set = SET_CLUSTER_IPS,
+		.addr = { { 1, 2, 3, 4 } },
+	};
+	unsigned int i;
+	size_t n;
+	int err;
+
+	list = world_elements(t->w, f, &scratch, &n);
+	for (i = 0; n > 10 && i < 3; i++)
+		writer->element(writer->ctx, CHANGE_DELETE,
+				&list[i * (n / 3) + pick(t, (unsigned int)n / 3)], NULL);
+	writer->element(writer->ctx, CHANGE_ADD, &other, NULL);
+	if (chance(t, 20))
+		err = dataplane_remove(nl, f, &t->w->eb);
+	else
+		err = batch_commit(b, nl, 5000, NULL, &t->w->eb);
+	ck_assert_msg(!err == !t->w->owner, "damage: %s", t->w->eb.text);
+	batch_free(b);
+	nlsock_close(nl);
+	arena_free(&scratch);
+	t->faults++;
+	forget(t);
+}
+
+static void real_round(struct toy *t)
+{
+	unsigned int i, fault = pick(t, 100);
+
+	for (i = 1 + pick(t, 3); i; i--)
+		event(t);
+	if (fault < 8)
+		damage_real(t);
+	else if (fault < 16)
+		restart(t);
+	else if (fault < 20)
+		collect(t);
+	world_must_sync(t->w, "real kernel");
+	t->commits++;
+	verify(t);
+	verify_packets(t, FAMILY_IPV4);
+	verify_packets(t, FAMILY_IPV6);
+	if (chance(t, 10))
+		world_verify_quiet(t->w, "nothing to write");
+}
+
+/* With and without an owner of the tables. */
+START_TEST(random_events_in_the_kernel)
+{
+	const char *text = getenv("VIPMAP_KERNEL_STEPS");
+	unsigned long steps = text ? strtoul(text, NULL, 0) : 300;
+	struct ruleset ruleset = { .family = FAMILY_IPV4 };
+	uint64_t seed = random_seed("VIPMAP_SEED");
+	struct nlsock *nl;
+	struct errbuf eb;
+	struct toy t;
+	bool owner;
+	int err;
+
+	if (!new_namespace())
+		return;
+	nl = nlsock_open(&eb);
+	ck_assert_msg(nl != NULL, "%s", eb.text);
+	err = kernel_probe(nl, &ruleset, &owner, &eb);
+	if (err == -EPERM || (_i && !owner)) {
+		printf("skipped: %s\n", err ? eb.text : "tables have no owner in this kernel");
+		nlsock_close(nl);
+		return;
+	}
+	ck_assert_msg(!err, "%s", eb.text);
+	toy_begin(&t, seed, world_new_real(nl, _i));
+	world_must_sync(t.w, "empty");
+	while (t.steps < steps) {
+		real_round(&t);
+		if (t.trace.length > 4000)
+			strbuf_reset(&t.trace);
+	}
+	printf("kernel%s: %lu events, %lu commits, %lu faults, %lu packets translated\n",
+	       _i ? " with owner" : "", t.steps, t.commits, t.faults, t.dnats);
+	toy_end(&t);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("modelcheck");
@@ -651,6 +755,10 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, random_events, 0, 10);
+	tcase_set_timeout(tc, 3600);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("kernel");
+	tcase_add_loop_test(tc, random_events_in_the_kernel, 0, 2);
 	tcase_set_timeout(tc, 3600);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
