@@ -94,6 +94,10 @@ $(O)/tests/test_nft_memory $(O)/tests/test_watch_memory: WRAP = \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
 $(O)/tests/test_watch_memory: WRAP += -Wl,--wrap=strdup
 
+# Reaches the calls in our own objects only.
+$(O)/tests/test_nomemory: WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	-Wl,--wrap=reallocarray,--wrap=strdup,--wrap=strndup
+
 # tests/tool_NAME.c: helpers for packet tests and benches, one program each.
 $(O)/tests/%: $(O)/tests/tool_%.o $(lib_obj)
 	$(call say,LD $@)

@@ -244,9 +244,10 @@ static int endpoint_compare_void(const void *a, const void *b)
 /* Where in @wanted the endpoint stands, or -1. */
 static long find(const struct endpoint_list *wanted, const struct endpoint *ep)
 {
-	const struct endpoint *at =
-		bsearch(ep, wanted->items, wanted->count, sizeof(*ep), endpoint_compare_void);
+	const struct endpoint *at = NULL;
 
+	if (wanted->count)
+		at = bsearch(ep, wanted->items, wanted->count, sizeof(*ep), endpoint_compare_void);
 	return at ? at - wanted->items : -1;
 }
 

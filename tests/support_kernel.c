@@ -898,9 +898,22 @@ struct exchange {
 	void *data;
 };
 
+static void guard(const struct fake_kernel *k, bool inside)
+{
+	if (k->faults.guard)
+		k->faults.guard(inside);
+}
+
 static int answer(const struct exchange *x, const struct nlmsghdr *nlh)
 {
-	return x->reply ? x->reply(nlh, x->data) : 0;
+	int err;
+
+	if (!x->reply)
+		return 0;
+	guard(x->k, false);
+	err = x->reply(nlh, x->data);
+	guard(x->k, true);
+	return err;
 }
 
 static int answer_error(const struct exchange *x, const struct nlmsghdr *about, int error,
@@ -1180,6 +1193,7 @@ static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
 	int err = 0;
 
 	(void)timeout_ms;
+	guard(x.k, true);
 	x.k->counts.exchanges++;
 	if (fail)
 		x.reply = NULL;
@@ -1187,7 +1201,8 @@ static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
 		err = nlh->nlmsg_type == NFNL_MSG_BATCH_BEGIN ? transact(&x, eb)
 							      : ask_kernel(&x, eb);
 	if (fail)
-		return errf(eb, faults->fail_err, "fake kernel: %s", strerror(-faults->fail_err));
+		err = errf(eb, faults->fail_err, "fake kernel: %s", strerror(-faults->fail_err));
+	guard(x.k, false);
 	return err;
 }
 

@@ -38,6 +38,10 @@ struct fake_faults {
 	unsigned int fail_at;
 	int fail_err;
 	bool fail_applied; /* ... after the kernel did all that was asked */
+
+	/* Called when our code is left for the kernel's (true), and on the way back. NULL is
+	 * allowed */
+	void (*guard)(bool inside);
 };
 
 struct fake_faults *fake_faults(struct fake_kernel *k);

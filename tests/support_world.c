@@ -472,3 +472,65 @@ void world_verify_quiet(struct world *w, const char *name)
 		      "%s: a full comparison wrote %u added, %u deleted", name,
 		      w->report.elements_added, w->report.elements_deleted);
 }
+
+/* A bit of everything, and a history that endpoint lists show. */
+struct world *world_new_rich(unsigned int flags)
+{
+	struct world *w = world_new(flags);
+	struct addr local[2] = { build_addr("127.0.0.1"), build_addr("192.168.7.1") };
+
+	ck_assert_int_eq(model_set_addresses(w->model, FAMILY_IPV4, local, 2), 0);
+	world_put(w, "node n1 192.168.7.1 fd00:7::1 zone=a");
+	world_put(w, "cidr c 10.96.0.0/16 fd00:96::/108");
+	world_put(w,
+		  "service d/web tcp:80:http@30080 tcp:443:https ip=10.96.0.1 ip=fd00:96::1 "
+		  "ext=203.0.113.1 lb=203.0.113.2 from=192.0.2.0/24 external-local load-balancer");
+	world_put(w,
+		  "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.1 "
+		  "10.244.1.2 10.244.1.3");
+	world_put(w, "slice d/web-2 web v6 tcp:8080:http tcp:8443:https fd00:244::1(local) "
+		     "fd00:244::2");
+	world_put(w,
+		  "service d/sticky tcp:80 ip=10.96.0.2 ip=fd00:96::2 ext=203.0.113.3 affinity=60 "
+		  "internal-local");
+	world_put(w, "slice d/sticky-1 sticky v4 tcp:8080 10.244.0.1(local) 10.244.0.2(local) "
+		     "10.244.1.1 10.244.1.2");
+	world_put(w, "slice d/sticky-2 sticky v6 tcp:8080 fd00:244::1(local) fd00:244::2");
+	world_put(w, "service d/dns udp:53 ip=10.96.0.3");
+	world_put(w, "slice d/dns-1 dns v4 udp:53 10.244.0.9 10.244.1.9");
+	world_put(w, "service d/empty tcp:80 ip=10.96.0.4");
+	world_must_sync(w, "start");
+	/* a hole is filled from the end */
+	world_put(w,
+		  "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.2 "
+		  "10.244.1.3");
+	world_must_sync(w, "history");
+	world_verify(w, "rich world");
+	return w;
+}
+
+void world_scenario(struct world *w, unsigned int scenario)
+{
+	switch (scenario) {
+	case 0: /* a change */
+		world_put(
+			w,
+			"slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.1.7 10.244.1.3");
+		world_put(w, "slice d/sticky-1 sticky v4 tcp:8080 10.244.0.2(local) 10.244.1.2");
+		break;
+	case 1: /* a full comparison with something to repair */
+		world_put(w, "gone service d/dns");
+		fake_delete_element(w->kernel, FAMILY_IPV4, 7);
+		dataplane_forget(w->dp[FAMILY_IPV4]);
+		break;
+	case 2: /* a restart */
+		world_remember(w, "service d/web tcp:80:http@30081 ip=10.96.0.1 ip=fd00:96::1");
+		world_restart(w);
+		break;
+	case 3: /* another layout */
+		fake_add_set(w->kernel, FAMILY_IPV4, "intruder");
+		fake_delete_table(w->kernel, FAMILY_IPV6);
+		world_restart(w);
+		break;
+	}
+}

@@ -36,6 +36,11 @@ enum world_flags {
 };
 
 struct world *world_new(unsigned int flags); /* with a fake kernel */
+/* The same with a bit of everything in it, synced. */
+struct world *world_new_rich(unsigned int flags);
+/* Something happens to a rich world, and has not been synced yet. */
+enum { N_SCENARIOS = 4 };
+void world_scenario(struct world *w, unsigned int scenario);
 struct world *world_new_real(struct nlsock *nl, bool owner);
 void world_free(struct world *w);
 

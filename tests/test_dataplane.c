@@ -159,48 +159,12 @@ START_TEST(changes_are_combined)
 }
 END_TEST
 
-/* A bit of everything, and a history that endpoint lists show. */
-static struct world *rich_world(unsigned int flags)
-{
-	struct world *w = world_new(flags);
-	struct addr local[2] = { build_addr("127.0.0.1"), build_addr("192.168.7.1") };
-
-	ck_assert_int_eq(model_set_addresses(w->model, FAMILY_IPV4, local, 2), 0);
-	world_put(w, "node n1 192.168.7.1 fd00:7::1 zone=a");
-	world_put(w, "cidr c 10.96.0.0/16 fd00:96::/108");
-	world_put(w,
-		  "service d/web tcp:80:http@30080 tcp:443:https ip=10.96.0.1 ip=fd00:96::1 "
-		  "ext=203.0.113.1 lb=203.0.113.2 from=192.0.2.0/24 external-local load-balancer");
-	world_put(w,
-		  "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.1 "
-		  "10.244.1.2 10.244.1.3");
-	world_put(w, "slice d/web-2 web v6 tcp:8080:http tcp:8443:https fd00:244::1(local) "
-		     "fd00:244::2");
-	world_put(w,
-		  "service d/sticky tcp:80 ip=10.96.0.2 ip=fd00:96::2 ext=203.0.113.3 affinity=60 "
-		  "internal-local");
-	world_put(w, "slice d/sticky-1 sticky v4 tcp:8080 10.244.0.1(local) 10.244.0.2(local) "
-		     "10.244.1.1 10.244.1.2");
-	world_put(w, "slice d/sticky-2 sticky v6 tcp:8080 fd00:244::1(local) fd00:244::2");
-	world_put(w, "service d/dns udp:53 ip=10.96.0.3");
-	world_put(w, "slice d/dns-1 dns v4 udp:53 10.244.0.9 10.244.1.9");
-	world_put(w, "service d/empty tcp:80 ip=10.96.0.4");
-	world_must_sync(w, "start");
-	/* a hole is filled from the end */
-	world_put(w,
-		  "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.2 "
-		  "10.244.1.3");
-	world_must_sync(w, "history");
-	world_verify(w, "rich world");
-	return w;
-}
-
 /* Restart */
 
 /* RUN-2: a restart with nothing changed writes nothing, and keeps the order of endpoints. */
 START_TEST(adopts_what_is_right)
 {
-	struct world *w = rich_world(_i ? WORLD_OWNER : 0);
+	struct world *w = world_new_rich(_i ? WORLD_OWNER : 0);
 	struct fake_counts c;
 
 	world_restart(w);
@@ -242,7 +206,7 @@ static const struct {
 
 START_TEST(adopts_with_changes)
 {
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 	struct fake_counts c;
 	unsigned int i;
 
@@ -266,7 +230,7 @@ END_TEST
 START_TEST(replaces_older_layout)
 {
 	static const char *const odd[] = { "a set", "a chain", "no map", "no chain" };
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 	struct fake_counts c;
 
 	if (_i == 0)
@@ -291,7 +255,7 @@ END_TEST
 /* A table that was made without an owner stays so, also where the kernel has owners. */
 START_TEST(adopts_a_table_without_owner)
 {
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 
 	w->owner = true;
 	world_restart(w);
@@ -306,7 +270,7 @@ END_TEST
 /* Rules follow the configuration, and elements stay where they are. */
 START_TEST(rules_follow_configuration)
 {
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 	struct fake_counts c;
 
 	w->config->masquerade_all = true;
@@ -468,7 +432,7 @@ static const struct {
 
 START_TEST(repairs_damage)
 {
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 	struct fake_counts c;
 
 	ck_assert(damages[_i].damage(w->kernel));
@@ -490,7 +454,7 @@ END_TEST
 /* While a change is on its way. */
 START_TEST(repairs_damage_with_changes)
 {
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 
 	ck_assert(damages[_i].damage(w->kernel));
 	/* nobody told us: the transaction may fail, and that is when we look */
@@ -730,7 +694,7 @@ static int refuse_commit(void *ctx, const struct fake_op *op)
 
 START_TEST(nobody_is_to_blame)
 {
-	struct world *w = rich_world(0);
+	struct world *w = world_new_rich(0);
 	unsigned int left = 100;
 
 	fake_faults(w->kernel)->refuse = refuse_commit;
@@ -762,47 +726,20 @@ static const struct {
 	{ "not permitted", -EPERM, false },
 };
 
-static void scenario(struct world *w, unsigned int part)
-{
-	switch (part) {
-	case 0: /* a change */
-		world_put(
-			w,
-			"slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.1.7 10.244.1.3");
-		world_put(w, "slice d/sticky-1 sticky v4 tcp:8080 10.244.0.2(local) 10.244.1.2");
-		break;
-	case 1: /* a full comparison with something to repair */
-		world_put(w, "gone service d/dns");
-		fake_delete_element(w->kernel, FAMILY_IPV4, 7);
-		dataplane_forget(w->dp[FAMILY_IPV4]);
-		break;
-	case 2: /* a restart */
-		world_remember(w, "service d/web tcp:80:http@30081 ip=10.96.0.1 ip=fd00:96::1");
-		world_restart(w);
-		break;
-	case 3: /* another layout */
-		fake_add_set(w->kernel, FAMILY_IPV4, "intruder");
-		fake_delete_table(w->kernel, FAMILY_IPV6);
-		world_restart(w);
-		break;
-	}
-}
-
-enum { N_PARTS = 4 };
-
 /* Each exchange fails once: the next sync brings it right, and nothing is half done. */
 START_TEST(each_exchange_fails_once)
 {
-	unsigned int part = (unsigned int)_i % N_PARTS, loss = (unsigned int)_i / N_PARTS, n, tries;
+	unsigned int part = (unsigned int)_i % N_SCENARIOS, loss = (unsigned int)_i / N_SCENARIOS,
+		     n, tries;
 	struct world *w;
 	bool failed;
 
 	for (n = 1;; n++) {
-		w = rich_world(0);
+		w = world_new_rich(0);
 		fake_add_client(w->kernel, FAMILY_IPV4, "affinity/d/sticky/tcp/",
 				&(struct addr){ { 1, 2, 3, 4 } },
 				&(struct addr){ { 10, 244, 1, 1 } }, 8080);
-		scenario(w, part);
+		world_scenario(w, part);
 		fake_faults(w->kernel)->fail_at = n;
 		fake_faults(w->kernel)->fail_err = losses[loss].err;
 		fake_faults(w->kernel)->fail_applied = losses[loss].applied;
@@ -1193,7 +1130,7 @@ END_TEST
 /* RUN-9 */
 START_TEST(removal)
 {
-	struct world *w = rich_world(_i ? WORLD_OWNER : 0);
+	struct world *w = world_new_rich(_i ? WORLD_OWNER : 0);
 	unsigned int i;
 
 	for (i = 0; i < 2; i++) { /* already clean is success */
@@ -1301,7 +1238,7 @@ int main(void)
 	tcase_add_test(tc, refused_what_was_there);
 	tcase_add_test(tc, takeover_from_the_set_aside);
 	tcase_add_test(tc, nobody_is_to_blame);
-	tcase_add_loop_test(tc, each_exchange_fails_once, 0, COUNT(losses) * N_PARTS);
+	tcase_add_loop_test(tc, each_exchange_fails_once, 0, COUNT(losses) * N_SCENARIOS);
 
 	tc = tcase(suite, "affinity");
 	tcase_add_loop_test(tc, clients_are_forgotten, 0, COUNT(forgets));
