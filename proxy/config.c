@@ -653,6 +653,16 @@ static int check_nodeport_addresses(struct checker *c)
 	return err;
 }
 
+/* Here, and not only where the name is made, so that it counts as bad configuration. */
+static int check_hostname(struct checker *c)
+{
+	const char *name = c->config->hostname_override;
+
+	if (*name && name[strspn(name, " \t\n\v\f\r")] == '\0')
+		return errf(c->eb, -EINVAL, "hostnameOverride: is empty");
+	return 0;
+}
+
 int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	struct checker c = { config, warn, ctx, eb };
@@ -660,6 +670,8 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 
 	parsed_free(config);
 	err = check_mode(&c);
+	if (!err)
+		err = check_hostname(&c);
 	if (!err)
 		err = check_numbers(&c);
 	if (!err)

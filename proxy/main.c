@@ -921,7 +921,8 @@ static int cleanup(struct app *app)
 	for (f = 0; !err && f < N_FAMILIES; f++)
 		err = dataplane_remove(nl, (enum family)f, &eb);
 	if (err)
-		log_error(app->log, "cleanup: %s", eb.text);
+		log_error(app->log, "cleanup: %s",
+			  err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed" : eb.text);
 	nlsock_close(nl);
 	return err ? EXIT_FAILED : EXIT_DONE;
 }
