@@ -25,7 +25,8 @@ standard input (one line of JSON answers), or POSTed to /_control (a command or 
     {"op": "set", "token": T, "delay": {"services": 0.2}, "watchlist": false, "duplicate": true}
     {"op": "requests"} {"op": "objects"} {"op": "events"} {"op": "state"} {"op": "quit"}
 
-GET /_control/requests, /_control/objects and so on answer the same as those last ones.
+GET /_control/requests, /_control/objects and so on answer the same as those last ones. Single objects can also
+be written by POST, PUT and DELETE, as with the real one.
 """
 import argparse
 import asyncio
@@ -59,6 +60,7 @@ EMPTY = {
 KINDS = {kind: name for name, (_, kind, _, _) in RESOURCES.items()}
 PATHS = {path: name for name, (_, _, path, _) in RESOURCES.items()}
 HISTORY = 20000
+FIRST_RV = 100
 GZIP_FROM = 128 * 1024
 
 
@@ -79,7 +81,7 @@ REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFo
            422: "Invalid", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable",
            504: "Timeout"}
 PHRASES = {200: "OK", 201: "Created", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
-           404: "Not Found", 405: "Method Not Allowed", 410: "Gone", 422: "Unprocessable Entity",
+           404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 410: "Gone", 422: "Unprocessable Entity",
            429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
            504: "Gateway Timeout"}
 
@@ -251,7 +253,7 @@ class Server:
         self.forbidden = set()
         self.delay = {}
         self.duplicate = False
-        self.rv = 100
+        self.rv = options.rv
         self.pushed_ns = 0  # CLOCK_MONOTONIC of the last change
         self.compacted = 0
         self.items = {name: {} for name in RESOURCES}
@@ -400,6 +402,10 @@ class Server:
         elif method == "POST" and url.path.endswith("/events"):
             self.events.append(json.loads(body))
             await self.answer(out, 201, body)
+        elif url.path == "/readyz":
+            await self.answer(out, 200, b"ok", "text/plain")
+        elif self.written(method, url.path):
+            await self.write(out, method, url.path, body)
         elif resource is None or resource in self.missing:
             await self.refuse(out, 404, "NotFound",
                               "the server could not find the requested resource", details={})
@@ -412,7 +418,8 @@ class Server:
         return keep
 
     def authorized(self, headers):
-        return not self.token or headers.get("authorization") == "Bearer " + self.token
+        tokens = [self.token] if isinstance(self.token, str) else self.token
+        return not tokens or headers.get("authorization") in ["Bearer " + t for t in tokens]
 
     async def get(self, out, resource, query, watch, headers):
         selector = Selector(query.get("labelSelector", ""), query.get("fieldSelector", ""))
@@ -426,6 +433,38 @@ class Server:
             await self.watch(out, resource, selector, query)
         else:
             await self.list(out, resource, selector, query, headers)
+
+    @staticmethod
+    def written(method, path):
+        """Whether this is about single objects, which node proxies do not ask for."""
+        return method in ("POST", "PUT", "DELETE") or "/namespaces/" in path
+
+    async def write(self, out, method, path, body):
+        """POST to a collection; GET, PUT and DELETE of an object. No validation, no conflicts of versions."""
+        parts = path.strip("/").split("/")
+        group = parts[:2] if parts[0] == "api" else parts[:3]
+        parts = parts[len(group):]
+        namespace = parts[1] if parts[0] == "namespaces" else ""
+        parts = parts[2 if namespace else 0:]
+        resource = PATHS.get("/" + "/".join(group + parts[:1]))
+        if not resource:
+            await self.refuse(out, 404, "NotFound", "the server could not find the requested resource")
+            return
+        obj = json.loads(body) if body else None
+        key = (namespace, parts[1] if len(parts) > 1 else obj["metadata"]["name"])
+        there = self.items[resource].get(key)
+        if method == "POST" and there:
+            await self.refuse(out, 409, "AlreadyExists", "there is one")
+        elif method != "POST" and not there:
+            await self.refuse(out, 404, "NotFound", "there is none")
+        elif method == "DELETE":
+            self.delete(RESOURCES[resource][1], *key)
+            await self.answer(out, 200, dump({"kind": "Status", "status": "Success"}))
+        else:
+            if method != "GET":
+                obj["kind"] = RESOURCES[resource][1]
+                self.put(obj)
+            await self.answer(out, 201 if method == "POST" else 200, dump(self.items[resource][key].source))
 
     @staticmethod
     def head(code, length=None, content="application/json", extra=(), keep=True):
@@ -798,8 +837,10 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--address", default="127.0.0.1")
     p.add_argument("--port", type=int, default=0)
-    p.add_argument("--token", help="the bearer token to ask for")
+    p.add_argument("--token", action="append", help="a bearer token to ask for")
     p.add_argument("--load", action="append", default=[], help="JSON object or List")
+    p.add_argument("--rv", type=int, default=FIRST_RV,
+                   help="the first resourceVersion, as after a restart")
     p.add_argument("--generate", help="SERVICESxENDPOINTS")
     p.add_argument("--node", default="node-a", help="name of the generated Node")
     p.add_argument("--cert")
@@ -841,6 +882,8 @@ async def main():
             top = json.load(f)
         for obj in top["items"] if "items" in top else [top]:
             server.put(obj)
+    if options.rv != FIRST_RV:
+        server.compacted = server.rv + 1  # what was before is not known here
     if options.generate:
         services, endpoints = options.generate.split("x")
         server.generate(int(services), int(endpoints))

@@ -20,7 +20,7 @@
 
 #include "proxy/strbuf.h"
 
-#define RECORDINGS "../shared/apiserver-recordings/"
+#define RECORDINGS "tests/data/recordings/"
 
 struct fake {
 	pid_t pid;
@@ -262,14 +262,6 @@ int player_port(const struct player *player)
 const char *player_requests(const struct player *player)
 {
 	return player->requests.text;
-}
-
-bool recordings_are_here(void)
-{
-	if (access(RECORDINGS "README.md", R_OK) == 0)
-		return true;
-	printf("skipped: no recordings in " RECORDINGS "\n");
-	return false;
 }
 
 static void run(const char *command, const char *folder)

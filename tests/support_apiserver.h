@@ -23,7 +23,7 @@ const char *fake_tell(struct fake *fake, const char *fmt, ...)
 /* One answer: to requests whose line contains all of @wants, the file's bytes as they are. */
 struct play {
 	const char *wants[4]; /* NULL: no more */
-	const char *file;     /* in ../shared/apiserver-recordings, without .response */
+	const char *file;     /* in tests/data/recordings, without .response */
 	const char *text;     /* or this */
 	unsigned int times;   /* how often; 0: always */
 };
@@ -34,7 +34,6 @@ struct player *player_start(struct event_base *base, const struct play *plays);
 void player_stop(struct player *player); /* before its loop is freed */
 int player_port(const struct player *player);
 const char *player_requests(const struct player *player); /* first lines, one per line */
-bool recordings_are_here(void);				  /* says so if not */
 
 /* A folder with what tests/certificates.sh makes, and its removal. */
 char *certificates_new(void);

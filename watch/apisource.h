@@ -13,25 +13,28 @@ struct event_base;
 struct apisource;
 
 struct apisource_options {
-	const struct config *config; /* kubeconfig, master, content types, qps and burst; borrowed */
-	const char *node_name;	     /* borrowed */
+	const struct config
+		*config;       /* kubeconfig, master, content types, qps and burst; borrowed */
+	const char *node_name; /* borrowed */
 	/* One line for the operator; @severity as in syslog(3). Never contains a credential. */
 	void (*log)(void *ctx, int severity, const char *message);
-	/* Objects delivered so far are a good moment to sync: called at the end of each chunk of events. */
+	/* Objects delivered so far are a good moment to sync: called at the end of each chunk of
+	 * events. */
 	void (*settled)(void *ctx);
 	void *ctx; /* of log and settled */
 };
 
-/* Reads credentials. NULL with @eb if they cannot be read. @sink and @options' pointers are borrowed. */
+/* Reads credentials. NULL with @eb if they cannot be read. @sink and @options' pointers are
+ * borrowed. */
 struct apisource *apisource_new(struct event_base *base, const struct apisource_options *options,
 				const struct object_sink *sink, struct errbuf *eb);
 void apisource_free(struct apisource *source);
 void apisource_start(struct apisource *source); /* returns at once; all else happens on the loop */
 
 struct apisource_status {
-	bool connected[N_KINDS];     /* a watch is running */
-	bool listed[N_KINDS];	     /* a complete list has arrived */
-	int64_t last_contact_us;     /* CLOCK_MONOTONIC of the last byte from the server; 0: never */
+	bool connected[N_KINDS]; /* a watch is running */
+	bool listed[N_KINDS];	 /* a complete list has arrived */
+	int64_t last_contact_us; /* CLOCK_MONOTONIC of the last byte from the server; 0: never */
 };
 struct apisource_status apisource_status(const struct apisource *source);
 
