@@ -723,7 +723,6 @@ static int commit(struct dataplane *dp, struct batch *b, struct refusal *refusal
 {
 	const struct batch_counts counts = batch_counts(b);
 
-	dp->doubtful = false;
 	if (dp->bulk && !dp->owner && counts.elements_added + counts.elements_deleted > BULK)
 		return commit_bulk(dp, b, refusal, eb);
 	return batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
@@ -736,6 +735,7 @@ static int txn_end(struct txn *t, struct batch *b, struct sync_report *report,
 	int64_t start;
 	int err = t->err;
 
+	t->dp->doubtful = false;
 	if (err)
 		return errf(eb, err, "%s: out of memory", family_name(t->dp->family));
 	/* Nothing to write, but a table that an earlier process left is taken over all the same. */

@@ -1379,6 +1379,11 @@ static bool foreign(struct fake_kernel *k)
 	return true;
 }
 
+void fake_next_generation(struct fake_kernel *k)
+{
+	k->generation++;
+}
+
 bool fake_delete_table(struct fake_kernel *k, enum family family)
 {
 	struct message m = { .k = k, .family = family };

@@ -76,6 +76,7 @@ bool fake_has_client(const struct fake_kernel *k, enum family family, const char
  * What others may do to the table. Each returns false if there is nothing of the kind. @which picks
  * one of several.
  */
+void fake_next_generation(struct fake_kernel *k); /* a change of another table */
 bool fake_delete_table(struct fake_kernel *k, enum family family);
 bool fake_flush_table(struct fake_kernel *k,
 		      enum family family); /* "nft flush ruleset" without owner */

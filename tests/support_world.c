@@ -22,6 +22,7 @@ static void planes_new(struct world *w)
 			.nl = w->nl,
 			.stale = w->stale[f] = stale_new(w->model, (enum family)f),
 			.owner = w->owner,
+			.bulk = w->bulk,
 		};
 
 		w->dp[f] = dataplane_new(&options);

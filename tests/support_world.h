@@ -20,7 +20,8 @@ struct world {
 	struct model *model;
 	struct fake_kernel *kernel; /* NULL: a real one */
 	struct nlsock *nl;
-	bool owner; /* tables have one */
+	bool owner;			     /* tables have one */
+	void (*bulk)(void *ctx, bool begin); /* for dataplanes from the next restart on */
 	struct dataplane *dp[N_FAMILIES];
 	struct stale *stale[N_FAMILIES];
 	struct build_log log;

@@ -626,6 +626,87 @@ START_TEST(former_rules_stay)
 }
 END_TEST
 
+/* Large transactions, while nobody listens to notifications. */
+static struct {
+	struct fake_kernel *kernel;
+	unsigned int foreign, begun, ended;
+} bulk;
+
+static void on_bulk(void *ctx, bool begin)
+{
+	const struct element other = { .set = SET_CLUSTER_IPS, .addr = build_addr("10.99.0.1") };
+
+	(void)ctx;
+	bulk.begun += begin;
+	bulk.ended += !begin;
+	if (begin || !bulk.foreign)
+		return;
+	bulk.foreign--;
+	ck_assert_int_eq(fake_add_element(bulk.kernel, FAMILY_IPV4, &other), 0);
+}
+
+/* RUN-5: who changed the table meanwhile is found out, and after that it is known. */
+START_TEST(large_transactions)
+{
+	struct world *w = world_new(0);
+	unsigned int i;
+
+	w->bulk = on_bulk;
+	world_restart(w);
+	memset(&bulk, 0, sizeof(bulk));
+	bulk.kernel = w->kernel;
+	bulk.foreign = (unsigned int)_i;
+	for (i = 0; i < 400; i++) {
+		put_service(w, i, "");
+		put_slice(w, i, "10.244.0.1 10.244.0.2");
+	}
+	world_must_sync(w, "large");
+	ck_assert_uint_eq(bulk.begun, 1);
+	ck_assert_uint_eq(bulk.ended, 1);
+	ck_assert_int_eq(dataplane_is_known(w->dp[FAMILY_IPV4]), !_i);
+	world_must_sync(w, "after it");
+	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
+	world_verify(w, "after it");
+	/* somebody changed another table: ours is as it should be, and then there is nothing to
+	 * write */
+	bulk.foreign = 0;
+	for (i = 0; i < 400; i++)
+		put_slice(w, i, "10.244.0.3 10.244.0.4");
+	world_must_sync(w, "large again");
+	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
+	ck_assert_uint_eq(bulk.begun, 2);
+	world_free(w);
+}
+END_TEST
+
+static void on_bulk_elsewhere(void *ctx, bool begin)
+{
+	(void)ctx;
+	if (!begin)
+		fake_next_generation(bulk.kernel);
+}
+
+START_TEST(large_transactions_beside_others)
+{
+	struct world *w = world_new(0);
+	unsigned int i;
+
+	w->bulk = on_bulk_elsewhere;
+	world_restart(w);
+	bulk.kernel = w->kernel;
+	for (i = 0; i < 400; i++) {
+		put_service(w, i, "");
+		put_slice(w, i, "10.244.0.1 10.244.0.2");
+	}
+	world_must_sync(w, "large");
+	ck_assert(!dataplane_is_known(w->dp[FAMILY_IPV4]));
+	world_must_sync(w, "nothing to write");
+	ck_assert(!w->report.wrote);
+	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
+	world_free(w);
+}
+END_TEST
+
 /* The table is gone, and then the kernel refuses what it had: the others come back all the same. */
 START_TEST(refused_what_was_there)
 {
@@ -1106,8 +1187,7 @@ START_TEST(same_objects_same_text)
 		"node n1 192.168.7.1 fd00:7::1 zone=a",
 		"cidr c 10.96.0.0/16 fd00:96::/108",
 		"cidr d 10.97.0.0/16 10.96.128.0/17",
-		"service d/web tcp:80:http@30080 tcp:443:https ip=10.96.0.1 ip=fd00:96::1 "
-		"ext=203.0.113.1",
+		"service d/web tcp:80:http@30080 tcp:443:https ip=10.96.0.1 ip=fd00:96::1",
 		"slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.1",
 		"slice d/web-2 web v4 tcp:8080:http tcp:8443:https 10.244.0.9 10.244.1.1(zone:a)",
 		"slice d/web-3 web v6 tcp:8080:http fd00:244::1(local) fd00:244::2",
@@ -1218,6 +1298,8 @@ int main(void)
 	tcase_add_loop_test(tc, work_follows_change, 0, 2);
 	tcase_add_test(tc, long_lists);
 	tcase_add_test(tc, changes_are_combined);
+	tcase_add_loop_test(tc, large_transactions, 0, 2);
+	tcase_add_test(tc, large_transactions_beside_others);
 	tcase_add_test(tc, rules_follow_configuration);
 	tcase_add_test(tc, conflicts_are_reported);
 	tcase_add_test(tc, families_are_apart);

@@ -33,8 +33,7 @@ static const char *const after[] = {
 	"service d/empty udp:80 ip=10.96.0.2 ext=203.0.113.4",
 	"gone service d/gone",
 	"gone slice d/gone-1",
-	"slice d/dns-1 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.1 10.244.0.2(unready,terminating) "
-	"10.244.0.3(unready) 10.244.0.4(unserving) 10.244.0.5(local) 10.244.0.6",
+	"slice d/dns-3 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.6",
 	"slice d/dns-2 dns v6 udp:5353:dns fd00:244::1 fd00:244::2",
 };
 
