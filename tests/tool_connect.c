@@ -7,7 +7,7 @@
  * and the last one the longest time that an answer took: "slowest MILLISECONDS".
  *
  * usage: connect [-u] [-n COUNT] [-d SECONDS] [-w WINDOW] [-r PER-SECOND] [-t TIMEOUT-MS]
- *		  [-s SOURCE] [-P SEED] DESTINATION PORT
+ *		  [-s SOURCE [-a]] [-P SEED] DESTINATION PORT
  *
  * -P binds each flow to the next source port of a permutation of 1024..65535 drawn with SEED, so
  *that no flow meets the conntrack entry of an earlier one.
@@ -46,7 +46,7 @@ struct tally {
 };
 
 struct run {
-	bool udp, has_source, has_seed;
+	bool udp, has_source, has_seed, many_sources;
 	unsigned long count;
 	unsigned int window, per_second;
 	int64_t duration_us, timeout_us;
@@ -122,15 +122,31 @@ static bool address_parse(const char *text, union address *a)
 	return inet_pton(AF_INET6, text, &a->in6.sin6_addr) == 1;
 }
 
+/* The low 16 bits of the address count on; whoever asks for that gives a prefix with room. */
+static void address_add(union address *a, unsigned long n)
+{
+	uint8_t *low = a->sa.sa_family == AF_INET ? (uint8_t *)&a->in.sin_addr + 2
+						  : (uint8_t *)&a->in6.sin6_addr + 14;
+	unsigned int value = ((unsigned int)low[0] << 8 | low[1]) + (unsigned int)n;
+
+	low[0] = (uint8_t)(value >> 8);
+	low[1] = (uint8_t)value;
+}
+
 static bool flow_bind(struct run *r, int fd)
 {
 	union address a = r->source;
+	int one = 1;
 
 	if (!r->has_source && !r->has_seed)
 		return true;
 	if (!r->has_source) {
 		memset(&a, 0, sizeof(a));
 		a.sa.sa_family = r->destination.sa.sa_family;
+	}
+	if (r->many_sources) {
+		address_add(&a, r->started);
+		setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
 	}
 	address_set_port(&a, r->has_seed ? r->ports[r->started % N_PORTS] : 0);
 	return bind(fd, &a.sa, address_size(&a)) == 0;
@@ -281,8 +297,9 @@ static void ports_shuffle(struct run *r, unsigned int seed)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: connect [-u] [-n COUNT] [-d SECONDS] [-w WINDOW] [-r PER-SECOND]\n"
-			"               [-t TIMEOUT-MS] [-s SOURCE] [-P SEED] DESTINATION PORT\n");
+	fprintf(stderr,
+		"usage: connect [-u] [-n COUNT] [-d SECONDS] [-w WINDOW] [-r PER-SECOND]\n"
+		"               [-t TIMEOUT-MS] [-s SOURCE [-a]] [-P SEED] DESTINATION PORT\n");
 	exit(2);
 }
 
@@ -310,6 +327,9 @@ static void option(struct run *r, int opt)
 	case 's':
 		r->has_source = address_parse(optarg, &r->source);
 		break;
+	case 'a':
+		r->many_sources = true;
+		break;
 	case 'P':
 		ports_shuffle(r, (unsigned int)strtoul(optarg, NULL, 10));
 		break;
@@ -333,7 +353,7 @@ int main(int argc, char **argv)
 	r->window = 64;
 	r->timeout_us = 3000000;
 	r->epoll = epoll_create1(EPOLL_CLOEXEC);
-	while ((opt = getopt(argc, argv, "un:d:w:r:t:s:P:")) != -1)
+	while ((opt = getopt(argc, argv, "un:d:w:r:t:s:aP:")) != -1)
 		option(r, opt);
 	if (argc - optind != 2 || !address_parse(argv[optind], &r->destination) || !r->window ||
 	    r->window > MAX_WINDOW)

@@ -222,6 +222,35 @@ def latency(b):
            (took[10] * 1000, took[-1] * 1000), took[10] < 0.25, "a median below 250 ms")
 
 
+CONFIG = """\
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clusterCIDR: 10.180.0.0/16,fd00:180::/48
+conntrack: {maxPerCore: 0}
+nftables: {masqueradeAll: %s}
+"""
+
+
+@case("another configuration is applied without a gap, a bad one is not", "CFG-3 MASQ-1 RUN-2", both_families)
+def reconfigure(b, family):
+    path = b.program.file("config.yaml", CONFIG % "false")
+    b.start(web(["pod1", "r1"]), "--config", path)
+    b.expect("pod2", "svc11:80", family, "tcp", reach("pod1", "r1", src="kept"))
+    held = open_all(b, family)
+    running = Traffic(b, "client", "svc11:80", family, 4)
+    for text, src in (("true", "node"), ("false", "kept"), ("true", "node"), ("perhaps", "node"), ("false", "kept")):
+        b.program.file("config.yaml", CONFIG % text)
+        b.program.process.send_signal(signal.SIGHUP)
+        b.eventually("pod2", "svc11:80", family, "tcp", reach("pod1", "r1", src=src))
+        if text == "perhaps":
+            b.until("the bad one is reported", True, lambda: "masqueradeAll" in b.program.log)
+            b.expect("pod2", "svc11:80", family, "tcp", reach("pod1", "r1", src=src))
+        alive(b, "with masqueradeAll " + text, held)
+        time.sleep(0.2)
+    b.equal("answers that should not be", {}, wrong(running.tally(), family, ["pod1", "r1"]))
+
+
 def health(b, family, port):
     """Status of a health-check node port, asked from outside; None if nobody listens."""
     try:

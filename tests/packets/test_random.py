@@ -121,6 +121,21 @@ class RandomJudge(Judge):
                 ", ".join("%d x %s" % (n, r) for r, n in tally.items())))
 
 
+def compare_explanation(b, judge, flags, title):
+    """`vipmap explain` says the same as the model."""
+    target, _, port = judge.row.destination.rpartition(":")
+    status, text, err = b.program.run(*b.program.argv(flags)[1:], "explain", addr(judge.row.source, judge.family),
+                                      judge.proto, addr(target, judge.family), port)
+    words = {"refuse": "refused", "drop": "dropped", "pass": "passed", "reach": "to"}
+    verdict = [line.split()[1] for line in text.splitlines() if line.startswith("verdict")]
+    endpoints = sorted(line.split()[2] for line in text.splitlines() if "%" in line)
+    want = [words[judge.row.want.kind].rstrip(":")], sorted(join(*k) for k in judge.keys or ())
+    got = [v.rstrip(":") for v in verdict], endpoints
+    if want != got:
+        raise Failure("%s: explain %s %s %s: want %s, got %s: %s%s" % (
+            title, judge.row.source, judge.proto, judge.row.destination, want, got, text, err[-300:]))
+
+
 def check(b, rng, objects, pods, flags, title):
     world = b.world
     models = {f: Model(objects, f, None if pods is None else [n for n in pods if n.version == f],
@@ -145,6 +160,8 @@ def check(b, rng, objects, pods, flags, title):
         row = Row(title, "", source, destination, want, count=count)
         judges.append(RandomJudge(b, row, family, proto, keys, entry))
     probe.run([p for j in judges for p in j.probes])
+    for j in rng.sample(judges, min(4, len(judges))):
+        compare_explanation(b, j, flags, title)
     for j in judges:
         try:
             j.judge()

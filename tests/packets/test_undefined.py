@@ -133,6 +133,16 @@ def icmp_error(b, family):
         b.true("the SYN arrives", sniffer.collect(lambda _, q: q.dport == 9999, 1), "in pod1")
 
 
+@case("a datagram in fragments is translated whole", "PROTO-1", both_families)
+def fragments(b, family):
+    b.once(OBJECTS)
+    for source, vip in (("client", "svc11:80"), ("client", "lb1:80"), ("pod2", "svc11:80"), ("node", "svc11:80")):
+        c = b.connection(source, vip, family, "udp")
+        c.sock.send(b"x" * 4000)
+        b.equal("answer", " ".join(c.first.split()[:2]), " ".join(c.sock.recv(512).decode().split()[:2]))
+        c.close()
+
+
 @case("path MTU discovery through a VIP", "PROTO-3", both_families)
 def pmtu(b, family):
     import socket

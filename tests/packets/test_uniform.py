@@ -21,11 +21,12 @@ def objects():
         out += both("u%d" % n, n, ENDPOINTS[:n], kind="LoadBalancer", lb=["lb%d" % n], nodeport=30100 + n)
     out += both("local", 40, [Ep("r%d" % i, port=8080, node=THIS_NODE) for i in range(1, 6)] + ["pod1"],
                 kind="LoadBalancer", lb=["lb40"], etp="Local")
+    out += both("sticky", 41, ENDPOINTS[:7], affinity=600)
     return out
 
 
-def chi(b, vip, family, proto, n, source="client", flows=FLOWS):
-    flags = ["-n", flows, "-w", 256, "-P", SEED] + (["-u"] if proto == "udp" else [])
+def chi(b, vip, family, proto, n, source="client", flows=FLOWS, more=()):
+    flags = ["-n", flows, "-w", 256, "-P", SEED, *more] + (["-u"] if proto == "udp" else [])
     tally, _ = b.connect_tool(source, vip, family, *flags)
     bad = {k: v for k, v in tally.items() if not k.startswith(("remote ", "pod1 "))}
     total = sum(tally.values()) - sum(bad.values())
@@ -52,6 +53,15 @@ add("load balancer address", "SEL-8", "lb7:80", 7, 6, "tcp")
 add("node port", "SEL-8", "node:30103", 3, 4, "udp")
 add("local list", "SEL-8 SEL-4", "lb40:80", 6, 4, "udp")
 add("host process", "SEL-8 VER-8", "svc7:80", 7, 4, "udp", source="node")
+
+
+@case("uniform: session affinity, 24,000 clients, 7 endpoints, seed %d" % SEED, "SEL-8 AFF-1 AFF-8", both_families)
+def sticky(b, family):
+    """Who comes first is spread evenly; who comes back is not spread at all."""
+    b.once(objects())
+    chi(b, "svc41:80", family, "udp", 7, source="crowd", more=("-a",))
+    again = [b.connect_tool("crowd", "svc41:80", family, "-n", 300, "-a")[0] for _ in range(2)]
+    b.equal("300 of them by TCP, twice", again[0], again[1])
 
 
 @case("uniform while the list changes: what stays keeps its share, seed %d" % SEED, "SEL-8 RUN-2", (4,))

@@ -39,10 +39,12 @@ HOSTS = {
     "pod3": ("pod3", "10.180.0.13", "fd00:180::13"),
     "remote": ("remote", "172.20.0.2", "fd00:20::2"),
     "rpod": ("rpod", "10.180.1.30", "fd00:180:0:1::30"),
-    # every client of the pools has an address of its own, for session affinity
+    # the first of 65,536 addresses that are routed to the client
+    "crowd": ("client", "198.19.0.0", "2001:db8:19::"),
 }
 for _i in range(1, 9):
     HOSTS["r%d" % _i] = ("remote", "10.180.1.2%d" % _i, "fd00:180:0:1::2%d" % _i)
+# clients by the dozen, for session affinity
 for _i in range(1, 41):
     HOSTS["many%d" % _i] = ("client", "198.18.0.%d" % _i, "2001:db8:18::%d" % _i)
 
@@ -124,7 +126,7 @@ class World:
             netns.delete(name)
 
     def ip(self, label, *lines):
-        """Lines of `ip -batch`; "-6" lines are told by their colon-ridden addresses."""
+        """Lines of `ip -batch`."""
         netns.run("ip", "-n", self.name[label], "-batch", "-", stdin="\n".join(lines) + "\n")
 
     def nft(self, text):
@@ -200,15 +202,12 @@ class World:
 
     def _client(self):
         lines = ["addr add 192.168.1.2/24 dev eth0", "addr add fd00:1::2/64 dev eth0 nodad",
-                 "route add default via 192.168.1.1", "-6 route add default via fd00:1::1"]
+                 "route add default via 192.168.1.1", "route add default via fd00:1::1"]
+        lines += ["route add local 198.19.0.0/16 dev lo", "route add local 2001:db8:19::/48 dev lo"]
         for name, (label, a4, a6) in HOSTS.items():
-            if label == "client" and name != "client":
+            if label == "client" and name not in ("client", "crowd"):
                 lines += ["addr add %s/32 dev lo" % a4, "addr add %s/128 dev lo" % a6]
-        self.ip("client", *[self._family(line) for line in lines])
-
-    @staticmethod
-    def _family(line):
-        return line[3:] if line.startswith("-6 ") else line
+        self.ip("client", *lines)
 
     def _world(self):
         self.ip("world", "addr add 192.0.2.2/24 dev eth0", "addr add fd00:2::2/64 dev eth0 nodad",
@@ -244,7 +243,7 @@ class World:
                  "route add default via 192.0.2.2", "route add default via fd00:2::2",
                  "route add 10.180.1.0/24 via 172.20.0.2", "route add fd00:180:0:1::/64 via fd00:20::2",
                  "route add 203.0.113.0/24 via 192.168.1.2", "route add 2001:db8:113::/48 via fd00:1::2",
-                 "route add 198.18.0.0/24 via 192.168.1.2", "route add 2001:db8:18::/48 via fd00:1::2"]
+                 "route add 198.18.0.0/15 via 192.168.1.2", "route add 2001:db8:18::/47 via fd00:1::2"]
         for dev in ("vethpod1", "cbr0", "torpod"):
             lines += ["addr add %s/32 dev %s" % (gw4, dev), "addr add %s/128 dev %s nodad" % (gw6, dev)]
         for pod, dev in (("pod1", "vethpod1"), ("pod2", "cbr0"), ("pod3", "cbr0"),
