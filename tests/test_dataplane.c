@@ -1226,7 +1226,7 @@ END_TEST
 START_TEST(conflicts_are_reported)
 {
 	static const char line[] =
-		"Service b/new: 203.0.113.1 port 80/tcp is taken by the older Service "
+		"Service b/new: 203.0.113.1 port 80/tcp is taken by Service "
 		"a/old";
 	struct world *w = world_new(0);
 	const char *first;
