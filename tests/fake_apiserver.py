@@ -351,9 +351,10 @@ class Server:
 
     @staticmethod
     def abort(writer):
-        sock = writer.get_extra_info("socket")
+        sock = writer.get_extra_info("socket")  # None once it is closed
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             pass
         writer.transport.abort()

@@ -284,17 +284,21 @@ static void object_gone(struct reflector *r, const struct json *object)
 	r->o.touched(r->o.ctx);
 }
 
-static void object_changed(struct reflector *r, const struct json *object)
+/* Fails only without memory: then the object may be a good one, and must not be taken as absent. */
+static int object_changed(struct reflector *r, const struct json *object, struct errbuf *eb)
 {
-	struct errbuf eb = { "" };
-
+	eb->text[0] = '\0';
 	r->n_objects++;
 	r->o.touched(r->o.ctx);
-	if (put_object(r, object, &eb))
-		return;
-	if (eb.text[0])
-		r->o.sink->complain(r->o.sink->ctx, eb.text);
+	errno = 0;
+	if (put_object(r, object, eb))
+		return 0;
+	if (errno == ENOMEM)
+		return -ENOMEM;
+	if (eb->text[0])
+		r->o.sink->complain(r->o.sink->ctx, eb->text);
 	object_gone(r, object);
+	return 0;
 }
 
 static int remember(char **field, const char *text)
@@ -379,6 +383,8 @@ static int take_event(struct reflector *r, const struct json *event, struct errb
 	const struct json *object = json_get(event, "object");
 	const char *version =
 		text_or_empty(json_get(json_get(object, "metadata"), "resourceVersion"));
+	int err = 0;
+
 	if (!strcmp(type, "ERROR")) {
 		read_failure(&r->failure, object);
 		return errf(eb, -ECANCELED, "error event");
@@ -386,13 +392,13 @@ static int take_event(struct reflector *r, const struct json *event, struct errb
 	if (!strcmp(type, "BOOKMARK") && !r->watching && ends_initial_events(object))
 		return become_watch(r, version, eb);
 	if (!strcmp(type, "ADDED") || !strcmp(type, "MODIFIED"))
-		object_changed(r, object);
+		err = object_changed(r, object, eb);
 	else if (!strcmp(type, "DELETED"))
 		object_gone(r, object);
 	else if (strcmp(type, "BOOKMARK"))
 		return errf(eb, -EPROTO, "unknown event type");
-	if (!r->watching)
-		return 0;
+	if (err || !r->watching)
+		return err;
 	r->progress = true;
 	r->silences = 0;
 	backoff_reset(&r->backoff);
@@ -414,7 +420,7 @@ static int event_text(void *ctx, const char *text, size_t length, struct errbuf 
 	struct json *event = json_parse(text, length, eb);
 	int err;
 
-	if (!event && !r->watching) {
+	if (!event && !r->watching && errno != ENOMEM) {
 		/* One bad object of a list is left out; a lost event would be lost for good. */
 		complain_unread(r, eb);
 		return 0;
@@ -430,13 +436,16 @@ static int list_item(void *ctx, const char *text, size_t length, struct errbuf *
 {
 	struct reflector *r = ctx;
 	struct json *object = json_parse(text, length, eb);
+	int err = 0;
 
 	if (object)
-		object_changed(r, object);
+		err = object_changed(r, object, eb);
+	else if (errno == ENOMEM)
+		return -ENOMEM;
 	else
 		complain_unread(r, eb);
 	json_free(object);
-	return 0;
+	return err;
 }
 
 /* The list without its items: the version to watch from, and whether there are more pages. */
