@@ -239,8 +239,8 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 						 c->vip.role == VIP_NODE_PORT ? NULL : &c->vip.addr,
 						 port->protocol, c->vip.port);
 			dp_log(dp, LOG_WARNING,
-			       "Service %s: %s%s port %u/%s is taken by Service %s",
-			       port->label, c->vip.role == VIP_NODE_PORT ? "node" : "",
+			       "Service %s: %s%s port %u/%s is taken by Service %s", port->label,
+			       c->vip.role == VIP_NODE_PORT ? "node" : "",
 			       c->vip.role == VIP_NODE_PORT
 				       ? ""
 				       : addr_format(dp->family, &c->vip.addr, addr),

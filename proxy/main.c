@@ -245,12 +245,8 @@ static bool node_is_ready(struct instance *in)
 
 	if (node && node->n_addresses && (!node_cidr || has_pod_cidrs(in->model)))
 		return true;
-	if (node_cidr && in->node_waited_s >= NODE_WAIT_S + POD_CIDR_WAIT_S) {
-		log_error(app->log, "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
-			  in->node_name);
-		app_exit(app, EXIT_FAILED);
-		return false;
-	}
+	if (node_cidr && in->node_waited_s >= NODE_WAIT_S + POD_CIDR_WAIT_S)
+		return true; /* which start() will not take */
 	if (node_cidr || in->node_waited_s < NODE_WAIT_S)
 		return false;
 	log_error(app->log, "Node %s: no addresses after %d s: going on without", in->node_name,
@@ -271,9 +267,20 @@ static bool primary_family_works(struct instance *in)
 	return false;
 }
 
+/* Without the Node's ranges every pod would be taken for a stranger (NODE-3). */
+static bool pod_cidrs_known(struct instance *in)
+{
+	if (in->options.config->detect_local != DETECT_NODE_CIDR || has_pod_cidrs(in->model))
+		return true;
+	log_error(in->app->log, "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
+		  in->node_name);
+	app_exit(in->app, EXIT_FAILED);
+	return false;
+}
+
 static void start(struct instance *in)
 {
-	if (in->started || !primary_family_works(in))
+	if (in->started || !primary_family_works(in) || !pod_cidrs_known(in))
 		return;
 	in->started = true;
 	remember_pod_cidrs(in);
@@ -361,8 +368,14 @@ static int run_once(struct instance *in)
 {
 	int err;
 
-	if (!primary_family_works(in))
+	if (!primary_family_works(in) || !pod_cidrs_known(in))
 		return EXIT_FAILED;
+	if (in->options.config->detect_local == DETECT_NODE_CIDR && !has_pod_cidrs(in->model)) {
+		log_error(in->app->log,
+			  "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
+			  in->node_name);
+		return EXIT_FAILED;
+	}
 	err = sync_once(in->sync);
 	log_debug(in->app->log, 2, "timing: parse %lld ms, compile %lld ms, commit %lld ms",
 		  (long long)in->parse_us / 1000, (long long)in->compile_us / 1000,

@@ -1225,9 +1225,8 @@ END_TEST
 /* SVC-11: said once, and again after it was over. */
 START_TEST(conflicts_are_reported)
 {
-	static const char line[] =
-		"Service b/new: 203.0.113.1 port 80/tcp is taken by Service "
-		"a/old";
+	static const char line[] = "Service b/new: 203.0.113.1 port 80/tcp is taken by Service "
+				   "a/old";
 	struct world *w = world_new(0);
 	const char *first;
 

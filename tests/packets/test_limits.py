@@ -98,3 +98,14 @@ def alone(b):
               "--hostname-override", "node1", "--once", *DETECT)
     for family in (4, 6):
         b.expect("client", "svc11:80", family, "tcp", reach("pod1"))
+
+
+@case("mode NodeCIDR with a Node that has no ranges is an error", "NODE-3")
+def no_ranges(b):
+    b.program.cleanup()
+    b.program.write(base(pod_cidrs=[]) + both("web", 11, ["pod1"]))
+    for more in (["--once"], []):
+        status, _, err = b.program.run(*b.program.argv(("--detect-local-mode", "NodeCIDR"))[1:], *more)
+        b.equal("exit status with %s" % (more or "the daemon"), 1, status)
+        b.true("the field is named: " + err[-300:], "spec.podCIDRs" in err)
+    b.true("nothing is programmed", "vipmap" not in b.in_node("nft", "list", "tables"))
