@@ -22,6 +22,13 @@
 
 enum { N_SERVICES = 6, N_SLICES = 10, POOL = 14, MAX_ENDPOINTS = 7 };
 
+/* The sanitizers make each event ten times as slow. */
+#ifdef __SANITIZE_ADDRESS__
+enum { STEPS = 10000 };
+#else
+enum { STEPS = 100000 };
+#endif
+
 /* A slice, to be changed a little at a time. */
 struct toy_slice {
 	bool there, v6, second_port;
@@ -628,7 +635,7 @@ static void toy_end(struct toy *t)
 START_TEST(random_events)
 {
 	uint64_t seed = random_seed("VIPMAP_SEED") + (uint64_t)_i;
-	unsigned long steps = steps_wanted(100000) / 10 + 1;
+	unsigned long steps = steps_wanted(STEPS) / 10 + 1;
 	struct toy t;
 
 	toy_begin(&t, seed, world_new(_i % 2 ? WORLD_OWNER : 0));
