@@ -183,6 +183,7 @@ class World:
             "net__ipv4__icmp_ratelimit": 0,
             "net__ipv4__icmp_ratemask": 0,
             "net__ipv6__icmp__ratelimit": 0,
+            "net__ipv6__icmp__ratemask": 127,
             "net__ipv6__conf__all__accept_dad": 0,
             "net__ipv6__conf__default__accept_dad": 0,
             "net__ipv6__conf__default__accept_ra": 0,
