@@ -22,6 +22,7 @@
 #include "watch/apisource.h"
 #include "watch/manifests.h"
 #include "watch/proxyconfig.h"
+#include "nft/addresses.h"
 #include "nft/readback.h"
 
 #include <errno.h>
@@ -785,25 +786,36 @@ static int run(struct app *app, struct options *options)
 	return app->exit_status;
 }
 
-/* Without a kernel to ask, this node's addresses are those of its Node object. */
-static int assume_addresses(struct instance *in)
+/* The addresses of the Node object, and those that @machine has, if it is given. */
+static int assume_addresses_of(struct instance *in, enum family family,
+			       const struct addresses *machine)
 {
 	const struct node *node = in->model->node;
-	unsigned int f, i, n;
+	const struct addr *own = NULL;
+	unsigned int i, n = 0;
 	struct addr *list;
-	int err = 0;
+	int err;
 
-	list = calloc(node ? node->n_addresses + 1 : 1, sizeof(*list));
+	if (machine)
+		own = addresses_list(machine, family, &n);
+	list = calloc(n + (node ? node->n_addresses : 0) + 1, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
-	for (f = 0; f < N_FAMILIES && !err; f++) {
-		for (i = n = 0; node && i < node->n_addresses; i++)
-			if (node->addresses[i].family == f)
-				list[n++] = node->addresses[i].addr;
-		err = model_set_addresses(in->model, (enum family)f, list, n);
-	}
+	if (n)
+		memcpy(list, own, n * sizeof(*list));
+	for (i = 0; node && i < node->n_addresses; i++)
+		if (node->addresses[i].family == family)
+			list[n++] = node->addresses[i].addr;
+	err = model_set_addresses(in->model, family, list, n);
 	free(list);
 	return err;
+}
+
+static int assume_addresses(struct instance *in, const struct addresses *machine)
+{
+	int err = assume_addresses_of(in, FAMILY_IPV4, machine);
+
+	return err ? err : assume_addresses_of(in, FAMILY_IPV6, machine);
 }
 
 static int print_family(struct app *app, enum family family)
@@ -843,7 +855,7 @@ static int dry_run(struct app *app, struct options *options)
 		log_error(app->log, "%s", eb.text);
 		return EXIT_FAILED;
 	}
-	if (assume_addresses(app->instance)) {
+	if (assume_addresses(app->instance, NULL)) {
 		log_error(app->log, "out of memory");
 		return EXIT_FAILED;
 	}
@@ -851,6 +863,22 @@ static int dry_run(struct app *app, struct options *options)
 		if (print_family(app, (enum family)f))
 			return EXIT_FAILED;
 	return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* A packet's source or destination may be any address of this machine, not only its Node's. */
+static int ask_addresses(struct instance *in)
+{
+	struct errbuf eb = { "" };
+	struct addresses *machine = addresses_open(&eb);
+	bool changed;
+	int err;
+
+	if (!machine || addresses_read(machine, &changed, &eb) < 0)
+		log_warning(in->app->log, "explain: addresses of this machine: %s", eb.text);
+	err = assume_addresses(in, machine);
+	if (machine)
+		addresses_close(machine);
+	return err;
 }
 
 static int explain_now(struct instance *in)
@@ -869,7 +897,7 @@ static int explain_now(struct instance *in)
 	};
 	struct dataplane *dp = dataplane_new(&options);
 	struct strbuf out = STRBUF_INIT;
-	int err = dp ? assume_addresses(in) : -ENOMEM;
+	int err = dp ? ask_addresses(in) : -ENOMEM;
 
 	if (!err)
 		err = dataplane_compile(dp);

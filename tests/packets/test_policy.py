@@ -180,3 +180,12 @@ def zone_moves(b, family):
     b.expect("pod2", "svc120:80", family, "tcp", reach("r2"))
     b.program.apply([node(), service_cidr()] + objects)
     b.expect("pod2", "svc120:80", family, "tcp", reach("pod1", "r1", "r2"))
+
+
+@case("explain knows every address of this node", "POL-2 POL-7", both_families)
+def explained_source(b, family):
+    b.once(full("web", 60, ["r1"], etp="Local"))
+    for source, want in (("node", "this node"), ("node2", "this node"), ("client", "outside"), ("pod1", "a pod")):
+        _, text, _ = b.program.run(*b.program.argv(DETECT)[1:], "explain", addr(source, family), "tcp",
+                                   addr("lb60", family), "80")
+        b.equal("source of %s" % source, want, text.splitlines()[0].partition(" ")[2].strip())
