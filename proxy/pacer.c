@@ -7,7 +7,7 @@
 
 enum {
 	SHARE_PERCENT = 12,	 /* of one core; reading 200 events a second takes another 6.5 */
-	CREDIT_MAX_US = 50000,	 /* a burst of tens of syncs */
+	CREDIT_MAX_US = 100000,	 /* a burst of tens of syncs */
 	WAIT_MAX_US = 80 * 1000, /* so that lag stays below a tenth of a second */
 };
 
