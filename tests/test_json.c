@@ -42,6 +42,9 @@ static const struct {
 	{ "managed fields cut", "{\"managedFields\":[1", 0, "line 1, column 20: not JSON" },
 	{ "error after managed fields", "{\"managedFields\":[\n1,2,3],\n\"x\":y}", 0,
 	  "line 3, column 5: not JSON" },
+	{ "error after what is left out", "{\"targetRef\":{\"a\":1} x}", 0,
+	  "line 1, column 22: not JSON" },
+	{ "a target cut", "{\"targetRef\":{\"a\":{}", 0, "line 1, column 21: not JSON" },
 	{ "managed fields without value", "{\"managedFields\":", 0, "line 1, column 18: not JSON" },
 };
 
@@ -130,6 +133,64 @@ START_TEST(test_managed_fields)
 	ck_assert_int_eq(json_type(json_next(json_first(json_get(json, "list")))), JSON_ARRAY);
 	ck_assert_str_eq(json_string(json_get(json_get(json, "other"), "managedFields")), "text");
 	json_free(json);
+}
+END_TEST
+
+START_TEST(test_left_out)
+{
+	struct json *json =
+		parse("{\"ownerReferences\":[{\"uid\":\"]\"}],\"endpoints\":[{\"targetRef\":"
+		      "{\"name\":\"}\",\"x\":[{}]},\"nodeName\":\"n\"},{\"targetRef\":[1],"
+		      "\"ownerReferences\":{\"a\":1}}],\"targetReference\":{\"a\":1}}");
+	const struct json *first = json_first(json_get(json, "endpoints"));
+
+	ck_assert_ptr_null(json_get(json, "ownerReferences"));
+	ck_assert_ptr_null(json_get(first, "targetRef"));
+	ck_assert(json_has(first, "targetRef"));
+	ck_assert_str_eq(json_string(json_get(first, "nodeName")), "n");
+	/* Of another type it is left to whoever reads it. */
+	ck_assert_int_eq(json_type(json_get(json_next(first), "targetRef")), JSON_ARRAY);
+	ck_assert_int_eq(json_type(json_get(json_next(first), "ownerReferences")), JSON_OBJECT);
+	ck_assert_int_eq(json_type(json_get(json, "targetReference")), JSON_OBJECT);
+	json_free(json);
+}
+END_TEST
+
+static const char *text_of(const struct json *json)
+{
+	return json_string(json_first(json));
+}
+
+/* Several trees at once, small and large, freed in another order, and built ones between them. */
+START_TEST(test_trees)
+{
+	enum { N = 5, LENGTH = 300000 };
+	struct json *parsed[N], *copy[N], *built = json_new(JSON_ARRAY);
+	char *text = malloc(LENGTH + 5);
+
+	for (int i = 0; i < N; i++) {
+		size_t length = i % 2 ? LENGTH : 10;
+
+		memset(text, 'a' + i, length + 4);
+		memcpy(text, "[\"", 2);
+		memcpy(text + 2 + length, "\"]", 3);
+		parsed[i] = parse(text);
+		copy[i] = json_copy(parsed[i]);
+		ck_assert_ptr_null(json_parse("[1,2", 4, NULL));
+	}
+	free(text);
+	for (int i = 0; i < N; i++) {
+		const char *string = text_of(parsed[i]);
+
+		ck_assert_uint_eq(strlen(string), i % 2 ? LENGTH : 10);
+		ck_assert_int_eq(string[strlen(string) - 1], 'a' + i);
+		ck_assert_str_eq(text_of(copy[i]), string);
+		json_free(parsed[i]);
+		ck_assert_int_eq(text_of(copy[i])[0], 'a' + i);
+		ck_assert_int_eq(json_append(built, copy[i]), 0);
+	}
+	ck_assert_int_eq(text_of(json_first(built))[0], 'a');
+	json_free(built);
 }
 END_TEST
 
@@ -308,6 +369,8 @@ int main(void)
 	tcase_add_test(tc, test_bounds);
 	tcase_add_test(tc, test_many_values);
 	tcase_add_test(tc, test_managed_fields);
+	tcase_add_test(tc, test_left_out);
+	tcase_add_test(tc, test_trees);
 	tcase_add_test(tc, test_get);
 	tcase_add_loop_test(tc, test_wrong, 0, sizeof(wrong) / sizeof(wrong[0]));
 	tcase_add_test(tc, test_path);

@@ -3,16 +3,23 @@
  * NULs and length are settled when it starts, since its own nesting limit is 1000, it takes a NUL
  * for white space or for the end of a string, and old versions read beyond an unterminated text.
  *
- * The copy also leaves out metadata.managedFields, which halves the work for objects of an API
- * server.
+ * The copy also leaves out what nobody here reads and is large, metadata.managedFields above all:
+ * less than half of an API server's objects is left. What is left out is checked for its bounds
+ * and its brackets only.
+ *
+ * A tree that was parsed lives in a pool of its own, since one malloc() for each node, key and
+ * string took a third of the time.
  *
  * A value does not know its parent; json_path() finds it by walking from the root, which only the
  * reporting of errors does. Errors of a hostile document are therefore expensive: report a few.
  */
 #include "watch/json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
+#include <stdalign.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +43,113 @@ static struct json *from_new_node(cJSON *node)
 	return (struct json *)node;
 }
 
+/* ---- memory of a tree that was parsed */
+
+enum {
+	/* Of what comes from an API server a node takes some 100 bytes and 25 of text. */
+	POOL_FACTOR = 4,
+	POOL_MIN = 1024,
+	IN_POOL = 1 << 16, /* in a root's type, above the bits that are cJSON's */
+};
+
+struct pool_block {
+	struct pool_block *older;
+	size_t size, used;
+	max_align_t data[];
+};
+
+/* The root is a copy of cJSON's, so as to know its blocks; nothing in a tree points at its root. */
+struct pooled {
+	struct json root;
+	struct pool_block *blocks;
+};
+
+/*
+ * Of the tree that is being parsed, and NULL otherwise. Writable and outside of main.c, since
+ * cJSON's hooks have no context.
+ */
+static struct pool_block *pool;
+
+static void pool_free_blocks(struct pool_block *block)
+{
+	struct pool_block *older;
+
+	for (; block; block = older) {
+		older = block->older;
+		free(block);
+	}
+}
+
+static int pool_add_block(size_t size)
+{
+	struct pool_block *block = malloc(sizeof(*block) + size);
+
+	if (!block)
+		return -ENOMEM;
+	block->older = pool;
+	block->size = size;
+	block->used = 0;
+	pool = block;
+	return 0;
+}
+
+static void *pool_alloc(size_t size)
+{
+	struct pool_block *block = pool;
+	void *memory;
+
+	size = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+	if (block->size - block->used < size) {
+		if (pool_add_block(size > block->size ? size : block->size))
+			return NULL;
+		block = pool;
+	}
+	memory = (char *)block->data + block->used;
+	block->used += size;
+	return memory;
+}
+
+/* For trees that are not parsed but built, memory is what malloc() gives. */
+static void *hook_alloc(size_t size)
+{
+	return pool ? pool_alloc(size) : malloc(size);
+}
+
+static void hook_free(void *memory)
+{
+	if (!pool)
+		free(memory);
+}
+
+static int pool_begin(size_t text_length)
+{
+	cJSON_Hooks hooks = { hook_alloc, hook_free };
+
+	cJSON_InitHooks(&hooks);
+	return pool_add_block(POOL_MIN + POOL_FACTOR * text_length);
+}
+
+/* @node was made since pool_begin(), or is NULL; so is what is returned. */
+static struct json *pool_end(const cJSON *node)
+{
+	struct pooled *tree = node ? pool_alloc(sizeof(*tree)) : NULL;
+
+	if (tree) {
+		tree->root.node = *node;
+		tree->root.node.type |= IN_POOL;
+		tree->blocks = pool;
+	} else {
+		pool_free_blocks(pool);
+	}
+	pool = NULL;
+	return tree ? &tree->root : NULL;
+}
+
+static bool is_pooled(const struct json *json)
+{
+	return json && json->node.type & IN_POOL;
+}
+
 /* ---- text to tree: the scan before cJSON */
 
 struct scan {
@@ -51,25 +165,40 @@ static int scan_fail(struct scan *s, const char *problem)
 	return -EINVAL;
 }
 
+/* What matters in a string, and outside of one. Most bytes are neither, so that pays. */
+static const bool ends_run_in_string[256] = { [0 ... 0x1f] = true, ['"'] = true, ['\\'] = true };
+static const bool ends_run[256] = {
+	['"'] = true, [','] = true, ['{'] = true,  ['['] = true,
+	['}'] = true, [']'] = true, ['\0'] = true,
+};
+
+static const char *skip_run(const char *p, const char *end, const bool ends[256])
+{
+	while (p < end && !ends[(unsigned char)*p])
+		p++;
+	return p;
+}
+
 /* From an opening quote to behind the closing one. */
 static int scan_string(struct scan *s)
 {
 	const char *p = s->at + 1;
 
-	for (; p < s->end && *p != '"'; p++) {
+	while ((p = skip_run(p, s->end, ends_run_in_string)) < s->end && *p != '"') {
 		s->at = p;
-		if ((unsigned char)*p < 0x20)
-			return scan_fail(s, "control character in a string");
 		if (*p != '\\')
-			continue;
+			return scan_fail(s, "control character in a string");
 		p++;
 		if (s->end - p >= 5 && memcmp(p, "u0000", 5) == 0)
 			return scan_fail(s, "NUL in a string");
 		if (p == s->end || *p == '\0')
-			break;
+			return scan_fail(s, "unterminated string");
+		p++;
 	}
-	if (p >= s->end || *p != '"')
+	if (p >= s->end) {
+		s->at = s->end - 1;
 		return scan_fail(s, "unterminated string");
+	}
 	s->at = p + 1;
 	return 0;
 }
@@ -108,18 +237,39 @@ static void skip_space(struct scan *s)
 		s->at++;
 }
 
-/* Over an array and nothing else; anything else is left for cJSON. */
-static int skip_array(struct scan *s)
+/* Over a value that begins with @bracket and nothing else; anything else is left for cJSON. */
+static int skip_value(struct scan *s, char bracket)
 {
 	unsigned int depth = s->depth;
-	int err;
+	int err = 0;
 
-	if (s->at == s->end || *s->at != '[')
+	if (s->at == s->end || *s->at != bracket)
 		return 0;
 	do {
-		err = scan_token(s);
+		s->at = skip_run(s->at, s->end, ends_run);
+		if (s->at < s->end)
+			err = scan_token(s);
 	} while (!err && s->depth > depth && s->at < s->end);
 	return err;
+}
+
+/* @key, a string with its quotes, names what nobody here reads; '\0' if it does not. */
+static char unwanted_bracket(const char *key, size_t length)
+{
+	static const struct {
+		const char *name;
+		size_t length;
+		char bracket;
+	} unwanted[] = {
+		{ "\"managedFields\"", 15, '[' },
+		{ "\"ownerReferences\"", 17, '[' },
+		{ "\"targetRef\"", 11, '{' },
+	};
+
+	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
+		if (length == unwanted[i].length && memcmp(key, unwanted[i].name, length) == 0)
+			return unwanted[i].bracket;
+	return '\0';
 }
 
 /*
@@ -128,11 +278,11 @@ static int skip_array(struct scan *s)
  */
 static int scan_unwanted(struct scan *s, const char *key)
 {
-	static const char name[] = "\"managedFields\"";
+	const char bracket = unwanted_bracket(key, (size_t)(s->at - key));
 	const char *from;
 	int err;
 
-	if (s->at - key != sizeof(name) - 1 || memcmp(key, name, sizeof(name) - 1))
+	if (!bracket)
 		return 0;
 	skip_space(s);
 	if (s->at == s->end || *s->at != ':')
@@ -142,8 +292,8 @@ static int scan_unwanted(struct scan *s, const char *key)
 	memcpy(s->out, s->start, (size_t)(s->at - s->start));
 	s->out += s->at - s->start;
 	s->start = from = s->at;
-	err = skip_array(s);
-	/* An array holds at least its two brackets, "[]": no longer than what goes out. */
+	err = skip_value(s, bracket);
+	/* At least two brackets were skipped, "[]": no longer than what goes out. */
 	if (!err && s->at - from >= 4) {
 		memcpy(s->out, "null", 4);
 		s->out += 4;
@@ -157,7 +307,7 @@ static int scan_all(struct scan *s)
 	const char *token;
 	int err = 0;
 
-	while (!err && s->at < s->end) {
+	while (!err && (s->at = skip_run(s->at, s->end, ends_run)) < s->end) {
 		token = s->at;
 		err = scan_token(s);
 		if (!err && *token == '"')
@@ -182,8 +332,8 @@ static int syntax_error(const char *text, const char *at, const char *reason, st
 	return errf(eb, -EINVAL, "line %u, column %u: %s", line, column, reason);
 }
 
-/* @copy is terminated; its length without the terminator is @length. */
-static struct json *parse_copy(const char *copy, size_t length, struct errbuf *eb)
+/* @copy is terminated; its length without the terminator is @length. The node is in the pool. */
+static cJSON *parse_copy(const char *copy, size_t length, struct errbuf *eb)
 {
 	const char *end = copy;
 	cJSON *node = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 0);
@@ -196,13 +346,38 @@ static struct json *parse_copy(const char *copy, size_t length, struct errbuf *e
 		end++;
 	if (end != copy + length) {
 		syntax_error(copy, end, "more text after the end", eb);
-		cJSON_Delete(node);
 		return NULL;
 	}
-	return from_new_node(node);
+	return node;
 }
 
-/* malloc() leaves ENOMEM behind also when cJSON calls it; strtod() may leave something else. */
+/* @copy has room for the terminated @text. */
+static struct json *parse_scanned(struct scan *s, char *copy, const char *text, size_t length,
+				  struct errbuf *eb)
+{
+	const size_t copied = (size_t)(s->out - copy);
+	struct json *json;
+	cJSON *node;
+
+	if (pool_begin(copied)) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	*s->out = '\0';
+	node = parse_copy(copy, copied, eb);
+	/* Once more with everything in it, so that the position is right. */
+	if (!node && copied != length) {
+		memcpy(copy, text, length);
+		copy[length] = '\0';
+		node = parse_copy(copy, length, eb);
+	}
+	json = pool_end(node);
+	if (node && !json)
+		errf(eb, -ENOMEM, "out of memory");
+	return json;
+}
+
+/* malloc() leaves ENOMEM behind also when the pool calls it; strtod() may leave something else. */
 static struct json *parse_failed(void)
 {
 	if (errno != ENOMEM)
@@ -226,25 +401,19 @@ struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
 		errf(eb, -ENOMEM, "out of memory");
 		return parse_failed();
 	}
-	if (scan_all(&s)) {
+	if (scan_all(&s))
 		syntax_error(text, s.at, s.problem, eb);
-	} else {
-		*s.out = '\0';
-		json = parse_copy(copy, (size_t)(s.out - copy), eb);
-		/* Once more with everything in it, so that the position is right. */
-		if (!json && (size_t)(s.out - copy) != length) {
-			memcpy(copy, text, length);
-			copy[length] = '\0';
-			json = parse_copy(copy, length, eb);
-		}
-	}
+	else
+		json = parse_scanned(&s, copy, text, length, eb);
 	free(copy);
 	return json ? json : parse_failed();
 }
 
 void json_free(struct json *root)
 {
-	if (root)
+	if (is_pooled(root))
+		pool_free_blocks(((struct pooled *)root)->blocks);
+	else if (root)
 		cJSON_Delete(&root->node);
 }
 
@@ -593,7 +762,11 @@ struct json *json_new_string(const char *text)
 
 struct json *json_copy(const struct json *json)
 {
-	return from_new_node(cJSON_Duplicate(&json->node, 1));
+	struct json *copy = from_new_node(cJSON_Duplicate(&json->node, 1));
+
+	if (copy)
+		copy->node.type &= ~IN_POOL;
+	return copy;
 }
 
 size_t json_size(const struct json *json)
@@ -614,6 +787,7 @@ int json_append(struct json *array, struct json *child)
 {
 	if (!child)
 		return -ENOMEM;
+	assert(!is_pooled(child) && !is_pooled(array));
 	if (!cJSON_AddItemToArray(&array->node, &child->node)) {
 		json_free(child);
 		return -ENOMEM;
@@ -625,6 +799,7 @@ int json_insert(struct json *object, const char *key, struct json *child)
 {
 	if (!child)
 		return -ENOMEM;
+	assert(!is_pooled(child) && !is_pooled(object));
 	if (!cJSON_AddItemToObject(&object->node, key, &child->node)) {
 		json_free(child);
 		return -ENOMEM;

@@ -111,18 +111,35 @@ static int buffer_add(struct splitter *s, struct strbuf *buffer, const char *byt
 	return 0;
 }
 
+/* What matters in a string, and outside of one. Most bytes are neither, so that pays. */
+static const bool ends_run_in_string[256] = { ['"'] = true, ['\\'] = true };
+static const bool ends_run[256] = {
+	['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true,
+};
+
+static const char *skip_run(const char *p, const char *end, const bool ends[256])
+{
+	while (p < end && !ends[(unsigned char)*p])
+		p++;
+	return p;
+}
+
 /* Bytes of a string, which may begin in its middle; returns the first byte behind it, or @end. */
 static const char *scan_string(struct splitter *s, const char *p, const char *end)
 {
-	for (; p < end; p++) {
-		if (s->escaped) {
-			s->escaped = false;
-		} else if (*p == '\\') {
-			s->escaped = true;
-		} else if (*p == '"') {
+	if (s->escaped && p < end) {
+		s->escaped = false;
+		p++;
+	}
+	while ((p = skip_run(p, end, ends_run_in_string)) < end) {
+		if (*p++ == '"') {
 			s->in_string = false;
-			return p + 1;
+			return p;
 		}
+		if (p == end)
+			s->escaped = true;
+		else
+			p++;
 	}
 	return end;
 }
@@ -134,10 +151,11 @@ static const char *scan_string(struct splitter *s, const char *p, const char *en
 static const char *scan_value(struct splitter *s, const char *p, const char *end, unsigned int base)
 {
 	while (p < end && s->depth <= JSON_MAX_DEPTH + ITEMS_DEPTH) {
-		if (s->in_string) {
+		if (s->in_string)
 			p = scan_string(s, p, end);
-			continue;
-		}
+		p = skip_run(p, end, ends_run);
+		if (p == end)
+			break;
 		switch (*p++) {
 		case '"':
 			s->in_string = true;
@@ -146,8 +164,7 @@ static const char *scan_value(struct splitter *s, const char *p, const char *end
 		case '[':
 			s->depth++;
 			break;
-		case '}':
-		case ']':
+		default:
 			if (--s->depth == base)
 				return p;
 		}
