@@ -752,6 +752,8 @@ static const struct {
 	  false },
 	{ "annotations are no labels",
 	  "{'metadata':{'annotations':{'service.kubernetes.io/headless':'x'}}}", true, true },
+	{ "labels are a list", "{'metadata':{'labels':['service.kubernetes.io/headless']}}", true,
+	  true },
 };
 
 START_TEST(test_selected)

@@ -11,27 +11,23 @@
 
 #include "watch/reading.h"
 
-static const struct json *label(const struct json *json, const char *key)
+/* Also if it is null, or no string. */
+static bool has_label(const struct json *json, const char *key)
 {
-	const struct json *labels = json_get(json_get(json, "metadata"), "labels");
-
-	json_for_each (item, labels)
-		if (strcmp(json_key(item), key) == 0)
-			return item;
-	return NULL;
+	return json_has(json_get(json_get(json, "metadata"), "labels"), key);
 }
 
 bool decode_service_selected(const struct json *json)
 {
 	const char *cluster_ip = json_string(json_get(json_get(json, "spec"), "clusterIP"));
 
-	return !label(json, "service.kubernetes.io/service-proxy-name") &&
+	return !has_label(json, "service.kubernetes.io/service-proxy-name") &&
 	       !(cluster_ip && strcmp(cluster_ip, "None") == 0);
 }
 
 bool decode_slice_selected(const struct json *json)
 {
-	return !label(json, "service.kubernetes.io/headless");
+	return !has_label(json, "service.kubernetes.io/headless");
 }
 
 /* ---- ranges, by family and in the order given */
