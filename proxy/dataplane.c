@@ -485,6 +485,82 @@ static int globals_keep(struct dataplane *dp, const struct element *list, size_t
 	return 0;
 }
 
+struct kept_ranges {
+	const struct element *wanted;
+	size_t n_wanted;
+	struct element *list; /* NULL: only counted */
+	size_t count;
+};
+
+static bool ranges_overlap(const struct prefix *a, const struct prefix *b)
+{
+	return prefix_contains(a, &b->addr) || prefix_contains(b, &a->addr);
+}
+
+static void keep_range(void *ctx, const struct element *el)
+{
+	struct kept_ranges *kept = ctx;
+	size_t i;
+
+	if (el->set != SET_SERVICE_CIDRS)
+		return;
+	for (i = 0; i < kept->n_wanted; i++)
+		if (kept->wanted[i].set == SET_SERVICE_CIDRS &&
+		    ranges_overlap(&kept->wanted[i].range, &el->range))
+			return;
+	if (kept->list)
+		kept->list[kept->count] = *el;
+	kept->count++;
+}
+
+static void each_range(const struct dataplane *dp, struct snapshot *snapshot,
+		       struct kept_ranges *kept)
+{
+	size_t i;
+
+	kept->count = kept->n_wanted;
+	if (snapshot)
+		snapshot_each_unseen(snapshot, keep_range, kept);
+	for (i = 0; !snapshot && i < dp->n_globals; i++)
+		keep_range(kept, &dp->globals[i]);
+}
+
+static int key_order(const void *a, const void *b)
+{
+	return element_key_compare(a, b);
+}
+
+/*
+ * What is wanted apart from service ports. Until ServiceCIDRs are listed, the ranges that the table
+ * has from an earlier run stay: their list may come later than the others, or not at all (API-8).
+ * @snapshot is NULL if what is in the kernel is known.
+ */
+static int wanted_globals(struct dataplane *dp, struct snapshot *snapshot,
+			  const struct element **list, size_t *count)
+{
+	struct kept_ranges kept = { 0 };
+	int err = model_globals(dp->model, dp->family, &dp->scratch, list, count);
+
+	if (err || dp->model->complete[KIND_SERVICE_CIDR])
+		return err;
+	kept.wanted = *list;
+	kept.n_wanted = *count;
+	if (snapshot)
+		snapshot_unsee(snapshot);
+	each_range(dp, snapshot, &kept);
+	if (kept.count == *count)
+		return 0;
+	kept.list = arena_array(&dp->scratch, kept.count, sizeof(*kept.list));
+	if (!kept.list)
+		return -ENOMEM;
+	memcpy(kept.list, *list, *count * sizeof(**list));
+	each_range(dp, snapshot, &kept);
+	qsort(kept.list, kept.count, sizeof(*kept.list), key_order);
+	*list = kept.list;
+	*count = kept.count;
+	return 0;
+}
+
 /* After a commit */
 
 static bool list_holds(const struct endpoint_list *list, const struct endpoint *ep)
@@ -772,7 +848,7 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 			txn_program(&t, dp->changed[i]->applied, dp->changed[i]->desired,
 				    dp->changed[i]);
 	if (!t.err)
-		t.err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
+		t.err = wanted_globals(dp, NULL, &globals, &n_globals);
 	if (!t.err)
 		txn_globals(&t, globals, n_globals);
 	if (!t.err)
@@ -1090,8 +1166,7 @@ static int sync_full(struct dataplane *dp, bool blame, struct sync_report *repor
 	if (!err)
 		err = all_ports(dp, &full.ports, &full.n_ports);
 	if (!err)
-		err = model_globals(dp->model, dp->family, &dp->scratch, &full.globals,
-				    &full.n_globals);
+		err = wanted_globals(dp, full.snapshot, &full.globals, &full.n_globals);
 	report->compile_us += clock_us() - start;
 	if (err)
 		errf(eb, err, "%s: out of memory", family_name(dp->family));

@@ -780,6 +780,8 @@ static void list_end(void *ctx, enum kind kind)
 	const uint64_t since = m->list_epoch[kind];
 	struct cidr_entry **at = &m->cidrs;
 
+	if (kind == KIND_SERVICE_CIDR && !m->complete[kind])
+		globals_changed(m); /* ranges of an earlier run have been kept until now */
 	m->complete[kind] = true;
 	if (kind == KIND_SERVICE)
 		drop_unlisted_services(m, since);

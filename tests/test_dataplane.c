@@ -226,6 +226,63 @@ START_TEST(adopts_with_changes)
 }
 END_TEST
 
+/*
+ * ServiceCIDRs are listed last or never: ranges of an earlier run stay until then (API-8 VER-6),
+ * those that are told are added at once (VER-13).
+ */
+static const struct {
+	const char *name, *told;
+	unsigned int added, deleted; /* before the list is whole; a range has a begin and an end */
+	const char *listed;
+	unsigned int then_added, then_deleted;
+} ranges[] = {
+	{ "the same", NULL, 0, 0, "cidr c 10.96.0.0/16 fd00:96::/108", 0, 0 },
+	{ "none", NULL, 0, 0, NULL, 0, 4 },
+	{ "another", NULL, 0, 0, "cidr c 10.97.0.0/16", 2, 4 },
+	{ "a wider one", NULL, 0, 0, "cidr c 10.96.0.0/15", 2, 4 },
+	{ "told in time", "cidr d 10.98.0.0/16", 2, 0, "cidr d 10.98.0.0/16", 0, 4 },
+	{ "a narrower one in time", "cidr d 10.96.8.0/24", 2, 2, "cidr d 10.96.8.0/24", 0, 2 },
+};
+
+static void sync_costs(struct world *w, const char *name, const char *when, unsigned int added,
+		       unsigned int deleted)
+{
+	struct fake_counts c;
+
+	fake_counts_reset(w->kernel);
+	world_must_sync(w, name);
+	c = fake_counts(w->kernel);
+	ck_assert_msg(c.elements_added == added && c.elements_deleted == deleted,
+		      "%s, %s: want %u added and %u deleted, got %u and %u", name, when, added,
+		      deleted, c.elements_added, c.elements_deleted);
+}
+
+START_TEST(ranges_wait_for_their_list)
+{
+	const char *name = ranges[_i].name;
+	struct world *w = world_new_rich(0);
+	const struct object_sink *sink;
+
+	world_remember(w, "gone cidr c");
+	world_restart(w);
+	w->model->complete[KIND_SERVICE_CIDR] = false;
+	sync_costs(w, name, "not told", 0, 0);
+	if (ranges[_i].told)
+		build_put(w->model, ranges[_i].told);
+	sync_costs(w, name, "told", ranges[_i].added, ranges[_i].deleted);
+	sink = model_sink(w->model);
+	sink->list_begin(sink->ctx, KIND_SERVICE_CIDR);
+	if (ranges[_i].listed) {
+		world_remember(w, ranges[_i].listed);
+		build_put(w->model, ranges[_i].listed);
+	}
+	sink->list_end(sink->ctx, KIND_SERVICE_CIDR);
+	sync_costs(w, name, "listed", ranges[_i].then_added, ranges[_i].then_deleted);
+	world_verify(w, name);
+	world_free(w);
+}
+END_TEST
+
 /* A table of an older layout is replaced in one transaction: at no moment is there none. */
 START_TEST(replaces_older_layout)
 {
@@ -1306,6 +1363,7 @@ int main(void)
 	tc = tcase(suite, "restart");
 	tcase_add_loop_test(tc, adopts_what_is_right, 0, 2);
 	tcase_add_loop_test(tc, adopts_with_changes, 0, COUNT(meanwhile));
+	tcase_add_loop_test(tc, ranges_wait_for_their_list, 0, COUNT(ranges));
 	tcase_add_loop_test(tc, replaces_older_layout, 0, 4);
 	tcase_add_test(tc, adopts_a_table_without_owner);
 
