@@ -103,6 +103,25 @@ static int64_t latest_sync_us(const struct health *h)
 	return v4 > v6 ? v4 : v6;
 }
 
+/* Not among kube-proxy's fields. */
+static void add_source(const struct health *h, struct strbuf *body)
+{
+	struct health_source source = { 0 };
+	int64_t age_us;
+
+	if (!h->options.source)
+		return;
+	h->options.source(h->options.ctx, &source);
+	strbuf_addf(body, ",\"apiServer\": {\"connected\": %s",
+		    source.connected ? "true" : "false");
+	if (source.contact_us) {
+		age_us = clock_monotonic_us(h->options.clock) - source.contact_us;
+		strbuf_addc(body, ',');
+		add_time(body, "lastContact", clock_realtime_us(h->options.clock) - age_us);
+	}
+	strbuf_addc(body, '}');
+}
+
 /* HZ-2 */
 static void answer_health(struct health *h, struct httpd_request *req, bool livez)
 {
@@ -118,6 +137,7 @@ static void answer_health(struct health *h, struct httpd_request *req, bool live
 		strbuf_addf(&body, ",\"nodeEligible\": %s", h->eligible ? "true" : "false");
 	strbuf_addf(&body, ",\"healthy\": %s,", healthy ? "true" : "false");
 	add_families(h, &body);
+	add_source(h, &body);
 	strbuf_addc(&body, '}');
 	metrics_add(h->options.metrics, livez ? METRIC_LIVEZ : METRIC_HEALTHZ, ok ? 0 : 1, 1);
 	httpd_reply(req, ok ? 200 : 503, "application/json", &body);

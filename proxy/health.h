@@ -14,6 +14,12 @@
 struct event_base;
 struct health;
 
+/* Where objects come from. It is shown, and makes nobody unhealthy: traffic goes on without it. */
+struct health_source {
+	bool connected;
+	int64_t contact_us; /* monotonic, of the last byte from there; 0: never */
+};
+
 /* Pointers are borrowed and must outlive the health. */
 struct health_options {
 	struct event_base *base;
@@ -25,6 +31,8 @@ struct health_options {
 	struct metrics *metrics;
 	const struct clock *clock; /* NULL: the system's */
 	void (*log)(void *ctx, int severity, const char *message);
+	/* NULL: there is no API server */
+	void (*source)(void *ctx, struct health_source *source);
 	/* HC-7: a Warning event on the Service, section 22. NULL: nobody to tell */
 	void (*service_event)(void *ctx, const char *namespace, const char *name, const char *uid,
 			      const char *reason, const char *note);

@@ -450,6 +450,28 @@ static void post_node_event(struct instance *in, const char *type, const char *r
 		apisource_post_event(in->source, &event);
 }
 
+/* For health and metrics */
+static void ask_source(void *ctx, struct health_source *source)
+{
+	struct instance *in = ctx;
+	const struct apisource_status status = apisource_status(in->source);
+
+	source->connected = status.connected[KIND_SERVICE] && status.connected[KIND_SLICE];
+	source->contact_us = status.last_contact_us;
+}
+
+static void refresh_metrics(void *ctx)
+{
+	struct instance *in = ctx;
+	struct health_source source;
+
+	ask_source(in, &source);
+	metrics_set(in->metrics, METRIC_API_CONNECTED, 0, source.connected);
+	if (source.contact_us)
+		metrics_set(in->metrics, METRIC_API_CONTACT, 0,
+			    (double)time(NULL) - (double)(now_us() - source.contact_us) / 1e6);
+}
+
 static int open_health(struct instance *in, struct errbuf *eb)
 {
 	const struct config *config = in->options.config;
@@ -461,6 +483,7 @@ static int open_health(struct instance *in, struct errbuf *eb)
 		.node_name = in->node_name,
 		.metrics = in->metrics,
 		.log = on_message,
+		.source = in->source ? ask_source : NULL,
 		.service_event = on_service_event,
 		.ctx = in,
 	};
@@ -489,6 +512,7 @@ static int open_metricsd(struct instance *in, struct errbuf *eb)
 		.base = in->app->base,
 		.config = in->options.config,
 		.metrics = in->metrics,
+		.refresh = in->source ? refresh_metrics : NULL,
 		.log = on_message,
 		.page = on_page,
 		.ctx = in,

@@ -96,6 +96,12 @@ static const struct {
 				   LABEL_FAMILY, 0 },
 	[METRIC_ENDPOINTS] = { "vipmap_endpoints", "Endpoints of the service ports programmed.",
 			       GAUGE, LABEL_FAMILY, 0 },
+	[METRIC_API_CONNECTED] = { "vipmap_api_server_connected",
+				   "Whether Services and EndpointSlices are watched.", GAUGE,
+				   LABEL_NONE, 0 },
+	[METRIC_API_CONTACT] = { "vipmap_api_server_last_contact_timestamp_seconds",
+				 "Time of the last byte from the API server.", GAUGE, LABEL_NONE,
+				 0 },
 };
 
 struct series {

@@ -37,6 +37,8 @@ enum metric {
 	METRIC_CONFLICTS,	 /* VIPs claimed by more than one service port now */
 	METRIC_SERVICE_PORTS,	 /* programmed now */
 	METRIC_ENDPOINTS,	 /* behind them now */
+	METRIC_API_CONNECTED,	 /* whether Services and EndpointSlices are watched now */
+	METRIC_API_CONTACT,	 /* Unix time of the last byte from the API server */
 	N_METRICS
 };
 

@@ -48,6 +48,8 @@ static void handle(void *ctx, struct httpd_request *req, const char *path)
 
 	if (strcmp(path, "/metrics") == 0) {
 		type = metrics_content_type;
+		if (d->options.refresh)
+			d->options.refresh(d->options.ctx);
 		metrics_format(d->options.metrics, &body);
 	} else if (strcmp(path, "/proxyMode") == 0) {
 		strbuf_adds(&body, "nftables");

@@ -17,7 +17,8 @@ struct metricsd_options {
 	const struct config
 		*config; /* metricsBindAddress, bindAddressHardFail; shown as /configz */
 	const struct metrics *metrics;
-	unsigned int retry_ms; /* 0: 5000 */
+	void (*refresh)(void *ctx); /* before they are shown; may be NULL */
+	unsigned int retry_ms;	    /* 0: 5000 */
 	void (*log)(void *ctx, int severity, const char *message);
 	/*
 	 * Any other path, with what follows "?" ("" if nothing does): writes plain text and returns

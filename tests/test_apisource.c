@@ -305,6 +305,7 @@ START_TEST(an_absent_server_changes_nothing)
 	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"close\",\"times\":100000}");
 	fake_tell(shared, "{\"op\":\"drop\"}");
 	live_until(&live, live_log_has, "Service: watch: ", "the loss is told");
+	live_until(&live, live_log_has, "4 no API server can be reached", "and what it means");
 	live_run_ms(&live, 300);
 	ck_assert_str_eq(recording_sink_journal(live.sink), "");
 	ck_assert(!apisource_status(live.source).connected[KIND_SERVICE]);
@@ -312,6 +313,8 @@ START_TEST(an_absent_server_changes_nothing)
 	fake_tell(shared, "{\"op\":\"clear_faults\"}");
 	live_until(&live, live_all_connected, NULL, "connected again");
 	live_until(&live, live_log_has, "Service: watching again", "the return is told");
+	ck_assert_uint_eq(count(live.log.text, "no API server can be reached"), 1);
+	ck_assert_uint_eq(count(live.log.text, "5 the API server answers again"), 1);
 	live_close(&live);
 }
 END_TEST
@@ -489,6 +492,7 @@ START_TEST(the_next_server_is_tried)
 	config_set(&live.config->master, masters);
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected to the third");
+	ck_assert(!live_log_has(&live, "no API server can be reached"));
 	ck_assert(live_log_has(&live, "API server http://127.0.0.1:1 failed, trying "
 				      "http://127.0.0.1:2\n"));
 	live_close(&live);

@@ -30,6 +30,8 @@ struct fixture {
 	struct strbuf log, events, answer;
 	char address[64];
 	uint16_t port;
+	bool has_source;
+	struct health_source source;
 };
 
 static int64_t realtime(void *ctx)
@@ -54,6 +56,11 @@ static void note_event(void *ctx, const char *namespace, const char *name, const
 		    reason, text);
 }
 
+static void told_source(void *ctx, struct health_source *source)
+{
+	*source = ((struct fixture *)ctx)->source;
+}
+
 static struct health *start(struct fixture *f, bool hard_fail, struct errbuf *eb)
 {
 	const struct health_options options = {
@@ -66,6 +73,7 @@ static struct health *start(struct fixture *f, bool hard_fail, struct errbuf *eb
 		.metrics = f->metrics,
 		.clock = &f->clock,
 		.log = note,
+		.source = f->has_source ? told_source : NULL,
 		.service_event = note_event,
 		.ctx = f,
 	};
@@ -183,6 +191,31 @@ START_TEST(body_when_unhealthy)
 		  "\"IPv6\": {\"lastUpdated\": \"2023-11-14T22:13:22.000000Z\",\"healthy\": "
 		  "false}}}");
 	ck_assert_int_eq(get(&f, "/livez"), 503);
+	end(&f);
+}
+END_TEST
+
+/* Shown, and of no consequence. */
+START_TEST(source_is_shown)
+{
+	struct fixture f;
+	struct errbuf eb;
+
+	prepare(&f, true);
+	f.has_source = true;
+	ck_assert_ptr_nonnull(start(&f, false, &eb));
+	health_set_node(f.health, &good_node);
+	ck_assert_int_eq(get(&f, "/healthz"), 200);
+	CHECK_HAS("never heard", f.answer.text, ",\"apiServer\": {\"connected\": false}}");
+	f.now_us = 10 * SECOND;
+	f.source.contact_us = monotonic(&f) - 4 * SECOND;
+	ck_assert_int_eq(get(&f, "/livez"), 200);
+	CHECK_HAS("heard 4 s ago", f.answer.text,
+		  ",\"apiServer\": {\"connected\": false,"
+		  "\"lastContact\": \"2023-11-14T22:13:26.000000Z\"}}");
+	f.source.connected = true;
+	ck_assert_int_eq(get(&f, "/healthz"), 200);
+	CHECK_HAS("connected", f.answer.text, ",\"apiServer\": {\"connected\": true,");
 	end(&f);
 }
 END_TEST
@@ -610,6 +643,7 @@ int main(void)
 
 	tcase_add_test(tc, paths);
 	tcase_add_test(tc, body_when_healthy);
+	tcase_add_test(tc, source_is_shown);
 	tcase_add_test(tc, body_when_unhealthy);
 	tcase_add_test(tc, ages);
 	tcase_add_loop_test(tc, eligible, 0, N(nodes));

@@ -63,7 +63,8 @@ struct apiclient {
 	struct credentials *credentials;
 	struct throttle throttle;
 	unsigned int server, failures;
-	bool reread; /* the last credentials were refused */
+	unsigned int unreached; /* servers in a row */
+	bool reread;		/* the last credentials were refused */
 	struct call_list calls;
 	void (*log)(void *ctx, int severity, const char *message);
 	void *ctx;
@@ -184,12 +185,29 @@ static void server_failed(struct apiclient *client, const struct apicall *call)
 	client->log(client->ctx, LOG_NOTICE, eb.text);
 }
 
+/* Said once for all calls, and when it is over. */
+static void tell_unreached(struct apiclient *client, const struct apicall *call)
+{
+	if (call->server == client->server && ++client->unreached == client->credentials->n_servers)
+		client->log(client->ctx, LOG_WARNING,
+			    "no API server can be reached: what is programmed stays in force");
+}
+
+static void tell_reached(struct apiclient *client)
+{
+	if (client->unreached >= client->credentials->n_servers)
+		client->log(client->ctx, LOG_NOTICE, "the API server answers again");
+	client->unreached = 0;
+}
+
 static void look_at_result(struct apiclient *client, const struct apicall *call,
 			   const struct http_result *result)
 {
 	switch (result->outcome) {
 	case HTTP_UNREACHED:
 	case HTTP_SILENT:
+		if (!result->status)
+			tell_unreached(client, call);
 		server_failed(client, call);
 		break;
 	case HTTP_COMPLETE:
@@ -228,6 +246,7 @@ static void call_head(void *ctx, int status)
 {
 	struct apicall *call = ctx;
 
+	tell_reached(call->client);
 	if (call->head)
 		call->head(call->ctx, status);
 }
