@@ -38,7 +38,9 @@ echo 1000 >serial
 exec >openssl.log 2>&1
 key ca
 openssl req -x509 -new -key ca.key -subj "/CN=test authority" -days 30 -out ca.crt
-sign good "/CN=good" "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:apiserver.example"
+# the last two: where packet tests have their API server, and the Service that leads to it
+sign good "/CN=good" \
+	"subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:apiserver.example,IP:172.20.0.2,IP:172.30.0.1"
 sign wrong "/CN=wrong" "subjectAltName=DNS:other.example"
 sign expired "/CN=expired" "subjectAltName=IP:127.0.0.1" -startdate 20200101000000Z \
 	-enddate 20210101000000Z

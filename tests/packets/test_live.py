@@ -4,9 +4,9 @@ import random
 import signal
 import socket
 import subprocess
-import threading
 
 from lib.case import *
+from lib.traffic import Traffic, wrong
 
 SEED = seed()
 
@@ -82,37 +82,6 @@ def unchanged(b, family):
     before = generation()
     b.once(objects)
     b.equal("the ruleset, handles included, after --once again", before, generation())
-
-
-class Traffic:
-    """tests/tool_connect.c in the background; `tally` afterwards."""
-
-    def __init__(self, bench, source, vip, family, seconds, *flags, rate=400):
-        self.bench, self.result, self.error = bench, None, None
-        self.args = (source, vip, family, "-d", seconds, "-r", rate, "-w", 64, "-t", 2500) + flags
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self):
-        try:
-            self.result = self.bench.connect_tool(*self.args, timeout=120)
-        except Exception as e:
-            self.error = e
-
-    def running(self):
-        return self.thread.is_alive()
-
-    def tally(self):
-        self.thread.join()
-        if self.error:
-            raise self.error
-        return self.result[0]
-
-
-def wrong(tally, family, allowed):
-    names = {"%s %s" % (topology.namespace_of(e.split(":")[0]),
-                        join(addr(e.split(":")[0], family), int((e.split(":") + ["8080"])[1]))) for e in allowed}
-    return {k: v for k, v in tally.items() if k not in names}
 
 
 POOL = ["pod1", "pod2", "r1", "r2", "r3", "r1:8081", "r2:8081", "pod1:8081"]

@@ -173,6 +173,11 @@ class Bench:
         probe.run(judge.probes)
         judge.judge()
 
+    def expect_both(self, destination, *endpoints):
+        """The client reaches these by TCP, in both families."""
+        for family in both_families:
+            self.expect("client", destination, family, "tcp", reach(*endpoints))
+
     def eventually(self, source, destination, family, proto, want, seconds=3.0, count=None):
         """The row becomes true within @seconds."""
         deadline = time.monotonic() + seconds
@@ -194,6 +199,14 @@ class Bench:
                 return
             if time.monotonic() > deadline:
                 self.fail(what, want, got)
+            time.sleep(0.02)
+
+    def hears(self, pattern, seconds=3.0):
+        """The daemon's log has a match within @seconds."""
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.program.log):
+            if time.monotonic() > deadline:
+                self.fail("the log", pattern, self.program.log[-1500:])
             time.sleep(0.02)
 
     def kernel_objects(self, loose=False):
