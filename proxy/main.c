@@ -361,7 +361,8 @@ static void on_once_settled(void *ctx)
 {
 	struct instance *in = ctx;
 
-	if (in->source)
+	/* Service ranges may come last, and nobody would add them later. */
+	if (in->source && in->model->complete[KIND_SERVICE_CIDR])
 		app_exit(in->app, EXIT_DONE);
 }
 

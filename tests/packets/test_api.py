@@ -149,6 +149,18 @@ def away(b):
         b.expect_both("svc11:80", "r5")
 
 
+@case("--once waits for whatever comes last", "RUN-1 VER-6")
+def once(b):
+    for resource in ("services", "endpointslices", "servicecidrs", "nodes"):
+        with api(b) as server:
+            server.tell("set", delay={resource: 0.4})
+            b.once(web(["r1"]))
+            b.expect_both("svc11:80", "r1")
+            for f in both_families:
+                b.expect("client", "svc12:80", f, "tcp", DROPPED)
+                b.expect("client", "node:30080", f, "tcp", reach("r1"))
+
+
 @case("it waits for its Node", "NODE-1 EPS-13 NODE-4 NP-2")
 def waits_for_node(b):
     here = [Ep("pod1", zones=("zone-a",)), Ep("r1", zones=("zone-b",))]
