@@ -1,6 +1,10 @@
 /*
  * One array of fixed-size entries, found by an open hash of indices; names of chains go to a pool.
  * Comments are kept as hashes: they are only compared.
+ *
+ * Looking up costs cache misses above all. So a bucket holds half of the hash, which spares looking
+ * at the wrong entries, and since large lists are read in order, what follows the entry that was
+ * found last is tried first.
  */
 #include "proxy/snapshot.h"
 
@@ -23,11 +27,17 @@ struct entry {
 	bool seen;
 };
 
+struct bucket {
+	uint32_t number; /* index + 1; 0: free */
+	uint32_t hash;	 /* its upper half */
+};
+
 struct snapshot {
 	enum family family;
 	struct entry *entries;
 	size_t count, size;
-	uint32_t *buckets; /* index + 1; 0: free */
+	size_t last; /* that was matched */
+	struct bucket *buckets;
 	size_t n_buckets;
 	struct strbuf pool;
 	int err;
@@ -64,7 +74,7 @@ size_t snapshot_count(const struct snapshot *s)
 
 void snapshot_clear(struct snapshot *s)
 {
-	s->count = 0;
+	s->count = s->last = 0;
 	if (s->buckets)
 		memset(s->buckets, 0, s->n_buckets * sizeof(*s->buckets));
 	strbuf_reset(&s->pool);
@@ -138,14 +148,26 @@ static void entry_fill(struct entry *e, const struct element *el)
 	};
 }
 
-/* The slot of the entry, or the free one where it belongs. */
-static uint32_t *slot_of(const struct snapshot *s, const struct entry *e)
+/* The bucket of the entry, or the free one where it belongs. */
+static struct bucket *bucket_of(const struct snapshot *s, const struct entry *e, uint64_t hash)
 {
-	size_t i = entry_hash(e) & (s->n_buckets - 1);
+	size_t i = hash & (s->n_buckets - 1);
 
-	while (s->buckets[i] && !same_key(&s->entries[s->buckets[i] - 1], e))
+	while (s->buckets[i].number && (s->buckets[i].hash != hash >> 32 ||
+					!same_key(&s->entries[s->buckets[i].number - 1], e)))
 		i = (i + 1) & (s->n_buckets - 1);
 	return &s->buckets[i];
+}
+
+/* For an entry that is not there. */
+static void bucket_take(const struct snapshot *s, size_t entry)
+{
+	uint64_t hash = entry_hash(&s->entries[entry]);
+	size_t i = hash & (s->n_buckets - 1);
+
+	while (s->buckets[i].number)
+		i = (i + 1) & (s->n_buckets - 1);
+	s->buckets[i] = (struct bucket){ (uint32_t)entry + 1, (uint32_t)(hash >> 32) };
 }
 
 static int snapshot_grow(struct snapshot *s)
@@ -166,14 +188,15 @@ static int snapshot_grow(struct snapshot *s)
 	if (!s->buckets)
 		return -ENOMEM;
 	for (i = 0; i < s->count; i++)
-		*slot_of(s, &s->entries[i]) = (uint32_t)i + 1;
+		bucket_take(s, i);
 	return 0;
 }
 
 void snapshot_add(struct snapshot *s, const struct element *element)
 {
+	struct bucket *bucket;
 	struct entry *e;
-	uint32_t *slot;
+	uint64_t hash;
 
 	if (s->count == s->size && !s->err)
 		s->err = snapshot_grow(s);
@@ -183,18 +206,28 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 	entry_fill(e, element);
 	if (element->chain)
 		e->chain = pool_add(s, element->chain);
-	slot = slot_of(s, e);
-	if (*slot) /* listed twice: two entries would never both be seen */
-		s->entries[*slot - 1] = *e;
+	hash = entry_hash(e);
+	bucket = bucket_of(s, e, hash);
+	if (bucket->number) /* listed twice: two entries would never both be seen */
+		s->entries[bucket->number - 1] = *e;
 	else
-		*slot = (uint32_t)++s->count;
+		*bucket = (struct bucket){ (uint32_t)++s->count, (uint32_t)(hash >> 32) };
 }
 
-static struct entry *find(const struct snapshot *s, const struct entry *key)
+/* @last: of the entry that was found before. */
+static struct entry *find(const struct snapshot *s, const struct entry *key, size_t *last)
 {
-	uint32_t slot = s->n_buckets ? *slot_of(s, key) : 0;
+	const struct bucket *bucket;
 
-	return slot ? &s->entries[slot - 1] : NULL;
+	if (*last + 1 < s->count && same_key(&s->entries[*last + 1], key))
+		return &s->entries[++*last];
+	if (!s->n_buckets)
+		return NULL;
+	bucket = bucket_of(s, key, entry_hash(key));
+	if (!bucket->number)
+		return NULL;
+	*last = bucket->number - 1;
+	return &s->entries[*last];
 }
 
 static bool same_data(const struct snapshot *s, const struct entry *have, const struct entry *want,
@@ -214,7 +247,7 @@ enum snapshot_match snapshot_match(struct snapshot *s, const struct element *ele
 	struct entry want, *have;
 
 	entry_fill(&want, element);
-	have = find(s, &want);
+	have = find(s, &want, &s->last);
 	if (!have)
 		return SNAPSHOT_MISSING;
 	have->seen = true;
@@ -273,14 +306,15 @@ static int list_of(const struct snapshot *s, enum set_id set, const struct vip *
 	};
 	struct endpoint *items;
 	unsigned int n = 0;
+	size_t last = 0;
 
-	while (find(s, &key))
+	while (find(s, &key, &last))
 		key.index++;
 	items = arena_array(scratch, key.index, sizeof(*items));
 	if (!items)
 		return -ENOMEM;
 	for (n = key.index, key.index = 0; key.index < n; key.index++)
-		if (!entry_endpoint(s, find(s, &key), &items[key.index]))
+		if (!entry_endpoint(s, find(s, &key, &last), &items[key.index]))
 			break;
 	list->items = items;
 	list->count = key.index;
