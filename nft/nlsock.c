@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +24,9 @@ enum {
 	/* The kernel fills messages of a dump up to 32 KiB; an error with the request in it may
 	   have 64. */
 	RECEIVE_SIZE = 128 * 1024,
+	/* Datagrams per system call. Each has a place of RECEIVE_SIZE. */
+	RECEIVE_MANY = 8,
+	ALL_PLACES = RECEIVE_MANY * RECEIVE_SIZE,
 	/* Errors of one transaction wait here until it is over: one for each message, 1 KiB at
 	   most. */
 	RECEIVE_BUFFER = 4 * 1024 * 1024,
@@ -36,7 +40,7 @@ struct nlsock {
 	/* of a real socket */
 	int fd;
 	size_t send_buffer; /* what it was last set to */
-	char *receive;
+	char *receive;	    /* RECEIVE_MANY places */
 };
 
 static int64_t now_ms(void)
@@ -83,6 +87,18 @@ static int socket_open(int *fd, uint32_t *port_id)
 	return 0;
 }
 
+/*
+ * Mapped, since only what is used of it takes memory then. malloc() would map it as well, but
+ * freeing as much makes it think that large blocks come and go, and keep their memory.
+ */
+static char *map_places(void)
+{
+	void *memory =
+		mmap(NULL, ALL_PLACES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
 struct nlsock *nlsock_open(struct errbuf *eb)
 {
 	struct nlsock *nl = calloc(1, sizeof(*nl));
@@ -92,7 +108,7 @@ struct nlsock *nlsock_open(struct errbuf *eb)
 		goto no_memory;
 	nl->fd = -1;
 	nl->seq = (uint32_t)time(NULL);
-	nl->receive = malloc(RECEIVE_SIZE);
+	nl->receive = map_places();
 	if (!nl->receive)
 		goto no_memory;
 	err = socket_open(&nl->fd, &nl->port_id);
@@ -131,7 +147,8 @@ void nlsock_close(struct nlsock *nl)
 		nl->ops->close(nl->ctx);
 	if (nl->fd >= 0)
 		close(nl->fd);
-	free(nl->receive);
+	if (nl->receive)
+		munmap(nl->receive, ALL_PLACES);
 	free(nl);
 }
 
@@ -179,25 +196,40 @@ static int send_all(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 	return 0;
 }
 
-/* One datagram, which holds one message or several. Returns its length or a negative errno. */
-static ssize_t receive(struct nlsock *nl, int64_t deadline_ms, struct errbuf *eb)
+/* Datagrams as they came, each with one message or several. */
+struct received {
+	struct mmsghdr msgs[RECEIVE_MANY];
+	struct iovec iov[RECEIVE_MANY];
+	struct sockaddr_nl from[RECEIVE_MANY];
+};
+
+static void received_init(struct received *in, const struct nlsock *nl)
+{
+	memset(in, 0, sizeof(*in));
+	for (unsigned int i = 0; i < RECEIVE_MANY; i++) {
+		in->iov[i].iov_base = nl->receive + (size_t)i * RECEIVE_SIZE;
+		in->iov[i].iov_len = RECEIVE_SIZE;
+		in->msgs[i].msg_hdr = (struct msghdr){
+			.msg_name = &in->from[i],
+			.msg_namelen = sizeof(in->from[i]),
+			.msg_iov = &in->iov[i],
+			.msg_iovlen = 1,
+		};
+	}
+}
+
+/* Waits for one datagram at least. Returns their number or a negative errno. */
+static int receive(struct nlsock *nl, struct received *in, int64_t deadline_ms, struct errbuf *eb)
 {
 	struct pollfd ready = { .fd = nl->fd, .events = POLLIN };
-	struct iovec iov = { .iov_base = nl->receive, .iov_len = RECEIVE_SIZE };
-	struct sockaddr_nl from = { 0 };
-	struct msghdr msg = {
-		.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1
-	};
 	int64_t left_ms;
-	ssize_t length;
+	int n;
 
 	for (;;) {
-		length = recvmsg(nl->fd, &msg, MSG_DONTWAIT);
-		if (length >= 0 && (msg.msg_flags & MSG_TRUNC))
-			return errf(eb, -ENOBUFS, "netlink: a reply was too long");
-		if (length >= 0 && from.nl_pid == 0)
-			return length;
-		if (length >= 0 || errno == EINTR)
+		n = recvmmsg(nl->fd, in->msgs, RECEIVE_MANY, MSG_DONTWAIT, NULL);
+		if (n > 0)
+			return n;
+		if (n == 0 || errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
 			return errf(eb, -errno, "netlink: cannot receive: %s", strerror(errno));
@@ -292,14 +324,28 @@ static int handle_datagram(struct exchange *x, const char *datagram, size_t leng
 	return 0;
 }
 
+/* What comes from another process is not for us to believe. */
+static int handle_received(struct exchange *x, const struct received *in, int n, struct errbuf *eb)
+{
+	int err = 0;
+
+	for (int i = 0; i < n && !err && !x->over; i++) {
+		if (in->msgs[i].msg_hdr.msg_flags & MSG_TRUNC)
+			return errf(eb, -ENOBUFS, "netlink: a reply was too long");
+		if (in->from[i].nl_pid == 0)
+			err = handle_datagram(x, in->iov[i].iov_base, in->msgs[i].msg_len, eb);
+	}
+	return err;
+}
+
 int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,
 		    uint32_t last_seq, int (*reply)(const struct nlmsghdr *nlh, void *data),
 		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct exchange x = { .last_seq = last_seq, .reply = reply, .data = data };
 	int64_t deadline_ms = now_ms() + timeout_ms;
-	ssize_t length;
-	int err;
+	struct received in;
+	int err, n;
 
 	if (nl->ops)
 		return nl->ops->exchange(nl->ctx, iov, n_iov, last_seq, reply, data, timeout_ms,
@@ -308,12 +354,11 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 		return errf(eb, -EINVAL, "netlink: nothing to send");
 	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;
 	drain(nl);
+	received_init(&in, nl);
 	err = send_all(nl, iov, n_iov, eb);
 	while (!err && !x.over) {
-		length = receive(nl, deadline_ms, eb);
-		if (length < 0)
-			return (int)length;
-		err = handle_datagram(&x, nl->receive, (size_t)length, eb);
+		n = receive(nl, &in, deadline_ms, eb);
+		err = n < 0 ? n : handle_received(&x, &in, n, eb);
 	}
 	return err;
 }

@@ -138,7 +138,7 @@ START_TEST(test_nlsock)
 {
 	struct errbuf eb = { "" };
 
-	countdown = _i;
+	countdown = 0;
 	ck_assert_ptr_null(nlsock_open(&eb));
 	ck_assert_str_eq(eb.text, "netlink: out of memory");
 	countdown = 0;
@@ -155,7 +155,7 @@ int main(void)
 
 	tcase_add_test(tc, test_batch);
 	tcase_add_test(tc, test_text);
-	tcase_add_loop_test(tc, test_nlsock, 0, 2);
+	tcase_add_test(tc, test_nlsock);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
