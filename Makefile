@@ -90,9 +90,9 @@ $(O)/tests/test_%: $(O)/tests/test_%.o $(support_obj) $(lib_obj)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) $(WRAP) -o $@ $^ $(check_ldlibs) $(our_ldlibs) $(LDLIBS)
 
 # Where each allocation of our own objects fails once.
-$(O)/tests/test_nft_memory $(O)/tests/test_watch_memory: WRAP = \
+$(O)/tests/test_nft_memory $(O)/tests/test_watch_memory $(O)/tests/test_api_memory: WRAP = \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
-$(O)/tests/test_watch_memory: WRAP += -Wl,--wrap=strdup
+$(O)/tests/test_watch_memory $(O)/tests/test_api_memory: WRAP += -Wl,--wrap=strdup
 
 # Reaches the calls in our own objects only.
 $(O)/tests/test_nomemory: WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \

@@ -7,6 +7,9 @@
  * own, and a cancellation inside a callback marks the request and is carried out after libcurl has
  * returned. @depth says whether we are inside.
  *
+ * If one of our callbacks fails, libcurl takes the multi handle for dead, and for ever: it is
+ * replaced, and what ran on it fails.
+ *
  * Silence is watched by one timer per request rather than by libcurl's speed limit, which counts in
  * seconds and averages. After a connection has failed, others in the pool may be just as dead: then
  * the next request asks for a @fresh one.
@@ -55,14 +58,18 @@ TAILQ_HEAD(request_list, http_request);
 
 /* One descriptor that libcurl waits for. */
 struct http_socket {
+	LIST_ENTRY(http_socket) link;
 	struct event *event;
 };
+
+LIST_HEAD(socket_list, http_socket);
 
 struct http {
 	struct event_base *base;
 	CURLM *multi;
 	struct event *timer, *kick;
 	struct request_list requests;
+	struct socket_list sockets;
 	unsigned int depth;
 	int64_t last_byte_us;
 	char *user_agent;
@@ -190,14 +197,58 @@ static void http_reap(struct http *http)
 	}
 }
 
+static struct http_request *first_request(struct http *http, bool added)
+{
+	struct http_request *request;
+
+	TAILQ_FOREACH(request, &http->requests, link)
+	if (request->added == added && !request->cancelled)
+		return request;
+	return NULL;
+}
+
+static CURLM *multi_new(struct http *http);
+
+static void socket_free(struct http_socket *sock)
+{
+	LIST_REMOVE(sock, link);
+	if (sock->event)
+		event_free(sock->event);
+	free(sock);
+}
+
+/* A dead handle does not say of all its sockets that they are of no interest any more. */
+static void multi_free(struct http *http)
+{
+	if (http->multi)
+		curl_multi_cleanup(http->multi);
+	http->multi = NULL;
+	while (!LIST_EMPTY(&http->sockets))
+		socket_free(LIST_FIRST(&http->sockets));
+}
+
+static void http_revive(struct http *http)
+{
+	struct http_request *request;
+
+	/* From the head each time: who is told of a failure may cancel any other. */
+	while ((request = first_request(http, true)))
+		request_finish(request, CURLE_OUT_OF_MEMORY);
+	multi_free(http);
+	http->multi = multi_new(http);
+}
+
 static void http_run(struct http *http, curl_socket_t fd, int mask)
 {
+	CURLMcode code;
 	int running;
 
 	http->depth++;
-	curl_multi_socket_action(http->multi, fd, mask, &running);
+	code = curl_multi_socket_action(http->multi, fd, mask, &running);
 	http->depth--;
 	http_reap(http);
+	if (code == CURLM_ABORTED_BY_CALLBACK)
+		http_revive(http);
 	if (http->round_end)
 		http->round_end(http->ctx);
 }
@@ -229,7 +280,7 @@ static int timer_wanted(CURLM *multi, long timeout_ms, void *ctx)
 	if (timeout_ms < 0)
 		event_del(http->timer);
 	else if (event_add(http->timer, &tv))
-		return -1;
+		event_active(http->timer, EV_TIMEOUT, 0); /* too early does no harm */
 	return 0;
 }
 
@@ -237,9 +288,7 @@ static void socket_forget(struct http *http, curl_socket_t fd, struct http_socke
 {
 	if (!sock)
 		return;
-	if (sock->event)
-		event_free(sock->event);
-	free(sock);
+	socket_free(sock);
 	curl_multi_assign(http->multi, fd, NULL);
 }
 
@@ -255,6 +304,7 @@ static int socket_follow(struct http *http, curl_socket_t fd, int what, struct h
 		sock = calloc(1, sizeof(*sock));
 		if (!sock)
 			return -1;
+		LIST_INSERT_HEAD(&http->sockets, sock, link);
 		curl_multi_assign(http->multi, fd, sock);
 	}
 	if (sock->event)
@@ -317,14 +367,32 @@ static int socket_options(void *ctx, curl_socket_t fd, curlsocktype purpose)
 	return CURL_SOCKOPT_OK;
 }
 
-static struct http_request *not_started(struct http *http)
+static CURLM *multi_new(struct http *http)
 {
-	struct http_request *request;
+	CURLM *multi = curl_multi_init();
 
-	TAILQ_FOREACH(request, &http->requests, link)
-	if (!request->added && !request->cancelled)
-		return request;
-	return NULL;
+	if (!multi)
+		return NULL;
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_wanted);
+	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
+	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http);
+	return multi;
+}
+
+static bool request_add(struct http_request *request)
+{
+	struct http *http = request->http;
+	CURLMcode code;
+
+	if (!http->multi)
+		http->multi = multi_new(http);
+	if (!http->multi)
+		return false;
+	code = curl_multi_add_handle(http->multi, request->easy);
+	if (code == CURLM_ABORTED_BY_CALLBACK)
+		http_revive(http);
+	return code == CURLM_OK;
 }
 
 static void http_kicked(evutil_socket_t fd, short what, void *ctx)
@@ -334,11 +402,10 @@ static void http_kicked(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
-	/* From the head each time: who is told of a failure may cancel any other. */
-	while ((request = not_started(http))) {
-		request->added = curl_multi_add_handle(http->multi, request->easy) == CURLM_OK;
+	while ((request = first_request(http, false))) {
+		request->added = request_add(request);
 		if (!request->added)
-			request_finish(request, CURLE_FAILED_INIT);
+			request_finish(request, CURLE_OUT_OF_MEMORY);
 		else if (request->idle)
 			event_add(request->idle, &request->idle_time);
 	}
@@ -351,6 +418,7 @@ struct http *http_new(struct event_base *base, const struct http_options *option
 	if (!http)
 		return NULL;
 	TAILQ_INIT(&http->requests);
+	LIST_INIT(&http->sockets);
 	http->base = base;
 	http->round_end = options->round_end;
 	http->ctx = options->ctx;
@@ -361,15 +429,11 @@ struct http *http_new(struct event_base *base, const struct http_options *option
 	http->user_agent = strdup(options->user_agent);
 	http->timer = event_new(base, -1, 0, timer_fired, http);
 	http->kick = event_new(base, -1, 0, http_kicked, http);
-	http->multi = curl_multi_init();
+	http->multi = multi_new(http);
 	if (!http->user_agent || !http->timer || !http->kick || !http->multi) {
 		http_free(http);
 		return NULL;
 	}
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, socket_wanted);
-	curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
-	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	return http;
 }
 
@@ -381,9 +445,8 @@ void http_free(struct http *http)
 		return;
 	while ((request = TAILQ_FIRST(&http->requests)))
 		request_free(request);
-	/* Closes the idle connections, which takes their sockets' events along. */
-	if (http->multi)
-		curl_multi_cleanup(http->multi);
+	/* Closes the idle connections. */
+	multi_free(http);
 	if (http->timer)
 		event_free(http->timer);
 	if (http->kick)

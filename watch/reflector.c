@@ -576,7 +576,8 @@ static void schedule(struct reflector *r, int64_t wait_ms)
 {
 	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
 
-	event_add(r->timer, &tv);
+	if (event_add(r->timer, &tv))
+		event_active(r->timer, EV_TIMEOUT, 0); /* without memory: rather now than never */
 }
 
 static int64_t pause_ms(struct reflector *r, const struct attempt *a, enum next_pause pause)
