@@ -4,9 +4,13 @@
 
 #include <check.h>
 #include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "proxy/strbuf.h"
 #include "tests/support_apiserver.h"
@@ -453,6 +457,94 @@ static void start_tls_servers(void)
 	}
 }
 
+struct proxy {
+	pid_t pid;
+	FILE *out;
+	int port;
+};
+
+static void proxy_start(struct proxy *proxy, const char *user)
+{
+	int from[2];
+
+	ck_assert_int_eq(pipe2(from, O_CLOEXEC), 0);
+	proxy->pid = fork();
+	ck_assert_int_ge(proxy->pid, 0);
+	if (!proxy->pid) {
+		dup2(from[1], 1);
+		execl("tests/fake_proxy.py", "fake_proxy.py", user ? "--user" : NULL, user, NULL);
+		_exit(127);
+	}
+	close(from[1]);
+	proxy->out = fdopen(from[0], "r");
+	ck_assert_int_eq(fscanf(proxy->out, "port %d", &proxy->port), 1);
+}
+
+static void proxy_stop(struct proxy *proxy)
+{
+	kill(proxy->pid, SIGKILL);
+	waitpid(proxy->pid, NULL, 0);
+	fclose(proxy->out);
+}
+
+/* proxy-url: TLS goes through it and ends at the API server, whose name is verified. */
+static const struct {
+	const char *name, *user, *given, *server_name;
+	bool https;
+	int status;
+	const char *seen; /* what the proxy saw, but for the server's port */
+} proxies[] = {
+	{ "TLS through a tunnel", NULL, "", NULL, true, 200, "CONNECT HTTP/1.1 nobody" },
+	{ "the server's certificate names another", NULL, "", "other.example", true, 0,
+	  "CONNECT HTTP/1.1 nobody" },
+	{ "with a password", "me:s3cret", "me:s3cret@", NULL, true, 200,
+	  "CONNECT HTTP/1.1 me:s3cret" },
+	{ "with a wrong password", "me:s3cret", "me:guess@", NULL, true, 0,
+	  "CONNECT HTTP/1.1 me:guess" },
+	{ "without TLS", NULL, "", NULL, false, 200, "GET HTTP/1.1 nobody" },
+};
+
+START_TEST(proxies_are_gone_through)
+{
+	char *ca_text = read_text(certificates, "ca.crt"), url[96], method[16], user[32];
+	struct http_identity identity = { .ca = blob(ca_text),
+					  .token = "t0ken",
+					  .server_name = proxies[_i].server_name,
+					  .proxy = url };
+	struct strbuf seen = STRBUF_INIT;
+	struct http_params params;
+	struct proxy proxy;
+	struct world w;
+
+	world_open(&w, proxies[_i].https ? NULL : small);
+	if (proxies[_i].https) {
+		w.fake = tls_servers[GOOD];
+		snprintf(w.server, sizeof(w.server), "https://127.0.0.1:%d", fake_port(w.fake));
+	}
+	proxy_start(&proxy, proxies[_i].user);
+	snprintf(url, sizeof(url), "http://%s127.0.0.1:%d", proxies[_i].given, proxy.port);
+	params = world_params(&w, SERVICES);
+	params.identity = &identity;
+	world_run(&w, &params);
+	ck_assert_msg(w.got.result.status == proxies[_i].status, "%s: want %d, got %d (%s)",
+		      proxies[_i].name, proxies[_i].status, w.got.result.status,
+		      w.got.result.message);
+	if (proxies[_i].status)
+		ck_assert_msg(strstr(w.got.body.text, "ServiceList"), "%s: a list",
+			      proxies[_i].name);
+	ck_assert(!strstr(w.got.result.message, "s3cret") &&
+		  !strstr(w.got.result.message, "guess"));
+	ck_assert_int_eq(fscanf(proxy.out, "%15s %*s HTTP/1.1 %31s", method, user), 2);
+	strbuf_addf(&seen, "%s HTTP/1.1 %s", method, user);
+	ck_assert_str_eq(seen.text, proxies[_i].seen);
+	strbuf_free(&seen);
+	proxy_stop(&proxy);
+	w.fake = w.fake == shared ? shared : NULL;
+	world_close(&w);
+	free(ca_text);
+}
+END_TEST
+
 static void stop_tls_servers(void)
 {
 	for (int i = 0; i < N_TLS_SERVERS; i++)
@@ -483,6 +575,9 @@ int main(void)
 	tcase_set_timeout(secure, 60);
 	tcase_add_unchecked_fixture(secure, start_tls_servers, stop_tls_servers);
 	tcase_add_loop_test(secure, tls_is_verified, 0, sizeof(tls) / sizeof(tls[0]));
+	tcase_add_unchecked_fixture(secure, start_shared, stop_shared);
+	tcase_add_loop_test(secure, proxies_are_gone_through, 0,
+			    sizeof(proxies) / sizeof(proxies[0]));
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, secure);
 	runner = srunner_create(suite);
