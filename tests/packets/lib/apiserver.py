@@ -178,8 +178,8 @@ def what_is_asked(request):
 
 
 def role():
-    """(group, resource, verb) that scripts/deploy/rbac.yaml grants."""
-    with open(os.path.join(TOP, "scripts/deploy/rbac.yaml")) as f:
+    """(group, resource, verb) that scripts/deploy/base/rbac.yaml grants."""
+    with open(os.path.join(TOP, "scripts/deploy/base/rbac.yaml")) as f:
         text = f.read()
     out = set()
     for groups, resources, verbs in re.findall(
