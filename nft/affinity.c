@@ -1,7 +1,12 @@
 /*
- * Forgetting clients. Session affinity is remembered by the kernel's rules, so a map's contents are
- * only known by listing it: keys whose endpoint is not wanted are collected, 4 or 16 bytes each,
- * and deleted when the listing is over, since deletions in between would make it inconsistent.
+ * Session affinity is remembered by the kernel's rules, so a map's contents are only known by
+ * listing it: keys whose endpoint is not wanted are collected, 4 or 16 bytes each, and deleted when
+ * the listing is over, since deletions in between would make it inconsistent.
+ *
+ * The kernel makes a message of a listing when the one before is read, so a caller who reads one at
+ * a time decides how fast it goes. A transaction of ours meanwhile has the kernel call the listing
+ * inconsistent. What it has is true all the same; it is done again until one is consistent, or
+ * finds nobody though another came before it.
  *
  * Entries run out by themselves at any moment, and one that is not there must not fail a
  * transaction. Linux 6.3 has a message for that. Before, each key is a message of its own, and a
@@ -11,18 +16,21 @@
  * their keys are known to nobody but the kernel. A client that runs out and comes back between
  * listing and deletion loses its new endpoint. It gets one anew with its next connection.
  */
-#include "nft/readback.h"
+#include "nft/affinity.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "nft/attr.h"
 #include "nft/decode.h"
 #include "nft/encode.h"
 #include "nft/request.h"
@@ -35,21 +43,35 @@ enum {
 	MESSAGES_PER_BATCH = 500,
 	MAX_ATTEMPTS = 5,
 	TIMEOUT_MS = 10000,
+	DATAGRAM_SIZE = 64 * 1024, /* twice what the kernel makes of a listing at most */
 };
 
-struct purge {
+struct affinity_stream {
+	struct mnl_socket *socket;
+	uint32_t seq;
+	bool listing; /* the kernel is in the middle of a listing */
+	char datagram[DATAGRAM_SIZE] __attribute__((aligned(8)));
+};
+
+enum state { STATE_BEGIN, STATE_LISTING, STATE_DELETING };
+
+struct affinity_purge {
 	struct nlsock *nl;
+	struct affinity_stream *stream;
 	enum family family;
 	const char *map;
 	bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port);
 	void *ctx;
 
-	uint8_t *keys; /* family_size() bytes each */
-	size_t n_keys, room;
+	enum state state;
+	unsigned int listings, removed;
+	bool interrupted; /* this listing was */
+	uint8_t *keys;	  /* family_size() bytes each */
+	size_t n_keys, room, n_deleted;
 	bool single; /* a message per key, for kernels that cannot destroy */
 };
 
-static int add_key(struct purge *p, const uint8_t *key)
+static int add_key(struct affinity_purge *p, const uint8_t *key)
 {
 	const size_t size = family_size(p->family);
 	size_t room = p->room ? p->room * 2 : 256;
@@ -68,7 +90,7 @@ static int add_key(struct purge *p, const uint8_t *key)
 }
 
 /* An entry that we cannot read has no endpoint that anybody wants. */
-static int on_entry(struct purge *p, const struct nlattr *attr)
+static int on_entry(struct affinity_purge *p, const struct nlattr *attr)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1], *key[NFTA_DATA_MAX + 1];
 	struct addr endpoint;
@@ -88,7 +110,7 @@ static int on_entry(struct purge *p, const struct nlattr *attr)
 static int on_entries(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
-	struct purge *p = data;
+	struct affinity_purge *p = data;
 	int err = 0;
 
 	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
@@ -120,7 +142,7 @@ static void put_marker(struct wire *w, uint16_t type)
 }
 
 /* A message that deletes @n keys from number @first on. */
-static void put_deletion(struct wire *w, const struct purge *p, size_t first, size_t n)
+static void put_deletion(struct wire *w, const struct affinity_purge *p, size_t first, size_t n)
 {
 	const size_t size = family_size(p->family);
 	struct nlmsghdr *nlh;
@@ -194,7 +216,7 @@ static int transact(struct nlsock *nl, struct wire *w, struct outcome *o, struct
 }
 
 /* Deletes keys @first to @first + @n - 1, in one message or a message each. */
-static int delete_keys(struct purge *p, size_t first, size_t n, struct outcome *o,
+static int delete_keys(struct affinity_purge *p, size_t first, size_t n, struct outcome *o,
 		       struct errbuf *eb)
 {
 	struct wire w = { 0 };
@@ -215,7 +237,7 @@ static int delete_keys(struct purge *p, size_t first, size_t n, struct outcome *
 }
 
 /* Takes the keys that are gone out of @n from @first on; returns how many are left. */
-static size_t drop_gone(struct purge *p, size_t first, size_t n, const struct outcome *o)
+static size_t drop_gone(struct affinity_purge *p, size_t first, size_t n, const struct outcome *o)
 {
 	const size_t size = family_size(p->family);
 	size_t i, left = 0;
@@ -227,7 +249,7 @@ static size_t drop_gone(struct purge *p, size_t first, size_t n, const struct ou
 	return left;
 }
 
-static int delete_some(struct purge *p, size_t first, size_t n, struct errbuf *eb)
+static int delete_some(struct affinity_purge *p, size_t first, size_t n, struct errbuf *eb)
 {
 	struct outcome o;
 	int attempt, err = 0;
@@ -241,55 +263,219 @@ static int delete_some(struct purge *p, size_t first, size_t n, struct errbuf *e
 	return n ? err : 0;
 }
 
-static int delete_all(struct purge *p, struct errbuf *eb)
+/* The next of the keys that were collected; after the last, 0, or 1 to list again. */
+static int delete_step(struct affinity_purge *p, struct errbuf *eb)
 {
-	size_t first = 0, n;
+	size_t n = p->single ? MESSAGES_PER_BATCH : KEYS_PER_BATCH;
 	int err;
 
-	while (first < p->n_keys) {
-		n = p->single ? MESSAGES_PER_BATCH : KEYS_PER_BATCH;
-		if (n > p->n_keys - first)
-			n = p->n_keys - first;
-		err = delete_some(p, first, n, eb);
-		if (err == -EINVAL && !p->single) {
-			p->single = true;
-			continue;
-		}
-		if (err)
-			return err;
-		first += n;
+	if (p->n_deleted == p->n_keys) {
+		if (!p->interrupted || (p->listings > 1 && !p->n_keys))
+			return 0;
+		if (p->listings == MAX_ATTEMPTS)
+			return errf(eb, -EINTR, "the ruleset changed whenever it was read");
+		p->state = STATE_BEGIN;
+		return 1;
 	}
-	return 0;
+	if (n > p->n_keys - p->n_deleted)
+		n = p->n_keys - p->n_deleted;
+	err = delete_some(p, p->n_deleted, n, eb);
+	if (err == -EINVAL && !p->single) {
+		p->single = true;
+		return 1;
+	}
+	if (err)
+		return err;
+	p->n_deleted += n;
+	p->removed += (unsigned int)n;
+	return 1;
 }
 
-int affinity_purge(struct nlsock *nl, enum family family, const char *map,
-		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx,
-		   struct errbuf *eb)
+/* Listing */
+
+static void stream_reset(struct affinity_stream *s)
 {
-	struct purge p = { .nl = nl, .family = family, .map = map, .keep = keep, .ctx = ctx };
-	const struct request request = {
-		.family = family,
+	if (s->socket)
+		mnl_socket_close(s->socket);
+	s->socket = NULL;
+	s->listing = false;
+}
+
+static int stream_connect(struct affinity_stream *s, struct errbuf *eb)
+{
+	int err;
+
+	if (s->listing)
+		stream_reset(s); /* of somebody who gave up */
+	if (s->socket)
+		return 0;
+	s->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+	if (s->socket && mnl_socket_bind(s->socket, 0, MNL_SOCKET_AUTOPID) == 0)
+		return 0;
+	err = -errno;
+	stream_reset(s);
+	return errf(eb, err, "netlink: cannot open a netfilter socket: %s", strerror(-err));
+}
+
+struct affinity_stream *affinity_stream_open(struct errbuf *eb)
+{
+	struct affinity_stream *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		errf(eb, -ENOMEM, "out of memory");
+	else if (stream_connect(s, eb) == 0)
+		return s;
+	free(s);
+	return NULL;
+}
+
+void affinity_stream_close(struct affinity_stream *s)
+{
+	if (s)
+		stream_reset(s);
+	free(s);
+}
+
+static struct request listing(const struct affinity_purge *p)
+{
+	return (struct request){
+		.family = (int)p->family,
 		.type = NFT_MSG_GETSETELEM,
 		.dump = true,
 		.table = TABLE_NAME,
-		.set = map,
+		.set = p->map,
 	};
-	struct errbuf reason = { "" };
-	int removed = 0, attempt, err = -EINTR;
+}
 
-	for (attempt = 0; err == -EINTR && attempt < MAX_ATTEMPTS; attempt++) {
-		p.n_keys = 0;
-		err = request_send(nl, &request, on_entries, &p, &reason);
-		/* What an inconsistent list has is true all the same. */
-		if ((!err || err == -EINTR) && p.n_keys) {
-			removed += (int)p.n_keys;
-			err = delete_all(&p, &reason) ?: err;
-		}
-	}
-	free(p.keys);
-	if (err == -ENOENT)
-		return removed;
+static int stream_begin(struct affinity_purge *p, struct errbuf *eb)
+{
+	const struct request request = listing(p);
+	struct affinity_stream *s = p->stream;
+	uint32_t buf[REQUEST_WORDS];
+	size_t length;
+	int err = stream_connect(s, eb);
+
 	if (err)
-		return errf(eb, err, "map %s: cannot remove clients: %s", map, reason.text);
-	return removed;
+		return err;
+	length = request_build(&request, ++s->seq, buf);
+	if (mnl_socket_sendto(s->socket, buf, length) < 0)
+		return errf(eb, -errno, "netlink: cannot send: %s", strerror(errno));
+	s->listing = true;
+	return 0;
+}
+
+/* Returns 1 unless the listing is over: then 0, -ENOENT if there is no such map, or an error. */
+static int stream_message(struct affinity_purge *p, const struct nlmsghdr *nlh, struct errbuf *eb)
+{
+	const bool over = nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
+	int err;
+
+	if (nlh->nlmsg_seq != p->stream->seq)
+		return 1;
+	if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
+		p->interrupted = true;
+	if (!over) {
+		err = on_entries(nlh, p);
+		return err ? errf(eb, err, "%s", strerror(-err)) : 1;
+	}
+	p->stream->listing = false;
+	err = message_error(nlh);
+	return err < 0 ? errf(eb, err, "the kernel refuses: %s", strerror(-err)) : 0;
+}
+
+static int stream_step(struct affinity_purge *p, struct errbuf *eb)
+{
+	struct affinity_stream *s = p->stream;
+	const struct nlmsghdr *nlh;
+	ssize_t got;
+	int more = 1;
+
+	got = recv(mnl_socket_get_fd(s->socket), s->datagram, DATAGRAM_SIZE, MSG_DONTWAIT);
+	if (got < 0)
+		return errno == EINTR
+			       ? 1
+			       : errf(eb, -errno, "netlink: cannot receive: %s", strerror(errno));
+	for_each_nlmsg (nlh, s->datagram, (size_t)got) {
+		more = stream_message(p, nlh, eb);
+		if (more != 1)
+			break;
+	}
+	return more;
+}
+
+/* All of the listing at once. */
+static int list_whole(struct affinity_purge *p, struct errbuf *eb)
+{
+	const struct request request = listing(p);
+	int err = request_send(p->nl, &request, on_entries, p, eb);
+
+	p->interrupted = err == -EINTR;
+	return p->interrupted ? 0 : err;
+}
+
+static int list_begin(struct affinity_purge *p, struct errbuf *eb)
+{
+	p->n_keys = p->n_deleted = 0;
+	p->interrupted = false;
+	p->listings++;
+	p->state = p->stream ? STATE_LISTING : STATE_DELETING;
+	return p->stream ? stream_begin(p, eb) : list_whole(p, eb);
+}
+
+struct affinity_purge *
+affinity_purge_new(struct nlsock *nl, struct affinity_stream *stream, enum family family,
+		   const char *map,
+		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx)
+{
+	struct affinity_purge *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->nl = nl;
+	p->stream = stream;
+	p->family = family;
+	p->map = map;
+	p->keep = keep;
+	p->ctx = ctx;
+	return p;
+}
+
+void affinity_purge_free(struct affinity_purge *p)
+{
+	if (p)
+		free(p->keys);
+	free(p);
+}
+
+unsigned int affinity_purge_removed(const struct affinity_purge *p)
+{
+	return p->removed;
+}
+
+int affinity_purge_step(struct affinity_purge *p, struct errbuf *eb)
+{
+	struct errbuf reason = { "" };
+	int more = 0;
+
+	switch (p->state) {
+	case STATE_BEGIN:
+		more = list_begin(p, &reason);
+		more = more ? more : 1;
+		break;
+	case STATE_LISTING:
+		more = stream_step(p, &reason);
+		if (more == 0) {
+			p->state = STATE_DELETING;
+			more = 1;
+		}
+		break;
+	case STATE_DELETING:
+		more = delete_step(p, &reason);
+		break;
+	}
+	if (more == -ENOENT)
+		return 0;
+	if (more < 0)
+		return errf(eb, more, "map %s: cannot remove clients: %s", p->map, reason.text);
+	return more;
 }

@@ -40,14 +40,6 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struc
 uint64_t pick_digest(const struct ruleset *ruleset, const struct verdict *pick);
 uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain *chain);
 
-/*
- * Session affinity: removes the clients in @map whose endpoint @keep does not want. An absent map
- * is success. Returns the number removed or a negative errno.
- */
-int affinity_purge(struct nlsock *nl, enum family family, const char *map,
-		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx,
-		   struct errbuf *eb);
-
 /* The kernel's ruleset generation, for all tables. Returns 0 or a negative errno. */
 int readback_generation(struct nlsock *nl, uint32_t *generation, struct errbuf *eb);
 

@@ -39,27 +39,33 @@ static uint8_t nfproto(int family)
 	return family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 }
 
-int request_send(struct nlsock *nl, const struct request *request,
-		 int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		 struct errbuf *eb)
+size_t request_build(const struct request *request, uint32_t seq, uint32_t buf[REQUEST_WORDS])
 {
-	struct receiver receiver = { .reply = reply, .data = data };
-	uint32_t buf[256]; /* two names of 255 bytes at most */
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-	struct iovec iov = { .iov_base = buf };
 
 	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | request->type);
 	nlh->nlmsg_flags = NLM_F_REQUEST | (request->dump ? NLM_F_DUMP : NLM_F_ACK);
-	nlh->nlmsg_seq = nlsock_next_seq(nl);
+	nlh->nlmsg_seq = seq;
 	nfg->nfgen_family = nfproto(request->family);
 	nfg->version = NFNETLINK_V0;
 	if (request->table && strlen(request->table) < 256)
 		mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, request->table);
 	if (request->set && strlen(request->set) < 256)
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, request->set);
-	iov.iov_len = nlh->nlmsg_len;
-	return nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, skip_errors, &receiver, TIMEOUT_MS, eb);
+	return nlh->nlmsg_len;
+}
+
+int request_send(struct nlsock *nl, const struct request *request,
+		 int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
+		 struct errbuf *eb)
+{
+	struct receiver receiver = { .reply = reply, .data = data };
+	uint32_t buf[REQUEST_WORDS], seq = nlsock_next_seq(nl);
+	struct iovec iov = { .iov_base = buf };
+
+	iov.iov_len = request_build(request, seq, buf);
+	return nlsock_exchange(nl, &iov, 1, seq, skip_errors, &receiver, TIMEOUT_MS, eb);
 }
 
 bool message_is(const struct nlmsghdr *nlh, unsigned int type)

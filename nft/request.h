@@ -11,7 +11,10 @@
 
 struct nlattr;
 
-enum { ANY_FAMILY = -1 };
+enum {
+	ANY_FAMILY = -1,
+	REQUEST_WORDS = 256, /* the longest request: two names of 255 bytes */
+};
 
 /* One question, at most two names in it. */
 struct request {
@@ -21,6 +24,9 @@ struct request {
 	const char *table; /* attribute 1 of all objects; NULL: none */
 	const char *set;   /* NFTA_SET_ELEM_LIST_SET; NULL: none */
 };
+
+/* The message itself, for a socket of one's own; returns its length in bytes. */
+size_t request_build(const struct request *request, uint32_t seq, uint32_t buf[REQUEST_WORDS]);
 
 /*
  * Hands the kernel's answers to @reply, errors aside. Returns 0 or a negative errno; -ENOENT if

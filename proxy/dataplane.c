@@ -16,6 +16,7 @@
 #include "nft/readback.h"
 #include "nft/text.h"
 #include "proxy/compile.h"
+#include "proxy/purges.h"
 #include "proxy/registry.h"
 #include "proxy/snapshot.h"
 
@@ -33,9 +34,10 @@ enum {
 	IDLE_US = 10 * 1000 * 1000,    /* unused objects wait this long for another use */
 	COLLECT_RETRY_US = 60 * 1000 * 1000,
 	RETRY_FIRST_US =
-		1000 * 1000, /* a service port that was refused: doubled up to syncPeriod */
-	BULK = 1000,	     /* elements of a large transaction */
-	MAX_CULPRITS = 64,   /* set aside in one sync; then the transaction counts as failed */
+		1000 * 1000,	 /* a service port that was refused: doubled up to syncPeriod */
+	BULK = 1000,		 /* elements of a large transaction */
+	MAX_CULPRITS = 64,	 /* set aside in one sync; then the transaction counts as failed */
+	PURGE_AT_ONCE_US = 5000, /* 100 small maps, or one with 20,000 clients */
 };
 
 struct dataplane {
@@ -53,6 +55,8 @@ struct dataplane {
 	bool known;    /* applied programs and registries are what the kernel has */
 	struct ruleset ruleset;
 	struct registry registry;
+	struct purges *purges; /* NULL without a kernel */
+	bool purge_later;
 	struct element *globals; /* applied elements of no service port, sorted */
 	size_t n_globals;
 	struct arena scratch; /* of a sync */
@@ -131,7 +135,15 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->bulk = options->bulk;
 	dp->bulk_ctx = options->bulk_ctx;
 	dp->owner = options->owner;
+	dp->purge_later = options->purge_later;
 	dp->retry_us = INT64_MAX;
+	if (dp->nl) {
+		dp->purges = purges_new(dp->nl, dp->family, dp->purge_later);
+		if (!dp->purges) {
+			free(dp);
+			return NULL;
+		}
+	}
 	return dp;
 }
 
@@ -140,6 +152,7 @@ void dataplane_free(struct dataplane *dp)
 	if (!dp)
 		return;
 	registry_free(&dp->registry);
+	purges_free(dp->purges);
 	free(dp->globals);
 	free(dp->changed);
 	arena_free(&dp->scratch);
@@ -584,34 +597,6 @@ static bool list_lost(const struct endpoint_list *old, const struct endpoint_lis
 	return false;
 }
 
-static int endpoint_order(const void *a, const void *b)
-{
-	return endpoint_compare(a, b);
-}
-
-static bool keep_client(void *ctx, const struct addr *endpoint, uint16_t port)
-{
-	const struct endpoint ep = { .addr = *endpoint, .port = port };
-	const struct endpoint_list *sorted = ctx;
-
-	return bsearch(&ep, sorted->items, sorted->count, sizeof(ep), endpoint_order);
-}
-
-static int sort_list(const struct endpoint_list *list, struct arena *scratch,
-		     struct endpoint_list *sorted)
-{
-	struct endpoint *items = arena_array(scratch, list->count, sizeof(*items));
-
-	if (!items)
-		return -ENOMEM;
-	if (list->count)
-		memcpy(items, list->items, list->count * sizeof(*items));
-	qsort(items, list->count, sizeof(*items), endpoint_order);
-	sorted->items = items;
-	sorted->count = list->count;
-	return 0;
-}
-
 /*
  * AFF-4, AFF-5: clients must not be sent to an endpoint that has left the list. A failure is not
  * worth failing the sync for: the whole table is read back, and this is done again, soon. Without
@@ -620,17 +605,36 @@ static int sort_list(const struct endpoint_list *list, struct arena *scratch,
 static void purge_clients(struct dataplane *dp, const struct program *p, bool local, bool keep)
 {
 	static const struct endpoint_list nobody;
-	char *map = affinity_map_name(p->sticky, local, &dp->brief);
-	struct errbuf eb = { "out of memory" };
-	struct endpoint_list list;
+	const char *map = affinity_map_name(p->sticky, local, &dp->brief);
 
-	if (!map || sort_list(keep ? program_list(p, local) : &nobody, &dp->brief, &list) ||
-	    affinity_purge(dp->nl, dp->family, map, keep_client, &list, &eb) < 0) {
-		dp_log(dp, LOG_WARNING, "Service %s: clients of former endpoints: %s", p->label,
-		       eb.text);
+	if (!map ||
+	    purges_add(dp->purges, map, p->label, keep ? program_list(p, local) : &nobody)) {
+		dp_log(dp, LOG_WARNING, "Service %s: clients of former endpoints: out of memory",
+		       p->label);
 		dp->known = false;
 	}
 	arena_reset(&dp->brief);
+}
+
+bool dataplane_purge(struct dataplane *dp, int64_t budget_us)
+{
+	const int64_t until_us = budget_us == INT64_MAX ? INT64_MAX : clock_us() + budget_us;
+	struct errbuf eb;
+	int more;
+
+	do {
+		more = purges_run(dp->purges, until_us, &eb);
+		if (more < 0) {
+			dp_log(dp, LOG_WARNING, "%s", eb.text);
+			dp->known = false;
+		}
+	} while (more < 0);
+	return more;
+}
+
+bool dataplane_is_purging(const struct dataplane *dp)
+{
+	return purges_pending(dp->purges);
 }
 
 static void purge_after(struct dataplane *dp, const struct program *from, const struct program *to,
@@ -1261,6 +1265,7 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	}
 	dp->n_changed = 0; /* after a failure the full sync looks at all of them */
 	arena_reset(&dp->scratch);
+	dataplane_purge(dp, dp->purge_later ? PURGE_AT_ONCE_US : INT64_MAX);
 	return err;
 }
 

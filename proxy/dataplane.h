@@ -18,6 +18,8 @@ struct dataplane_options {
 	struct nlsock *nl;   /* NULL: only dataplane_print() */
 	struct stale *stale; /* told which UDP flows may be stale; NULL is allowed */
 	bool owner;	     /* the kernel has table flags owner|persist */
+	/* Clients of former endpoints may be forgotten later, by dataplane_purge(). */
+	bool purge_later;
 	/* Each Service that is compiled, before its rules are in the kernel. NULL is allowed */
 	void (*compiled)(void *ctx, struct service_entry *service);
 	/* Before and after a large transaction, for whoever listens to notifications. NULL is
@@ -54,6 +56,13 @@ struct sync_report {
  */
 int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *report,
 		   struct errbuf *eb);
+
+/*
+ * Goes on forgetting clients of former endpoints, for @budget_us (INT64_MAX: to the end). Returns
+ * whether there is more to do. After a failure the dataplane is not known any more.
+ */
+bool dataplane_purge(struct dataplane *dp, int64_t budget_us);
+bool dataplane_is_purging(const struct dataplane *dp);
 
 /* Somebody else changed the table, or an outcome is unknown: read back at the next sync. */
 void dataplane_forget(struct dataplane *dp);

@@ -25,6 +25,8 @@ enum {
 	SWEEP_REST = 9,
 	SWEEP_STEP_ENTRIES = 2000,   /* about a millisecond */
 	RETRY_FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
+	/* Large affinity maps are looked through for half of the time. */
+	PURGE_STEP_US = 5000,
 };
 
 struct family_sync {
@@ -32,7 +34,7 @@ struct family_sync {
 	enum family family;
 	struct dataplane *dataplane; /* NULL: this family is not handled */
 	struct stale *stale;
-	struct event *sweep_event, *sweep_timer;
+	struct event *sweep_event, *sweep_timer, *purge_timer;
 	int64_t sweep_began_us, sweep_next_us;
 	unsigned int failures; /* in a row */
 	int64_t retry_us;      /* after a failure; INT64_MAX: none */
@@ -293,6 +295,28 @@ static void schedule_retry(struct sync *s)
 	timer_set(s->timer, wait > 0 ? wait : 0);
 }
 
+static void on_purge_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct family_sync *f = ctx;
+	int64_t began_us = now_us();
+
+	(void)fd;
+	(void)what;
+	if (dataplane_purge(f->dataplane, PURGE_STEP_US))
+		timer_set(f->purge_timer, now_us() - began_us);
+	if (dataplane_is_known(f->dataplane))
+		return;
+	retry_later(f);
+	schedule_retry(f->sync);
+}
+
+static void purge_request(struct family_sync *f)
+{
+	if (f->dataplane && dataplane_is_purging(f->dataplane) &&
+	    !event_pending(f->purge_timer, EV_TIMEOUT, NULL))
+		timer_set(f->purge_timer, PURGE_STEP_US);
+}
+
 static void run(struct sync *s)
 {
 	unsigned int f;
@@ -302,8 +326,10 @@ static void run(struct sync *s)
 	schedule_retry(s);
 	if (!event_pending(s->collect_timer, EV_TIMEOUT, NULL))
 		timer_set(s->collect_timer, (int64_t)COLLECT_AFTER_S * 1000000);
-	for (f = 0; f < N_FAMILIES; f++)
+	for (f = 0; f < N_FAMILIES; f++) {
+		purge_request(&s->families[f]);
 		sweep_request(&s->families[f]);
+	}
 }
 
 void sync_request(struct sync *s)
@@ -343,8 +369,11 @@ int sync_once(struct sync *s)
 	unsigned int f;
 	int err = sync_families(s);
 
-	for (f = 0; f < N_FAMILIES; f++)
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (s->families[f].dataplane)
+			dataplane_purge(s->families[f].dataplane, INT64_MAX);
 		sweep_whole(&s->families[f]);
+	}
 	return err;
 }
 
@@ -480,6 +509,7 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		.family = family,
 		.model = s->options.model,
 		.nl = s->nl,
+		.purge_later = !s->options.nl, /* a kernel that is a stand-in answers at once */
 		.compiled = s->options.compiled,
 		.ctx = s->options.ctx,
 		.bulk = on_bulk,
@@ -534,7 +564,8 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->families[f].sweep_timer = evtimer_new(base, on_sweep_timer, &s->families[f]);
-		if (!s->families[f].sweep_timer)
+		s->families[f].purge_timer = evtimer_new(base, on_purge_timer, &s->families[f]);
+		if (!s->families[f].sweep_timer || !s->families[f].purge_timer)
 			return errf(eb, -ENOMEM, "event loop: out of memory");
 	}
 	event_add(s->addresses_event, NULL);
@@ -593,6 +624,7 @@ void sync_free(struct sync *s)
 	for (f = 0; f < N_FAMILIES; f++) {
 		event_drop(s->families[f].sweep_event);
 		event_drop(s->families[f].sweep_timer);
+		event_drop(s->families[f].purge_timer);
 		dataplane_free(s->families[f].dataplane);
 		stale_free(s->families[f].stale);
 	}

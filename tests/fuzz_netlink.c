@@ -6,6 +6,7 @@
  */
 #include "nft/conntrack.h"
 #include "nft/monitor.h"
+#include "nft/affinity.h"
 #include "nft/readback.h"
 
 #include <errno.h>
@@ -122,6 +123,16 @@ static bool keep(void *ctx, const struct addr *endpoint, uint16_t port)
 	return (endpoint->bytes[0] ^ port) & 1;
 }
 
+static void forget_clients(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	struct affinity_purge *p =
+		affinity_purge_new(nl, NULL, family, "affinity/a/b/tcp/c", keep, NULL);
+
+	while (p && affinity_purge_step(p, eb) > 0)
+		;
+	affinity_purge_free(p);
+}
+
 static void on_rival(void *ctx, const char *what)
 {
 	(void)ctx;
@@ -161,7 +172,7 @@ static void converse(enum reader reader, struct messages *m, enum family family)
 	if (reader == READ_TABLE)
 		readback_table(nl, &ruleset, &found, &state, &eb);
 	else if (reader == READ_CLIENTS)
-		affinity_purge(nl, family, "affinity/a/b/tcp/c", keep, NULL, &eb);
+		forget_clients(nl, family, &eb);
 	else if (reader == READ_RIVALS)
 		readback_rivals(nl, on_rival, NULL, &eb);
 	else

@@ -2,6 +2,7 @@
  * Tables written through a batch and read back: as they were, and after all kinds of damage. Also
  * the forgetting of clients, and the search for other service proxies.
  */
+#include "nft/affinity.h"
 #include "nft/readback.h"
 
 #include <check.h>
@@ -725,6 +726,22 @@ static bool keep_first(void *ctx, const struct addr *endpoint, uint16_t port)
 	return addr_compare(endpoint, &first) == 0 && port == 80;
 }
 
+/* To the end; the number removed or a negative errno. */
+static int purge(struct nlsock *nl, struct affinity_stream *stream, enum family family,
+		 const char *map, struct wanted *w, struct errbuf *eb)
+{
+	struct affinity_purge *p = affinity_purge_new(nl, stream, family, map, keep_first, w);
+	int more, removed;
+
+	ck_assert_ptr_nonnull(p);
+	do
+		more = affinity_purge_step(p, eb);
+	while (more > 0);
+	removed = (int)affinity_purge_removed(p);
+	affinity_purge_free(p);
+	return more < 0 ? more : removed;
+}
+
 static unsigned int count_clients(enum family family, const char *endpoint)
 {
 	struct strbuf out = STRBUF_INIT;
@@ -762,13 +779,15 @@ static void add_clients(enum family family, unsigned int from, unsigned int n,
 	strbuf_free(&out);
 }
 
+/* AFF-4, AFF-5; whole or in steps */
 START_TEST(purges)
 {
-	const enum family family = (enum family)_i;
+	const enum family family = (enum family)(_i % N_FAMILIES);
 	const struct ruleset ruleset = sample_ruleset(family);
 	const char *ep[2] = { family == FAMILY_IPV4 ? "10.0.0.1 . 80" : "fd00::1 . 80",
 			      family == FAMILY_IPV4 ? "10.0.0.2 . 80" : "fd00::2 . 80" };
 	struct wanted wanted = { .family = family };
+	struct affinity_stream *stream = NULL;
 	struct errbuf eb = { "" };
 	struct nlsock *nl;
 	int n;
@@ -776,21 +795,70 @@ START_TEST(purges)
 	if (!new_namespace())
 		return;
 	nl = open_socket();
-	ck_assert_int_eq(affinity_purge(nl, family, map_name, keep_first, &wanted, &eb), 0);
+	if (_i >= N_FAMILIES)
+		stream = affinity_stream_open(&eb);
+	ck_assert_msg(_i < N_FAMILIES || stream, "%s", eb.text);
+	ck_assert_int_eq(purge(nl, stream, family, map_name, &wanted, &eb), 0);
 	install(nl, &ruleset, SAMPLE_STICKY, 0);
-	ck_assert_int_eq(affinity_purge(nl, family, map_name, keep_first, &wanted, &eb), 0);
-	ck_assert_int_eq(affinity_purge(nl, family, "affinity/absent", keep_first, &wanted, &eb),
-			 0);
+	ck_assert_int_eq(purge(nl, stream, family, map_name, &wanted, &eb), 0);
+	ck_assert_int_eq(purge(nl, stream, family, "affinity/absent", &wanted, &eb), 0);
 	add_clients(family, 1, 3000, 1, 80);
 	add_clients(family, 4000, 4500, 2, 80);
 	add_clients(family, 10000, 10, 1, 81);
 	ck_assert_uint_eq(count_clients(family, ep[0]), 3000);
-	n = affinity_purge(nl, family, map_name, keep_first, &wanted, &eb);
+	n = purge(nl, stream, family, map_name, &wanted, &eb);
 	ck_assert_msg(n == 4510, "want 4510 got %d: %s", n, eb.text);
 	ck_assert_uint_eq(wanted.asked, 7510);
 	ck_assert_uint_eq(count_clients(family, ep[0]), 3000);
 	ck_assert_uint_eq(count_clients(family, ep[1]), 0);
-	ck_assert_int_eq(affinity_purge(nl, family, map_name, keep_first, &wanted, &eb), 0);
+	ck_assert_int_eq(purge(nl, stream, family, map_name, &wanted, &eb), 0);
+	affinity_stream_close(stream);
+	nlsock_close(nl);
+}
+END_TEST
+
+/* Somebody writes between any two steps, so that no listing is consistent. */
+START_TEST(purges_while_others_write)
+{
+	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
+	struct wanted wanted = { .family = FAMILY_IPV4 };
+	struct affinity_stream *stream;
+	struct affinity_purge *p;
+	struct errbuf eb = { "" };
+	struct nlsock *nl;
+	unsigned int steps = 0;
+	int more;
+
+	if (!new_namespace())
+		return;
+	nl = open_socket();
+	stream = affinity_stream_open(&eb);
+	ck_assert_msg(stream, "%s", eb.text);
+	install(nl, &ruleset, SAMPLE_STICKY, 0);
+	add_clients(FAMILY_IPV4, 1, 3000, 1, 80);
+	add_clients(FAMILY_IPV4, 4000, 9000, 2, 80);
+
+	/* one that is given up in the middle of a listing */
+	p = affinity_purge_new(nl, stream, FAMILY_IPV4, map_name, keep_first, &wanted);
+	ck_assert_int_eq(affinity_purge_step(p, &eb), 1);
+	ck_assert_int_eq(affinity_purge_step(p, &eb), 1);
+	affinity_purge_free(p);
+	ck_assert_uint_gt(wanted.asked, 0);
+	ck_assert_uint_lt(wanted.asked, 12000);
+
+	p = affinity_purge_new(nl, stream, FAMILY_IPV4, map_name, keep_first, &wanted);
+	do {
+		more = affinity_purge_step(p, &eb);
+		steps++;
+		ck_assert_int_eq(system("nft 'add table ip other; delete table ip other'"), 0);
+	} while (more > 0);
+	ck_assert_msg(more == 0, "%s", eb.text);
+	ck_assert_uint_eq(affinity_purge_removed(p), 9000);
+	ck_assert_uint_eq(count_clients(FAMILY_IPV4, "10.0.0.1 . 80"), 3000);
+	ck_assert_uint_eq(count_clients(FAMILY_IPV4, "10.0.0.2 . 80"), 0);
+	ck_assert_uint_gt(steps, 20); /* 17 messages of at most 800, and 5 transactions of 2,000 */
+	affinity_purge_free(p);
+	affinity_stream_close(stream);
 	nlsock_close(nl);
 }
 END_TEST
@@ -842,7 +910,7 @@ START_TEST(purges_on_old_kernels)
 	install(kernel.nl, &ruleset, SAMPLE_STICKY, 0);
 	add_clients(FAMILY_IPV4, 1, 20, 1, 80);
 	add_clients(FAMILY_IPV4, 4000, 1200, 2, 80);
-	n = affinity_purge(nl, FAMILY_IPV4, map_name, keep_first, &wanted, &eb);
+	n = purge(nl, NULL, FAMILY_IPV4, map_name, &wanted, &eb);
 	ck_assert_msg(n == 1200, "want 1200 got %d: %s", n, eb.text);
 	ck_assert_uint_eq(count_clients(FAMILY_IPV4, "10.0.0.1 . 80"), 20);
 	ck_assert_uint_eq(count_clients(FAMILY_IPV4, "10.0.0.2 . 80"), 0);
@@ -908,7 +976,8 @@ int main(void)
 	tcase_add_test(tcase, settings_changed);
 	tcase_add_loop_test(tcase, changed_meanwhile, 0, ROWS(disturbances));
 	tcase_add_test(tcase, busy_neighbour);
-	tcase_add_loop_test(tcase, purges, 0, N_FAMILIES);
+	tcase_add_loop_test(tcase, purges, 0, 2 * N_FAMILIES);
+	tcase_add_test(tcase, purges_while_others_write);
 	tcase_add_test(tcase, purges_on_old_kernels);
 	tcase_add_loop_test(tcase, finds_rivals, 0, ROWS(rivals));
 	suite_add_tcase(suite, tcase);
