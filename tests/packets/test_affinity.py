@@ -291,3 +291,22 @@ def none_left(b, family, proto):
     b.apply([])
     b.program.flush()
     b.expect("client", "svc11:80", family, proto, DROPPED)
+
+
+@case("20,000 clients, an endpoint goes while other Services change", "AFF-5 AFF-6 RUN-4", both_families)
+def crowd(b, family):
+    """Their map is looked through piece by piece, with transactions in between."""
+    def holders():
+        return collections.Counter(e[0] for m in entries(b, family).values() for e in m.values())
+
+    b.start(sticky())
+    b.connect_tool("crowd", "svc11:80", family, "-n", 20000, "-w", 256, "-a", "-u")
+    before = holders()
+    b.true("clients of each endpoint: %s" % before, min(before[addr(e, family)] for e in FOUR) > 4000, "over 4000")
+    for i in range(8):
+        b.apply(sticky(["pod1", "pod2", "r2"]) + both("other%d" % i, 50 + i, FOUR[:1 + i % 4]))
+    b.until("endpoints that clients are bound to", sorted(addr(e, family) for e in ("pod1", "pod2", "r2")),
+            lambda: sorted(holders()), seconds=20)
+    after = holders()
+    for e in ("pod1", "pod2", "r2"):
+        b.equal("clients of %s" % e, before[addr(e, family)], after[addr(e, family)])
