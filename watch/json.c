@@ -26,6 +26,8 @@
 
 #include <cjson/cJSON.h>
 
+#include "watch/scan.h"
+
 /* 2^53: beyond it doubles skip integers. */
 static const double max_exact = 9007199254740992.0;
 
@@ -171,13 +173,6 @@ static const bool ends_run[256] = {
 	['"'] = true, [','] = true, ['{'] = true,  ['['] = true,
 	['}'] = true, [']'] = true, ['\0'] = true,
 };
-
-static const char *skip_run(const char *p, const char *end, const bool ends[256])
-{
-	while (p < end && !ends[(unsigned char)*p])
-		p++;
-	return p;
-}
 
 /* From an opening quote to behind the closing one. */
 static int scan_string(struct scan *s)

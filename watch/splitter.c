@@ -15,6 +15,7 @@
 
 #include "proxy/strbuf.h"
 #include "watch/json.h"
+#include "watch/scan.h"
 
 enum place {
 	BETWEEN, /* outside of all objects */
@@ -116,13 +117,6 @@ static const bool ends_run_in_string[256] = { ['"'] = true, ['\\'] = true };
 static const bool ends_run[256] = {
 	['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true,
 };
-
-static const char *skip_run(const char *p, const char *end, const bool ends[256])
-{
-	while (p < end && !ends[(unsigned char)*p])
-		p++;
-	return p;
-}
 
 /* Bytes of a string, which may begin in its middle; returns the first byte behind it, or @end. */
 static const char *scan_string(struct splitter *s, const char *p, const char *end)
