@@ -37,7 +37,7 @@ enum {
 		1000 * 1000,	 /* a service port that was refused: doubled up to syncPeriod */
 	BULK = 1000,		 /* elements of a large transaction */
 	MAX_CULPRITS = 64,	 /* set aside in one sync; then the transaction counts as failed */
-	PURGE_AT_ONCE_US = 5000, /* 100 small maps, or one with 20,000 clients */
+	PURGE_AT_ONCE_US = 5000, /* enough for a map with 5,000 clients */
 };
 
 struct dataplane {

@@ -298,13 +298,15 @@ static void schedule_retry(struct sync *s)
 static void on_purge_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct family_sync *f = ctx;
+	const bool known = dataplane_is_known(f->dataplane);
 	int64_t began_us = now_us();
 
 	(void)fd;
 	(void)what;
 	if (dataplane_purge(f->dataplane, PURGE_STEP_US))
 		timer_set(f->purge_timer, now_us() - began_us);
-	if (dataplane_is_known(f->dataplane))
+	/* What others put in doubt has a sync under way, which is not to be put off. */
+	if (!known || dataplane_is_known(f->dataplane))
 		return;
 	retry_later(f);
 	schedule_retry(f->sync);
