@@ -605,6 +605,110 @@ START_TEST(events_are_posted)
 }
 END_TEST
 
+static const struct apisource_event knock = { .kind = KIND_NODE,
+					      .name = "node-a",
+					      .type = "Normal",
+					      .reason = "Knock",
+					      .action = "Knock",
+					      .note = "" };
+
+static bool three_wait(struct live *live, const void *unused)
+{
+	(void)unused;
+	return live_log_has(live, "Service: list: ") && live_log_has(live, "Node: list: ") &&
+	       live_log_has(live, "EndpointSlice: list: ");
+}
+
+/*
+ * From a second failure on, everybody waits for 10 to 20 s: three for a server that cannot be
+ * reached, though it would take events, one for a server that said to wait.
+ */
+static void begin_to_wait(struct live *live)
+{
+	static const char *const unreached[] = { "services", "endpointslices", "nodes" };
+
+	begin(live);
+	live->tuning.timing.backoff_initial_ms = 10 * 1000;
+	live->tuning.timing.backoff_max_ms = 20 * 1000;
+	live->tuning.timing.hurry_ms = 50;
+	live_start(live);
+	live_until(live, live_all_connected, NULL, "connected");
+	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"status\",\"code\":503,\"retry_after\":9,"
+			  "\"times\":100,\"resource\":\"servicecidrs\"}");
+	fake_tell(shared, "{\"op\":\"break\",\"how\":\"error\",\"code\":410,\"resource\":"
+			  "\"servicecidrs\"}");
+	live_until(live, live_log_has, "ServiceCIDR: list: the API server says 503", "told");
+	for (size_t i = 0; i < sizeof(unreached) / sizeof(unreached[0]); i++) {
+		fake_tell(shared,
+			  "{\"op\":\"fault\",\"how\":\"close\",\"times\":100,"
+			  "\"resource\":\"%s\"}",
+			  unreached[i]);
+		fake_tell(shared,
+			  "{\"op\":\"break\",\"how\":\"error\",\"code\":410,"
+			  "\"resource\":\"%s\"}",
+			  unreached[i]);
+	}
+	live_until(live, three_wait, NULL, "unreached");
+	live_until(live, live_log_has, "no API server can be reached", "told");
+	live_run_ms(live, 100);
+}
+
+static unsigned int requests_for(const char *path)
+{
+	return count(fake_tell(shared, "{\"op\":\"requests\"}"), path);
+}
+
+/* API-8: what waits for a server goes on as soon as anybody is answered. */
+START_TEST(an_answer_ends_the_waiting_of_all)
+{
+	struct apisource_status status;
+	unsigned int told;
+	struct live live;
+
+	begin_to_wait(&live);
+	told = requests_for("/servicecidrs\"");
+	fake_tell(shared, PUT(SERVICE("late", "") IP("172.30.0.9")));
+	fake_tell(shared, PUT(SLICE("late", "10.0.0.1")));
+	fake_tell(shared, "{\"op\":\"clear_faults\"}");
+	apisource_post_event(live.source, &knock);
+	live_until(&live, live_journal_has, "put Service a/late\n", "Services");
+	live_until(&live, live_journal_has, "put EndpointSlice a/late\n", "EndpointSlices");
+	live_run_ms(&live, 200);
+	status = apisource_status(live.source);
+	ck_assert(status.connected[KIND_SERVICE] && status.connected[KIND_SLICE] &&
+		  status.connected[KIND_NODE]);
+	ck_assert(!status.connected[KIND_SERVICE_CIDR]);
+	ck_assert_uint_eq(requests_for("/servicecidrs\""), told);
+	ck_assert_uint_eq(count(live.log.text, "5 the API server answers again"), 1);
+	live_close(&live);
+}
+END_TEST
+
+/* A server that answers one and not the other is not asked more and more often for it. */
+START_TEST(answers_to_others_hurry_once)
+{
+	static const char *const paths[] = { "/services\"", "/endpointslices\"", "/nodes\"",
+					     "/servicecidrs\"" };
+	unsigned int before[4], now;
+	struct live live;
+
+	begin_to_wait(&live);
+	for (int i = 0; i < 4; i++)
+		before[i] = requests_for(paths[i]);
+	for (int i = 0; i < 5; i++) {
+		apisource_post_event(live.source, &knock);
+		live_run_ms(&live, 150);
+	}
+	ck_assert_uint_gt(count(live.log.text, "5 the API server answers again"), 1);
+	for (int i = 0; i < 4; i++) {
+		now = requests_for(paths[i]);
+		ck_assert_msg(now - before[i] == (i < 3), "%s: asked %u times more", paths[i],
+			      now - before[i]);
+	}
+	live_close(&live);
+}
+END_TEST
+
 /* Ends in the middle of everything. */
 START_TEST(may_be_freed_at_any_time)
 {
@@ -764,6 +868,8 @@ static void add_faults(Suite *suite)
 	tcase_add_loop_test(tcase, broken_watches_resume, 0, N(breaks));
 	tcase_add_loop_test(tcase, faulty_requests_are_repeated, 0, N(faults));
 	tcase_add_test(tcase, an_absent_server_changes_nothing);
+	tcase_add_test(tcase, an_answer_ends_the_waiting_of_all);
+	tcase_add_test(tcase, answers_to_others_hurry_once);
 	tcase_add_test(tcase, expired_history_lists_again);
 	tcase_add_test(tcase, a_server_of_the_past_is_followed);
 	tcase_add_test(tcase, log_is_limited);

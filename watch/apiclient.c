@@ -27,6 +27,7 @@ const struct api_timing api_timing_defaults = {
 	.watch_idle_ms = 150 * 1000,
 	.backoff_initial_ms = 800,
 	.backoff_max_ms = 30 * 1000,
+	.hurry_ms = 800,
 	.absent_ms = 300 * 1000,
 	.retry_after_max_ms = 120 * 1000,
 	.short_watch_ms = 1000,
@@ -67,6 +68,7 @@ struct apiclient {
 	bool reread;		/* the last credentials were refused */
 	struct call_list calls;
 	void (*log)(void *ctx, int severity, const char *message);
+	void (*answers)(void *ctx);
 	void *ctx;
 	char trouble[512]; /* last logged about credentials */
 };
@@ -97,6 +99,7 @@ struct apiclient *apiclient_new(const struct apiclient_options *options, struct 
 	client->source = options->source;
 	client->timing = options->timing;
 	client->log = options->log;
+	client->answers = options->answers;
 	client->ctx = options->ctx;
 	throttle_init(&client->throttle, options->qps, options->burst, now_us());
 	client->credentials = credentials_read(options->source, now_us(), eb);
@@ -195,9 +198,13 @@ static void tell_unreached(struct apiclient *client, const struct apicall *call)
 
 static void tell_reached(struct apiclient *client)
 {
-	if (client->unreached >= client->credentials->n_servers)
-		client->log(client->ctx, LOG_NOTICE, "the API server answers again");
+	const bool again = client->unreached >= client->credentials->n_servers;
+
 	client->unreached = 0;
+	if (!again)
+		return;
+	client->log(client->ctx, LOG_NOTICE, "the API server answers again");
+	client->answers(client->ctx);
 }
 
 static void look_at_result(struct apiclient *client, const struct apicall *call,

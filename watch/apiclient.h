@@ -17,6 +17,7 @@ struct api_timing {
 	int64_t list_idle_ms;  /* silence of a list */
 	int64_t watch_idle_ms; /* silence of a watch, where bookmarks come about once a minute */
 	int64_t backoff_initial_ms, backoff_max_ms;
+	int64_t hurry_ms;	    /* at most, once a server answers that could not be reached */
 	int64_t absent_ms;	    /* until a resource that the server lacks is asked for again */
 	int64_t retry_after_max_ms; /* no server may send us to sleep for longer */
 	int64_t short_watch_ms;	    /* a watch that ends sooner without an event is a failure */
@@ -36,6 +37,8 @@ struct apiclient_options {
 	double qps;
 	int burst;
 	void (*log)(void *ctx, int severity, const char *message);
+	/* A server answers, and before it none could be reached. Not to be used for calls. */
+	void (*answers)(void *ctx);
 	void (*round_end)(void *ctx); /* as in http_options */
 	void *ctx;
 };

@@ -69,6 +69,14 @@ static void source_round_end(void *ctx)
 	source->o.settled(source->o.ctx);
 }
 
+static void source_answers(void *ctx)
+{
+	struct apisource *source = ctx;
+
+	for (int kind = 0; kind < N_KINDS; kind++)
+		reflector_server_answers(source->reflectors[kind]);
+}
+
 static void source_complain(void *ctx, const char *message)
 {
 	struct apisource *source = ctx;
@@ -131,6 +139,7 @@ static struct apiclient *make_client(struct apisource *source, struct event_base
 		.qps = config->qps == 0 ? 5 : config->qps,
 		.burst = config->burst == 0 ? 10 : config->burst,
 		.log = source_log,
+		.answers = source_answers,
 		.round_end = source_round_end,
 		.ctx = source,
 	};

@@ -69,6 +69,11 @@ struct reflector {
 	struct backoff backoff;
 	uint64_t random;
 
+	int64_t due_us;	     /* when the timer fires */
+	bool unreached;	     /* it waits since no server could be reached */
+	int64_t answered_us; /* when the last one answered somebody after such a time; 0: never */
+	int64_t hurried_us;  /* when that last shortened a pause, in vain so far; 0: never */
+
 	/* What to do */
 	enum reflector_mode mode;
 	bool drop_selector, fresh;
@@ -549,6 +554,7 @@ static void call_head(void *ctx, int status)
 	if (r->mode == MODE_STREAM || (r->mode == MODE_PAGES && !r->continue_token))
 		list_began(r);
 	r->began_us = now_us();
+	r->hurried_us = 0;
 	r->watching = r->mode == MODE_WATCH;
 	if (r->watching && r->trouble[0])
 		trouble_over(r, "watching again");
@@ -576,6 +582,7 @@ static void schedule(struct reflector *r, int64_t wait_ms)
 {
 	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
 
+	r->due_us = now_us() + wait_ms * 1000;
 	if (event_add(r->timer, &tv))
 		event_active(r->timer, EV_TIMEOUT, 0); /* without memory: rather now than never */
 }
@@ -594,6 +601,37 @@ static int64_t pause_ms(struct reflector *r, const struct attempt *a, enum next_
 	if (retry_ms > r->o.timing->retry_after_max_ms)
 		retry_ms = r->o.timing->retry_after_max_ms;
 	return retry_ms > wait_ms ? retry_ms : wait_ms;
+}
+
+/*
+ * A server answers again: what is left of a pause that began without one is cut down to chance.
+ * Where this does not help, not again before the longest pause is over: a server that answers
+ * others and never us is not asked more often for it.
+ */
+static int64_t hurried_ms(struct reflector *r, int64_t wait_ms)
+{
+	const int64_t now = now_us();
+	int64_t soon_ms =
+		(int64_t)(random_next(&r->random) % (uint64_t)(r->o.timing->hurry_ms + 1));
+
+	if (wait_ms <= soon_ms ||
+	    (r->hurried_us && now - r->hurried_us < r->o.timing->backoff_max_ms * 1000))
+		return wait_ms;
+	r->hurried_us = now;
+	return soon_ms;
+}
+
+void reflector_server_answers(struct reflector *r)
+{
+	int64_t left_ms, soon_ms;
+
+	r->answered_us = now_us();
+	if (!r->unreached || !event_pending(r->timer, EV_TIMEOUT, NULL))
+		return;
+	left_ms = (r->due_us - r->answered_us) / 1000;
+	soon_ms = hurried_ms(r, left_ms);
+	if (soon_ms < left_ms)
+		schedule(r, soon_ms);
 }
 
 static void list_again(struct reflector *r, bool no_stream)
@@ -700,6 +738,7 @@ static void call_done(void *ctx, const struct http_result *result)
 	struct reflector *r = ctx;
 	struct attempt a = { .mode = r->mode };
 	struct verdict v;
+	int64_t wait_ms;
 
 	r->call = NULL;
 	check_end(r, result);
@@ -721,7 +760,12 @@ static void call_done(void *ctx, const struct http_result *result)
 		r->silences++;
 	tell_failure(r, &a, &v);
 	take_step(r, &v);
-	schedule(r, pause_ms(r, &a, v.pause));
+	wait_ms = pause_ms(r, &a, v.pause);
+	r->unreached = result->outcome == HTTP_UNREACHED;
+	/* Another call was answered while this one still tried. */
+	if (r->unreached && r->answered_us > r->began_us)
+		wait_ms = hurried_ms(r, wait_ms);
+	schedule(r, wait_ms);
 }
 
 static void request_begin(struct reflector *r)
@@ -738,6 +782,7 @@ static void request_begin(struct reflector *r)
 	};
 
 	r->began_us = now_us();
+	r->unreached = false;
 	r->watching = r->garbled = r->progress = false;
 	memset(&r->failure, 0, sizeof(r->failure));
 	strbuf_reset(&r->status);

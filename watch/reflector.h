@@ -28,6 +28,8 @@ struct reflector_options {
 struct reflector *reflector_new(const struct reflector_options *options); /* NULL: out of memory */
 void reflector_free(struct reflector *r);				  /* NULL is allowed */
 void reflector_start(struct reflector *r);
+/* Somebody was answered after no server could be reached: who waits for that need not wait on. */
+void reflector_server_answers(struct reflector *r);
 bool reflector_is_connected(const struct reflector *r); /* a watch is running */
 bool reflector_is_listed(const struct reflector *r);	/* a complete list has arrived */
 
