@@ -507,6 +507,17 @@ static const char *const detect_modes[] = {
 
 enum { N_DETECT_MODES = sizeof(detect_modes) / sizeof(detect_modes[0]) };
 
+/* What the kernel allows (dev_valid_name()), but for what nft cannot read inside of quotes. */
+static bool is_interface_name(const char *name)
+{
+	const unsigned char *p = (const unsigned char *)name;
+
+	for (; *p; p++)
+		if (*p <= ' ' || *p == 127 || strchr("/:\"\\", *p))
+			return false;
+	return strcmp(name, ".") && strcmp(name, "..");
+}
+
 static int check_interface(struct checker *c, const char *name, const char *value)
 {
 	if (!*value)
@@ -516,6 +527,11 @@ static int check_interface(struct checker *c, const char *name, const char *valu
 		return errf(c->eb, -EINVAL,
 			    "%s: \"%s\" is longer than an interface name can be (%d)", name, value,
 			    IFNAMSIZ - 1);
+	if (!is_interface_name(value))
+		return errf(c->eb, -EINVAL,
+			    "%s: \"%s\" cannot be the name of an interface: no white space, "
+			    "slash, colon, quote or backslash",
+			    name, value);
 	return 0;
 }
 

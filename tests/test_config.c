@@ -272,6 +272,13 @@ static const struct {
 	  { { "detectLocalMode", "InterfaceNamePrefix" },
 	    { "interfaceNamePrefix", "abcdefghijklmno" } },
 	  NULL },
+	{ "MASQ-6 prefix too long",
+	  { { "detectLocalMode", "InterfaceNamePrefix" },
+	    { "interfaceNamePrefix", "abcdefghijklmnop" } },
+	  "detectLocal.interfaceNamePrefix: \"abcdefghijklmnop\" is longer" },
+	{ "MASQ-6 names of another mode are not looked at",
+	  { { "bridgeInterface", "a b" }, { "interfaceNamePrefix", "a/b" } },
+	  NULL },
 	{ "CFG-2 clusterCIDR dual", { { "clusterCIDR", "10.0.0.0/8,fd00::/8" } }, NULL },
 	{ "CFG-2 clusterCIDR twice",
 	  { { "clusterCIDR", "10.0.0.0/8,11.0.0.0/8" } },
@@ -309,6 +316,46 @@ START_TEST(validate)
 	ck_assert_msg(!want || strncmp(eb.text, want, strlen(want)) == 0,
 		      "%s: want \"%s...\", got \"%s\"", checks[_i].name, want, eb.text);
 	config_free(c);
+}
+END_TEST
+
+/* CFG-2: what is no interface's name, or would not survive inside of nft's quotes. */
+static const struct {
+	const char *value;
+	bool good;
+} interfaces[] = {
+	{ "eth0.100", true }, { "cali*", true },     { "wg-\u00e4", true }, { "a_b@c", true },
+	{ "a", true },	      { "cni\"0", false },   { "ve\\th", false },   { "a/b", false },
+	{ "eth0:1", false },  { " ", false },	     { "cni0 ", false },    { "a\tb", false },
+	{ "veth\n", false },  { "veth\x7f", false }, { ".", false },	    { "..", false },
+};
+
+START_TEST(interface_names)
+{
+	static const struct {
+		const char *mode, *field, *full;
+	} fields[] = {
+		{ "BridgeInterface", "bridgeInterface", "detectLocal.bridgeInterface: \"" },
+		{ "InterfaceNamePrefix", "interfaceNamePrefix",
+		  "detectLocal.interfaceNamePrefix: \"" },
+	};
+	const char *value = interfaces[_i].value;
+	bool good = interfaces[_i].good;
+
+	for (int i = 0; i < 2; i++) {
+		struct config *c = config_with((struct setting[N_MAX_SETTINGS]){
+			{ "detectLocalMode", fields[i].mode }, { fields[i].field, value } });
+		struct errbuf eb = { "" };
+		int err = config_validate(c, NULL, NULL, &eb);
+
+		ck_assert_msg(err == (good ? 0 : -EINVAL), "%s %s: got %d (%s)", fields[i].field,
+			      value, err, eb.text);
+		ck_assert_msg(
+			good || (strncmp(eb.text, fields[i].full, strlen(fields[i].full)) == 0 &&
+				 strstr(eb.text, "cannot be the name of an interface")),
+			"%s %s: got %s", fields[i].field, value, eb.text);
+		config_free(c);
+	}
 }
 END_TEST
 
@@ -651,16 +698,16 @@ static struct config *unusual_config(void)
 		{ "nodePortAddresses", "10.0.0.0/8" },
 		{ "nodePortAddresses", "fd00::/8" },
 		{ "detectLocalMode", "BridgeInterface" },
-		{ "bridgeInterface", "cni\"0" },
+		{ "bridgeInterface", "cni0" },
 	});
 
-	set_field(c, "interfaceNamePrefix", "ve\\th");
+	set_field(c, "interfaceNamePrefix", "veth");
 	set_field(c, "clusterCIDR", "10.0.0.0/8,fd00::/8");
 	set_field(c, "bindAddress", "fd00::1");
 	set_field(c, "healthzBindAddress", "[::1]:1");
 	set_field(c, "metricsBindAddress", "127.0.0.2:2");
 	set_field(c, "loggingFormat", "json");
-	set_text(&c->kubeconfig, "/a/b c");
+	set_text(&c->kubeconfig, "/a/\"b\\c d");
 	set_text(&c->accept_content_types, "application/json");
 	set_text(&c->content_type, "application/json");
 	set_text(&c->hostname_override, "h");
@@ -717,6 +764,7 @@ int main(void)
 	tcase_add_test(tc, empty_means_default);
 	tcase_add_test(tc, ipv6_bind_address);
 	tcase_add_loop_test(tc, validate, 0, N(checks));
+	tcase_add_loop_test(tc, interface_names, 0, N(interfaces));
 	tcase_add_loop_test(tc, server_address, 0, N(servers));
 	tcase_add_loop_test(tc, nodeport_addresses, 0, N(nodeports));
 	tcase_add_test(tc, cluster_cidr_per_family);
