@@ -4,7 +4,8 @@
  *
  * A health-check port belongs to one Service: one HTTP server per family, since answers differ by
  * family. Entries stand in an array sorted by namespace and name; there are as many as Services
- * with externalTrafficPolicy Local, and only those.
+ * with externalTrafficPolicy Local, and only those. One without a port stands among them, so that
+ * what is wrong with it is told once.
  */
 #include "proxy/health.h"
 
@@ -284,6 +285,19 @@ static void report_failure(const struct check *check, const char *error)
 				 "FailedToStartServiceHealthcheck", note);
 }
 
+/* HC-1; the Service is kept for this to be said once. */
+static void report_missing_port(const struct health_service *service)
+{
+	const struct health_options *o = &service->health->options;
+	char text[800];
+
+	snprintf(text, sizeof(text),
+		 "Service %s/%s: externalTrafficPolicy is Local, but there is no "
+		 "healthCheckNodePort: the load balancer cannot ask for local endpoints",
+		 service->namespace, service->name);
+	o->log(o->ctx, LOG_ERR, text);
+}
+
 /* HC-2 */
 static void check_listen(struct check *check)
 {
@@ -456,19 +470,11 @@ void health_set_service(struct health *h, const struct service *service,
 {
 	struct health_service *s;
 	unsigned int f;
-	char text[256];
 	bool found;
 	size_t i;
 
-	if (!service_has_health_check(service) || !service->health_check_node_port) {
+	if (!service_has_health_check(service)) {
 		health_remove_service(h, service->namespace, service->name);
-		if (!service_has_health_check(service))
-			return;
-		snprintf(text, sizeof(text),
-			 "Service %s/%s: externalTrafficPolicy is Local, but there is no "
-			 "healthCheckNodePort",
-			 service->namespace, service->name);
-		h->options.log(h->options.ctx, LOG_ERR, text);
 		return;
 	}
 	i = service_index(h, service->namespace, service->name, &found);
@@ -480,6 +486,11 @@ void health_set_service(struct health *h, const struct service *service,
 	s = found ? h->services[i] : service_insert(h, i, service);
 	if (!s)
 		h->options.log(h->options.ctx, LOG_ERR, "health check: out of memory");
+	if (s && !s->port) {
+		if (!found)
+			report_missing_port(s);
+		return;
+	}
 	for (f = 0; s && f < N_FAMILIES; f++)
 		check_update(&s->checks[f], service, local_endpoints[f]);
 }

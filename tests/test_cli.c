@@ -221,7 +221,7 @@ static const struct row explain_rows[] = {
 	  "source   this node\n", NULL,
 	  "to one of 1 endpoints of the cluster list, masqueraded\n" },
 	{ "VER-4: affinity", EXPLAIN("", "affinity", "10.180.2.9 tcp 172.30.0.75 80"), 0,
-	  "affinity a client returns to its endpoint for 10800 s\n", "warning: ", NULL },
+	  "affinity a client returns to its endpoint for 10800 s\n", NULL, NULL },
 	{ "VER-4: IPv6, hints of nobody",
 	  EXPLAIN("", "dual-stack", "fd00:9::9 tcp fd00:30::86 80 2>/dev/null"), 0,
 	  "  100.00 %  [fd00:180:1::5]:8080  (this node)\n", NULL, NULL },

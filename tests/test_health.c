@@ -405,6 +405,40 @@ START_TEST(which_services)
 }
 END_TEST
 
+/* HC-1: said once for each object, however often its endpoints change. */
+START_TEST(a_missing_port_is_told_once)
+{
+	struct fixture f;
+	struct service s;
+	uint16_t port;
+
+	begin(&f, true);
+	port = http_free_port();
+	s = make_service("a", 0);
+	set_service(&f, &s, 1, 0);
+	CHECK_HAS("HC-1", f.log.text,
+		  "3 Service ns/a: externalTrafficPolicy is Local, but there "
+		  "is no healthCheckNodePort");
+	strbuf_reset(&f.log);
+	set_service(&f, &s, 2, 0);
+	health_set_addresses(f.health, FAMILY_IPV4, true, NULL, 0);
+	health_set_addresses(f.health, FAMILY_IPV4, false, &loopback, 1);
+	ck_assert_msg(f.log.length == 0, "HC-1 told again: %s", f.log.text);
+	s.health_check_node_port = port;
+	set_service(&f, &s, 2, 0);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 200);
+	s.health_check_node_port = 0;
+	set_service(&f, &s, 2, 0);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), -ECONNREFUSED);
+	CHECK_HAS("HC-1 missing again", f.log.text, "3 Service ns/a: ");
+	strbuf_reset(&f.log);
+	health_remove_service(f.health, s.namespace, s.name);
+	set_service(&f, &s, 2, 0);
+	CHECK_HAS("HC-1 another object", f.log.text, "3 Service ns/a: ");
+	end(&f);
+}
+END_TEST
+
 START_TEST(check_answer)
 {
 	static const struct {
@@ -650,6 +684,7 @@ int main(void)
 	tcase_add_test(tc, counted);
 	tcase_add_test(tc, address_taken);
 	tcase_add_loop_test(tc, which_services, 0, N(kinds));
+	tcase_add_test(tc, a_missing_port_is_told_once);
 	tcase_add_test(tc, check_answer);
 	tcase_add_test(tc, eligibility_does_not_matter);
 	tcase_add_test(tc, addresses);

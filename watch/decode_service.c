@@ -519,7 +519,8 @@ static int read_affinity(struct reading *r, const struct json *spec, struct serv
 	return 0;
 }
 
-/* HC-1: the port counts for one kind of Service only. */
+/* HC-1: the port counts for one kind of Service only. Whoever would listen tells if it is missing.
+ */
 static int read_health_check(struct reading *r, const struct json *spec, struct service *service)
 {
 	const unsigned int flags = SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL;
@@ -527,12 +528,8 @@ static int read_health_check(struct reading *r, const struct json *spec, struct 
 
 	if (reading_port(r, spec, "healthCheckNodePort", &port) < 0)
 		return -EINVAL;
-	if ((service->flags & flags) != flags)
-		return 0;
-	if (!port)
-		reading_complain(r, spec, "healthCheckNodePort",
-				 "missing, the load balancer cannot ask for local endpoints");
-	service->health_check_node_port = port;
+	if ((service->flags & flags) == flags)
+		service->health_check_node_port = port;
 	return 0;
 }
 
