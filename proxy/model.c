@@ -437,8 +437,11 @@ static void service_set(struct model *m, struct service_entry *s, struct service
 	unsigned int f;
 	bool recreated = !old || !object || old->created_s != object->created_s;
 
-	m->counters.service_changes++;
-	m->pending_services++;
+	/* A list that is read again brings most objects as they were. */
+	if (!old || !object || !service_equal(old, object)) {
+		m->counters.service_changes++;
+		m->pending_services++;
+	}
 	/* Claims compare by the objects' age: those of the old one must go before it does. */
 	for (f = 0; f < N_FAMILIES && !object; f++)
 		for (p = s->ports[f]; p; p = p->next) {
@@ -536,8 +539,11 @@ static void put_slice(void *ctx, struct slice *slice)
 			model_prune(m, s);
 		return;
 	}
-	m->counters.endpoint_changes++;
-	m->pending_slices++;
+	if (!e->object || !slice_equal(e->object, slice)) {
+		m->counters.endpoint_changes++;
+		m->pending_slices++;
+		trigger_add(m, slice->family, slice->trigger_us);
+	}
 	if (e->object) {
 		free(e->object);
 		e->object = slice;
@@ -547,7 +553,6 @@ static void put_slice(void *ctx, struct slice *slice)
 		slice_link(e, s);
 	}
 	e->epoch = m->epoch;
-	trigger_add(m, slice->family, slice->trigger_us);
 	slice_touched(m, s, slice->family);
 }
 

@@ -150,3 +150,61 @@ DEFINE_PACK(service)
 DEFINE_PACK(slice)
 DEFINE_PACK(service_cidr)
 DEFINE_PACK(node)
+
+/* Lists of plain bytes: addresses and prefixes have no padding. */
+#define SAME_LIST(a, b)                                                                            \
+	((a).count == (b).count &&                                                                 \
+	 (!(a).count || memcmp((a).items, (b).items, (a).count * sizeof(*(a).items)) == 0))
+
+static bool service_port_equal(const struct service_port *a, const struct service_port *b)
+{
+	return a->port == b->port && a->node_port == b->node_port && a->protocol == b->protocol &&
+	       strcmp(a->name, b->name) == 0;
+}
+
+static bool service_family_equal(const struct service *a, const struct service *b, unsigned int f)
+{
+	return a->family[f].has_cluster_ip == b->family[f].has_cluster_ip &&
+	       addr_compare(&a->family[f].cluster_ip, &b->family[f].cluster_ip) == 0 &&
+	       SAME_LIST(a->family[f].external_ips, b->family[f].external_ips) &&
+	       SAME_LIST(a->family[f].load_balancer_ips, b->family[f].load_balancer_ips) &&
+	       SAME_LIST(a->family[f].source_ranges, b->family[f].source_ranges);
+}
+
+bool service_equal(const struct service *a, const struct service *b)
+{
+	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
+		    strcmp(a->uid, b->uid) == 0 && a->created_s == b->created_s &&
+		    a->flags == b->flags && a->affinity_timeout_s == b->affinity_timeout_s &&
+		    a->health_check_node_port == b->health_check_node_port &&
+		    a->n_ports == b->n_ports;
+	unsigned int i;
+
+	for (i = 0; same && i < a->n_ports; i++)
+		same = service_port_equal(&a->ports[i], &b->ports[i]);
+	for (i = 0; same && i < N_FAMILIES; i++)
+		same = service_family_equal(a, b, i);
+	return same;
+}
+
+static bool slice_port_equal(const struct slice_port *a, const struct slice_port *b)
+{
+	return a->port == b->port && a->protocol == b->protocol && strcmp(a->name, b->name) == 0;
+}
+
+bool slice_equal(const struct slice *a, const struct slice *b)
+{
+	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
+		    strcmp(a->service, b->service) == 0 && a->family == b->family &&
+		    a->trigger_us == b->trigger_us && a->n_ports == b->n_ports &&
+		    a->n_endpoints == b->n_endpoints && a->zones_size == b->zones_size;
+	unsigned int i;
+
+	for (i = 0; same && i < a->n_ports; i++)
+		same = slice_port_equal(&a->ports[i], &b->ports[i]);
+	for (i = 0; same && i < a->n_endpoints; i++)
+		same = addr_compare(&a->endpoints[i].addr, &b->endpoints[i].addr) == 0 &&
+		       a->endpoints[i].zones == b->endpoints[i].zones &&
+		       a->endpoints[i].flags == b->endpoints[i].flags;
+	return same && (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0);
+}

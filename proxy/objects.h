@@ -128,6 +128,10 @@ struct slice *slice_pack(const struct slice *slice);
 struct service_cidr *service_cidr_pack(const struct service_cidr *cidr);
 struct node *node_pack(const struct node *node);
 
+/* Whether nothing that we look at differs. */
+bool service_equal(const struct service *a, const struct service *b);
+bool slice_equal(const struct slice *a, const struct slice *b);
+
 /*
  * Where objects go. put_* take the object over. A complete list is bracketed by list_begin() and
  * list_end(): what existed before and was not put in between has vanished. A list that breaks off

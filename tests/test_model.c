@@ -644,6 +644,35 @@ START_TEST(triggers_are_kept)
 }
 END_TEST
 
+/* A file or a list that is read again brings most objects as they were: no change, no trigger. */
+START_TEST(the_same_again_is_no_change)
+{
+	struct model *m = model_begin();
+	const struct object_sink *sink = model_sink(m);
+	struct slice *slice;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		build_put(m, "service a/w tcp:80 ip=10.96.0.1 ext=203.0.113.1");
+		slice = build_slice("a/w-1 w v4 tcp:80 10.0.0.1");
+		slice->trigger_us = 5;
+		sink->put_slice(sink->ctx, slice);
+		ck_assert_uint_eq(m->counters.service_changes, 1);
+		ck_assert_uint_eq(m->counters.endpoint_changes, 1);
+		ck_assert_uint_eq(m->pending_services, 1);
+		ck_assert_uint_eq(m->pending_slices, 1);
+		ck_assert_uint_eq(m->n_triggers[FAMILY_IPV4], 1);
+	}
+	build_put(m, "service a/w tcp:80 ip=10.96.0.1 ext=203.0.113.2");
+	sink->gone(sink->ctx, KIND_SERVICE, "a", "w");
+	sink->gone(sink->ctx, KIND_SERVICE, "a", "w");
+	sink->gone(sink->ctx, KIND_SLICE, "a", "w-1");
+	ck_assert_uint_eq(m->counters.service_changes, 3);
+	ck_assert_uint_eq(m->counters.endpoint_changes, 2);
+	model_end(m);
+}
+END_TEST
+
 /* A family that nobody handles piles up nothing. */
 START_TEST(ignored_family)
 {
@@ -726,6 +755,7 @@ int main(void)
 	tcase_add_test(tc, addresses_follow);
 	tcase_add_loop_test(tc, local_endpoints, 0, COUNT(locals));
 	tcase_add_test(tc, triggers_are_kept);
+	tcase_add_test(tc, the_same_again_is_no_change);
 	tcase_add_test(tc, ignored_family);
 	tcase_add_test(tc, labels);
 	tcase_add_test(tc, complaints_are_logged);
