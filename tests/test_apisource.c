@@ -612,18 +612,19 @@ static const struct apisource_event knock = { .kind = KIND_NODE,
 					      .action = "Knock",
 					      .note = "" };
 
+/* Each has failed twice: what ended the watch, and then no answer. */
 static bool three_wait(struct live *live, const void *unused)
 {
 	(void)unused;
-	return live_log_has(live, "Service: list: ") && live_log_has(live, "Node: list: ") &&
-	       live_log_has(live, "EndpointSlice: list: ");
+	return count(live->log.text, " Service: ") > 2 && count(live->log.text, " Node: ") > 2 &&
+	       count(live->log.text, " EndpointSlice: ") > 2;
 }
 
 /*
  * From a second failure on, everybody waits for 10 to 20 s: three for a server that cannot be
  * reached, though it would take events, one for a server that said to wait.
  */
-static void begin_to_wait(struct live *live)
+static void begin_to_wait(struct live *live, const char *how)
 {
 	static const char *const unreached[] = { "services", "endpointslices", "nodes" };
 
@@ -633,6 +634,7 @@ static void begin_to_wait(struct live *live)
 	live->tuning.timing.hurry_ms = 50;
 	live_start(live);
 	live_until(live, live_all_connected, NULL, "connected");
+	live_run_ms(live, 200); /* bookmarks come */
 	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"status\",\"code\":503,\"retry_after\":9,"
 			  "\"times\":100,\"resource\":\"servicecidrs\"}");
 	fake_tell(shared, "{\"op\":\"break\",\"how\":\"error\",\"code\":410,\"resource\":"
@@ -643,9 +645,7 @@ static void begin_to_wait(struct live *live)
 			  "{\"op\":\"fault\",\"how\":\"close\",\"times\":100,"
 			  "\"resource\":\"%s\"}",
 			  unreached[i]);
-		fake_tell(shared,
-			  "{\"op\":\"break\",\"how\":\"error\",\"code\":410,"
-			  "\"resource\":\"%s\"}",
+		fake_tell(shared, "{\"op\":\"break\",\"how\":%s,\"resource\":\"%s\"}", how,
 			  unreached[i]);
 	}
 	live_until(live, three_wait, NULL, "unreached");
@@ -665,7 +665,7 @@ START_TEST(an_answer_ends_the_waiting_of_all)
 	unsigned int told;
 	struct live live;
 
-	begin_to_wait(&live);
+	begin_to_wait(&live, "\"error\",\"code\":410");
 	told = requests_for("/servicecidrs\"");
 	fake_tell(shared, PUT(SERVICE("late", "") IP("172.30.0.9")));
 	fake_tell(shared, PUT(SLICE("late", "10.0.0.1")));
@@ -684,6 +684,30 @@ START_TEST(an_answer_ends_the_waiting_of_all)
 }
 END_TEST
 
+/*
+ * API-8: that the history is compacted after an absence is no failure, nor does the absence count
+ * once a list is complete.
+ */
+START_TEST(an_absence_does_not_count_afterwards)
+{
+	struct live live;
+
+	begin_to_wait(&live, "\"abort\"");
+	fake_tell(shared, PUT(SERVICE("late", "") IP("172.30.0.9")));
+	fake_tell(shared, "{\"op\":\"compact\"}");
+	fake_tell(shared, "{\"op\":\"clear_faults\"}");
+	apisource_post_event(live.source, &knock);
+	live_until(&live, live_log_has, "Service: watch: the API server says 410", "expired");
+	live_run_ms(&live, 300);
+	ck_assert(live_journal_has(&live, "put Service a/late\n"));
+	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
+	fake_tell(shared, PUT(SERVICE("later", "") IP("172.30.0.10")));
+	live_run_ms(&live, 300);
+	ck_assert(live_journal_has(&live, "put Service a/later\n"));
+	live_close(&live);
+}
+END_TEST
+
 /* A server that answers one and not the other is not asked more and more often for it. */
 START_TEST(answers_to_others_hurry_once)
 {
@@ -692,7 +716,7 @@ START_TEST(answers_to_others_hurry_once)
 	unsigned int before[4], now;
 	struct live live;
 
-	begin_to_wait(&live);
+	begin_to_wait(&live, "\"error\",\"code\":410");
 	for (int i = 0; i < 4; i++)
 		before[i] = requests_for(paths[i]);
 	for (int i = 0; i < 5; i++) {
@@ -869,6 +893,7 @@ static void add_faults(Suite *suite)
 	tcase_add_loop_test(tcase, faulty_requests_are_repeated, 0, N(faults));
 	tcase_add_test(tcase, an_absent_server_changes_nothing);
 	tcase_add_test(tcase, an_answer_ends_the_waiting_of_all);
+	tcase_add_test(tcase, an_absence_does_not_count_afterwards);
 	tcase_add_test(tcase, answers_to_others_hurry_once);
 	tcase_add_test(tcase, expired_history_lists_again);
 	tcase_add_test(tcase, a_server_of_the_past_is_followed);

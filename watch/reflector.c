@@ -30,6 +30,7 @@
 enum {
 	FAILURE_MAX = 16 * 1024, /* of a Status that is read */
 	SILENCES_MAX = 2,
+	LISTS_FORGIVEN = 2,
 };
 
 static const struct resource {
@@ -81,6 +82,7 @@ struct reflector {
 	bool absent; /* the server lacks it, and that was told */
 	char *version, *continue_token;
 	unsigned int silences;
+	unsigned int lists; /* since a watch brought something */
 
 	/* The request that runs */
 	int64_t began_us;
@@ -324,10 +326,29 @@ static void list_began(struct reflector *r)
 	r->o.touched(r->o.ctx);
 }
 
+/*
+ * A server that completes a list is well, whatever was before. But one whose lists lead to watches
+ * that bring nothing and end in the next list must not be asked for them in a loop. Two, since one
+ * may come just before the server goes away.
+ */
+static void forgive_failures(struct reflector *r)
+{
+	if (r->lists < LISTS_FORGIVEN)
+		backoff_reset(&r->backoff);
+}
+
+static void watch_works(struct reflector *r)
+{
+	r->lists = 0;
+	backoff_reset(&r->backoff);
+}
+
 static void list_ended(struct reflector *r)
 {
 	struct errbuf eb;
 
+	forgive_failures(r);
+	r->lists++;
 	r->listed = true;
 	r->absent = false;
 	r->silences = 0;
@@ -406,7 +427,7 @@ static int take_event(struct reflector *r, const struct json *event, struct errb
 		return err;
 	r->progress = true;
 	r->silences = 0;
-	backoff_reset(&r->backoff);
+	watch_works(r);
 	return *version ? remember(&r->version, version) : 0;
 }
 
@@ -754,8 +775,10 @@ static void call_done(void *ctx, const struct http_result *result)
 	a.lived_ms = (now_us() - r->began_us) / 1000;
 	r->watching = false;
 	if (result->status == 200 && a.mode == MODE_WATCH && a.lived_ms >= r->o.timing->steady_ms)
-		backoff_reset(&r->backoff);
+		watch_works(r);
 	v = reflector_judge(&a, r->o.timing);
+	if (a.mode == MODE_WATCH && v.drop_version)
+		forgive_failures(r); /* they were not about this list */
 	if (a.mode == MODE_WATCH && result->outcome == HTTP_SILENT && !a.progress)
 		r->silences++;
 	tell_failure(r, &a, &v);
