@@ -13,6 +13,7 @@
 #include "proxy/metrics.h"
 #include "proxy/metricsd.h"
 #include "proxy/model.h"
+#include "proxy/node.h"
 #include "proxy/options.h"
 #include "proxy/reporter.h"
 #include "proxy/status.h"
@@ -279,9 +280,47 @@ static bool pod_cidrs_known(struct instance *in)
 	return false;
 }
 
+/* CFG-5 for @config on the node as it is known now; without @warn it only judges. */
+static int check_families(const struct instance *in, const struct config *config,
+			  const struct node *node, void (*warn)(void *ctx, const char *message),
+			  struct errbuf *eb)
+{
+	static const struct addr_view nowhere[N_FAMILIES];
+	const bool *kernel = in->app->family;
+	bool pod_cidrs[N_FAMILIES] = { false };
+	struct node_info info = { 0 };
+	enum family primary;
+	unsigned int f;
+
+	for (f = 0; node && f < N_FAMILIES; f++)
+		pod_cidrs[f] = node->pod_cidrs[f].count > 0;
+	if (node_info_compute(&info, config, node, nowhere))
+		return errf(eb, -ENOMEM, "out of memory");
+	primary = info.primary_family;
+	node_info_free(&info);
+	return config_check_families(config, primary, kernel[FAMILY_IPV4] && kernel[FAMILY_IPV6],
+				     pod_cidrs, warn, in->app->log, eb);
+}
+
+static bool families_fit(struct instance *in)
+{
+	struct errbuf eb = { "" };
+
+	if (check_families(in, in->options.config, in->model->node, log_warning_message, &eb) == 0)
+		return true;
+	log_error(in->app->log, "%s", eb.text);
+	app_exit(in->app, EXIT_FAILED);
+	return false;
+}
+
+static bool node_fits(struct instance *in)
+{
+	return primary_family_works(in) && pod_cidrs_known(in) && families_fit(in);
+}
+
 static void start(struct instance *in)
 {
-	if (in->started || !primary_family_works(in) || !pod_cidrs_known(in))
+	if (in->started || !node_fits(in))
 		return;
 	in->started = true;
 	remember_pod_cidrs(in);
@@ -370,14 +409,8 @@ static int run_once(struct instance *in)
 {
 	int err;
 
-	if (!primary_family_works(in) || !pod_cidrs_known(in))
+	if (!node_fits(in))
 		return EXIT_FAILED;
-	if (in->options.config->detect_local == DETECT_NODE_CIDR && !has_pod_cidrs(in->model)) {
-		log_error(in->app->log,
-			  "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
-			  in->node_name);
-		return EXIT_FAILED;
-	}
 	err = sync_once(in->sync);
 	log_debug(in->app->log, 2, "timing: parse %lld ms, compile %lld ms, commit %lld ms",
 		  (long long)in->parse_us / 1000, (long long)in->compile_us / 1000,
@@ -637,6 +670,12 @@ static void reload_config(struct app *app)
 
 	if (parse_options(app, &options, &eb) == 0)
 		fresh = instance_new(app, &options, &eb);
+	/* What would end the new instance as soon as it knows the Node, the old one knows now. */
+	if (fresh && app->instance->started &&
+	    check_families(fresh, fresh->options.config, app->instance->model->node, NULL, &eb)) {
+		instance_free(fresh);
+		fresh = NULL;
+	}
 	if (!fresh) {
 		log_error(app->log, "configuration stays as it was: %s", eb.text);
 		return;

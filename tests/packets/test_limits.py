@@ -109,3 +109,41 @@ def no_ranges(b):
         b.equal("exit status with %s" % (more or "the daemon"), 1, status)
         b.true("the field is named: " + err[-300:], "spec.podCIDRs" in err)
     b.true("nothing is programmed", "vipmap" not in b.in_node("nft", "list", "tables"))
+
+
+# flags, the Node, exit status of --once, what is said
+FAMILIES = [
+    ("NodeCIDR, ranges of the other family", ["--detect-local-mode", "NodeCIDR"], dict(pod_cidrs=["fd00:180::/64"]), 1,
+     "error: detectLocalMode: NodeCIDR, and the node is IPv4-primary, but its spec.podCIDRs have no IPv4 range"),
+    ("NodeCIDR, ranges of both", ["--detect-local-mode", "NodeCIDR"], {}, 0, None),
+    ("ClusterCIDR, a range of the other family", ["--cluster-cidr", "fd00:180::/48"], {}, 0,
+     "warning: clusterCIDR: the node is IPv4-primary, but there is no IPv4 range"),
+    ("ClusterCIDR, a Node of that family", ["--cluster-cidr", "fd00:180::/48"], dict(families=(6,)), 0, None),
+    ("nodePortAddresses of the other family", [*DETECT, "--nodeport-addresses", "fd00::/16"], {}, 0,
+     "warning: nodePortAddresses: the node is IPv4-primary, but there is no IPv4 range"),
+    ("bindAddress decides", [*DETECT, "--nodeport-addresses", "192.168.1.0/24", "--bind-address", "fd00:1::1"], {}, 0,
+     "warning: nodePortAddresses: the node is IPv6-primary, but there is no IPv6 range"),
+]
+
+
+@case("ranges of the family that the node has not, or not first", "CFG-5")
+def families(b):
+    for name, flags, of_node, want, says in FAMILIES:
+        b.program.write(base(**of_node) + both("web", 11, ["pod1"]))
+        status, _, err = b.program.run(*b.program.argv(flags)[1:], "--once")
+        b.equal("exit status, %s: %s" % (name, err[-300:]), want, status)
+        b.true("%s: %s" % (name, err[-300:]), says in err if says else "but there is no" not in err, says or "no word")
+
+
+@case("a changed file that does not fit the Node", "CFG-5 CFG-3")
+def changed_file(b):
+    def config(more):
+        return b.program.file("config.yaml", "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+                              "kind: KubeProxyConfiguration\nconntrack: {maxPerCore: 0}\noomScoreAdj: 0\n" + more)
+
+    objects = [node(pod_cidrs=["fd00:180::/64"]), service_cidr()] + both("web", 11, ["pod1"])
+    b.program.start(objects, "--config", config("clusterCIDR: %s\n" % CLUSTER_CIDR))
+    config("detectLocalMode: NodeCIDR\n")
+    b.hears("error: configuration stays as it was: detectLocalMode: NodeCIDR, and the node is IPv4-primary", 6)
+    b.equal("still running", None, b.program.process.poll())
+    b.expect_both("svc11:80", "pod1")
