@@ -5,6 +5,7 @@
  * A changed configuration builds everything anew inside the process and drops the old parts; the
  * table stays as it is meanwhile, and is adopted like after a restart.
  */
+#include "proxy/clock.h"
 #include "proxy/config.h"
 #include "proxy/dataplane.h"
 #include "proxy/explain.h"
@@ -49,6 +50,7 @@ enum {
 	NODE_WAIT_S = 30,      /* NODE-1 */
 	POD_CIDR_WAIT_S = 300, /* NODE-3 */
 	EXPLAIN_WAIT_S = 30,
+	EVENT_WAIT_S = 5,
 	CONFIG_POLL_S = 2,	     /* CFG-3: a mounted ConfigMap is swapped by a symbolic link */
 	RELOAD_DELAY_US = 20 * 1000, /* editors and kubelet write in several steps */
 };
@@ -502,8 +504,10 @@ static void refresh_metrics(void *ctx)
 	ask_source(in, &source);
 	metrics_set(in->metrics, METRIC_API_CONNECTED, 0, source.connected);
 	if (source.contact_us)
-		metrics_set(in->metrics, METRIC_API_CONTACT, 0,
-			    (double)time(NULL) - (double)(now_us() - source.contact_us) / 1e6);
+		metrics_set(
+			in->metrics, METRIC_API_CONTACT, 0,
+			(double)(clock_realtime_us(clock_system()) - now_us() + source.contact_us) /
+				1e6);
 }
 
 static int open_health(struct instance *in, struct errbuf *eb)
@@ -817,6 +821,19 @@ static unsigned int set_kernel(struct app *app, const struct config *config)
 	       sysctl_apply_oom_score(config, NULL, &report);
 }
 
+/* Those that tell why it ends would end with it. */
+static void send_events(struct instance *in)
+{
+	const struct timeval patience = { EVENT_WAIT_S, 0 };
+
+	if (!in->source || !apisource_is_posting(in->source))
+		return;
+	event_base_loopexit(in->app->base, &patience);
+	while (!event_base_got_exit(in->app->base) && !in->app->ending &&
+	       apisource_is_posting(in->source))
+		event_base_loop(in->app->base, EVLOOP_ONCE);
+}
+
 static int run(struct app *app, struct options *options)
 {
 	struct errbuf eb = { "" };
@@ -836,6 +853,7 @@ static int run(struct app *app, struct options *options)
 	err = instance_start(app->instance, &eb);
 	if (err) {
 		log_error(app->log, "%s", eb.text);
+		send_events(app->instance);
 		return err == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED;
 	}
 	if (is_one_shot(app->instance) && app->instance->manifests)

@@ -380,3 +380,11 @@ void apisource_post_event(struct apisource *source, const struct apisource_event
 	strbuf_free(&path);
 	strbuf_free(&body);
 }
+
+bool apisource_is_posting(const struct apisource *source)
+{
+	for (int i = 0; i < EVENTS_MAX; i++)
+		if (source->events[i].call)
+			return true;
+	return false;
+}

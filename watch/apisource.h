@@ -45,5 +45,6 @@ struct apisource_event {
 	const char *type, *reason, *action, *note;
 };
 void apisource_post_event(struct apisource *source, const struct apisource_event *event);
+bool apisource_is_posting(const struct apisource *source); /* the server has not answered yet */
 
 #endif

@@ -89,6 +89,7 @@ def first_lists(name, resource, after, flags):
             b.hears("warning: Service: list: .*onnect")
             time.sleep(0.3)
             unchanged(b, "without an API server", table)
+            b.equal("/metrics", "0", metric(b, "vipmap_api_server_last_contact_timestamp_seconds"))
             b.equal("health", (False, None), tuple(server_health(b).get(k) for k in ("connected", "lastContact")))
             b.equal("/livez", 200, get(b, "/livez")[0])
             # what it sees of the server now is only the part
@@ -126,12 +127,16 @@ def away(b):
         table = listing(b)
         running = Traffic(b, "client", "svc11:80", 4, 3)
         b.hears("warning: no API server can be reached: what is programmed stays in force")
+        heard = float(metric(b, "vipmap_api_server_last_contact_timestamp_seconds"))
+        b.true("last heard %.1f s ago" % (time.time() - heard), 0 <= time.time() - heard < 10, "a little while")
         b.equal("/metrics", "0", metric(b, "vipmap_api_server_connected"))
         b.until("health says so", False, lambda: server_health(b)["connected"])
         b.equal("/healthz", 200, get(b, "/healthz")[0])
         b.true("when it was last heard", server_health(b)["lastContact"], "a time")
         time.sleep(1.5)
         unchanged(b, "meanwhile", table)
+        since = float(metric(b, "vipmap_api_server_last_contact_timestamp_seconds"))
+        b.true("last heard at %.3f, now said to be at %.3f" % (heard, since), abs(since - heard) < 0.1, "the same")
         # what happens meanwhile is found by comparing lists: a change, an end, something new
         server.publish(base() + web(["r2"]) + both("new", 14, ["r4"]) + old())
         b.equal("connections that fail meanwhile", {}, wrong(running.tally(), 4, ["pod1", "r1"]))
@@ -144,6 +149,8 @@ def away(b):
         b.until("connected again", True, lambda: server_health(b)["connected"])
         b.hears("info: the API server answers again")
         b.equal("/metrics", "1", metric(b, "vipmap_api_server_connected"))
+        since = float(metric(b, "vipmap_api_server_last_contact_timestamp_seconds"))
+        b.true("last heard %.1f s after that" % (since - heard), since > heard + 1.5, "since then")
         b.equal("connections from before", first, [c.ask() for c in held])
         b.apply(web(["r5"]))
         b.expect_both("svc11:80", "r5")
@@ -261,6 +268,40 @@ def port_taken(b):
             socket.create_connection((addr("node", 4), 31999), timeout=2).close()
 
 
+@case("a server of its own that cannot listen, and is to", "HZ-6 API-5")
+def hard_fail(b):
+    for port, reason in ((10256, "FailedToStartProxierHealthcheck"), (10249, "FailedToStartMetricServer")):
+        with api(b, least=1) as server:
+            server.publish(base() + web(["pod1"]))
+            with netns.inside(b.world.name["node"]):
+                s = socket.create_server(("127.0.0.1", port))
+            with s:
+                b.program.launch(*DETECT, "--bind-address-hard-fail", "--healthz-bind-address", "127.0.0.1:10256")
+                b.equal("exit status", 1, b.program.process.wait(10))
+                b.hears("error: .*cannot listen on 127.0.0.1 port %d" % port)
+            events = [e for e in server.events() if e["reason"] == reason]
+            b.equal("the event of " + reason, [("Node", THIS_NODE, "Warning", "StartKubeProxy", "default")],
+                    [(e["regarding"]["kind"], e["regarding"]["name"], e["type"], e["action"],
+                      e["metadata"]["namespace"]) for e in events])
+            b.true("its note: " + events[0]["note"], str(port) in events[0]["note"])
+            b.equal("tables", "", b.in_node("nft", "list", "tables"))
+            b.program.process = None
+
+
+@case("a kernel setting that cannot be made", "API-5 SYS-3")
+def setting_fails(b):
+    with api(b) as server:
+        empty = server.path("nothing")
+        os.mkdir(empty)
+        b.program.mounts = {"/proc/sys/net/netfilter": empty}
+        b.start(web(["r1"]), "--conntrack-udp-timeout", "61s", *DETECT)
+        b.expect_both("svc11:80", "r1")
+        b.hears("warning: .*nf_conntrack_udp_timeout")
+        b.until("warnings about the Node", 1, lambda: sum("nf_conntrack_udp_timeout" in e["note"] for e in
+                                                          server.events() if e["type"] == "Warning" and
+                                                          e["regarding"]["kind"] == "Node"))
+
+
 def no_token_anywhere(b):
     for word in (TOKEN, OTHER_TOKEN):
         b.true("the log at the highest verbosity", word not in b.program.log, "no token in it")
@@ -336,6 +377,38 @@ def token_inside(b):
         b.program.wait(20)
         b.expect_both("svc11:80", "r2")
         no_token_anywhere(b)
+
+
+@case("certificates that expire, name another or nobody, and are renewed", "API-8 RUN-1")
+def certificates(b):
+    with api(b, "--client-ca", "FOLDER/ca.crt") as server:
+        b.program.kubeconfig = server.kubeconfig("by-certificate", token=TOKEN, **{
+            "client-certificate": "client.crt", "client-key": "client.key"})
+        b.start(web(["r1"]) + old())
+        b.expect_both("svc11:80", "r1")
+        time.sleep(1.5)
+        for n, (certificate, says) in enumerate((("expired", "certificate has expired"),
+                                                 ("wrong", "no alternative certificate subject name"))):
+            server.kill()
+            server.certificate = certificate
+            server.start()
+            server.put(*web(["r%d" % (n + 2)]))
+            b.hears("warning: .*: (watch|list): .*" + says, 10)
+            b.expect_both("svc11:80", "r%d" % (n + 1))
+            server.kill()
+            server.certificate = "good"
+            server.start()
+            for f in both_families:
+                b.eventually("client", "svc11:80", f, "tcp", reach("r%d" % (n + 2)), 32)
+            time.sleep(1.5)  # a bookmark, after which what was before is forgiven
+        # ours is in memory: it serves on until there is a new one
+        os.rename(server.path("client.key"), server.path("client.key.away"))
+        server.tell("drop")
+        b.hears("error: .*client.key: No such file")
+        b.apply(web(["r4"]))
+        os.rename(server.path("client.key.away"), server.path("client.key"))
+        b.expect_both("svc11:80", "r4")
+        b.true("the key is in the log", "PRIVATE KEY" not in b.program.log, "no")
 
 
 @case("an API server behind the Service that is to be programmed", "RUN-1 RUN-2")
