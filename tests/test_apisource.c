@@ -291,6 +291,53 @@ START_TEST(faulty_requests_are_repeated)
 }
 END_TEST
 
+/* How long a server may send us away: as long as it says, but not for ever. */
+static const struct {
+	const char *name;
+	int code, retry_after_s, longest_ms;
+	double min_s, max_s;
+} sent_away[] = {
+	{ "429, 1 s", 429, 1, 30000, 0.95, 5 },
+	{ "503, 1 s", 503, 1, 30000, 0.95, 5 },
+	{ "429, an hour", 429, 3600, 200, 0.15, 5 },
+};
+
+/* The times of the first two requests for a path, as the fake notes them. */
+static double seconds_between(const char *requests, const char *path)
+{
+	double time[2] = { 0 };
+
+	for (int i = 0; i < 2; i++) {
+		requests = strstr(requests, path);
+		ck_assert_ptr_nonnull(requests);
+		requests = strstr(requests, "\"time\":");
+		ck_assert_ptr_nonnull(requests);
+		time[i] = strtod(requests + strlen("\"time\":"), NULL);
+	}
+	return time[1] - time[0];
+}
+
+START_TEST(retry_after_is_honoured)
+{
+	struct live live;
+	double waited;
+
+	begin(&live);
+	live.tuning.timing.retry_after_max_ms = sent_away[_i].longest_ms;
+	fake_tell(shared, PUT(SERVICE("s", "") IP("172.30.0.1")));
+	fake_tell(shared,
+		  "{\"op\":\"fault\",\"how\":\"status\",\"code\":%d,\"retry_after\":%d,"
+		  "\"times\":1,\"resource\":\"services\"}",
+		  sent_away[_i].code, sent_away[_i].retry_after_s);
+	live_start(&live);
+	live_until(&live, live_all_connected, NULL, sent_away[_i].name);
+	waited = seconds_between(fake_tell(shared, "{\"op\":\"requests\"}"), "/services\"");
+	ck_assert_msg(waited >= sent_away[_i].min_s && waited < sent_away[_i].max_s,
+		      "%s: waited for %.3f s", sent_away[_i].name, waited);
+	live_close(&live);
+}
+END_TEST
+
 /* Nothing is said to be gone because the server is (API-8), nor listed before it is whole (RUN-1).
  */
 START_TEST(an_absent_server_changes_nothing)
@@ -891,6 +938,7 @@ static void add_faults(Suite *suite)
 
 	tcase_add_loop_test(tcase, broken_watches_resume, 0, N(breaks));
 	tcase_add_loop_test(tcase, faulty_requests_are_repeated, 0, N(faults));
+	tcase_add_loop_test(tcase, retry_after_is_honoured, 0, N(sent_away));
 	tcase_add_test(tcase, an_absent_server_changes_nothing);
 	tcase_add_test(tcase, an_answer_ends_the_waiting_of_all);
 	tcase_add_test(tcase, an_absence_does_not_count_afterwards);

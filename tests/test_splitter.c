@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +174,55 @@ START_TEST(test_length)
 }
 END_TEST
 
+struct gauge {
+	size_t items, most;
+};
+
+static int weigh(void *ctx, const char *text, size_t length, struct errbuf *eb)
+{
+	struct gauge *gauge = ctx;
+	size_t used = mallinfo2().uordblks;
+
+	(void)text;
+	(void)length;
+	(void)eb;
+	gauge->items++;
+	gauge->most = used > gauge->most ? used : gauge->most;
+	return 0;
+}
+
+static int rest_is_short(void *ctx, const char *text, size_t length, struct errbuf *eb)
+{
+	(void)ctx;
+	(void)text;
+	return length < 100 ? 0 : errf(eb, -E2BIG, "%zu bytes are left", length);
+}
+
+/* Lists and watches of 20 MB: no more than an object is kept. A sanitizer's heap weighs nothing. */
+START_TEST(test_memory)
+{
+	static const struct splitter_ops weighing = { NULL, weigh, rest_is_short };
+	static const char *const begin[] = { "", "{\"items\":[" }, *const end[] = { "", "{}]}" };
+	struct strbuf object = STRBUF_INIT;
+	struct gauge gauge = { 0 };
+	struct splitter *s = splitter_new(_i ? SPLIT_LIST : SPLIT_STREAM, &weighing, &gauge);
+	struct errbuf eb = { "" };
+	size_t before, i;
+
+	strbuf_addf(&object, "{\"x\":\"%01000d\"}%s", 0, _i ? "," : "\n");
+	before = mallinfo2().uordblks;
+	ck_assert_int_eq(splitter_feed(s, begin[_i], strlen(begin[_i]), &eb), 0);
+	for (i = 0; i < 20000; i++)
+		ck_assert_int_eq(splitter_feed(s, object.text, object.length, &eb), 0);
+	ck_assert_int_eq(splitter_feed(s, end[_i], strlen(end[_i]), &eb), 0);
+	ck_assert_msg(splitter_finish(s, &eb) == 0, "%s", eb.text);
+	ck_assert_uint_ge(gauge.items, 20000);
+	ck_assert_msg(gauge.most <= before + 8192, "%zu bytes more", gauge.most - before);
+	splitter_free(s);
+	strbuf_free(&object);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("splitter");
@@ -183,6 +233,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, test_depth);
 	tcase_add_loop_test(tc, test_length, 0, 2);
+	tcase_add_loop_test(tc, test_memory, 0, 2);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
