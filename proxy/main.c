@@ -127,12 +127,30 @@ static void on_message(void *ctx, int severity, const char *message)
 	log_message(in->app->log, severity, message);
 }
 
+static void on_warning(void *ctx, const char *message)
+{
+	const struct app *app = ctx;
+
+	log_warning_message(app->log, message);
+}
+
+/* A change while it is read, or soon after, is one that follows. */
+static int read_config(const char *path, struct config *config,
+		       void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb)
+{
+	struct app *app = ctx;
+
+	if (stat(path, &app->config_stat))
+		memset(&app->config_stat, 0, sizeof(app->config_stat));
+	return proxyconfig_read(path, config, warn, ctx, eb);
+}
+
 static int parse_options(struct app *app, struct options *options, struct errbuf *eb)
 {
 	const struct options_env env = {
-		.read_config = proxyconfig_read,
-		.warn = log_warning_message,
-		.ctx = app->log,
+		.read_config = read_config,
+		.warn = on_warning,
+		.ctx = app,
 	};
 
 	return options_parse(app->argc, app->argv, &env, options, eb);
@@ -723,7 +741,6 @@ static void on_config_poll(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	if (stat(app->instance->options.config_path, &now) || same_file(&now, &app->config_stat))
 		return;
-	app->config_stat = now;
 	reload_config(app);
 }
 
@@ -753,7 +770,7 @@ static void watch_config(struct app *app)
 	const struct timeval poll_period = { CONFIG_POLL_S, 0 };
 	const char *path = app->instance->options.config_path;
 
-	if (!path || stat(path, &app->config_stat))
+	if (!path)
 		return;
 	app->config_timer = event_new(app->base, -1, EV_PERSIST, on_config_poll, app);
 	if (app->config_timer)
