@@ -45,7 +45,7 @@ struct cached_name {
 struct batch {
 	struct writer writer;
 	struct ruleset ruleset;
-	bool owner, takes_over, has_table_verb, has_changes;
+	bool owner, closed, takes_over, has_table_verb, has_changes;
 	uint32_t next_set_id;
 	struct batch_counts counts;
 	struct wire phases[N_PHASES];
@@ -105,7 +105,22 @@ static void change_table(void *ctx, enum change change)
 		add_table(b);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(&b->ruleset, i, &chain);
+		if (b->closed && chain.has_hook)
+			chain.n_rules = 0;
 		change_chain(b, change, &chain);
+	}
+}
+
+void batch_open(struct batch *b)
+{
+	struct chain chain;
+	unsigned int i;
+
+	b->has_changes = true;
+	for (i = 0; i < N_CHAINS; i++) {
+		chain_constant(&b->ruleset, i, &chain);
+		if (chain.has_hook)
+			encode_rules(&b->phases[PHASE_RULES], b->ruleset.family, &chain);
 	}
 }
 
@@ -188,6 +203,7 @@ struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
 		return NULL;
 	b->ruleset = *ruleset;
 	b->owner = flags & BATCH_OWNER;
+	b->closed = flags & BATCH_CLOSED;
 	b->next_set_id = 1;
 	for (i = 0; i < N_SETS; i++) {
 		elements_init(&b->deleted[i], i, false);

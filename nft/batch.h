@@ -16,6 +16,11 @@ enum batch_flags {
 	 * the flags stays without.
 	 */
 	BATCH_OWNER = 1 << 0,
+	/*
+	 * A table that is added gets base chains without rules, so that no packet enters it before
+	 * batch_open(), of this batch or of a later one.
+	 */
+	BATCH_CLOSED = 1 << 1,
 };
 
 /* Copies @ruleset. Caller owns the batch; NULL when out of memory. */
@@ -24,6 +29,8 @@ void batch_free(struct batch *b); /* NULL is allowed */
 
 /* The verbs; the writer lives as long as the batch. */
 const struct writer *batch_writer(struct batch *b);
+/* The rules of the base chains, which BATCH_CLOSED left out. */
+void batch_open(struct batch *b);
 
 /* After a commit with BATCH_OWNER: false if the table was made without an owner, which stays so. */
 bool batch_is_owned(const struct batch *b);

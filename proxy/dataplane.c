@@ -36,6 +36,7 @@ enum {
 	RETRY_FIRST_US =
 		1000 * 1000,	 /* a service port that was refused: doubled up to syncPeriod */
 	BULK = 1000,		 /* elements of a large transaction */
+	FILL_BYTES = 1 << 19,	 /* of one transaction that fills a new table */
 	MAX_CULPRITS = 64,	 /* set aside in one sync; then the transaction counts as failed */
 	PURGE_AT_ONCE_US = 5000, /* enough for a map with 5,000 clients */
 };
@@ -1111,6 +1112,93 @@ static void vip_unseen(void *ctx, const struct element *el)
 		stale_vip_removed(dp->stale, &vip);
 }
 
+static int write_full(struct dataplane *dp, const struct full *full, struct sync_report *report,
+		      struct refusal *refusal, struct errbuf *eb)
+{
+	struct txn t = { .dp = dp };
+	struct batch *b;
+	int err;
+
+	b = build_full(dp, full, full->n_ports, &err);
+	if (!b)
+		return errf(eb, err, "%s: out of memory", family_name(dp->family));
+	err = txn_end(&t, b, report, refusal, eb);
+	batch_free(b);
+	if (!err)
+		registry_applied(&dp->registry);
+	return err;
+}
+
+/* One of the transactions that fill a new table. */
+static int fill_commit(struct txn *t, struct batch *b, struct sync_report *report,
+		       struct refusal *refusal, struct errbuf *eb)
+{
+	struct dataplane *dp = t->dp;
+	const bool doubtful = dp->doubtful;
+	int err;
+
+	if (!t->err)
+		registry_write(&dp->registry, t->writer, txn_shared, t);
+	err = txn_end(t, b, report, refusal, eb);
+	dp->doubtful |= doubtful;
+	if (!err)
+		registry_applied(&dp->registry);
+	return err;
+}
+
+static int fill_table(struct dataplane *dp, const struct full *full, struct batch **b,
+		      struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
+{
+	const unsigned int flags = dp->owner ? BATCH_OWNER : 0;
+	struct txn t = { .dp = dp };
+	unsigned int i;
+	int err;
+
+	*b = batch_new(&dp->ruleset, flags | BATCH_CLOSED);
+	if (!*b)
+		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+	t.writer = batch_writer(*b);
+	t.writer->table(t.writer->ctx, CHANGE_ADD);
+	for (i = 0; i < full->n_ports; i++) {
+		txn_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
+		if (batch_size(*b) < FILL_BYTES)
+			continue;
+		err = fill_commit(&t, *b, report, refusal, eb);
+		if (err)
+			return err;
+		batch_free(*b);
+		*b = batch_new(&dp->ruleset, flags);
+		if (!*b)
+			return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+		t.writer = batch_writer(*b);
+	}
+	txn_merge(&t, NULL, 0, full->globals, full->n_globals, NULL);
+	batch_open(*b);
+	return fill_commit(&t, *b, report, refusal, eb);
+}
+
+/*
+ * A new table may come in several transactions, as no packet enters it before the last: what is on
+ * the wire needs little memory then. If one is refused the table goes again; if we die on the way,
+ * whoever reads the table finds base chains without rules.
+ */
+static int fill(struct dataplane *dp, const struct full *full, struct sync_report *report,
+		struct refusal *refusal, struct errbuf *eb)
+{
+	struct batch *b = NULL;
+	struct errbuf ignored;
+	int err;
+
+	registry_free(&dp->registry);
+	dp->doubtful = false;
+	err = fill_table(dp, full, &b, report, refusal, eb);
+	batch_free(b);
+	if (!refusal->err)
+		return err;
+	registry_free(&dp->registry);
+	return dataplane_remove(dp->nl, dp->family, &ignored) ? -EINTR : err;
+}
+
 /*
  * Without @blame a refusal ends it: the table may have changed since it was read, and then nobody
  * is to blame.
@@ -1118,20 +1206,17 @@ static void vip_unseen(void *ctx, const struct element *el)
 static int commit_full(struct dataplane *dp, const struct full *full, bool blame,
 		       struct sync_report *report, struct errbuf *eb)
 {
-	struct txn t = { .dp = dp };
 	struct service_port_state *bad;
 	struct refusal refusal;
 	unsigned int i, tries;
-	struct batch *b;
 	int err;
 
 	for (tries = 0;; tries++) {
 		memset(&refusal, 0, sizeof(refusal));
-		b = build_full(dp, full, full->n_ports, &err);
-		if (!b)
-			return errf(eb, err, "%s: out of memory", family_name(dp->family));
-		err = txn_end(&t, b, report, &refusal, eb);
-		batch_free(b);
+		if (full->state == TABLE_ABSENT)
+			err = fill(dp, full, report, &refusal, eb);
+		else
+			err = write_full(dp, full, report, &refusal, eb);
 		if (!err)
 			break;
 		report->refused += refusal.err != 0;
@@ -1145,7 +1230,6 @@ static int commit_full(struct dataplane *dp, const struct full *full, bool blame
 	err = globals_keep(dp, full->globals, full->n_globals);
 	if (err)
 		return err;
-	registry_applied(&dp->registry);
 	dp->known = !dp->doubtful; /* unless clients of former endpoints remain */
 	if (dp->stale)
 		snapshot_each_unseen(full->snapshot, vip_unseen, dp);

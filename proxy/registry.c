@@ -1,6 +1,7 @@
 /*
  * One table of entries of four kinds. An entry that was touched is looked at when a transaction is
  * written and again when it is acknowledged; entries that are neither wanted nor in the kernel go.
+ * There is a shared element for each Service, so these entries are small.
  */
 #include "proxy/registry.h"
 
@@ -15,31 +16,36 @@ enum entry_kind { ENTRY_SHARED, ENTRY_PICK, ENTRY_MAP, ENTRY_CHAIN };
 struct registry_entry {
 	struct hash_node node;
 	struct registry_entry *next_touched;
-	enum entry_kind kind;
 	int wanted;
-	bool touched, in_kernel, pending, broken, idle, collecting;
-	int64_t idle_since_us;
-	uint64_t digest, pending_digest; /* of a chain's rules */
-	struct element element;		 /* shared: the key; pick: the verdict */
-	char *comment;			 /* of a map; owned */
-	char name[];			 /* of maps and chains */
+	uint8_t kind; /* enum entry_kind */
+	bool touched : 1, in_kernel : 1, pending : 1, broken : 1, idle : 1, collecting : 1;
 };
 
-static uint64_t element_hash(enum entry_kind kind, const struct element *el)
-{
-	const uint32_t parts[5] = { kind, el->set, (uint32_t)el->protocol << 16 | el->port,
-				    el->verdict.count, el->verdict.pick };
+struct shared_entry {
+	struct registry_entry entry;
+	uint8_t set, protocol;
+	uint16_t port;
+	struct addr addr;
+};
 
-	return hash_bytes(hash_bytes(HASH_SEED, parts, sizeof(parts)), &el->addr, sizeof(el->addr));
+/* What stays for a while when nobody wants it any more. */
+struct lasting_entry {
+	struct registry_entry entry;
+	int64_t idle_since_us;
+	uint64_t digest, pending_digest; /* of a chain's rules */
+	struct verdict pick;
+	char *comment; /* of a map; owned */
+	char name[];   /* of maps and chains */
+};
+
+static struct shared_entry *shared_entry(struct registry_entry *e)
+{
+	return (struct shared_entry *)e;
 }
 
-static bool is_entry(const struct registry_entry *e, enum entry_kind kind,
-		     const struct element *key, const char *name)
+static struct lasting_entry *lasting_entry(struct registry_entry *e)
 {
-	return e->kind == kind && strcmp(e->name, name) == 0 &&
-	       element_key_compare(&e->element, key) == 0 &&
-	       e->element.verdict.count == key->verdict.count &&
-	       e->element.verdict.pick == key->verdict.pick;
+	return (struct lasting_entry *)e;
 }
 
 static void touch(struct registry *r, struct registry_entry *e)
@@ -51,32 +57,107 @@ static void touch(struct registry *r, struct registry_entry *e)
 	r->touched = e;
 }
 
-/* Finds or makes the entry, and touches it. @name is "" and @key all zero where they do not apply.
- */
-static struct registry_entry *entry_get(struct registry *r, enum entry_kind kind,
-					const struct element *key, const char *name)
+/* A new entry of @size bytes. */
+static struct registry_entry *entry_new(struct registry *r, enum entry_kind kind, uint64_t hash,
+					size_t size)
 {
-	const uint64_t hash = hash_text(element_hash(kind, key), name);
-	size_t size = strlen(name) + 1;
+	struct registry_entry *e = calloc(1, size);
+
+	if (!e)
+		return NULL;
+	e->kind = kind;
+	hashtab_insert(&r->entries, &e->node, hash);
+	touch(r, e);
+	return e;
+}
+
+static bool is_shared(struct registry_entry *e, const struct element *el)
+{
+	const struct shared_entry *s = shared_entry(e);
+
+	return e->kind == ENTRY_SHARED && s->set == el->set && s->protocol == el->protocol &&
+	       s->port == el->port && memcmp(&s->addr, &el->addr, sizeof(s->addr)) == 0;
+}
+
+/* Finds or makes the entry, and touches it; so does lasting_get(). */
+static struct shared_entry *shared_get(struct registry *r, const struct element *el)
+{
+	const uint32_t parts[2] = { el->set, (uint32_t)el->protocol << 16 | el->port };
+	const uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, parts, sizeof(parts)), &el->addr,
+					 sizeof(el->addr));
 	struct registry_entry *e;
+	struct shared_entry *s;
 	struct hash_node *n;
 
 	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
 		e = hash_entry(n, struct registry_entry, node);
-		if (is_entry(e, kind, key, name)) {
+		if (is_shared(e, el)) {
 			touch(r, e);
-			return e;
+			return shared_entry(e);
 		}
 	}
-	e = calloc(1, sizeof(*e) + size);
-	if (!e)
+	s = shared_entry(entry_new(r, ENTRY_SHARED, hash, sizeof(*s)));
+	if (!s)
 		return NULL;
-	e->kind = kind;
-	e->element = *key;
-	memcpy(e->name, name, size);
-	hashtab_insert(&r->entries, &e->node, hash);
-	touch(r, e);
-	return e;
+	s->set = (uint8_t)el->set;
+	s->protocol = el->protocol;
+	s->port = el->port;
+	s->addr = el->addr;
+	return s;
+}
+
+static bool is_lasting(struct registry_entry *e, enum entry_kind kind, const struct verdict *pick,
+		       const char *name)
+{
+	const struct lasting_entry *l = lasting_entry(e);
+
+	return e->kind == kind && strcmp(l->name, name) == 0 && l->pick.count == pick->count &&
+	       l->pick.pick == pick->pick;
+}
+
+/* @pick of chains that pick and @name of the others; the other one is empty. */
+static struct lasting_entry *lasting_get(struct registry *r, enum entry_kind kind,
+					 const struct verdict *pick, const char *name)
+{
+	const uint32_t parts[3] = { kind, pick->count, pick->pick };
+	const uint64_t hash = hash_text(hash_bytes(HASH_SEED, parts, sizeof(parts)), name);
+	const size_t size = strlen(name) + 1;
+	struct registry_entry *e;
+	struct lasting_entry *l;
+	struct hash_node *n;
+
+	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
+		e = hash_entry(n, struct registry_entry, node);
+		if (is_lasting(e, kind, pick, name)) {
+			touch(r, e);
+			return lasting_entry(e);
+		}
+	}
+	l = lasting_entry(entry_new(r, kind, hash, sizeof(*l) + size));
+	if (!l)
+		return NULL;
+	l->pick = *pick;
+	memcpy(l->name, name, size);
+	return l;
+}
+
+static struct lasting_entry *pick_get(struct registry *r, const struct verdict *pick)
+{
+	return lasting_get(r, ENTRY_PICK, pick, "");
+}
+
+static struct lasting_entry *named_get(struct registry *r, enum entry_kind kind, const char *name)
+{
+	static const struct verdict no_pick;
+
+	return lasting_get(r, kind, &no_pick, name);
+}
+
+static void entry_release(struct registry_entry *e)
+{
+	if (e->kind != ENTRY_SHARED)
+		free(lasting_entry(e)->comment);
+	free(e);
 }
 
 static void entry_free(struct registry *r, struct registry_entry *e)
@@ -84,8 +165,7 @@ static void entry_free(struct registry *r, struct registry_entry *e)
 	if (e->idle)
 		r->n_idle--;
 	hashtab_remove(&r->entries, &e->node);
-	free(e->comment);
-	free(e);
+	entry_release(e);
 }
 
 void registry_free(struct registry *r)
@@ -93,117 +173,98 @@ void registry_free(struct registry *r)
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
-
-		free(e->comment);
-		free(e);
-	}
+	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk))
+		entry_release(hash_entry(n, struct registry_entry, node));
 	hashtab_free(&r->entries);
 	memset(r, 0, sizeof(*r));
 }
 
-static const struct element no_element;
-
-static struct registry_entry *pick_get(struct registry *r, const struct verdict *pick)
-{
-	const struct element key = { .verdict = *pick };
-
-	return entry_get(r, ENTRY_PICK, &key, "");
-}
-
 int registry_want_shared(struct registry *r, const struct element *el, int by)
 {
-	const struct element key = {
-		.set = el->set,
-		.addr = el->addr,
-		.protocol = el->protocol,
-		.port = el->port,
-	};
-	struct registry_entry *e = entry_get(r, ENTRY_SHARED, &key, "");
+	struct shared_entry *s = shared_get(r, el);
 
-	if (!e)
+	if (!s)
 		return -ENOMEM;
-	e->wanted += by;
+	s->entry.wanted += by;
 	return 0;
 }
 
 int registry_want_pick(struct registry *r, const struct verdict *pick, int by, int64_t now_us)
 {
-	struct registry_entry *e = pick_get(r, pick);
+	struct lasting_entry *l = pick_get(r, pick);
 
-	if (!e)
+	if (!l)
 		return -ENOMEM;
-	e->wanted += by;
-	e->idle_since_us = now_us;
+	l->entry.wanted += by;
+	l->idle_since_us = now_us;
 	return 0;
 }
 
 int registry_want_map(struct registry *r, const char *name, const char *comment, bool wanted,
 		      int64_t now_us)
 {
-	struct registry_entry *e = entry_get(r, ENTRY_MAP, &no_element, name);
+	struct lasting_entry *l = named_get(r, ENTRY_MAP, name);
 
-	if (!e)
+	if (!l)
 		return -ENOMEM;
-	if (wanted && !e->comment && !(e->comment = strdup(comment)))
+	if (wanted && !l->comment && !(l->comment = strdup(comment)))
 		return -ENOMEM;
-	e->wanted = wanted;
-	e->idle_since_us = now_us;
+	l->entry.wanted = wanted;
+	l->idle_since_us = now_us;
 	return 0;
 }
 
 int registry_want_chain(struct registry *r, const struct sticky_chain *chain, bool wanted,
 			const struct ruleset *ruleset, const struct writer *writer, int64_t now_us)
 {
-	struct registry_entry *e = entry_get(r, ENTRY_CHAIN, &no_element, chain->name);
+	struct lasting_entry *l = named_get(r, ENTRY_CHAIN, chain->name);
 	uint64_t digest;
 
-	if (!e)
+	if (!l)
 		return -ENOMEM;
-	e->wanted = wanted;
-	e->idle_since_us = now_us;
+	l->entry.wanted = wanted;
+	l->idle_since_us = now_us;
 	if (!wanted || !writer)
 		return 0;
 	digest = sticky_digest(ruleset, chain);
-	if (e->in_kernel && e->digest == digest)
+	if (l->entry.in_kernel && l->digest == digest)
 		return 0;
-	writer->sticky(writer->ctx, e->in_kernel ? CHANGE_UPDATE : CHANGE_ADD, chain);
-	e->pending = true;
-	e->pending_digest = digest;
+	writer->sticky(writer->ctx, l->entry.in_kernel ? CHANGE_UPDATE : CHANGE_ADD, chain);
+	l->entry.pending = true;
+	l->pending_digest = digest;
 	return 0;
 }
 
-static int found(struct registry_entry *e, int64_t now_us)
+static int found(struct lasting_entry *l, int64_t now_us)
 {
-	if (!e)
+	if (!l)
 		return -ENOMEM;
-	e->in_kernel = true;
-	e->idle_since_us = now_us;
+	l->entry.in_kernel = true;
+	l->idle_since_us = now_us;
 	return 0;
 }
 
 int registry_found_pick(struct registry *r, const struct verdict *pick, bool intact, int64_t now_us)
 {
-	struct registry_entry *e = pick_get(r, pick);
+	struct lasting_entry *l = pick_get(r, pick);
 
-	if (e)
-		e->broken = !intact;
-	return found(e, now_us);
+	if (l)
+		l->entry.broken = !intact;
+	return found(l, now_us);
 }
 
 int registry_found_map(struct registry *r, const char *name, int64_t now_us)
 {
-	return found(entry_get(r, ENTRY_MAP, &no_element, name), now_us);
+	return found(named_get(r, ENTRY_MAP, name), now_us);
 }
 
 int registry_found_chain(struct registry *r, const char *name, uint64_t digest, int64_t now_us)
 {
-	struct registry_entry *e = entry_get(r, ENTRY_CHAIN, &no_element, name);
+	struct lasting_entry *l = named_get(r, ENTRY_CHAIN, name);
 
-	if (e)
-		e->digest = digest;
-	return found(e, now_us);
+	if (l)
+		l->digest = digest;
+	return found(l, now_us);
 }
 
 void registry_unwant(struct registry *r)
@@ -220,6 +281,14 @@ void registry_unwant(struct registry *r)
 	}
 }
 
+static void write_lasting(const struct lasting_entry *l, const struct writer *writer, bool add)
+{
+	if (l->entry.kind == ENTRY_PICK && (add || l->entry.broken))
+		writer->pick(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE, &l->pick);
+	else if (l->entry.kind == ENTRY_MAP && add)
+		writer->affinity(writer->ctx, CHANGE_ADD, l->name, l->comment);
+}
+
 void registry_write(struct registry *r, const struct writer *writer,
 		    void (*shared)(void *ctx, enum change change, const struct element *el),
 		    void *ctx)
@@ -229,13 +298,19 @@ void registry_write(struct registry *r, const struct writer *writer,
 	for (e = r->touched; e; e = e->next_touched) {
 		const bool add = e->wanted > 0 && !e->in_kernel;
 
-		if (e->kind == ENTRY_SHARED && (add || (e->wanted <= 0 && e->in_kernel)))
-			shared(ctx, add ? CHANGE_ADD : CHANGE_DELETE, &e->element);
-		else if (e->kind == ENTRY_PICK && (add || e->broken))
-			writer->pick(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE,
-				     &e->element.verdict);
-		else if (e->kind == ENTRY_MAP && add)
-			writer->affinity(writer->ctx, CHANGE_ADD, e->name, e->comment);
+		if (e->kind != ENTRY_SHARED) {
+			write_lasting(lasting_entry(e), writer, add);
+		} else if (add || (e->wanted <= 0 && e->in_kernel)) {
+			const struct shared_entry *s = shared_entry(e);
+			const struct element el = {
+				.set = s->set,
+				.addr = s->addr,
+				.protocol = s->protocol,
+				.port = s->port,
+			};
+
+			shared(ctx, add ? CHANGE_ADD : CHANGE_DELETE, &el);
+		}
 	}
 }
 
@@ -250,7 +325,7 @@ static void entry_applied(struct registry *r, struct registry_entry *e)
 	else
 		e->in_kernel |= e->wanted > 0;
 	if (e->pending)
-		e->digest = e->pending_digest;
+		lasting_entry(e)->digest = lasting_entry(e)->pending_digest;
 	e->pending = e->broken = false;
 	idle = e->kind != ENTRY_SHARED && e->wanted <= 0 && e->in_kernel;
 	if (idle != e->idle)
@@ -273,6 +348,18 @@ void registry_applied(struct registry *r)
 	r->touched = NULL;
 }
 
+static void delete_lasting(const struct lasting_entry *l, const struct writer *writer)
+{
+	const struct sticky_chain chain = { .name = l->name };
+
+	if (l->entry.kind == ENTRY_PICK)
+		writer->pick(writer->ctx, CHANGE_DELETE, &l->pick);
+	else if (l->entry.kind == ENTRY_CHAIN)
+		writer->sticky(writer->ctx, CHANGE_DELETE, &chain);
+	else
+		writer->affinity(writer->ctx, CHANGE_DELETE, l->name, NULL);
+}
+
 int registry_collect(struct registry *r, const struct writer *writer, int64_t before_us)
 {
 	struct hash_walk walk;
@@ -283,18 +370,13 @@ int registry_collect(struct registry *r, const struct writer *writer, int64_t be
 		return 0;
 	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
 		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
-		const struct sticky_chain chain = { .name = e->name };
 
-		if (!e->idle || e->idle_since_us > before_us)
+		/* never true of a shared one */
+		if (!e->idle || lasting_entry(e)->idle_since_us > before_us)
 			continue;
 		e->collecting = true;
 		count++;
-		if (e->kind == ENTRY_PICK)
-			writer->pick(writer->ctx, CHANGE_DELETE, &e->element.verdict);
-		else if (e->kind == ENTRY_CHAIN)
-			writer->sticky(writer->ctx, CHANGE_DELETE, &chain);
-		else
-			writer->affinity(writer->ctx, CHANGE_DELETE, e->name, NULL);
+		delete_lasting(lasting_entry(e), writer);
 	}
 	return count;
 }

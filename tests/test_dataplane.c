@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/netfilter/nf_tables.h>
+
 #define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
 /* Service number @i: "s/I", 10.96.X.Y, with endpoints 10.244.... */
@@ -100,7 +102,8 @@ START_TEST(work_follows_change)
 		put_slice(w, i, "10.244.0.1 10.244.0.2 10.244.0.3");
 	}
 	world_must_sync(w, "start");
-	ck_assert_uint_eq(fake_counts(w->kernel).transactions, 2);
+	if (n == 100) /* one for each family; 10,000 come in parts */
+		ck_assert_uint_eq(fake_counts(w->kernel).transactions, 2);
 	for (i = 0; i < (unsigned int)COUNT(steps); i++)
 		try_step(w, &steps[i], n);
 	world_verify(w, "in the end");
@@ -848,6 +851,108 @@ START_TEST(nobody_is_to_blame)
 }
 END_TEST
 
+/* A new table that is too large for one transaction. */
+
+enum { N_LARGE = 4000 };
+
+static void put_large(struct world *w)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_LARGE; i++) {
+		put_service(w, i, "");
+		put_slice(w, i,
+			  "10.244.0.1 10.244.0.2 10.244.0.3 10.244.0.4 10.244.0.5 10.244.0.6 "
+			  "10.244.0.7 10.244.0.8 10.244.0.9 10.244.0.10");
+	}
+}
+
+/* Watches a table being filled. */
+struct filling {
+	unsigned int commits, opened; /* the commit that gave base chains their rules */
+	unsigned int rules;	      /* of base chains */
+	unsigned int die;	      /* from this commit on all is refused: we are dead */
+};
+
+static int watch_filling(void *ctx, const struct fake_op *op)
+{
+	struct filling *f = ctx;
+
+	if (op->family != FAMILY_IPV4)
+		return 0;
+	if (op->type == NFT_MSG_NEWRULE && strncmp(op->name, "nat-", 4) == 0) {
+		f->opened = f->commits + 1;
+		f->rules++;
+	}
+	if (op->type == -1)
+		f->commits++;
+	return f->die && f->commits >= f->die ? -EPERM : 0;
+}
+
+/* No packet enters it before all is there. */
+START_TEST(a_new_table_in_parts)
+{
+	struct world *w = world_new(0);
+	struct filling f = { 0 };
+
+	fake_faults(w->kernel)->refuse = watch_filling;
+	fake_faults(w->kernel)->ctx = &f;
+	put_large(w);
+	world_must_sync(w, "start");
+	ck_assert_uint_gt(f.commits, 2);
+	ck_assert_uint_eq(f.opened, f.commits);
+	ck_assert_uint_eq(f.rules, 4);
+	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
+	world_verify(w, "start");
+	world_verify_quiet(w, "start");
+	world_free(w);
+}
+END_TEST
+
+/* The process ends before the last part: the next one makes the table whole. */
+START_TEST(death_between_parts)
+{
+	struct world *w = world_new(0);
+	struct filling f = { .die = (unsigned int)_i };
+
+	fake_faults(w->kernel)->refuse = watch_filling;
+	fake_faults(w->kernel)->ctx = &f;
+	put_large(w);
+	ck_assert_int_ne(world_sync(w), 0);
+	ck_assert_uint_eq(f.rules, 0);
+	ck_assert(fake_has_table(w->kernel, FAMILY_IPV4) == (_i > 1));
+	fake_faults(w->kernel)->refuse = NULL;
+	world_restart(w);
+	world_must_sync(w, "next process");
+	world_verify(w, "next process");
+	world_verify_quiet(w, "next process");
+	world_free(w);
+}
+END_TEST
+
+/* One that is refused in whatever part: the others come. */
+START_TEST(one_bad_apple_in_parts)
+{
+	struct poison bad = { .addr = build_addr("10.96.0.20"), .only = N_SETS, .err = -EINVAL };
+	struct world *w = world_new(0);
+	struct arena scratch = ARENA_INIT;
+
+	fake_faults(w->kernel)->no_offsets = _i;
+	poison(w, &bad);
+	put_large(w);
+	world_must_sync(w, "start");
+	ck_assert_uint_eq(port_of(w, "20")->refusals, 1);
+	ck_assert_ptr_null(vip_verdict(w, "10.96.0.20", &scratch));
+	ck_assert_ptr_nonnull(vip_verdict(w, "10.96.0.21", &scratch));
+	poison(w, NULL);
+	w->now_us = port_of(w, "20")->retry_us;
+	world_must_sync(w, "mended");
+	world_verify(w, "mended");
+	arena_free(&scratch);
+	world_free(w);
+}
+END_TEST
+
 /* Lost answers */
 
 static const struct {
@@ -1377,6 +1482,9 @@ int main(void)
 	tcase_add_test(tc, refused_what_was_there);
 	tcase_add_test(tc, takeover_from_the_set_aside);
 	tcase_add_test(tc, nobody_is_to_blame);
+	tcase_add_test(tc, a_new_table_in_parts);
+	tcase_add_loop_test(tc, death_between_parts, 1, 3);
+	tcase_add_loop_test(tc, one_bad_apple_in_parts, 0, 2);
 	tcase_add_loop_test(tc, each_exchange_fails_once, 0, COUNT(losses) * N_SCENARIOS);
 
 	tc = tcase(suite, "affinity");
