@@ -19,6 +19,7 @@
 #include "proxy/purges.h"
 #include "proxy/registry.h"
 #include "proxy/snapshot.h"
+#include "proxy/transaction.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -66,14 +67,6 @@ struct dataplane {
 	struct service_port_state **changed;
 	unsigned int n_changed, changed_size;
 	int64_t now_us, retry_us;
-};
-
-/* A transaction being built, or walked back (then writer is NULL). */
-struct txn {
-	struct dataplane *dp;
-	const struct writer *writer;
-	struct snapshot *snapshot; /* the kernel's state, if it is that which counts */
-	int err;
 };
 
 static int64_t clock_us(void)
@@ -330,161 +323,6 @@ static const struct program *target(const struct dataplane *dp, const struct ser
 	return p->desired;
 }
 
-static void write_element(struct txn *t, enum change change, const struct element *el,
-			  struct service_port_state *port)
-{
-	if (t->writer)
-		t->writer->element(t->writer->ctx, change, el, port);
-}
-
-/* An element begins or ceases to be wanted by a service port. */
-static void txn_element(struct txn *t, enum change change, const struct element *el,
-			struct service_port_state *port)
-{
-	struct registry *r = &t->dp->registry;
-	const int by = change == CHANGE_ADD ? 1 : -1;
-
-	if (el->set == SET_CLUSTER_IPS || el->set == SET_HAIRPIN) {
-		t->err = t->err ? t->err : registry_want_shared(r, el, by);
-		return;
-	}
-	if (el->verdict.kind == VERDICT_PICK && !t->err)
-		t->err = registry_want_pick(r, &el->verdict, by, t->dp->now_us);
-	if (t->snapshot)
-		return; /* what to write is decided by comparison */
-	write_element(t, change, el, port);
-}
-
-static void txn_compare(struct txn *t, const struct element *el, struct service_port_state *port)
-{
-	switch (snapshot_match(t->snapshot, el)) {
-	case SNAPSHOT_SAME:
-		return;
-	case SNAPSHOT_DIFFERS:
-		write_element(t, CHANGE_DELETE, el, port);
-		break;
-	case SNAPSHOT_MISSING:
-		break;
-	}
-	write_element(t, CHANGE_ADD, el, port);
-}
-
-/* Merges two sorted lists of elements. */
-static void txn_merge(struct txn *t, const struct element *from, size_t n_from,
-		      const struct element *to, size_t n_to, struct service_port_state *port)
-{
-	size_t i = 0, j = 0;
-	int order;
-
-	while (i < n_from || j < n_to) {
-		order = i == n_from ? 1 : j == n_to ? -1 : element_key_compare(&from[i], &to[j]);
-		if (order == 0 && element_data_equal(&from[i], &to[j])) {
-			i++;
-			j++;
-			continue;
-		}
-		if (order <= 0)
-			txn_element(t, CHANGE_DELETE, &from[i++], port);
-		if (order >= 0)
-			txn_element(t, CHANGE_ADD, &to[j++], port);
-	}
-}
-
-static bool same_at(const struct endpoint_list *list, unsigned int i, const struct endpoint *ep)
-{
-	return i < list->count && endpoint_compare(&list->items[i], ep) == 0;
-}
-
-/* The affinity objects of @p; those that the program @other on the far side shares are left out. */
-static void txn_sticky(struct txn *t, enum change change, const struct program *p,
-		       const struct program *other, bool local)
-{
-	const bool shares = program_remembers(other, local) &&
-			    other->affinity_timeout_s == p->affinity_timeout_s;
-	const struct endpoint_list *list = program_list(p, local);
-	struct dataplane *dp = t->dp;
-	struct sticky_chain chain = { .protocol = p->protocol, .timeout_s = p->affinity_timeout_s };
-	char *map = affinity_map_name(p->sticky, local, &dp->brief), *name;
-	unsigned int i;
-
-	if (!map)
-		t->err = -ENOMEM;
-	else if (!t->err)
-		t->err = registry_want_map(&dp->registry, map, p->label, change == CHANGE_ADD,
-					   dp->now_us);
-	chain.map = map;
-	for (i = 0; !t->err && i < list->count; i++) {
-		if (shares && same_at(program_list(other, local), i, &list->items[i]))
-			continue;
-		name = sticky_chain_name(p->sticky, local, dp->family, &list->items[i], &dp->brief);
-		if (!name) {
-			t->err = -ENOMEM;
-			return;
-		}
-		chain.name = name;
-		chain.endpoint = list->items[i].addr;
-		chain.port = list->items[i].port;
-		t->err = registry_want_chain(&dp->registry, &chain, change == CHANGE_ADD,
-					     &dp->ruleset, t->writer, dp->now_us);
-	}
-}
-
-/* The difference between two programs of a service port; either may be NULL. */
-static void txn_program(struct txn *t, const struct program *from, const struct program *to,
-			struct service_port_state *port)
-{
-	const struct element *old, *new;
-	size_t n_old, n_new, i;
-	int local, err;
-
-	err = program_elements(from, t->dp->family, &t->dp->brief, &old, &n_old);
-	if (!err)
-		err = program_elements(to, t->dp->family, &t->dp->brief, &new, &n_new);
-	if (err) {
-		t->err = err;
-		return;
-	}
-	for (local = 0; local < 2; local++)
-		if (program_remembers(from, local))
-			txn_sticky(t, CHANGE_DELETE, from, to, local);
-	for (local = 0; local < 2; local++)
-		if (program_remembers(to, local))
-			txn_sticky(t, CHANGE_ADD, to, from, local);
-	txn_merge(t, old, n_old, new, n_new, port);
-	for (i = 0; t->snapshot && i < n_new; i++)
-		if (new[i].set != SET_CLUSTER_IPS &&new[i].set != SET_HAIRPIN)
-			txn_compare(t, &new[i], port);
-	arena_reset(&t->dp->brief);
-}
-
-static void txn_globals(struct txn *t, const struct element *to, size_t n_to)
-{
-	struct dataplane *dp = t->dp;
-	size_t i;
-
-	if (t->snapshot)
-		for (i = 0; i < n_to; i++)
-			txn_compare(t, &to[i], NULL);
-	else
-		txn_merge(t, dp->globals, dp->n_globals, to, n_to, NULL);
-}
-
-/* The registries' side of a transaction: shared elements, pick chains and affinity maps. */
-static void txn_shared(void *ctx, enum change change, const struct element *el)
-{
-	struct txn *t = ctx;
-
-	write_element(t, change, el, NULL);
-}
-
-static void txn_shared_compare(void *ctx, enum change change, const struct element *el)
-{
-	struct txn *t = ctx;
-
-	if (change == CHANGE_ADD)
-		txn_compare(t, el, NULL);
-}
-
 static int globals_keep(struct dataplane *dp, const struct element *list, size_t n)
 {
 	struct element *copy = calloc(n + 1, sizeof(*copy));
@@ -593,7 +431,8 @@ static bool list_lost(const struct endpoint_list *old, const struct endpoint_lis
 	unsigned int i;
 
 	for (i = 0; i < old->count; i++)
-		if (!same_at(new, i, &old->items[i]) && !list_holds(new, &old->items[i]))
+		if (!endpoint_list_has_at(new, i, &old->items[i]) &&
+		    !list_holds(new, &old->items[i]))
 			return true;
 	return false;
 }
@@ -809,25 +648,38 @@ static int commit(struct dataplane *dp, struct batch *b, struct refusal *refusal
 	return batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
 }
 
-static int txn_end(struct txn *t, struct batch *b, struct sync_report *report,
-		   struct refusal *refusal, struct errbuf *eb)
+static struct transaction transaction(struct dataplane *dp, const struct writer *writer,
+				      struct snapshot *snapshot)
+{
+	return (struct transaction){
+		.ruleset = &dp->ruleset,
+		.registry = &dp->registry,
+		.writer = writer,
+		.snapshot = snapshot,
+		.scratch = &dp->brief,
+		.now_us = dp->now_us,
+	};
+}
+
+/* @err is what came of building it. */
+static int transaction_end(struct dataplane *dp, struct batch *b, int err,
+			   struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
 	struct batch_counts counts;
 	int64_t start;
-	int err = t->err;
 
-	t->dp->doubtful = false;
+	dp->doubtful = false;
 	if (err)
-		return errf(eb, err, "%s: out of memory", family_name(t->dp->family));
+		return errf(eb, err, "%s: out of memory", family_name(dp->family));
 	/* Nothing to write, but a table that an earlier process left is taken over all the same. */
-	if (batch_is_empty(b) && (!t->dp->owner || t->dp->owned))
+	if (batch_is_empty(b) && (!dp->owner || dp->owned))
 		return 0;
 	start = clock_us();
-	err = commit(t->dp, b, refusal, eb);
+	err = commit(dp, b, refusal, eb);
 	report->commit_us += clock_us() - start;
 	if (err)
 		return err;
-	t->dp->owner = t->dp->owned = t->dp->owner && batch_is_owned(b);
+	dp->owner = dp->owned = dp->owner && batch_is_owned(b);
 	counts = batch_counts(b);
 	report->wrote |= !batch_is_empty(b);
 	report->bytes += batch_size(b);
@@ -839,7 +691,7 @@ static int txn_end(struct txn *t, struct batch *b, struct sync_report *report,
 static int sync_changes(struct dataplane *dp, struct sync_report *report, struct errbuf *eb)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
-	struct txn t = { .dp = dp, .writer = b ? batch_writer(b) : NULL };
+	struct transaction t;
 	const struct element *globals = NULL;
 	size_t n_globals = 0;
 	struct refusal refusal = { 0 };
@@ -848,17 +700,17 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 
 	if (!b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+	t = transaction(dp, batch_writer(b), NULL);
 	for (i = 0; i < dp->n_changed; i++)
 		if (!dp->changed[i]->desired_is_applied)
-			txn_program(&t, dp->changed[i]->applied, dp->changed[i]->desired,
-				    dp->changed[i]);
+			transaction_program(&t, dp->changed[i]->applied, dp->changed[i]->desired,
+					    dp->changed[i]);
 	if (!t.err)
 		t.err = wanted_globals(dp, NULL, &globals, &n_globals);
 	if (!t.err)
-		txn_globals(&t, globals, n_globals);
-	if (!t.err)
-		registry_write(&dp->registry, t.writer, txn_shared, &t);
-	err = txn_end(&t, b, report, &refusal, eb);
+		transaction_globals(&t, dp->globals, dp->n_globals, globals, n_globals);
+	transaction_shared(&t);
+	err = transaction_end(dp, b, t.err, report, &refusal, eb);
 	if (!err)
 		err = globals_keep(dp, globals, n_globals);
 	batch_free(b);
@@ -987,11 +839,6 @@ static int read_kernel(struct dataplane *dp, struct snapshot **snapshot, enum ta
 	return 0;
 }
 
-static void delete_unseen(void *ctx, const struct element *el)
-{
-	write_element(ctx, CHANGE_DELETE, el, NULL);
-}
-
 struct full {
 	struct snapshot *snapshot;
 	enum table_state state;
@@ -1009,14 +856,13 @@ static struct batch *build_full(struct dataplane *dp, const struct full *full, u
 				int *err)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
-	struct txn t = { .dp = dp,
-			 .writer = b ? batch_writer(b) : NULL,
-			 .snapshot = full->snapshot };
+	struct transaction t;
 	unsigned int i;
 
 	*err = -ENOMEM;
 	if (!b)
 		return NULL;
+	t = transaction(dp, batch_writer(b), full->snapshot);
 	registry_unwant(&dp->registry);
 	snapshot_unsee(full->snapshot);
 	if (full->state == TABLE_OTHER)
@@ -1026,11 +872,10 @@ static struct batch *build_full(struct dataplane *dp, const struct full *full, u
 	if (full->state == TABLE_RULES_DIFFER)
 		t.writer->table(t.writer->ctx, CHANGE_UPDATE);
 	for (i = 0; i < n; i++)
-		txn_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
-	txn_globals(&t, full->globals, full->n_globals);
-	if (!t.err)
-		registry_write(&dp->registry, t.writer, txn_shared_compare, &t);
-	snapshot_each_unseen(full->snapshot, delete_unseen, &t);
+		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
+	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
+	transaction_shared(&t);
+	transaction_unseen(&t);
 	*err = t.err;
 	if (t.err) {
 		batch_free(b);
@@ -1115,14 +960,13 @@ static void vip_unseen(void *ctx, const struct element *el)
 static int write_full(struct dataplane *dp, const struct full *full, struct sync_report *report,
 		      struct refusal *refusal, struct errbuf *eb)
 {
-	struct txn t = { .dp = dp };
 	struct batch *b;
 	int err;
 
 	b = build_full(dp, full, full->n_ports, &err);
 	if (!b)
 		return errf(eb, err, "%s: out of memory", family_name(dp->family));
-	err = txn_end(&t, b, report, refusal, eb);
+	err = transaction_end(dp, b, 0, report, refusal, eb);
 	batch_free(b);
 	if (!err)
 		registry_applied(&dp->registry);
@@ -1130,16 +974,14 @@ static int write_full(struct dataplane *dp, const struct full *full, struct sync
 }
 
 /* One of the transactions that fill a new table. */
-static int fill_commit(struct txn *t, struct batch *b, struct sync_report *report,
-		       struct refusal *refusal, struct errbuf *eb)
+static int fill_commit(struct dataplane *dp, struct transaction *t, struct batch *b,
+		       struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
-	struct dataplane *dp = t->dp;
 	const bool doubtful = dp->doubtful;
 	int err;
 
-	if (!t->err)
-		registry_write(&dp->registry, t->writer, txn_shared, t);
-	err = txn_end(t, b, report, refusal, eb);
+	transaction_shared(t);
+	err = transaction_end(dp, b, t->err, report, refusal, eb);
 	dp->doubtful |= doubtful;
 	if (!err)
 		registry_applied(&dp->registry);
@@ -1150,20 +992,20 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 		      struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
 	const unsigned int flags = dp->owner ? BATCH_OWNER : 0;
-	struct txn t = { .dp = dp };
+	struct transaction t;
 	unsigned int i;
 	int err;
 
 	*b = batch_new(&dp->ruleset, flags | BATCH_CLOSED);
 	if (!*b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
-	t.writer = batch_writer(*b);
+	t = transaction(dp, batch_writer(*b), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD);
 	for (i = 0; i < full->n_ports; i++) {
-		txn_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
+		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
 		if (batch_size(*b) < FILL_BYTES)
 			continue;
-		err = fill_commit(&t, *b, report, refusal, eb);
+		err = fill_commit(dp, &t, *b, report, refusal, eb);
 		if (err)
 			return err;
 		batch_free(*b);
@@ -1172,9 +1014,9 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 			return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
 		t.writer = batch_writer(*b);
 	}
-	txn_merge(&t, NULL, 0, full->globals, full->n_globals, NULL);
+	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
 	batch_open(*b);
-	return fill_commit(&t, *b, report, refusal, eb);
+	return fill_commit(dp, &t, *b, report, refusal, eb);
 }
 
 /*
@@ -1392,7 +1234,7 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	struct service_port_state **ports;
 	const struct element *globals;
 	struct text *text;
-	struct txn t = { .dp = dp };
+	struct transaction t;
 	unsigned int i, n;
 	size_t n_globals;
 	int err;
@@ -1401,7 +1243,7 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	text = text_new(&dp->ruleset);
 	if (!text)
 		return -ENOMEM;
-	t.writer = text_writer(text);
+	t = transaction(dp, text_writer(text), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD);
 	err = dataplane_compile(dp);
 	if (!err)
@@ -1409,10 +1251,10 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	if (!err)
 		err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
 	for (i = 0; !err && i < n; i++)
-		txn_program(&t, NULL, ports[i]->desired, ports[i]);
+		transaction_program(&t, NULL, ports[i]->desired, ports[i]);
 	if (!err && !t.err) {
-		txn_merge(&t, NULL, 0, globals, n_globals, NULL);
-		registry_write(&dp->registry, t.writer, txn_shared, &t);
+		transaction_globals(&t, NULL, 0, globals, n_globals);
+		transaction_shared(&t);
 	}
 	err = err ? err : t.err;
 	if (!err)

@@ -27,6 +27,12 @@ int endpoint_compare(const struct endpoint *a, const struct endpoint *b)
 	return order ? order : (a->port > b->port) - (a->port < b->port);
 }
 
+bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
+			  const struct endpoint *ep)
+{
+	return i < list->count && endpoint_compare(&list->items[i], ep) == 0;
+}
+
 static int names_compare(const char *a, const char *b)
 {
 	int order = strcmp(a, b);

@@ -37,6 +37,8 @@ int select_endpoints(const struct select_query *query, const struct slice *const
 		     unsigned int n_slices, struct arena *scratch, struct selection *selection);
 
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
+bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
+			  const struct endpoint *ep);
 
 /*
  * Puts the sorted @wanted in the order in which they change least against @applied: what stays
