@@ -62,6 +62,7 @@ PATHS = {path: name for name, (_, _, path, _) in RESOURCES.items()}
 HISTORY = 20000
 FIRST_RV = 100
 GZIP_FROM = 128 * 1024
+PIECE = 2048  # of the real one's buffer: chunks end where it is full, not where an object ends
 
 
 def dump(value):
@@ -70,6 +71,10 @@ def dump(value):
 
 def chunk(data):
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def chunks(data, size):
+    return b"".join(chunk(data[at:at + size]) for at in range(0, len(data), size))
 
 
 def status_body(code, reason, message, **more):
@@ -114,7 +119,7 @@ class Item:
         if kind != "ADDED":
             return b'{"type":"' + kind.encode() + b'","object":' + self.typed() + b"}\n"
         if self._event is None:
-            self._event = chunk(b'{"type":"ADDED","object":' + self.typed() + b"}\n")
+            self._event = b'{"type":"ADDED","object":' + self.typed() + b"}\n"
         return self._event
 
 
@@ -302,7 +307,7 @@ class Server:
         had = before is not None and selector.matches(before)
         has = after is not None and selector.matches(after)
         if has:
-            data = after.event("ADDED") if not had else chunk(after.event("MODIFIED"))
+            data = chunk(after.event("MODIFIED" if had else "ADDED"))
         elif had:
             # What stops matching is deleted with the state it had, and the version of the change.
             last = before if after is None else Item(KINDS[before.source["kind"]], before.source,
@@ -317,19 +322,24 @@ class Server:
         meta = {"resourceVersion": str(self.rv)}
         if annotations:
             meta["annotations"] = annotations
-        return chunk(dump({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": version,
-                                                          "metadata": meta,
-                                                          **EMPTY[resource]}}) + b"\n")
+        return dump({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": version,
+                                                    "metadata": meta, **EMPTY[resource]}}) + b"\n"
 
     def matching(self, resource, selector):
         items = self.items[resource]
         return [items[key] for key in sorted(items) if selector.matches(items[key])]
 
-    def initial_events(self, resource, selector):
+    def initial_events(self, resource, selector, bookmark):
+        """What is there already, written in one go."""
         key = (resource, "events", selector.text)
         if key not in self.cache:
-            self.cache[key] = b"".join(i.event("ADDED") for i in self.matching(resource, selector))
-        return self.cache[key]
+            events = b"".join(i.event("ADDED") for i in self.matching(resource, selector))
+            full = len(events) // PIECE * PIECE
+            self.cache[key] = (chunks(events[:full], PIECE), events[full:])
+        data, rest = self.cache[key]
+        if bookmark:
+            rest += self.bookmark(resource, {"k8s.io/initial-events-end": "true"})
+        return data + chunks(rest, PIECE)
 
     # Requests
 
@@ -398,7 +408,9 @@ class Server:
         if how == "garbage":
             await self.answer(out, 200, b"<html>this is no API server</html>", "text/html")
             return keep
-        if not self.authorized(headers):
+        if resource and not self.authorized(headers) and "authorization" not in headers:
+            await self.forbid(out, resource, query, "system:anonymous")
+        elif not self.authorized(headers):
             await self.refuse(out, 401, "Unauthorized", "Unauthorized")
         elif method == "POST" and url.path.endswith("/events"):
             self.events.append(json.loads(body))
@@ -411,7 +423,7 @@ class Server:
             await self.refuse(out, 404, "NotFound",
                               "the server could not find the requested resource", details={})
         elif resource in self.forbidden:
-            await self.refuse(out, 403, "Forbidden", resource + " is forbidden")
+            await self.forbid(out, resource, query, "proxy")
         elif method != "GET":
             await self.refuse(out, 405, "MethodNotAllowed", "not here")
         else:
@@ -487,8 +499,8 @@ class Server:
         await out.write(self.head(code, len(body), content, extra, out.keep) + body)
 
     async def refuse(self, out, code, reason, message, retry_after=None, causes=None, details=None,
-                     metadata=None):
-        extra = []
+                     metadata=None, extra=()):
+        extra = list(extra)
         more = {}
         if retry_after is not None:
             extra.append("Retry-After: %s" % retry_after)
@@ -500,11 +512,25 @@ class Server:
         body = dump(status_body(code, reason, message, metadata=metadata or {}, **more)) + b"\n"
         await self.answer(out, code, body, extra=extra)
 
-    async def too_large(self, out, rv):
-        await self.refuse(out, 504, "Timeout", "Timeout: Too large resource version: %d, current: %d"
-                          % (rv, self.rv), retry_after=1,
-                          causes=[{"reason": "ResourceVersionTooLarge",
-                                   "message": "Too large resource version"}])
+    def too_large(self, rv):
+        return {"reason": "Timeout", "message": "Timeout: Too large resource version: %d, current: %d" % (rv, self.rv),
+                "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}
+
+    async def invalid(self, out, field, message):
+        message = "Forbidden: " + message
+        causes = [{"reason": "FieldValueForbidden", "message": message, "field": field}]
+        await self.refuse(out, 422, "Invalid", 'ListOptions.meta.k8s.io "" is invalid: %s: %s' % (field, message),
+                          details={"group": "meta.k8s.io", "kind": "ListOptions", "causes": causes})
+
+    async def forbid(self, out, resource, query, user):
+        """No rule of RBAC allows it."""
+        group = RESOURCES[resource][0].rpartition("/")[0]
+        verb = "watch" if query.get("watch") in ("true", "1") else "list"
+        await self.refuse(out, 403, "Forbidden", '%s is forbidden: User "%s" cannot %s resource "%s" in API group '
+                          '"%s" at the cluster scope' % (".".join(filter(None, (resource, group))), user, verb,
+                                                         resource, group),
+                          details={**({"group": group} if group else {}), "kind": resource},
+                          extra=["X-Content-Type-Options: nosniff"])
 
     # Lists
 
@@ -512,7 +538,7 @@ class Server:
         rv = query.get("resourceVersion", "")
         limit = int(query.get("limit", 0))
         if rv not in ("", "0") and int(rv) > self.rv:
-            await self.too_large(out, int(rv))
+            await self.refuse(out, 504, retry_after=1, **self.too_large(int(rv)))
             return
         if rv == "0" and not self.page_cached:
             limit = 0  # the watch cache gives all
@@ -566,7 +592,7 @@ class Server:
             await self.answer(out, 200, body, extra=extra)
             return
         await out.write(self.head(200, extra=extra, keep=out.keep))
-        step = 2048 if len(body) < 1 << 20 else 1 << 16
+        step = PIECE if len(body) < 1 << 20 else 1 << 16
         for at in range(0, len(body), step):
             await out.write(chunk(body[at:at + step]))
         await out.write(b"0\r\n\r\n")
@@ -576,28 +602,31 @@ class Server:
     async def watch(self, out, resource, selector, query):
         streaming = query.get("sendInitialEvents") == "true"
         if streaming and not self.watchlist:
-            await self.refuse(out, 422, "Invalid", 'ListOptions.meta.k8s.io "" is invalid: '
-                              "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for "
-                              "watch unless the WatchList feature gate is enabled")
+            await self.invalid(out, "sendInitialEvents", "sendInitialEvents is forbidden for "
+                               "watch unless the WatchList feature gate is enabled")
+            return
+        if streaming and query.get("resourceVersionMatch") != "NotOlderThan":
+            await self.invalid(out, "resourceVersionMatch", "sendInitialEvents requires setting "
+                               "resourceVersionMatch to NotOlderThan")
             return
         rv = query.get("resourceVersion", "")
         since = int(rv) if rv else 0
         watch = Watch(resource, selector, out)
         ahead = since > self.rv
-        if streaming and ahead:
-            await self.too_large(out, since)
-            return
         await out.write(self.head(200, keep=out.keep))
+        if streaming and ahead:  # the real one waits for three seconds before it says so
+            error = self.too_large(since)
+            causes = {"causes": error.pop("causes"), "retryAfterSeconds": 1}
+            await self.fail_watch(out, status_body(504, **error, details=causes))
+            return
         if not streaming and since and since < self.compacted:
-            error = status_body(410, "Expired", "too old resource version: %d (%d)" %
-                                (since, self.rv))
-            await out.write(chunk(dump({"type": "ERROR", "object": error}) + b"\n") + b"0\r\n\r\n")
+            await self.fail_watch(out, status_body(410, "Expired", "too old resource version: %d (%d)" %
+                                                   (since, self.rv)))
             return
         # From here to the registration nothing may await: events must neither be lost nor doubled.
         if streaming or since == 0:
-            watch.push(self.initial_events(resource, selector))
-            if streaming:
-                watch.push(self.bookmark(resource, {"k8s.io/initial-events-end": "true"}))
+            marks = query.get("allowWatchBookmarks") == "true"
+            watch.push(self.initial_events(resource, selector, streaming and marks))
         else:
             for at, before, after in self.history[resource]:
                 if at > since:
@@ -619,6 +648,10 @@ class Server:
             eof.cancel()
             await asyncio.gather(eof, return_exceptions=True)
 
+    @staticmethod
+    async def fail_watch(out, status):
+        await out.write(chunk(dump({"type": "ERROR", "object": status}) + b"\n") + b"0\r\n\r\n")
+
     async def stream(self, watch, query):
         end = time.monotonic() + float(query.get("timeoutSeconds", 3600)) * self.options.time_scale
         marks = query.get("allowWatchBookmarks") == "true"
@@ -634,7 +667,7 @@ class Server:
                 break
             if marks and now >= mark:
                 mark = now + self.options.bookmark_s
-                await watch.output.write(self.bookmark(watch.resource))
+                await watch.output.write(chunk(self.bookmark(watch.resource)))
                 continue
             watch.ready.clear()
             try:
@@ -642,7 +675,7 @@ class Server:
             except asyncio.TimeoutError:
                 pass
         if marks and watch in self.watches:
-            await watch.output.write(self.bookmark(watch.resource))
+            await watch.output.write(chunk(self.bookmark(watch.resource)))
         await watch.output.write(b"0\r\n\r\n")
 
     async def send_event(self, watch, data):
@@ -665,8 +698,7 @@ class Server:
         elif how == "garbage":
             await out.write(chunk(b'{"type":"ADDED","object":{]]}\n'))
         elif how == "error":
-            error = status_body(code, REASONS.get(code, "Unknown"), "injected")
-            await out.write(chunk(dump({"type": "ERROR", "object": error}) + b"\n") + b"0\r\n\r\n")
+            await self.fail_watch(out, status_body(code, REASONS.get(code, "Unknown"), "injected"))
             return False
         raise Cut()
 
@@ -705,7 +737,7 @@ class Server:
             self.reset()
         elif op == "bookmark":
             for watch in self.watches:
-                watch.push(self.bookmark(watch.resource))
+                watch.push(chunk(self.bookmark(watch.resource)))
         elif op == "compact":
             self.compacted = self.rv + 1
             for history in self.history.values():

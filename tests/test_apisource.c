@@ -405,6 +405,27 @@ START_TEST(a_server_of_the_past_is_followed)
 }
 END_TEST
 
+/* The same, noticed earlier: a list that shall not be older than what is known cannot be had. */
+START_TEST(a_list_of_the_future_is_given_up)
+{
+	struct live live;
+
+	begin(&live);
+	fake_tell(shared, PUT(SERVICE("one", "") IP("172.30.0.1")));
+	live_start(&live);
+	live_until(&live, live_all_connected, NULL, "connected");
+	recording_sink_forget_journal(live.sink);
+	fake_tell(shared, "{\"op\":\"break\",\"how\":\"garbage\",\"resource\":\"services\"}");
+	fake_tell(shared, "{\"op\":\"set\",\"rv\":50}");
+	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
+	live_until(&live, live_log_has, "504 Timeout: Timeout: Too large resource version",
+		   "refused in the stream");
+	live_until(&live, live_journal_has, "end Service\n", "listed all the same");
+	expect_fresh_state(&live, shared, "a list of the future");
+	live_close(&live);
+}
+END_TEST
+
 /* Servers and roles that have less. */
 static const struct {
 	const char *name, *set;
@@ -945,6 +966,7 @@ static void add_faults(Suite *suite)
 	tcase_add_test(tcase, answers_to_others_hurry_once);
 	tcase_add_test(tcase, expired_history_lists_again);
 	tcase_add_test(tcase, a_server_of_the_past_is_followed);
+	tcase_add_test(tcase, a_list_of_the_future_is_given_up);
 	tcase_add_test(tcase, log_is_limited);
 	tcase_add_test(tcase, may_be_freed_at_any_time);
 	tcase_add_test(tcase, random_changes_and_faults);

@@ -391,7 +391,7 @@ static const struct {
 } secrets[] = {
 	{ "token", { .token = "s3cret" }, NULL, 200 },
 	{ "wrong token", { .token = "s3cret2" }, NULL, 401 },
-	{ "no token", { .token = NULL }, NULL, 401 },
+	{ "no token", { .token = NULL }, NULL, 403 }, /* as system:anonymous */
 	{ "token, nobody there", { .token = "s3cret" }, "http://127.0.0.1:1", 0 },
 	{ "password", { .username = "me", .password = "s3cret" }, "http://127.0.0.1:1", 0 },
 	{ "strange proxy", { .proxy = "zzz://me:s3cret@127.0.0.1:1" }, NULL, 0 },
