@@ -426,6 +426,55 @@ START_TEST(a_list_of_the_future_is_given_up)
 }
 END_TEST
 
+/*
+ * While the server was away pauses have grown; that it has forgotten our version shows that it is
+ * back, and the list is not put off for them (API-8). A history that is always too short is another
+ * matter.
+ */
+START_TEST(expiry_after_an_outage_lists_at_once)
+{
+	struct live live;
+
+	begin(&live);
+	live.tuning.timing.backoff_initial_ms = 50;
+	live.tuning.timing.backoff_max_ms = 60000;
+	fake_tell(shared, PUT(SERVICE("one", "") IP("172.30.0.1")));
+	live_start(&live);
+	live_until(&live, live_all_connected, NULL, "connected");
+	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"close\",\"times\":5,"
+			  "\"resource\":\"services\"}");
+	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
+	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
+	fake_tell(shared, "{\"op\":\"compact\"}");
+	live_until(&live, live_log_has, "410 Expired", "expired");
+	live_run_ms(&live, 500);
+	ck_assert_msg(live_journal_has(&live, "put Service a/two\nend Service\n"),
+		      "not listed half a second later:\n%s", live.log.text);
+	live_close(&live);
+}
+END_TEST
+
+START_TEST(history_that_always_expires_is_backed_off_from)
+{
+	struct live live;
+	unsigned int requests;
+
+	begin(&live);
+	live.tuning.timing.backoff_initial_ms = 100;
+	live.tuning.timing.backoff_max_ms = 60000;
+	fake_tell(shared, "{\"op\":\"set\",\"watchlist\":false}");
+	live_start(&live);
+	live_until(&live, live_all_connected, NULL, "connected");
+	fake_tell(shared, "{\"op\":\"compact\"}");
+	fake_tell(shared, "{\"op\":\"set\",\"rv\":50}");
+	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
+	live_run_ms(&live, 1000);
+	requests = count(fake_tell(shared, "{\"op\":\"requests\"}"), "/api/v1/services\"");
+	ck_assert_msg(requests >= 6 && requests <= 20, "%u requests in a second", requests);
+	live_close(&live);
+}
+END_TEST
+
 /* Servers and roles that have less. */
 static const struct {
 	const char *name, *set;
@@ -967,6 +1016,8 @@ static void add_faults(Suite *suite)
 	tcase_add_test(tcase, expired_history_lists_again);
 	tcase_add_test(tcase, a_server_of_the_past_is_followed);
 	tcase_add_test(tcase, a_list_of_the_future_is_given_up);
+	tcase_add_test(tcase, expiry_after_an_outage_lists_at_once);
+	tcase_add_test(tcase, history_that_always_expires_is_backed_off_from);
 	tcase_add_test(tcase, log_is_limited);
 	tcase_add_test(tcase, may_be_freed_at_any_time);
 	tcase_add_test(tcase, random_changes_and_faults);
