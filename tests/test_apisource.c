@@ -475,6 +475,28 @@ START_TEST(history_that_always_expires_is_backed_off_from)
 }
 END_TEST
 
+/* While a server starts it knows no roles yet; ServiceCIDRs are not given up for that. */
+START_TEST(a_passing_403_is_doubted)
+{
+	struct live live;
+
+	begin(&live);
+	live.tuning.timing.absent_ms = 60000;
+	live.tuning.timing.backoff_initial_ms = 10;
+	live_start(&live);
+	live_until(&live, live_all_connected, NULL, "connected");
+	recording_sink_forget_journal(live.sink);
+	fake_tell(shared, "{\"op\":\"set\",\"forbidden\":[\"servicecidrs\"]}");
+	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"servicecidrs\"}");
+	live_until(&live, live_log_has,
+		   "403 Forbidden: servicecidrs.networking.k8s.io is forbidden: User", "refused");
+	ck_assert_str_eq(recording_sink_journal(live.sink), "");
+	fake_tell(shared, "{\"op\":\"set\",\"forbidden\":[]}");
+	live_until(&live, live_journal_has, "end ServiceCIDR\n", "listed soon");
+	live_close(&live);
+}
+END_TEST
+
 /* Servers and roles that have less. */
 static const struct {
 	const char *name, *set;
@@ -1016,6 +1038,7 @@ static void add_faults(Suite *suite)
 	tcase_add_test(tcase, expired_history_lists_again);
 	tcase_add_test(tcase, a_server_of_the_past_is_followed);
 	tcase_add_test(tcase, a_list_of_the_future_is_given_up);
+	tcase_add_test(tcase, a_passing_403_is_doubted);
 	tcase_add_test(tcase, expiry_after_an_outage_lists_at_once);
 	tcase_add_test(tcase, history_that_always_expires_is_backed_off_from);
 	tcase_add_test(tcase, log_is_limited);

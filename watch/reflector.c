@@ -31,6 +31,7 @@ enum {
 	FAILURE_MAX = 16 * 1024, /* of a Status that is read */
 	SILENCES_MAX = 2,
 	LISTS_FORGIVEN = 2,
+	REFUSALS_MAX = 5, /* in a row, until they are believed */
 };
 
 static const struct resource {
@@ -129,9 +130,12 @@ static struct verdict judge_refusal(const struct attempt *a, int code)
 		return (struct verdict){ .step = NEXT_LIST,
 					 .pause = PAUSE_SOON,
 					 .drop_version = true };
+	/* A server that starts refuses everybody until it has read the roles, so 403 is doubted. */
 	if (code == 404 || (code == 403 && a->refusable))
 		return (struct verdict){ .step = NEXT_ABSENT,
-					 .pause = a->refusable ? PAUSE_LONG : PAUSE_BACKOFF };
+					 .pause = a->refusable && (code == 404 || a->repeated)
+							  ? PAUSE_LONG
+							  : PAUSE_BACKOFF };
 	if (a->mode == MODE_STREAM && refuses_stream(code))
 		return (struct verdict){ .step = NEXT_LIST,
 					 .pause = PAUSE_NONE,
@@ -771,6 +775,7 @@ static void call_done(void *ctx, const struct http_result *result)
 	a.more_pages = r->continue_token;
 	a.optional_selector = with_optional_selector(r);
 	a.refusable = r->resource->refusable;
+	a.repeated = r->backoff.failures >= REFUSALS_MAX;
 	a.silences = r->silences;
 	a.lived_ms = (now_us() - r->began_us) / 1000;
 	r->watching = false;

@@ -60,6 +60,7 @@ struct attempt {
 	bool more_pages;	/* a page ended with a continue token */
 	bool optional_selector; /* asked with a selector that older servers refuse */
 	bool refusable;		/* a resource that older servers or roles lack */
+	bool repeated;		/* by far not the first failure in a row */
 	unsigned int silences;	/* watches without any event before this one */
 	int64_t lived_ms;
 };
