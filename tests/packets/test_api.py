@@ -56,6 +56,10 @@ def listing(b):
     return lines
 
 
+def has_ranges(b):
+    return ["elements = " in b.in_node("nft", "list", "set", family, "vipmap", "service-cidrs") for family in ("ip", "ip6")]
+
+
 def same_table(b, when, before):
     now = listing(b)
     b.equal("lines of the table that are new or gone " + when, [], sorted(set(now) ^ set(before)))
@@ -121,6 +125,7 @@ def away(b):
     with api(b) as server:
         b.start(web(["pod1", "r1"]) + old() + both("gone", 13, ["r3"]))
         b.until("connected", True, lambda: server_health(b)["connected"])
+        b.until("ranges of ServiceCIDRs", [True, True], lambda: has_ranges(b))
         held = [b.connection("client", v, f) for v in ("svc11:80", "svc13:80", "lb11:80") for f in both_families]
         first = [c.first for c in held]
         server.kill()
@@ -469,6 +474,7 @@ def killed(b):
                       healthCheckNodePort=31998))
     with api(b) as server:
         b.start(objects)
+        b.until("ranges of ServiceCIDRs, which may come last", [True, True], lambda: has_ranges(b))
         clients = {f: b.connection("client", "svc13:80", f) for f in both_families}
         for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             b.stop(how)
