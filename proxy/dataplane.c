@@ -681,7 +681,7 @@ static int transaction_end(struct dataplane *dp, struct batch *b, int err,
 		return err;
 	dp->owner = dp->owned = dp->owner && batch_is_owned(b);
 	counts = batch_counts(b);
-	report->wrote |= !batch_is_empty(b);
+	report->wrote += !batch_is_empty(b);
 	report->bytes += batch_size(b);
 	report->elements_added += counts.elements_added;
 	report->elements_deleted += counts.elements_deleted;

@@ -40,11 +40,11 @@ struct dataplane_gauges {
 const struct dataplane_gauges *dataplane_gauges(const struct dataplane *dp);
 
 struct sync_report {
-	bool full;  /* the kernel was read back and compared */
-	bool wrote; /* a transaction was sent */
+	bool full;	    /* the kernel was read back and compared */
+	unsigned int wrote; /* transactions committed; several fill a new table */
 	unsigned int elements_added, elements_deleted;
 	unsigned int services; /* service ports compiled */
-	size_t bytes;	       /* of the transaction */
+	size_t bytes;	       /* of the transactions */
 	unsigned int refused;  /* transactions that the kernel refused on the way */
 	int64_t compile_us, commit_us;
 };

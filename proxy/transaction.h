@@ -24,8 +24,8 @@ struct transaction {
 };
 
 /*
- * The difference between two programs of @port; either may be NULL. With a snapshot @from must be:
- * then all that @to wants is compared with what was read.
+ * The difference between two programs of @port; either may be NULL. With a snapshot @from must be
+ * NULL: then all that @to wants is compared with what was read.
  */
 void transaction_program(struct transaction *t, const struct program *from,
 			 const struct program *to, struct service_port_state *port);

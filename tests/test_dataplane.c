@@ -901,6 +901,7 @@ START_TEST(a_new_table_in_parts)
 	world_must_sync(w, "start");
 	ck_assert_uint_gt(f.commits, 2);
 	ck_assert_uint_eq(f.opened, f.commits);
+	ck_assert_uint_eq(w->report.wrote, f.commits + 1); /* and the other family's */
 	ck_assert_uint_eq(f.rules, 4);
 	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
 	world_verify(w, "start");
