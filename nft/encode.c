@@ -526,23 +526,6 @@ static void add_verdict(struct builder *b, int verdict, const char *chain)
 		expr_set_str(b, e, NFTNL_EXPR_IMM_CHAIN, chain);
 }
 
-/*
- * nft converts each field but payload before it looks among ranges, even one of a single byte,
- * where it does nothing. We do as nft does.
- */
-static void add_byteorder(struct builder *b, uint32_t dreg)
-{
-	struct nftnl_expr *e = expr_add(b, "byteorder");
-
-	if (!e)
-		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BYTEORDER_SREG, dreg);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BYTEORDER_DREG, dreg);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BYTEORDER_LEN, 1);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BYTEORDER_SIZE, 2);
-}
-
 static void add_numgen(struct builder *b, uint32_t mod, uint32_t dreg)
 {
 	struct nftnl_expr *e = expr_add(b, "numgen");
@@ -555,7 +538,7 @@ static void add_numgen(struct builder *b, uint32_t mod, uint32_t dreg)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_NG_OFFSET, 0);
 }
 
-static void add_field(struct builder *b, const struct stmt *stmt, enum field field, uint32_t dreg)
+static void add_field(struct builder *b, enum field field, uint32_t mod, uint32_t dreg)
 {
 	switch (field) {
 	case FIELD_SADDR:
@@ -564,14 +547,12 @@ static void add_field(struct builder *b, const struct stmt *stmt, enum field fie
 		break;
 	case FIELD_PROTOCOL:
 		add_meta(b, NFT_META_L4PROTO, dreg);
-		if (stmt->interval)
-			add_byteorder(b, dreg);
 		break;
 	case FIELD_PORT:
 		add_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dreg);
 		break;
 	case FIELD_INDEX:
-		add_numgen(b, stmt->mod, dreg);
+		add_numgen(b, mod, dreg);
 		break;
 	}
 }
@@ -585,7 +566,7 @@ static void add_lookup(struct builder *b, const struct stmt *stmt, int dreg)
 	struct nftnl_expr *e;
 
 	for (i = 0; i < stmt->key.n; i++) {
-		add_field(b, stmt, stmt->key.fields[i], reg(offset));
+		add_field(b, stmt->key.fields[i], stmt->mod, reg(offset));
 		offset += (field_size(b->family, stmt->key.fields[i]) + 3) & ~3u;
 	}
 	e = expr_add(b, "lookup");

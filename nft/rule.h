@@ -75,8 +75,7 @@ enum stmt_kind {
 
 struct stmt {
 	enum stmt_kind kind;
-	bool differs;  /* != */
-	bool interval; /* STMT_LOOKUP in a set of ranges */
+	bool differs; /* != */
 	struct prefix prefix;
 	struct addr addr;
 	uint16_t port;

@@ -194,7 +194,6 @@ static void add_key(struct rule *rule, enum stmt_kind kind, const struct key *ke
 	struct stmt *stmt = add(rule, kind);
 
 	stmt->key = *key;
-	stmt->interval = layouts[set].flags & NFT_SET_INTERVAL;
 	stmt->name = set_name(set);
 }
 
