@@ -41,17 +41,17 @@ endif
 check_cflags = $(shell pkg-config --cflags check)
 check_ldlibs = $(shell pkg-config --libs check)
 
-lib_src := $(sort $(filter-out proxy/main.c,$(wildcard proxy/*.c nft/*.c watch/*.c)))
-support_src := $(sort $(wildcard tests/support_*.c))
-test_src := $(sort $(wildcard tests/test_*.c))
-fuzz_src := $(sort $(wildcard tests/fuzz_*.c))
-tool_src := $(sort $(wildcard tests/tool_*.c))
+lib_src := $(sort $(filter-out proxy/main.c,$(wildcard proxy/*.c proxy/*/*.c nft/*.c watch/*.c)))
+support_src := $(sort $(wildcard tests/support/*.c))
+test_src := $(sort $(wildcard tests/unit/test_*.c))
+fuzz_src := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+tool_src := $(sort $(wildcard tests/tools/*.c))
 
 lib_obj := $(lib_src:%.c=$(O)/%.o)
 support_obj := $(support_src:%.c=$(O)/%.o)
-tests := $(test_src:tests/%.c=$(O)/tests/%)
-tools := $(tool_src:tests/tool_%.c=$(O)/tests/%)
-fuzzers := $(fuzz_src:tests/%.c=$(O)/tests/%)
+tests := $(test_src:tests/unit/%.c=$(O)/tests/%)
+tools := $(tool_src:tests/tools/%.c=$(O)/tests/%)
+fuzzers := $(fuzz_src:tests/fuzz/%.c=$(O)/tests/%)
 
 ifeq ($(V),1)
 Q :=
@@ -85,7 +85,7 @@ $(O)/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(our_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(O)/tests/test_%: $(O)/tests/test_%.o $(support_obj) $(lib_obj)
+$(O)/tests/test_%: $(O)/tests/unit/test_%.o $(support_obj) $(lib_obj)
 	$(call say,LD $@)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) $(WRAP) -o $@ $^ $(check_ldlibs) $(our_ldlibs) $(LDLIBS)
 
@@ -98,17 +98,17 @@ $(O)/tests/test_watch_memory $(O)/tests/test_api_memory: WRAP += -Wl,--wrap=strd
 $(O)/tests/test_nomemory: WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
 	-Wl,--wrap=reallocarray,--wrap=strdup,--wrap=strndup
 
-# tests/tool_NAME.c: helpers for packet tests and benches, one program each.
-$(O)/tests/%: $(O)/tests/tool_%.o $(lib_obj)
+# tests/tools/NAME.c: helpers for packet tests and benches, one program each.
+$(O)/tests/%: $(O)/tests/tools/%.o $(lib_obj)
 	$(call say,LD $@)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
 
 # A fuzz target defines LLVMFuzzerTestOneInput. libFuzzer (FUZZ=1, as scripts/fuzz says it) has a
 # main() that makes inputs up; otherwise there is one that replays files.
 FUZZ ?= 0
-fuzz_main := $(if $(filter 1,$(FUZZ)),,$(O)/tests/replay.o)
+fuzz_main := $(if $(filter 1,$(FUZZ)),,$(O)/tests/fuzz/replay.o)
 fuzz_ldflags := $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer)
-$(O)/tests/fuzz_%: $(O)/tests/fuzz_%.o $(fuzz_main) $(lib_obj)
+$(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(fuzz_main) $(lib_obj)
 	$(call say,LD $@)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(fuzz_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
 
@@ -131,18 +131,30 @@ install: $(O)/vipmap
 	install -D -m 755 $(O)/vipmap $(DESTDIR)$(PREFIX)/sbin/vipmap
 	install -D -m 644 man/vipmap.8 $(DESTDIR)$(PREFIX)/share/man/man8/vipmap.8
 
-sources := $(wildcard proxy/*.[ch] nft/*.[ch] watch/*.[ch] tests/*.[ch])
+sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch])
+
+# What the sources of a room must not include: what stands above it, or beside it.
+above_sync := serve/|commands/|[a-z_]+\.h
+above_nft := sync/|$(above_sync)
+above_model := model/|$(above_nft)
+define no_include
+	@! grep -nE '#include "($(2))' $(wildcard $(1)/*.[ch])
+endef
 lint:
 	@! grep -nE '\b(sprintf|strcpy|strcat|strncpy|atoi|gets|alloca) ?\(' $(sources)
-	@! grep -nE '#include "nft/' watch/*.[ch]
-	@! grep -nE '#include "watch/' nft/*.[ch]
-	clang-format --style=file:scripts/clang-format.yml --dry-run --Werror $(sources)
+	$(call no_include,proxy/base,nft/|watch/|proxy/($(above_model)))
+	$(call no_include,proxy/model,nft/|watch/|proxy/($(above_nft)))
+	$(call no_include,nft,watch/|proxy/($(above_nft)))
+	$(call no_include,watch,nft/|proxy/($(above_nft)))
+	$(call no_include,proxy/sync,watch/|proxy/($(above_sync)))
+	$(call no_include,proxy/serve,proxy/(commands/|[a-z_]+\.h))
+	@clang-format --style=file:scripts/clang-format.yml --dry-run --Werror $(sources)
 
 format:
-	clang-format --style=file:scripts/clang-format.yml -i $(sources)
+	@clang-format --style=file:scripts/clang-format.yml -i $(sources)
 
 clean:
 	rm -rf $(O)
 
 -include $(lib_obj:.o=.d) $(O)/proxy/main.d $(support_obj:.o=.d) $(test_src:%.c=$(O)/%.d) \
-	$(tool_src:%.c=$(O)/%.d) $(fuzz_src:%.c=$(O)/%.d) $(O)/tests/replay.d
+	$(tool_src:%.c=$(O)/%.d) $(fuzz_src:%.c=$(O)/%.d) $(O)/tests/fuzz/replay.d

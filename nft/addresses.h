@@ -4,8 +4,8 @@
 #ifndef NFT_ADDRESSES_H
 #define NFT_ADDRESSES_H
 
-#include "proxy/addr.h"
-#include "proxy/errbuf.h"
+#include "proxy/base/addr.h"
+#include "proxy/base/errbuf.h"
 
 struct addresses;
 

@@ -5,8 +5,8 @@
 #define NFT_AFFINITY_H
 
 #include "nft/nlsock.h"
-#include "proxy/addr.h"
-#include "proxy/errbuf.h"
+#include "proxy/base/addr.h"
+#include "proxy/base/errbuf.h"
 
 /* A socket for listing in steps, one map at a time. NULL with @eb on failure. Caller owns it. */
 struct affinity_stream;

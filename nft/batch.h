@@ -5,7 +5,7 @@
 #define NFT_BATCH_H
 
 #include "nft/nlsock.h"
-#include "nft/ruleset.h"
+#include "proxy/model/ruleset.h"
 
 struct batch;
 

@@ -6,8 +6,8 @@
 #ifndef NFT_CONNTRACK_H
 #define NFT_CONNTRACK_H
 
-#include "proxy/addr.h"
-#include "proxy/errbuf.h"
+#include "proxy/base/addr.h"
+#include "proxy/base/errbuf.h"
 
 struct flow {
 	struct addr client, destination; /* original direction */

@@ -4,7 +4,7 @@
 #ifndef NFT_DECODE_H
 #define NFT_DECODE_H
 
-#include "proxy/element.h"
+#include "proxy/model/element.h"
 
 struct nlattr;
 

@@ -19,7 +19,7 @@
 
 #include "nft/encode.h"
 #include "nft/request.h"
-#include "proxy/program.h"
+#include "proxy/model/program.h"
 
 enum {
 	/* Answers wait in the socket and take a page each before they are trimmed. */

@@ -6,7 +6,7 @@
 #define NFT_LISTS_H
 
 #include "nft/nlsock.h"
-#include "proxy/element.h"
+#include "proxy/model/element.h"
 
 struct nlattr;
 

@@ -4,8 +4,8 @@
 #ifndef NFT_MONITOR_H
 #define NFT_MONITOR_H
 
-#include "proxy/addr.h"
-#include "proxy/errbuf.h"
+#include "proxy/base/addr.h"
+#include "proxy/base/errbuf.h"
 
 struct monitor;
 

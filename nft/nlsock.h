@@ -4,7 +4,7 @@
 #ifndef NFT_NLSOCK_H
 #define NFT_NLSOCK_H
 
-#include "proxy/errbuf.h"
+#include "proxy/base/errbuf.h"
 
 #include <stddef.h>
 #include <stdint.h>

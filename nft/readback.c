@@ -31,7 +31,7 @@
 #include "nft/monitor.h"
 #include "nft/request.h"
 #include "nft/rule.h"
-#include "proxy/arena.h"
+#include "proxy/base/arena.h"
 
 enum {
 	SET_COUNT = 20, /* NFTA_SET_COUNT, which older headers lack */

@@ -5,7 +5,7 @@
 #define NFT_READBACK_H
 
 #include "nft/nlsock.h"
-#include "nft/ruleset.h"
+#include "proxy/model/ruleset.h"
 
 enum table_state {
 	TABLE_ABSENT,

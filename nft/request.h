@@ -5,7 +5,7 @@
 #define NFT_REQUEST_H
 
 #include "nft/nlsock.h"
-#include "proxy/addr.h"
+#include "proxy/base/addr.h"
 
 #include <linux/netlink.h>
 

@@ -6,8 +6,8 @@
 #ifndef NFT_RULE_H
 #define NFT_RULE_H
 
-#include "nft/ruleset.h"
-#include "proxy/strbuf.h"
+#include "proxy/model/ruleset.h"
+#include "proxy/base/strbuf.h"
 
 #define TABLE_NAME "vipmap"
 #define TABLE_COMMENT "Kubernetes services, managed by vipmap"

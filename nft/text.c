@@ -5,7 +5,7 @@
  */
 #include "nft/text.h"
 #include "nft/rule.h"
-#include "proxy/arena.h"
+#include "proxy/base/arena.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -5,8 +5,8 @@
 #ifndef NFT_TEXT_H
 #define NFT_TEXT_H
 
-#include "nft/ruleset.h"
-#include "proxy/strbuf.h"
+#include "proxy/model/ruleset.h"
+#include "proxy/base/strbuf.h"
 
 struct text;
 

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "proxy/strbuf.h"
+#include "proxy/base/strbuf.h"
 
 enum flag_type {
 	FLAG_TEXT,

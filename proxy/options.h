@@ -5,7 +5,7 @@
 #ifndef PROXY_OPTIONS_H
 #define PROXY_OPTIONS_H
 
-#include "proxy/config.h"
+#include "proxy/model/config.h"
 
 struct strbuf;
 

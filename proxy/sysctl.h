@@ -5,7 +5,7 @@
 #ifndef PROXY_SYSCTL_H
 #define PROXY_SYSCTL_H
 
-#include "proxy/config.h"
+#include "proxy/model/config.h"
 
 /* Where things are, for tests; NULL, the whole or a part: /proc and /sys/module. */
 struct sysctl_roots {

@@ -46,7 +46,7 @@ def setup(need_vipmap=True):
 
 
 def tool(name):
-    """Builds and names one of tests/tool_*.c."""
+    """Builds and names one of tests/tools/*.c."""
     path = os.path.join(BUILD, "tests", name)
     run("make", "-s", "-C", TOP, f"O={BUILD}", path, stdout=subprocess.DEVNULL)
     return path

@@ -15,8 +15,8 @@
 #include <syslog.h>
 #include <time.h>
 
-#include "proxy/arena.h"
-#include "proxy/strbuf.h"
+#include "proxy/base/arena.h"
+#include "proxy/base/strbuf.h"
 #include "watch/apisource_internal.h"
 #include "watch/reflector.h"
 

@@ -5,9 +5,9 @@
 #ifndef WATCH_APISOURCE_H
 #define WATCH_APISOURCE_H
 
-#include "proxy/config.h"
-#include "proxy/errbuf.h"
-#include "proxy/objects.h"
+#include "proxy/model/config.h"
+#include "proxy/base/errbuf.h"
+#include "proxy/model/objects.h"
 
 struct event_base;
 struct apisource;

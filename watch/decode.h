@@ -4,9 +4,9 @@
 #ifndef WATCH_DECODE_H
 #define WATCH_DECODE_H
 
-#include "proxy/arena.h"
-#include "proxy/errbuf.h"
-#include "proxy/objects.h"
+#include "proxy/base/arena.h"
+#include "proxy/base/errbuf.h"
+#include "proxy/model/objects.h"
 #include "watch/json.h"
 
 struct decoder {

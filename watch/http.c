@@ -27,7 +27,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "proxy/strbuf.h"
+#include "proxy/base/strbuf.h"
 
 /*
  * A watch may be silent for minutes, and the bookmarks that a server promises tell no more than

@@ -7,7 +7,7 @@
 #ifndef WATCH_HTTP_H
 #define WATCH_HTTP_H
 
-#include "proxy/errbuf.h"
+#include "proxy/base/errbuf.h"
 
 #include <stdbool.h>
 #include <stddef.h>

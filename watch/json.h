@@ -9,7 +9,7 @@
 #ifndef WATCH_JSON_H
 #define WATCH_JSON_H
 
-#include "proxy/errbuf.h"
+#include "proxy/base/errbuf.h"
 
 #include <stdbool.h>
 #include <stddef.h>

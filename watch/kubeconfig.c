@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proxy/strbuf.h"
+#include "proxy/base/strbuf.h"
 #include "watch/json.h"
 #include "watch/yaml.h"
 

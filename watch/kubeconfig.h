@@ -5,7 +5,7 @@
 #ifndef WATCH_KUBECONFIG_H
 #define WATCH_KUBECONFIG_H
 
-#include "proxy/errbuf.h"
+#include "proxy/base/errbuf.h"
 #include "watch/http.h"
 
 /* Text of a file, or given inline. */

@@ -19,8 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proxy/arena.h"
-#include "proxy/strbuf.h"
+#include "proxy/base/arena.h"
+#include "proxy/base/strbuf.h"
 #include "watch/decode.h"
 #include "watch/follow.h"
 #include "watch/pods.h"

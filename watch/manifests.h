@@ -9,8 +9,8 @@
 #ifndef WATCH_MANIFESTS_H
 #define WATCH_MANIFESTS_H
 
-#include "proxy/errbuf.h"
-#include "proxy/objects.h"
+#include "proxy/base/errbuf.h"
+#include "proxy/model/objects.h"
 
 struct manifests;
 

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "proxy/strbuf.h"
+#include "proxy/base/strbuf.h"
 #include "watch/json.h"
 #include "watch/yaml.h"
 

@@ -4,7 +4,7 @@
 #ifndef WATCH_PROXYCONFIG_H
 #define WATCH_PROXYCONFIG_H
 
-#include "proxy/config.h"
+#include "proxy/model/config.h"
 
 /*
  * Overwrites in @config what the file sets. Unknown and repeated fields, and fields without effect

@@ -23,7 +23,7 @@
 #include <syslog.h>
 #include <time.h>
 
-#include "proxy/strbuf.h"
+#include "proxy/base/strbuf.h"
 #include "watch/backoff.h"
 #include "watch/splitter.h"
 

@@ -5,7 +5,7 @@
 #ifndef WATCH_REFLECTOR_H
 #define WATCH_REFLECTOR_H
 
-#include "proxy/objects.h"
+#include "proxy/model/objects.h"
 #include "watch/apiclient.h"
 #include "watch/decode.h"
 

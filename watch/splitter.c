@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/types.h>
 
-#include "proxy/strbuf.h"
+#include "proxy/base/strbuf.h"
 #include "watch/json.h"
 #include "watch/scan.h"
 

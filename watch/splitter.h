@@ -6,7 +6,7 @@
 #ifndef WATCH_SPLITTER_H
 #define WATCH_SPLITTER_H
 
-#include "proxy/errbuf.h"
+#include "proxy/base/errbuf.h"
 
 #include <stddef.h>
 

@@ -1,4 +1,4 @@
-"""An API server in one of the world's namespaces (tests/fake_apiserver.py), and the program that follows it.
+"""An API server in one of the world's namespaces (tests/support/fake_apiserver.py), and the program that follows it.
 
 The server keeps what it was told when it is killed, and has it again when it starts, as etcd would. All requests that
 it ever saw are kept: audit() holds them against the role in scripts/deploy.
@@ -45,14 +45,14 @@ class ApiServer:
         self.seen, self.posted = [], []
         self.version = None
         self.process = None
-        netns.run(os.path.join(TOP, "tests/certificates.sh"), self.folder)
+        netns.run(os.path.join(TOP, "tests/support/certificates.sh"), self.folder)
         self.start()
 
     def url(self):
         return "https://" + join(self.address, self.port)
 
     def start(self):
-        argv = [sys.executable, os.path.join(TOP, "tests/fake_apiserver.py"), "--address", self.address, "--port",
+        argv = [sys.executable, os.path.join(TOP, "tests/support/fake_apiserver.py"), "--address", self.address, "--port",
                 str(self.port), "--cert", self.path(self.certificate + ".crt"), "--key", self.path(self.certificate + ".key"),
                 "--token", self.token,
                 "--bookmark-s", "1", *self.flags]

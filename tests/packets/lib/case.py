@@ -151,7 +151,7 @@ class Bench:
                                 int(port), None if source == "host" else addr(source, family), sport)
 
     def connect_tool(self, source, destination, family, *flags, timeout=60):
-        """tests/tool_connect.c: ({answer: count}, slowest in ms). Answers: "pod1 ADDRESS:PORT", "refused", ..."""
+        """tests/tools/connect.c: ({answer: count}, slowest in ms). Answers: "pod1 ADDRESS:PORT", "refused", ..."""
         target, _, port = destination.rpartition(":")
         argv = [os.path.join(topology.TOOLS, "connect"), *map(str, flags)]
         if source != "host":

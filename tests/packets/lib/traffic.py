@@ -6,7 +6,7 @@ from .topology import addr, join
 
 
 class Traffic:
-    """tests/tool_connect.c in the background; `tally` afterwards."""
+    """tests/tools/connect.c in the background; `tally` afterwards."""
 
     def __init__(self, bench, source, vip, family, seconds, *flags, rate=400):
         self.bench, self.result, self.error = bench, None, None

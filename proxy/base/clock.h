@@ -1,0 +1,32 @@
+/*
+ * The time, as an argument: tests put in their own, so that nothing sleeps.
+ */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+#include <stdint.h>
+
+/* Microseconds; realtime since 1970, monotonic since some moment. */
+struct clock {
+	int64_t (*realtime_us)(void *ctx);
+	int64_t (*monotonic_us)(void *ctx);
+	void *ctx;
+};
+
+const struct clock *clock_system(void);
+
+static inline int64_t clock_realtime_us(const struct clock *clock)
+{
+	return clock->realtime_us(clock->ctx);
+}
+
+static inline int64_t clock_monotonic_us(const struct clock *clock)
+{
+	return clock->monotonic_us(clock->ctx);
+}
+
+/* "2006-01-02T15:04:05.000000Z"; @text has CLOCK_TEXT_SIZE bytes. Returns @text. */
+enum { CLOCK_TEXT_SIZE = 64 };
+char *clock_format(int64_t realtime_us, char *text);
+
+#endif

@@ -1,0 +1,256 @@
+/*
+ * The log. A line is made whole and written with one write(), so that lines of several processes on
+ * one descriptor do not mix. Control characters are escaped: names and messages come from the API
+ * server, and must not forge lines. A line that cannot be written is lost; there is nowhere to say
+ * so.
+ */
+#include "proxy/base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proxy/base/strbuf.h"
+
+enum {
+	MESSAGE_MAX = 2048,
+	N_BUCKETS = 64, /* of log_limited(); the one unused for longest makes room */
+	KEY_SIZE = 64,
+	BURST = 5,
+	DEBUG_LEVEL = 4, /* of LOG_DEBUG */
+};
+
+#define REFILL_US INT64_C(30000000)
+
+struct bucket {
+	char key[KEY_SIZE]; /* "": unused */
+	int64_t refilled_us, used_us;
+	unsigned int tokens, left_out;
+};
+
+struct log {
+	int fd, verbosity;
+	bool json;
+	const struct clock *clock;
+	struct strbuf line;
+	struct bucket buckets[N_BUCKETS];
+};
+
+struct log *log_new(int fd, int verbosity, bool json, const struct clock *clock)
+{
+	struct log *log = calloc(1, sizeof(*log));
+
+	if (!log)
+		return NULL;
+	log->fd = fd;
+	log->verbosity = verbosity;
+	log->json = json;
+	log->clock = clock ? clock : clock_system();
+	return log;
+}
+
+void log_free(struct log *log)
+{
+	if (!log)
+		return;
+	strbuf_free(&log->line);
+	free(log);
+}
+
+void log_set_verbosity(struct log *log, int verbosity)
+{
+	log->verbosity = verbosity;
+}
+
+void log_set_json(struct log *log, bool json)
+{
+	log->json = json;
+}
+
+bool log_wants(const struct log *log, int v)
+{
+	return log->verbosity >= v;
+}
+
+static const char *severity_name(int severity)
+{
+	if (severity <= LOG_ERR)
+		return "error";
+	if (severity == LOG_WARNING)
+		return "warning";
+	return severity == LOG_DEBUG ? "debug" : "info";
+}
+
+static void add_plain(struct strbuf *line, const char *message)
+{
+	for (; *message; message++) {
+		unsigned char c = (unsigned char)*message;
+
+		if (c < 0x20 || c == 0x7f)
+			strbuf_addf(line, "\\x%02x", c);
+		else
+			strbuf_addc(line, *message);
+	}
+}
+
+static void write_all(int fd, const char *bytes, size_t length)
+{
+	while (length) {
+		ssize_t n = write(fd, bytes, length);
+
+		if (n <= 0)
+			return;
+		bytes += n;
+		length -= (size_t)n;
+	}
+}
+
+static void put_line(struct log *log, int severity, const char *message)
+{
+	struct strbuf *line = &log->line;
+	char time[CLOCK_TEXT_SIZE];
+
+	strbuf_reset(line);
+	clock_format(clock_realtime_us(log->clock), time);
+	if (log->json) {
+		strbuf_addf(line, "{\"ts\":\"%s\",\"level\":\"%s\",\"msg\":", time,
+			    severity_name(severity));
+		strbuf_add_json(line, message);
+		strbuf_adds(line, "}\n");
+	} else {
+		strbuf_addf(line, "%s %s: ", time, severity_name(severity));
+		add_plain(line, message);
+		strbuf_addc(line, '\n');
+	}
+	if (!line->err) {
+		write_all(log->fd, line->text, line->length);
+		return;
+	}
+	/* Out of memory is worth a line, too. */
+	write_all(log->fd, message, strlen(message));
+	write_all(log->fd, "\n", 1);
+}
+
+static void put_format(struct log *log, int severity, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+
+static void put_format(struct log *log, int severity, const char *fmt, va_list ap)
+{
+	char message[MESSAGE_MAX];
+
+	if (severity >= LOG_DEBUG && !log_wants(log, DEBUG_LEVEL))
+		return;
+	vsnprintf(message, sizeof(message), fmt, ap);
+	put_line(log, severity, message);
+}
+
+#define PUT(log, severity, fmt)                                                                    \
+	do {                                                                                       \
+		va_list ap;                                                                        \
+                                                                                                   \
+		va_start(ap, fmt);                                                                 \
+		put_format(log, severity, fmt, ap);                                                \
+		va_end(ap);                                                                        \
+	} while (0)
+
+void log_line(struct log *log, int severity, const char *fmt, ...)
+{
+	PUT(log, severity, fmt);
+}
+
+void log_error(struct log *log, const char *fmt, ...)
+{
+	PUT(log, LOG_ERR, fmt);
+}
+
+void log_warning(struct log *log, const char *fmt, ...)
+{
+	PUT(log, LOG_WARNING, fmt);
+}
+
+void log_info(struct log *log, const char *fmt, ...)
+{
+	PUT(log, LOG_INFO, fmt);
+}
+
+void log_debug(struct log *log, int v, const char *fmt, ...)
+{
+	if (log_wants(log, v))
+		PUT(log, LOG_INFO, fmt);
+}
+
+static struct bucket *bucket_find(struct log *log, const char *key, int64_t now_us)
+{
+	struct bucket *b, *oldest = log->buckets;
+	unsigned int i;
+
+	for (i = 0; i < N_BUCKETS; i++) {
+		b = &log->buckets[i];
+		if (*b->key && strncmp(b->key, key, KEY_SIZE - 1) == 0)
+			return b;
+		if (!*b->key || (*oldest->key && b->used_us < oldest->used_us))
+			oldest = b;
+	}
+	memset(oldest, 0, sizeof(*oldest));
+	snprintf(oldest->key, sizeof(oldest->key), "%s", *key ? key : "?");
+	oldest->tokens = BURST;
+	oldest->refilled_us = now_us;
+	return oldest;
+}
+
+static bool bucket_take(struct bucket *b, int64_t now_us)
+{
+	int64_t more = (now_us - b->refilled_us) / REFILL_US;
+
+	b->used_us = now_us;
+	if (more > 0) {
+		b->tokens =
+			more >= BURST - (int64_t)b->tokens ? BURST : b->tokens + (unsigned int)more;
+		b->refilled_us += more * REFILL_US;
+	}
+	if (!b->tokens) {
+		b->left_out++;
+		return false;
+	}
+	b->tokens--;
+	return true;
+}
+
+void log_limited(struct log *log, int severity, const char *key, const char *fmt, ...)
+{
+	int64_t now_us = clock_monotonic_us(log->clock);
+	char message[MESSAGE_MAX], more[64];
+	struct bucket *b;
+	va_list ap;
+	size_t length;
+
+	if (severity >= LOG_DEBUG && !log_wants(log, DEBUG_LEVEL))
+		return;
+	b = bucket_find(log, key, now_us);
+	if (!bucket_take(b, now_us))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	if (b->left_out) {
+		snprintf(more, sizeof(more), " (%u similar lines left out)", b->left_out);
+		length = strlen(message);
+		if (length > sizeof(message) - sizeof(more))
+			length = sizeof(message) - sizeof(more);
+		snprintf(message + length, sizeof(message) - length, "%s", more);
+		b->left_out = 0;
+	}
+	put_line(log, severity, message);
+}
+
+void log_message(void *log, int severity, const char *message)
+{
+	log_line(log, severity, "%s", message);
+}
+
+void log_warning_message(void *log, const char *message)
+{
+	log_line(log, LOG_WARNING, "%s", message);
+}

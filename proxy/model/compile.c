@@ -1,0 +1,176 @@
+/*
+ * Compilation reads the model and writes nothing but the desired program. A program that turns out
+ * equal to the applied one is not kept twice: at rest each service port owns one.
+ */
+#include "proxy/model/compile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int compile_vips(const struct model *m, enum family family, const struct service_port_state *port,
+		 struct arena *scratch, const struct vip **vips, unsigned int *count)
+{
+	struct vip *won = arena_array(scratch, port->n_claims, sizeof(*won));
+	unsigned int i, n = 0;
+
+	if (!won)
+		return -ENOMEM;
+	for (i = 0; i < port->n_claims; i++)
+		if (claim_wins(m, family, &port->claims[i]))
+			won[n++] = port->claims[i].vip;
+	*vips = won;
+	*count = n;
+	return 0;
+}
+
+static int slices_of(const struct service_entry *service, struct arena *scratch,
+		     const struct slice *const **slices, unsigned int *count)
+{
+	const struct slice **list;
+	const struct slice_entry *e;
+	unsigned int n = 0;
+
+	for (e = service->slices; e; e = e->next)
+		n++;
+	list = arena_array(scratch, n, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (*count = n, n = 0, e = service->slices; e; e = e->next)
+		list[n++] = e->object;
+	*slices = list;
+	return 0;
+}
+
+static int prefix_order(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+/* LB-5: the node reaches a VIP that is bound to it with that VIP as its source. */
+static bool ranges_hold_node(const struct model *m, enum family family,
+			     const struct prefix_list *ranges)
+{
+	unsigned int i;
+
+	for (i = 0; m->info.family[family].has_primary && i < ranges->count; i++)
+		if (prefix_contains(&ranges->items[i], &m->info.family[family].primary))
+			return true;
+	return false;
+}
+
+static int source_ranges(const struct model *m, enum family family, const struct service *s,
+			 struct arena *scratch, struct program *p)
+{
+	const struct prefix_list *ranges = &s->family[family].source_ranges;
+	const struct addr_list *own = &s->family[family].load_balancer_ips;
+	unsigned int i, n = 0, kept = 0;
+	struct prefix *list;
+
+	if (!ranges->count)
+		return 0;
+	list = arena_array(scratch, (size_t)ranges->count + own->count, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (i = 0; i < ranges->count; i++)
+		list[n++] = ranges->items[i];
+	for (i = 0; ranges_hold_node(m, family, ranges) && i < own->count; i++) {
+		list[n].addr = own->items[i];
+		list[n++].length = (uint8_t)family_bits(family);
+	}
+	qsort(list, n, sizeof(*list), prefix_order);
+	for (i = 0; i < n; i++)
+		if (!kept || !prefix_covers(&list[kept - 1], &list[i]))
+			list[kept++] = list[i];
+	p->ranges = list;
+	p->n_ranges = kept;
+	return 0;
+}
+
+/* Policies, lists and ranges of a program whose VIPs are known. */
+static int fill(const struct model *m, enum family family, const struct service_port_state *port,
+		struct arena *scratch, struct program *p)
+{
+	const struct service *s = port->service->object;
+	const struct select_query query = {
+		.family = family,
+		.port_name = port->name,
+		.protocol = port->protocol,
+		.zone = model_zone(m),
+	};
+	const struct slice *const *slices;
+	struct selection selection;
+	unsigned int n_slices;
+	int err;
+
+	err = slices_of(port->service, scratch, &slices, &n_slices);
+	if (!err)
+		err = select_endpoints(&query, slices, n_slices, scratch, &selection);
+	if (!err)
+		err = source_ranges(m, family, s, scratch, p);
+	if (err)
+		return err;
+	p->protocol = port->protocol;
+	p->flags = (uint8_t)((selection.alive ? PROGRAM_ALIVE : 0) |
+			     (s->flags & SERVICE_INTERNAL_LOCAL ? PROGRAM_INTERNAL_LOCAL : 0) |
+			     (s->flags & SERVICE_EXTERNAL_LOCAL ? PROGRAM_EXTERNAL_LOCAL : 0));
+	p->affinity_timeout_s = s->affinity_timeout_s;
+	p->label = port->label;
+	p->sticky = port->sticky;
+	if (program_uses(p, false))
+		p->cluster = selection.cluster;
+	if (program_uses(p, true))
+		p->local = selection.local;
+	return 0;
+}
+
+static int keep_order(const struct program *applied, const struct kernel_order *order,
+		      struct arena *scratch, struct program *p)
+{
+	int err;
+
+	if (!applied && !order)
+		return 0;
+	err = endpoints_order(applied ? &applied->cluster : &order->cluster, &p->cluster, scratch,
+			      &p->cluster);
+	if (err)
+		return err;
+	return endpoints_order(applied ? &applied->local : &order->local, &p->local, scratch,
+			       &p->local);
+}
+
+static void set_desired(struct service_port_state *port, struct program *program)
+{
+	if (!port->desired_is_applied)
+		free(port->desired);
+	port->desired = program;
+	port->desired_is_applied = false;
+	if (!program_equal(program, port->applied))
+		return;
+	free(program);
+	port->desired = port->applied;
+	port->desired_is_applied = true;
+}
+
+int compile_port(const struct model *m, enum family family, struct service_port_state *port,
+		 const struct kernel_order *order, struct arena *scratch)
+{
+	struct program p = { 0 }, *packed = NULL;
+	int err;
+
+	if (port->spec) {
+		err = compile_vips(m, family, port, scratch, &p.vips, &p.n_vips);
+		if (!err && p.n_vips)
+			err = fill(m, family, port, scratch, &p);
+		if (!err && p.n_vips)
+			err = keep_order(port->applied, order, scratch, &p);
+		if (err)
+			return err;
+	}
+	if (p.n_vips) {
+		packed = program_pack(&p);
+		if (!packed)
+			return -ENOMEM;
+	}
+	set_desired(port, packed);
+	return 0;
+}

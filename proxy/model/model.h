@@ -1,0 +1,154 @@
+/*
+ * The model: the Kubernetes objects as they are now, joined by Service, and for each service port
+ * what it wants of the dataplane and what the kernel has. An event touches only the Services that
+ * it is about and marks them dirty; the sync takes it from there.
+ */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "proxy/model/config.h"
+#include "proxy/base/hashtab.h"
+#include "proxy/model/node.h"
+#include "proxy/model/objects.h"
+#include "proxy/model/program.h"
+
+struct service_port_state;
+
+/* One service port's wish for one virtual IP. Of several for the same VIP the oldest Service wins.
+ */
+struct claim {
+	struct hash_node node; /* in model->claims */
+	struct vip vip;
+	struct service_port_state *port;
+	bool lost; /* said so in the log already */
+};
+
+/* A service port in one family; identified by Service, name and protocol. */
+struct service_port_state {
+	struct service_port_state *next; /* of the same Service and family */
+	struct service_entry *service;
+	const char *name, *label, *sticky; /* label: namespace/name:port */
+	const struct service_port *spec;   /* NULL: the Service has no such port (any more) */
+	uint8_t protocol;
+	bool desired_is_applied; /* then they are one program */
+	struct claim *claims;
+	unsigned int n_claims;
+	struct program *applied; /* what the kernel has acknowledged; NULL: nothing */
+	struct program *desired; /* of the latest compilation */
+	unsigned int refusals;	 /* by the kernel, in a row: set aside until retry_us */
+	int64_t retry_us;
+	bool dropped;	    /* set aside, and not even what was applied can stay */
+	bool flows_touched; /* compiled since stale entries of conntrack were last looked for */
+	uint64_t
+		udp_change; /* number of its latest change that may leave stale conntrack entries */
+};
+
+/* A Service, or a name that slices speak of before it exists. */
+struct service_entry {
+	struct hash_node node;
+	const char *namespace, *name;
+	struct service *object;	    /* NULL: not there */
+	struct slice_entry *slices; /* of both families */
+	struct service_port_state *ports[N_FAMILIES];
+	struct service_entry *next_dirty[N_FAMILIES];
+	bool dirty[N_FAMILIES];
+	bool unfinished[N_FAMILIES]; /* memory ran out over the object: model_settle() */
+	uint64_t epoch;		     /* of the list that last had it */
+	bool health_check; /* has, or had, a health-check node port: the servers are to be told */
+};
+
+struct slice_entry {
+	struct hash_node node;
+	struct slice *object;
+	struct service_entry *service;
+	struct slice_entry *next, **at; /* in service->slices */
+	uint64_t epoch;
+};
+
+struct cidr_entry {
+	struct cidr_entry *next;
+	struct service_cidr *object;
+	uint64_t epoch;
+};
+
+struct model_counters {
+	uint64_t service_changes, endpoint_changes; /* seen */
+};
+
+struct model {
+	const struct config *config;				   /* borrowed */
+	void (*log)(void *ctx, int severity, const char *message); /* severity as in syslog(3) */
+	void *log_ctx;
+
+	struct hashtab services, slices;
+	struct cidr_entry *cidrs;
+	struct node *node; /* NULL: unknown */
+	uint64_t node_epoch;
+	struct node_info info;
+	struct addr *local[N_FAMILIES]; /* addresses of this node */
+	unsigned int n_local[N_FAMILIES];
+
+	struct hashtab claims[N_FAMILIES];
+	unsigned int n_lost[N_FAMILIES]; /* claims that another Service has won */
+	struct service_entry *dirty[N_FAMILIES];
+	bool ignored[N_FAMILIES];
+	bool globals_dirty[N_FAMILIES];		       /* node-port addresses, ServiceCIDRs */
+	unsigned int pending_services, pending_slices; /* changes since the last complete sync */
+	int64_t *triggers[N_FAMILIES]; /* last-change-trigger-time of changed slices, for MET-2 */
+	unsigned int n_triggers[N_FAMILIES];
+
+	uint64_t epoch; /* counts lists */
+	uint64_t list_epoch[N_KINDS];
+	bool complete[N_KINDS]; /* a whole list has arrived */
+	uint64_t revision;	/* counts changes */
+	struct model_counters counters;
+	struct object_sink sink;
+};
+
+/* @config is borrowed. NULL when out of memory. */
+struct model *model_new(const struct config *config,
+			void (*log)(void *ctx, int severity, const char *message), void *log_ctx);
+void model_free(struct model *m);
+const struct object_sink *model_sink(struct model *m);
+
+/* The addresses of this node have changed; copies. Returns 0 or -ENOMEM. */
+int model_set_addresses(struct model *m, enum family family, const struct addr *list,
+			unsigned int count);
+
+/* Whether the first lists of Services and EndpointSlices are there (RUN-1). */
+bool model_is_complete(const struct model *m);
+
+void model_mark(struct model *m, struct service_entry *service, enum family family);
+/* Nobody will ever take what is dirty there: notes nothing any more, so that nothing piles up. */
+void model_ignore_family(struct model *m, enum family family);
+/* Takes one dirty Service off the list; NULL when there is none. */
+struct service_entry *model_take_dirty(struct model *m, enum family family);
+/* To be called before a dirty Service is compiled. Returns 0 or -ENOMEM: keep it dirty. */
+int model_settle(struct model *m, struct service_entry *service, enum family family);
+bool model_is_dirty(const struct model *m, enum family family);
+
+/* Frees service ports that are neither wanted nor applied, and @service itself if nothing is left.
+ */
+void model_prune(struct model *m, struct service_entry *service);
+
+const char *model_zone(const struct model *m); /* "" if unknown */
+
+/* The service port that holds a VIP (@addr NULL: a node port), or NULL. */
+struct service_port_state *model_vip_owner(const struct model *m, enum family family,
+					   const struct addr *addr, uint8_t protocol,
+					   uint16_t port);
+/* Whether the claim is the winning one. */
+bool claim_wins(const struct model *m, enum family family, const struct claim *claim);
+
+/* Elements that belong to no service port: node-port addresses and ServiceCIDRs; sorted. */
+int model_globals(const struct model *m, enum family family, struct arena *scratch,
+		  const struct element **elements, size_t *count);
+
+/* Number of different ready local endpoint addresses of a Service (HC-4). */
+unsigned int model_local_endpoints(const struct service_entry *service, enum family family,
+				   struct arena *scratch);
+
+struct service_entry *model_find_service(const struct model *m, const char *namespace,
+					 const char *name);
+
+#endif

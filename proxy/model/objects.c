@@ -1,0 +1,210 @@
+/*
+ * Packing of objects: the size of the block is computed by the same walk that copies, first without
+ * memory, then into it. So the two cannot disagree.
+ */
+#include "proxy/model/objects.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Without base it only counts. The largest alignment comes first; strings go to the end. */
+struct packer {
+	char *base;
+	size_t used;
+};
+
+static void *pack_bytes(struct packer *p, const void *bytes, size_t size, size_t align)
+{
+	void *at;
+
+	p->used = (p->used + align - 1) / align * align;
+	at = p->base ? p->base + p->used : NULL;
+	if (at && size)
+		memcpy(at, bytes, size);
+	p->used += size;
+	return at;
+}
+
+static const char *pack_text(struct packer *p, const char *text)
+{
+	return pack_bytes(p, text, strlen(text) + 1, 1);
+}
+
+#define PACK_ARRAY(p, items, count)                                                                \
+	pack_bytes(p, items, (size_t)(count) * sizeof(*(items)), _Alignof(typeof(*(items))))
+
+const char *kind_name(enum kind kind)
+{
+	static const char *const names[N_KINDS] = {
+		[KIND_SERVICE] = "Service",
+		[KIND_SLICE] = "EndpointSlice",
+		[KIND_SERVICE_CIDR] = "ServiceCIDR",
+		[KIND_NODE] = "Node",
+	};
+
+	return names[kind];
+}
+
+/* Each walk copies the struct, then replaces its pointers by ones into the block. With only a count
+ * under way the pointers are those of a local copy. */
+static void service_walk(struct packer *p, const struct service *from)
+{
+	struct service local = *from, *to;
+	struct service_port *ports;
+	unsigned int i, f;
+
+	to = pack_bytes(p, from, sizeof(*from), _Alignof(struct service));
+	if (!to)
+		to = &local;
+	ports = PACK_ARRAY(p, from->ports, from->n_ports);
+	to->ports = ports;
+	for (f = 0; f < N_FAMILIES; f++) {
+		to->family[f].external_ips.items = PACK_ARRAY(p, from->family[f].external_ips.items,
+							      from->family[f].external_ips.count);
+		to->family[f].load_balancer_ips.items =
+			PACK_ARRAY(p, from->family[f].load_balancer_ips.items,
+				   from->family[f].load_balancer_ips.count);
+		to->family[f].source_ranges.items =
+			PACK_ARRAY(p, from->family[f].source_ranges.items,
+				   from->family[f].source_ranges.count);
+	}
+	to->namespace = pack_text(p, from->namespace);
+	to->name = pack_text(p, from->name);
+	to->uid = pack_text(p, from->uid);
+	for (i = 0; i < from->n_ports; i++) {
+		const char *name = pack_text(p, from->ports[i].name);
+
+		if (ports)
+			ports[i].name = name;
+	}
+}
+
+static void slice_walk(struct packer *p, const struct slice *from)
+{
+	struct slice local = *from, *to;
+	struct slice_port *ports;
+	unsigned int i;
+
+	to = pack_bytes(p, from, sizeof(*from), _Alignof(struct slice));
+	if (!to)
+		to = &local;
+	ports = PACK_ARRAY(p, from->ports, from->n_ports);
+	to->ports = ports;
+	to->endpoints = PACK_ARRAY(p, from->endpoints, from->n_endpoints);
+	to->namespace = pack_text(p, from->namespace);
+	to->name = pack_text(p, from->name);
+	to->service = pack_text(p, from->service);
+	to->zones = pack_bytes(p, from->zones, from->zones_size, 1);
+	for (i = 0; i < from->n_ports; i++) {
+		const char *name = pack_text(p, from->ports[i].name);
+
+		if (ports)
+			ports[i].name = name;
+	}
+}
+
+static void service_cidr_walk(struct packer *p, const struct service_cidr *from)
+{
+	struct service_cidr local = *from, *to;
+	unsigned int f;
+
+	to = pack_bytes(p, from, sizeof(*from), _Alignof(struct service_cidr));
+	if (!to)
+		to = &local;
+	for (f = 0; f < N_FAMILIES; f++)
+		to->family[f].items = PACK_ARRAY(p, from->family[f].items, from->family[f].count);
+	to->name = pack_text(p, from->name);
+}
+
+static void node_walk(struct packer *p, const struct node *from)
+{
+	struct node local = *from, *to;
+	unsigned int f;
+
+	to = pack_bytes(p, from, sizeof(*from), _Alignof(struct node));
+	if (!to)
+		to = &local;
+	to->addresses = PACK_ARRAY(p, from->addresses, from->n_addresses);
+	for (f = 0; f < N_FAMILIES; f++)
+		to->pod_cidrs[f].items =
+			PACK_ARRAY(p, from->pod_cidrs[f].items, from->pod_cidrs[f].count);
+	to->name = pack_text(p, from->name);
+	to->uid = pack_text(p, from->uid);
+	to->zone = pack_text(p, from->zone);
+}
+
+#define DEFINE_PACK(type)                                                                          \
+	struct type *type##_pack(const struct type *from)                                          \
+	{                                                                                          \
+		struct packer p = { 0 };                                                           \
+                                                                                                   \
+		type##_walk(&p, from);                                                             \
+		p.base = malloc(p.used);                                                           \
+		p.used = 0;                                                                        \
+		if (p.base)                                                                        \
+			type##_walk(&p, from);                                                     \
+		return (struct type *)(void *)p.base;                                              \
+	}
+
+DEFINE_PACK(service)
+DEFINE_PACK(slice)
+DEFINE_PACK(service_cidr)
+DEFINE_PACK(node)
+
+/* Lists of plain bytes: addresses and prefixes have no padding. */
+#define SAME_LIST(a, b)                                                                            \
+	((a).count == (b).count &&                                                                 \
+	 (!(a).count || memcmp((a).items, (b).items, (a).count * sizeof(*(a).items)) == 0))
+
+static bool service_port_equal(const struct service_port *a, const struct service_port *b)
+{
+	return a->port == b->port && a->node_port == b->node_port && a->protocol == b->protocol &&
+	       strcmp(a->name, b->name) == 0;
+}
+
+static bool service_family_equal(const struct service *a, const struct service *b, unsigned int f)
+{
+	return a->family[f].has_cluster_ip == b->family[f].has_cluster_ip &&
+	       addr_compare(&a->family[f].cluster_ip, &b->family[f].cluster_ip) == 0 &&
+	       SAME_LIST(a->family[f].external_ips, b->family[f].external_ips) &&
+	       SAME_LIST(a->family[f].load_balancer_ips, b->family[f].load_balancer_ips) &&
+	       SAME_LIST(a->family[f].source_ranges, b->family[f].source_ranges);
+}
+
+bool service_equal(const struct service *a, const struct service *b)
+{
+	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
+		    strcmp(a->uid, b->uid) == 0 && a->created_s == b->created_s &&
+		    a->flags == b->flags && a->affinity_timeout_s == b->affinity_timeout_s &&
+		    a->health_check_node_port == b->health_check_node_port &&
+		    a->n_ports == b->n_ports;
+	unsigned int i;
+
+	for (i = 0; same && i < a->n_ports; i++)
+		same = service_port_equal(&a->ports[i], &b->ports[i]);
+	for (i = 0; same && i < N_FAMILIES; i++)
+		same = service_family_equal(a, b, i);
+	return same;
+}
+
+static bool slice_port_equal(const struct slice_port *a, const struct slice_port *b)
+{
+	return a->port == b->port && a->protocol == b->protocol && strcmp(a->name, b->name) == 0;
+}
+
+bool slice_equal(const struct slice *a, const struct slice *b)
+{
+	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
+		    strcmp(a->service, b->service) == 0 && a->family == b->family &&
+		    a->trigger_us == b->trigger_us && a->n_ports == b->n_ports &&
+		    a->n_endpoints == b->n_endpoints && a->zones_size == b->zones_size;
+	unsigned int i;
+
+	for (i = 0; same && i < a->n_ports; i++)
+		same = slice_port_equal(&a->ports[i], &b->ports[i]);
+	for (i = 0; same && i < a->n_endpoints; i++)
+		same = addr_compare(&a->endpoints[i].addr, &b->endpoints[i].addr) == 0 &&
+		       a->endpoints[i].zones == b->endpoints[i].zones &&
+		       a->endpoints[i].flags == b->endpoints[i].flags;
+	return same && (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0);
+}

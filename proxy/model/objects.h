@@ -1,0 +1,154 @@
+/*
+ * The Kubernetes objects that matter to a node proxy, decoded to plain structs: what watch/
+ * produces and the model keeps. Each is one block of memory that its owner releases with free().
+ *
+ * A decoder fills such a struct on its own scratch memory and has a *_pack() call copy it, with all
+ * that it points to, into one block.
+ */
+#ifndef MODEL_OBJECTS_H
+#define MODEL_OBJECTS_H
+
+#include "proxy/base/addr.h"
+
+enum kind { KIND_SERVICE, KIND_SLICE, KIND_SERVICE_CIDR, KIND_NODE, N_KINDS };
+
+const char *kind_name(enum kind kind); /* "Service", "EndpointSlice", ... */
+
+struct addr_list {
+	unsigned int count;
+	const struct addr *items;
+};
+
+struct prefix_list {
+	unsigned int count;
+	const struct prefix *items;
+};
+
+/* Service v1, spec.ports[] */
+struct service_port {
+	const char *name; /* "" if unnamed */
+	uint16_t port;
+	uint16_t node_port; /* 0: none */
+	uint8_t protocol;   /* IPPROTO_* */
+};
+
+enum service_flags {
+	/* spec.type ExternalName, or clusterIP None or empty: nothing is programmed (SVC-1, SVC-2)
+	 */
+	SERVICE_IGNORED = 1 << 0,
+	SERVICE_LOAD_BALANCER = 1 << 1,	 /* spec.type */
+	SERVICE_INTERNAL_LOCAL = 1 << 2, /* spec.internalTrafficPolicy */
+	SERVICE_EXTERNAL_LOCAL = 1 << 3, /* spec.externalTrafficPolicy, where it counts (POL-3) */
+};
+
+struct service {
+	const char *namespace, *name;
+	const char *uid;   /* "" if absent; names the object in events */
+	int64_t created_s; /* metadata.creationTimestamp, seconds since 1970; INT64_MAX if absent */
+	unsigned int flags;	     /* enum service_flags */
+	uint32_t affinity_timeout_s; /* sessionAffinity ClientIP; 0: none */
+	uint16_t health_check_node_port;
+	unsigned int n_ports;
+	const struct service_port *ports;
+	struct {
+		bool has_cluster_ip;
+		struct addr cluster_ip;
+		struct addr_list external_ips; /* spec.externalIPs */
+		struct addr_list
+			load_balancer_ips; /* status.loadBalancer.ingress[], ipMode VIP or unset */
+		struct prefix_list source_ranges; /* spec.loadBalancerSourceRanges, usable ones */
+	} family[N_FAMILIES];
+};
+
+/* EndpointSlice discovery.k8s.io/v1, ports[] with a name, a known protocol and a number */
+struct slice_port {
+	const char *name; /* "" if unnamed */
+	uint16_t port;
+	uint8_t protocol;
+};
+
+enum endpoint_flags {
+	ENDPOINT_READY = 1 << 0,       /* conditions.ready, default true */
+	ENDPOINT_SERVING = 1 << 1,     /* conditions.serving, default true */
+	ENDPOINT_TERMINATING = 1 << 2, /* conditions.terminating */
+	ENDPOINT_LOCAL = 1 << 3,       /* nodeName is this node */
+	ENDPOINT_NODE_HINTS = 1 << 4,  /* hints.forNodes is not empty */
+	ENDPOINT_NODE_HINTED = 1 << 5, /* ... and names this node */
+	ENDPOINT_ZONE_HINTS = 1 << 6,  /* hints.forZones is not empty: see zones */
+};
+
+struct slice_endpoint {
+	struct addr addr; /* addresses[0] */
+	uint32_t zones; /* offset into slice->zones of a list of names, each ended by NUL, the list
+			   by an empty one */
+	uint8_t flags;	/* enum endpoint_flags */
+};
+
+struct slice {
+	const char *namespace, *name;
+	const char *service; /* label kubernetes.io/service-name; never empty */
+	enum family family;  /* addressType */
+	int64_t trigger_us;  /* annotation endpoints.kubernetes.io/last-change-trigger-time, since
+				1970; 0: none */
+	unsigned int n_ports, n_endpoints;
+	const struct slice_port *ports;
+	const struct slice_endpoint *endpoints;
+	const char *zones;
+	uint32_t zones_size; /* bytes in zones */
+};
+
+struct service_cidr {
+	const char *name;
+	struct prefix_list family[N_FAMILIES]; /* spec.cidrs */
+};
+
+struct node_address {
+	enum family family;
+	struct addr addr;
+};
+
+enum node_flags {
+	NODE_DELETED = 1 << 0,	     /* metadata.deletionTimestamp is set */
+	NODE_TO_BE_DELETED = 1 << 1, /* taint ToBeDeletedByClusterAutoscaler (HZ-4) */
+};
+
+struct node {
+	const char *name;
+	const char *uid;
+	const char *zone; /* label topology.kubernetes.io/zone, "" if absent */
+	unsigned int flags;
+	unsigned int n_addresses; /* all InternalIPs in order, then all ExternalIPs (NODE-2) */
+	const struct node_address *addresses;
+	struct prefix_list pod_cidrs[N_FAMILIES]; /* spec.podCIDRs, in order */
+};
+
+/* Copies into one block; NULL when out of memory. The caller owns it. */
+struct service *service_pack(const struct service *service);
+struct slice *slice_pack(const struct slice *slice);
+struct service_cidr *service_cidr_pack(const struct service_cidr *cidr);
+struct node *node_pack(const struct node *node);
+
+/* Whether nothing that we look at differs. */
+bool service_equal(const struct service *a, const struct service *b);
+bool slice_equal(const struct slice *a, const struct slice *b);
+
+/*
+ * Where objects go. put_* take the object over. A complete list is bracketed by list_begin() and
+ * list_end(): what existed before and was not put in between has vanished. A list that breaks off
+ * is simply begun again. Objects of a name not known to @gone are ignored.
+ */
+struct object_sink {
+	void *ctx;
+	void (*put_service)(void *ctx, struct service *service);
+	void (*put_slice)(void *ctx, struct slice *slice);
+	void (*put_service_cidr)(void *ctx, struct service_cidr *cidr);
+	void (*put_node)(void *ctx, struct node *node);
+	/* @namespace is "" for ServiceCIDR and Node */
+	void (*gone)(void *ctx, enum kind kind, const char *namespace, const char *name);
+	void (*list_begin)(void *ctx, enum kind kind);
+	void (*list_end)(void *ctx, enum kind kind);
+	/* A bad object or field: one line, naming kind, namespace/name and field. To be logged. */
+	void (*complain)(void *ctx, const char *message);
+};
+
+#endif

@@ -1,0 +1,451 @@
+/*
+ * From a program to its elements. They are made set by set in the order of set_id, and within a set
+ * by virtual IP and index, so they come out sorted and two programs can be compared by merging.
+ */
+#include "proxy/model/program.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int vip_compare(const struct vip *a, const struct vip *b)
+{
+	int order = addr_compare(&a->addr, &b->addr);
+
+	return order ? order : (a->port > b->port) - (a->port < b->port);
+}
+
+int prefix_compare(const struct prefix *a, const struct prefix *b)
+{
+	int order = addr_compare(&a->addr, &b->addr);
+
+	return order ? order : (int)a->length - (int)b->length;
+}
+
+struct program *program_pack(const struct program *program)
+{
+	size_t ranges = sizeof(*program) + program->n_vips * sizeof(struct vip);
+	size_t cluster = ranges + program->n_ranges * sizeof(struct prefix);
+	size_t local, size;
+	struct program *p;
+	char *base;
+
+	/* vip, prefix and endpoint need no more alignment than 2 */
+	_Static_assert(sizeof(struct vip) % 2 == 0 && _Alignof(struct vip) <= 2, "packed by twos");
+	_Static_assert(_Alignof(struct endpoint) <= 2 && _Alignof(struct prefix) <= 2, "by twos");
+	cluster = (cluster + 1) & ~(size_t)1;
+	local = cluster + program->cluster.count * sizeof(struct endpoint);
+	size = local + program->local.count * sizeof(struct endpoint);
+	base = malloc(size);
+	if (!base)
+		return NULL;
+	p = (struct program *)(void *)base;
+	*p = *program;
+	p->vips = memcpy(base + sizeof(*p), program->vips, program->n_vips * sizeof(struct vip));
+	p->ranges = program->n_ranges ? memcpy(base + ranges, program->ranges,
+					       program->n_ranges * sizeof(struct prefix))
+				      : NULL;
+	p->cluster.items = (struct endpoint *)(void *)(base + cluster);
+	p->local.items = (struct endpoint *)(void *)(base + local);
+	if (program->cluster.count)
+		memcpy(base + cluster, program->cluster.items, local - cluster);
+	if (program->local.count)
+		memcpy(base + local, program->local.items, size - local);
+	return p;
+}
+
+static bool list_equal(const struct endpoint_list *a, const struct endpoint_list *b)
+{
+	unsigned int i;
+
+	if (a->count != b->count)
+		return false;
+	for (i = 0; i < a->count; i++)
+		if (endpoint_compare(&a->items[i], &b->items[i]) ||
+		    a->items[i].local != b->items[i].local)
+			return false;
+	return true;
+}
+
+static bool vips_equal(const struct program *a, const struct program *b)
+{
+	unsigned int i;
+
+	if (a->n_vips != b->n_vips || a->n_ranges != b->n_ranges)
+		return false;
+	for (i = 0; i < a->n_vips; i++)
+		if (vip_compare(&a->vips[i], &b->vips[i]) || a->vips[i].role != b->vips[i].role)
+			return false;
+	for (i = 0; i < a->n_ranges; i++)
+		if (prefix_compare(&a->ranges[i], &b->ranges[i]))
+			return false;
+	return true;
+}
+
+bool program_equal(const struct program *a, const struct program *b)
+{
+	if (!a || !b)
+		return a == b;
+	return a->protocol == b->protocol && a->flags == b->flags &&
+	       a->affinity_timeout_s == b->affinity_timeout_s && vips_equal(a, b) &&
+	       list_equal(&a->cluster, &b->cluster) && list_equal(&a->local, &b->local);
+}
+
+/* Whether this VIP sends packets to the list: see the table of traffic policies, POL-1 and POL-2.
+ */
+static bool vip_uses(const struct program *p, const struct vip *vip, bool local)
+{
+	if (vip->role == VIP_CLUSTER_IP)
+		return !!(p->flags & PROGRAM_INTERNAL_LOCAL) == local;
+	return !local || (p->flags & PROGRAM_EXTERNAL_LOCAL);
+}
+
+bool program_uses(const struct program *p, bool local)
+{
+	unsigned int i;
+
+	for (i = 0; p && i < p->n_vips; i++)
+		if (vip_uses(p, &p->vips[i], local))
+			return true;
+	return false;
+}
+
+bool program_remembers(const struct program *p, bool local)
+{
+	return p && p->affinity_timeout_s && (p->flags & PROGRAM_ALIVE) && program_uses(p, local);
+}
+
+const struct endpoint_list *program_list(const struct program *p, bool local)
+{
+	return local ? &p->local : &p->cluster;
+}
+
+enum set_id list_set(bool nodeport, bool local, bool sticky)
+{
+	return (enum set_id)((sticky ? MAP_STICKY_ENDPOINTS : MAP_ENDPOINTS) + (nodeport ? 2 : 0) +
+			     (local ? 1 : 0));
+}
+
+char *affinity_map_name(const char *sticky, bool local, struct arena *scratch)
+{
+	const char *head = local ? "affinity-local/" : "affinity/";
+	size_t size = strlen(head) + strlen(sticky) + 1;
+	char *name = arena_alloc(scratch, size);
+
+	if (name)
+		snprintf(name, size, "%s%s", head, sticky);
+	return name;
+}
+
+/* An identifier of nft has no colon: IPv6 addresses are written with dots. */
+static void swap_characters(char *text, char from, char to)
+{
+	for (; *text; text++)
+		if (*text == from)
+			*text = to;
+}
+
+char *sticky_chain_name(const char *sticky, bool local, enum family family,
+			const struct endpoint *ep, struct arena *scratch)
+{
+	const char *head = local ? "sticky-local/" : "sticky/";
+	char addr[ADDR_TEXT_SIZE];
+	size_t size;
+	char *name;
+
+	addr_format(family, &ep->addr, addr);
+	if (family == FAMILY_IPV6)
+		swap_characters(addr, ':', '.');
+	size = strlen(head) + strlen(sticky) + 1 + strlen(addr) + sizeof("/65535");
+	name = arena_alloc(scratch, size);
+	if (name)
+		snprintf(name, size, "%s%s/%s/%u", head, sticky, addr, ep->port);
+	return name;
+}
+
+int sticky_chain_parse(const char *name, enum family family, struct endpoint *ep)
+{
+	const char *port = strrchr(name, '/'), *at = port;
+	struct endpoint e = { 0 };
+	char addr[ADDR_TEXT_SIZE];
+	enum family found;
+	unsigned long value;
+	char *end;
+
+	if (!port || port == name)
+		return -EINVAL;
+	while (at > name && at[-1] != '/')
+		at--;
+	if ((size_t)(port - at) >= sizeof(addr))
+		return -EINVAL;
+	memcpy(addr, at, (size_t)(port - at));
+	addr[port - at] = '\0';
+	if (family == FAMILY_IPV6)
+		swap_characters(addr, '.', ':');
+	value = strtoul(port + 1, &end, 10);
+	if (*end || !value || value > UINT16_MAX || addr_parse(addr, &found, &e.addr) ||
+	    found != family)
+		return -EINVAL;
+	e.port = (uint16_t)value;
+	*ep = e;
+	return 0;
+}
+
+/* Collects elements; err sticks. */
+struct maker {
+	const struct program *program;
+	enum family family;
+	struct arena *scratch;
+	struct element *items;
+	size_t count, size;
+	char **chains[2]; /* names of the endpoints' affinity chains, by list */
+	int err;
+};
+
+static size_t elements_max(const struct program *p)
+{
+	/* cluster-ips, a verdict and three more for policies and firewall, per VIP; lists; hairpin
+	 */
+	size_t lists = (size_t)p->cluster.count + p->local.count;
+
+	return p->n_vips * (5 + lists + p->n_ranges) + lists;
+}
+
+static struct element *make(struct maker *m, enum set_id set, const struct vip *vip)
+{
+	struct element *el = &m->items[m->count++];
+
+	el->set = set;
+	el->addr = vip->addr;
+	el->port = vip->port;
+	el->protocol = m->program->protocol;
+	return el;
+}
+
+static void make_verdict(struct maker *m, enum set_id set, const struct vip *vip,
+			 struct verdict verdict)
+{
+	struct element *el = make(m, set, vip);
+
+	el->verdict = verdict;
+	el->comment = m->program->label;
+}
+
+static bool vip_is_firewalled(const struct program *p, const struct vip *vip)
+{
+	return vip->role == VIP_LOAD_BALANCER && p->n_ranges;
+}
+
+static bool vip_is_external_local(const struct program *p, const struct vip *vip)
+{
+	return vip->role != VIP_CLUSTER_IP && (p->flags & PROGRAM_EXTERNAL_LOCAL) &&
+	       (p->flags & PROGRAM_ALIVE);
+}
+
+/* A random endpoint of the list, or VER-3. */
+static struct verdict pick_verdict(const struct program *p, const struct vip *vip, bool local,
+				   unsigned int masquerade)
+{
+	const struct endpoint_list *list = program_list(p, local);
+	struct verdict v = { .kind = VERDICT_PICK, .count = list->count };
+
+	if (!list->count)
+		return (struct verdict){ .kind = VERDICT_DROP };
+	v.pick = (uint8_t)(masquerade | (local ? PICK_LOCAL : 0) |
+			   (vip->role == VIP_NODE_PORT ? PICK_NODEPORT : 0) |
+			   (p->affinity_timeout_s ? PICK_STICKY : 0));
+	return v;
+}
+
+/* What becomes of a packet to this VIP once its source is allowed: VER-2 to VER-4. */
+static struct verdict vip_verdict(const struct program *p, const struct vip *vip)
+{
+	if (!(p->flags & PROGRAM_ALIVE))
+		return (struct verdict){ .kind = VERDICT_REJECT };
+	if (vip_is_external_local(p, vip))
+		return (struct verdict){
+			.kind = VERDICT_EXTERNAL_LOCAL,
+			.pick = vip->role == VIP_NODE_PORT ? PICK_NODEPORT : 0,
+		};
+	if (vip->role == VIP_CLUSTER_IP)
+		return pick_verdict(p, vip, p->flags & PROGRAM_INTERNAL_LOCAL, PICK_CLUSTER);
+	return pick_verdict(p, vip, false, PICK_EXTERNAL);
+}
+
+static int key_compare(const void *a, const void *b)
+{
+	return element_key_compare(a, b);
+}
+
+static void make_cluster_ips(struct maker *m)
+{
+	static const struct vip nowhere;
+	const struct program *p = m->program;
+	struct element *el;
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++) {
+		if (p->vips[i].role != VIP_CLUSTER_IP)
+			continue;
+		el = make(m, SET_CLUSTER_IPS, &nowhere);
+		el->addr = p->vips[i].addr;
+		el->protocol = 0;
+	}
+}
+
+static void make_hairpin_of(struct maker *m, const struct endpoint_list *list)
+{
+	struct vip endpoint = { 0 };
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++) {
+		if (!list->items[i].local)
+			continue;
+		endpoint.addr = list->items[i].addr;
+		endpoint.port = list->items[i].port;
+		make(m, SET_HAIRPIN, &endpoint);
+	}
+}
+
+/* The lists are ordered by index, and may share endpoints. */
+static void make_hairpin(struct maker *m)
+{
+	const struct program *p = m->program;
+	size_t first = m->count, from, to = first;
+
+	if (program_uses(p, false))
+		make_hairpin_of(m, &p->cluster);
+	if (program_uses(p, true))
+		make_hairpin_of(m, &p->local);
+	if (m->count - first < 2)
+		return;
+	qsort(&m->items[first], m->count - first, sizeof(*m->items), key_compare);
+	for (from = first + 1; from < m->count; from++)
+		if (element_key_compare(&m->items[to], &m->items[from]))
+			m->items[++to] = m->items[from];
+	memset(&m->items[to + 1], 0, (m->count - to - 1) * sizeof(*m->items));
+	m->count = to + 1;
+}
+
+static void make_ranges(struct maker *m)
+{
+	const struct program *p = m->program;
+	unsigned int i, r;
+
+	for (i = 0; i < p->n_vips; i++)
+		for (r = 0; vip_is_firewalled(p, &p->vips[i]) && r < p->n_ranges; r++)
+			make(m, SET_SOURCE_RANGES, &p->vips[i])->range = p->ranges[r];
+}
+
+/* service-ips and service-nodeports, and where those lead on to */
+static void make_verdicts(struct maker *m, bool nodeport)
+{
+	const struct program *p = m->program;
+	const struct verdict firewall = { .kind = VERDICT_FIREWALL };
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++)
+		if ((p->vips[i].role == VIP_NODE_PORT) == nodeport)
+			make_verdict(
+				m, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, &p->vips[i],
+				vip_is_firewalled(p, &p->vips[i]) ? firewall
+								  : vip_verdict(p, &p->vips[i]));
+}
+
+static void make_firewalled(struct maker *m)
+{
+	const struct program *p = m->program;
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++)
+		if (vip_is_firewalled(p, &p->vips[i]))
+			make_verdict(m, MAP_FIREWALLED, &p->vips[i], vip_verdict(p, &p->vips[i]));
+}
+
+static void make_policy(struct maker *m, enum set_id set, bool nodeport, bool local)
+{
+	const struct program *p = m->program;
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++)
+		if ((p->vips[i].role == VIP_NODE_PORT) == nodeport &&
+		    vip_is_external_local(p, &p->vips[i]))
+			make_verdict(m, set, &p->vips[i], pick_verdict(p, &p->vips[i], local, 0));
+}
+
+static const char *chain_name(struct maker *m, bool local, unsigned int index)
+{
+	const struct program *p = m->program;
+	const struct endpoint_list *list = program_list(p, local);
+	char **names = m->chains[local];
+
+	if (!names)
+		names = m->chains[local] = arena_array(m->scratch, list->count, sizeof(char *));
+	if (names && !names[index])
+		names[index] = sticky_chain_name(p->sticky, local, m->family, &list->items[index],
+						 m->scratch);
+	if (!names || !names[index])
+		m->err = -ENOMEM;
+	return names ? names[index] : NULL;
+}
+
+static void make_list(struct maker *m, bool nodeport, bool local)
+{
+	const struct program *p = m->program;
+	const struct endpoint_list *list = program_list(p, local);
+	const bool sticky = p->affinity_timeout_s;
+	const enum set_id set = list_set(nodeport, local, sticky);
+	struct element *el;
+	unsigned int i, n;
+
+	if (!(p->flags & PROGRAM_ALIVE))
+		return;
+	for (i = 0; i < p->n_vips; i++) {
+		if ((p->vips[i].role == VIP_NODE_PORT) != nodeport ||
+		    !vip_uses(p, &p->vips[i], local))
+			continue;
+		for (n = 0; n < list->count; n++) {
+			el = make(m, set, &p->vips[i]);
+			el->index = n;
+			if (sticky) {
+				el->verdict.kind = VERDICT_STICKY;
+				el->chain = chain_name(m, local, n);
+			} else {
+				el->endpoint = list->items[n].addr;
+				el->endpoint_port = list->items[n].port;
+			}
+		}
+	}
+}
+
+int program_elements(const struct program *program, enum family family, struct arena *scratch,
+		     const struct element **elements, size_t *count)
+{
+	struct maker m = { .program = program, .family = family, .scratch = scratch };
+
+	*elements = NULL;
+	*count = 0;
+	if (!program)
+		return 0;
+	m.items = arena_array(scratch, elements_max(program), sizeof(*m.items));
+	if (!m.items)
+		return -ENOMEM;
+	make_cluster_ips(&m);
+	make_hairpin(&m);
+	make_ranges(&m);
+	make_verdicts(&m, false);
+	make_verdicts(&m, true);
+	make_firewalled(&m);
+	make_policy(&m, MAP_CLUSTER_POLICY, false, false);
+	make_policy(&m, MAP_LOCAL_POLICY, false, true);
+	make_policy(&m, MAP_NODEPORT_CLUSTER_POLICY, true, false);
+	make_policy(&m, MAP_NODEPORT_LOCAL_POLICY, true, true);
+	make_list(&m, false, false);
+	make_list(&m, false, true);
+	make_list(&m, true, false);
+	make_list(&m, true, true);
+	*elements = m.items;
+	*count = m.count;
+	return m.err;
+}

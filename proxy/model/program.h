@@ -1,0 +1,69 @@
+/*
+ * A program is all that one service port wants of the dataplane in one family: its virtual IPs, its
+ * policies and its endpoint lists. The elements of the ruleset follow from it alone, so the state
+ * of the kernel is remembered as programs, not as elements.
+ */
+#ifndef MODEL_PROGRAM_H
+#define MODEL_PROGRAM_H
+
+#include "proxy/model/element.h"
+#include "proxy/model/select.h"
+
+enum vip_role { VIP_CLUSTER_IP, VIP_LOAD_BALANCER, VIP_EXTERNAL_IP, VIP_NODE_PORT };
+
+/* The protocol is that of the program. A node port has no address. */
+struct vip {
+	struct addr addr;
+	uint16_t port;
+	uint8_t role; /* enum vip_role */
+};
+
+enum program_flags {
+	PROGRAM_ALIVE = 1 << 0,
+	PROGRAM_INTERNAL_LOCAL = 1 << 1,
+	PROGRAM_EXTERNAL_LOCAL = 1 << 2,
+};
+
+struct program {
+	uint8_t protocol;
+	uint8_t flags;		     /* enum program_flags */
+	uint32_t affinity_timeout_s; /* 0: no session affinity */
+	unsigned int n_vips, n_ranges;
+	const struct vip *vips; /* sorted by vip_compare() */
+	const struct prefix
+		*ranges; /* of the load balancer addresses; sorted, disjoint; none: open */
+	struct endpoint_list cluster,
+		local;	    /* in the order of their indices; local only if some VIP uses it */
+	const char *label;  /* namespace/name:port, the elements' comment; not copied */
+	const char *sticky; /* namespace/name/protocol/port, in the names of affinity objects; not
+			       copied */
+};
+
+int vip_compare(const struct vip *a, const struct vip *b); /* by address, then port */
+int prefix_compare(const struct prefix *a, const struct prefix *b);
+
+/* One block that the caller frees; NULL when out of memory. */
+struct program *program_pack(const struct program *program);
+bool program_equal(const struct program *a, const struct program *b);
+
+/* Whether any VIP uses the cluster (or local) list. NULL uses nothing. */
+bool program_uses(const struct program *program, bool local);
+/* The same with session affinity: then there is an affinity map, and a chain per endpoint. */
+bool program_remembers(const struct program *program, bool local);
+const struct endpoint_list *program_list(const struct program *program, bool local);
+
+/* All elements, sorted by element_key_compare(). @program may be NULL. Returns 0 or -ENOMEM. */
+int program_elements(const struct program *program, enum family family, struct arena *scratch,
+		     const struct element **elements, size_t *count);
+
+/* Names of affinity objects, see struct sticky_chain; in @scratch, NULL when out of memory. */
+char *affinity_map_name(const char *sticky, bool local, struct arena *scratch);
+char *sticky_chain_name(const char *sticky, bool local, enum family family,
+			const struct endpoint *endpoint, struct arena *scratch);
+/* The endpoint in such a name. Returns 0 or -EINVAL. */
+int sticky_chain_parse(const char *name, enum family family, struct endpoint *endpoint);
+
+/* The set of an endpoint list, for a VIP or a node port. */
+enum set_id list_set(bool nodeport, bool local, bool sticky);
+
+#endif

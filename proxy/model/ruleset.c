@@ -1,0 +1,46 @@
+/*
+ * What the rules depend on, as the model and the configuration have it now.
+ */
+#include "proxy/model/ruleset.h"
+
+#include "proxy/model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void interface_name(const char *from, char to[16])
+{
+	snprintf(to, 16, "%s", from);
+}
+
+void model_ruleset(const struct model *m, enum family family, struct ruleset *rs)
+{
+	const struct config *c = m->config;
+	const struct prefix_list *pods = m->node ? &m->node->pod_cidrs[family] : NULL;
+
+	memset(rs, 0, sizeof(*rs));
+	rs->family = family;
+	rs->masquerade_mark = 1u << c->masquerade_bit;
+	rs->masquerade_all = c->masquerade_all;
+	rs->detect_local = c->detect_local;
+	rs->nodeports_everywhere = m->info.family[family].nodeports_everywhere;
+	switch (c->detect_local) {
+	case DETECT_CLUSTER_CIDR:
+		rs->detect = c->family[family].has_cluster_cidr;
+		rs->pod_cidr = c->family[family].cluster_cidr;
+		break;
+	case DETECT_NODE_CIDR:
+		rs->detect = pods && pods->count;
+		if (rs->detect)
+			rs->pod_cidr = pods->items[0];
+		break;
+	case DETECT_BRIDGE_INTERFACE:
+		rs->detect = true;
+		interface_name(c->bridge_interface, rs->interface);
+		break;
+	case DETECT_INTERFACE_NAME_PREFIX:
+		rs->detect = true;
+		interface_name(c->interface_name_prefix, rs->interface);
+		break;
+	}
+}

@@ -1,0 +1,300 @@
+/*
+ * Selection works on candidates: one per address and port, taken from all slices, sorted and freed
+ * of duplicates. The order makes a build from nothing reproducible; keeping indices against what
+ * the kernel has is a step of its own.
+ */
+#include "proxy/model/select.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct candidate {
+	struct endpoint endpoint;
+	uint8_t flags;	   /* enum endpoint_flags */
+	const char *zones; /* names, each ended by NUL; the list by an empty one */
+};
+
+struct candidates {
+	unsigned int count;
+	struct candidate *items;
+};
+
+int endpoint_compare(const struct endpoint *a, const struct endpoint *b)
+{
+	int order = addr_compare(&a->addr, &b->addr);
+
+	return order ? order : (a->port > b->port) - (a->port < b->port);
+}
+
+bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
+			  const struct endpoint *ep)
+{
+	return i < list->count && endpoint_compare(&list->items[i], ep) == 0;
+}
+
+static int names_compare(const char *a, const char *b)
+{
+	int order = strcmp(a, b);
+
+	while (!order && *a) {
+		a += strlen(a) + 1;
+		b += strlen(b) + 1;
+		order = strcmp(a, b);
+	}
+	return order;
+}
+
+/* Which of two entries for the same key counts: the greater one (EPS-8), and rather one that is
+ * usable. */
+static int rank(const struct candidate *c)
+{
+	return (c->flags & ENDPOINT_TERMINATING ? 0 : 4) + (c->flags & ENDPOINT_READY ? 2 : 0) +
+	       (c->flags & ENDPOINT_SERVING ? 1 : 0);
+}
+
+/* A total order, so that the order of slices makes no difference. */
+static int candidate_compare(const void *va, const void *vb)
+{
+	const struct candidate *a = va, *b = vb;
+	int order = endpoint_compare(&a->endpoint, &b->endpoint);
+
+	if (!order)
+		order = rank(b) - rank(a);
+	if (!order)
+		order = (int)a->flags - (int)b->flags;
+	return order ? order : names_compare(a->zones, b->zones);
+}
+
+static bool port_matches(const struct slice_port *port, const struct select_query *query)
+{
+	return port->protocol == query->protocol && strcmp(port->name, query->port_name) == 0;
+}
+
+static void candidates_add(struct candidates *c, const struct slice *slice, uint16_t port)
+{
+	const struct slice_endpoint *ep;
+	struct candidate *to;
+	unsigned int i;
+
+	for (i = 0; i < slice->n_endpoints; i++) {
+		ep = &slice->endpoints[i];
+		to = &c->items[c->count++];
+		to->endpoint.addr = ep->addr;
+		to->endpoint.port = port;
+		to->endpoint.local = ep->flags & ENDPOINT_LOCAL;
+		to->flags = ep->flags;
+		to->zones = ep->flags & ENDPOINT_ZONE_HINTS ? slice->zones + ep->zones : "";
+	}
+}
+
+static void candidates_dedupe(struct candidates *c)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < c->count; i++)
+		if (!n || endpoint_compare(&c->items[n - 1].endpoint, &c->items[i].endpoint))
+			c->items[n++] = c->items[i];
+	c->count = n;
+}
+
+/* Calls for each slice port that feeds the query; with @c NULL it only counts. */
+static size_t gather(const struct select_query *query, const struct slice *const *slices,
+		     unsigned int n_slices, struct candidates *c)
+{
+	unsigned int i, p;
+	size_t n = 0;
+
+	for (i = 0; i < n_slices; i++) {
+		if (slices[i]->family != query->family)
+			continue;
+		for (p = 0; p < slices[i]->n_ports; p++) {
+			if (!port_matches(&slices[i]->ports[p], query))
+				continue;
+			n += slices[i]->n_endpoints;
+			if (c)
+				candidates_add(c, slices[i], slices[i]->ports[p].port);
+		}
+	}
+	return n;
+}
+
+static bool is_sorted(const struct candidates *c)
+{
+	unsigned int i;
+
+	for (i = 1; i < c->count; i++)
+		if (candidate_compare(&c->items[i - 1], &c->items[i]) > 0)
+			return false;
+	return true;
+}
+
+static bool names_contain(const char *names, const char *name)
+{
+	for (; *names; names += strlen(names) + 1)
+		if (strcmp(names, name) == 0)
+			return true;
+	return false;
+}
+
+static bool is_draining(const struct candidate *c)
+{
+	return (c->flags & (ENDPOINT_SERVING | ENDPOINT_TERMINATING)) ==
+	       (ENDPOINT_SERVING | ENDPOINT_TERMINATING);
+}
+
+/* The ways to choose among candidates, in the words of SEL-1 and SEL-4. */
+enum choice { READY, READY_NODE_HINTED, READY_ZONE_HINTED, DRAINING, READY_LOCAL, DRAINING_LOCAL };
+
+static bool chosen(const struct candidate *c, enum choice choice, const char *zone)
+{
+	switch (choice) {
+	case READY:
+		return c->flags & ENDPOINT_READY;
+	case READY_NODE_HINTED:
+		return (c->flags & ENDPOINT_READY) && (c->flags & ENDPOINT_NODE_HINTED);
+	case READY_ZONE_HINTED:
+		return (c->flags & ENDPOINT_READY) && names_contain(c->zones, zone);
+	case DRAINING:
+		return is_draining(c);
+	case READY_LOCAL:
+		return (c->flags & ENDPOINT_READY) && c->endpoint.local;
+	case DRAINING_LOCAL:
+		return is_draining(c) && c->endpoint.local;
+	}
+	return false;
+}
+
+static int choose(const struct candidates *c, enum choice choice, const char *zone,
+		  struct arena *scratch, struct endpoint_list *list)
+{
+	struct endpoint *items;
+	unsigned int i, n = 0;
+
+	items = arena_array(scratch, c->count, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	for (i = 0; i < c->count; i++)
+		if (chosen(&c->items[i], choice, zone))
+			items[n++] = c->items[i].endpoint;
+	list->count = n;
+	list->items = items;
+	return 0;
+}
+
+/* SEL-1: which step applies. SEL-2: only ready endpoints have a say about hints. */
+static enum choice cluster_choice(const struct candidates *c, const char *zone)
+{
+	bool all_node = true, any_node = false, all_zone = true, any_zone = false, any = false;
+	unsigned int i;
+
+	for (i = 0; i < c->count; i++) {
+		const struct candidate *ready = &c->items[i];
+
+		if (!(ready->flags & ENDPOINT_READY))
+			continue;
+		any = true;
+		all_node &= !!(ready->flags & ENDPOINT_NODE_HINTS);
+		any_node |= !!(ready->flags & ENDPOINT_NODE_HINTED);
+		all_zone &= !!(ready->flags & ENDPOINT_ZONE_HINTS);
+		any_zone |= *zone && names_contain(ready->zones, zone);
+	}
+	if (!any)
+		return DRAINING;
+	if (all_node && any_node)
+		return READY_NODE_HINTED;
+	if (all_zone && any_zone)
+		return READY_ZONE_HINTED;
+	return READY;
+}
+
+static bool any_alive(const struct candidates *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < c->count; i++)
+		if ((c->items[i].flags & ENDPOINT_READY) || is_draining(&c->items[i]))
+			return true;
+	return false;
+}
+
+int select_endpoints(const struct select_query *query, const struct slice *const *slices,
+		     unsigned int n_slices, struct arena *scratch, struct selection *selection)
+{
+	struct candidates c = { 0 };
+	int err;
+
+	c.items = arena_array(scratch, gather(query, slices, n_slices, NULL), sizeof(*c.items));
+	if (!c.items)
+		return -ENOMEM;
+	gather(query, slices, n_slices, &c);
+	if (!is_sorted(&c))
+		qsort(c.items, c.count, sizeof(*c.items), candidate_compare);
+	candidates_dedupe(&c);
+
+	err = choose(&c, cluster_choice(&c, query->zone), query->zone, scratch,
+		     &selection->cluster);
+	if (!err)
+		err = choose(&c, READY_LOCAL, "", scratch, &selection->local);
+	if (!err && !selection->local.count)
+		err = choose(&c, DRAINING_LOCAL, "", scratch, &selection->local);
+	selection->alive = any_alive(&c);
+	return err;
+}
+
+static int endpoint_compare_void(const void *a, const void *b)
+{
+	return endpoint_compare(a, b);
+}
+
+/* Where in @wanted the endpoint stands, or -1. */
+static long find(const struct endpoint_list *wanted, const struct endpoint *ep)
+{
+	const struct endpoint *at = NULL;
+
+	if (wanted->count)
+		at = bsearch(ep, wanted->items, wanted->count, sizeof(*ep), endpoint_compare_void);
+	return at ? at - wanted->items : -1;
+}
+
+int endpoints_order(const struct endpoint_list *applied, const struct endpoint_list *wanted,
+		    struct arena *scratch, struct endpoint_list *ordered)
+{
+	unsigned int i, next = 0, n_late = 0, late = 0;
+	struct endpoint *items;
+	bool *taken, *filled;
+	long *moved, at;
+
+	items = arena_array(scratch, wanted->count, sizeof(*items));
+	taken = arena_array(scratch, wanted->count, sizeof(*taken));
+	filled = arena_array(scratch, wanted->count, sizeof(*filled));
+	moved = arena_array(scratch, applied->count, sizeof(*moved));
+	if (!items || !taken || !filled || !moved)
+		return -ENOMEM;
+	for (i = 0; i < applied->count; i++) {
+		at = find(wanted, &applied->items[i]);
+		if (at < 0 || taken[at])
+			continue;
+		taken[at] = true;
+		if (i < wanted->count) {
+			items[i] = wanted->items[at];
+			filled[i] = true;
+		} else {
+			moved[n_late++] = at;
+		}
+	}
+	for (i = 0; i < wanted->count; i++) {
+		if (filled[i])
+			continue;
+		if (late < n_late) {
+			items[i] = wanted->items[moved[late++]];
+			continue;
+		}
+		while (taken[next])
+			next++;
+		items[i] = wanted->items[next++];
+	}
+	ordered->count = wanted->count;
+	ordered->items = items;
+	return 0;
+}

@@ -1,0 +1,51 @@
+/*
+ * Which endpoints a packet to a service port may reach (section 5 of the service semantics): pure,
+ * from EndpointSlices to a cluster list and a local list.
+ */
+#ifndef MODEL_SELECT_H
+#define MODEL_SELECT_H
+
+#include "proxy/base/arena.h"
+#include "proxy/model/objects.h"
+
+struct endpoint {
+	struct addr addr;
+	uint16_t port;
+	bool local; /* on this node: may need hairpin masquerading (MASQ-5) */
+};
+
+struct endpoint_list {
+	unsigned int count;
+	const struct endpoint *items;
+};
+
+/* Both lists are sorted by address, then port. */
+struct selection {
+	struct endpoint_list cluster, local;
+	bool alive; /* some endpoint anywhere is ready, or serving and terminating (SEL-6) */
+};
+
+struct select_query {
+	enum family family;
+	const char *port_name;
+	uint8_t protocol;
+	const char *zone; /* of this node; "" if unknown */
+};
+
+/* @slices are those of the service, of any family. Lists live in @scratch. Returns 0 or -ENOMEM. */
+int select_endpoints(const struct select_query *query, const struct slice *const *slices,
+		     unsigned int n_slices, struct arena *scratch, struct selection *selection);
+
+int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
+bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
+			  const struct endpoint *ep);
+
+/*
+ * Puts the sorted @wanted in the order in which they change least against @applied: what stays
+ * keeps its index, holes are filled from the end of @applied, then by new ones. Returns 0 or
+ * -ENOMEM.
+ */
+int endpoints_order(const struct endpoint_list *applied, const struct endpoint_list *wanted,
+		    struct arena *scratch, struct endpoint_list *ordered);
+
+#endif

@@ -1,0 +1,406 @@
+/*
+ * Metrics are one table of descriptions and one array of numbers; what is measured is named by an
+ * enum, so nothing is looked up by name and nothing allocated while running.
+ *
+ * A gauge that was never set is not shown: an age computed from a time stamp of 0 would set off
+ * alarms. Counters and histograms of a family are shown from metrics_show_family() on, so that a
+ * rate over them has a beginning.
+ */
+#include "proxy/serve/metrics.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy/base/strbuf.h"
+
+const char metrics_content_type[] = "text/plain; version=0.0.4; charset=utf-8";
+
+enum type { COUNTER, GAUGE, HISTOGRAM };
+enum label { LABEL_NONE, LABEL_FAMILY, LABEL_POLICY, LABEL_CODE };
+enum buckets { BUCKETS_SYNC, BUCKETS_PROGRAMMING, N_BUCKET_SETS };
+
+enum { SERIES_MAX = 2 * N_FAMILIES, BUCKETS_MAX = 80 };
+
+#define K "kubeproxy_"
+
+static const struct {
+	const char *name, *help;
+	enum type type;
+	enum label label;
+	enum buckets buckets;
+} metrics[N_METRICS] = {
+	[METRIC_SYNC_DURATION] = { K "sync_proxy_rules_duration_seconds", "Duration of a sync.",
+				   HISTOGRAM, LABEL_FAMILY, BUCKETS_SYNC },
+	[METRIC_FULL_SYNC_DURATION] = { K "sync_full_proxy_rules_duration_seconds",
+					"Duration of a full sync.", HISTOGRAM, LABEL_FAMILY,
+					BUCKETS_SYNC },
+	[METRIC_PARTIAL_SYNC_DURATION] = { K "sync_partial_proxy_rules_duration_seconds",
+					   "Duration of an incremental sync.", HISTOGRAM,
+					   LABEL_FAMILY, BUCKETS_SYNC },
+	[METRIC_LAST_SYNC] = { K "sync_proxy_rules_last_timestamp_seconds",
+			       "Time of the last successful sync.", GAUGE, LABEL_FAMILY, 0 },
+	[METRIC_LAST_QUEUED] = { K "sync_proxy_rules_last_queued_timestamp_seconds",
+				 "Time at which a sync was last asked for.", GAUGE, LABEL_FAMILY,
+				 0 },
+	[METRIC_PROGRAMMING_DURATION] = { K "network_programming_duration_seconds",
+					  "Time from the change of an endpoint to the end of the "
+					  "sync that carried it.",
+					  HISTOGRAM, LABEL_FAMILY, BUCKETS_PROGRAMMING },
+	[METRIC_ENDPOINT_CHANGES_PENDING] = { K "sync_proxy_rules_endpoint_changes_pending",
+					      "EndpointSlice changes not yet applied.", GAUGE,
+					      LABEL_NONE, 0 },
+	[METRIC_ENDPOINT_CHANGES] = { K "sync_proxy_rules_endpoint_changes_total",
+				      "EndpointSlice changes seen.", COUNTER, LABEL_NONE, 0 },
+	[METRIC_SERVICE_CHANGES_PENDING] = { K "sync_proxy_rules_service_changes_pending",
+					     "Service changes not yet applied.", GAUGE, LABEL_NONE,
+					     0 },
+	[METRIC_SERVICE_CHANGES] = { K "sync_proxy_rules_service_changes_total",
+				     "Service changes seen.", COUNTER, LABEL_NONE, 0 },
+	[METRIC_NO_LOCAL_ENDPOINTS] = { K "sync_proxy_rules_no_local_endpoints_total",
+					"Service ports with a Local traffic policy and no endpoint "
+					"on this node.",
+					GAUGE, LABEL_POLICY, 0 },
+	[METRIC_SYNC_FAILURES] = { K "sync_proxy_rules_nftables_sync_failures_total",
+				   "Transactions that the kernel refused.", COUNTER, LABEL_FAMILY,
+				   0 },
+	[METRIC_CLEANUP_FAILURES] = { K "sync_proxy_rules_nftables_cleanup_failures_total",
+				      "Failed removals of outdated objects.", COUNTER, LABEL_FAMILY,
+				      0 },
+	[METRIC_HEALTHZ] = { K "proxy_healthz_total", "Answers of /healthz.", COUNTER, LABEL_CODE,
+			     0 },
+	[METRIC_LIVEZ] = { K "proxy_livez_total", "Answers of /livez.", COUNTER, LABEL_CODE, 0 },
+	[METRIC_CONNTRACK_SYNC_DURATION] = { K "conntrack_reconciler_sync_duration_seconds",
+					     "Duration of a conntrack cleanup.", HISTOGRAM,
+					     LABEL_FAMILY, BUCKETS_SYNC },
+	[METRIC_CONNTRACK_DELETED] = { K "conntrack_reconciler_deleted_entries_total",
+				       "Conntrack entries deleted.", COUNTER, LABEL_FAMILY, 0 },
+	[METRIC_TRANSACTIONS] = { "vipmap_transactions_total", "Transactions committed.", COUNTER,
+				  LABEL_FAMILY, 0 },
+	[METRIC_ELEMENTS_WRITTEN] = { "vipmap_elements_written_total",
+				      "Set and map elements added or deleted.", COUNTER,
+				      LABEL_FAMILY, 0 },
+	[METRIC_REPAIRS] = { "vipmap_repairs_total",
+			     "Objects mended that somebody else had changed.", COUNTER,
+			     LABEL_FAMILY, 0 },
+	[METRIC_SET_ASIDE] = { "vipmap_set_aside_service_ports",
+			       "Service ports that the kernel refuses.", GAUGE, LABEL_FAMILY, 0 },
+	[METRIC_CONFLICTS] = { "vipmap_conflicting_vips",
+			       "Virtual IPs that more than one service port claims.", GAUGE,
+			       LABEL_FAMILY, 0 },
+	[METRIC_SERVICE_PORTS] = { "vipmap_service_ports", "Service ports programmed.", GAUGE,
+				   LABEL_FAMILY, 0 },
+	[METRIC_ENDPOINTS] = { "vipmap_endpoints", "Endpoints of the service ports programmed.",
+			       GAUGE, LABEL_FAMILY, 0 },
+	[METRIC_API_CONNECTED] = { "vipmap_api_server_connected",
+				   "Whether Services and EndpointSlices are watched.", GAUGE,
+				   LABEL_NONE, 0 },
+	[METRIC_API_CONTACT] = { "vipmap_api_server_last_contact_timestamp_seconds",
+				 "Time of the last byte from the API server.", GAUGE, LABEL_NONE,
+				 0 },
+};
+
+struct series {
+	bool shown;
+	double value;	  /* of a histogram: the sum */
+	uint64_t *counts; /* of a histogram: per bucket, the last is +Inf; not cumulative */
+};
+
+struct metrics {
+	unsigned int n_bounds[N_BUCKET_SETS];
+	double bounds[N_BUCKET_SETS][BUCKETS_MAX];
+	struct series series[N_METRICS][SERIES_MAX];
+	double start_time_s;
+};
+
+static void add_bound(struct metrics *m, enum buckets set, double bound)
+{
+	m->bounds[set][m->n_bounds[set]++] = bound;
+}
+
+/* MET-1, MET-2 */
+static void make_bounds(struct metrics *m)
+{
+	unsigned int i;
+
+	for (i = 0; i < 15; i++)
+		add_bound(m, BUCKETS_SYNC, 0.001 * (double)(1 << i));
+	add_bound(m, BUCKETS_PROGRAMMING, 0.25);
+	add_bound(m, BUCKETS_PROGRAMMING, 0.5);
+	for (i = 1; i <= 59; i++)
+		add_bound(m, BUCKETS_PROGRAMMING, i);
+	for (i = 60; i <= 115; i += 5)
+		add_bound(m, BUCKETS_PROGRAMMING, i);
+	for (i = 120; i <= 300; i += 30)
+		add_bound(m, BUCKETS_PROGRAMMING, i);
+}
+
+static unsigned int n_series(enum metric metric)
+{
+	static const unsigned int n[] = {
+		[LABEL_NONE] = 1,
+		[LABEL_FAMILY] = N_FAMILIES,
+		[LABEL_POLICY] = 2 * N_FAMILIES,
+		[LABEL_CODE] = 2,
+	};
+
+	return n[metrics[metric].label];
+}
+
+/* Seconds since 1970 at which this process started: field 22 of /proc/self/stat counts from boot.
+ */
+static double process_start_time(void)
+{
+	unsigned long long ticks = 0;
+	struct timespec real, boot;
+	char text[1024], *field;
+	size_t length;
+	FILE *file;
+	int i;
+
+	file = fopen("/proc/self/stat", "re");
+	if (!file)
+		return 0;
+	length = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[length] = '\0';
+	field = strrchr(text, ')'); /* the name in field 2 may contain anything */
+	for (i = 2; field && i < 22; i++)
+		field = strchr(field + 1, ' ');
+	if (field)
+		ticks = strtoull(field, NULL, 10);
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	return (double)(real.tv_sec - boot.tv_sec) + (double)(real.tv_nsec - boot.tv_nsec) / 1e9 +
+	       (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+struct metrics *metrics_new(void)
+{
+	struct metrics *m = calloc(1, sizeof(*m));
+	unsigned int i, s;
+
+	if (!m)
+		return NULL;
+	make_bounds(m);
+	m->start_time_s = process_start_time();
+	for (i = 0; i < N_METRICS; i++)
+		for (s = 0; s < n_series(i); s++) {
+			struct series *series = &m->series[i][s];
+
+			series->shown =
+				metrics[i].label == LABEL_CODE || metrics[i].label == LABEL_NONE;
+			if (metrics[i].type != HISTOGRAM)
+				continue;
+			series->counts =
+				calloc(m->n_bounds[metrics[i].buckets] + 1, sizeof(uint64_t));
+			if (!series->counts) {
+				metrics_free(m);
+				return NULL;
+			}
+		}
+	return m;
+}
+
+void metrics_free(struct metrics *m)
+{
+	unsigned int i, s;
+
+	if (!m)
+		return;
+	for (i = 0; i < N_METRICS; i++)
+		for (s = 0; s < SERIES_MAX; s++)
+			free(m->series[i][s].counts);
+	free(m);
+}
+
+void metrics_show_family(struct metrics *m, enum family family)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_METRICS; i++)
+		if (metrics[i].label == LABEL_FAMILY && metrics[i].type != GAUGE)
+			m->series[i][family].shown = true;
+}
+
+static struct series *touch(struct metrics *m, enum metric metric, unsigned int series)
+{
+	m->series[metric][series].shown = true;
+	return &m->series[metric][series];
+}
+
+void metrics_add(struct metrics *m, enum metric metric, unsigned int series, double value)
+{
+	touch(m, metric, series)->value += value;
+}
+
+void metrics_set(struct metrics *m, enum metric metric, unsigned int series, double value)
+{
+	touch(m, metric, series)->value = value;
+}
+
+void metrics_observe(struct metrics *m, enum metric metric, unsigned int series, double value)
+{
+	struct series *s = touch(m, metric, series);
+	enum buckets set = metrics[metric].buckets;
+	unsigned int i = 0;
+
+	if (!s->counts)
+		return;
+	while (i < m->n_bounds[set] && value > m->bounds[set][i])
+		i++;
+	s->counts[i]++;
+	s->value += value;
+}
+
+double metrics_get(const struct metrics *m, enum metric metric, unsigned int series)
+{
+	return m->series[metric][series].value;
+}
+
+/* The inner part of a series' braces, "" if it has no label. */
+static const char *series_labels(enum metric metric, unsigned int series)
+{
+	static const char *const labels[][SERIES_MAX] = {
+		[LABEL_NONE] = { "" },
+		[LABEL_FAMILY] = { "ip_family=\"IPv4\"", "ip_family=\"IPv6\"" },
+		[LABEL_POLICY] = { "ip_family=\"IPv4\",traffic_policy=\"internal\"",
+				   "ip_family=\"IPv6\",traffic_policy=\"internal\"",
+				   "ip_family=\"IPv4\",traffic_policy=\"external\"",
+				   "ip_family=\"IPv6\",traffic_policy=\"external\"" },
+		[LABEL_CODE] = { "code=\"200\"", "code=\"503\"" },
+	};
+
+	return labels[metrics[metric].label][series];
+}
+
+static void put_head(struct strbuf *out, const char *name, const char *help, enum type type)
+{
+	static const char *const types[] = { "counter", "gauge", "histogram" };
+
+	strbuf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, types[type]);
+}
+
+static void put_value(struct strbuf *out, const char *name, const char *labels, double value)
+{
+	if (*labels)
+		strbuf_addf(out, "%s{%s} %.15g\n", name, labels, value);
+	else
+		strbuf_addf(out, "%s %.15g\n", name, value);
+}
+
+static void put_histogram(const struct metrics *m, struct strbuf *out, enum metric metric,
+			  const struct series *s, const char *labels)
+{
+	const char *name = metrics[metric].name, *comma = *labels ? "," : "";
+	enum buckets set = metrics[metric].buckets;
+	unsigned long long total = 0;
+	unsigned int i;
+
+	for (i = 0; i < m->n_bounds[set]; i++) {
+		total += s->counts[i];
+		strbuf_addf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, labels, comma,
+			    m->bounds[set][i], total);
+	}
+	total += s->counts[i];
+	strbuf_addf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, labels, comma, total);
+	strbuf_addf(out, *labels ? "%s_sum{%s} %.15g\n" : "%s_sum%s %.15g\n", name, labels,
+		    s->value);
+	strbuf_addf(out, *labels ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", name, labels,
+		    total);
+}
+
+static void put_metric(const struct metrics *m, struct strbuf *out, enum metric metric)
+{
+	bool head = false;
+	unsigned int s;
+
+	for (s = 0; s < n_series(metric); s++) {
+		const struct series *series = &m->series[metric][s];
+
+		if (!series->shown)
+			continue;
+		if (!head)
+			put_head(out, metrics[metric].name, metrics[metric].help,
+				 metrics[metric].type);
+		head = true;
+		if (metrics[metric].type == HISTOGRAM)
+			put_histogram(m, out, metric, series, series_labels(metric, s));
+		else
+			put_value(out, metrics[metric].name, series_labels(metric, s),
+				  series->value);
+	}
+}
+
+static void put_single(struct strbuf *out, const char *name, const char *help, enum type type,
+		       double value)
+{
+	put_head(out, name, help, type);
+	put_value(out, name, "", value);
+}
+
+static void put_cpu(struct strbuf *out)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage))
+		return;
+	put_single(out, "process_cpu_seconds_total", "CPU time used, in seconds.", COUNTER,
+		   (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+			   (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+}
+
+static void put_memory(struct strbuf *out)
+{
+	double page = (double)sysconf(_SC_PAGESIZE);
+	unsigned long size, resident;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (!file)
+		return;
+	if (fscanf(file, "%lu %lu", &size, &resident) == 2) {
+		put_single(out, "process_virtual_memory_bytes", "Virtual memory, in bytes.", GAUGE,
+			   (double)size * page);
+		put_single(out, "process_resident_memory_bytes", "Resident memory, in bytes.",
+			   GAUGE, (double)resident * page);
+	}
+	fclose(file);
+}
+
+static void put_descriptors(struct strbuf *out)
+{
+	unsigned int n = 0;
+	struct rlimit limit;
+	struct dirent *entry;
+	DIR *dir = opendir("/proc/self/fd");
+
+	if (!dir)
+		return;
+	while ((entry = readdir(dir)))
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	/* One of them was the directory itself. */
+	put_single(out, "process_open_fds", "Open file descriptors.", GAUGE, n ? n - 1 : 0);
+	if (!getrlimit(RLIMIT_NOFILE, &limit))
+		put_single(out, "process_max_fds", "Limit of open file descriptors.", GAUGE,
+			   (double)limit.rlim_cur);
+}
+
+void metrics_format(const struct metrics *m, struct strbuf *out)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_METRICS; i++)
+		put_metric(m, out, i);
+	put_cpu(out);
+	put_memory(out);
+	put_descriptors(out);
+	put_single(out, "process_start_time_seconds", "Start of the process, seconds since 1970.",
+		   GAUGE, m->start_time_s);
+	put_head(out, "vipmap_build_info", "Version of vipmap, always 1.", GAUGE);
+	put_value(out, "vipmap_build_info", "version=\"" VIPMAP_VERSION "\"", 1);
+}

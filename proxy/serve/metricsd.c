@@ -1,0 +1,106 @@
+/* The pages of the metrics server. Each is made when it is asked for. */
+#include "proxy/serve/metricsd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/serve/httpd.h"
+#include "proxy/base/strbuf.h"
+
+enum { MAX_CONNECTIONS = 64 };
+
+static const char plain_text[] = "text/plain; charset=utf-8";
+
+struct metricsd {
+	struct metricsd_options options;
+	struct httpd_pool *pool;
+	struct httpd *httpd; /* NULL: switched off */
+};
+
+static void add_configz(const struct metricsd *d, struct strbuf *body)
+{
+	strbuf_adds(body, "{\"kubeproxy.config.k8s.io\":");
+	config_format(d->options.config, body);
+	strbuf_addc(body, '}');
+}
+
+static int other_page(const struct metricsd *d, struct httpd_request *req, const char *path,
+		      struct strbuf *body)
+{
+	int status = 404;
+
+	if (d->options.page)
+		status = d->options.page(d->options.ctx, path, httpd_query(req), body);
+	if (status == 404) {
+		strbuf_reset(body);
+		strbuf_adds(body, "404 page not found\n");
+	}
+	return status;
+}
+
+static void handle(void *ctx, struct httpd_request *req, const char *path)
+{
+	const struct metricsd *d = ctx;
+	struct strbuf body = STRBUF_INIT;
+	const char *type = plain_text;
+	int status = 200;
+
+	if (strcmp(path, "/metrics") == 0) {
+		type = metrics_content_type;
+		if (d->options.refresh)
+			d->options.refresh(d->options.ctx);
+		metrics_format(d->options.metrics, &body);
+	} else if (strcmp(path, "/proxyMode") == 0) {
+		strbuf_adds(&body, "nftables");
+	} else if (strcmp(path, "/healthz") == 0) {
+		strbuf_adds(&body, "ok");
+	} else if (strcmp(path, "/configz") == 0) {
+		type = "application/json";
+		add_configz(d, &body);
+	} else {
+		status = other_page(d, req, path, &body);
+	}
+	httpd_reply(req, status, type, &body);
+	strbuf_free(&body);
+}
+
+struct metricsd *metricsd_new(const struct metricsd_options *options, struct errbuf *eb)
+{
+	const struct httpd_keep keep = {
+		.what = "metrics server",
+		.address = options->config->metrics_bind_address,
+		.hard_fail = options->config->bind_address_hard_fail,
+		.retry_ms = options->retry_ms,
+		.log = options->log,
+		.ctx = options->ctx,
+	};
+	struct metricsd *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	d->options = *options;
+	if (!*keep.address)
+		return d;
+	d->pool = httpd_pool_new(MAX_CONNECTIONS);
+	if (d->pool)
+		d->httpd = httpd_new(options->base, d->pool, handle, d);
+	if (!d->httpd)
+		errf(eb, -ENOMEM, "out of memory");
+	if (!d->httpd || httpd_keep(d->httpd, &keep, eb)) {
+		metricsd_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+void metricsd_free(struct metricsd *d)
+{
+	if (!d)
+		return;
+	httpd_free(d->httpd);
+	httpd_pool_free(d->pool);
+	free(d);
+}

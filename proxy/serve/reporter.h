@@ -1,0 +1,24 @@
+/*
+ * What the sync does, told to the metrics and the health server: the callbacks of struct
+ * sync_options, and nothing else.
+ */
+#ifndef SERVE_REPORTER_H
+#define SERVE_REPORTER_H
+
+#include "proxy/serve/health.h"
+#include "proxy/serve/metrics.h"
+#include "proxy/sync/sync.h"
+
+struct reporter;
+
+/* All borrowed; NULL when out of memory. */
+struct reporter *reporter_new(struct model *model, struct metrics *metrics, struct health *health,
+			      const bool family[N_FAMILIES]);
+void reporter_free(struct reporter *r); /* NULL is allowed */
+
+/* Fills the callbacks and ctx. */
+void reporter_attach(struct reporter *r, struct sync_options *options);
+/* For the gauges; the reporter lives shorter than the sync. */
+void reporter_set_sync(struct reporter *r, const struct sync *sync);
+
+#endif

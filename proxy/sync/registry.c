@@ -1,0 +1,397 @@
+/*
+ * One table of entries of four kinds. An entry that was touched is looked at when a transaction is
+ * written and again when it is acknowledged; entries that are neither wanted nor in the kernel go.
+ * There is a shared element for each Service, so these entries are small.
+ */
+#include "proxy/sync/registry.h"
+
+#include "nft/readback.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum entry_kind { ENTRY_SHARED, ENTRY_PICK, ENTRY_MAP, ENTRY_CHAIN };
+
+struct registry_entry {
+	struct hash_node node;
+	struct registry_entry *next_touched;
+	int wanted;
+	uint8_t kind; /* enum entry_kind */
+	bool touched : 1, in_kernel : 1, pending : 1, broken : 1, idle : 1, collecting : 1;
+};
+
+struct shared_entry {
+	struct registry_entry entry;
+	uint8_t set, protocol;
+	uint16_t port;
+	struct addr addr;
+};
+
+/* What stays for a while when nobody wants it any more. */
+struct lasting_entry {
+	struct registry_entry entry;
+	int64_t idle_since_us;
+	uint64_t digest, pending_digest; /* of a chain's rules */
+	struct verdict pick;
+	char *comment; /* of a map; owned */
+	char name[];   /* of maps and chains */
+};
+
+static struct shared_entry *shared_entry(struct registry_entry *e)
+{
+	return (struct shared_entry *)e;
+}
+
+static struct lasting_entry *lasting_entry(struct registry_entry *e)
+{
+	return (struct lasting_entry *)e;
+}
+
+static void touch(struct registry *r, struct registry_entry *e)
+{
+	if (e->touched)
+		return;
+	e->touched = true;
+	e->next_touched = r->touched;
+	r->touched = e;
+}
+
+/* A new entry of @size bytes. */
+static struct registry_entry *entry_new(struct registry *r, enum entry_kind kind, uint64_t hash,
+					size_t size)
+{
+	struct registry_entry *e = calloc(1, size);
+
+	if (!e)
+		return NULL;
+	e->kind = kind;
+	hashtab_insert(&r->entries, &e->node, hash);
+	touch(r, e);
+	return e;
+}
+
+static bool is_shared(struct registry_entry *e, const struct element *el)
+{
+	const struct shared_entry *s = shared_entry(e);
+
+	return e->kind == ENTRY_SHARED && s->set == el->set && s->protocol == el->protocol &&
+	       s->port == el->port && memcmp(&s->addr, &el->addr, sizeof(s->addr)) == 0;
+}
+
+/* Finds or makes the entry, and touches it; so does lasting_get(). */
+static struct shared_entry *shared_get(struct registry *r, const struct element *el)
+{
+	const uint32_t parts[2] = { el->set, (uint32_t)el->protocol << 16 | el->port };
+	const uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, parts, sizeof(parts)), &el->addr,
+					 sizeof(el->addr));
+	struct registry_entry *e;
+	struct shared_entry *s;
+	struct hash_node *n;
+
+	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
+		e = hash_entry(n, struct registry_entry, node);
+		if (is_shared(e, el)) {
+			touch(r, e);
+			return shared_entry(e);
+		}
+	}
+	s = shared_entry(entry_new(r, ENTRY_SHARED, hash, sizeof(*s)));
+	if (!s)
+		return NULL;
+	s->set = (uint8_t)el->set;
+	s->protocol = el->protocol;
+	s->port = el->port;
+	s->addr = el->addr;
+	return s;
+}
+
+static bool is_lasting(struct registry_entry *e, enum entry_kind kind, const struct verdict *pick,
+		       const char *name)
+{
+	const struct lasting_entry *l = lasting_entry(e);
+
+	return e->kind == kind && strcmp(l->name, name) == 0 && l->pick.count == pick->count &&
+	       l->pick.pick == pick->pick;
+}
+
+/* @pick of chains that pick and @name of the others; the other one is empty. */
+static struct lasting_entry *lasting_get(struct registry *r, enum entry_kind kind,
+					 const struct verdict *pick, const char *name)
+{
+	const uint32_t parts[3] = { kind, pick->count, pick->pick };
+	const uint64_t hash = hash_text(hash_bytes(HASH_SEED, parts, sizeof(parts)), name);
+	const size_t size = strlen(name) + 1;
+	struct registry_entry *e;
+	struct lasting_entry *l;
+	struct hash_node *n;
+
+	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
+		e = hash_entry(n, struct registry_entry, node);
+		if (is_lasting(e, kind, pick, name)) {
+			touch(r, e);
+			return lasting_entry(e);
+		}
+	}
+	l = lasting_entry(entry_new(r, kind, hash, sizeof(*l) + size));
+	if (!l)
+		return NULL;
+	l->pick = *pick;
+	memcpy(l->name, name, size);
+	return l;
+}
+
+static struct lasting_entry *pick_get(struct registry *r, const struct verdict *pick)
+{
+	return lasting_get(r, ENTRY_PICK, pick, "");
+}
+
+static struct lasting_entry *named_get(struct registry *r, enum entry_kind kind, const char *name)
+{
+	static const struct verdict no_pick;
+
+	return lasting_get(r, kind, &no_pick, name);
+}
+
+static void entry_release(struct registry_entry *e)
+{
+	if (e->kind != ENTRY_SHARED)
+		free(lasting_entry(e)->comment);
+	free(e);
+}
+
+static void entry_free(struct registry *r, struct registry_entry *e)
+{
+	if (e->idle)
+		r->n_idle--;
+	hashtab_remove(&r->entries, &e->node);
+	entry_release(e);
+}
+
+void registry_free(struct registry *r)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk))
+		entry_release(hash_entry(n, struct registry_entry, node));
+	hashtab_free(&r->entries);
+	memset(r, 0, sizeof(*r));
+}
+
+int registry_want_shared(struct registry *r, const struct element *el, int by)
+{
+	struct shared_entry *s = shared_get(r, el);
+
+	if (!s)
+		return -ENOMEM;
+	s->entry.wanted += by;
+	return 0;
+}
+
+int registry_want_pick(struct registry *r, const struct verdict *pick, int by, int64_t now_us)
+{
+	struct lasting_entry *l = pick_get(r, pick);
+
+	if (!l)
+		return -ENOMEM;
+	l->entry.wanted += by;
+	l->idle_since_us = now_us;
+	return 0;
+}
+
+int registry_want_map(struct registry *r, const char *name, const char *comment, bool wanted,
+		      int64_t now_us)
+{
+	struct lasting_entry *l = named_get(r, ENTRY_MAP, name);
+
+	if (!l)
+		return -ENOMEM;
+	if (wanted && !l->comment && !(l->comment = strdup(comment)))
+		return -ENOMEM;
+	l->entry.wanted = wanted;
+	l->idle_since_us = now_us;
+	return 0;
+}
+
+int registry_want_chain(struct registry *r, const struct sticky_chain *chain, bool wanted,
+			const struct ruleset *ruleset, const struct writer *writer, int64_t now_us)
+{
+	struct lasting_entry *l = named_get(r, ENTRY_CHAIN, chain->name);
+	uint64_t digest;
+
+	if (!l)
+		return -ENOMEM;
+	l->entry.wanted = wanted;
+	l->idle_since_us = now_us;
+	if (!wanted || !writer)
+		return 0;
+	digest = sticky_digest(ruleset, chain);
+	if (l->entry.in_kernel && l->digest == digest)
+		return 0;
+	writer->sticky(writer->ctx, l->entry.in_kernel ? CHANGE_UPDATE : CHANGE_ADD, chain);
+	l->entry.pending = true;
+	l->pending_digest = digest;
+	return 0;
+}
+
+static int found(struct lasting_entry *l, int64_t now_us)
+{
+	if (!l)
+		return -ENOMEM;
+	l->entry.in_kernel = true;
+	l->idle_since_us = now_us;
+	return 0;
+}
+
+int registry_found_pick(struct registry *r, const struct verdict *pick, bool intact, int64_t now_us)
+{
+	struct lasting_entry *l = pick_get(r, pick);
+
+	if (l)
+		l->entry.broken = !intact;
+	return found(l, now_us);
+}
+
+int registry_found_map(struct registry *r, const char *name, int64_t now_us)
+{
+	return found(named_get(r, ENTRY_MAP, name), now_us);
+}
+
+int registry_found_chain(struct registry *r, const char *name, uint64_t digest, int64_t now_us)
+{
+	struct lasting_entry *l = named_get(r, ENTRY_CHAIN, name);
+
+	if (l)
+		l->digest = digest;
+	return found(l, now_us);
+}
+
+void registry_unwant(struct registry *r)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
+		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
+
+		e->wanted = 0;
+		e->pending = false;
+		touch(r, e);
+	}
+}
+
+static void write_lasting(const struct lasting_entry *l, const struct writer *writer, bool add)
+{
+	if (l->entry.kind == ENTRY_PICK && (add || l->entry.broken))
+		writer->pick(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE, &l->pick);
+	else if (l->entry.kind == ENTRY_MAP && add)
+		writer->affinity(writer->ctx, CHANGE_ADD, l->name, l->comment);
+}
+
+void registry_write(struct registry *r, const struct writer *writer,
+		    void (*shared)(void *ctx, enum change change, const struct element *el),
+		    void *ctx)
+{
+	struct registry_entry *e;
+
+	for (e = r->touched; e; e = e->next_touched) {
+		const bool add = e->wanted > 0 && !e->in_kernel;
+
+		if (e->kind != ENTRY_SHARED) {
+			write_lasting(lasting_entry(e), writer, add);
+		} else if (add || (e->wanted <= 0 && e->in_kernel)) {
+			const struct shared_entry *s = shared_entry(e);
+			const struct element el = {
+				.set = s->set,
+				.addr = s->addr,
+				.protocol = s->protocol,
+				.port = s->port,
+			};
+
+			shared(ctx, add ? CHANGE_ADD : CHANGE_DELETE, &el);
+		}
+	}
+}
+
+static void entry_applied(struct registry *r, struct registry_entry *e)
+{
+	bool idle;
+
+	if (e->kind == ENTRY_SHARED)
+		e->in_kernel = e->wanted > 0;
+	else if (e->kind == ENTRY_CHAIN)
+		e->in_kernel |= e->pending;
+	else
+		e->in_kernel |= e->wanted > 0;
+	if (e->pending)
+		lasting_entry(e)->digest = lasting_entry(e)->pending_digest;
+	e->pending = e->broken = false;
+	idle = e->kind != ENTRY_SHARED && e->wanted <= 0 && e->in_kernel;
+	if (idle != e->idle)
+		r->n_idle += idle ? 1u : -1u;
+	e->idle = idle;
+	if (!e->in_kernel && e->wanted <= 0)
+		entry_free(r, e);
+}
+
+void registry_applied(struct registry *r)
+{
+	struct registry_entry *e, *next;
+
+	for (e = r->touched; e; e = next) {
+		next = e->next_touched;
+		e->touched = false;
+		e->next_touched = NULL;
+		entry_applied(r, e);
+	}
+	r->touched = NULL;
+}
+
+static void delete_lasting(const struct lasting_entry *l, const struct writer *writer)
+{
+	const struct sticky_chain chain = { .name = l->name };
+
+	if (l->entry.kind == ENTRY_PICK)
+		writer->pick(writer->ctx, CHANGE_DELETE, &l->pick);
+	else if (l->entry.kind == ENTRY_CHAIN)
+		writer->sticky(writer->ctx, CHANGE_DELETE, &chain);
+	else
+		writer->affinity(writer->ctx, CHANGE_DELETE, l->name, NULL);
+}
+
+int registry_collect(struct registry *r, const struct writer *writer, int64_t before_us)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+	int count = 0;
+
+	if (!r->n_idle)
+		return 0;
+	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
+		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
+
+		/* never true of a shared one */
+		if (!e->idle || lasting_entry(e)->idle_since_us > before_us)
+			continue;
+		e->collecting = true;
+		count++;
+		delete_lasting(lasting_entry(e), writer);
+	}
+	return count;
+}
+
+void registry_collected(struct registry *r, bool done)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
+		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
+
+		if (e->collecting && done)
+			entry_free(r, e);
+		else
+			e->collecting = false;
+	}
+}

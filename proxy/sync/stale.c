@@ -1,0 +1,268 @@
+/*
+ * Changes are numbered. A sweep covers all changes up to its beginning; flows of service ports that
+ * did not change since the sweep before are passed over quickly. What serves is asked of the slices
+ * once per service port and sweep, and again after any change of the model.
+ */
+#include "proxy/sync/stale.h"
+
+#include "nft/conntrack.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	REMOVED_MAX = 65536
+}; /* VIPs that went since the last sweep: 1.5 MB, then the rest is let go */
+
+struct removed {
+	struct vip vip;
+	uint64_t change;
+};
+
+/* The serving endpoints of one service port, sorted. */
+struct serving {
+	struct hash_node node;
+	const struct service_port_state *port;
+	unsigned int count;
+	struct endpoint items[];
+};
+
+struct stale {
+	const struct model *model;
+	enum family family;
+	struct sweep *sweep;
+	bool sweeping;
+	uint64_t changes, swept, sweeping_to; /* numbers of changes */
+	struct removed *removed;
+	unsigned int n_removed, removed_size;
+	struct hashtab cache; /* struct serving */
+	uint64_t cache_revision;
+};
+
+struct stale *stale_new(const struct model *model, enum family family)
+{
+	struct stale *s = calloc(1, sizeof(*s));
+
+	if (s) {
+		s->model = model;
+		s->family = family;
+	}
+	return s;
+}
+
+static void cache_clear(struct stale *s)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	for (n = hashtab_first(&s->cache, &walk); n; n = hashtab_next(&s->cache, &walk))
+		free(hash_entry(n, struct serving, node));
+	hashtab_free(&s->cache);
+}
+
+void stale_free(struct stale *s)
+{
+	if (!s)
+		return;
+	cache_clear(s);
+	if (s->sweep)
+		sweep_free(s->sweep);
+	free(s->removed);
+	free(s);
+}
+
+void stale_port_changed(struct stale *s, struct service_port_state *port)
+{
+	port->udp_change = ++s->changes;
+}
+
+void stale_vip_removed(struct stale *s, const struct vip *vip)
+{
+	unsigned int size = s->removed_size ? s->removed_size * 2 : 16;
+	struct removed *more;
+
+	s->changes++;
+	if (s->n_removed == s->removed_size) {
+		more = size > REMOVED_MAX ? NULL : realloc(s->removed, size * sizeof(*more));
+		if (!more)
+			return;
+		s->removed = more;
+		s->removed_size = size;
+	}
+	s->removed[s->n_removed++] = (struct removed){ *vip, s->changes };
+}
+
+bool stale_is_pending(const struct stale *s)
+{
+	return s->changes > s->swept;
+}
+
+bool stale_is_sweeping(const struct stale *s)
+{
+	return s->sweeping;
+}
+
+unsigned long stale_deleted(const struct stale *s)
+{
+	return s->sweep ? sweep_deleted(s->sweep) : 0;
+}
+
+int stale_fd(const struct stale *s)
+{
+	return s->sweep ? sweep_fd(s->sweep) : -1;
+}
+
+int stale_begin(struct stale *s, struct errbuf *eb)
+{
+	int err;
+
+	if (!s->sweep && !(s->sweep = sweep_new(s->family, eb)))
+		return -EIO;
+	err = sweep_start(s->sweep, eb);
+	s->sweeping = err >= 0;
+	s->sweeping_to = s->changes;
+	return err;
+}
+
+static void sweep_done(struct stale *s)
+{
+	unsigned int i, kept = 0;
+
+	s->sweeping = false;
+	s->swept = s->sweeping_to;
+	for (i = 0; i < s->n_removed; i++)
+		if (s->removed[i].change > s->swept)
+			s->removed[kept++] = s->removed[i];
+	s->n_removed = kept;
+	cache_clear(s);
+}
+
+void stale_swept(struct stale *s)
+{
+	s->sweeping_to = s->changes;
+	sweep_done(s);
+}
+
+int stale_step(struct stale *s, unsigned int max_entries, struct errbuf *eb)
+{
+	int more = sweep_step(s->sweep, max_entries, stale_flow, s, eb);
+
+	if (more <= 0)
+		sweep_done(s); /* after an error too: the next change tries again (CT-9) */
+	return more;
+}
+
+/* The rule */
+
+static int endpoint_order(const void *a, const void *b)
+{
+	return endpoint_compare(a, b);
+}
+
+static void serving_add(struct serving *serving, const struct slice *slice, uint16_t port)
+{
+	unsigned int i;
+
+	for (i = 0; i < slice->n_endpoints; i++)
+		if (slice->endpoints[i].flags & ENDPOINT_SERVING)
+			serving->items[serving->count++] = (struct endpoint){
+				.addr = slice->endpoints[i].addr,
+				.port = port,
+			};
+}
+
+static struct serving *serving_new(const struct stale *s, const struct service_port_state *port)
+{
+	const struct slice_entry *e;
+	struct serving *serving;
+	size_t size = 0;
+	unsigned int i;
+
+	for (e = port->service->slices; e; e = e->next)
+		size += (size_t)e->object->n_endpoints * e->object->n_ports;
+	serving = calloc(1, sizeof(*serving) + size * sizeof(struct endpoint));
+	if (!serving)
+		return NULL;
+	serving->port = port;
+	for (e = port->service->slices; e; e = e->next)
+		for (i = 0; e->object->family == s->family && i < e->object->n_ports; i++)
+			if (e->object->ports[i].protocol == port->protocol &&
+			    strcmp(e->object->ports[i].name, port->name) == 0)
+				serving_add(serving, e->object, e->object->ports[i].port);
+	qsort(serving->items, serving->count, sizeof(struct endpoint), endpoint_order);
+	return serving;
+}
+
+static const struct serving *serving_get(struct stale *s, const struct service_port_state *port)
+{
+	const uint64_t hash = hash_bytes(HASH_SEED, &port, sizeof(port));
+	struct serving *serving;
+	struct hash_node *n;
+
+	if (s->cache_revision != s->model->revision)
+		cache_clear(s);
+	s->cache_revision = s->model->revision;
+	for (n = hashtab_find(&s->cache, hash); n; n = hashtab_find_next(n)) {
+		serving = hash_entry(n, struct serving, node);
+		if (serving->port == port)
+			return serving;
+	}
+	serving = serving_new(s, port);
+	if (serving)
+		hashtab_insert(&s->cache, &serving->node, hash);
+	return serving;
+}
+
+/* Whether node ports are offered on the address (NP-2, NP-3, CT-7). */
+static bool is_nodeport_address(const struct stale *s, const struct addr *addr)
+{
+	const struct model *m = s->model;
+	const enum family f = s->family;
+	const bool all = m->info.family[f].nodeports_everywhere;
+	const struct addr *list = all ? m->local[f] : m->info.family[f].nodeport_ips;
+	unsigned int i, n = all ? m->n_local[f] : m->info.family[f].n_nodeport_ips;
+
+	for (i = 0; i < n; i++)
+		if (addr_compare(&list[i], addr) == 0)
+			return !addr_is_loopback(f, addr);
+	return false;
+}
+
+static bool was_removed(const struct stale *s, const struct addr *addr, uint16_t port)
+{
+	const bool nodeport = is_nodeport_address(s, addr);
+	unsigned int i;
+
+	for (i = 0; i < s->n_removed; i++) {
+		const struct vip *vip = &s->removed[i].vip;
+
+		if (vip->port == port &&
+		    (vip->role == VIP_NODE_PORT ? nodeport : addr_compare(&vip->addr, addr) == 0))
+			return true;
+	}
+	return false;
+}
+
+bool stale_flow(void *ctx, const struct flow *flow)
+{
+	struct stale *s = ctx;
+	const struct service_port_state *port;
+	const struct serving *serving;
+	struct endpoint answers = { .addr = flow->reply_source, .port = flow->reply_source_port };
+
+	port = model_vip_owner(s->model, s->family, &flow->destination, IPPROTO_UDP,
+			       flow->destination_port);
+	if (!port && is_nodeport_address(s, &flow->destination))
+		port = model_vip_owner(s->model, s->family, NULL, IPPROTO_UDP,
+				       flow->destination_port);
+	if (!port)
+		return flow->translated &&
+		       was_removed(s, &flow->destination, flow->destination_port);
+	if (port->udp_change <= s->swept || !port->applied)
+		return false;
+	serving = serving_get(s, port);
+	return serving &&
+	       !bsearch(&answers, serving->items, serving->count, sizeof(answers), endpoint_order);
+}

@@ -1,0 +1,35 @@
+/*
+ * Which conntrack entries are stale (section 13 of the service semantics): UDP flows to a virtual
+ * IP that are not answered by a serving endpoint of it, and translated flows to one that has gone.
+ * Driven by what was committed; the sweep itself is nft/conntrack.h's.
+ */
+#ifndef SYNC_STALE_H
+#define SYNC_STALE_H
+
+#include "proxy/model/model.h"
+
+struct stale;
+
+struct stale *stale_new(const struct model *model, enum family family); /* NULL: no memory */
+void stale_free(struct stale *s);
+
+/* The kernel has a new program for this UDP service port: its flows are to be looked at. */
+void stale_port_changed(struct stale *s, struct service_port_state *port);
+/* A UDP VIP is gone from the kernel (CT-5). */
+void stale_vip_removed(struct stale *s, const struct vip *vip);
+
+bool stale_is_pending(const struct stale *s); /* a sweep is needed */
+bool stale_is_sweeping(const struct stale *s);
+/* Begins a sweep, does up to @max_entries of it. Both return as sweep_start() and sweep_step(). */
+int stale_begin(struct stale *s, struct errbuf *eb);
+int stale_step(struct stale *s, unsigned int max_entries, struct errbuf *eb);
+unsigned long stale_deleted(const struct stale *s); /* in the latest sweep */
+int stale_fd(const struct stale *s); /* readable while sweeping; -1 before the first sweep */
+
+/* The rule itself; for tests. */
+struct flow;
+bool stale_flow(void *stale, const struct flow *flow);
+/* As at the end of a sweep that began now. */
+void stale_swept(struct stale *s);
+
+#endif

@@ -1,0 +1,650 @@
+/*
+ * The only module that decides when. A request runs at once if the pacer allows, else by a timer; a
+ * failure is retried with backoff, at the latest after syncPeriod (RUN-4). Whatever puts the
+ * kernel's state in doubt makes the dataplane forget it, and the next sync reads it back.
+ */
+#include "proxy/sync/sync.h"
+
+#include "nft/addresses.h"
+#include "nft/monitor.h"
+#include "nft/readback.h"
+#include "proxy/sync/pacer.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+	CHECK_PERIOD_S = 3600, /* RUN-5 */
+	COLLECT_AFTER_S = 11,  /* a little more than objects must have been idle */
+	/* Sweeps of a family begin this far apart, and take a tenth of the time at most. */
+	SWEEP_PERIOD_US = 100 * 1000,
+	SWEEP_REST = 9,
+	SWEEP_STEP_ENTRIES = 2000,   /* about a millisecond */
+	RETRY_FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
+	/* Large affinity maps are looked through for half of the time. */
+	PURGE_STEP_US = 5000,
+};
+
+struct family_sync {
+	struct sync *sync;
+	enum family family;
+	struct dataplane *dataplane; /* NULL: this family is not handled */
+	struct stale *stale;
+	struct event *sweep_event, *sweep_timer, *purge_timer;
+	int64_t sweep_began_us, sweep_next_us;
+	unsigned int failures; /* in a row */
+	int64_t retry_us;      /* after a failure; INT64_MAX: none */
+};
+
+struct sync {
+	struct sync_options options;
+	struct nlsock *nl;
+	struct monitor *monitor;
+	struct addresses *addresses;
+	struct family_sync families[N_FAMILIES];
+	struct pacer pacer;
+	struct event *timer, *check_timer, *collect_timer, *monitor_event, *addresses_event;
+	bool started, running;
+};
+
+static int64_t clock_us(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static int64_t now_us(void)
+{
+	return clock_us(CLOCK_MONOTONIC);
+}
+
+static void timer_set(struct event *timer, int64_t delay_us)
+{
+	const struct timeval tv = { delay_us / 1000000, delay_us % 1000000 };
+
+	if (timer)
+		event_add(timer, &tv);
+}
+
+/* Conntrack sweeps */
+
+static void sweep_finished(struct family_sync *f, int err, const struct errbuf *eb)
+{
+	const int64_t end = now_us(), took = end - f->sweep_began_us;
+	struct sync *s = f->sync;
+
+	f->sweep_next_us =
+		end + (took * SWEEP_REST > SWEEP_PERIOD_US ? took * SWEEP_REST : SWEEP_PERIOD_US);
+	if (f->sweep_event)
+		event_del(f->sweep_event);
+	if (err < 0)
+		log_limited(s->options.log, LOG_WARNING, "conntrack", "conntrack cleanup (%s): %s",
+			    family_name(f->family), eb->text);
+	else
+		log_debug(s->options.log, 2, "conntrack cleanup (%s): %lu entries deleted",
+			  family_name(f->family), stale_deleted(f->stale));
+	if (s->options.swept)
+		s->options.swept(s->options.ctx, f->family, stale_deleted(f->stale), took);
+}
+
+static void sweep_request(struct family_sync *f);
+
+static void on_sweep(evutil_socket_t fd, short what, void *ctx)
+{
+	struct family_sync *f = ctx;
+	struct errbuf eb;
+	int more = stale_step(f->stale, SWEEP_STEP_ENTRIES, &eb);
+
+	(void)fd;
+	(void)what;
+	if (more > 0)
+		return;
+	sweep_finished(f, more, &eb);
+	sweep_request(f);
+}
+
+static int sweep_begin(struct family_sync *f)
+{
+	struct errbuf eb;
+	int err;
+
+	f->sweep_began_us = now_us();
+	err = stale_begin(f->stale, &eb);
+	if (err < 0)
+		sweep_finished(f, err, &eb);
+	return err;
+}
+
+static void on_sweep_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	sweep_request(ctx);
+}
+
+/* Begins a sweep if one is due, or sees to it that it begins later. */
+static void sweep_request(struct family_sync *f)
+{
+	struct event_base *base = f->sync->options.base;
+	int64_t wait = f->sweep_next_us - now_us();
+
+	if (!f->stale || !stale_is_pending(f->stale) || stale_is_sweeping(f->stale))
+		return;
+	if (wait > 0) {
+		timer_set(f->sweep_timer, wait);
+		return;
+	}
+	if (sweep_begin(f) < 0)
+		return;
+	if (!f->sweep_event)
+		f->sweep_event =
+			event_new(base, stale_fd(f->stale), EV_READ | EV_PERSIST, on_sweep, f);
+	if (f->sweep_event)
+		event_add(f->sweep_event, NULL);
+}
+
+static void sweep_whole(struct family_sync *f)
+{
+	struct pollfd pfd;
+	struct errbuf eb;
+	int more = 1;
+
+	if (!f->stale || !stale_is_pending(f->stale) || sweep_begin(f) < 0)
+		return;
+	pfd = (struct pollfd){ .fd = stale_fd(f->stale), .events = POLLIN };
+	while (more > 0 && poll(&pfd, 1, 5000) > 0)
+		more = stale_step(f->stale, SWEEP_STEP_ENTRIES, &eb);
+	sweep_finished(f, more, &eb);
+}
+
+/* Syncing */
+
+/* Each time in a row twice as long, at most syncPeriod (RUN-4). */
+static void retry_later(struct family_sync *f)
+{
+	int64_t wait = RETRY_FIRST_US, longest = f->sync->options.config->sync_period_ms * 1000;
+	unsigned int i;
+
+	for (i = 0; i < f->failures && wait < longest; i++)
+		wait *= 2;
+	f->failures++;
+	f->retry_us = now_us() + (wait < longest ? wait : longest);
+}
+
+static void family_failed(struct family_sync *f, int err, const struct errbuf *eb)
+{
+	struct sync *s = f->sync;
+
+	retry_later(f);
+	log_limited(s->options.log, LOG_ERR, family_name(f->family),
+		    "sync of %s failed, rules stay as they are: %s (%s)", family_name(f->family),
+		    eb->text, strerror(-err));
+}
+
+static void on_bulk(void *ctx, bool begin)
+{
+	struct sync *s = ctx;
+
+	if (!s->monitor)
+		return;
+	if ((begin ? monitor_pause(s->monitor) : monitor_resume(s->monitor)) < 0)
+		log_limited(s->options.log, LOG_WARNING, "monitor",
+			    "nftables notifications cannot be switched");
+}
+
+static int monitor_begin(struct sync *s, struct errbuf *eb);
+
+/* A table that was made without an owner is open to others after all: it has to be watched. */
+static void watch_table(struct family_sync *f)
+{
+	struct errbuf eb;
+
+	if (dataplane_is_owner(f->dataplane) || f->sync->monitor || !f->sync->options.base)
+		return;
+	if (monitor_begin(f->sync, &eb))
+		log_error(f->sync->options.log, "%s", eb.text);
+	dataplane_forget(f->dataplane);
+}
+
+static int family_sync(struct family_sync *f)
+{
+	struct sync *s = f->sync;
+	struct sync_report report = { 0 };
+	struct errbuf eb = { "" };
+	int64_t start = now_us(), took;
+	int err;
+
+	err = dataplane_sync(f->dataplane, start, &report, &eb);
+	took = now_us() - start;
+	if (!err)
+		watch_table(f);
+	if (err) {
+		family_failed(f, err, &eb);
+	} else {
+		f->retry_us = dataplane_retry_us(f->dataplane);
+		if (dataplane_is_known(f->dataplane))
+			f->failures = 0;
+		else /* clients of former endpoints are left, or somebody else wrote too */
+			retry_later(f);
+		log_debug(s->options.log, report.full ? 2 : 3,
+			  "synced %s: %s, %u service ports compiled, %u elements added, "
+			  "%u deleted, %zu bytes; timing: compile %lld us, commit %lld us, all "
+			  "%lld us",
+			  family_name(f->family), report.full ? "full" : "partial", report.services,
+			  report.elements_added, report.elements_deleted, report.bytes,
+			  (long long)report.compile_us, (long long)report.commit_us,
+			  (long long)took);
+	}
+	if (s->options.synced)
+		s->options.synced(s->options.ctx, f->family, err, &report, took);
+	return err;
+}
+
+static bool family_wants(const struct family_sync *f)
+{
+	return f->dataplane && (model_is_dirty(f->sync->options.model, f->family) ||
+				!dataplane_is_known(f->dataplane) || f->retry_us <= now_us());
+}
+
+static int sync_families(struct sync *s)
+{
+	int64_t cost = clock_us(CLOCK_THREAD_CPUTIME_ID);
+	unsigned int f;
+	int err = 0, err_one;
+
+	s->running = true;
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (!family_wants(&s->families[f]))
+			continue;
+		err_one = family_sync(&s->families[f]);
+		err = err ? err : err_one;
+	}
+	s->running = false;
+	pacer_spent(&s->pacer, now_us(), clock_us(CLOCK_THREAD_CPUTIME_ID) - cost);
+	if (err)
+		return err;
+	s->options.model->pending_services = s->options.model->pending_slices = 0;
+	if (s->options.settled)
+		s->options.settled(s->options.ctx);
+	return 0;
+}
+
+static bool is_ready(const struct sync *s)
+{
+	return s->started && model_is_complete(s->options.model);
+}
+
+/* Retries, of failures and of what was set aside. */
+static void schedule_retry(struct sync *s)
+{
+	int64_t at = INT64_MAX, wait;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (s->families[f].dataplane && s->families[f].retry_us < at)
+			at = s->families[f].retry_us;
+	if (at == INT64_MAX)
+		return;
+	wait = at - now_us();
+	timer_set(s->timer, wait > 0 ? wait : 0);
+}
+
+static void on_purge_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct family_sync *f = ctx;
+	const bool known = dataplane_is_known(f->dataplane);
+	int64_t began_us = now_us();
+
+	(void)fd;
+	(void)what;
+	if (dataplane_purge(f->dataplane, PURGE_STEP_US))
+		timer_set(f->purge_timer, now_us() - began_us);
+	/* What others put in doubt has a sync under way, which is not to be put off. */
+	if (!known || dataplane_is_known(f->dataplane))
+		return;
+	retry_later(f);
+	schedule_retry(f->sync);
+}
+
+static void purge_request(struct family_sync *f)
+{
+	if (f->dataplane && dataplane_is_purging(f->dataplane) &&
+	    !event_pending(f->purge_timer, EV_TIMEOUT, NULL))
+		timer_set(f->purge_timer, PURGE_STEP_US);
+}
+
+static void run(struct sync *s)
+{
+	unsigned int f;
+
+	event_del(s->timer);
+	sync_families(s);
+	schedule_retry(s);
+	if (!event_pending(s->collect_timer, EV_TIMEOUT, NULL))
+		timer_set(s->collect_timer, (int64_t)COLLECT_AFTER_S * 1000000);
+	for (f = 0; f < N_FAMILIES; f++) {
+		purge_request(&s->families[f]);
+		sweep_request(&s->families[f]);
+	}
+}
+
+void sync_request(struct sync *s)
+{
+	bool wanted = false;
+	int64_t wait;
+	unsigned int f;
+
+	if (!is_ready(s) || s->running)
+		return;
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (!family_wants(&s->families[f]))
+			continue;
+		wanted = true;
+		if (s->options.queued)
+			s->options.queued(s->options.ctx, (enum family)f);
+	}
+	if (!wanted)
+		return;
+	wait = pacer_delay_us(&s->pacer, now_us());
+	if (wait > 0)
+		timer_set(s->timer, wait);
+	else
+		run(s);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	if (is_ready(ctx))
+		run(ctx);
+}
+
+int sync_once(struct sync *s)
+{
+	unsigned int f;
+	int err = sync_families(s);
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (s->families[f].dataplane)
+			dataplane_purge(s->families[f].dataplane, INT64_MAX);
+		sweep_whole(&s->families[f]);
+	}
+	return err;
+}
+
+const struct dataplane_gauges *sync_gauges(const struct sync *s, enum family family)
+{
+	const struct dataplane *dp = s->families[family].dataplane;
+
+	return dp ? dataplane_gauges(dp) : NULL;
+}
+
+void sync_check(struct sync *s)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (s->families[f].dataplane)
+			dataplane_forget(s->families[f].dataplane);
+	sync_request(s);
+}
+
+static void on_check_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	sync_check(ctx);
+}
+
+static void on_collect_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sync *s = ctx;
+	int64_t again = INT64_MAX, one, start = now_us();
+	struct errbuf eb;
+	unsigned int f;
+	int n;
+
+	(void)fd;
+	(void)what;
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (!s->families[f].dataplane)
+			continue;
+		n = dataplane_collect(s->families[f].dataplane, start, &one, &eb);
+		if (n < 0) {
+			log_limited(s->options.log, LOG_WARNING, "collect",
+				    "removing unused chains (%s): %s", family_name((enum family)f),
+				    eb.text);
+			if (s->options.cleanup_failed)
+				s->options.cleanup_failed(s->options.ctx, (enum family)f);
+		}
+		again = one < again ? one : again;
+	}
+	if (again != INT64_MAX)
+		timer_set(s->collect_timer, again - start + 1000000);
+	sync_request(s);
+}
+
+/* The kernel's notifications */
+
+static void on_monitor(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sync *s = ctx;
+	unsigned int changed = 0, f;
+	struct errbuf eb;
+
+	(void)fd;
+	(void)what;
+	if (monitor_read(s->monitor, &changed, &eb) < 0) {
+		log_limited(s->options.log, LOG_WARNING, "monitor", "nftables notifications: %s",
+			    eb.text);
+		changed = (1u << N_FAMILIES) - 1;
+	}
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (!(changed & 1u << f) || !s->families[f].dataplane)
+			continue;
+		log_limited(s->options.log, LOG_WARNING, "foreign",
+			    "table vipmap (%s) was changed by somebody else: checking it",
+			    family_name((enum family)f));
+		dataplane_forget(s->families[f].dataplane);
+	}
+	if (changed)
+		sync_request(s);
+}
+
+static void addresses_to_model(struct sync *s)
+{
+	const struct addr *list;
+	unsigned int f, n;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		list = addresses_list(s->addresses, (enum family)f, &n);
+		if (model_set_addresses(s->options.model, (enum family)f, list, n))
+			log_error(s->options.log, "addresses of this node: out of memory");
+	}
+}
+
+static void on_addresses(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sync *s = ctx;
+	bool changed = false;
+	struct errbuf eb;
+
+	(void)fd;
+	(void)what;
+	if (addresses_read(s->addresses, &changed, &eb) < 0)
+		log_limited(s->options.log, LOG_WARNING, "addresses", "addresses of this node: %s",
+			    eb.text);
+	if (!changed)
+		return;
+	addresses_to_model(s);
+	sync_request(s);
+}
+
+/* Beginning and end */
+
+static int addresses_begin(struct sync *s, struct errbuf *eb)
+{
+	bool changed;
+	int err;
+
+	s->addresses = addresses_open(eb);
+	if (!s->addresses)
+		return -EIO;
+	err = addresses_read(s->addresses, &changed, eb);
+	if (err < 0)
+		return err;
+	addresses_to_model(s);
+	return 0;
+}
+
+static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
+{
+	struct family_sync *f = &s->families[family];
+	struct dataplane_options options = {
+		.family = family,
+		.model = s->options.model,
+		.nl = s->nl,
+		.purge_later = !s->options.nl, /* a kernel that is a stand-in answers at once */
+		.compiled = s->options.compiled,
+		.ctx = s->options.ctx,
+		.bulk = on_bulk,
+		.bulk_ctx = s,
+	};
+	struct ruleset ruleset;
+	int err;
+
+	f->retry_us = INT64_MAX;
+	if (!s->options.family[family]) {
+		model_ignore_family(s->options.model, family);
+		return 0;
+	}
+	model_ruleset(s->options.model, family, &ruleset);
+	err = kernel_probe(s->nl, &ruleset, &options.owner, eb);
+	if (err)
+		return err;
+	options.owner &= !s->options.no_owner;
+	f->stale = stale_new(s->options.model, family);
+	options.stale = f->stale;
+	f->dataplane = dataplane_new(&options);
+	if (!f->stale || !f->dataplane)
+		return errf(eb, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static int monitor_begin(struct sync *s, struct errbuf *eb)
+{
+	s->monitor = monitor_open(nlsock_port_id(s->nl), eb);
+	if (!s->monitor)
+		return -EIO;
+	s->monitor_event = event_new(s->options.base, monitor_fd(s->monitor), EV_READ | EV_PERSIST,
+				     on_monitor, s);
+	if (!s->monitor_event || event_add(s->monitor_event, NULL))
+		return errf(eb, -ENOMEM, "event loop: out of memory");
+	return 0;
+}
+
+static int events_begin(struct sync *s, struct errbuf *eb)
+{
+	struct event_base *base = s->options.base;
+	unsigned int f;
+
+	if (!base)
+		return 0;
+	s->timer = evtimer_new(base, on_timer, s);
+	s->check_timer = event_new(base, -1, EV_PERSIST, on_check_timer, s);
+	s->collect_timer = evtimer_new(base, on_collect_timer, s);
+	s->addresses_event =
+		event_new(base, addresses_fd(s->addresses), EV_READ | EV_PERSIST, on_addresses, s);
+	if (!s->timer || !s->check_timer || !s->collect_timer || !s->addresses_event)
+		return errf(eb, -ENOMEM, "event loop: out of memory");
+	for (f = 0; f < N_FAMILIES; f++) {
+		s->families[f].sweep_timer = evtimer_new(base, on_sweep_timer, &s->families[f]);
+		s->families[f].purge_timer = evtimer_new(base, on_purge_timer, &s->families[f]);
+		if (!s->families[f].sweep_timer || !s->families[f].purge_timer)
+			return errf(eb, -ENOMEM, "event loop: out of memory");
+	}
+	event_add(s->addresses_event, NULL);
+	timer_set(s->check_timer, (int64_t)CHECK_PERIOD_S * 1000000);
+	/* Nobody else can change a table that is ours alone. */
+	for (f = 0; f < N_FAMILIES; f++)
+		if (s->families[f].dataplane && !dataplane_is_owner(s->families[f].dataplane))
+			return monitor_begin(s, eb);
+	return 0;
+}
+
+struct sync *sync_new(const struct sync_options *options, int *err, struct errbuf *eb)
+{
+	struct sync *s = calloc(1, sizeof(*s));
+	unsigned int f;
+
+	*err = -ENOMEM;
+	if (!s) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	s->options = *options;
+	s->nl = options->nl;
+	pacer_init(&s->pacer, options->config->min_sync_period_ms * 1000, now_us());
+	for (f = 0; f < N_FAMILIES; f++) {
+		s->families[f].sync = s;
+		s->families[f].family = (enum family)f;
+	}
+	if (!s->nl && !(s->nl = nlsock_open(eb)))
+		*err = -EIO;
+	else
+		*err = addresses_begin(s, eb);
+	for (f = 0; !*err && f < N_FAMILIES; f++)
+		*err = family_begin(s, (enum family)f, eb);
+	if (!*err)
+		*err = events_begin(s, eb);
+	if (*err) {
+		sync_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static void event_drop(struct event *event)
+{
+	if (event)
+		event_free(event);
+}
+
+void sync_free(struct sync *s)
+{
+	unsigned int f;
+
+	if (!s)
+		return;
+	for (f = 0; f < N_FAMILIES; f++) {
+		event_drop(s->families[f].sweep_event);
+		event_drop(s->families[f].sweep_timer);
+		event_drop(s->families[f].purge_timer);
+		dataplane_free(s->families[f].dataplane);
+		stale_free(s->families[f].stale);
+	}
+	event_drop(s->timer);
+	event_drop(s->check_timer);
+	event_drop(s->collect_timer);
+	event_drop(s->monitor_event);
+	event_drop(s->addresses_event);
+	if (s->monitor)
+		monitor_close(s->monitor);
+	if (s->addresses)
+		addresses_close(s->addresses);
+	nlsock_close(s->nl);
+	free(s);
+}
+
+void sync_start(struct sync *s)
+{
+	s->started = true;
+	sync_request(s);
+}

@@ -1,0 +1,57 @@
+/*
+ * Keeping the kernel in step with the model, on the event loop: when to sync, both families, repair
+ * of foreign changes, the addresses of the node, collection of unused objects, and conntrack
+ * sweeps.
+ */
+#ifndef SYNC_SYNC_H
+#define SYNC_SYNC_H
+
+#include "proxy/sync/dataplane.h"
+#include "proxy/base/log.h"
+
+struct event_base;
+struct sync;
+
+struct sync_options {
+	struct event_base *base; /* NULL: only sync_once() */
+	const struct config *config;
+	struct model *model;
+	struct log *log;
+	bool family[N_FAMILIES]; /* which are handled (DS-1) */
+	struct nlsock *nl;	 /* NULL: opens its own. Taken over */
+	bool no_owner;		 /* as on kernels without owned tables, whatever this one has */
+	/*
+	 * For metrics and health; each may be NULL. After each attempt of a family (@err: 0 or a
+	 * negative errno), and after each conntrack sweep:
+	 */
+	void (*synced)(void *ctx, enum family family, int err, const struct sync_report *report,
+		       int64_t duration_us);
+	void (*swept)(void *ctx, enum family family, unsigned long deleted, int64_t duration_us);
+	void (*queued)(void *ctx, enum family family); /* something waits to be programmed */
+	void (*compiled)(void *ctx, struct service_entry *service);
+	void (*settled)(void *ctx); /* every family is in step with the model */
+	void (*cleanup_failed)(void *ctx, enum family family);
+	void *ctx;
+};
+
+/*
+ * Opens sockets and asks the kernel whether it has all that is needed. NULL with @eb; *@err becomes
+ * -EOPNOTSUPP if the kernel lacks something, -EPERM without CAP_NET_ADMIN. All in @options is
+ * borrowed.
+ */
+struct sync *sync_new(const struct sync_options *options, int *err, struct errbuf *eb);
+void sync_free(struct sync *s); /* leaves the rules in force (RUN-8) */
+
+/* From now on sync_request() acts, once the model has complete Services and EndpointSlices (RUN-1).
+ */
+void sync_start(struct sync *s);
+/* The model may have changed: syncs now or soon. */
+void sync_request(struct sync *s);
+/* Syncs now, conntrack sweep included. Returns 0 or the first negative errno, which is logged. */
+int sync_once(struct sync *s);
+/* NULL if the family is not handled. */
+const struct dataplane_gauges *sync_gauges(const struct sync *s, enum family family);
+/* Reads the kernel back and compares everything, soon. */
+void sync_check(struct sync *s);
+
+#endif

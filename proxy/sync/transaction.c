@@ -1,0 +1,168 @@
+/*
+ * With a snapshot every element that is wanted is looked up in it, and the registry decides only
+ * about chains and maps; without, only the difference between two programs is written.
+ */
+#include "proxy/sync/transaction.h"
+
+#include <errno.h>
+
+static void write_element(struct transaction *t, enum change change, const struct element *el,
+			  struct service_port_state *port)
+{
+	t->writer->element(t->writer->ctx, change, el, port);
+}
+
+/* An element begins or ceases to be wanted by a service port. */
+static void change_element(struct transaction *t, enum change change, const struct element *el,
+			   struct service_port_state *port)
+{
+	struct registry *r = t->registry;
+	const int by = change == CHANGE_ADD ? 1 : -1;
+
+	if (el->set == SET_CLUSTER_IPS || el->set == SET_HAIRPIN) {
+		t->err = t->err ? t->err : registry_want_shared(r, el, by);
+		return;
+	}
+	if (el->verdict.kind == VERDICT_PICK && !t->err)
+		t->err = registry_want_pick(r, &el->verdict, by, t->now_us);
+	if (t->snapshot)
+		return; /* what to write is decided by comparison */
+	write_element(t, change, el, port);
+}
+
+static void compare(struct transaction *t, const struct element *el,
+		    struct service_port_state *port)
+{
+	switch (snapshot_match(t->snapshot, el)) {
+	case SNAPSHOT_SAME:
+		return;
+	case SNAPSHOT_DIFFERS:
+		write_element(t, CHANGE_DELETE, el, port);
+		break;
+	case SNAPSHOT_MISSING:
+		break;
+	}
+	write_element(t, CHANGE_ADD, el, port);
+}
+
+/* Merges two sorted lists of elements. */
+static void merge(struct transaction *t, const struct element *from, size_t n_from,
+		  const struct element *to, size_t n_to, struct service_port_state *port)
+{
+	size_t i = 0, j = 0;
+	int order;
+
+	while (i < n_from || j < n_to) {
+		order = i == n_from ? 1 : j == n_to ? -1 : element_key_compare(&from[i], &to[j]);
+		if (order == 0 && element_data_equal(&from[i], &to[j])) {
+			i++;
+			j++;
+			continue;
+		}
+		if (order <= 0)
+			change_element(t, CHANGE_DELETE, &from[i++], port);
+		if (order >= 0)
+			change_element(t, CHANGE_ADD, &to[j++], port);
+	}
+}
+
+/* The affinity objects of @p; those that the program @other on the far side shares are left out. */
+static void sticky(struct transaction *t, enum change change, const struct program *p,
+		   const struct program *other, bool local)
+{
+	const bool shares = program_remembers(other, local) &&
+			    other->affinity_timeout_s == p->affinity_timeout_s;
+	const struct endpoint_list *list = program_list(p, local);
+	struct sticky_chain chain = { .protocol = p->protocol, .timeout_s = p->affinity_timeout_s };
+	char *map = affinity_map_name(p->sticky, local, t->scratch), *name;
+	unsigned int i;
+
+	if (!map)
+		t->err = -ENOMEM;
+	else if (!t->err)
+		t->err = registry_want_map(t->registry, map, p->label, change == CHANGE_ADD,
+					   t->now_us);
+	chain.map = map;
+	for (i = 0; !t->err && i < list->count; i++) {
+		if (shares && endpoint_list_has_at(program_list(other, local), i, &list->items[i]))
+			continue;
+		name = sticky_chain_name(p->sticky, local, t->ruleset->family, &list->items[i],
+					 t->scratch);
+		if (!name) {
+			t->err = -ENOMEM;
+			return;
+		}
+		chain.name = name;
+		chain.endpoint = list->items[i].addr;
+		chain.port = list->items[i].port;
+		t->err = registry_want_chain(t->registry, &chain, change == CHANGE_ADD, t->ruleset,
+					     t->writer, t->now_us);
+	}
+}
+
+void transaction_program(struct transaction *t, const struct program *from,
+			 const struct program *to, struct service_port_state *port)
+{
+	const struct element *old, *new;
+	size_t n_old, n_new, i;
+	int local, err;
+
+	err = program_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
+	if (!err)
+		err = program_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
+	if (err) {
+		t->err = err;
+		return;
+	}
+	for (local = 0; local < 2; local++)
+		if (program_remembers(from, local))
+			sticky(t, CHANGE_DELETE, from, to, local);
+	for (local = 0; local < 2; local++)
+		if (program_remembers(to, local))
+			sticky(t, CHANGE_ADD, to, from, local);
+	merge(t, old, n_old, new, n_new, port);
+	for (i = 0; t->snapshot && i < n_new; i++)
+		if (new[i].set != SET_CLUSTER_IPS &&new[i].set != SET_HAIRPIN)
+			compare(t, &new[i], port);
+	arena_reset(t->scratch);
+}
+
+void transaction_globals(struct transaction *t, const struct element *from, size_t n_from,
+			 const struct element *to, size_t n_to)
+{
+	size_t i;
+
+	if (t->snapshot)
+		for (i = 0; i < n_to; i++)
+			compare(t, &to[i], NULL);
+	else
+		merge(t, from, n_from, to, n_to, NULL);
+}
+
+static void shared(void *ctx, enum change change, const struct element *el)
+{
+	write_element(ctx, change, el, NULL);
+}
+
+/* Only additions: what is not wanted shows by the snapshot. */
+static void shared_compare(void *ctx, enum change change, const struct element *el)
+{
+	if (change == CHANGE_ADD)
+		compare(ctx, el, NULL);
+}
+
+void transaction_shared(struct transaction *t)
+{
+	if (!t->err)
+		registry_write(t->registry, t->writer, t->snapshot ? shared_compare : shared, t);
+}
+
+static void delete_element(void *ctx, const struct element *el)
+{
+	write_element(ctx, CHANGE_DELETE, el, NULL);
+}
+
+void transaction_unseen(struct transaction *t)
+{
+	snapshot_each_unseen(t->snapshot, delete_element, t);
+}

@@ -1,0 +1,33 @@
+/*
+ * For tests of nft/: a table with everything in it, network namespaces, and the nft command as an
+ * oracle.
+ */
+#ifndef TESTS_SUPPORT_NFT_H
+#define TESTS_SUPPORT_NFT_H
+
+#include "proxy/model/ruleset.h"
+#include "proxy/base/strbuf.h"
+
+enum sample_flags {
+	SAMPLE_STICKY = 1 << 0, /* session affinity; nft 1.0.6 cannot load that in IPv6 */
+};
+
+/* All kinds of sets, chains and elements. */
+void sample_write(const struct writer *w, enum family family, unsigned int flags);
+struct ruleset sample_ruleset(enum family family);
+
+struct addr sample_addr(enum family family, unsigned int n); /* 10.x.x.x, fd00::x */
+
+/* A new, empty network namespace for this process. False, with a reason printed, if it cannot be
+ * had. */
+bool new_namespace(void);
+
+/* Runs a shell command; its standard output and error are appended to @out. Returns its status. */
+int run(const char *command, struct strbuf *out);
+/* The same with @input in a file whose name replaces the %s in @command. */
+int run_with(const char *command, const char *input, struct strbuf *out);
+
+/* Makes lists of nft comparable: elements one per line and sorted. Caller frees. */
+char *normalise_list(const char *list);
+
+#endif

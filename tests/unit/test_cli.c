@@ -1,0 +1,413 @@
+/*
+ * The command line as its user sees it: exit status, standard output and error. Each row is a
+ * command of a shell, in a folder with the files below.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/program.h"
+
+#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+
+/* A Service of one endpoint. */
+#define WEB(name, last, endpoint)                                                                  \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: " name "}\n"                              \
+	"spec: {clusterIP: 172.30.0." last ", ports: [{port: 80}]}\n---\n"                         \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: " name "-a\n"    \
+	"  labels: {kubernetes.io/service-name: " name "}\naddressType: IPv4\n"                    \
+	"ports: [{name: \"\", port: 8080}]\nendpoints: [{addresses: [" endpoint "]}]\n"
+
+static const struct {
+	const char *path, *text;
+} files[] = {
+	{ "good.yaml", WEB("good", "41", "10.180.1.1") },
+	{ "broken.yaml", "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n bad: [\n" },
+	{ "broken.json", "{\"kind\": \"Service\",\n \"metadata\": oops}\n" },
+	{ "bad-object.yaml",
+	  WEB("good", "41", "10.180.1.1") "---\n" WEB("bad", "412", "10.180.1.2") },
+	{ "config.yaml",
+	  "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+	  "kind: KubeProxyConfiguration\nmode: nftables\nclusterCIDR: 10.180.0.0/16\n" },
+	{ "bad-value.yaml", "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+			    "kind: KubeProxyConfiguration\nmode: nftables\noomScoreAdj: 5000\n" },
+	{ "bad-type.yaml", "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+			   "kind: KubeProxyConfiguration\nmode: nftables\nclusterCIDR: [1]\n" },
+	{ "unknown-field.yaml", "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+				"kind: KubeProxyConfiguration\nmode: nftables\nspeed: high\n" },
+	{ "other-kind.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n" },
+	{ "folder/a.yaml", WEB("a", "51", "10.180.1.1") },
+	{ "folder/b.yml", WEB("b", "52", "10.180.1.2") },
+	{ "folder/notes.txt", "not a manifest: [" },
+};
+
+static void write_files(void)
+{
+	struct strbuf out = STRBUF_INIT, err = STRBUF_INIT;
+	int i;
+
+	ck_assert_int_eq(run_apart("mkdir folder", &out, &err), 0);
+	for (i = 0; i < N(files); i++)
+		write_file(files[i].path, files[i].text);
+	strbuf_free(&out);
+	strbuf_free(&err);
+}
+
+struct row {
+	const char *name, *command;
+	int status;
+	const char *out, *err, *more; /* substrings; NULL: nothing at all, except for @more */
+};
+
+static void check_text(const struct row *row, const char *what, const char *want, const char *got)
+{
+	if (want)
+		ck_assert_msg(strstr(got, want), "%s: %s: want '%s', got:\n%.2000s", row->name,
+			      what, want, got);
+	else
+		ck_assert_msg(!*got, "%s: %s: want nothing, got:\n%.2000s", row->name, what, got);
+}
+
+static void check_row(const struct row *row)
+{
+	struct strbuf out = STRBUF_INIT, err = STRBUF_INIT;
+	int status = run_apart(row->command, &out, &err);
+
+	ck_assert_msg(status == row->status, "%s: want status %d, got %d:\n%.1000s%.1000s",
+		      row->name, row->status, status, out.text, err.text);
+	check_text(row, "standard output", row->out, out.text);
+	check_text(row, "standard error", row->err, err.text);
+	if (row->more)
+		ck_assert_msg(strstr(out.text, row->more) || strstr(err.text, row->more),
+			      "%s: want '%s', got:\n%.2000s%.2000s", row->name, row->more, out.text,
+			      err.text);
+	strbuf_free(&out);
+	strbuf_free(&err);
+}
+
+static const struct row usage_rows[] = {
+	{ "version", "./vipmap --version", 0, "vipmap 0.1.0\n", NULL, NULL },
+	{ "version wins", "./vipmap --version --config=missing", 0, "vipmap 0.1.0\n", NULL, NULL },
+	{ "help", "./vipmap --help", 0, "Usage: vipmap ", NULL, "--nodeport-addresses" },
+	{ "FLAG-2: unknown flag", "./vipmap --nonsense", 2, NULL, "unknown flag: --nonsense",
+	  NULL },
+	{ "FLAG-2: positional argument", "./vipmap serve", 2, NULL, "\"serve\"", NULL },
+	{ "FLAG-2: flag of another mode", "./vipmap --ipvs-scheduler=rr --version", 0,
+	  "vipmap 0.1.0\n", "--ipvs-scheduler: has no effect", NULL },
+	{ "no value", "./vipmap --manifests", 2, NULL, "--manifests: needs a value", NULL },
+	{ "no number", "./vipmap --conntrack-min=many", 2, NULL, "--conntrack-min: \"many\"",
+	  NULL },
+	{ "no duration", "./vipmap --iptables-sync-period=soon", 2, NULL,
+	  "--iptables-sync-period: \"soon\"", NULL },
+	{ "CFG-2: no range", "./vipmap --cluster-cidr=10.0.0.0/99", 2, NULL,
+	  "clusterCIDR: \"10.0.0.0/99\"", NULL },
+	{ "NP-8: primary and a range", "./vipmap --nodeport-addresses=primary,10.0.0.0/8", 2, NULL,
+	  "nodePortAddresses", NULL },
+	{ "another mode", "./vipmap --proxy-mode=iptables", 2, NULL, "mode: \"iptables\"", NULL },
+	{ "blank name", "./vipmap '--hostname-override= ' --manifests good.yaml --dry-run", 2, NULL,
+	  "hostnameOverride", NULL },
+	{ "two sources", "./vipmap --manifests good.yaml --kubeconfig x", 2, NULL,
+	  "--manifests and --kubeconfig", NULL },
+	{ "dry run of nothing", "./vipmap --dry-run", 2, NULL, "--manifests", NULL },
+	{ "no configuration", "./vipmap --config=missing.yaml", 2, NULL,
+	  "missing.yaml: No such file", NULL },
+	{ "CFG-2: bad value", "./vipmap --config=bad-value.yaml", 2, NULL, "oomScoreAdj", NULL },
+	{ "CFG-1: wrong type", "./vipmap --config=bad-type.yaml", 2, NULL, "clusterCIDR",
+	  "bad-type.yaml" },
+	{ "CFG-1: another kind", "./vipmap --config=other-kind.yaml", 2, NULL, "other-kind.yaml",
+	  "apiVersion" },
+	{ "broken configuration", "./vipmap --config=broken.yaml", 2, NULL, "broken.yaml", "line" },
+	{ "CFG-1: unknown field",
+	  "./vipmap --config=unknown-field.yaml --manifests good.yaml --dry-run", 0, "172.30.0.41",
+	  "speed", NULL },
+	{ "CFG-4: the file decides",
+	  "./vipmap --config=config.yaml --cluster-cidr=10.9.0.0/16 --manifests good.yaml "
+	  "--dry-run",
+	  0, "ip saddr != 10.180.0.0/16", "--cluster-cidr: ignored", NULL },
+	{ "status of nobody", "./vipmap status --metrics-bind-address=127.0.0.1:1", 1, NULL,
+	  "127.0.0.1:1", NULL },
+};
+
+static const struct row manifest_rows[] = {
+	{ "no such file", "./vipmap --dry-run --manifests missing.yaml", 1, NULL,
+	  "missing.yaml: No such file", NULL },
+	{ "broken YAML", "./vipmap --dry-run --manifests broken.yaml", 1, NULL, "broken.yaml",
+	  "line 5" },
+	{ "broken JSON", "./vipmap --dry-run --manifests broken.json", 1, NULL, "broken.json",
+	  "oops" },
+	{ "broken among good", "./vipmap --dry-run --manifests good.yaml --manifests broken.yaml",
+	  1, NULL, "broken.yaml", NULL },
+	{ "API-10: bad object", "./vipmap --dry-run --manifests bad-object.yaml", 0, "172.30.0.41",
+	  "Service default/bad: spec.clusterIP: '172.30.0.412' is not an IP address", NULL },
+	{ "standard input", "./vipmap --dry-run --manifests - <good.yaml", 0, "172.30.0.41",
+	  "warning: Node", NULL },
+	{ "JSON from standard input",
+	  "printf '{\"kind\":\"List\",\"apiVersion\":\"v1\",\"items\":[{\"kind\":\"Service\","
+	  "\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"j\"},\"spec\":{\"clusterIP\":\"172.30.0."
+	  "9\","
+	  "\"ports\":[{\"port\":80}]}}]}' | ./vipmap --dry-run --manifests -",
+	  0, "172.30.0.9 . tcp . 80 comment \"default/j\" : goto reject-chain", "warning: Node",
+	  NULL },
+	{ "folder", "./vipmap --dry-run --manifests folder", 0, "172.30.0.51", "warning: Node",
+	  "172.30.0.52" },
+	{ "several", "./vipmap --dry-run --manifests folder --manifests good.yaml", 0,
+	  "172.30.0.41", "warning: Node", "172.30.0.52" },
+	{ "a file and standard input",
+	  "./vipmap --dry-run --manifests good.yaml --manifests - <folder/a.yaml", 0, "172.30.0.41",
+	  "warning: Node", "172.30.0.51" },
+	{ "nothing in it", "./vipmap --dry-run --manifests - </dev/null", 0, "table ip vipmap",
+	  "warning: Node", NULL },
+	{ "needs no privileges",
+	  "setpriv --reuid=65534 --clear-groups ./vipmap --dry-run --manifests - <good.yaml", 0,
+	  "172.30.0.41", "warning: Node", NULL },
+	{ "output cannot be written", "./vipmap --dry-run --manifests good.yaml >/dev/full", 1,
+	  NULL, "", NULL },
+};
+
+static const struct row config_rows[] = {
+	{ "write and read",
+	  "./vipmap --write-config-to a.json --cluster-cidr 10.7.0.0/16 --masquerade-all && "
+	  "./vipmap --write-config-to b.json --config a.json && cmp a.json b.json && cat b.json",
+	  0, "\"clusterCIDR\":\"10.7.0.0/16\"", NULL, "\"masqueradeAll\":true" },
+	{ "defaults", "./vipmap --write-config-to a.json && cat a.json", 0,
+	  "\"healthzBindAddress\":\"0.0.0.0:10256\"", NULL, "\"kind\":\"KubeProxyConfiguration\"" },
+	{ "not to be written", "./vipmap --write-config-to missing/a.json", 1, NULL,
+	  "missing/a.json", NULL },
+	{ "as kubeadm writes it",
+	  "./vipmap --write-config-to a.json --config goldens/kubeadm.conf && cat a.json", 0,
+	  "\"masqueradeBit\":10", NULL, "\"maxPerCore\":32768" },
+};
+
+#define EXPLAIN(flags, golden, packet)                                                             \
+	"./vipmap explain --hostname-override=node1 " flags " --manifests goldens/" golden         \
+	".yaml " packet
+#define POLICIES(packet) EXPLAIN("--cluster-cidr=10.180.0.0/16", "policies", packet " 2>/dev/null")
+
+static const struct row explain_rows[] = {
+	{ "VER-1, VER-9", EXPLAIN("", "source-ranges", "203.0.113.9 tcp 192.0.2.72 80 2>/dev/null"),
+	  0, "service  default/dead (load balancer address)\n", NULL,
+	  "verdict  dropped: not in loadBalancerSourceRanges\n" },
+	{ "LB-4: in a range",
+	  EXPLAIN("", "source-ranges", "10.9.9.9 tcp 192.0.2.70 80 2>/dev/null"), 0,
+	  "masqueraded\n", NULL, "  100.00 %  10.180.2.1:8080\n" },
+	{ "LB-5: the address itself",
+	  EXPLAIN("", "source-ranges", "192.0.2.70 tcp 192.0.2.70 80 2>/dev/null"), 0,
+	  "verdict  to one of 1 endpoints", NULL, NULL },
+	{ "VER-2", POLICIES("203.0.113.9 tcp 192.0.2.64 80"), 0,
+	  "policy   externalTrafficPolicy Local\n", NULL, "verdict  refused: no endpoints\n" },
+	{ "VER-2: node port", POLICIES("203.0.113.9 tcp 192.168.7.11 30064"), 0,
+	  "service  default/external-dead (node port)\n", NULL,
+	  "verdict  refused: no endpoints\n" },
+	{ "VER-3", POLICIES("203.0.113.9 tcp 192.0.2.63 80"), 0, "source   outside\n", NULL,
+	  "verdict  dropped: no endpoints on this node\n" },
+	{ "VER-3: internal", POLICIES("10.180.2.9 tcp 172.30.0.61 80"), 0,
+	  "policy   internalTrafficPolicy Local\n", NULL,
+	  "verdict  dropped: no endpoints on this node\n" },
+	{ "VER-4: pod", POLICIES("10.180.2.9 tcp 172.30.0.62 80"), 0,
+	  "source   a pod\nservice  default/external-local (ClusterIP)\n"
+	  "policy   internalTrafficPolicy Cluster\n"
+	  "verdict  to one of 2 endpoints of the cluster list, source address kept\n"
+	  "   50.00 %  10.180.1.1:8080  (this node)\n   50.00 %  10.180.2.2:8080\n",
+	  NULL, NULL },
+	{ "VER-4: outside", POLICIES("203.0.113.9 tcp 192.0.2.62 80"), 0,
+	  "verdict  to one of 1 endpoints of the local list, source address kept\n"
+	  "  100.00 %  10.180.1.1:8080  (this node)\n",
+	  NULL, NULL },
+	{ "POL-2: pod, short-circuit", POLICIES("10.180.2.9 tcp 192.0.2.63 80"), 0,
+	  "to one of 1 endpoints of the cluster list, source address kept\n", NULL, NULL },
+	{ "POL-2: host, short-circuit", POLICIES("192.168.7.11 tcp 192.0.2.63 80"), 0,
+	  "source   this node\n", NULL,
+	  "to one of 1 endpoints of the cluster list, masqueraded\n" },
+	{ "VER-4: affinity", EXPLAIN("", "affinity", "10.180.2.9 tcp 172.30.0.75 80"), 0,
+	  "affinity a client returns to its endpoint for 10800 s\n", NULL, NULL },
+	{ "VER-4: IPv6, hints of nobody",
+	  EXPLAIN("", "dual-stack", "fd00:9::9 tcp fd00:30::86 80 2>/dev/null"), 0,
+	  "  100.00 %  [fd00:180:1::5]:8080  (this node)\n", NULL, NULL },
+	{ "VER-5", POLICIES("10.180.2.9 tcp 172.30.0.62 81"), 0,
+	  "verdict  refused: no service has this port of the ClusterIP\n", NULL, NULL },
+	{ "VER-5: another protocol", POLICIES("10.180.2.9 udp 172.30.0.62 80"), 0,
+	  "verdict  refused: no service has this port of the ClusterIP\n", NULL, NULL },
+	{ "VER-6", EXPLAIN("", "service-cidrs", "10.180.2.9 tcp 172.30.200.1 80 2>/dev/null"), 0,
+	  "verdict  dropped: no service has this address\n", NULL, NULL },
+	{ "VER-7", POLICIES("10.180.2.9 tcp 198.51.100.1 80"), 0,
+	  "verdict  passed: not a service's address\n", NULL, NULL },
+	{ "VER-7: load balancer address, another port", POLICIES("10.180.2.9 tcp 192.0.2.62 81"), 0,
+	  "verdict  passed: not a service's address\n", NULL, NULL },
+	{ "NP-3: loopback",
+	  EXPLAIN("", "nodeport-everywhere", "127.0.0.1 tcp 127.0.0.1 30007 2>/dev/null"), 0,
+	  "verdict  passed: not a service's address\n", NULL, NULL },
+	{ "bad packet", EXPLAIN("", "policies", "10.180.2.9 tcp 172.30.0.62 http"), 2, NULL,
+	  "explain: port \"http\"", NULL },
+	{ "too little", EXPLAIN("", "policies", "10.180.2.9 tcp"), 2, NULL,
+	  "explain: needs SRC PROTO DST PORT", NULL },
+	{ "two families", EXPLAIN("", "policies", "10.180.2.9 tcp fd00::1 80"), 2, NULL,
+	  "not of one family", NULL },
+};
+
+static void check_in_scratch(const struct row *row)
+{
+	struct scratch s;
+
+	scratch_enter(&s);
+	write_files();
+	check_row(row);
+	scratch_leave(&s);
+}
+
+START_TEST(test_usage)
+{
+	check_in_scratch(&usage_rows[_i]);
+}
+END_TEST
+
+START_TEST(test_manifests)
+{
+	check_in_scratch(&manifest_rows[_i]);
+}
+END_TEST
+
+START_TEST(test_config)
+{
+	check_in_scratch(&config_rows[_i]);
+}
+END_TEST
+
+START_TEST(test_explain)
+{
+	check_in_scratch(&explain_rows[_i]);
+}
+END_TEST
+
+/* Below: with a kernel. Rows of one test are run in order in one namespace. */
+
+static void check_rows(const struct row *rows, int n)
+{
+	struct scratch s;
+	int i;
+
+	scratch_enter(&s);
+	write_files();
+	if (program_namespace())
+		for (i = 0; i < n; i++)
+			check_row(&rows[i]);
+	scratch_leave(&s);
+}
+
+/* Asks the kernel: with -F -c so that a row's status says whether the text is there. */
+#define RULES "nft list ruleset"
+#define HAS(text) RULES " | grep -F -e '" text "' >/dev/null"
+
+START_TEST(test_once)
+{
+	static const struct row rows[] = {
+		{ "once", "./vipmap --once --manifests good.yaml 2>/dev/null && " RULES, 0,
+		  "172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080", NULL, NULL },
+		{ "keep", RULES " >before", 0, NULL, NULL, NULL },
+		{ "RUN-4: a broken file changes nothing", "./vipmap --once --manifests broken.yaml",
+		  1, NULL, "broken.yaml", "line 5" },
+		{ "a missing file changes nothing", "./vipmap --once --manifests missing.yaml", 1,
+		  NULL, "missing.yaml: No such file", NULL },
+		{ "a bad flag changes nothing",
+		  "./vipmap --once --manifests good.yaml --cluster-cidr=x", 2, NULL, "clusterCIDR",
+		  NULL },
+		{ "nothing has changed", RULES " | diff before -", 0, NULL, NULL, NULL },
+		{ "API-10: the rest is programmed", "./vipmap --once --manifests bad-object.yaml",
+		  0, NULL, "Service default/bad: spec.clusterIP", NULL },
+		{ "API-10: the rest", RULES " | diff before -", 0, NULL, NULL, NULL },
+		{ "SVC-12: what is gone goes",
+		  "./vipmap --once --manifests folder 2>/dev/null && " RULES, 0,
+		  "172.30.0.51 . tcp . 80 . 0", NULL, "172.30.0.52 . tcp . 80 . 0" },
+		{ "SVC-12: without residue", HAS("172.30.0.41"), 1, NULL, NULL, NULL },
+	};
+
+	check_rows(rows, N(rows));
+}
+END_TEST
+
+/* RUN-7, RUN-9 */
+START_TEST(test_cleanup)
+{
+	static const struct row rows[] = {
+		{ "RUN-9: nothing is there", "./vipmap --cleanup", 0, NULL, NULL, NULL },
+		{ "a foreign table",
+		  "nft add table ip other && nft add chain ip other c && nft add rule ip other c "
+		  "drop",
+		  0, NULL, NULL, NULL },
+		{ "keep", RULES " >before", 0, NULL, NULL, NULL },
+		{ "once",
+		  "./vipmap --once --manifests goldens/everything.yaml --hostname-override=node1 "
+		  "2>/dev/null && " RULES,
+		  0, "table ip6 vipmap", NULL, "table ip vipmap" },
+		{ "RUN-9: all goes", "./vipmap --cleanup", 0, NULL, NULL, NULL },
+		{ "RUN-7: and nothing else", RULES " | diff before -", 0, NULL, NULL, NULL },
+		{ "RUN-9: again", "./vipmap --cleanup", 0, NULL, NULL, NULL },
+	};
+
+	check_rows(rows, N(rows));
+}
+END_TEST
+
+/* A namespace has no nf_conntrack_max of its own to set. */
+START_TEST(test_init_only)
+{
+	static const struct row rows[] = {
+		{ "init only",
+		  "./vipmap --init-only --conntrack-max-per-core=0 --oom-score-adj=0 "
+		  "--conntrack-udp-timeout=77s --conntrack-tcp-timeout-established=2h "
+		  "--conntrack-tcp-be-liberal && cd /proc/sys/net/netfilter && cat "
+		  "nf_conntrack_udp_timeout nf_conntrack_tcp_timeout_established "
+		  "nf_conntrack_tcp_be_liberal nf_conntrack_tcp_timeout_close_wait",
+		  0, "77\n7200\n1\n3600\n", "", NULL },
+		{ "no rules", RULES, 0, NULL, NULL, NULL },
+	};
+
+	check_rows(rows, N(rows));
+}
+END_TEST
+
+/* Nobody may be unable to enter the folders that the links lead to. */
+#define NOBODY "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all ./copy "
+
+START_TEST(test_not_root)
+{
+	static const struct row rows[] = {
+		{ "copy", "cp -L vipmap copy", 0, NULL, NULL, NULL },
+		{ "once", NOBODY "--once --manifests - <good.yaml", 1, NULL,
+		  "not permitted: CAP_NET_ADMIN is needed", NULL },
+		{ "daemon", NOBODY "--manifests - <good.yaml", 1, NULL,
+		  "not permitted: CAP_NET_ADMIN is needed", NULL },
+		{ "cleanup", NOBODY "--cleanup", 1, NULL, "not permitted: CAP_NET_ADMIN is needed",
+		  NULL },
+		{ "no rules", RULES, 0, NULL, NULL, NULL },
+	};
+
+	check_rows(rows, N(rows));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("cli");
+	TCase *pure = tcase_create("no kernel"), *kernel = tcase_create("kernel");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_set_timeout(pure, 30);
+	tcase_add_loop_test(pure, test_usage, 0, N(usage_rows));
+	tcase_add_loop_test(pure, test_manifests, 0, N(manifest_rows));
+	tcase_add_loop_test(pure, test_config, 0, N(config_rows));
+	tcase_add_loop_test(pure, test_explain, 0, N(explain_rows));
+	suite_add_tcase(suite, pure);
+	tcase_set_timeout(kernel, 60);
+	tcase_add_test(kernel, test_once);
+	tcase_add_test(kernel, test_cleanup);
+	tcase_add_test(kernel, test_init_only);
+	tcase_add_test(kernel, test_not_root);
+	suite_add_tcase(suite, kernel);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed > 0;
+}

@@ -1,0 +1,359 @@
+/* The HTTP server against clients that are odd, slow, many or hostile. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy/serve/httpd.h"
+#include "tests/support/http.h"
+
+#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+#define CHECK_HAS(row, got, want)                                                                  \
+	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
+#define CHECK_HAS_NOT(row, got, want)                                                              \
+	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%s", row, want, got)
+
+enum { POOL_MAX = 8, MANY = 30 };
+
+static const struct addr loopback = { { 127, 0, 0, 1 } };
+
+struct fixture {
+	struct event_base *base;
+	struct httpd_pool *pool;
+	struct httpd *httpd;
+	struct strbuf answer;
+	uint16_t port;
+	unsigned int handled;
+};
+
+/* Echoes what it understood. "/large" answers with more than a socket's buffer, "/silent" not at
+ * all. */
+static void handle(void *ctx, struct httpd_request *req, const char *path)
+{
+	struct strbuf body = STRBUF_INIT;
+	struct fixture *f = ctx;
+
+	f->handled++;
+	strbuf_addf(&body, "path=%s query=%s", path, httpd_query(req));
+	if (strcmp(path, "/large") == 0)
+		while (body.length < 8 << 20)
+			strbuf_adds(&body, "0123456789abcdef");
+	httpd_add_header(req, "X-Own", "1");
+	if (strcmp(path, "/silent") != 0)
+		httpd_reply(req, 200, "text/plain", &body);
+	strbuf_free(&body);
+}
+
+static void begin(struct fixture *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->base = event_base_new();
+	f->pool = httpd_pool_new(POOL_MAX);
+	f->httpd = httpd_new(f->base, f->pool, handle, f);
+	ck_assert_ptr_nonnull(f->httpd);
+	f->port = http_free_port();
+	ck_assert_int_eq(httpd_listen(f->httpd, FAMILY_IPV4, &loopback, 1, f->port, true, NULL), 0);
+	strbuf_adds(&f->answer, "");
+}
+
+static void end(struct fixture *f)
+{
+	httpd_free(f->httpd);
+	httpd_pool_free(f->pool);
+	event_base_free(f->base);
+	strbuf_free(&f->answer);
+}
+
+static void turn(struct fixture *f)
+{
+	int i;
+
+	for (i = 0; i < 20; i++)
+		event_base_loop(f->base, EVLOOP_NONBLOCK);
+}
+
+static int dial(struct fixture *f)
+{
+	int fd = http_connect("127.0.0.1", f->port);
+
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+static void say(int fd, const char *text)
+{
+	ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* Runs the loop until the server closes; what it said is in f->answer. */
+static void hear(struct fixture *f, int fd)
+{
+	strbuf_reset(&f->answer);
+	ck_assert_int_eq(http_read(f->base, fd, &f->answer), 0);
+	if (!f->answer.text)
+		strbuf_adds(&f->answer, "");
+}
+
+static const struct {
+	const char *name, *request, *want, *unwanted;
+} requests[] = {
+	{ "plain", "GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n", NULL },
+	{ "body", "GET /a?b=c&d HTTP/1.1\r\n\r\n", "\r\n\r\npath=/a query=b=c&d", NULL },
+	{ "headers", "GET / HTTP/1.0\r\n\r\n",
+	  "Content-Type: text/plain\r\nContent-Length: 13\r\nX-Content-Type-Options: nosniff\r\n"
+	  "X-Own: 1\r\nConnection: close\r\n\r\npath=/ query=",
+	  NULL },
+	{ "HEAD", "HEAD /a HTTP/1.1\r\n\r\n", "Content-Length: 14\r\n", "path=" },
+	{ "HC-3 any method", "FROB /a HTTP/1.1\r\n\r\n", "path=/a", NULL },
+	{ "with body", "POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "path=/a", NULL },
+	{ "two at once", "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n", "path=/a", "path=/b" },
+	{ "not HTTP", "hello\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", "path=" },
+	{ "another version", "GET / SPDY/3\r\n\r\n", "HTTP/1.1 400 ", "path=" },
+	{ "no target", "GET HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "path=" },
+	{ "no path", "GET x HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "path=" },
+	{ "empty line", "\r\n\r\n", "HTTP/1.1 400 ", "path=" },
+	{ "TLS", "\x16\x03\x01\x02\r\n\r\n", "HTTP/1.1 400 ", "path=" },
+};
+
+START_TEST(request)
+{
+	struct fixture f;
+	int fd;
+
+	begin(&f);
+	fd = dial(&f);
+	say(fd, requests[_i].request);
+	hear(&f, fd);
+	CHECK_HAS(requests[_i].name, f.answer.text, requests[_i].want);
+	if (requests[_i].unwanted)
+		CHECK_HAS_NOT(requests[_i].name, f.answer.text, requests[_i].unwanted);
+	close(fd);
+	end(&f);
+}
+END_TEST
+
+START_TEST(no_answer)
+{
+	struct fixture f;
+	int fd;
+
+	begin(&f);
+	fd = dial(&f);
+	say(fd, "GET /silent HTTP/1.1\r\n\r\n");
+	hear(&f, fd);
+	ck_assert_str_eq(f.answer.text, "");
+	close(fd);
+	end(&f);
+}
+END_TEST
+
+START_TEST(byte_by_byte)
+{
+	const char *text = "GET /slow HTTP/1.1\r\nA: b\r\n\r\n";
+	struct fixture f;
+	int fd;
+
+	begin(&f);
+	fd = dial(&f);
+	for (; *text; text++) {
+		char one[2] = { *text, '\0' };
+
+		ck_assert_uint_eq(f.handled, 0);
+		say(fd, one);
+		turn(&f);
+	}
+	hear(&f, fd);
+	CHECK_HAS("byte by byte", f.answer.text, "path=/slow");
+	close(fd);
+	end(&f);
+}
+END_TEST
+
+/* "printf ... | nc -N": the client closes its direction before it reads. */
+START_TEST(half_closed)
+{
+	struct fixture f;
+	int fd;
+
+	begin(&f);
+	fd = dial(&f);
+	say(fd, "GET /large HTTP/1.1\r\n\r\n");
+	shutdown(fd, SHUT_WR);
+	turn(&f);
+	hear(&f, fd);
+	ck_assert_uint_gt(f.answer.length, 8 << 20);
+	close(fd);
+	end(&f);
+}
+END_TEST
+
+/* With an unread body, close() would reset the connection and take the answer with it. */
+START_TEST(large_body)
+{
+	struct strbuf body = STRBUF_INIT;
+	struct fixture f;
+	int fd;
+
+	begin(&f);
+	while (body.length < 100000)
+		strbuf_adds(&body, "0123456789abcdef");
+	fd = dial(&f);
+	say(fd, "POST /a HTTP/1.1\r\nContent-Length: 100000\r\n\r\n");
+	turn(&f);
+	say(fd, body.text);
+	hear(&f, fd);
+	CHECK_HAS("large body", f.answer.text, "path=/a");
+	strbuf_free(&body);
+	close(fd);
+	end(&f);
+}
+END_TEST
+
+START_TEST(endless_head)
+{
+	char line[] = "X-Header: 0123456789012345678901234567890123456789\r\n";
+	struct fixture f;
+	int fd, i;
+
+	begin(&f);
+	fd = dial(&f);
+	say(fd, "GET / HTTP/1.1\r\n");
+	for (i = 0; i < 1000; i++)
+		say(fd, line);
+	hear(&f, fd);
+	CHECK_HAS("endless head", f.answer.text, "HTTP/1.1 431 ");
+	ck_assert_uint_eq(f.handled, 0);
+	close(fd);
+	end(&f);
+}
+END_TEST
+
+static bool is_closed(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+/* Many that say nothing: the oldest give way, and who asks gets an answer. */
+START_TEST(idle_crowd)
+{
+	int fds[MANY], i, closed = 0;
+	struct fixture f;
+
+	begin(&f);
+	for (i = 0; i < MANY; i++) {
+		fds[i] = dial(&f);
+		turn(&f);
+	}
+	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET", "/a", &f.answer), 200);
+	for (i = 0; i < MANY; i++) {
+		ck_assert_msg(is_closed(fds[i]) == (i < MANY - POOL_MAX + 1), "connection %d", i);
+		closed += is_closed(fds[i]);
+		close(fds[i]);
+	}
+	ck_assert_int_eq(closed, MANY - POOL_MAX + 1);
+	end(&f);
+}
+END_TEST
+
+static double cpu_seconds(void)
+{
+	return (double)clock() / CLOCKS_PER_SEC;
+}
+
+/* Without descriptors the loop must neither spin nor stay deaf. */
+START_TEST(no_descriptors)
+{
+	struct rlimit old, few;
+	struct fixture f;
+	int fds[3], i, next;
+	double before;
+
+	begin(&f);
+	turn(&f);
+	for (i = 0; i < 3; i++)
+		fds[i] = dial(&f);
+	next = dup(0);
+	close(next);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = old;
+	few.rlim_cur = (rlim_t)next;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	before = cpu_seconds();
+	for (i = 0; i < 30; i++) {
+		event_base_loop(f.base, EVLOOP_NONBLOCK);
+		poll(NULL, 0, 10);
+	}
+	ck_assert_double_lt(cpu_seconds() - before, 0.15);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	say(fds[0], "GET /later HTTP/1.1\r\n\r\n");
+	hear(&f, fds[0]);
+	CHECK_HAS("heard later", f.answer.text, "path=/later");
+	for (i = 0; i < 3; i++)
+		close(fds[i]);
+	end(&f);
+}
+END_TEST
+
+/* Connections of one server count in the pool of another, and end with their own server only. */
+START_TEST(shared_pool)
+{
+	struct httpd *other;
+	struct fixture f;
+	uint16_t port;
+	int mine, its;
+
+	begin(&f);
+	port = http_free_port();
+	other = httpd_new(f.base, f.pool, handle, &f);
+	ck_assert_int_eq(httpd_listen(other, FAMILY_IPV4, &loopback, 1, port, true, NULL), 0);
+	mine = dial(&f);
+	its = http_connect("127.0.0.1", port);
+	ck_assert_int_ge(its, 0);
+	turn(&f);
+	httpd_free(other);
+	turn(&f);
+	ck_assert(is_closed(its));
+	ck_assert(!is_closed(mine));
+	say(mine, "GET /a HTTP/1.1\r\n\r\n");
+	hear(&f, mine);
+	CHECK_HAS("the other goes on", f.answer.text, "path=/a");
+	ck_assert_int_eq(http_connect("127.0.0.1", port), -ECONNREFUSED);
+	close(mine);
+	close(its);
+	end(&f);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("httpd");
+	TCase *tc = tcase_create("httpd");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_loop_test(tc, request, 0, N(requests));
+	tcase_add_test(tc, no_answer);
+	tcase_add_test(tc, byte_by_byte);
+	tcase_add_test(tc, half_closed);
+	tcase_add_test(tc, large_body);
+	tcase_add_test(tc, endless_head);
+	tcase_add_test(tc, idle_crowd);
+	tcase_add_test(tc, no_descriptors);
+	tcase_add_test(tc, shared_pool);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,203 @@
+/* The log: format, escapes, levels, and the rate of repeated lines. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proxy/base/log.h"
+
+#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+#define STAMP "2023-11-14T22:13:20.000042Z"
+
+struct fixture {
+	int fd[2];
+	int64_t monotonic_us;
+	struct clock clock;
+	struct log *log;
+	char text[8192];
+};
+
+static int64_t fake_realtime(void *ctx)
+{
+	(void)ctx;
+	return INT64_C(1700000000000042);
+}
+
+static int64_t fake_monotonic(void *ctx)
+{
+	const struct fixture *f = ctx;
+
+	return f->monotonic_us;
+}
+
+static void begin(struct fixture *f, int verbosity, bool json)
+{
+	memset(f, 0, sizeof(*f));
+	f->clock = (struct clock){ fake_realtime, fake_monotonic, f };
+	ck_assert_int_eq(pipe(f->fd), 0);
+	f->log = log_new(f->fd[1], verbosity, json, &f->clock);
+	ck_assert_ptr_nonnull(f->log);
+}
+
+/* All that was written. */
+static const char *end(struct fixture *f)
+{
+	ssize_t n;
+
+	log_free(f->log);
+	close(f->fd[1]);
+	n = read(f->fd[0], f->text, sizeof(f->text) - 1);
+	ck_assert_int_ge(n, 0);
+	f->text[n] = '\0';
+	close(f->fd[0]);
+	return f->text;
+}
+
+static unsigned int count_lines(const char *text)
+{
+	unsigned int n = 0;
+
+	for (; *text; text++)
+		n += *text == '\n';
+	return n;
+}
+
+static const struct {
+	const char *name;
+	bool json;
+	int severity;
+	const char *message, *want;
+} lines[] = {
+	{ "error", false, LOG_ERR, "a", STAMP " error: a\n" },
+	{ "critical is an error", false, LOG_CRIT, "a", STAMP " error: a\n" },
+	{ "warning", false, LOG_WARNING, "a b", STAMP " warning: a b\n" },
+	{ "info", false, LOG_INFO, "a", STAMP " info: a\n" },
+	{ "notice is info", false, LOG_NOTICE, "a", STAMP " info: a\n" },
+	{ "debug is not wanted", false, LOG_DEBUG, "a", "" },
+	{ "a line cannot be forged", false, LOG_INFO, "a\nb\x1b[1m\x7f",
+	  STAMP " info: a\\x0ab\\x1b[1m\\x7f\n" },
+	{ "UTF-8 stays", false, LOG_INFO, "\u00e4", STAMP " info: \u00e4\n" },
+	{ "JSON", true, LOG_WARNING, "a",
+	  "{\"ts\":\"" STAMP "\",\"level\":\"warning\",\"msg\":\"a\"}\n" },
+	{ "JSON escapes", true, LOG_ERR, "a\"b\\c\nd",
+	  "{\"ts\":\"" STAMP "\",\"level\":\"error\",\"msg\":\"a\\\"b\\\\c\\u000ad\"}\n" },
+};
+
+START_TEST(line)
+{
+	struct fixture f;
+	const char *got;
+
+	begin(&f, 0, lines[_i].json);
+	log_message(f.log, lines[_i].severity, lines[_i].message);
+	got = end(&f);
+	ck_assert_msg(strcmp(got, lines[_i].want) == 0, "%s: want %s, got %s", lines[_i].name,
+		      lines[_i].want, got);
+}
+END_TEST
+
+START_TEST(verbosity)
+{
+	struct fixture f;
+
+	begin(&f, 2, false);
+	ck_assert(log_wants(f.log, 2));
+	ck_assert(!log_wants(f.log, 3));
+	log_debug(f.log, 2, "two");
+	log_debug(f.log, 3, "three");
+	log_line(f.log, LOG_DEBUG, "four");
+	log_set_verbosity(f.log, 4);
+	log_line(f.log, LOG_DEBUG, "debug");
+	log_set_verbosity(f.log, 0);
+	log_debug(f.log, 1, "one");
+	log_info(f.log, "%s", "info");
+	ck_assert_str_eq(end(&f),
+			 STAMP " info: two\n" STAMP " debug: debug\n" STAMP " info: info\n");
+}
+END_TEST
+
+START_TEST(long_message)
+{
+	char *message = malloc(10000);
+	struct fixture f;
+
+	memset(message, 'x', 9999);
+	message[9999] = '\0';
+	begin(&f, 0, false);
+	log_error(f.log, "%s", message);
+	log_warning(f.log, "short");
+	end(&f);
+	ck_assert_uint_eq(count_lines(f.text), 2);
+	ck_assert_uint_le(strlen(f.text), 2 * 2048);
+	ck_assert_ptr_nonnull(strstr(f.text, " warning: short\n"));
+	free(message);
+}
+END_TEST
+
+START_TEST(rate)
+{
+	struct fixture f;
+	int i;
+
+	begin(&f, 0, false);
+	for (i = 0; i < 100; i++)
+		log_limited(f.log, LOG_ERR, "key", "again");
+	log_limited(f.log, LOG_ERR, "other", "own bucket");
+	f.monotonic_us += 30000000;
+	log_limited(f.log, LOG_ERR, "key", "after a pause");
+	log_limited(f.log, LOG_ERR, "key", "too soon");
+	f.monotonic_us += INT64_C(3600000000);
+	for (i = 0; i < 10; i++)
+		log_limited(f.log, LOG_ERR, "key", "full again");
+	end(&f);
+	ck_assert_uint_eq(count_lines(f.text), 5 + 1 + 1 + 5);
+	ck_assert_ptr_nonnull(strstr(f.text, "own bucket\n"));
+	ck_assert_ptr_nonnull(strstr(f.text, "after a pause (95 similar lines left out)\n"));
+	ck_assert_ptr_null(strstr(f.text, "too soon"));
+	ck_assert_ptr_nonnull(strstr(f.text, "full again (1 similar lines left out)\n"));
+}
+END_TEST
+
+/* More keys than buckets: memory is bounded, and a busy key is not forgotten for idle ones. */
+START_TEST(many_keys)
+{
+	struct fixture f;
+	char key[32];
+	int i;
+
+	begin(&f, 0, false);
+	for (i = 0; i < 1000; i++) {
+		f.monotonic_us++;
+		snprintf(key, sizeof(key), "key %d", i);
+		log_limited(f.log, LOG_INFO, "busy", "x");
+		if (i >= 100)
+			continue;
+		f.monotonic_us++;
+		log_limited(f.log, LOG_INFO, key, "y");
+		log_limited(f.log, LOG_DEBUG, key, "not wanted");
+	}
+	end(&f);
+	ck_assert_uint_eq(count_lines(f.text), 5 + 100);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("log");
+	TCase *tc = tcase_create("log");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_loop_test(tc, line, 0, N(lines));
+	tcase_add_test(tc, verbosity);
+	tcase_add_test(tc, long_message);
+	tcase_add_test(tc, rate);
+	tcase_add_test(tc, many_keys);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

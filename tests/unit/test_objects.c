@@ -1,0 +1,441 @@
+/*
+ * Packing: a copy in one block that stands on its own. Each object is built on memory that is
+ * overwritten and released before the copy is looked at. And comparison: each field counts.
+ */
+#include "proxy/model/objects.h"
+
+#include <check.h>
+#include <malloc.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/base/arena.h"
+#include "tests/support/objects.h"
+
+static struct arena arena;
+
+static const char *text_of(const char *text)
+{
+	return arena_strdup(&arena, text);
+}
+
+static struct addr address(const char *text)
+{
+	enum family family;
+	struct addr addr;
+
+	ck_assert_int_eq(addr_parse(text, &family, &addr), 0);
+	return addr;
+}
+
+static struct addr_list address_list(const char *a, const char *b)
+{
+	struct addr *items = arena_array(&arena, 2, sizeof(*items));
+
+	items[0] = address(a);
+	items[1] = address(b);
+	return (struct addr_list){ 2, items };
+}
+
+static struct prefix_list range_list(const char *a, const char *b)
+{
+	struct prefix *items = arena_array(&arena, 2, sizeof(*items));
+	enum family family;
+
+	ck_assert_int_eq(prefix_parse(a, &family, &items[0]), 0);
+	ck_assert_int_eq(prefix_parse(b, &family, &items[1]), 0);
+	return (struct prefix_list){ 2, items };
+}
+
+/* Everything that the originals point to, from now on garbage. */
+static void destroy_originals(void)
+{
+	ck_assert_ptr_nonnull(arena.block);
+	arena_free(&arena);
+}
+
+static void expect(struct strbuf *sb, const char *want)
+{
+	ck_assert_str_eq(sb->text, want);
+	strbuf_free(sb);
+}
+
+static struct service full_service(void)
+{
+	struct service_port *ports = arena_array(&arena, 2, sizeof(*ports));
+	struct service s = { .namespace = text_of("default"),
+			     .name = text_of("web"),
+			     .uid = text_of("u1"),
+			     .created_s = 5,
+			     .flags = SERVICE_LOAD_BALANCER,
+			     .affinity_timeout_s = 60,
+			     .health_check_node_port = 32000,
+			     .n_ports = 2,
+			     .ports = ports };
+
+	ports[0] = (struct service_port){ text_of("http"), 80, 30000, IPPROTO_TCP };
+	ports[1] = (struct service_port){ text_of(""), 53, 0, IPPROTO_UDP };
+	s.family[FAMILY_IPV4].has_cluster_ip = true;
+	s.family[FAMILY_IPV4].cluster_ip = address("10.0.0.1");
+	s.family[FAMILY_IPV4].external_ips = address_list("192.0.2.1", "192.0.2.2");
+	s.family[FAMILY_IPV6].load_balancer_ips = address_list("fd00::1", "fd00::2");
+	s.family[FAMILY_IPV4].source_ranges = range_list("10.0.0.0/8", "192.0.2.0/24");
+	return s;
+}
+
+START_TEST(test_service)
+{
+	struct service s = full_service(), *packed = service_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	destroy_originals();
+	describe_service(&sb, packed);
+	expect(&sb, "service default/web 10.0.0.1 http:80/tcp/30000 :53/udp external=192.0.2.1 "
+		    "external=192.0.2.2 from=10.0.0.0/8 from=192.0.2.0/24 lb=fd00::1 lb=fd00::2 "
+		    "load-balancer affinity=60 health=32000 created=5 uid=u1");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_empty_service)
+{
+	struct service s = { .namespace = "a",
+			     .name = "b",
+			     .uid = "",
+			     .created_s = INT64_MAX,
+			     .flags = SERVICE_IGNORED };
+	struct service *packed = service_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	describe_service(&sb, packed);
+	expect(&sb, "service a/b ignored");
+	free(packed);
+}
+END_TEST
+
+static struct slice full_slice(void)
+{
+	static const char zones[] = "a\0b\0\0c\0\0";
+	struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));
+	struct slice_endpoint *endpoints = arena_array(&arena, 3, sizeof(*endpoints));
+	struct slice s = { .namespace = text_of("default"),
+			   .name = text_of("web-1"),
+			   .service = text_of("web"),
+			   .family = FAMILY_IPV4,
+			   .trigger_us = 7,
+			   .n_ports = 2,
+			   .n_endpoints = 3,
+			   .ports = ports,
+			   .endpoints = endpoints,
+			   .zones = arena_strndup(&arena, zones, sizeof(zones) - 1),
+			   .zones_size = sizeof(zones) - 1 };
+
+	ports[0] = (struct slice_port){ text_of("http"), 8080, IPPROTO_TCP };
+	ports[1] = (struct slice_port){ text_of("d"), 53, IPPROTO_SCTP };
+	endpoints[0] = (struct slice_endpoint){ address("10.1.0.1"), 0,
+						ENDPOINT_READY | ENDPOINT_ZONE_HINTS };
+	endpoints[1] = (struct slice_endpoint){ address("10.1.0.2"), 5, ENDPOINT_ZONE_HINTS };
+	endpoints[2] = (struct slice_endpoint){ address("10.1.0.3"), 0, ENDPOINT_LOCAL };
+	return s;
+}
+
+START_TEST(test_slice)
+{
+	struct slice s = full_slice(), *packed = slice_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	destroy_originals();
+	describe_slice(&sb, packed);
+	expect(&sb, "slice default/web-1 of web IPv4 http:8080/tcp d:53/sctp 10.1.0.1( ready "
+		    "zones=a+b+ ) "
+		    "10.1.0.2( zones=c+ ) 10.1.0.3( local ) trigger=7");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_empty_slice)
+{
+	struct slice s = { .namespace = "a", .name = "b", .service = "c", .family = FAMILY_IPV6 };
+	struct slice *packed = slice_pack(&s);
+	struct strbuf sb = STRBUF_INIT;
+
+	describe_slice(&sb, packed);
+	expect(&sb, "slice a/b of c IPv6");
+	free(packed);
+}
+END_TEST
+
+/* style.md: 24 bytes for an endpoint; ten times as many as anything else of a cluster. */
+START_TEST(test_slice_is_small)
+{
+	struct slice_endpoint *endpoints = calloc(1000, sizeof(*endpoints));
+	struct slice s = { .namespace = "a",
+			   .name = "b",
+			   .service = "c",
+			   .n_endpoints = 1000,
+			   .endpoints = endpoints,
+			   .zones = "" };
+	struct slice *packed = slice_pack(&s);
+
+	ck_assert_uint_eq(sizeof(struct slice_endpoint), 24);
+	ck_assert_uint_le(malloc_usable_size(packed), 1000 * 24 + 256);
+	free(packed);
+	free(endpoints);
+}
+END_TEST
+
+START_TEST(test_service_cidr)
+{
+	struct service_cidr c = { .name = text_of("k") }, *packed;
+	struct strbuf sb = STRBUF_INIT;
+
+	c.family[FAMILY_IPV4] = range_list("10.0.0.0/16", "10.1.0.0/16");
+	c.family[FAMILY_IPV6] = range_list("fd00::/112", "fd00:1::/112");
+	packed = service_cidr_pack(&c);
+	destroy_originals();
+	describe_service_cidr(&sb, packed);
+	expect(&sb,
+	       "cidr k range=10.0.0.0/16 range=10.1.0.0/16 range=fd00::/112 range=fd00:1::/112");
+	free(packed);
+}
+END_TEST
+
+START_TEST(test_node)
+{
+	struct node_address *addresses = arena_array(&arena, 2, sizeof(*addresses));
+	struct node n = { .name = text_of("node-a"),
+			  .uid = text_of("u"),
+			  .zone = text_of("z"),
+			  .flags = NODE_DELETED | NODE_TO_BE_DELETED,
+			  .n_addresses = 2,
+			  .addresses = addresses };
+	struct strbuf sb = STRBUF_INIT;
+	struct node *packed;
+
+	addresses[0] = (struct node_address){ FAMILY_IPV6, address("fd00::1") };
+	addresses[1] = (struct node_address){ FAMILY_IPV4, address("10.0.0.1") };
+	n.pod_cidrs[FAMILY_IPV4] = range_list("10.0.0.0/24", "10.0.1.0/24");
+	packed = node_pack(&n);
+	destroy_originals();
+	describe_node(&sb, packed);
+	expect(&sb, "node node-a zone=z fd00::1 10.0.0.1 pods=10.0.0.0/24 pods=10.0.1.0/24 deleted "
+		    "to-be-deleted uid=u");
+	free(packed);
+}
+END_TEST
+
+/* One field each is made another one than full_service() has. */
+static void change_service(struct service *s, int which)
+{
+	struct service_port *ports = arena_array(&arena, 3, sizeof(*ports));
+	struct addr *addr = arena_array(&arena, 2, sizeof(*addr));
+
+	memcpy(ports, s->ports, 2 * sizeof(*ports));
+	ports[2] = ports[1];
+	s->ports = ports;
+	switch (which) {
+	case 0:
+		s->namespace = "other";
+		break;
+	case 1:
+		s->name = "other";
+		break;
+	case 2:
+		s->uid = "u2";
+		break;
+	case 3:
+		s->created_s++;
+		break;
+	case 4:
+		s->flags |= SERVICE_EXTERNAL_LOCAL;
+		break;
+	case 5:
+		s->affinity_timeout_s++;
+		break;
+	case 6:
+		s->health_check_node_port++;
+		break;
+	case 7:
+		s->n_ports++;
+		break;
+	case 8:
+		ports[1].name = "dns";
+		break;
+	case 9:
+		ports[0].port++;
+		break;
+	case 10:
+		ports[0].node_port++;
+		break;
+	case 11:
+		ports[1].protocol = IPPROTO_SCTP;
+		break;
+	case 12:
+		s->family[FAMILY_IPV6].has_cluster_ip = true;
+		break;
+	case 13:
+		s->family[FAMILY_IPV4].cluster_ip = address("10.0.0.2");
+		break;
+	case 14:
+		s->family[FAMILY_IPV4].external_ips.count--;
+		break;
+	case 15:
+		s->family[FAMILY_IPV4].external_ips = address_list("192.0.2.1", "192.0.2.3");
+		break;
+	case 16:
+		s->family[FAMILY_IPV6].load_balancer_ips = address_list("fd00::2", "fd00::1");
+		break;
+	case 17:
+		s->family[FAMILY_IPV4].source_ranges = range_list("10.0.0.0/9", "192.0.2.0/24");
+		break;
+	case 18:
+		s->family[FAMILY_IPV6].source_ranges = range_list("fd00::/8", "fd01::/16");
+		break;
+	default:
+		ck_abort();
+	}
+}
+
+enum { SERVICE_FIELDS = 19, SLICE_FIELDS = 15 };
+
+START_TEST(test_service_equal)
+{
+	struct service s = full_service(), same = full_service();
+
+	ck_assert(service_equal(&s, &same));
+	change_service(&same, _i);
+	ck_assert_msg(!service_equal(&s, &same) && !service_equal(&same, &s), "field %d", _i);
+	arena_free(&arena);
+}
+END_TEST
+
+static struct slice plain_slice(void)
+{
+	struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));
+	struct slice_endpoint *endpoints = arena_array(&arena, 2, sizeof(*endpoints));
+
+	/* The padding differs from one to the next. */
+	memset(endpoints, (int)((uintptr_t)endpoints >> 4 & 0xff), 2 * sizeof(*endpoints));
+	ports[0] = (struct slice_port){ text_of("http"), 80, IPPROTO_TCP };
+	ports[1] = (struct slice_port){ text_of(""), 53, IPPROTO_UDP };
+	endpoints[0].addr = address("10.0.0.1");
+	endpoints[1].addr = address("10.0.0.2");
+	endpoints[0].zones = endpoints[1].zones = 0;
+	endpoints[0].flags = endpoints[1].flags = ENDPOINT_READY;
+	return (struct slice){ .namespace = text_of("default"),
+			       .name = text_of("web-1"),
+			       .service = text_of("web"),
+			       .trigger_us = 7,
+			       .n_ports = 1,
+			       .n_endpoints = 1,
+			       .ports = ports,
+			       .endpoints = endpoints,
+			       .zones = text_of("a\0"),
+			       .zones_size = 2 };
+}
+
+static void change_slice(struct slice *s, int which)
+{
+	struct slice_endpoint *endpoints = arena_array(&arena, 2, sizeof(*endpoints));
+	struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));
+
+	memcpy(endpoints, s->endpoints, 2 * sizeof(*endpoints));
+	memcpy(ports, s->ports, 2 * sizeof(*ports));
+	s->endpoints = endpoints;
+	s->ports = ports;
+	switch (which) {
+	case 0:
+		s->namespace = "other";
+		break;
+	case 1:
+		s->name = "other";
+		break;
+	case 2:
+		s->service = "other";
+		break;
+	case 3:
+		s->family = FAMILY_IPV6;
+		break;
+	case 4:
+		s->trigger_us++;
+		break;
+	case 5:
+		s->n_ports++;
+		break;
+	case 6:
+		s->n_endpoints++;
+		break;
+	case 7:
+		s->zones_size--;
+		break;
+	case 8:
+		s->zones = text_of("b\0");
+		break;
+	case 9:
+		ports[0].name = "https";
+		break;
+	case 10:
+		ports[0].port++;
+		break;
+	case 11:
+		ports[0].protocol = IPPROTO_SCTP;
+		break;
+	case 12:
+		endpoints[0].addr = address("10.0.0.3");
+		break;
+	case 13:
+		endpoints[0].zones = 1;
+		break;
+	case 14:
+		endpoints[0].flags |= ENDPOINT_LOCAL;
+		break;
+	default:
+		ck_abort();
+	}
+}
+
+START_TEST(test_slice_equal)
+{
+	struct slice s = plain_slice(), same = plain_slice();
+
+	ck_assert(slice_equal(&s, &same));
+	change_slice(&same, _i);
+	ck_assert_msg(!slice_equal(&s, &same) && !slice_equal(&same, &s), "field %d", _i);
+	arena_free(&arena);
+}
+END_TEST
+
+START_TEST(test_kind_names)
+{
+	ck_assert_str_eq(kind_name(KIND_SERVICE), "Service");
+	ck_assert_str_eq(kind_name(KIND_SLICE), "EndpointSlice");
+	ck_assert_str_eq(kind_name(KIND_SERVICE_CIDR), "ServiceCIDR");
+	ck_assert_str_eq(kind_name(KIND_NODE), "Node");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("objects");
+	TCase *tc = tcase_create("objects");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(tc, test_service);
+	tcase_add_test(tc, test_empty_service);
+	tcase_add_test(tc, test_slice);
+	tcase_add_test(tc, test_empty_slice);
+	tcase_add_test(tc, test_slice_is_small);
+	tcase_add_test(tc, test_service_cidr);
+	tcase_add_test(tc, test_node);
+	tcase_add_loop_test(tc, test_service_equal, 0, SERVICE_FIELDS);
+	tcase_add_loop_test(tc, test_slice_equal, 0, SLICE_FIELDS);
+	tcase_add_test(tc, test_kind_names);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,293 @@
+/* Which conntrack entries are stale (section 13 of the semantics), on made-up flows. */
+#include "nft/conntrack.h"
+#include "proxy/sync/dataplane.h"
+#include "tests/support/build.h"
+#include "tests/support/world.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * The world: what was there at the last sweep, and what changed since. A flow is from 192.0.2.1
+ * port 1000; "dst port > reply-source port", the same if it was not translated.
+ */
+static const char *const before[] = {
+	"node n1 192.168.7.1 fd00:7::1",
+	"service d/dns udp:53:dns@30053 tcp:53:tcp ip=10.96.0.1 ip=fd00:96::1 ext=203.0.113.1 "
+	"lb=203.0.113.2",
+	"slice d/dns-1 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.1 10.244.0.2(unready,terminating) "
+	"10.244.0.3(unready) 10.244.0.4(unserving) 10.244.0.5(local)",
+	"slice d/dns-2 dns v6 udp:5353:dns fd00:244::1",
+	"service d/empty udp:80 ip=10.96.0.2",
+	"service d/gone udp:80@30080 ip=10.96.0.3 ext=203.0.113.3",
+	"slice d/gone-1 gone v4 udp:8080 10.244.0.7",
+	"service d/quiet udp:80 ip=10.96.0.4",
+	"slice d/quiet-1 quiet v4 udp:8080 10.244.0.8",
+};
+
+/* dns and empty are touched again, gone goes, dns loses an address. */
+static const char *const after[] = {
+	"service d/dns udp:53:dns@30053 tcp:53:tcp ip=10.96.0.1 ip=fd00:96::1 ext=203.0.113.1",
+	"service d/empty udp:80 ip=10.96.0.2 ext=203.0.113.4",
+	"gone service d/gone",
+	"gone slice d/gone-1",
+	"slice d/dns-3 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.6",
+	"slice d/dns-2 dns v6 udp:5353:dns fd00:244::1 fd00:244::2",
+};
+
+static const struct {
+	const char *name, *destination;
+	uint16_t port;
+	const char *source;
+	uint16_t source_port;
+	bool stale;
+} cases[] = {
+	{ "CT-1: answered by a serving endpoint", "10.96.0.1", 53, "10.244.0.1", 5353, false },
+	{ "CT-1: by one that is none", "10.96.0.1", 53, "10.244.0.99", 5353, true },
+	{ "CT-2: by one that drains and serves", "10.96.0.1", 53, "10.244.0.2", 5353, false },
+	{ "CT-2: by one that serves and is not ready", "10.96.0.1", 53, "10.244.0.3", 5353, false },
+	{ "CT-2: by one that is ready and does not serve", "10.96.0.1", 53, "10.244.0.4", 5353,
+	  true },
+	{ "CT-3: never translated", "10.96.0.1", 53, "10.96.0.1", 53, true },
+	{ "CT-3: the right address, a former port", "10.96.0.1", 53, "10.244.0.1", 53, true },
+	{ "CT-1: to an externalIP", "203.0.113.1", 53, "10.244.0.99", 5353, true },
+	{ "CT-1: to an externalIP, served", "203.0.113.1", 53, "10.244.0.1", 5353, false },
+	{ "CT-1: to a node port", "192.168.7.1", 30053, "10.244.0.99", 5353, true },
+	{ "CT-1: to a node port, served", "192.168.7.1", 30053, "10.244.0.1", 5353, false },
+	{ "CT-7: to that port of an address that is not this node's", "192.168.7.9", 30053,
+	  "10.244.0.99", 5353, false },
+	{ "NP-2: to that port of an address without node ports", "172.16.0.1", 30053, "10.244.0.99",
+	  5353, false },
+	{ "CT-8: to another port of a VIP", "10.96.0.1", 54, "10.244.0.99", 5353, false },
+	{ "CT-8: to nothing of ours", "198.51.100.1", 53, "198.51.100.1", 53, false },
+	{ "CT-8: an endpoint itself, without a VIP", "10.244.0.1", 5353, "10.244.0.1", 5353,
+	  false },
+	{ "CT-4: no endpoint at all", "10.96.0.2", 80, "10.244.0.1", 8080, true },
+	{ "CT-4: no endpoint, never translated", "10.96.0.2", 80, "10.96.0.2", 80, true },
+	{ "CT-5: the Service went", "10.96.0.3", 80, "10.244.0.7", 8080, true },
+	{ "CT-5: its external address", "203.0.113.3", 80, "10.244.0.7", 8080, true },
+	{ "CT-5: its node port", "192.168.7.1", 30080, "10.244.0.7", 8080, true },
+	{ "CT-5, CT-7: that port of another address", "198.51.100.9", 30080, "10.244.0.7", 8080,
+	  false },
+	{ "CT-5: the Service went, a flow that was never translated", "10.96.0.3", 80, "10.96.0.3",
+	  80, false },
+	{ "CT-5: a VIP went from a Service that stays", "203.0.113.2", 53, "10.244.0.1", 5353,
+	  true },
+	{ "nothing changed there since the last sweep", "10.96.0.4", 80, "10.244.0.99", 8080,
+	  false },
+	{ "DS-3: IPv6, served", "fd00:96::1", 53, "fd00:244::1", 5353, false },
+	{ "DS-3: IPv6, not served", "fd00:96::1", 53, "fd00:244::9", 5353, true },
+	{ "DS-3: IPv6 node port", "fd00:7::1", 30053, "fd00:244::9", 5353, true },
+};
+
+#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+static struct world *world_at(bool with_changes)
+{
+	struct world *w = world_new(0);
+	struct addr local[3] = { build_addr("127.0.0.1"), build_addr("172.16.0.1"),
+				 build_addr("192.168.7.1") };
+	int i;
+
+	model_set_addresses(w->model, FAMILY_IPV4, local, 3);
+	for (i = 0; i < COUNT(before); i++)
+		world_put(w, before[i]);
+	world_must_sync(w, "before");
+	for (i = 0; i < N_FAMILIES; i++)
+		stale_swept(w->stale[i]);
+	for (i = 0; with_changes && i < COUNT(after); i++)
+		world_put(w, after[i]);
+	world_must_sync(w, "after");
+	return w;
+}
+
+static struct flow flow_to(const char *destination, uint16_t port, const char *source,
+			   uint16_t source_port, enum family *f)
+{
+	struct flow flow = {
+		.client = { { 192, 0, 2, 1 } },
+		.client_port = 1000,
+		.destination_port = port,
+		.reply_source_port = source_port,
+		.translated = strcmp(destination, source) || port != source_port,
+	};
+
+	ck_assert_int_eq(addr_parse(destination, f, &flow.destination), 0);
+	ck_assert_int_eq(addr_parse(source, f, &flow.reply_source), 0);
+	return flow;
+}
+
+START_TEST(judges)
+{
+	struct world *w = world_at(true);
+	enum family f;
+	struct flow flow = flow_to(cases[_i].destination, cases[_i].port, cases[_i].source,
+				   cases[_i].source_port, &f);
+
+	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale, "%s", cases[_i].name);
+	/* asked again, out of the cache */
+	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale, "%s, again",
+		      cases[_i].name);
+	world_free(w);
+}
+END_TEST
+
+/* Where nothing changed, everything is let be. */
+START_TEST(nothing_changed)
+{
+	struct world *w = world_at(false);
+	enum family f;
+	struct flow flow = flow_to(cases[_i].destination, cases[_i].port, cases[_i].source,
+				   cases[_i].source_port, &f);
+
+	ck_assert_msg(!stale_flow(w->stale[f], &flow), "%s", cases[_i].name);
+	ck_assert(!stale_is_pending(w->stale[f]));
+	world_free(w);
+}
+END_TEST
+
+/* The cache of who serves follows the model at once. */
+START_TEST(follows_the_model)
+{
+	struct world *w = world_at(true);
+	enum family f;
+	struct flow flow = flow_to("10.96.0.1", 53, "10.244.0.9", 5353, &f);
+
+	ck_assert(stale_flow(w->stale[f], &flow));
+	world_put(w, "slice d/dns-1 dns v4 udp:5353:dns 10.244.0.9");
+	ck_assert(!stale_flow(w->stale[f], &flow));
+	world_put(w, "gone slice d/dns-1");
+	ck_assert(stale_flow(w->stale[f], &flow));
+	world_free(w);
+}
+END_TEST
+
+/* NP-2: node ports on all local addresses but loopback. */
+START_TEST(nodeports_everywhere)
+{
+	static const struct {
+		const char *addr;
+		bool stale;
+	} addrs[] = {
+		{ "172.16.0.1", true },
+		{ "192.168.7.1", true },
+		{ "127.0.0.1", false },
+		{ "8.8.8.8", false },
+	};
+	struct world *w = world_at(true);
+	enum family f;
+	int i;
+
+	world_put(w, "gone node n1");
+	world_must_sync(w, "everywhere");
+	for (i = 0; i < COUNT(addrs); i++) {
+		struct flow flow = flow_to(addrs[i].addr, 30053, "10.244.0.99", 5353, &f);
+
+		ck_assert_msg(stale_flow(w->stale[f], &flow) == addrs[i].stale, "%s",
+			      addrs[i].addr);
+	}
+	world_free(w);
+}
+END_TEST
+
+/* CT-5: a VIP that comes back before the sweep is judged by who serves it now. */
+START_TEST(back_before_the_sweep)
+{
+	struct world *w = world_at(true);
+	enum family f;
+	struct flow kept = flow_to("10.96.0.3", 80, "10.244.0.7", 8080, &f);
+	struct flow lost = flow_to("10.96.0.3", 80, "10.244.0.8", 8080, &f);
+
+	world_put(w, "service d/other udp:80 ip=10.96.0.3");
+	world_put(w, "slice d/other-1 other v4 udp:8080 10.244.0.7");
+	world_must_sync(w, "back");
+	ck_assert(!stale_flow(w->stale[f], &kept));
+	ck_assert(stale_flow(w->stale[f], &lost));
+	world_free(w);
+}
+END_TEST
+
+/* After a restart, living flows stay and the others go; so do those of what went meanwhile. */
+START_TEST(restart)
+{
+	struct world *w = world_at(false);
+	enum family f;
+	struct flow served = flow_to("10.96.0.1", 53, "10.244.0.1", 5353, &f);
+	struct flow dead = flow_to("10.96.0.1", 53, "10.244.0.99", 5353, &f);
+	struct flow gone = flow_to("10.96.0.3", 80, "10.244.0.7", 8080, &f);
+	struct flow nodeport = flow_to("192.168.7.1", 30080, "10.244.0.7", 8080, &f);
+
+	world_remember(w, "gone service d/gone");
+	world_restart(w);
+	world_must_sync(w, "restart");
+	ck_assert(stale_is_pending(w->stale[f]));
+	ck_assert(!stale_flow(w->stale[f], &served));
+	ck_assert(stale_flow(w->stale[f], &dead));
+	ck_assert(stale_flow(w->stale[f], &gone));
+	ck_assert(stale_flow(w->stale[f], &nodeport));
+	world_free(w);
+}
+END_TEST
+
+/* A sweep covers what changed before it, and forgets what was removed. */
+START_TEST(a_sweep_settles)
+{
+	struct world *w = world_at(true);
+	enum family f;
+	struct flow gone = flow_to("10.96.0.3", 80, "10.244.0.7", 8080, &f);
+
+	ck_assert(stale_flow(w->stale[f], &gone));
+	stale_swept(w->stale[f]);
+	ck_assert(!stale_is_pending(w->stale[f]));
+	ck_assert(!stale_flow(w->stale[f], &gone));
+	world_put(w, "service d/dns udp:53:dns ip=10.96.0.1");
+	world_must_sync(w, "a node port went");
+	gone = flow_to("192.168.7.1", 30053, "10.244.0.1", 5353, &f);
+	ck_assert(stale_flow(w->stale[f], &gone));
+	world_free(w);
+}
+END_TEST
+
+/* Removals are remembered up to a bound, without harm beyond it. */
+START_TEST(many_removals)
+{
+	struct world *w = world_at(false);
+	struct vip vip = { .port = 80, .role = VIP_EXTERNAL_IP };
+	unsigned int i;
+
+	for (i = 0; i < 70000; i++) {
+		memcpy(vip.addr.bytes, &i, sizeof(i));
+		stale_vip_removed(w->stale[FAMILY_IPV4], &vip);
+	}
+	ck_assert(stale_is_pending(w->stale[FAMILY_IPV4]));
+	stale_swept(w->stale[FAMILY_IPV4]);
+	ck_assert(!stale_is_pending(w->stale[FAMILY_IPV4]));
+	world_free(w);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("stale");
+	TCase *tc = tcase_create("stale");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_loop_test(tc, judges, 0, COUNT(cases));
+	tcase_add_loop_test(tc, nothing_changed, 0, COUNT(cases));
+	tcase_add_test(tc, follows_the_model);
+	tcase_add_test(tc, nodeports_everywhere);
+	tcase_add_test(tc, back_before_the_sweep);
+	tcase_add_test(tc, restart);
+	tcase_add_test(tc, a_sweep_settles);
+	tcase_add_test(tc, many_removals);
+	tcase_set_timeout(tc, 30);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
