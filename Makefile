@@ -130,6 +130,7 @@ goldens: $(O)/vipmap $(O)/tests/test_goldens
 install: $(O)/vipmap
 	install -D -m 755 $(O)/vipmap $(DESTDIR)$(PREFIX)/sbin/vipmap
 	install -D -m 644 man/vipmap.8 $(DESTDIR)$(PREFIX)/share/man/man8/vipmap.8
+	install -D -m 644 man/vipmap-semantics.7 $(DESTDIR)$(PREFIX)/share/man/man7/vipmap-semantics.7
 
 sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch])
 
