@@ -4,6 +4,7 @@
 # make lint           banned calls, and clang-format's opinion
 # make format         apply clang-format
 # make goldens        write tests/data/goldens/*.nft anew; read the difference like code
+# make coverage       which lines the unit tests run
 # make fuzz           run the fuzz targets for a few seconds each (clang's libFuzzer)
 # Settings: CC, CFLAGS, O (build folder), SAN=address,undefined, WERROR=1, V=1
 
@@ -61,7 +62,7 @@ Q := @
 say = @echo "  $(1)"
 endif
 
-.PHONY: all check goldens tests tools fuzz fuzzers install lint format clean
+.PHONY: all check coverage goldens tests tools fuzz fuzzers install lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -123,6 +124,9 @@ tools: $(tools)
 check: $(O)/vipmap tests
 	$(Q)status=0; for t in $(tests); do VIPMAP=$(O)/vipmap $$t || status=1; done; \
 	for f in $(fuzzers); do $$f tests/data/$$(basename $$f)/* || status=1; done; exit $$status
+
+coverage:
+	scripts/coverage
 
 goldens: $(O)/vipmap $(O)/tests/test_goldens
 	$(Q)GOLDENS=1 VIPMAP=$(O)/vipmap $(O)/tests/test_goldens
