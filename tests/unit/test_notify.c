@@ -1,0 +1,250 @@
+/* The words for a service manager, as they arrive at a real datagram socket. */
+#include "proxy/serve/notify.h"
+
+#include <check.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proxy/base/clock.h"
+
+#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+
+/* The manager's end. */
+static int manager_open(const char *name)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const size_t n = strlen(name);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+	memcpy(to.sun_path, name, n);
+	if (name[0] == '@')
+		to.sun_path[0] = '\0';
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&to,
+			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)),
+			 0);
+	return fd;
+}
+
+/* The next datagram; "" if there is none. */
+static const char *manager_read(int fd, char *text, size_t size)
+{
+	ssize_t n = recv(fd, text, size - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+static void run_ms(struct event_base *base, int ms)
+{
+	const struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
+
+	event_base_loopexit(base, &tv);
+	event_base_dispatch(base);
+}
+
+static const char *name_of(bool abstract, char *name, size_t size)
+{
+	snprintf(name, size, abstract ? "@vipmap-notify-%d" : "/tmp/vipmap-notify-%d",
+		 (int)getpid());
+	return name;
+}
+
+/* A path and an abstract name. */
+START_TEST(what_is_said)
+{
+	struct event_base *base = event_base_new();
+	char name[64], got[600], long_status[1000];
+	struct notify_options options = { .base = base };
+	struct errbuf eb = { "" };
+	long long told, before, after;
+	struct notify *n;
+	int fd, end = 0;
+
+	options.socket = name_of(_i, name, sizeof(name));
+	fd = manager_open(name);
+	n = notify_new(&options, &eb);
+	ck_assert_msg(n, "%s", eb.text);
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "");
+
+	notify_status(n, "waiting");
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "STATUS=waiting\n");
+	notify_status(n, "waiting");
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "");
+	notify_ready(n, "3 service ports");
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "READY=1\nSTATUS=3 service ports\n");
+
+	before = clock_monotonic_us(clock_system());
+	notify_reloading(n, "a\nSTOPPING=1");
+	after = clock_monotonic_us(clock_system());
+	manager_read(fd, got, sizeof(got));
+	ck_assert_int_eq(sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=a STOPPING=1\n%n",
+				&told, &end),
+			 1);
+	ck_assert_msg(end && !got[end], "%s", got);
+	ck_assert_int_ge(told, before);
+	ck_assert_int_le(told, after);
+
+	memset(long_status, 'x', sizeof(long_status) - 1);
+	long_status[sizeof(long_status) - 1] = '\0';
+	notify_ready(n, long_status);
+	ck_assert_uint_eq(strlen(manager_read(fd, got, sizeof(got))),
+			  strlen("READY=1\nSTATUS=\n") + 255);
+	notify_status(n, long_status);
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "");
+	notify_stopping(n);
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "STOPPING=1\n");
+
+	/* A manager that is gone harms nobody. */
+	close(fd);
+	notify_status(n, "alone");
+	notify_free(n);
+	event_base_free(base);
+	if (!_i)
+		unlink(name);
+}
+END_TEST
+
+/* The manager's buffer is full: READY=1 comes all the same, later statuses do not replace it. */
+START_TEST(ready_is_not_lost)
+{
+	struct event_base *base = event_base_new();
+	char name[64], got[600];
+	struct notify_options options = { .base = base };
+	struct errbuf eb = { "" };
+	struct notify *n;
+	int fd, i, sent = 0, ready = 0;
+
+	options.socket = name_of(true, name, sizeof(name));
+	fd = manager_open(name);
+	n = notify_new(&options, &eb);
+	ck_assert_ptr_nonnull(n);
+	for (i = 0; i < 5000; i++) {
+		snprintf(got, sizeof(got), "%d", i);
+		notify_status(n, got);
+	}
+	notify_ready(n, "done");
+	notify_status(n, "later");
+	while (*manager_read(fd, got, sizeof(got))) {
+		sent++;
+		ready += strncmp(got, "READY=1", 7) == 0;
+	}
+	ck_assert_int_gt(sent, 0);
+	ck_assert_msg(sent < 5000 && !ready, "the buffer was never full: %d of 5000", sent);
+	run_ms(base, 250);
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "READY=1\nSTATUS=done\n");
+	notify_free(n);
+	event_base_free(base);
+	close(fd);
+}
+END_TEST
+
+static const struct {
+	const char *name, *usec, *pid;
+	int at_least, at_most; /* within 300 ms */
+} watchdogs[] = {
+	{ "100 ms", "100000", NULL, 3, 6 }, /* every 50 ms */
+	{ "for us", "100000", "77", 3, 6 },
+	{ "for another process", "100000", "78", 0, 0 },
+	{ "none", NULL, NULL, 0, 0 },
+	{ "none, for us", NULL, "77", 0, 0 },
+	{ "off", "0", NULL, 0, 0 },
+	{ "too short to be meant", "100", NULL, 0, 0 },
+	{ "not a number", "100ms", NULL, 0, 0 },
+	{ "negative", "-100000", NULL, 0, 0 },
+	{ "too large", "99999999999999999999999", NULL, 0, 0 },
+	{ "no process", "100000", "x", 0, 0 },
+};
+
+START_TEST(watchdog)
+{
+	struct event_base *base = event_base_new();
+	char name[64], got[600];
+	struct notify_options options = {
+		.base = base,
+		.watchdog_usec = watchdogs[_i].usec,
+		.watchdog_pid = watchdogs[_i].pid,
+		.pid = 77,
+	};
+	struct errbuf eb = { "" };
+	struct notify *n;
+	int fd, beats = 0;
+
+	options.socket = name_of(true, name, sizeof(name));
+	fd = manager_open(name);
+	n = notify_new(&options, &eb);
+	ck_assert_msg(n, "%s: %s", watchdogs[_i].name, eb.text);
+	run_ms(base, 300);
+	while (*manager_read(fd, got, sizeof(got))) {
+		ck_assert_str_eq(got, "WATCHDOG=1\n");
+		beats++;
+	}
+	ck_assert_msg(beats >= watchdogs[_i].at_least && beats <= watchdogs[_i].at_most,
+		      "%s: %d beats", watchdogs[_i].name, beats);
+	notify_free(n);
+	event_base_free(base);
+	close(fd);
+}
+END_TEST
+
+START_TEST(bad_names)
+{
+	static const char *const names[] = { "", "@", "/", "relative", "vsock:2:1" };
+	struct event_base *base = event_base_new();
+	char too_long[200];
+	unsigned int i;
+
+	memset(too_long, 'x', sizeof(too_long) - 1);
+	too_long[0] = '/';
+	too_long[sizeof(too_long) - 1] = '\0';
+	for (i = 0; i <= sizeof(names) / sizeof(names[0]); i++) {
+		const struct notify_options options = {
+			.base = base,
+			.socket = i < sizeof(names) / sizeof(names[0]) ? names[i] : too_long,
+		};
+		struct errbuf eb = { "" };
+
+		ck_assert_msg(!notify_new(&options, &eb), "%s", options.socket);
+		ck_assert_msg(eb.text[0], "%s: no message", options.socket);
+	}
+	event_base_free(base);
+}
+END_TEST
+
+START_TEST(nobody_manages)
+{
+	notify_ready(NULL, "");
+	notify_reloading(NULL, "");
+	notify_stopping(NULL);
+	notify_status(NULL, "");
+	notify_free(NULL);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("notify");
+	TCase *tc = tcase_create("notify");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_loop_test(tc, what_is_said, 0, 2);
+	tcase_add_test(tc, ready_is_not_lost);
+	tcase_add_loop_test(tc, watchdog, 0, N(watchdogs));
+	tcase_add_test(tc, bad_names);
+	tcase_add_test(tc, nobody_manages);
+	suite_add_tcase(s, tc);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
