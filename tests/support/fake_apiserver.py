@@ -33,6 +33,7 @@ import asyncio
 import base64
 import gzip
 import json
+import logging
 import os
 import socket
 import ssl
@@ -939,6 +940,8 @@ async def main():
 
 
 if __name__ == "__main__":
+    # clients that are gone while they are written to are what this server is for
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     try:
         asyncio.run(main())
     except KeyboardInterrupt:

@@ -235,7 +235,7 @@ class ApiProgram(Program):
         self.flags = flags
         self.log = ""
         self.process = subprocess.Popen(self.argv(flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        preexec_fn=self.enter, text=True)
+                                        preexec_fn=self.enter, text=True, errors="backslashreplace")
         self.reader = threading.Thread(target=self.read_log, args=(self.process,), daemon=True)
         self.reader.start()
 
