@@ -6,6 +6,7 @@
  * table stays as it is meanwhile, and is adopted like after a restart.
  */
 #include "proxy/base/clock.h"
+#include "proxy/capability.h"
 #include "proxy/model/config.h"
 #include "proxy/sync/dataplane.h"
 #include "proxy/model/explain.h"
@@ -1148,6 +1149,7 @@ int main(int argc, char **argv)
 		app_free(&app);
 		return EXIT_FAILED;
 	}
+	capability_raise_net_admin(); /* what needs it, tells if it is missing */
 	app.family[FAMILY_IPV4] = true;
 	app.family[FAMILY_IPV6] = kernel_has_ipv6();
 	if (parse_options(&app, &options, &eb)) {
