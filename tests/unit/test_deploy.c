@@ -159,23 +159,61 @@ START_TEST(role_is_what_is_asked_for)
 }
 END_TEST
 
-START_TEST(pod_has_only_net_admin)
-{
-	struct json *set = read_manifest("base/daemonset.yaml");
-	const struct json *pod = json_get(json_get(json_get(set, "spec"), "template"), "spec");
-	const struct json *container = json_first(json_get(pod, "containers"));
-	const struct json *security = json_get(container, "securityContext");
-	const struct json *capabilities = json_get(security, "capabilities");
-	struct strbuf got = STRBUF_INIT;
+#define POD "spec.template.spec."
 
-	add_strings(&got, json_get(capabilities, "drop"));
-	add_strings(&got, json_get(capabilities, "add"));
+/* The container that runs vipmap with what the image's file may have, and nothing else. */
+static const char *const powers[][2] = {
+	{ "base/daemonset.yaml", POD "containers.0.securityContext" },
+	{ "cleanup/vipmap/daemonset.yaml", POD "initContainers.0.securityContext" },
+};
+
+START_TEST(container_has_only_net_admin)
+{
+	struct json *set = read_manifest(powers[_i][0]);
+	const struct json *security = at(set, powers[_i][1]);
+	struct strbuf got = STRBUF_INIT;
+	int64_t user;
+
+	add_strings(&got, at(security, "capabilities.drop"));
+	add_strings(&got, at(security, "capabilities.add"));
 	ck_assert_str_eq(got.text, " ALL NET_ADMIN");
 	ck_assert(json_is_true(json_get(security, "readOnlyRootFilesystem")));
 	ck_assert(!json_get(security, "privileged"));
-	ck_assert(json_is_true(json_get(pod, "hostNetwork")));
-	ck_assert_str_eq(json_string(json_get(pod, "priorityClassName")), "system-node-critical");
+	ck_assert(json_is_true(json_get(security, "runAsNonRoot")));
+	ck_assert(json_integer(json_get(security, "runAsUser"), &user) && user == 65532);
+	/* a file's capabilities are ignored without it */
+	ck_assert(json_is_true(json_get(security, "allowPrivilegeEscalation")));
 	strbuf_free(&got);
+	json_free(set);
+}
+END_TEST
+
+START_TEST(pod_is_the_nodes)
+{
+	struct json *set = read_manifest("base/daemonset.yaml");
+	const struct json *pod = at(set, POD);
+	int64_t group;
+
+	ck_assert(json_is_true(json_get(pod, "hostNetwork")));
+	ck_assert_str_eq(text_at(pod, "priorityClassName"), "system-node-critical");
+	ck_assert(json_integer(at(pod, "securityContext.fsGroup"), &group) && group == 65532);
+	json_free(set);
+}
+END_TEST
+
+/* The version is that of the program. */
+START_TEST(labels_name_the_version)
+{
+	struct json *set = read_manifest("base/daemonset.yaml");
+	const char *label = "app.kubernetes.io/version";
+
+	ck_assert_str_eq(json_string(json_get(at(set, "metadata.labels"), label)), VIPMAP_VERSION);
+	ck_assert_str_eq(json_string(json_get(at(set, "spec.template.metadata.labels"), label)),
+			 VIPMAP_VERSION);
+	ck_assert_ptr_null(json_get(at(set, "spec.selector.matchLabels"), label));
+	json_free(set);
+	set = read_manifest("base/kustomization.yaml");
+	ck_assert_str_eq(text_at(set, "images.0.newTag"), VIPMAP_VERSION);
 	json_free(set);
 }
 END_TEST
@@ -188,7 +226,6 @@ static const struct {
 	int other_index;
 	const char *other_path;
 } names[] = {
-#define POD "spec.template.spec."
 	{ "base/daemonset.yaml", 0, POD "serviceAccountName", "base/serviceaccount.yaml", 0,
 	  "metadata.name" },
 	{ "base/daemonset.yaml", 0, POD "volumes.0.configMap.name", "base/configmap.yaml", 0,
@@ -207,6 +244,14 @@ static const struct {
 	  POD "containers.0.image" },
 	{ "base/kustomization.yaml", 0, "images.0.name", "base/daemonset.yaml", 0,
 	  POD "initContainers.0.image" },
+	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.name", "cleanup/vipmap/daemonset.yaml",
+	  0, POD "initContainers.0.image" },
+	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newName", "base/kustomization.yaml", 0,
+	  "images.0.newName" },
+	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newTag", "base/kustomization.yaml", 0,
+	  "images.0.newTag" },
+	{ "cleanup/kube-proxy/kustomization.yaml", 0, "images.0.name",
+	  "cleanup/kube-proxy/daemonset.yaml", 0, POD "initContainers.0.image" },
 	{ "kubeadm/kustomization.yaml", 0, "patches.0.target.name", "base/configmap.yaml", 0,
 	  "metadata.name" },
 	{ "kubeadm/kustomization.yaml", 0, "patches.1.target.name", "base/daemonset.yaml", 0,
@@ -227,8 +272,9 @@ START_TEST(names_fit)
 }
 END_TEST
 
-static const char *const daemon_sets[] = { "base/daemonset.yaml", "cleanup/kube-proxy.yaml",
-					   "cleanup/vipmap.yaml" };
+static const char *const daemon_sets[] = { "base/daemonset.yaml",
+					   "cleanup/kube-proxy/daemonset.yaml",
+					   "cleanup/vipmap/daemonset.yaml" };
 
 static bool has_volume(const struct json *pod, const char *name)
 {
@@ -267,12 +313,17 @@ START_TEST(pods_fit_their_set)
 }
 END_TEST
 
-/* Probes ask where the ConfigMap has the health server listen. */
+/* Ports are where the ConfigMap has the servers listen. */
 START_TEST(probes_ask_the_health_server)
 {
-	static const char *const ports[] = { "livenessProbe.httpGet.port",
-					     "startupProbe.httpGet.port", "ports.0.containerPort",
-					     "ports.0.hostPort" };
+	static const struct {
+		const char *port, *server;
+	} ports[] = { { "livenessProbe.httpGet.port", "healthzBindAddress: 0.0.0.0" },
+		      { "startupProbe.httpGet.port", "healthzBindAddress: 0.0.0.0" },
+		      { "ports.0.containerPort", "healthzBindAddress: 0.0.0.0" },
+		      { "ports.0.hostPort", "healthzBindAddress: 0.0.0.0" },
+		      { "ports.1.containerPort", "metricsBindAddress: 127.0.0.1" },
+		      { "ports.1.hostPort", "metricsBindAddress: 127.0.0.1" } };
 	struct json *set = read_manifest("base/daemonset.yaml");
 	struct json *map = read_manifest("base/configmap.yaml");
 	const struct json *container = at(set, POD "containers.0");
@@ -280,9 +331,11 @@ START_TEST(probes_ask_the_health_server)
 	char text[64];
 
 	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
-		ck_assert_msg(json_integer(at(container, ports[i]), &port), "%s", ports[i]);
-		snprintf(text, sizeof(text), "healthzBindAddress: 0.0.0.0:%d\n", (int)port);
-		ck_assert_msg(strstr(data_of(map, "config.conf"), text), "%s: %s", ports[i], text);
+		ck_assert_msg(json_integer(at(container, ports[i].port), &port), "%s",
+			      ports[i].port);
+		snprintf(text, sizeof(text), "%s:%d\n", ports[i].server, (int)port);
+		ck_assert_msg(strstr(data_of(map, "config.conf"), text), "%s: %s", ports[i].port,
+			      text);
 	}
 	ck_assert_str_eq(text_at(container, "livenessProbe.httpGet.path"), "/livez");
 	ck_assert_str_eq(text_at(container, "startupProbe.httpGet.path"), "/livez");
@@ -292,7 +345,8 @@ START_TEST(probes_ask_the_health_server)
 END_TEST
 
 /* kustomize takes no base that the folder itself lies in ("cycle detected"). */
-static const char *const kustomizations[] = { ".", "base", "kubeadm" };
+static const char *const kustomizations[] = { ".", "base", "kubeadm", "cleanup/kube-proxy",
+					      "cleanup/vipmap" };
 
 START_TEST(kustomizations_find_their_resources)
 {
@@ -316,11 +370,17 @@ START_TEST(kustomizations_find_their_resources)
 }
 END_TEST
 
-static const char *const manifests[] = { "base/serviceaccount.yaml",   "base/rbac.yaml",
-					 "base/configmap.yaml",	       "base/daemonset.yaml",
-					 "kustomization.yaml",	       "base/kustomization.yaml",
-					 "kubeadm/kustomization.yaml", "cleanup/kube-proxy.yaml",
-					 "cleanup/vipmap.yaml" };
+static const char *const manifests[] = { "base/serviceaccount.yaml",
+					 "base/rbac.yaml",
+					 "base/configmap.yaml",
+					 "base/daemonset.yaml",
+					 "kustomization.yaml",
+					 "base/kustomization.yaml",
+					 "kubeadm/kustomization.yaml",
+					 "cleanup/kube-proxy/daemonset.yaml",
+					 "cleanup/kube-proxy/kustomization.yaml",
+					 "cleanup/vipmap/daemonset.yaml",
+					 "cleanup/vipmap/kustomization.yaml" };
 
 static void no_duplicate(void *ctx, const char *path)
 {
@@ -348,7 +408,10 @@ int main(void)
 
 	tcase_add_test(tcase, config_map_is_understood);
 	tcase_add_test(tcase, role_is_what_is_asked_for);
-	tcase_add_test(tcase, pod_has_only_net_admin);
+	tcase_add_loop_test(tcase, container_has_only_net_admin, 0,
+			    sizeof(powers) / sizeof(powers[0]));
+	tcase_add_test(tcase, pod_is_the_nodes);
+	tcase_add_test(tcase, labels_name_the_version);
 	tcase_add_loop_test(tcase, names_fit, 0, sizeof(names) / sizeof(names[0]));
 	tcase_add_loop_test(tcase, pods_fit_their_set, 0,
 			    sizeof(daemon_sets) / sizeof(daemon_sets[0]));
