@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "proxy/commands/commands.h"
 
 enum flag_type {
 	FLAG_TEXT,
@@ -159,8 +160,8 @@ struct parser {
 	struct errbuf *eb;
 	struct options options;
 	struct given *given;
-	unsigned int n_given, n_words;
-	const char **words; /* arguments that are no flags */
+	unsigned int n_given;
+	const char *unknown; /* the first word, if it is no command's */
 	int healthz_port, metrics_port;
 };
 
@@ -178,9 +179,32 @@ static void warn_about(const struct parser *p, const char *flag, const char *wha
 	p->env->warn(p->env->ctx, text);
 }
 
+static int bad_text(const struct parser *p, const char *flag, const char *value, const char *what)
+{
+	return errf(p->eb, -EINVAL, "--%s: \"%s\" %s", flag, value, what);
+}
+
 static int bad_value(const struct parser *p, const struct given *g, const char *what)
 {
-	return errf(p->eb, -EINVAL, "--%s: \"%s\" %s", g->flag->name, g->value, what);
+	return bad_text(p, g->flag->name, g->value, what);
+}
+
+/* @value may be NULL: the flag stands alone. */
+static int boolean_parse(const struct parser *p, const char *flag, const char *value, bool *on)
+{
+	static const char *const words[] = { "0", "f", "false", "1", "t", "true" };
+	size_t i;
+
+	if (!value) {
+		*on = true;
+		return 0;
+	}
+	for (i = 0; i < 6; i++)
+		if (strcasecmp(value, words[i]) == 0) {
+			*on = i >= 3;
+			return 0;
+		}
+	return bad_text(p, flag, value, "is neither true nor false");
 }
 
 static const struct flag *flag_find(const char *name, size_t length)
@@ -211,6 +235,55 @@ static bool short_flag(const char *arg, const char **name, const char **value)
 	*name = "v";
 	*value = arg[2] ? arg + 2 + (arg[2] == '=') : NULL;
 	return true;
+}
+
+/* A command's own flag goes before one of the program. */
+static const struct command_flag *own_flag_find(const struct parser *p, const char *arg,
+						const char **value)
+{
+	const struct command *command = p->options.command;
+	const char *equals = strchr(arg, '=');
+	const struct command_flag *flag;
+	size_t length;
+
+	for (flag = command ? command->flags : NULL; flag && flag->name; flag++) {
+		length = strlen(flag->name);
+		if (arg[1] != '-') {
+			*value = arg[1] && arg[2] ? arg + 2 + (arg[2] == '=') : NULL;
+			if (flag->letter && arg[1] == flag->letter)
+				return flag;
+		} else if (strncmp(arg + 2, flag->name, length) == 0 &&
+			   (!arg[2 + length] || arg + 2 + length == equals)) {
+			*value = equals ? equals + 1 : NULL;
+			return flag;
+		}
+	}
+	return NULL;
+}
+
+/* As match_flag(), and 0 if it is none of the command's. */
+static int match_own_flag(struct parser *p, char *const *argv)
+{
+	const char *value = NULL;
+	const struct command_flag *flag = own_flag_find(p, argv[0], &value);
+	int used = 1, err;
+	bool on;
+
+	if (!flag)
+		return 0;
+	if (flag->boolean) {
+		err = boolean_parse(p, flag->name, value, &on);
+		if (err)
+			return err;
+		value = on ? "true" : "false";
+	} else if (!value) {
+		value = argv[1];
+		used = 2;
+		if (!value)
+			return errf(p->eb, -EINVAL, "--%s: needs a value", flag->name);
+	}
+	p->options.own[p->options.n_own++] = (struct own_flag){ flag, value };
+	return used;
 }
 
 /* One flag at argv[0], its value perhaps at argv[1]. Returns how many were used, or a negative
@@ -244,6 +317,16 @@ static int match_flag(struct parser *p, char *const *argv)
 	return used;
 }
 
+static void match_word(struct parser *p, const char *word)
+{
+	struct options *o = &p->options;
+
+	if (o->command || p->unknown)
+		o->words[o->n_words++] = word;
+	else if (!p->env->find_command || !(o->command = p->env->find_command(word)))
+		p->unknown = word;
+}
+
 static int match_arguments(struct parser *p, int argc, char *const *argv)
 {
 	bool only_words = false;
@@ -252,33 +335,18 @@ static int match_arguments(struct parser *p, int argc, char *const *argv)
 	for (i = 1; i < argc; i += used) {
 		used = 1;
 		if (only_words || argv[i][0] != '-' || !argv[i][1]) {
-			p->words[p->n_words++] = argv[i];
+			match_word(p, argv[i]);
 		} else if (strcmp(argv[i], "--") == 0) {
 			only_words = true;
 		} else {
-			used = match_flag(p, argv + i);
+			used = match_own_flag(p, argv + i);
+			if (used == 0)
+				used = match_flag(p, argv + i);
 			if (used < 0)
 				return used;
 		}
 	}
 	return 0;
-}
-
-static int boolean_parse(const struct parser *p, const struct given *g, bool *value)
-{
-	static const char *const words[] = { "0", "f", "false", "1", "t", "true" };
-	size_t i;
-
-	if (!g->value) {
-		*value = true;
-		return 0;
-	}
-	for (i = 0; i < 6; i++)
-		if (strcasecmp(g->value, words[i]) == 0) {
-			*value = i >= 3;
-			return 0;
-		}
-	return bad_value(p, g, "is neither true nor false");
 }
 
 static int number_parse(const struct parser *p, const struct given *g, int64_t min, int64_t max,
@@ -366,7 +434,7 @@ static int apply_action(struct parser *p, const struct given *g)
 	int err = 0;
 
 	if (g->flag->type != FLAG_VERSION || !g->value || strcmp(g->value, "raw") != 0)
-		err = boolean_parse(p, g, &on);
+		err = boolean_parse(p, g->flag->name, g->value, &on);
 	if (!err && on && action > p->options.action)
 		p->options.action = action;
 	return err;
@@ -392,7 +460,7 @@ static int apply_flag(struct parser *p, const struct given *g)
 	case FLAG_COMMAS:
 		return apply_parts(p, g, target);
 	case FLAG_BOOL:
-		return boolean_parse(p, g, target);
+		return boolean_parse(p, g->flag->name, g->value, target);
 	case FLAG_INT:
 		return apply_int(p, g, target);
 	case FLAG_INT64:
@@ -420,7 +488,7 @@ static int apply_flag(struct parser *p, const struct given *g)
 		return 0;
 	case FLAG_IGNORED_BOOL:
 		warn_about(p, g->flag->name, "has no effect");
-		return boolean_parse(p, g, &ignored);
+		return boolean_parse(p, g->flag->name, g->value, &ignored);
 	case FLAG_IGNORED:
 		warn_about(p, g->flag->name, "has no effect");
 		return 0;
@@ -538,62 +606,20 @@ static int settle_servers(struct parser *p)
 	return err;
 }
 
-static int explain_parse(struct parser *p)
-{
-	const char *const *word = p->words + 1;
-	enum family family = FAMILY_IPV4;
-	struct options *o = &p->options;
-	char protocol[8] = "", *end;
-	unsigned long port;
-	size_t i;
-
-	if (p->n_words != 5)
-		return errf(p->eb, -EINVAL, "explain: needs SRC PROTO DST PORT");
-	if (addr_parse(word[0], &o->explain.family, &o->explain.source))
-		return errf(p->eb, -EINVAL, "explain: source \"%s\" is not an IP address", word[0]);
-	for (i = 0; word[1][i] && i < sizeof(protocol) - 1; i++)
-		protocol[i] = (char)toupper((unsigned char)word[1][i]);
-	o->explain.protocol = protocol_parse(protocol);
-	if (!o->explain.protocol)
-		return errf(p->eb, -EINVAL, "explain: protocol \"%s\" is not tcp, udp or sctp",
-			    word[1]);
-	if (addr_parse(word[2], &family, &o->explain.destination))
-		return errf(p->eb, -EINVAL, "explain: destination \"%s\" is not an IP address",
-			    word[2]);
-	if (family != o->explain.family)
-		return errf(p->eb, -EINVAL,
-			    "explain: source and destination are not of one family");
-	port = strtoul(word[3], &end, 10);
-	if (*word[3] < '0' || *word[3] > '9' || *end || port < 1 || port > UINT16_MAX)
-		return errf(p->eb, -EINVAL, "explain: port \"%s\" is not between 1 and 65535",
-			    word[3]);
-	o->explain.port = (uint16_t)port;
-	return 0;
-}
-
 static int settle_words(struct parser *p)
 {
-	enum action action;
-	int err;
+	struct options *o = &p->options;
 
-	if (p->n_words == 0)
+	if (p->unknown)
+		return errf(p->eb, -EINVAL, "unexpected argument \"%s\"", p->unknown);
+	if (!o->command)
 		return 0;
-	if (strcmp(p->words[0], "explain") == 0) {
-		action = ACTION_EXPLAIN;
-		err = explain_parse(p);
-		if (err)
-			return err;
-	} else if (strcmp(p->words[0], "status") == 0) {
-		action = ACTION_STATUS;
-		if (p->n_words > 1)
-			return errf(p->eb, -EINVAL, "status: unexpected argument \"%s\"",
-				    p->words[1]);
-	} else {
-		return errf(p->eb, -EINVAL, "unexpected argument \"%s\"", p->words[0]);
-	}
-	if (action > p->options.action)
-		p->options.action = action;
-	return 0;
+	if (!o->command->check && o->n_words)
+		return errf(p->eb, -EINVAL, "%s: unexpected argument \"%s\"", o->command->word,
+			    o->words[0]);
+	if (o->action < ACTION_COMMAND)
+		o->action = ACTION_COMMAND;
+	return o->command->check ? o->command->check(o, p->eb) : 0;
 }
 
 static int check_sources(struct parser *p)
@@ -643,9 +669,10 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 	if (!quiet.warn)
 		quiet.warn = ignore_warning;
 	p.given = calloc(n, sizeof(*p.given));
-	p.words = calloc(n, sizeof(*p.words));
+	p.options.words = calloc(n, sizeof(*p.options.words));
+	p.options.own = calloc(n, sizeof(*p.options.own));
 	p.options.config = config_new();
-	if (p.given && p.words && p.options.config)
+	if (p.given && p.options.words && p.options.own && p.options.config)
 		err = match_arguments(&p, argc, argv);
 	if (!err)
 		err = parse(&p);
@@ -655,7 +682,6 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 	} else {
 		*options = p.options;
 	}
-	free(p.words);
 	free(p.given);
 	return err;
 }
@@ -663,7 +689,27 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 void options_free(struct options *options)
 {
 	config_free(options->config);
-	options->config = NULL;
+	free(options->words);
+	free(options->own);
+	memset(options, 0, sizeof(*options));
+}
+
+const char *options_own(const struct options *options, const char *name)
+{
+	const char *value = NULL;
+	unsigned int i;
+
+	for (i = 0; i < options->n_own; i++)
+		if (strcmp(options->own[i].flag->name, name) == 0)
+			value = options->own[i].value;
+	return value;
+}
+
+bool options_own_is_on(const struct options *options, const char *name)
+{
+	const char *value = options_own(options, name);
+
+	return value && strcmp(value, "true") == 0;
 }
 
 void options_usage(struct strbuf *out)
@@ -671,10 +717,6 @@ void options_usage(struct strbuf *out)
 	size_t i;
 
 	strbuf_adds(out,
-		    "Usage: vipmap [--config FILE] [--kubeconfig FILE | --manifests PATH ...] "
-		    "[FLAG ...]\n"
-		    "       vipmap explain SRC PROTO DST PORT\n"
-		    "       vipmap status\n\n"
 		    "Kubernetes node service proxy: keeps the kernel's nftables such that every "
 		    "Service\naddress reaches a random healthy endpoint. See vipmap(8).\n\n");
 	for (i = 0; i < N_FLAGS; i++)

@@ -1,20 +1,20 @@
 /*
- * The command line: flags as kube-proxy has them, a few of vipmap's own, and two subcommands. The
- * result is a checked configuration and the word for what to do.
+ * The command line: flags as kube-proxy has them, a few of vipmap's own, and commands. The result
+ * is a checked configuration and the word for what to do.
  */
 #ifndef PROXY_OPTIONS_H
 #define PROXY_OPTIONS_H
 
 #include "proxy/model/config.h"
 
+struct command;
 struct strbuf;
 
 enum action {
 	ACTION_RUN,
 	ACTION_ONCE,	     /* --once */
 	ACTION_DRY_RUN,	     /* --dry-run; wins over --once */
-	ACTION_EXPLAIN,	     /* explain SRC PROTO DST PORT */
-	ACTION_STATUS,	     /* status */
+	ACTION_COMMAND,	     /* a word: options->command */
 	ACTION_INIT_ONLY,    /* --init-only */
 	ACTION_CLEANUP,	     /* --cleanup */
 	ACTION_WRITE_CONFIG, /* --write-config-to */
@@ -22,17 +22,30 @@ enum action {
 	ACTION_HELP, /* the later wins over the earlier */
 };
 
+/* A flag of one command alone. */
+struct command_flag {
+	const char *name; /* without "--" */
+	char letter;	  /* of the short form; 0: none */
+	bool boolean;	  /* takes no value, but may have one: "--watch=false" */
+	const char *help;
+};
+
+struct own_flag {
+	const struct command_flag *flag;
+	const char *value; /* "true" or "false" of a boolean */
+};
+
 struct options {
 	enum action action;
 	struct config *config;	       /* validated, except for ACTION_VERSION and ACTION_HELP */
 	const char *config_path;       /* --config; NULL: none. Borrowed from argv */
 	const char *write_config_path; /* --write-config-to. Borrowed from argv */
-	struct {
-		enum family family;
-		struct addr source, destination;
-		uint8_t protocol;
-		uint16_t port;
-	} explain;
+	/* With ACTION_COMMAND, and perhaps with ACTION_HELP; else NULL */
+	const struct command *command;
+	const char **words; /* that follow the command's, borrowed from argv */
+	unsigned int n_words;
+	struct own_flag *own; /* as given */
+	unsigned int n_own;
 };
 
 /* How the outside is reached: proxyconfig_read() is not ours to know. */
@@ -41,6 +54,7 @@ struct options_env {
 			   void (*warn)(void *ctx, const char *message), void *ctx,
 			   struct errbuf *eb);
 	void (*warn)(void *ctx, const char *message); /* one line; NULL: nobody listens */
+	const struct command *(*find_command)(const char *word); /* NULL: there are none */
 	void *ctx;
 };
 
@@ -52,7 +66,11 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 		  struct options *options, struct errbuf *eb);
 void options_free(struct options *options);
 
-void options_usage(struct strbuf *out); /* --help */
+/* The value of a command's own flag, the last one given; NULL: not given. */
+const char *options_own(const struct options *options, const char *name);
+bool options_own_is_on(const struct options *options, const char *name); /* of a boolean */
+
+void options_usage(struct strbuf *out); /* what --help says after the synopsis */
 
 /*
  * The name of this node: hostnameOverride, else @environment (the variable NODE_NAME, may be NULL),

@@ -8,12 +8,13 @@
 
 #include "proxy/options.h"
 #include "proxy/base/strbuf.h"
+#include "proxy/commands/commands.h"
 
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
-enum { N_MAX_ARGS = 8 };
+enum { N_MAX_ARGS = 10 };
 
 /* Stands for the reader of files: the "file" is one of these names. */
 static int fake_read(const char *path, struct config *config, void (*warn)(void *, const char *),
@@ -49,10 +50,36 @@ static void note(void *ctx, const char *message)
 	strbuf_addc(notes, '\n');
 }
 
+static int takes_words(const struct options *options, struct errbuf *eb)
+{
+	(void)options;
+	(void)eb;
+	return 0;
+}
+
+/* One with flags of its own, besides the program's commands. */
+static const struct command *find_command(const char *word)
+{
+	static const struct command_flag own[] = {
+		{ "namespace", 'n', false, "NAME" },
+		{ "watch", 'w', true, "go on" },
+		{ "v", 0, false, "of its own" },
+		{ 0 },
+	};
+	static const struct command get = { .word = "get", .flags = own, .check = takes_words };
+
+	return strcmp(word, "get") == 0 ? &get : command_find(word);
+}
+
 static int parse(const char *const *args, struct options *o, struct strbuf *notes,
 		 struct errbuf *eb)
 {
-	const struct options_env env = { fake_read, note, notes };
+	const struct options_env env = {
+		.read_config = fake_read,
+		.warn = note,
+		.find_command = find_command,
+		.ctx = notes,
+	};
 	const char *argv[N_MAX_ARGS + 2] = { "vipmap" };
 	int argc = 1;
 
@@ -206,10 +233,11 @@ static const struct {
 	{ "-h", { "-h" }, ACTION_HELP },
 	{ "help wins", { "--version", "--help", "--once" }, ACTION_HELP },
 	{ "help with a missing file", { "--config=missing", "--help" }, ACTION_HELP },
-	{ "status", { "status" }, ACTION_STATUS },
-	{ "explain", { "explain", "10.0.0.1", "tcp", "10.0.0.2", "80" }, ACTION_EXPLAIN },
-	{ "flags after a subcommand", { "status", "-v", "2" }, ACTION_STATUS },
-	{ "after --", { "--", "status" }, ACTION_STATUS },
+	{ "status", { "status" }, ACTION_COMMAND },
+	{ "explain", { "explain", "10.0.0.1", "tcp", "10.0.0.2", "80" }, ACTION_COMMAND },
+	{ "flags after a command", { "status", "-v", "2" }, ACTION_COMMAND },
+	{ "after --", { "--", "status" }, ACTION_COMMAND },
+	{ "a command's help", { "status", "--help" }, ACTION_HELP },
 };
 
 START_TEST(action)
@@ -270,6 +298,12 @@ static const struct {
 	{ "CFG-4 ignored, but wrong",
 	  { "--config=empty", "--iptables-sync-period=x" },
 	  "--iptables-sync-period: \"x\" is not a duration" },
+	{ "own flag before its command", { "-n", "prod", "get" }, "unknown flag: -n" },
+	{ "own flag without a value", { "get", "-n" }, "--namespace: needs a value" },
+	{ "own flag neither true nor false",
+	  { "get", "--watch=1x" },
+	  "--watch: \"1x\" is neither true nor false" },
+	{ "own flag with a longer name", { "get", "--watching" }, "unknown flag: --watching" },
 	{ "status with more", { "status", "x" }, "status: unexpected argument \"x\"" },
 	{ "explain without", { "explain" }, "explain: needs SRC PROTO DST PORT" },
 	{ "explain source", { "explain", "a", "tcp", "1.1.1.1", "1" }, "explain: source \"a\"" },
@@ -294,13 +328,13 @@ START_TEST(usage_error)
 {
 	struct strbuf notes = STRBUF_INIT;
 	struct errbuf eb = { "" };
-	struct options o = { .action = ACTION_STATUS };
+	struct options o = { .action = ACTION_COMMAND };
 	int err = parse(errors[_i].args, &o, &notes, &eb);
 
 	ck_assert_msg(err < 0, "%s: accepted", errors[_i].name);
 	ck_assert_msg(strncmp(eb.text, errors[_i].want, strlen(errors[_i].want)) == 0,
 		      "%s: want \"%s...\", got \"%s\"", errors[_i].name, errors[_i].want, eb.text);
-	ck_assert_msg(o.action == ACTION_STATUS && !o.config, "%s: options were touched",
+	ck_assert_msg(o.action == ACTION_COMMAND && !o.config, "%s: options were touched",
 		      errors[_i].name);
 	strbuf_free(&notes);
 }
@@ -395,12 +429,41 @@ START_TEST(explain_arguments)
 {
 	struct options o = good("explain", ARGS("explain", "fd00::1", "Udp", "fd00::2", "53"));
 	char text[ADDR_TEXT_SIZE];
+	struct explain_query query = { 0 };
+	struct errbuf eb = { "" };
 
-	ck_assert_int_eq(o.explain.family, FAMILY_IPV6);
-	CHECK_STR("source", addr_format(FAMILY_IPV6, &o.explain.source, text), "fd00::1");
-	CHECK_STR("destination", addr_format(FAMILY_IPV6, &o.explain.destination, text), "fd00::2");
-	CHECK_STR("protocol", protocol_name(o.explain.protocol), "udp");
-	ck_assert_uint_eq(o.explain.port, 53);
+	ck_assert_str_eq(o.command->word, "explain");
+	ck_assert_int_eq(explain_query_parse(&o, &query, &eb), 0);
+	ck_assert_int_eq(query.family, FAMILY_IPV6);
+	CHECK_STR("source", addr_format(FAMILY_IPV6, &query.source, text), "fd00::1");
+	CHECK_STR("destination", addr_format(FAMILY_IPV6, &query.destination, text), "fd00::2");
+	CHECK_STR("protocol", protocol_name(query.protocol), "udp");
+	ck_assert_uint_eq(query.port, 53);
+	options_free(&o);
+}
+END_TEST
+
+/* A command's own flags, before and after its words; in front of its word they are unknown. */
+START_TEST(own_flags)
+{
+	struct options o = good("own", ARGS("get", "services", "-n", "prod", "--watch", "-v=4",
+					    "--v=own", "-nshop", "x"));
+
+	ck_assert_int_eq(o.action, ACTION_COMMAND);
+	CHECK_STR("word", o.command->word, "get");
+	ck_assert_uint_eq(o.n_words, 2);
+	CHECK_STR("first", o.words[0], "services");
+	CHECK_STR("second", o.words[1], "x");
+	CHECK_STR("the last counts", options_own(&o, "namespace"), "shop");
+	ck_assert(options_own_is_on(&o, "watch"));
+	CHECK_STR("hides the program's", options_own(&o, "v"), "own");
+	ck_assert_int_eq(o.config->verbosity, 4);
+	ck_assert_ptr_null(options_own(&o, "output"));
+	options_free(&o);
+
+	o = good("off", ARGS("get", "--watch=false", "--namespace=a=b"));
+	ck_assert(!options_own_is_on(&o, "watch"));
+	CHECK_STR("value", options_own(&o, "namespace"), "a=b");
 	options_free(&o);
 }
 END_TEST
@@ -423,12 +486,8 @@ END_TEST
 START_TEST(usage)
 {
 	struct strbuf out = STRBUF_INIT;
-	static const char *const some[] = { "--config ",
-					    "--manifests ",
-					    "--dry-run ",
-					    "explain SRC",
-					    "--conntrack-udp-timeout-stream ",
-					    "status\n" };
+	static const char *const some[] = { "--config ", "--manifests ", "--dry-run ",
+					    "--conntrack-udp-timeout-stream " };
 	int i;
 
 	options_usage(&out);
@@ -506,6 +565,7 @@ int main(void)
 	tcase_add_test(tc, file_and_flags);
 	tcase_add_test(tc, parse_again);
 	tcase_add_test(tc, explain_arguments);
+	tcase_add_test(tc, own_flags);
 	tcase_add_test(tc, paths);
 	tcase_add_test(tc, usage);
 	tcase_add_loop_test(tc, node_names, 0, N(names));

@@ -1,0 +1,127 @@
+#include "proxy/app.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "proxy/commands/commands.h"
+#include "watch/proxyconfig.h"
+
+/* DS-1 */
+static bool kernel_has_ipv6(void)
+{
+	FILE *f;
+	int c;
+
+	if (access("/proc/net/if_inet6", F_OK))
+		return false;
+	f = fopen("/proc/sys/net/ipv6/conf/all/disable_ipv6", "re");
+	if (!f)
+		return true;
+	c = fgetc(f);
+	fclose(f);
+	return c != '1';
+}
+
+int app_open(struct app *app, int argc, char **argv)
+{
+	memset(app, 0, sizeof(*app));
+	app->argc = argc;
+	app->argv = argv;
+	app->log = log_new(STDERR_FILENO, 0, false, NULL);
+	app->base = event_base_new();
+	app->family[FAMILY_IPV4] = true;
+	app->family[FAMILY_IPV6] = kernel_has_ipv6();
+	return app->log && app->base ? 0 : -ENOMEM;
+}
+
+void app_close(struct app *app)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_APP_SIGNALS; i++)
+		if (app->signals[i])
+			event_free(app->signals[i]);
+	if (app->base)
+		event_base_free(app->base);
+	log_free(app->log);
+}
+
+void app_exit(struct app *app, int status)
+{
+	app->exit_status = status;
+	app->ending = true;
+	event_base_loopbreak(app->base);
+}
+
+static void on_warning(void *ctx, const char *message)
+{
+	const struct app *app = ctx;
+
+	log_warning_message(app->log, message);
+}
+
+/* A change while it is read, or soon after, is one that follows. */
+static int read_config(const char *path, struct config *config,
+		       void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb)
+{
+	struct app *app = ctx;
+
+	if (stat(path, &app->config_stat))
+		memset(&app->config_stat, 0, sizeof(app->config_stat));
+	return proxyconfig_read(path, config, warn, ctx, eb);
+}
+
+int app_parse_options(struct app *app, struct options *options, struct errbuf *eb)
+{
+	const struct options_env env = {
+		.read_config = read_config,
+		.warn = on_warning,
+		.find_command = command_find,
+		.ctx = app,
+	};
+
+	return options_parse(app->argc, app->argv, &env, options, eb);
+}
+
+static void on_hangup(evutil_socket_t fd, short what, void *ctx)
+{
+	struct app *app = ctx;
+
+	(void)fd;
+	(void)what;
+	app->hangup(app->hangup_ctx);
+}
+
+static void on_terminate(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	app_exit(ctx, EXIT_DONE);
+}
+
+int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx)
+{
+	static const struct {
+		int number;
+		event_callback_fn call;
+	} wanted[N_APP_SIGNALS] = {
+		{ SIGTERM, on_terminate },
+		{ SIGINT, on_terminate },
+		{ SIGHUP, on_hangup },
+	};
+	const unsigned int n = hangup ? N_APP_SIGNALS : N_APP_SIGNALS - 1;
+	unsigned int i;
+
+	app->hangup = hangup;
+	app->hangup_ctx = ctx;
+	for (i = 0; i < n; i++) {
+		app->signals[i] = evsignal_new(app->base, wanted[i].number, wanted[i].call, app);
+		if (!app->signals[i] || event_add(app->signals[i], NULL))
+			return -ENOMEM;
+	}
+	return 0;
+}

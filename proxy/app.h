@@ -1,0 +1,56 @@
+/*
+ * What every command and the daemon share: the command line, the log, the loop, and how the program
+ * ends. There is one, made by main().
+ */
+#ifndef PROXY_APP_H
+#define PROXY_APP_H
+
+#include <sys/stat.h>
+
+#include "proxy/base/log.h"
+#include "proxy/options.h"
+
+struct event;
+struct event_base;
+
+enum {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_KERNEL = 3,
+};
+
+enum { N_APP_SIGNALS = 3 };
+
+struct app {
+	int argc;
+	char **argv;
+	struct log *log;
+	struct event_base *base;
+	bool family[N_FAMILIES]; /* which the kernel has (DS-1) */
+	struct stat config_stat; /* of the configuration file as it was last read */
+	struct event *signals[N_APP_SIGNALS];
+	void (*hangup)(void *ctx); /* at SIGHUP */
+	void *hangup_ctx;
+	int exit_status;
+	bool ending; /* exit_status holds, even if the loop has not begun */
+};
+
+/* Returns 0, or a negative errno: then app_close() all the same. */
+int app_open(struct app *app, int argc, char **argv);
+void app_close(struct app *app);
+
+/* The command line, and the file that it names, as they are now. */
+int app_parse_options(struct app *app, struct options *options, struct errbuf *eb);
+
+/* Ends the loop; what is called first decides nothing, the last status holds. */
+void app_exit(struct app *app, int status);
+
+/*
+ * SIGTERM and SIGINT end the loop with EXIT_DONE from now on, and SIGHUP calls @hangup (NULL: is
+ * left alone). To be called before anything is programmed: a signal that comes in the middle ends
+ * the program in order. Returns 0 or -ENOMEM.
+ */
+int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx);
+
+#endif

@@ -1,0 +1,63 @@
+#include "proxy/commands/commands.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "proxy/daemon.h"
+
+static const struct command commands[] = {
+	{
+		.word = "explain",
+		.synopsis = "explain SRC PROTO DST PORT",
+		.help = "Says what becomes of a packet from the address SRC to the address DST and "
+			"its PORT.\n\n"
+			"  vipmap explain 10.244.1.5 tcp 10.96.0.1 443\n"
+			"  vipmap explain --manifests objects.yaml fd00:10::5 udp fd00::a 53\n",
+		.check = command_explain_check,
+		.run = command_explain,
+	},
+	{
+		.word = "status",
+		.synopsis = "status",
+		.help = "Asks the running vipmap, at its metrics address, what it has "
+			"programmed.\n\n"
+			"  vipmap status\n"
+			"  vipmap status --metrics-bind-address 127.0.0.1:10300\n",
+		.run = command_status,
+	},
+};
+
+enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+const struct command *command_find(const char *word)
+{
+	size_t i;
+
+	for (i = 0; i < N_COMMANDS; i++)
+		if (strcmp(commands[i].word, word) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+const struct command *command_at(size_t i)
+{
+	return i < N_COMMANDS ? &commands[i] : NULL;
+}
+
+int command_run(struct app *app, struct options *options)
+{
+	static int (*const actions[])(struct app *, struct options *) = {
+		[ACTION_RUN] = daemon_run,	    [ACTION_ONCE] = command_once,
+		[ACTION_DRY_RUN] = command_dry_run, [ACTION_INIT_ONLY] = command_init_only,
+		[ACTION_CLEANUP] = command_cleanup, [ACTION_WRITE_CONFIG] = command_write_config,
+		[ACTION_VERSION] = command_version, [ACTION_HELP] = command_help,
+	};
+	int status;
+
+	if (options->action == ACTION_COMMAND)
+		status = options->command->run(app, options);
+	else
+		status = actions[options->action](app, options);
+	options_free(options);
+	return status;
+}

@@ -1,0 +1,28 @@
+/* --init-only: sets what only a privileged container may, for one that is not. */
+#include "proxy/commands/commands.h"
+
+#include "proxy/sysctl.h"
+
+static void on_failed(void *ctx, const char *message)
+{
+	log_warning_message(ctx, message);
+}
+
+static void on_written(void *ctx, const char *message)
+{
+	log_message(ctx, LOG_INFO, message);
+}
+
+int command_init_only(struct app *app, struct options *options)
+{
+	const struct sysctl_report report = {
+		.failed = on_failed,
+		.written = on_written,
+		.ctx = app->log,
+	};
+	unsigned int failures;
+
+	failures = sysctl_apply(options->config, sysctl_count_cpus(), NULL, &report) +
+		   sysctl_apply_oom_score(options->config, NULL, &report);
+	return failures ? EXIT_FAILED : EXIT_DONE;
+}

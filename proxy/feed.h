@@ -1,0 +1,48 @@
+/*
+ * The Kubernetes objects of a program: a model, and what fills it, manifests or an API server. The
+ * daemon and the commands that need objects have one each.
+ */
+#ifndef PROXY_FEED_H
+#define PROXY_FEED_H
+
+#include "proxy/app.h"
+#include "proxy/model/model.h"
+
+struct addresses;
+struct apisource;
+struct manifests;
+
+struct feed {
+	struct app *app; /* borrowed */
+	struct options options;
+	char node_name[NODE_NAME_SIZE];
+	struct model *model;
+	struct manifests *manifests; /* one of the two */
+	struct apisource *source;
+	int64_t parse_us; /* the latest reading of manifests */
+	void (*settled)(void *ctx);
+	void *settled_ctx;
+};
+
+/*
+ * Reads manifests or prepares a source, which apisource_start() starts; then @settled is called at
+ * each good moment to look at the model. Takes over @options. NULL with @eb after an error.
+ */
+struct feed *feed_open(struct app *app, struct options *options, void (*settled)(void *ctx),
+		       void *ctx, struct errbuf *eb);
+void feed_close(struct feed *feed); /* NULL is allowed */
+
+/* Reads the manifests again; after a failure the model is as it was. */
+int feed_load_manifests(struct feed *feed, struct errbuf *eb);
+
+/*
+ * For commands that leave the kernel alone: the model gets the addresses of the Node object, and
+ * those that @machine has, if it is given. Returns 0 or -ENOMEM.
+ */
+int feed_assume_addresses(struct feed *feed, const struct addresses *machine);
+
+/* An event about this node (section 22). */
+void feed_post_node_event(struct feed *feed, const char *type, const char *reason,
+			  const char *note);
+
+#endif
