@@ -1,0 +1,88 @@
+/* Cells are kept as one text, and measured when all of them are there. */
+#include "proxy/base/table.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GAP = 2 };
+
+void table_begin(struct table *t, const char *const *headers, unsigned int n_columns)
+{
+	*t = (struct table){ .headers = headers, .n_columns = n_columns };
+}
+
+void table_free(struct table *t)
+{
+	strbuf_free(&t->cells);
+	t->n_cells = 0;
+}
+
+void table_add(struct table *t, const char *text)
+{
+	if (!text || !*text)
+		text = "-";
+	strbuf_add(&t->cells, text, strlen(text) + 1);
+	t->n_cells++;
+}
+
+void table_addf(struct table *t, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	table_add(t, text);
+}
+
+/* The bytes that continue a character of UTF-8 take no place. */
+unsigned int text_width(const char *text)
+{
+	unsigned int n = 0;
+
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
+static void print_cell(const char *text, unsigned int width, bool last, unsigned int indent,
+		       struct strbuf *out)
+{
+	unsigned int pad = last ? 0 : width - text_width(text) + GAP;
+
+	strbuf_addf(out, "%*s%s%*s", (int)indent, "", text, (int)pad, "");
+	if (last)
+		strbuf_addc(out, '\n');
+}
+
+void table_print(const struct table *t, bool with_headers, unsigned int indent, struct strbuf *out)
+{
+	unsigned int *widths = calloc(t->n_columns + 1, sizeof(*widths));
+	const char *cell = t->cells.text;
+	unsigned int i, column, width;
+
+	if (!widths || t->cells.err) {
+		out->err = out->err ? out->err : -ENOMEM;
+		free(widths);
+		return;
+	}
+	for (i = 0; with_headers && i < t->n_columns; i++)
+		widths[i] = text_width(t->headers[i]);
+	for (i = 0; i < t->n_cells; i++, cell += strlen(cell) + 1) {
+		width = text_width(cell);
+		if (width > widths[i % t->n_columns])
+			widths[i % t->n_columns] = width;
+	}
+	for (i = 0; with_headers && i < t->n_columns; i++)
+		print_cell(t->headers[i], widths[i], i + 1 == t->n_columns, i ? 0 : indent, out);
+	cell = t->cells.text;
+	for (i = 0; i < t->n_cells; i++, cell += strlen(cell) + 1) {
+		column = i % t->n_columns;
+		print_cell(cell, widths[column], column + 1 == t->n_columns, column ? 0 : indent,
+			   out);
+	}
+	free(widths);
+}
