@@ -633,6 +633,17 @@ static int set_body(struct http_request *request, const struct http_params *para
 	return add_header(request, "Content-Type", "application/json");
 }
 
+/* Whatever proxy the environment names is not meant for this machine. */
+static int set_socket(CURL *easy, const char *name)
+{
+	if (!name)
+		return 0;
+	if (curl_easy_setopt(easy, CURLOPT_ABSTRACT_UNIX_SOCKET, name) ||
+	    curl_easy_setopt(easy, CURLOPT_PROXY, ""))
+		return -ENOMEM;
+	return 0;
+}
+
 static int request_prepare(struct http_request *request, const struct http_params *params)
 {
 	struct http *http = request->http;
@@ -652,7 +663,7 @@ static int request_prepare(struct http_request *request, const struct http_param
 	if (curl_easy_setopt(request->easy, CURLOPT_USERAGENT, http->user_agent) ||
 	    add_header(request, "Accept", "application/json") || set_body(request, params) ||
 	    (params->identity && set_identity(request, params->identity)) ||
-	    set_url(request, params))
+	    set_socket(request->easy, params->socket) || set_url(request, params))
 		return -ENOMEM;
 	return curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) ? -ENOMEM : 0;
 }

@@ -51,6 +51,7 @@ struct http_result {
 
 struct http_params {
 	const char *server; /* scheme://host[:port][/prefix], no user information */
+	const char *socket; /* abstract Unix socket to ask instead of the host; NULL: none */
 	const char *path;   /* from the slash on, with the query */
 	const char *body;   /* JSON to POST; NULL: GET */
 	const struct http_identity *identity;

@@ -14,12 +14,14 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -34,6 +36,7 @@ enum {
 	PAUSE_MS = 100, /* in accepting, without descriptors */
 	BACKLOG = 128,
 	RETRY_MS = 5000,
+	STREAM_MAX = 1 << 20, /* that a client of a stream has not read yet */
 };
 
 struct listener {
@@ -48,8 +51,11 @@ struct connection {
 	TAILQ_ENTRY(connection) in_pool;
 	struct httpd *httpd;
 	struct bufferevent *bev;
-	bool answered;
+	bool answered, is_stream;
 	size_t drained;
+	/* of a stream; NULL: nobody is to be told */
+	void (*closed)(void *ctx);
+	void *closed_ctx;
 };
 
 TAILQ_HEAD(connections, connection);
@@ -66,7 +72,8 @@ struct httpd {
 	void *ctx;
 	struct listener *listeners;
 	unsigned int n_listeners;
-	struct event *resume; /* accepting again, after a pause */
+	struct evconnlistener *local; /* on a Unix socket; NULL: none */
+	struct event *resume;	      /* accepting again, after a pause */
 	/* of httpd_keep() */
 	struct httpd_keep keep;
 	char *what, *address;
@@ -78,6 +85,7 @@ struct httpd_request {
 	bool is_head, answered;
 	struct strbuf headers;
 	struct evbuffer *output;
+	struct connection *connection;
 };
 
 struct httpd_pool *httpd_pool_new(unsigned int max)
@@ -103,6 +111,8 @@ static void connection_free(struct connection *c)
 	TAILQ_REMOVE(&pool->connections, c, in_pool);
 	pool->count--;
 	bufferevent_free(c->bev); /* closes the socket */
+	if (c->closed)
+		c->closed(c->closed_ctx);
 	free(c);
 }
 
@@ -116,6 +126,8 @@ static void resume(evutil_socket_t fd, short what, void *data)
 	for (i = 0; i < h->n_listeners; i++)
 		if (h->listeners[i].socket)
 			evconnlistener_enable(h->listeners[i].socket);
+	if (h->local)
+		evconnlistener_enable(h->local);
 }
 
 struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool, httpd_handler *handler,
@@ -158,6 +170,8 @@ void httpd_free(struct httpd *h)
 	for (i = 0; i < h->n_listeners; i++)
 		if (h->listeners[i].socket)
 			evconnlistener_free(h->listeners[i].socket);
+	if (h->local)
+		evconnlistener_free(h->local);
 	if (h->retry)
 		event_free(h->retry);
 	event_free(h->resume);
@@ -238,7 +252,7 @@ static void on_written(struct bufferevent *bev, void *data)
 	const struct timeval linger = { LINGER_S, 0 };
 	struct connection *c = data;
 
-	if (!c->answered)
+	if (!c->answered || c->is_stream)
 		return;
 	if (!(bufferevent_get_enabled(bev) & EV_READ)) {
 		connection_free(c);
@@ -260,7 +274,11 @@ static ssize_t head_length(struct evbuffer *input)
 
 static void respond(struct connection *c, struct evbuffer *input, bool too_long)
 {
-	struct httpd_request req = { .query = "", .output = bufferevent_get_output(c->bev) };
+	struct httpd_request req = {
+		.query = "",
+		.output = bufferevent_get_output(c->bev),
+		.connection = c,
+	};
 	char *line = evbuffer_readln(input, NULL, EVBUFFER_EOL_CRLF_STRICT);
 
 	c->answered = true;
@@ -298,11 +316,63 @@ static void on_event(struct bufferevent *bev, short what, void *data)
 	struct connection *c = data;
 
 	/* Only one direction is closed: it may well wait for the answer. */
-	if ((what & BEV_EVENT_EOF) && c->answered &&
+	if ((what & BEV_EVENT_EOF) && c->answered && !c->is_stream &&
 	    evbuffer_get_length(bufferevent_get_output(bev)))
 		bufferevent_disable(bev, EV_READ);
 	else
 		connection_free(c);
+}
+
+static bool stays_open(struct httpd_request *req, const char *type)
+{
+	evbuffer_add_printf(req->output,
+			    "HTTP/1.1 200 OK\r\nContent-Type: %s\r\n"
+			    "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+			    type);
+	return !req->is_head;
+}
+
+/* A stream is its connection. */
+struct httpd_stream *httpd_stream_begin(struct httpd_request *req, const char *type,
+					void (*closed)(void *ctx), void *ctx)
+{
+	const struct timeval patience = { IDLE_S, 0 };
+	struct connection *c = req->connection;
+
+	if (req->answered)
+		return NULL;
+	req->answered = true;
+	if (!stays_open(req, type))
+		return NULL;
+	c->is_stream = true;
+	c->closed = closed;
+	c->closed_ctx = ctx;
+	bufferevent_set_timeouts(c->bev, NULL, &patience);
+	return (struct httpd_stream *)c;
+}
+
+bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t length)
+{
+	struct connection *c = (struct connection *)stream;
+	struct evbuffer *output = bufferevent_get_output(c->bev);
+
+	if (evbuffer_get_length(output) + length <= STREAM_MAX &&
+	    evbuffer_add(output, text, length) == 0)
+		return true;
+	connection_free(c);
+	return false;
+}
+
+void httpd_stream_end(struct httpd_stream *stream)
+{
+	struct connection *c = (struct connection *)stream;
+
+	if (!c)
+		return;
+	c->closed = NULL;
+	c->is_stream = false; /* what is written goes out, then on_written() closes */
+	if (!evbuffer_get_length(bufferevent_get_output(c->bev)))
+		on_written(c->bev, c);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
@@ -445,6 +515,87 @@ int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs, 
 		err = err ? err : e;
 	}
 	return err;
+}
+
+static socklen_t make_abstract(const char *name, struct sockaddr_un *address)
+{
+	size_t length = strnlen(name, sizeof(address->sun_path) - 1);
+
+	memset(address, 0, sizeof(*address));
+	address->sun_family = AF_UNIX;
+	memcpy(address->sun_path + 1, name, length);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+}
+
+int httpd_local_owner(const char *name)
+{
+	struct sockaddr_un address;
+	socklen_t length = make_abstract(name, &address), size;
+	struct ucred peer = { 0 };
+	int fd, result;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	size = sizeof(peer);
+	if (connect(fd, (struct sockaddr *)&address, length) ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		result = -errno;
+	else
+		result = peer.pid;
+	close(fd);
+	return result;
+}
+
+static bool may_ask(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t size = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+	       (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static void on_accept_local(struct evconnlistener *listener, evutil_socket_t fd,
+			    struct sockaddr *address, int length, void *data)
+{
+	static const char refusal[] =
+		"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain; charset=utf-8\r\n"
+		"Connection: close\r\n\r\nonly root and the user of vipmap may ask\n";
+
+	if (may_ask(fd)) {
+		on_accept(listener, fd, address, length, data);
+		return;
+	}
+	(void)send(fd, refusal, sizeof(refusal) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+}
+
+int httpd_listen_local(struct httpd *h, const char *name, struct errbuf *eb)
+{
+	struct sockaddr_un address;
+	socklen_t length = make_abstract(name, &address);
+	int fd, owner, err = 0;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return errf(eb, -errno, "@%s: %s", name, strerror(errno));
+	if (bind(fd, (struct sockaddr *)&address, length) || listen(fd, BACKLOG))
+		err = -errno;
+	if (!err) {
+		h->local = evconnlistener_new(h->base, on_accept_local, h,
+					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+		err = h->local ? 0 : -ENOMEM;
+	}
+	if (!err) {
+		evconnlistener_set_error_cb(h->local, on_accept_error);
+		return 0;
+	}
+	close(fd);
+	owner = err == -EADDRINUSE ? httpd_local_owner(name) : -1;
+	if (owner > 0)
+		return errf(eb, err, "@%s is taken by process %d", name, owner);
+	return errf(eb, err, "@%s: %s", name, strerror(-err));
 }
 
 static int keep_listen(struct httpd *h, struct errbuf *eb)

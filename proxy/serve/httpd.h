@@ -53,12 +53,34 @@ struct httpd_keep {
 };
 int httpd_keep(struct httpd *h, const struct httpd_keep *keep, struct errbuf *eb);
 
+/*
+ * Listens on the abstract Unix socket @name of this network namespace, too. Only root and the user
+ * of this process are let in; others are told so at once and take no place in the pool. Returns 0
+ * or a negative errno; -EADDRINUSE with the process that has the name in @eb.
+ */
+int httpd_listen_local(struct httpd *h, const char *name, struct errbuf *eb);
+
+/* The process that listens on the abstract Unix socket @name, or a negative errno. */
+int httpd_local_owner(const char *name);
+
 const char *httpd_query(const struct httpd_request *req); /* what follows "?", or "" */
 /* One more header, before the reply. Neither part may contain a line end. */
 void httpd_add_header(struct httpd_request *req, const char *name, const char *value);
 /* Adds X-Content-Type-Options: nosniff, and leaves @body out if the request is HEAD. */
 void httpd_reply(struct httpd_request *req, int status, const char *type,
 		 const struct strbuf *body);
+
+/*
+ * A reply without a known end, instead of httpd_reply(). @closed is the last call for it: the
+ * client went, was too slow, had to make room for another, or the server ends; not after
+ * httpd_stream_end(). NULL when out of memory.
+ */
+struct httpd_stream;
+struct httpd_stream *httpd_stream_begin(struct httpd_request *req, const char *type,
+					void (*closed)(void *ctx), void *ctx);
+/* Returns false if the client reads too slowly: the stream is gone then, and @closed was called. */
+bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t length);
+void httpd_stream_end(struct httpd_stream *stream); /* NULL is allowed */
 
 /*
  * The other side: a blocking GET, for "vipmap status" and for tests. Appends the body to @body and

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -333,6 +335,173 @@ START_TEST(shared_pool)
 }
 END_TEST
 
+static int dial_local(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t length;
+
+	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "vipmap-test-%d", getpid());
+	length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+			     strlen(address.sun_path + 1));
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, length), 0);
+	return fd;
+}
+
+static void listen_local(struct fixture *f)
+{
+	char name[64];
+	struct errbuf eb;
+
+	snprintf(name, sizeof(name), "vipmap-test-%d", getpid());
+	ck_assert_msg(httpd_listen_local(f->httpd, name, &eb) == 0, "%s", eb.text);
+}
+
+START_TEST(local_socket)
+{
+	char name[64], want[64];
+	struct httpd *other;
+	struct errbuf eb;
+	struct fixture f;
+	int fd;
+
+	begin(&f);
+	listen_local(&f);
+	fd = dial_local();
+	say(fd, "GET /a?b HTTP/1.1\r\n\r\n");
+	hear(&f, fd);
+	CHECK_HAS("local", f.answer.text, "path=/a query=b");
+	close(fd);
+	/* whoever comes second is told who was first */
+	snprintf(name, sizeof(name), "vipmap-test-%d", getpid());
+	ck_assert_int_eq(httpd_local_owner(name), getpid());
+	other = httpd_new(f.base, f.pool, handle, &f);
+	ck_assert_int_eq(httpd_listen_local(other, name, &eb), -EADDRINUSE);
+	snprintf(want, sizeof(want), "is taken by process %d", getpid());
+	CHECK_HAS("second", eb.text, want);
+	httpd_free(other);
+	end(&f);
+	ck_assert_int_eq(httpd_local_owner(name), -ECONNREFUSED);
+}
+END_TEST
+
+/* Others are refused at once, and do not push out those who may ask. */
+START_TEST(local_stranger)
+{
+	struct fixture f;
+	int fd, mine, i;
+
+	if (geteuid() != 0)
+		return;
+	begin(&f);
+	listen_local(&f);
+	mine = dial_local();
+	turn(&f);
+	for (i = 0; i < 3 * POOL_MAX; i++) {
+		ck_assert_int_eq(seteuid(65534), 0);
+		fd = dial_local();
+		ck_assert_int_eq(seteuid(0), 0);
+		hear(&f, fd);
+		CHECK_HAS("stranger", f.answer.text, "HTTP/1.1 403 ");
+		close(fd);
+	}
+	ck_assert_uint_eq(f.handled, 0);
+	say(mine, "GET /mine HTTP/1.1\r\n\r\n");
+	hear(&f, mine);
+	CHECK_HAS("the other goes on", f.answer.text, "path=/mine");
+	close(mine);
+	end(&f);
+}
+END_TEST
+
+static void on_closed(void *ctx)
+{
+	++*(unsigned int *)ctx;
+}
+
+struct streaming {
+	struct httpd_stream *stream;
+	unsigned int closed;
+};
+
+static void handle_stream(void *ctx, struct httpd_request *req, const char *path)
+{
+	struct streaming *s = ctx;
+
+	(void)path;
+	s->stream = httpd_stream_begin(req, "text/plain", on_closed, &s->closed);
+}
+
+static void begin_stream(struct fixture *f, struct streaming *s, int *fd)
+{
+	begin(f);
+	*s = (struct streaming){ 0 };
+	httpd_free(f->httpd);
+	f->httpd = httpd_new(f->base, f->pool, handle_stream, s);
+	listen_local(f);
+	*fd = dial_local();
+	say(*fd, "GET / HTTP/1.1\r\n\r\n");
+	turn(f);
+	ck_assert_ptr_nonnull(s->stream);
+}
+
+START_TEST(stream_lines)
+{
+	struct streaming s;
+	struct fixture f;
+	int fd;
+
+	begin_stream(&f, &s, &fd);
+	ck_assert(httpd_stream_write(s.stream, "one\n", 4));
+	turn(&f);
+	ck_assert(httpd_stream_write(s.stream, "two\n", 4));
+	httpd_stream_end(s.stream);
+	hear(&f, fd);
+	CHECK_HAS("both", f.answer.text, "\r\n\r\none\ntwo\n");
+	close(fd);
+	turn(&f);
+	ck_assert_uint_eq(s.closed, 0);
+	end(&f);
+}
+END_TEST
+
+START_TEST(stream_left)
+{
+	struct streaming s;
+	struct fixture f;
+	int fd;
+
+	begin_stream(&f, &s, &fd);
+	close(fd);
+	turn(&f);
+	ck_assert_uint_eq(s.closed, 1);
+	end(&f);
+}
+END_TEST
+
+/* What a client does not read does not pile up without end. */
+START_TEST(stream_not_read)
+{
+	char line[1000];
+	struct streaming s;
+	struct fixture f;
+	unsigned int n = 0;
+	int fd;
+
+	begin_stream(&f, &s, &fd);
+	memset(line, 'x', sizeof(line));
+	while (n < 100000 && httpd_stream_write(s.stream, line, sizeof(line))) {
+		turn(&f);
+		n++;
+	}
+	ck_assert_uint_eq(s.closed, 1);
+	ck_assert_uint_gt(n, 900);
+	ck_assert_uint_lt(n, 3000);
+	close(fd);
+	end(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("httpd");
@@ -350,6 +519,11 @@ int main(void)
 	tcase_add_test(tc, idle_crowd);
 	tcase_add_test(tc, no_descriptors);
 	tcase_add_test(tc, shared_pool);
+	tcase_add_test(tc, local_socket);
+	tcase_add_test(tc, local_stranger);
+	tcase_add_test(tc, stream_lines);
+	tcase_add_test(tc, stream_left);
+	tcase_add_test(tc, stream_not_read);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
