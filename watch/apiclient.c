@@ -70,6 +70,7 @@ struct apiclient {
 	void (*log)(void *ctx, int severity, const char *message);
 	void (*answers)(void *ctx);
 	void *ctx;
+	struct apiclient_outage outage;
 	char trouble[512]; /* last logged about credentials */
 };
 
@@ -196,10 +197,18 @@ static void tell_unreached(struct apiclient *client, const struct apicall *call)
 			    "no API server can be reached: what is programmed stays in force");
 }
 
+static void note_unreached(struct apiclient *client, const struct http_result *result)
+{
+	if (!client->outage.tries++)
+		client->outage.since_us = now_us();
+	memcpy(client->outage.reason, result->message, sizeof(client->outage.reason));
+}
+
 static void tell_reached(struct apiclient *client)
 {
 	const bool again = client->unreached >= client->credentials->n_servers;
 
+	client->outage.tries = 0;
 	client->unreached = 0;
 	if (!again)
 		return;
@@ -213,8 +222,10 @@ static void look_at_result(struct apiclient *client, const struct apicall *call,
 	switch (result->outcome) {
 	case HTTP_UNREACHED:
 	case HTTP_SILENT:
-		if (!result->status)
+		if (!result->status) {
+			note_unreached(client, result);
 			tell_unreached(client, call);
+		}
 		server_failed(client, call);
 		break;
 	case HTTP_COMPLETE:
@@ -342,6 +353,11 @@ int apicall_status(const struct apicall *call)
 int64_t apiclient_last_contact_us(const struct apiclient *client)
 {
 	return http_last_byte_us(client->http);
+}
+
+const struct apiclient_outage *apiclient_outage(const struct apiclient *client)
+{
+	return &client->outage;
 }
 
 const char *apiclient_server(const struct apiclient *client)

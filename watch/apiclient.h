@@ -66,4 +66,12 @@ int apicall_status(const struct apicall *call);
 int64_t apiclient_last_contact_us(const struct apiclient *client);
 const char *apiclient_server(const struct apiclient *client); /* the address in use */
 
+/* No server could be reached of late. */
+struct apiclient_outage {
+	unsigned int tries; /* calls in a row; 0: there is no outage */
+	int64_t since_us;   /* CLOCK_MONOTONIC */
+	char reason[256];   /* of the latest try */
+};
+const struct apiclient_outage *apiclient_outage(const struct apiclient *client);
+
 #endif

@@ -230,13 +230,23 @@ void apisource_start(struct apisource *source)
 
 struct apisource_status apisource_status(const struct apisource *source)
 {
-	struct apisource_status status = { .last_contact_us =
-						   apiclient_last_contact_us(source->client) };
+	const struct apiclient_outage *outage = apiclient_outage(source->client);
+	struct apisource_status status = {
+		.last_contact_us = apiclient_last_contact_us(source->client),
+		.reason = "",
+	};
 
 	for (int kind = 0; kind < N_KINDS; kind++) {
 		status.connected[kind] = reflector_is_connected(source->reflectors[kind]);
 		status.listed[kind] = reflector_is_listed(source->reflectors[kind]);
+		if (!*status.reason && !status.connected[kind])
+			status.reason = reflector_problem(source->reflectors[kind]);
 	}
+	status.server = apiclient_server(source->client);
+	status.tries = outage->tries;
+	status.lost_us = outage->since_us;
+	if (outage->tries)
+		status.reason = outage->reason;
 	return status;
 }
 

@@ -35,6 +35,10 @@ struct apisource_status {
 	bool connected[N_KINDS]; /* a watch is running */
 	bool listed[N_KINDS];	 /* a complete list has arrived */
 	int64_t last_contact_us; /* CLOCK_MONOTONIC of the last byte from the server; 0: never */
+	const char *server;	 /* the URL in use */
+	unsigned int tries;	 /* in a row that reached no server; 0: it can be reached */
+	int64_t lost_us;	 /* CLOCK_MONOTONIC of the first of them */
+	const char *reason;	 /* what is wrong; "" if nothing is */
 };
 struct apisource_status apisource_status(const struct apisource *source);
 

@@ -548,6 +548,8 @@ static int read_policies(struct reading *r, const struct json *spec, enum servic
 		service->flags |= SERVICE_EXTERNAL_LOCAL;
 	if (type == LOAD_BALANCER)
 		service->flags |= SERVICE_LOAD_BALANCER;
+	if (type == NODE_PORT)
+		service->flags |= SERVICE_NODE_PORT;
 	return 0;
 }
 
@@ -622,6 +624,8 @@ static int read_service(struct reading *r, struct service *service)
 		ret = read_ignored(r, spec, type);
 	if (ret > 0)
 		service->flags |= SERVICE_IGNORED;
+	if (ret > 0 && type == EXTERNAL_NAME)
+		service->flags |= SERVICE_EXTERNAL_NAME;
 	return ret ? (ret > 0 ? 0 : ret) : read_programmed(r, spec, type, service);
 }
 

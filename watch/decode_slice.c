@@ -262,6 +262,40 @@ static int read_address(struct reading *r, const struct json *item, enum family 
 	return 0;
 }
 
+/* A string, as json_parse() leaves it, or the object itself in files of another format. */
+static const char *pod_of(const struct json *item)
+{
+	const struct json *reference = json_get(item, "targetRef");
+	const char *kind = json_string(json_get(reference, "kind"));
+
+	if (json_type(reference) == JSON_STRING)
+		return json_string(reference);
+	return kind && strcmp(kind, "Pod") == 0 ? json_string(json_get(reference, "name")) : NULL;
+}
+
+/* They are for people to read, so whatever is wrong with them is no problem. */
+static struct endpoint_names names_of(const struct json *item)
+{
+	const char *pod = pod_of(item), *node = json_string(json_get(item, "nodeName")),
+		   *zone = json_string(json_get(item, "zone"));
+
+	return (struct endpoint_names){ pod ? pod : "", node ? node : "", zone ? zone : "" };
+}
+
+static int pack_names(struct reading *r, const struct endpoint_names *names, struct slice *slice)
+{
+	const size_t size = names_pack(names, slice->n_endpoints, NULL);
+	char *packed = reading_alloc(r, size, 1);
+
+	if (!packed || size > UINT32_MAX)
+		return -ENOMEM;
+	if (size)
+		names_pack(names, slice->n_endpoints, packed);
+	slice->names = packed;
+	slice->names_size = (uint32_t)size;
+	return 0;
+}
+
 static int read_endpoint(struct reading *r, const struct json *item, enum family family,
 			 struct zones *z, struct slice_endpoint *endpoint)
 {
@@ -287,25 +321,29 @@ static int read_endpoints(struct reading *r, struct slice *slice)
 {
 	const struct json *list = NULL;
 	struct slice_endpoint *endpoints;
+	struct endpoint_names *names;
 	struct zones z = { 0 };
 	int ret;
 
 	if (reading_list(r, r->root, "endpoints", &list) < 0)
 		return -EINVAL;
 	endpoints = reading_alloc(r, json_count(list), sizeof(*endpoints));
+	names = reading_alloc(r, json_count(list), sizeof(*names));
 	z.bytes = reading_alloc(r, zones_bound(list), 1);
-	if (!endpoints || !z.bytes)
+	if (!endpoints || !names || !z.bytes)
 		return -ENOMEM;
 	json_for_each (item, list) {
 		ret = read_endpoint(r, item, slice->family, &z, &endpoints[slice->n_endpoints]);
 		if (ret < 0)
 			return ret;
+		if (ret)
+			names[slice->n_endpoints] = names_of(item);
 		slice->n_endpoints += (unsigned int)ret;
 	}
 	slice->endpoints = endpoints;
 	slice->zones = z.bytes;
 	slice->zones_size = z.used;
-	return 0;
+	return pack_names(r, names, slice);
 }
 
 /* Returns 1, 0 if the slice is of no use, or a negative errno. */

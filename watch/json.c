@@ -232,18 +232,58 @@ static void skip_space(struct scan *s)
 		s->at++;
 }
 
-/* Over a value that begins with @bracket and nothing else; anything else is left for cJSON. */
-static int skip_value(struct scan *s, char bracket)
+/* A string with its quotes. */
+struct quoted {
+	const char *at; /* NULL: none */
+	size_t length;
+};
+
+/* What is kept of an object that is skipped. */
+struct reference {
+	struct quoted kind, name;
+};
+
+static bool quoted_is(const struct quoted *q, const char *text)
 {
+	return q->at && q->length == strlen(text) && memcmp(q->at, text, q->length) == 0;
+}
+
+/* A string of the object itself was read from @token on: a key, if a string follows it. */
+static void note_member(struct scan *s, const char *token, struct quoted *last,
+			struct reference *reference)
+{
+	const struct quoted read = { token, (size_t)(s->at - token) };
+
+	if (quoted_is(last, "\"name\""))
+		reference->name = read;
+	else if (quoted_is(last, "\"kind\""))
+		reference->kind = read;
+	last->at = NULL;
+	skip_space(s);
+	if (s->at == s->end || *s->at != ':')
+		return;
+	s->at++;
+	skip_space(s);
+	if (s->at < s->end && *s->at == '"')
+		*last = read;
+}
+
+/* Over a value that begins with @bracket and nothing else; anything else is left for cJSON. */
+static int skip_value(struct scan *s, char bracket, struct reference *reference)
+{
+	struct quoted last = { 0 };
 	unsigned int depth = s->depth;
+	const char *token;
 	int err = 0;
 
 	if (s->at == s->end || *s->at != bracket)
 		return 0;
 	do {
-		s->at = skip_run(s->at, s->end, ends_run);
+		token = s->at = skip_run(s->at, s->end, ends_run);
 		if (s->at < s->end)
 			err = scan_token(s);
+		if (!err && s->depth == depth + 1 && token < s->end && *token == '"')
+			note_member(s, token, &last, reference);
 	} while (!err && s->depth > depth && s->at < s->end);
 	return err;
 }
@@ -258,7 +298,7 @@ static char unwanted_bracket(const char *key, size_t length)
 	} unwanted[] = {
 		{ "\"managedFields\"", 15, '[' },
 		{ "\"ownerReferences\"", 17, '[' },
-		{ "\"targetRef\"", 11, '{' },
+		{ "\"targetRef\"", 11, '{' }, /* its name is read */
 	};
 
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
@@ -269,11 +309,12 @@ static char unwanted_bracket(const char *key, size_t length)
 
 /*
  * @key is the string that was just read. If it is a member's name and that member is not wanted,
- * its value becomes "null", which counts as absent.
+ * its value becomes "null", which counts as absent, or the name of the Pod that it refers to.
  */
 static int scan_unwanted(struct scan *s, const char *key)
 {
 	const char bracket = unwanted_bracket(key, (size_t)(s->at - key));
+	struct reference reference = { 0 };
 	const char *from;
 	int err;
 
@@ -287,9 +328,13 @@ static int scan_unwanted(struct scan *s, const char *key)
 	memcpy(s->out, s->start, (size_t)(s->at - s->start));
 	s->out += s->at - s->start;
 	s->start = from = s->at;
-	err = skip_value(s, bracket);
-	/* At least two brackets were skipped, "[]": no longer than what goes out. */
-	if (!err && s->at - from >= 4) {
+	err = skip_value(s, bracket, &reference);
+	if (!err && bracket == '{' && reference.name.at && quoted_is(&reference.kind, "\"Pod\"")) {
+		memcpy(s->out, reference.name.at, reference.name.length);
+		s->out += reference.name.length;
+		s->start = s->at;
+	} else if (!err && s->at - from >= 4) {
+		/* At least two brackets were skipped, "[]": no longer than what goes out. */
 		memcpy(s->out, "null", 4);
 		s->out += 4;
 		s->start = s->at;

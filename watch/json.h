@@ -29,9 +29,9 @@ struct json;
 
 /*
  * @text need not be terminated and is not kept. NULL with @eb (line, column and reason) and errno,
- * ENOMEM if that was it, else EINVAL. Members
- * called "managedFields", "ownerReferences" (lists) and "targetRef" (an object) are left out: they
- * are more than half of an object and of no use to us.
+ * ENOMEM if that was it, else EINVAL. Members called "managedFields" and "ownerReferences" (lists)
+ * are left out, and of "targetRef" (an object) only the name is left, as a string, if its kind is
+ * Pod: they are more than half of an object and of no use to us.
  */
 struct json *json_parse(const char *text, size_t length, struct errbuf *eb);
 void json_free(struct json *root); /* NULL is allowed */

@@ -437,6 +437,7 @@ static bool is_selected(const struct pod *pod, const char *namespace, const stru
 struct group {
 	const uint16_t *numbers;
 	struct slice_endpoint *endpoints;
+	struct endpoint_names *names;
 	unsigned int count;
 	struct group *next;
 };
@@ -500,7 +501,8 @@ static struct group *find_group(struct grouping *g, struct group **groups, const
 	memcpy(copy, numbers, size);
 	group->numbers = copy;
 	group->endpoints = arena_array(&g->scratch, g->n_pods, sizeof(*group->endpoints));
-	if (!group->endpoints)
+	group->names = arena_array(&g->scratch, g->n_pods, sizeof(*group->names));
+	if (!group->endpoints || !group->names)
 		return NULL;
 	*groups = group;
 	return group;
@@ -540,6 +542,8 @@ static int group_pods(struct grouping *g, enum family family, struct group **gro
 		group = find_group(g, groups, numbers);
 		if (!group)
 			return -ENOMEM;
+		group->names[group->count] =
+			(struct endpoint_names){ pod_name(g->pods[i]), "", "" };
 		group->endpoints[group->count++] =
 			pod_endpoint(g->pods[i], family, g->selector->publish_not_ready);
 	}
@@ -560,10 +564,15 @@ static struct slice *group_to_slice(struct grouping *g, enum family family, unsi
 		.zones = "",
 	};
 	unsigned int i;
-	char name[128];
+	const size_t size = names_pack(group->names, group->count, NULL);
+	char *names = arena_alloc(&g->scratch, size), name[128];
 
-	if (!ports)
+	if (!ports || !names)
 		return NULL;
+	if (size)
+		names_pack(group->names, group->count, names);
+	slice.names = names;
+	slice.names_size = (uint32_t)size;
 	snprintf(name, sizeof(name), "%s:%s-%u", g->service->name, family_name(family), number);
 	slice.name = name;
 	for (i = 0; i < g->selector->n_targets; i++)

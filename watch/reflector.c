@@ -886,3 +886,8 @@ bool reflector_is_listed(const struct reflector *r)
 {
 	return r->listed;
 }
+
+const char *reflector_problem(const struct reflector *r)
+{
+	return r->trouble;
+}

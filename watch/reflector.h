@@ -30,8 +30,9 @@ void reflector_free(struct reflector *r);				  /* NULL is allowed */
 void reflector_start(struct reflector *r);
 /* Somebody was answered after no server could be reached: who waits for that need not wait on. */
 void reflector_server_answers(struct reflector *r);
-bool reflector_is_connected(const struct reflector *r); /* a watch is running */
-bool reflector_is_listed(const struct reflector *r);	/* a complete list has arrived */
+bool reflector_is_connected(const struct reflector *r);	  /* a watch is running */
+bool reflector_is_listed(const struct reflector *r);	  /* a complete list has arrived */
+const char *reflector_problem(const struct reflector *r); /* of its latest call; "" if none */
 
 /*
  * The decision, apart from the doing: what a request was, how it ended, and what follows. For

@@ -2,6 +2,7 @@
  * it. */
 #include "proxy/base/clock.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -41,5 +42,30 @@ char *clock_format(int64_t realtime_us, char *text)
 	if (gmtime_r(&seconds, &utc))
 		strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &utc);
 	snprintf(text, CLOCK_TEXT_SIZE, "%s.%06uZ", day, (unsigned int)(realtime_us % 1000000));
+	return text;
+}
+
+/* Two units at most, the smaller one only while it matters. */
+char *age_format(int64_t s, char *text)
+{
+	const int64_t minute = 60, hour = 3600, day = 86400;
+
+	if (s < 0)
+		s = 0;
+	if (s < 2 * minute)
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "s", s);
+	else if (s < 10 * minute && s % minute)
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "m%" PRId64 "s", s / minute, s % minute);
+	else if (s < 3 * hour)
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "m", s / minute);
+	else if (s < 8 * hour && s % hour >= minute)
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "h%" PRId64 "m", s / hour,
+			 s % hour / minute);
+	else if (s < 2 * day)
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "h", s / hour);
+	else if (s < 8 * day && s % day >= hour)
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "d%" PRId64 "h", s / day, s % day / hour);
+	else
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "d", s / day);
 	return text;
 }

@@ -29,4 +29,8 @@ static inline int64_t clock_monotonic_us(const struct clock *clock)
 enum { CLOCK_TEXT_SIZE = 64 };
 char *clock_format(int64_t realtime_us, char *text);
 
+/* A time span as kubectl shows ages: "42s", "5m10s", "3d4h"; @text has AGE_TEXT_SIZE bytes. */
+enum { AGE_TEXT_SIZE = 32 };
+char *age_format(int64_t seconds, char *text);
+
 #endif

@@ -95,6 +95,7 @@ static void slice_walk(struct packer *p, const struct slice *from)
 	to->name = pack_text(p, from->name);
 	to->service = pack_text(p, from->service);
 	to->zones = pack_bytes(p, from->zones, from->zones_size, 1);
+	to->names = pack_bytes(p, from->names, from->names_size, 1);
 	for (i = 0; i < from->n_ports; i++) {
 		const char *name = pack_text(p, from->ports[i].name);
 
@@ -131,6 +132,95 @@ static void node_walk(struct packer *p, const struct node *from)
 	to->name = pack_text(p, from->name);
 	to->uid = pack_text(p, from->uid);
 	to->zone = pack_text(p, from->zone);
+}
+
+enum { NAME_LONGEST = UINT8_MAX, N_NAMES = 3 };
+
+static void names_split(const struct endpoint_names *names, const char *part[N_NAMES])
+{
+	part[0] = names->pod;
+	part[1] = names->node;
+	part[2] = names->zone;
+}
+
+/* What comes from the API server ends on a terminal. */
+static const char *plain_name(const char *text)
+{
+	size_t i;
+
+	for (i = 0; text[i]; i++)
+		if (text[i] <= ' ' || text[i] > '~')
+			return "";
+	return i <= NAME_LONGEST ? text : "";
+}
+
+static size_t name_pack(const char *name, const char **before, char *to)
+{
+	size_t shared = 0, length;
+
+	while (name[shared] && name[shared] == (*before)[shared])
+		shared++;
+	*before = name;
+	length = strlen(name + shared);
+	if (to) {
+		*to = (char)shared;
+		memcpy(to + 1, name + shared, length + 1);
+	}
+	return length + 2;
+}
+
+size_t names_pack(const struct endpoint_names *names, unsigned int n, char *to)
+{
+	const char *before[N_NAMES] = { "", "", "" }, *part[N_NAMES];
+	bool any = false;
+	size_t used = 0;
+	unsigned int i, k;
+
+	for (i = 0; i < n; i++) {
+		names_split(&names[i], part);
+		for (k = 0; k < N_NAMES; k++) {
+			part[k] = plain_name(part[k]);
+			any |= *part[k] != '\0';
+			used += name_pack(part[k], &before[k], to ? to + used : NULL);
+		}
+	}
+	return any ? used : 0;
+}
+
+/* The next name at *@at, from the same one of the endpoint before. NULL: no memory. */
+static const char *name_unpack(const char **at, const char *before, struct arena *scratch)
+{
+	const size_t shared = (unsigned char)**at, length = strlen(*at + 1);
+	const char *rest = *at + 1;
+	char *name;
+
+	*at += length + 2;
+	/* mostly the same node's or zone's */
+	if (!length && !before[shared])
+		return before;
+	name = arena_alloc(scratch, shared + length + 1);
+	if (!name)
+		return NULL;
+	memcpy(name, before, shared);
+	memcpy(name + shared, rest, length + 1);
+	return name;
+}
+
+const struct endpoint_names *slice_names(const struct slice *slice, struct arena *scratch)
+{
+	struct endpoint_names *names = arena_array(scratch, slice->n_endpoints, sizeof(*names));
+	const char *before[N_NAMES] = { "", "", "" }, *at = slice->names;
+	unsigned int i, k;
+
+	for (i = 0; names && i < slice->n_endpoints; i++) {
+		for (k = 0; slice->names_size && k < N_NAMES; k++) {
+			before[k] = name_unpack(&at, before[k], scratch);
+			if (!before[k])
+				return NULL;
+		}
+		names[i] = (struct endpoint_names){ before[0], before[1], before[2] };
+	}
+	return names;
 }
 
 #define DEFINE_PACK(type)                                                                          \
@@ -196,8 +286,9 @@ bool slice_equal(const struct slice *a, const struct slice *b)
 {
 	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
 		    strcmp(a->service, b->service) == 0 && a->family == b->family &&
-		    a->trigger_us == b->trigger_us && a->n_ports == b->n_ports &&
-		    a->n_endpoints == b->n_endpoints && a->zones_size == b->zones_size;
+		    a->trigger_us == b->trigger_us && a->names_size == b->names_size &&
+		    a->n_ports == b->n_ports && a->n_endpoints == b->n_endpoints &&
+		    a->zones_size == b->zones_size;
 	unsigned int i;
 
 	for (i = 0; same && i < a->n_ports; i++)
@@ -206,5 +297,6 @@ bool slice_equal(const struct slice *a, const struct slice *b)
 		same = addr_compare(&a->endpoints[i].addr, &b->endpoints[i].addr) == 0 &&
 		       a->endpoints[i].zones == b->endpoints[i].zones &&
 		       a->endpoints[i].flags == b->endpoints[i].flags;
-	return same && (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0);
+	return same && (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0) &&
+	       (!a->names_size || memcmp(a->names, b->names, a->names_size) == 0);
 }

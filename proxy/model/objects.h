@@ -9,6 +9,7 @@
 #define MODEL_OBJECTS_H
 
 #include "proxy/base/addr.h"
+#include "proxy/base/arena.h"
 
 enum kind { KIND_SERVICE, KIND_SLICE, KIND_SERVICE_CIDR, KIND_NODE, N_KINDS };
 
@@ -39,6 +40,8 @@ enum service_flags {
 	SERVICE_LOAD_BALANCER = 1 << 1,	 /* spec.type */
 	SERVICE_INTERNAL_LOCAL = 1 << 2, /* spec.internalTrafficPolicy */
 	SERVICE_EXTERNAL_LOCAL = 1 << 3, /* spec.externalTrafficPolicy, where it counts (POL-3) */
+	SERVICE_NODE_PORT = 1 << 4,	 /* spec.type; shown only, as is the next */
+	SERVICE_EXTERNAL_NAME = 1 << 5,
 };
 
 struct service {
@@ -84,6 +87,12 @@ struct slice_endpoint {
 	uint8_t flags;	/* enum endpoint_flags */
 };
 
+/* Who an endpoint is, for people only; "" where that is not known. */
+struct endpoint_names {
+	const char *pod; /* targetRef, of kind Pod */
+	const char *node, *zone;
+};
+
 struct slice {
 	const char *namespace, *name;
 	const char *service; /* label kubernetes.io/service-name; never empty */
@@ -95,7 +104,19 @@ struct slice {
 	const struct slice_endpoint *endpoints;
 	const char *zones;
 	uint32_t zones_size; /* bytes in zones */
+	uint32_t names_size; /* bytes in names; 0: nothing is known */
+	const char *names;   /* see names_pack() */
 };
+
+/*
+ * The names of @n endpoints, one after the other: each name as the number of bytes that it begins
+ * with as the same one of the endpoint before, then the others and a NUL. Names that are too long
+ * for that, and ones that are not plain ASCII, are left out. Returns the size; with @to NULL
+ * nothing is written. 0: there is no name at all.
+ */
+size_t names_pack(const struct endpoint_names *names, unsigned int n, char *to);
+/* Those of a slice's endpoints, in order, in @scratch; NULL when out of memory. */
+const struct endpoint_names *slice_names(const struct slice *slice, struct arena *scratch);
 
 struct service_cidr {
 	const char *name;

@@ -11,8 +11,9 @@
 
 struct candidate {
 	struct endpoint endpoint;
-	uint8_t flags;	   /* enum endpoint_flags */
-	const char *zones; /* names, each ended by NUL; the list by an empty one */
+	uint32_t index : 24; /* in slice->endpoints; no slice is that long */
+	uint32_t flags : 8;  /* enum endpoint_flags */
+	const struct slice *slice;
 };
 
 struct candidates {
@@ -31,6 +32,14 @@ bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
 			  const struct endpoint *ep)
 {
 	return i < list->count && endpoint_compare(&list->items[i], ep) == 0;
+}
+
+/* Names, each ended by NUL; the list by an empty one. */
+static const char *candidate_zones(const struct candidate *c)
+{
+	return c->flags & ENDPOINT_ZONE_HINTS
+		       ? c->slice->zones + c->slice->endpoints[c->index].zones
+		       : "";
 }
 
 static int names_compare(const char *a, const char *b)
@@ -63,7 +72,7 @@ static int candidate_compare(const void *va, const void *vb)
 		order = rank(b) - rank(a);
 	if (!order)
 		order = (int)a->flags - (int)b->flags;
-	return order ? order : names_compare(a->zones, b->zones);
+	return order ? order : names_compare(candidate_zones(a), candidate_zones(b));
 }
 
 static bool port_matches(const struct slice_port *port, const struct select_query *query)
@@ -84,7 +93,8 @@ static void candidates_add(struct candidates *c, const struct slice *slice, uint
 		to->endpoint.port = port;
 		to->endpoint.local = ep->flags & ENDPOINT_LOCAL;
 		to->flags = ep->flags;
-		to->zones = ep->flags & ENDPOINT_ZONE_HINTS ? slice->zones + ep->zones : "";
+		to->index = i & 0xffffff;
+		to->slice = slice;
 	}
 }
 
@@ -154,7 +164,7 @@ static bool chosen(const struct candidate *c, enum choice choice, const char *zo
 	case READY_NODE_HINTED:
 		return (c->flags & ENDPOINT_READY) && (c->flags & ENDPOINT_NODE_HINTED);
 	case READY_ZONE_HINTED:
-		return (c->flags & ENDPOINT_READY) && names_contain(c->zones, zone);
+		return (c->flags & ENDPOINT_READY) && names_contain(candidate_zones(c), zone);
 	case DRAINING:
 		return is_draining(c);
 	case READY_LOCAL:
@@ -197,7 +207,7 @@ static enum choice cluster_choice(const struct candidates *c, const char *zone)
 		all_node &= !!(ready->flags & ENDPOINT_NODE_HINTS);
 		any_node |= !!(ready->flags & ENDPOINT_NODE_HINTED);
 		all_zone &= !!(ready->flags & ENDPOINT_ZONE_HINTS);
-		any_zone |= *zone && names_contain(ready->zones, zone);
+		any_zone |= *zone && names_contain(candidate_zones(ready), zone);
 	}
 	if (!any)
 		return DRAINING;
@@ -218,20 +228,28 @@ static bool any_alive(const struct candidates *c)
 	return false;
 }
 
+static int candidates_of(const struct select_query *query, const struct slice *const *slices,
+			 unsigned int n_slices, struct arena *scratch, struct candidates *c)
+{
+	*c = (struct candidates){ 0 };
+	c->items = arena_array(scratch, gather(query, slices, n_slices, NULL), sizeof(*c->items));
+	if (!c->items)
+		return -ENOMEM;
+	gather(query, slices, n_slices, c);
+	if (!is_sorted(c))
+		qsort(c->items, c->count, sizeof(*c->items), candidate_compare);
+	candidates_dedupe(c);
+	return 0;
+}
+
 int select_endpoints(const struct select_query *query, const struct slice *const *slices,
 		     unsigned int n_slices, struct arena *scratch, struct selection *selection)
 {
-	struct candidates c = { 0 };
-	int err;
+	struct candidates c;
+	int err = candidates_of(query, slices, n_slices, scratch, &c);
 
-	c.items = arena_array(scratch, gather(query, slices, n_slices, NULL), sizeof(*c.items));
-	if (!c.items)
-		return -ENOMEM;
-	gather(query, slices, n_slices, &c);
-	if (!is_sorted(&c))
-		qsort(c.items, c.count, sizeof(*c.items), candidate_compare);
-	candidates_dedupe(&c);
-
+	if (err)
+		return err;
 	err = choose(&c, cluster_choice(&c, query->zone), query->zone, scratch,
 		     &selection->cluster);
 	if (!err)
@@ -240,6 +258,62 @@ int select_endpoints(const struct select_query *query, const struct slice *const
 		err = choose(&c, DRAINING_LOCAL, "", scratch, &selection->local);
 	selection->alive = any_alive(&c);
 	return err;
+}
+
+static enum endpoint_why why(const struct candidate *c, enum choice choice, bool is_chosen)
+{
+	if (c->flags & ENDPOINT_READY)
+		return is_chosen		     ? WHY_READY
+		       : choice == READY_NODE_HINTED ? WHY_OTHER_NODE_HINTS
+						     : WHY_OTHER_ZONE_HINTS;
+	if (is_draining(c))
+		return is_chosen ? WHY_DRAINING : WHY_DRAINING_UNUSED;
+	return c->flags & ENDPOINT_TERMINATING ? WHY_TERMINATING : WHY_NOT_READY;
+}
+
+static bool any_chosen(const struct candidates *c, enum choice choice)
+{
+	unsigned int i;
+
+	for (i = 0; i < c->count; i++)
+		if (chosen(&c->items[i], choice, ""))
+			return true;
+	return false;
+}
+
+int select_fates(const struct select_query *query, const struct slice *const *slices,
+		 unsigned int n_slices, struct arena *scratch, const struct endpoint_fate **fates,
+		 unsigned int *count)
+{
+	enum choice cluster, local;
+	struct endpoint_fate *list;
+	struct candidates c;
+	unsigned int i;
+	int err = candidates_of(query, slices, n_slices, scratch, &c);
+
+	if (err)
+		return err;
+	list = arena_array(scratch, c.count, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	cluster = cluster_choice(&c, query->zone);
+	local = any_chosen(&c, READY_LOCAL) ? READY_LOCAL : DRAINING_LOCAL;
+	for (i = 0; i < c.count; i++) {
+		const struct candidate *from = &c.items[i];
+
+		list[i] = (struct endpoint_fate){
+			.endpoint = from->endpoint,
+			.flags = (uint8_t)from->flags,
+			.cluster = chosen(from, cluster, query->zone),
+			.local = chosen(from, local, ""),
+			.slice = from->slice,
+			.index = from->index,
+		};
+		list[i].why = why(from, cluster, list[i].cluster);
+	}
+	*fates = list;
+	*count = c.count;
+	return 0;
 }
 
 static int endpoint_compare_void(const void *a, const void *b)

@@ -36,6 +36,31 @@ struct select_query {
 int select_endpoints(const struct select_query *query, const struct slice *const *slices,
 		     unsigned int n_slices, struct arena *scratch, struct selection *selection);
 
+/* What became of one endpoint, for people. */
+enum endpoint_why {
+	WHY_READY,
+	WHY_DRAINING,	     /* terminating and serving, and none is ready */
+	WHY_DRAINING_UNUSED, /* ... and others are ready */
+	WHY_NOT_READY,
+	WHY_TERMINATING,      /* and not serving any more */
+	WHY_OTHER_NODE_HINTS, /* ready, but meant for other nodes */
+	WHY_OTHER_ZONE_HINTS, /* ... or zones */
+};
+
+struct endpoint_fate {
+	struct endpoint endpoint;
+	uint8_t flags;	       /* enum endpoint_flags */
+	bool cluster, local;   /* on which lists */
+	enum endpoint_why why; /* of the cluster list */
+	const struct slice *slice;
+	uint32_t index; /* in slice->endpoints */
+};
+
+/* All endpoints that the query is about, chosen or not, sorted. Returns 0 or -ENOMEM. */
+int select_fates(const struct select_query *query, const struct slice *const *slices,
+		 unsigned int n_slices, struct arena *scratch, const struct endpoint_fate **fates,
+		 unsigned int *count);
+
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
 bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
 			  const struct endpoint *ep);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -36,8 +37,11 @@ struct family_sync {
 	struct stale *stale;
 	struct event *sweep_event, *sweep_timer, *purge_timer;
 	int64_t sweep_began_us, sweep_next_us;
-	unsigned int failures; /* in a row */
-	int64_t retry_us;      /* after a failure; INT64_MAX: none */
+	unsigned int failures;	    /* in a row */
+	int64_t retry_us;	    /* after a failure; INT64_MAX: none */
+	int64_t synced_us, took_us; /* as in struct sync_status */
+	unsigned int failed;
+	char reason[256];
 };
 
 struct sync {
@@ -182,6 +186,8 @@ static void family_failed(struct family_sync *f, int err, const struct errbuf *e
 	struct sync *s = f->sync;
 
 	retry_later(f);
+	f->failed++;
+	snprintf(f->reason, sizeof(f->reason), "%s", eb->text);
 	log_limited(s->options.log, LOG_ERR, family_name(f->family),
 		    "sync of %s failed, rules stay as they are: %s (%s)", family_name(f->family),
 		    eb->text, strerror(-err));
@@ -227,6 +233,9 @@ static int family_sync(struct family_sync *f)
 	if (err) {
 		family_failed(f, err, &eb);
 	} else {
+		f->synced_us = start + took;
+		f->took_us = took;
+		f->failed = 0;
 		f->retry_us = dataplane_retry_us(f->dataplane);
 		if (dataplane_is_known(f->dataplane))
 			f->failures = 0;
@@ -384,6 +393,23 @@ const struct dataplane_gauges *sync_gauges(const struct sync *s, enum family fam
 	const struct dataplane *dp = s->families[family].dataplane;
 
 	return dp ? dataplane_gauges(dp) : NULL;
+}
+
+bool sync_status(const struct sync *s, enum family family, struct sync_status *status)
+{
+	const struct family_sync *f = &s->families[family];
+
+	if (!f->dataplane)
+		return false;
+	*status = (struct sync_status){
+		.owner = dataplane_is_owner(f->dataplane),
+		.known = dataplane_is_known(f->dataplane),
+		.synced_us = f->synced_us,
+		.took_us = f->took_us,
+		.failed = f->failed,
+		.reason = f->failed ? f->reason : "",
+	};
+	return true;
 }
 
 void sync_check(struct sync *s)

@@ -51,6 +51,17 @@ void sync_request(struct sync *s);
 int sync_once(struct sync *s);
 /* NULL if the family is not handled. */
 const struct dataplane_gauges *sync_gauges(const struct sync *s, enum family family);
+/* How it went of late. False if the family is not handled. */
+struct sync_status {
+	bool owner;	     /* the table is ours alone */
+	bool known;	     /* the kernel has what is applied; false: to be read back */
+	int64_t synced_us;   /* CLOCK_MONOTONIC of the end of the latest good sync; 0: none yet */
+	int64_t took_us;     /* that one */
+	unsigned int failed; /* syncs in a row since then, with the reason of the latest: */
+	const char *reason;
+};
+bool sync_status(const struct sync *s, enum family family, struct sync_status *status);
+
 /* Reads the kernel back and compares everything, soon. */
 void sync_check(struct sync *s);
 

@@ -664,6 +664,49 @@ START_TEST(test_many_zone_lists)
 }
 END_TEST
 
+/* Names are for people: what is wrong with them, or lacks, does no harm. */
+START_TEST(test_endpoint_names)
+{
+	static const char text[] =
+		"{'metadata':{'namespace':'d','name':'s','labels':{'kubernetes.io/service-name':"
+		"'w'}},'addressType':'IPv4','endpoints':["
+		"{'addresses':['10.1.0.1'],'nodeName':'n1','zone':'a',"
+		"'targetRef':{'kind':'Pod','name':'p1'}},"
+		"{'addresses':[],'nodeName':'left-out'},"
+		"{'addresses':['10.1.0.2'],'targetRef':{'kind':'Node','name':'p2'},'zone':7},"
+		"{'addresses':['10.1.0.3'],'nodeName':'n1','targetRef':{'kind':'Pod','name':'p3'}}]"
+		"}";
+	static const char *const want[] = { "p1 n1 a", "  ", "p3 n1 " };
+	const struct endpoint_names *names;
+	struct arena scratch = ARENA_INIT;
+	struct strbuf complaints = STRBUF_INIT;
+	struct decoder d = {
+		.node_name = "n", .scratch = &scratch, .complain = add_complaint, .ctx = &complaints
+	};
+	char *copy = with_quotes(text), got[64];
+	struct errbuf eb = { "" };
+	struct slice *slice;
+	struct json *json;
+	unsigned int i;
+
+	json = json_parse(copy, strlen(copy), &eb);
+	ck_assert_msg(json, "%s", eb.text);
+	slice = decode_slice(&d, json, &eb);
+	ck_assert_msg(slice, "%s", eb.text);
+	ck_assert_uint_eq(slice->n_endpoints, 3);
+	names = slice_names(slice, &scratch);
+	for (i = 0; i < 3; i++) {
+		snprintf(got, sizeof(got), "%s %s %s", names[i].pod, names[i].node, names[i].zone);
+		expect("names", "endpoint", want[i], got);
+	}
+	free(slice);
+	json_free(json);
+	free(copy);
+	strbuf_free(&complaints);
+	arena_free(&scratch);
+}
+END_TEST
+
 /* ---- ServiceCIDR and Node */
 
 static const struct row cidrs[] = {
@@ -912,6 +955,7 @@ int main(void)
 	ADD_LOOP(tc, test_slice, slices);
 	ADD_LOOP(tc, test_slice_metadata, slice_metadata);
 	tcase_add_test(tc, test_many_zone_lists);
+	tcase_add_test(tc, test_endpoint_names);
 	ADD_LOOP(tc, test_service_cidr, cidrs);
 	ADD_LOOP(tc, test_node, nodes);
 	ADD_LOOP(tc, test_selected, selections);

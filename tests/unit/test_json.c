@@ -156,6 +156,44 @@ START_TEST(test_left_out)
 }
 END_TEST
 
+static const struct {
+	const char *name, *reference, *pod; /* NULL: none */
+} references[] = {
+	{ "a Pod", "{\"kind\":\"Pod\",\"namespace\":\"n\",\"name\":\"web-1\",\"uid\":\"u\"}",
+	  "web-1" },
+	{ "spaces", "{ \"name\" : \"web-1\" ,\n\"kind\"\t: \"Pod\" }", "web-1" },
+	{ "escaped", "{\"kind\":\"Pod\",\"name\":\"a\\\"b\"}", "a\"b" },
+	{ "the last one counts", "{\"kind\":\"Pod\",\"name\":\"a\",\"name\":\"b\"}", "b" },
+	{ "another kind", "{\"kind\":\"Node\",\"name\":\"n\"}", NULL },
+	{ "no kind", "{\"name\":\"n\"}", NULL },
+	{ "no name", "{\"kind\":\"Pod\",\"uid\":\"name\",\"x\":\"y\"}", NULL },
+	{ "a name further down", "{\"kind\":\"Pod\",\"a\":{\"name\":\"n\"},\"b\":[\"name\",\"n\"]}",
+	  NULL },
+	{ "no string", "{\"kind\":\"Pod\",\"name\":{\"name\":\"n\"}}", NULL },
+	{ "a value that looks like a key", "{\"kind\":\"Pod\",\"x\":\"name\",\"y\":\"n\"}", NULL },
+	{ "nothing", "{}", NULL },
+};
+
+START_TEST(test_references)
+{
+	struct strbuf text = STRBUF_INIT;
+	const char *pod;
+	struct json *json;
+
+	strbuf_addf(&text, "[{\"targetRef\":%s,\"after\":1}]", references[_i].reference);
+	json = parse(text.text);
+	pod = json_string(json_get(json_first(json), "targetRef"));
+	ck_assert_msg(references[_i].pod ? pod && !strcmp(pod, references[_i].pod) : !pod,
+		      "%s: want %s, got %s", references[_i].name,
+		      references[_i].pod ? references[_i].pod : "none", pod ? pod : "none");
+	ck_assert_msg(json_has(json_first(json), "targetRef") &&
+			      json_number(json_get(json_first(json), "after")) == 1,
+		      "%s", references[_i].name);
+	json_free(json);
+	strbuf_free(&text);
+}
+END_TEST
+
 static const char *text_of(const struct json *json)
 {
 	return json_string(json_first(json));
@@ -370,6 +408,7 @@ int main(void)
 	tcase_add_test(tc, test_many_values);
 	tcase_add_test(tc, test_managed_fields);
 	tcase_add_test(tc, test_left_out);
+	tcase_add_loop_test(tc, test_references, 0, sizeof(references) / sizeof(references[0]));
 	tcase_add_test(tc, test_trees);
 	tcase_add_test(tc, test_get);
 	tcase_add_loop_test(tc, test_wrong, 0, sizeof(wrong) / sizeof(wrong[0]));

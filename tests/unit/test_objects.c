@@ -7,6 +7,7 @@
 #include <check.h>
 #include <malloc.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,6 +152,81 @@ START_TEST(test_slice)
 		    "zones=a+b+ ) "
 		    "10.1.0.2( zones=c+ ) 10.1.0.3( local ) trigger=7");
 	free(packed);
+}
+END_TEST
+
+/* Names survive the packing, take little room, and are of no harm to a terminal. */
+START_TEST(test_names)
+{
+	static const struct endpoint_names names[] = {
+		{ "web-7c9-abcde", "node-1", "zone-a" },
+		{ "web-7c9-abxyz", "node-1", "zone-a" },
+		{ "web-7c9", "node-12", "" },
+		{ "", "", "zone-a" },
+		{ "bad\033[2Jname", "node 1", "zone-a" },
+		{ "w\303\251b", "node-1", "zone-b" },
+	};
+	static const char *const want[] = {
+		"web-7c9-abcde node-1 zone-a",
+		"web-7c9-abxyz node-1 zone-a",
+		"web-7c9 node-12 ",
+		"  zone-a",
+		"  zone-a",
+		" node-1 zone-b",
+	};
+	const unsigned int n = sizeof(names) / sizeof(names[0]);
+	struct slice_endpoint endpoints[6] = { 0 };
+	struct slice s = { .namespace = "a", .name = "b", .service = "c", .zones = "" };
+	const struct endpoint_names *unpacked;
+	struct slice *packed;
+	char buffer[512];
+	unsigned int i;
+
+	s.n_endpoints = n;
+	s.endpoints = endpoints;
+	s.names = buffer;
+	s.names_size = (uint32_t)names_pack(names, n, NULL);
+	ck_assert_uint_lt(s.names_size, 110);
+	ck_assert_uint_eq(names_pack(names, n, buffer), s.names_size);
+	packed = slice_pack(&s);
+	ck_assert(slice_equal(packed, &s));
+	memset(buffer, 0, sizeof(buffer));
+	ck_assert(!slice_equal(packed, &s));
+	unpacked = slice_names(packed, &arena);
+	for (i = 0; i < n; i++) {
+		snprintf(buffer, sizeof(buffer), "%s %s %s", unpacked[i].pod, unpacked[i].node,
+			 unpacked[i].zone);
+		ck_assert_str_eq(buffer, want[i]);
+	}
+	free(packed);
+	ck_assert_uint_eq(names_pack((const struct endpoint_names[]){ { "", "", "" } }, 1, NULL),
+			  0);
+}
+END_TEST
+
+/* Longer than a length of one byte tells. */
+START_TEST(test_long_names)
+{
+	char longest[256], too_long[257];
+	const struct endpoint_names names[] = { { longest, too_long, "" },
+						{ longest, "n", longest } };
+	struct slice_endpoint endpoints[2] = { 0 };
+	struct slice s = { .n_endpoints = 2, .endpoints = endpoints };
+	const struct endpoint_names *unpacked;
+	char buffer[2048];
+
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	memset(too_long, 'x', sizeof(too_long) - 1);
+	too_long[sizeof(too_long) - 1] = '\0';
+	s.names = buffer;
+	s.names_size = (uint32_t)names_pack(names, 2, buffer);
+	unpacked = slice_names(&s, &arena);
+	ck_assert_str_eq(unpacked[0].pod, longest);
+	ck_assert_str_eq(unpacked[0].node, "");
+	ck_assert_str_eq(unpacked[1].pod, longest);
+	ck_assert_str_eq(unpacked[1].node, "n");
+	ck_assert_str_eq(unpacked[1].zone, longest);
 }
 END_TEST
 
@@ -426,6 +502,8 @@ int main(void)
 	tcase_add_test(tc, test_empty_service);
 	tcase_add_test(tc, test_slice);
 	tcase_add_test(tc, test_empty_slice);
+	tcase_add_test(tc, test_names);
+	tcase_add_test(tc, test_long_names);
 	tcase_add_test(tc, test_slice_is_small);
 	tcase_add_test(tc, test_service_cidr);
 	tcase_add_test(tc, test_node);

@@ -202,6 +202,85 @@ static void print_list(struct strbuf *sb, const struct endpoint_list *list, bool
 	strbuf_addc(sb, '\n');
 }
 
+/* The chosen ones among all: the same two lists. */
+static void print_fates(const struct select_query *query, const struct slice *const *slices,
+			unsigned int n, struct arena *scratch, struct strbuf *out)
+{
+	const struct endpoint_fate *fates;
+	struct endpoint *items;
+	struct endpoint_list list;
+	unsigned int count, i;
+	int local;
+
+	ck_assert_int_eq(select_fates(query, slices, n, scratch, &fates, &count), 0);
+	items = arena_array(scratch, count, sizeof(*items));
+	for (local = 0; local < 2; local++) {
+		list = (struct endpoint_list){ .items = items };
+		for (i = 0; i < count; i++) {
+			ck_assert(addr_compare(&fates[i].endpoint.addr,
+					       &fates[i].slice->endpoints[fates[i].index].addr) ==
+				  0);
+			if (local ? fates[i].local : fates[i].cluster)
+				items[list.count++] = fates[i].endpoint;
+		}
+		print_list(out, &list, query->family == FAMILY_IPV6);
+	}
+}
+
+static const struct {
+	const char *name, *endpoints, *zone;
+	enum endpoint_why why[3];
+} whys[] = {
+	{ "ready", "10.0.0.1 10.0.0.2(local)", "", { WHY_READY, WHY_READY } },
+	{ "not ready", "10.0.0.1 10.0.0.2(unready)", "", { WHY_READY, WHY_NOT_READY } },
+	{ "none ready", "10.0.0.1(unready)", "", { WHY_NOT_READY } },
+	{ "draining beside a ready one",
+	  "10.0.0.1 10.0.0.2(unready,terminating) 10.0.0.3(unready,unserving,terminating)",
+	  "",
+	  { WHY_READY, WHY_DRAINING_UNUSED, WHY_TERMINATING } },
+	{ "draining only",
+	  "10.0.0.1(unready,terminating) 10.0.0.2(unready)",
+	  "",
+	  { WHY_DRAINING, WHY_NOT_READY } },
+	{ "hints of zones",
+	  "10.0.0.1(zone:a) 10.0.0.2(zone:b)",
+	  "a",
+	  { WHY_READY, WHY_OTHER_ZONE_HINTS } },
+	{ "hints of nodes",
+	  "10.0.0.1(node) 10.0.0.2(here)",
+	  "",
+	  { WHY_OTHER_NODE_HINTS, WHY_READY } },
+};
+
+START_TEST(tells_why)
+{
+	const struct select_query query = {
+		.family = FAMILY_IPV4,
+		.port_name = "http",
+		.protocol = IPPROTO_TCP,
+		.zone = whys[_i].zone,
+	};
+	struct arena scratch = ARENA_INIT;
+	struct strbuf text = STRBUF_INIT;
+	const struct endpoint_fate *fates;
+	unsigned int count, i;
+	struct slice *slice;
+
+	strbuf_addf(&text, "a/s web v4 " HTTP " %s", whys[_i].endpoints);
+	slice = build_slice(text.text);
+	ck_assert_int_eq(select_fates(&query, (const struct slice *const[]){ slice }, 1, &scratch,
+				      &fates, &count),
+			 0);
+	ck_assert_uint_eq(count, slice->n_endpoints);
+	for (i = 0; i < count; i++)
+		ck_assert_msg(fates[i].why == whys[_i].why[i], "%s: endpoint %u: want %d, got %d",
+			      whys[_i].name, i + 1, (int)whys[_i].why[i], (int)fates[i].why);
+	free(slice);
+	strbuf_free(&text);
+	arena_free(&scratch);
+}
+END_TEST
+
 START_TEST(selects)
 {
 	const struct select_query query = {
@@ -229,6 +308,11 @@ START_TEST(selects)
 	strbuf_adds(&got, selection.alive ? "alive\n" : "dead\n");
 	strbuf_addf(&want, "%s\n%s\n%s\n", cases[_i].cluster, cases[_i].local,
 		    cases[_i].dead ? "dead" : "alive");
+	check_text(cases[_i].name, got.text, want.text);
+	strbuf_reset(&got);
+	print_fates(&query, (const struct slice *const *)slices, n, &scratch, &got);
+	strbuf_reset(&want);
+	strbuf_addf(&want, "%s\n%s\n", cases[_i].cluster, cases[_i].local);
 	check_text(cases[_i].name, got.text, want.text);
 	while (n)
 		free(slices[--n]);
@@ -367,6 +451,7 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, selects, 0, sizeof(cases) / sizeof(cases[0]));
+	tcase_add_loop_test(tc, tells_why, 0, sizeof(whys) / sizeof(whys[0]));
 	tcase_add_loop_test(tc, keeps_order, 0, sizeof(orders) / sizeof(orders[0]));
 	tcase_add_test(tc, order_is_least_change);
 	tcase_add_test(tc, order_takes_new_flags);
