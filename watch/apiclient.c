@@ -60,6 +60,7 @@ struct apiclient {
 	struct event_base *base;
 	const struct credentials_source *source;
 	const struct api_timing *timing;
+	struct webproxy_env proxy;
 	struct http *http;
 	struct credentials *credentials;
 	struct throttle throttle;
@@ -99,6 +100,7 @@ struct apiclient *apiclient_new(const struct apiclient_options *options, struct 
 	client->base = options->base;
 	client->source = options->source;
 	client->timing = options->timing;
+	client->proxy = options->proxy;
 	client->log = options->log;
 	client->answers = options->answers;
 	client->ctx = options->ctx;
@@ -292,6 +294,8 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	identity = credentials_identity(client->credentials);
 	params.identity = &identity;
 	params.server = client->credentials->servers[client->server];
+	if (!identity.proxy)
+		identity.proxy = webproxy_choose(&client->proxy, params.server);
 	call->server = client->server;
 	call->request = http_start(client->http, &params);
 	if (!call->request)

@@ -7,6 +7,7 @@
 
 #include "watch/http.h"
 #include "watch/kubeconfig.h"
+#include "watch/webproxy.h"
 
 struct apiclient;
 struct apicall;
@@ -34,6 +35,7 @@ struct apiclient_options {
 	struct event_base *base;
 	const struct credentials_source *source; /* borrowed */
 	const struct api_timing *timing;	 /* borrowed */
+	struct webproxy_env proxy;		 /* for credentials without a proxy */
 	double qps;
 	int burst;
 	void (*log)(void *ctx, int severity, const char *message);

@@ -91,6 +91,7 @@ struct apisource_tuning apisource_default_tuning(void)
 		.service_account = "/var/run/secrets/kubernetes.io/serviceaccount",
 		.host = getenv("KUBERNETES_SERVICE_HOST"),
 		.port = getenv("KUBERNETES_SERVICE_PORT"),
+		.proxy = webproxy_environment(),
 	};
 }
 
@@ -136,6 +137,7 @@ static struct apiclient *make_client(struct apisource *source, struct event_base
 		.base = base,
 		.source = &source->credentials,
 		.timing = &source->tuning.timing,
+		.proxy = source->tuning.proxy,
 		.qps = config->qps == 0 ? 5 : config->qps,
 		.burst = config->burst == 0 ? 10 : config->burst,
 		.log = source_log,

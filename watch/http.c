@@ -496,22 +496,69 @@ static int keep_secret(struct http_request *request, size_t slot, const char *te
 	return text && !request->secrets[slot] ? -ENOMEM : 0;
 }
 
+/*
+ * A proxy's port, where it is not said, is its scheme's; libcurl would take 1080 for HTTP. Caller
+ * frees; NULL when out of memory.
+ */
+static char *proxy_address(const char *proxy)
+{
+	const unsigned int flags = CURLU_NON_SUPPORT_SCHEME;
+	struct strbuf text = STRBUF_INIT;
+	char *scheme = NULL, *port = NULL, *whole = NULL, *result = NULL;
+	CURLU *url = curl_url();
+
+	if (!strstr(proxy, "://"))
+		strbuf_adds(&text, "http://");
+	strbuf_adds(&text, proxy);
+	if (!url || text.err)
+		goto out;
+	if (!curl_url_set(url, CURLUPART_URL, text.text, flags) &&
+	    !curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) &&
+	    curl_url_get(url, CURLUPART_PORT, &port, 0) == CURLUE_NO_PORT &&
+	    !strcmp(scheme, "http") && !curl_url_set(url, CURLUPART_PORT, "80", 0))
+		curl_url_get(url, CURLUPART_URL, &whole, 0);
+	/* What cannot be read is left to the transfer, which fails with a word for it. */
+	result = strdup(whole ? whole : text.text);
+out:
+	if (text.text)
+		explicit_bzero(text.text, text.length);
+	if (whole)
+		explicit_bzero(whole, strlen(whole));
+	strbuf_free(&text);
+	curl_free(scheme);
+	curl_free(port);
+	curl_free(whole);
+	curl_url_cleanup(url);
+	return result;
+}
+
+/* Always said, with no exceptions: libcurl would look into the environment by itself. */
+static int set_proxy(struct http_request *request, const char *proxy)
+{
+	if (proxy) {
+		request->secrets[2] = proxy_address(proxy);
+		if (!request->secrets[2])
+			return -ENOMEM;
+	}
+	if (curl_easy_setopt(request->easy, CURLOPT_PROXY, proxy ? request->secrets[2] : "") ||
+	    curl_easy_setopt(request->easy, CURLOPT_NOPROXY, ""))
+		return -ENOMEM;
+	return 0;
+}
+
 static int set_identity(struct http_request *request, const struct http_identity *id)
 {
 	CURL *easy = request->easy;
 	struct strbuf bearer = STRBUF_INIT;
 	int err = 0;
 
-	if (keep_secret(request, 0, id->token) || keep_secret(request, 1, id->password) ||
-	    keep_secret(request, 2, id->proxy))
+	if (keep_secret(request, 0, id->token) || keep_secret(request, 1, id->password))
 		return -ENOMEM;
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, id->insecure ? 0L : 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, id->insecure ? 0L : 2L);
 	if (set_blob(easy, CURLOPT_CAINFO_BLOB, &id->ca) ||
 	    set_blob(easy, CURLOPT_SSLCERT_BLOB, &id->cert) ||
 	    set_blob(easy, CURLOPT_SSLKEY_BLOB, &id->key))
-		return -ENOMEM;
-	if (id->proxy && curl_easy_setopt(easy, CURLOPT_PROXY, id->proxy))
 		return -ENOMEM;
 	if (id->token) {
 		strbuf_addf(&bearer, "Bearer %s", id->token);
@@ -662,6 +709,7 @@ static int request_prepare(struct http_request *request, const struct http_param
 	set_transport(request, params);
 	if (curl_easy_setopt(request->easy, CURLOPT_USERAGENT, http->user_agent) ||
 	    add_header(request, "Accept", "application/json") || set_body(request, params) ||
+	    set_proxy(request, params->identity ? params->identity->proxy : NULL) ||
 	    (params->identity && set_identity(request, params->identity)) ||
 	    set_socket(request->easy, params->socket) || set_url(request, params))
 		return -ENOMEM;

@@ -30,7 +30,7 @@ struct http_identity {
 	const char *token;		 /* bearer; NULL: none */
 	const char *username, *password; /* basic; NULL: none */
 	const char *server_name; /* what the server's certificate must name; NULL: the host */
-	const char *proxy;	 /* URL; NULL: the environment's */
+	const char *proxy;	 /* URL; NULL: none, whatever the environment says */
 	bool insecure;		 /* the server's certificate is not looked at */
 };
 

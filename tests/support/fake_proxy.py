@@ -43,7 +43,12 @@ def serve(client, user):
                            b"Proxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n")
             return
         url = urllib.parse.urlsplit(target if "://" in target else "//" + target)
-        with socket.create_connection((url.hostname, url.port)) as server:
+        try:
+            server = socket.create_connection((url.hostname, url.port))
+        except OSError:
+            client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            return
+        with server:
             if method == "CONNECT":
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             else:
