@@ -478,6 +478,15 @@ static int list_item(void *ctx, const char *text, size_t length, struct errbuf *
 	return err;
 }
 
+/* Written in Go, an empty list of items may be null. Anything else is some other object. */
+static bool has_items(const struct json *list)
+{
+	json_for_each (member, list)
+		if (!strcmp(json_key(member), "items"))
+			return json_type(member) == JSON_ARRAY || json_type(member) == JSON_NULL;
+	return false;
+}
+
 /* The list without its items: the version to watch from, and whether there are more pages. */
 static int list_rest(void *ctx, const char *text, size_t length, struct errbuf *eb)
 {
@@ -489,7 +498,7 @@ static int list_rest(void *ctx, const char *text, size_t length, struct errbuf *
 
 	if (!list)
 		return -EPROTO;
-	if (!version || !json_get(list, "items") || r->progress)
+	if (!version || !has_items(list) || r->progress)
 		err = errf(eb, -EPROTO, "not a list");
 	else
 		err = remember(&r->continue_token, json_string(json_get(metadata, "continue")));
