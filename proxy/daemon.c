@@ -475,8 +475,9 @@ static int start(struct daemon *d, struct options *options)
 
 	d->instance = instance_new(d->app, options, &eb);
 	if (!d->instance) {
+		err = feed_exit_status(errno);
 		log_error(d->app->log, "%s", eb.text);
-		return EXIT_FAILED;
+		return err;
 	}
 	err = instance_start(d->instance, &eb);
 	if (err) {

@@ -44,7 +44,9 @@ static int open_source(struct feed *feed, struct errbuf *eb)
 	};
 
 	feed->source = apisource_new(feed->app->base, &options, model_sink(feed->model), eb);
-	return feed->source ? 0 : -EIO;
+	if (feed->source)
+		return 0;
+	return errno == ENOMEM ? -ENOMEM : -EDESTADDRREQ;
 }
 
 static int open_manifests(struct feed *feed, struct errbuf *eb)
@@ -81,6 +83,7 @@ struct feed *feed_open(struct app *app, struct options *options, void (*settled)
 		       void *ctx, struct errbuf *eb)
 {
 	struct feed *feed = calloc(1, sizeof(*feed));
+	int err;
 
 	if (!feed) {
 		errf(eb, -ENOMEM, "out of memory");
@@ -91,11 +94,18 @@ struct feed *feed_open(struct app *app, struct options *options, void (*settled)
 	memset(options, 0, sizeof(*options)); /* ours now */
 	feed->settled = settled;
 	feed->settled_ctx = ctx;
-	if (open_all(feed, eb)) {
+	err = open_all(feed, eb);
+	if (err) {
 		feed_close(feed);
+		errno = -err;
 		return NULL;
 	}
 	return feed;
+}
+
+int feed_exit_status(int error)
+{
+	return error == EDESTADDRREQ ? EXIT_USAGE : EXIT_FAILED;
 }
 
 void feed_close(struct feed *feed)

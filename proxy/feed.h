@@ -26,11 +26,15 @@ struct feed {
 
 /*
  * Reads manifests or prepares a source, which apisource_start() starts; then @settled is called at
- * each good moment to look at the model. Takes over @options. NULL with @eb after an error.
+ * each good moment to look at the model. Takes over @options. NULL with @eb and errno after an
+ * error.
  */
 struct feed *feed_open(struct app *app, struct options *options, void (*settled)(void *ctx),
 		       void *ctx, struct errbuf *eb);
 void feed_close(struct feed *feed); /* NULL is allowed */
+
+/* What the program ends with if feed_open() fails with @error, its errno: CFG-8 asks for 2. */
+int feed_exit_status(int error);
 
 /* Reads the manifests again; after a failure the model is as it was. */
 int feed_load_manifests(struct feed *feed, struct errbuf *eb);

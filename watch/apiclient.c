@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -154,6 +155,11 @@ static void reread_credentials(struct apiclient *client)
 
 	client->reread = false;
 	fresh = credentials_read(client->source, now_us(), &eb);
+	if (fresh && !credentials_ready(fresh)) {
+		credentials_refresh(fresh, now_us(), INT64_MAX, &eb);
+		credentials_free(fresh);
+		fresh = NULL;
+	}
 	if (!fresh) {
 		client_trouble(client, eb.text);
 		return;
@@ -271,6 +277,15 @@ static void call_head(void *ctx, int status)
 		call->head(call->ctx, status);
 }
 
+/* It has not even begun. */
+static void call_fail(struct apicall *call, const char *why)
+{
+	struct http_result result = { .outcome = HTTP_REFUSED, .retry_after_ms = -1 };
+
+	snprintf(result.message, sizeof(result.message), "%.255s", why);
+	call_done(call, &result);
+}
+
 static void call_start(evutil_socket_t fd, short what, void *ctx)
 {
 	struct apicall *call = ctx;
@@ -291,6 +306,10 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	refresh_credentials(client);
+	if (!credentials_ready(client->credentials)) {
+		call_fail(call, client->trouble);
+		return;
+	}
 	identity = credentials_identity(client->credentials);
 	params.identity = &identity;
 	params.server = client->credentials->servers[client->server];
@@ -299,9 +318,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	call->server = client->server;
 	call->request = http_start(client->http, &params);
 	if (!call->request)
-		call_done(call, &(struct http_result){ .outcome = HTTP_REFUSED,
-						       .retry_after_ms = -1,
-						       .message = "out of memory" });
+		call_fail(call, "out of memory");
 }
 
 struct apicall *apiclient_call(struct apiclient *client, const struct apicall_params *params)

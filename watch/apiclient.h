@@ -45,7 +45,7 @@ struct apiclient_options {
 	void *ctx;
 };
 
-/* NULL with @eb if credentials cannot be read. */
+/* NULL with @eb and errno as from credentials_read(). */
 struct apiclient *apiclient_new(const struct apiclient_options *options, struct errbuf *eb);
 void apiclient_free(struct apiclient *client); /* all calls must be over or cancelled */
 

@@ -91,6 +91,7 @@ struct apisource_tuning apisource_default_tuning(void)
 		.service_account = "/var/run/secrets/kubernetes.io/serviceaccount",
 		.host = getenv("KUBERNETES_SERVICE_HOST"),
 		.port = getenv("KUBERNETES_SERVICE_PORT"),
+		.service_url = getenv("KUBERNETES_PORT"),
 		.proxy = webproxy_environment(),
 	};
 }
@@ -161,8 +162,10 @@ struct apisource *apisource_new_tuned(struct event_base *base,
 				      const struct apisource_tuning *tuning,
 				      const struct object_sink *sink, struct errbuf *eb)
 {
-	struct apisource *source = calloc(1, sizeof(*source));
+	struct apisource *source;
 
+	errno = 0;
+	source = calloc(1, sizeof(*source));
 	if (!source) {
 		errf(eb, -ENOMEM, "API server: out of memory");
 		return NULL;
@@ -205,15 +208,47 @@ void apisource_free(struct apisource *source)
 	free(source);
 }
 
+/*
+ * Whether the API server's address is that of the Service default/kubernetes. The kubelet says this
+ * Service's address twice: KUBERNETES_SERVICE_HOST, which whoever writes the pod may replace by a
+ * real address, and KUBERNETES_PORT (tcp://ADDRESS:PORT), which nobody has a reason to replace.
+ */
+static bool is_service_address(const struct apisource *source)
+{
+	const struct config *config = source->o.config;
+	const char *host = source->tuning.host, *url = source->tuning.service_url;
+	enum family family, service_family;
+	struct addr addr, service;
+	char text[ADDR_TEXT_SIZE];
+	const char *start, *end;
+
+	if (*config->kubeconfig || *config->master || !host || !url)
+		return false;
+	start = strstr(url, "://");
+	start = start ? start + 3 : url;
+	end = strrchr(start, ':');
+	if (!end || addr_parse(host, &family, &addr))
+		return false;
+	if (*start == '[' && end > start + 1 && end[-1] == ']') {
+		start++;
+		end--;
+	}
+	if ((size_t)(end - start) >= sizeof(text))
+		return false;
+	memcpy(text, start, (size_t)(end - start));
+	text[end - start] = '\0';
+	return addr_parse(text, &service_family, &service) == 0 && service_family == family &&
+	       addr_compare(&service, &addr) == 0;
+}
+
 /* Who stands between us and what we are asked to program? */
 static void warn_about_address(struct apisource *source)
 {
-	const struct config *config = source->o.config;
 	struct errbuf eb;
 
 	errf(&eb, 0, "API server: %.200s", apiclient_server(source->client));
 	source_log(source, LOG_INFO, eb.text);
-	if (*config->kubeconfig || *config->master)
+	if (!is_service_address(source))
 		return;
 	errf(&eb, 0,
 	     "API server: %.200s is the cluster's own service address, which may work only once "

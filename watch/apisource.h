@@ -24,8 +24,8 @@ struct apisource_options {
 	void *ctx; /* of log and settled */
 };
 
-/* Reads credentials. NULL with @eb if they cannot be read. @sink and @options' pointers are
- * borrowed. */
+/* Reads credentials. NULL with @eb and errno as from credentials_read(). @sink and @options'
+ * pointers are borrowed. */
 struct apisource *apisource_new(struct event_base *base, const struct apisource_options *options,
 				const struct object_sink *sink, struct errbuf *eb);
 void apisource_free(struct apisource *source);

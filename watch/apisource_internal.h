@@ -11,6 +11,7 @@ struct apisource_tuning {
 	struct api_timing timing;
 	const char *service_account; /* folder; borrowed, as are the next two */
 	const char *host, *port;     /* KUBERNETES_SERVICE_HOST, _PORT; NULL: not in a pod */
+	const char *service_url;     /* KUBERNETES_PORT; NULL: not set */
 	struct webproxy_env proxy;   /* its values are borrowed, too */
 	uint64_t seed;		     /* of jitter; 0: chance */
 };

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proxy/base/addr.h"
 #include "proxy/base/strbuf.h"
 #include "watch/json.h"
 #include "watch/yaml.h"
@@ -57,6 +58,7 @@ void credentials_free(struct credentials *c)
 	free(c->username);
 	wipe(c->password);
 	free(c->server_name);
+	free(c->server_field);
 	wipe(c->proxy);
 	free(c);
 }
@@ -192,6 +194,41 @@ int credentials_refresh(struct credentials *c, int64_t now_us, int64_t max_age_u
 	return e ? e : err;
 }
 
+bool credentials_ready(const struct credentials *c)
+{
+	return !c->token.path || c->token.data;
+}
+
+/*
+ * The files that a kubeconfig names, for the first time. Of these only a token comes by itself:
+ * whoever mounts or renews it may be later than we are.
+ */
+static int read_files(struct credentials *c, const char *kubeconfig, int64_t now_us,
+		      struct errbuf *eb)
+{
+	const struct {
+		const char *field;
+		struct secret *secret;
+	} files[] = {
+		{ "certificate-authority", &c->ca },
+		{ "client-certificate", &c->cert },
+		{ "client-key", &c->key },
+	};
+	struct errbuf inner = { "" };
+	int err;
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		err = secret_refresh(files[i].secret, false, now_us, INT64_MAX, &inner);
+		if (err && *kubeconfig)
+			return errf(eb, err, "%.150s: %s: %.250s", kubeconfig, files[i].field,
+				    inner.text);
+		if (err)
+			return errf(eb, err, "%.400s", inner.text);
+	}
+	err = secret_refresh(&c->token, true, now_us, INT64_MAX, &inner);
+	return err == -ENOMEM ? errf(eb, err, "%.400s", inner.text) : 0;
+}
+
 struct http_identity credentials_identity(const struct credentials *c)
 {
 	return (struct http_identity){
@@ -222,6 +259,40 @@ static int add_server(struct credentials *c, char *url)
 	return 0;
 }
 
+/* Why HOST, HOST:PORT, [IPv6] or [IPv6]:PORT is none of these, or NULL. */
+static const char *authority_fault(const char *text, size_t length)
+{
+	const char *end = text + length, *colon = memchr(text, ':', length);
+	char host[ADDR_TEXT_SIZE + 32];
+	enum family family;
+	struct addr addr;
+	unsigned long port = 0;
+
+	if (*text == '[') {
+		const char *bracket = memchr(text, ']', length);
+		size_t n = bracket ? (size_t)(bracket - text - 1) : sizeof(host);
+
+		if (n >= sizeof(host))
+			return "not an IPv6 address in the brackets";
+		memcpy(host, text + 1, n);
+		host[n] = '\0';
+		host[strcspn(host, "%")] = '\0'; /* a zone */
+		if (addr_parse(host, &family, &addr) || !strchr(host, ':'))
+			return "not an IPv6 address in the brackets";
+		colon = bracket + 1 < end ? bracket + 1 : NULL;
+	} else if (colon && memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
+		return "more than one colon; an IPv6 address must stand in brackets, as in "
+		       "https://[fd00::1]:6443";
+	}
+	if (colon == text)
+		return "no host";
+	if (!colon)
+		return NULL;
+	for (const char *p = colon + 1; p < end && port <= UINT16_MAX; p++)
+		port = *p >= '0' && *p <= '9' ? port * 10 + (unsigned long)(*p - '0') : UINT32_MAX;
+	return *colon == ':' && port >= 1 && port <= UINT16_MAX ? NULL : "no port from 1 to 65535";
+}
+
 /* Why @url is no server's address, or NULL. It is not quoted: a password may be in it. */
 static const char *server_fault(const char *url)
 {
@@ -241,7 +312,7 @@ static const char *server_fault(const char *url)
 	for (const char *p = host; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 127)
 			return "unexpected white space";
-	return NULL;
+	return authority_fault(host, strcspn(host, "/"));
 }
 
 /* @text may lack the scheme, as for kube-proxy: then TLS if there is anything to do TLS with. */
@@ -441,12 +512,11 @@ static int read_server(struct credentials *c, const struct section *s, struct er
 	const char *server;
 	int err = get_text(s, "server", &server, eb);
 
-	if (err || !server)
-		return err;
 	strbuf_addf(&field, "%s.server", s->name);
-	err = set_server(c, server, strlen(server), field.err ? "server" : field.text, eb);
-	strbuf_free(&field);
-	return err;
+	c->server_field = field.text;
+	if (err || field.err)
+		return err ? err : errf(eb, -ENOMEM, "out of memory");
+	return server ? set_server(c, server, strlen(server), c->server_field, eb) : 0;
 }
 
 static int refuse_unsupported(const struct section *s, struct errbuf *eb)
@@ -658,6 +728,7 @@ struct credentials *credentials_read(const struct credentials_source *source, in
 				     struct errbuf *eb)
 {
 	struct credentials *c;
+	int err = 0;
 
 	if (*source->kubeconfig)
 		c = read_kubeconfig(source->kubeconfig, eb);
@@ -667,16 +738,15 @@ struct credentials *credentials_read(const struct credentials_source *source, in
 		c = read_in_cluster(source, eb);
 	if (!c)
 		return NULL;
-	if (*source->master && set_masters(c, source->master, eb))
-		goto fail;
-	if (!c->n_servers) {
-		errf(eb, -EINVAL, "%s: no server in it", source->kubeconfig);
-		goto fail;
-	}
-	if (credentials_refresh(c, now_us, INT64_MAX, eb))
-		goto fail;
-	return c;
-fail:
+	if (*source->master)
+		err = set_masters(c, source->master, eb);
+	if (!err && !c->n_servers)
+		err = errf(eb, -EINVAL, "%s: %s: not set", source->kubeconfig, c->server_field);
+	if (!err)
+		err = read_files(c, source->kubeconfig, now_us, eb);
+	if (!err)
+		return c;
 	credentials_free(c);
+	errno = -err;
 	return NULL;
 }

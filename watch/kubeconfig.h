@@ -22,7 +22,8 @@ struct credentials {
 	unsigned int n_servers;
 	struct secret ca, cert, key, token;
 	char *username, *password;
-	char *server_name; /* tls-server-name */
+	char *server_name;  /* tls-server-name */
+	char *server_field; /* "clusters[NAME].server", for messages */
 	char *proxy;
 	bool insecure;
 	bool in_cluster;
@@ -39,12 +40,16 @@ struct credentials_source {
 enum { TOKEN_AGE_MS = 60 * 1000 };
 
 /*
- * Reads kubeconfig, or with neither kubeconfig nor master what a pod has. NULL with @eb: file, then
- * field, then what is wrong with it.
+ * Reads kubeconfig, or with neither kubeconfig nor master what a pod has. NULL with @eb (file, then
+ * field, then what is wrong with it) and errno, ENOMEM or another for what cannot work (CFG-8). A
+ * token's file that is not there yet is no failure: see credentials_ready().
  */
 struct credentials *credentials_read(const struct credentials_source *source, int64_t now_us,
 				     struct errbuf *eb);
 void credentials_free(struct credentials *c); /* NULL is allowed */
+
+/* False as long as the token's file has not been read. */
+bool credentials_ready(const struct credentials *c);
 
 /*
  * Reads again what came from files and has changed, and the token if it is older than @max_age_us.

@@ -137,8 +137,9 @@ int command_explain(struct app *app, struct options *options)
 
 	x.feed = feed_open(app, options, on_settled, &x, &eb);
 	if (!x.feed) {
+		status = feed_exit_status(errno);
 		log_error(app->log, "%s", eb.text);
-		return EXIT_FAILED;
+		return status;
 	}
 	if (x.feed->source)
 		status = wait_for_objects(&x);

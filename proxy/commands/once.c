@@ -122,8 +122,9 @@ int command_once(struct app *app, struct options *options)
 	startup_look_for_rivals(app);
 	once.feed = feed_open(app, options, on_objects, &once, &eb);
 	if (!once.feed) {
+		status = feed_exit_status(errno);
 		log_error(app->log, "%s", eb.text);
-		return EXIT_FAILED;
+		return status;
 	}
 	status = run_once(&once);
 	startup_free(once.startup);

@@ -360,7 +360,8 @@ def in_cluster(b, server, host=None):
     b.program.kubeconfig = None
     b.program.mounts[SERVICE_ACCOUNT] = folder
     b.program.environment.update(KUBERNETES_SERVICE_HOST=host or server.address,
-                                 KUBERNETES_SERVICE_PORT="443" if host else str(server.port))
+                                 KUBERNETES_SERVICE_PORT="443" if host else str(server.port),
+                                 KUBERNETES_PORT="tcp://172.30.0.1:443")
     return server.service_account
 
 

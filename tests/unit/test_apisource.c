@@ -638,6 +638,23 @@ START_TEST(the_next_server_is_tried)
 }
 END_TEST
 
+static const struct {
+	const char *host, *url;
+	bool warned;
+} cluster_addresses[] = {
+	{ "::1", "tcp://[::1]:443", true },
+	{ "127.0.0.2", "tcp://127.0.0.2:443", true },
+	{ "127.0.0.2", "127.0.0.2:443", true },
+	/* Replaced by whoever wrote the pod. */
+	{ "127.0.0.1", "tcp://172.30.0.1:443", false },
+	{ "localhost", "tcp://172.30.0.1:443", false },
+	{ "::1", "tcp://172.30.0.1:443", false },
+	{ "127.0.0.1", NULL, false },
+	{ "127.0.0.1", "", false },
+	{ "127.0.0.1", "tcp://nonsense", false },
+};
+
+/* Whether the address is a Service is known from the environment that the kubelet makes. */
 START_TEST(the_cluster_address_is_warned_about)
 {
 	char folder[] = "/tmp/vipmap-test-XXXXXX", path[128];
@@ -649,11 +666,13 @@ START_TEST(the_cluster_address_is_warned_about)
 	write_text(folder, "ca.crt", "-----BEGIN CERTIFICATE-----\n");
 	config_set(&live.config->master, "");
 	live.tuning.service_account = folder;
-	live.tuning.host = "::1";
+	live.tuning.host = cluster_addresses[_i].host;
 	live.tuning.port = "1";
+	live.tuning.service_url = cluster_addresses[_i].url;
 	live_start(&live);
-	ck_assert(live_log_has(&live, "4 API server: https://[::1]:1 is the cluster's own service "
-				      "address"));
+	ck_assert_msg(live_log_has(&live, "is the cluster's own service address") ==
+			      cluster_addresses[_i].warned,
+		      "%s, %s", cluster_addresses[_i].host, cluster_addresses[_i].url);
 	live_until(&live, live_log_has, "Service: list: ", "failure");
 	ck_assert(!live_log_has(&live, "s3cret"));
 	live_close(&live);
@@ -1019,7 +1038,8 @@ static void add_ways(Suite *suite)
 	tcase_add_test(tcase, order_across_kinds_is_free);
 	tcase_add_test(tcase, tokens_are_renewed_and_kept_secret);
 	tcase_add_test(tcase, the_next_server_is_tried);
-	tcase_add_test(tcase, the_cluster_address_is_warned_about);
+	tcase_add_loop_test(tcase, the_cluster_address_is_warned_about, 0,
+			    sizeof(cluster_addresses) / sizeof(cluster_addresses[0]));
 	tcase_add_test(tcase, no_credentials_is_an_error);
 	tcase_add_test(tcase, events_are_posted);
 }

@@ -80,6 +80,22 @@ static const struct {
 	{ "scheme of another kind", CONFIG("\"server\":\"ftp://h\"", ""),
 	  "clusters[c].server: does not begin with" },
 	{ "no host", CONFIG("\"server\":\"https://\"", ""), "clusters[c].server: no host" },
+	{ "no host, only a port", CONFIG("\"server\":\"https://:6443\"", ""),
+	  "clusters[c].server: no host" },
+	{ "IPv6 without brackets", CONFIG("\"server\":\"https://fd00::1:6443\"", ""),
+	  "clusters[c].server: more than one colon" },
+	{ "no IPv6 in brackets", CONFIG("\"server\":\"https://[10.0.0.1]:6443\"", ""),
+	  "clusters[c].server: not an IPv6 address" },
+	{ "open bracket", CONFIG("\"server\":\"https://[fd00::1:6443/x]\"", ""),
+	  "clusters[c].server: not an IPv6 address" },
+	{ "text behind the bracket", CONFIG("\"server\":\"https://[fd00::1]6443\"", ""),
+	  "clusters[c].server: no port" },
+	{ "port too large", CONFIG("\"server\":\"https://h:65536\"", ""),
+	  "clusters[c].server: no port" },
+	{ "port zero", CONFIG("\"server\":\"https://h:0/\"", ""), "clusters[c].server: no port" },
+	{ "empty port", CONFIG("\"server\":\"https://h:\"", ""), "clusters[c].server: no port" },
+	{ "port in words", CONFIG("\"server\":\"https://h:https\"", ""),
+	  "clusters[c].server: no port" },
 	{ "query", CONFIG("\"server\":\"https://h/?a\"", ""),
 	  "clusters[c].server: unexpected character" },
 	{ "white space", CONFIG("\"server\":\"https://h\\r\\n\"", ""),
@@ -201,16 +217,18 @@ static const struct {
 	const char *error;
 } unreadable[] = {
 	{ "no kubeconfig", "config", NULL, "/config: No such file or directory" },
-	{ "no token", "token", NULL, "/token: No such file or directory" },
-	{ "empty token", "token", "", "/token: empty" },
-	{ "blank token", "token", " \n", "/token: empty" },
-	{ "two tokens", "token", "s3cret s3cret", "/token: not a token" },
-	{ "no authority", "ca.crt", NULL, "/ca.crt: No such file or directory" },
+	{ "no authority", "ca.crt", NULL, "/config: certificate-authority: " },
+	{ "no authority: its file", "ca.crt", NULL, "/ca.crt: No such file or directory" },
 	{ "authority no PEM", "ca.crt", "s3cret", "/ca.crt: no PEM in it" },
 	{ "server missing", "config",
 	  "{\"current-context\":\"x\",\"contexts\":[{\"name\":\"x\",\"context\":{\"cluster\":"
 	  "\"c\"}}],\"clusters\":[{\"name\":\"c\",\"cluster\":{}}]}",
-	  "/config: no server in it" },
+	  "/config: clusters[c].server: not set" },
+	{ "no URL", "config",
+	  "{\"current-context\":\"x\",\"contexts\":[{\"name\":\"x\",\"context\":{\"cluster\":"
+	  "\"c\"}}],\"clusters\":[{\"name\":\"c\",\"cluster\":{\"server\":"
+	  "\"https://fd00::1:6443\"}}]}",
+	  "/config: clusters[c].server: more than one colon" },
 	{ "kubeconfig bad", "config", "{\"current-context\":\"s\"}",
 	  "/config: contexts: no entry" },
 };
@@ -230,6 +248,40 @@ START_TEST(unreadable_files_are_named)
 	ck_assert_msg(strstr(eb.text, unreadable[_i].error) && !strstr(eb.text, "s3cret"),
 		      "%s: want \"%s\", got \"%s\"", unreadable[_i].name, unreadable[_i].error,
 		      eb.text);
+}
+END_TEST
+
+static const struct {
+	const char *name, *text; /* NULL: removed */
+	const char *error;
+} late_tokens[] = {
+	{ "no token", NULL, "/token: No such file or directory" },
+	{ "empty token", "", "/token: empty" },
+	{ "blank token", " \n", "/token: empty" },
+	{ "two tokens", "s3cret s3cret", "/token: not a token" },
+};
+
+/* CFG-8: a token may come later. */
+START_TEST(a_token_is_waited_for)
+{
+	struct credentials_source source = source_of(path_of("config"), "");
+	struct errbuf eb = { "" };
+	struct credentials *c;
+
+	write_text(folder, "config", KUBEADM);
+	if (late_tokens[_i].text)
+		write_text(folder, "token", late_tokens[_i].text);
+	c = credentials_read(&source, 0, &eb);
+	ck_assert_msg(c, "%s: %s", late_tokens[_i].name, eb.text);
+	ck_assert(!credentials_ready(c));
+	ck_assert_int_lt(credentials_refresh(c, 0, INT64_MAX, &eb), 0);
+	ck_assert_msg(strstr(eb.text, late_tokens[_i].error) && !strstr(eb.text, "s3cret"),
+		      "%s: got \"%s\"", late_tokens[_i].name, eb.text);
+	write_text(folder, "token", "here");
+	ck_assert_int_eq(credentials_refresh(c, 0, INT64_MAX, &eb), 0);
+	ck_assert(credentials_ready(c));
+	ck_assert_str_eq(credentials_identity(c).token, "here");
+	credentials_free(c);
 }
 END_TEST
 
@@ -387,6 +439,8 @@ int main(void)
 	tcase_add_test(files, files_are_read_beside_the_kubeconfig);
 	tcase_add_loop_test(files, unreadable_files_are_named, 0,
 			    sizeof(unreadable) / sizeof(unreadable[0]));
+	tcase_add_loop_test(files, a_token_is_waited_for, 0,
+			    sizeof(late_tokens) / sizeof(late_tokens[0]));
 	tcase_add_test(files, master_overrides_the_server);
 	tcase_add_test(files, master_alone_needs_no_credentials);
 	tcase_add_loop_test(files, pods_have_credentials, 0, sizeof(pods) / sizeof(pods[0]));
