@@ -24,6 +24,8 @@ san_suffix := $(if $(SAN),-$(subst $(comma),-,$(SAN)))
 O ?= build/$(notdir $(firstword $(CC)))$(san_suffix)
 
 VERSION := 0.1.0
+# Of which commit it is built: only main.o is built anew for it. Empty without git.
+REVISION ?= $(shell git -c safe.directory='*' describe --always --dirty --exclude='*' 2>/dev/null)
 LIBS := libnftnl libmnl libcurl libcjson yaml-0.1 libevent
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -54,6 +56,8 @@ tests := $(test_src:tests/unit/%.c=$(O)/tests/%)
 tools := $(tool_src:tests/tools/%.c=$(O)/tests/%)
 fuzzers := $(fuzz_src:tests/fuzz/%.c=$(O)/tests/%)
 
+revision := $(REVISION)
+
 ifeq ($(V),1)
 Q :=
 say = @:
@@ -79,6 +83,12 @@ $(O)/flags: force
 	@echo '$(subst ','\'',$(flags))' | cmp -s - $@ || echo '$(subst ','\'',$(flags))' > $@
 .PHONY: force
 force:
+
+$(O)/revision: force
+	@mkdir -p $(O)
+	@echo '$(revision)' | cmp -s - $@ || echo '$(revision)' > $@
+$(O)/proxy/main.o: our_cflags += -DVIPMAP_REVISION='"$(revision)"'
+$(O)/proxy/main.o: $(O)/revision
 
 $(O)/tests/%.o: our_cflags += $(check_cflags)
 $(O)/%.o: %.c $(O)/flags

@@ -25,6 +25,7 @@ enum { N_APP_SIGNALS = 3 };
 struct app {
 	int argc;
 	char **argv;
+	const char *revision; /* of the sources, "" if unknown */
 	struct log *log;
 	struct event_base *base;
 	bool family[N_FAMILIES]; /* which the kernel has (DS-1) */

@@ -69,7 +69,9 @@ static void on_message(void *ctx, int severity, const char *message)
 static void model_changed(struct instance *in)
 {
 	health_set_node(in->health, in->feed->model->node);
+	reporter_set_arrival(in->reporter, feed_arrived_us(in->feed));
 	sync_request(in->sync);
+	reporter_set_arrival(in->reporter, 0);
 }
 
 static void on_reload(evutil_socket_t fd, short what, void *ctx)
@@ -184,8 +186,8 @@ static void instance_free(struct instance *in)
 	reporter_free(in->reporter);
 	metricsd_free(in->metricsd);
 	health_free(in->health);
-	metrics_free(in->metrics);
 	feed_close(in->feed);
+	metrics_free(in->metrics);
 	free(in);
 }
 
@@ -224,6 +226,10 @@ static void refresh_metrics(void *ctx)
 	struct instance *in = ctx;
 	struct health_source source;
 
+	metrics_set(in->metrics, METRIC_HEALTHY, 0,
+		    health_is_healthy(in->health) && health_is_eligible(in->health));
+	if (!in->feed->source)
+		return;
 	ask_source(in, &source);
 	metrics_set(in->metrics, METRIC_API_CONNECTED, 0, source.connected);
 	if (source.contact_us)
@@ -273,7 +279,7 @@ static int open_metricsd(struct instance *in, struct errbuf *eb)
 		.base = in->app->base,
 		.config = in->feed->options.config,
 		.metrics = in->metrics,
-		.refresh = in->feed->source ? refresh_metrics : NULL,
+		.refresh = refresh_metrics,
 		.log = on_message,
 		.page = on_page,
 		.ctx = in,
@@ -293,6 +299,13 @@ static int open_servers(struct instance *in, struct errbuf *eb)
 	in->metrics = metrics_new();
 	if (!in->metrics)
 		return errf(eb, -ENOMEM, "out of memory");
+	metrics_set_revision(in->metrics, in->app->revision);
+	metrics_set(in->metrics, METRIC_RELOAD_SUCCESSFUL, 0, 1);
+	metrics_set(in->metrics, METRIC_RELOAD_TIME, 0,
+		    (double)clock_realtime_us(clock_system()) / 1e6);
+	if (in->feed->source)
+		metrics_show_api(in->metrics);
+	in->feed->metrics = in->metrics;
 	err = open_health(in, eb);
 	if (!err)
 		err = open_metricsd(in, eb);
@@ -382,6 +395,7 @@ static void reload_config(void *ctx)
 		fresh = NULL;
 	}
 	if (!fresh) {
+		metrics_set(old->metrics, METRIC_RELOAD_SUCCESSFUL, 0, 0);
 		log_error(app->log, "configuration stays as it was: %s", eb.text);
 		return;
 	}

@@ -6,6 +6,7 @@
 
 #include "nft/addresses.h"
 #include "proxy/base/clock.h"
+#include "proxy/serve/metrics.h"
 #include "watch/apisource.h"
 #include "watch/manifests.h"
 
@@ -14,8 +15,14 @@ int feed_load_manifests(struct feed *feed, struct errbuf *eb)
 	int64_t begin = clock_monotonic_us(clock_system());
 	int err = manifests_load(feed->manifests, model_sink(feed->model), eb);
 
+	feed->loaded_us = begin;
 	feed->parse_us = clock_monotonic_us(clock_system()) - begin;
 	return err;
+}
+
+int64_t feed_arrived_us(const struct feed *feed)
+{
+	return feed->source ? apisource_status(feed->source).last_contact_us : feed->loaded_us;
 }
 
 static void on_message(void *ctx, int severity, const char *message)
@@ -33,6 +40,24 @@ static void on_settled(void *ctx)
 		feed->settled(feed->settled_ctx);
 }
 
+/* MET-6 */
+static void on_answered(void *ctx, const char *method, const char *host, int status,
+			int64_t took_us)
+{
+	const struct feed *feed = ctx;
+
+	if (feed->metrics)
+		metrics_client_answer(feed->metrics, method, host, status, (double)took_us / 1e6);
+}
+
+static void on_watch_ended(void *ctx, enum kind kind)
+{
+	const struct feed *feed = ctx;
+
+	if (feed->metrics)
+		metrics_add(feed->metrics, METRIC_WATCH_RESTARTS, kind, 1);
+}
+
 static int open_source(struct feed *feed, struct errbuf *eb)
 {
 	const struct apisource_options options = {
@@ -40,6 +65,8 @@ static int open_source(struct feed *feed, struct errbuf *eb)
 		.node_name = feed->node_name,
 		.log = on_message,
 		.settled = on_settled,
+		.answered = on_answered,
+		.watch_ended = on_watch_ended,
 		.ctx = feed,
 	};
 

@@ -11,6 +11,7 @@
 struct addresses;
 struct apisource;
 struct manifests;
+struct metrics;
 
 struct feed {
 	struct app *app; /* borrowed */
@@ -19,7 +20,9 @@ struct feed {
 	struct model *model;
 	struct manifests *manifests; /* one of the two */
 	struct apisource *source;
-	int64_t parse_us; /* the latest reading of manifests */
+	int64_t parse_us;	 /* the latest reading of manifests */
+	int64_t loaded_us;	 /* its begin, monotonic */
+	struct metrics *metrics; /* where requests are counted; NULL: nowhere */
 	void (*settled)(void *ctx);
 	void *settled_ctx;
 };
@@ -44,6 +47,9 @@ int feed_load_manifests(struct feed *feed, struct errbuf *eb);
  * those that @machine has, if it is given. Returns 0 or -ENOMEM.
  */
 int feed_assume_addresses(struct feed *feed, const struct addresses *machine);
+
+/* When the latest objects came, monotonic; 0: none yet. */
+int64_t feed_arrived_us(const struct feed *feed);
 
 /* An event about this node (section 22). */
 void feed_post_node_event(struct feed *feed, const char *type, const char *reason,

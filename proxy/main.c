@@ -14,6 +14,7 @@ static int run(struct app *app)
 	struct options options = { 0 };
 	struct errbuf eb = { "" };
 
+	app->revision = VIPMAP_REVISION;
 	capability_raise_net_admin(); /* what needs it, tells if it is missing */
 	if (app_parse_options(app, &options, &eb)) {
 		log_error(app->log, "%s", eb.text);

@@ -46,6 +46,8 @@ struct apicall {
 	struct event *start;
 	struct http_request *request; /* NULL: not started yet */
 	unsigned int server;
+	int64_t started_us;
+	bool answered; /* its head has come */
 	char *path, *body;
 	int64_t idle_ms;
 	bool fresh;
@@ -71,6 +73,7 @@ struct apiclient {
 	struct call_list calls;
 	void (*log)(void *ctx, int severity, const char *message);
 	void (*answers)(void *ctx);
+	void (*answered)(void *ctx, const struct api_answer *answer);
 	void *ctx;
 	struct apiclient_outage outage;
 	char trouble[512]; /* last logged about credentials */
@@ -104,6 +107,7 @@ struct apiclient *apiclient_new(const struct apiclient_options *options, struct 
 	client->proxy = options->proxy;
 	client->log = options->log;
 	client->answers = options->answers;
+	client->answered = options->answered;
 	client->ctx = options->ctx;
 	throttle_init(&client->throttle, options->qps, options->burst, now_us());
 	client->credentials = credentials_read(options->source, now_us(), eb);
@@ -250,12 +254,30 @@ static void look_at_result(struct apiclient *client, const struct apicall *call,
 	}
 }
 
+static void tell_answered(struct apicall *call, int status)
+{
+	const struct apiclient *client = call->client;
+	struct api_answer answer = {
+		.method = call->body ? "POST" : "GET",
+		.status = status,
+		.took_us = now_us() - call->started_us,
+	};
+
+	if (call->answered || !client->answered)
+		return;
+	call->answered = true;
+	/* Credentials that were read anew may have fewer servers. */
+	answer.server = client->credentials->servers[call->server % client->credentials->n_servers];
+	client->answered(client->ctx, &answer);
+}
+
 static void call_done(void *ctx, const struct http_result *result)
 {
 	struct apicall *call = ctx;
 	void (*done)(void *ctx, const struct http_result *result) = call->done;
 
 	ctx = call->ctx;
+	tell_answered(call, result->status);
 	look_at_result(call->client, call, result);
 	call_free(call);
 	done(ctx, result);
@@ -272,6 +294,7 @@ static void call_head(void *ctx, int status)
 {
 	struct apicall *call = ctx;
 
+	tell_answered(call, status);
 	tell_reached(call->client);
 	if (call->head)
 		call->head(call->ctx, status);
@@ -316,6 +339,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	if (!identity.proxy)
 		identity.proxy = webproxy_choose(&client->proxy, params.server);
 	call->server = client->server;
+	call->started_us = now_us();
 	call->request = http_start(client->http, &params);
 	if (!call->request)
 		call_fail(call, "out of memory");

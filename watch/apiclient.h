@@ -31,6 +31,14 @@ struct api_timing {
 
 extern const struct api_timing api_timing_defaults;
 
+/* How a request went, for those who count. */
+struct api_answer {
+	const char *method;
+	const char *server; /* address in use, an URL */
+	int status;	    /* 0: no answer */
+	int64_t took_us;    /* until the head of the answer, or the failure */
+};
+
 struct apiclient_options {
 	struct event_base *base;
 	const struct credentials_source *source; /* borrowed */
@@ -42,6 +50,8 @@ struct apiclient_options {
 	/* A server answers, and before it none could be reached. Not to be used for calls. */
 	void (*answers)(void *ctx);
 	void (*round_end)(void *ctx); /* as in http_options */
+	/* Once for each request that was not cancelled before. May be NULL. */
+	void (*answered)(void *ctx, const struct api_answer *answer);
 	void *ctx;
 };
 

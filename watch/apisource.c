@@ -9,6 +9,7 @@
 #include "watch/apisource.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -77,6 +78,28 @@ static void source_answers(void *ctx)
 		reflector_server_answers(source->reflectors[kind]);
 }
 
+/* @server without scheme and prefix; http.h has no user information in it. */
+static void source_answered(void *ctx, const struct api_answer *answer)
+{
+	struct apisource *source = ctx;
+	const char *host = strstr(answer->server, "://");
+	char text[264];
+
+	if (!source->o.answered)
+		return;
+	host = host ? host + 3 : answer->server;
+	snprintf(text, sizeof(text), "%.*s", (int)strcspn(host, "/"), host);
+	source->o.answered(source->o.ctx, answer->method, text, answer->status, answer->took_us);
+}
+
+static void source_watch_ended(void *ctx, enum kind kind)
+{
+	struct apisource *source = ctx;
+
+	if (source->o.watch_ended)
+		source->o.watch_ended(source->o.ctx, kind);
+}
+
 static void source_complain(void *ctx, const char *message)
 {
 	struct apisource *source = ctx;
@@ -116,6 +139,7 @@ static int make_reflectors(struct apisource *source, struct event_base *base)
 		.base = base,
 		.log = source_log,
 		.touched = source_touched,
+		.watch_ended = source_watch_ended,
 		.ctx = source,
 	};
 
@@ -144,6 +168,7 @@ static struct apiclient *make_client(struct apisource *source, struct event_base
 		.log = source_log,
 		.answers = source_answers,
 		.round_end = source_round_end,
+		.answered = source_answered,
 		.ctx = source,
 	};
 

@@ -21,7 +21,12 @@ struct apisource_options {
 	/* Objects delivered so far are a good moment to sync: called at the end of each chunk of
 	 * events. */
 	void (*settled)(void *ctx);
-	void *ctx; /* of log and settled */
+	/* For those who count; each may be NULL. A request was answered (@status 0: it failed)
+	 * after @took_us; @host has the port if the address names one. */
+	void (*answered)(void *ctx, const char *method, const char *host, int status,
+			 int64_t took_us);
+	void (*watch_ended)(void *ctx, enum kind kind);
+	void *ctx; /* of all of these */
 };
 
 /* Reads credentials. NULL with @eb and errno as from credentials_read(). @sink and @options'

@@ -787,6 +787,8 @@ static void call_done(void *ctx, const struct http_result *result)
 	a.repeated = r->backoff.failures >= REFUSALS_MAX;
 	a.silences = r->silences;
 	a.lived_ms = (now_us() - r->began_us) / 1000;
+	if (r->watching && r->o.watch_ended)
+		r->o.watch_ended(r->o.ctx, r->o.kind);
 	r->watching = false;
 	if (result->status == 200 && a.mode == MODE_WATCH && a.lived_ms >= r->o.timing->steady_ms)
 		watch_works(r);

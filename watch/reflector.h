@@ -21,7 +21,8 @@ struct reflector_options {
 	struct event_base *base;
 	uint64_t seed; /* of jitter; not 0 */
 	void (*log)(void *ctx, int severity, const char *message);
-	void (*touched)(void *ctx); /* the sink was given something */
+	void (*touched)(void *ctx);			/* the sink was given something */
+	void (*watch_ended)(void *ctx, enum kind kind); /* for any reason; may be NULL */
 	void *ctx;
 };
 

@@ -124,6 +124,11 @@ static void add_source(const struct health *h, struct strbuf *body)
 }
 
 /* HZ-2 */
+bool health_is_eligible(const struct health *h)
+{
+	return h->eligible;
+}
+
 static void answer_health(struct health *h, struct httpd_request *req, bool livez)
 {
 	int64_t now_us = clock_realtime_us(h->options.clock);

@@ -57,6 +57,8 @@ void health_synced(struct health *h, enum family family);
 
 bool health_is_healthy(const struct health *h); /* HZ-3, all families */
 
+bool health_is_eligible(const struct health *h); /* HZ-4; what /healthz needs besides */
+
 /* NULL: unknown or deleted (HZ-4). Nothing of @node is kept. */
 void health_set_node(struct health *h, const struct node *node);
 

@@ -17,14 +17,23 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "proxy/serve/clientmetrics.h"
 
 const char metrics_content_type[] = "text/plain; version=0.0.4; charset=utf-8";
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
-enum label { LABEL_NONE, LABEL_FAMILY, LABEL_POLICY, LABEL_CODE };
-enum buckets { BUCKETS_SYNC, BUCKETS_PROGRAMMING, N_BUCKET_SETS };
+enum label {
+	LABEL_NONE,
+	LABEL_FAMILY,
+	LABEL_POLICY,
+	LABEL_CODE,
+	LABEL_RESOURCE,
+	LABEL_FEATURE,
+};
+enum buckets { BUCKETS_SYNC, BUCKETS_PROGRAMMING, BUCKETS_COMMIT, N_BUCKET_SETS };
 
 enum { SERIES_MAX = 2 * N_FAMILIES, BUCKETS_MAX = 80 };
+_Static_assert((int)N_KINDS <= (int)SERIES_MAX && (int)N_FEATURES <= (int)SERIES_MAX, "too many");
 
 #define K "kubeproxy_"
 
@@ -102,6 +111,25 @@ static const struct {
 	[METRIC_API_CONTACT] = { "vipmap_api_server_last_contact_timestamp_seconds",
 				 "Time of the last byte from the API server.", GAUGE, LABEL_NONE,
 				 0 },
+	[METRIC_WATCH_RESTARTS] = { "vipmap_watch_restarts_total",
+				    "Watches that ended and were begun again.", COUNTER,
+				    LABEL_RESOURCE, 0 },
+	[METRIC_EVENT_TO_COMMIT] = { "vipmap_event_to_commit_seconds",
+				     "Time from the arrival of a change to the end of the sync "
+				     "that "
+				     "carried it.",
+				     HISTOGRAM, LABEL_FAMILY, BUCKETS_COMMIT },
+	[METRIC_HEALTHY] = { "vipmap_healthy", "Whether /healthz answers 200 now.", GAUGE,
+			     LABEL_NONE, 0 },
+	[METRIC_RELOAD_SUCCESSFUL] = { "vipmap_config_last_reload_successful",
+				       "Whether the configuration that was read last is in force.",
+				       GAUGE, LABEL_NONE, 0 },
+	[METRIC_RELOAD_TIME] = { "vipmap_config_last_reload_success_timestamp_seconds",
+				 "Time at which the configuration in force was read.", GAUGE,
+				 LABEL_NONE, 0 },
+	[METRIC_KERNEL_FEATURE] = { "vipmap_kernel_feature",
+				    "Whether the kernel has what is used if it is there.", GAUGE,
+				    LABEL_FEATURE, 0 },
 };
 
 struct series {
@@ -114,6 +142,8 @@ struct metrics {
 	unsigned int n_bounds[N_BUCKET_SETS];
 	double bounds[N_BUCKET_SETS][BUCKETS_MAX];
 	struct series series[N_METRICS][SERIES_MAX];
+	struct client_metrics *client;
+	const char *revision;
 	double start_time_s;
 };
 
@@ -129,6 +159,9 @@ static void make_bounds(struct metrics *m)
 
 	for (i = 0; i < 15; i++)
 		add_bound(m, BUCKETS_SYNC, 0.001 * (double)(1 << i));
+	/* Most changes are in the kernel within a millisecond: 0.1 ms to 13 s. */
+	for (i = 0; i < 18; i++)
+		add_bound(m, BUCKETS_COMMIT, 0.0001 * (double)(1 << i));
 	add_bound(m, BUCKETS_PROGRAMMING, 0.25);
 	add_bound(m, BUCKETS_PROGRAMMING, 0.5);
 	for (i = 1; i <= 59; i++)
@@ -142,10 +175,8 @@ static void make_bounds(struct metrics *m)
 static unsigned int n_series(enum metric metric)
 {
 	static const unsigned int n[] = {
-		[LABEL_NONE] = 1,
-		[LABEL_FAMILY] = N_FAMILIES,
-		[LABEL_POLICY] = 2 * N_FAMILIES,
-		[LABEL_CODE] = 2,
+		[LABEL_NONE] = 1, [LABEL_FAMILY] = N_FAMILIES, [LABEL_POLICY] = 2 * N_FAMILIES,
+		[LABEL_CODE] = 2, [LABEL_RESOURCE] = N_KINDS,  [LABEL_FEATURE] = N_FEATURES,
 	};
 
 	return n[metrics[metric].label];
@@ -179,6 +210,21 @@ static double process_start_time(void)
 	       (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
+/* A gauge of which 0 would be an alarm, or that means nothing without an API server. */
+static bool is_set_first(enum metric metric)
+{
+	switch (metric) {
+	case METRIC_API_CONNECTED:
+	case METRIC_API_CONTACT:
+	case METRIC_HEALTHY:
+	case METRIC_RELOAD_SUCCESSFUL:
+	case METRIC_RELOAD_TIME:
+		return true;
+	default:
+		return false;
+	}
+}
+
 struct metrics *metrics_new(void)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
@@ -187,13 +233,19 @@ struct metrics *metrics_new(void)
 	if (!m)
 		return NULL;
 	make_bounds(m);
+	m->revision = "";
+	m->client = client_metrics_new();
+	if (!m->client) {
+		free(m);
+		return NULL;
+	}
 	m->start_time_s = process_start_time();
 	for (i = 0; i < N_METRICS; i++)
 		for (s = 0; s < n_series(i); s++) {
 			struct series *series = &m->series[i][s];
 
-			series->shown =
-				metrics[i].label == LABEL_CODE || metrics[i].label == LABEL_NONE;
+			series->shown = metrics[i].label == LABEL_CODE ||
+					(metrics[i].label == LABEL_NONE && !is_set_first(i));
 			if (metrics[i].type != HISTOGRAM)
 				continue;
 			series->counts =
@@ -215,6 +267,7 @@ void metrics_free(struct metrics *m)
 	for (i = 0; i < N_METRICS; i++)
 		for (s = 0; s < SERIES_MAX; s++)
 			free(m->series[i][s].counts);
+	client_metrics_free(m->client);
 	free(m);
 }
 
@@ -225,6 +278,27 @@ void metrics_show_family(struct metrics *m, enum family family)
 	for (i = 0; i < N_METRICS; i++)
 		if (metrics[i].label == LABEL_FAMILY && metrics[i].type != GAUGE)
 			m->series[i][family].shown = true;
+}
+
+void metrics_show_api(struct metrics *m)
+{
+	unsigned int kind;
+
+	m->series[METRIC_API_CONNECTED][0].shown = true;
+	m->series[METRIC_API_CONTACT][0].shown = true; /* 0: never */
+	for (kind = 0; kind < N_KINDS; kind++)
+		m->series[METRIC_WATCH_RESTARTS][kind].shown = true;
+}
+
+void metrics_set_revision(struct metrics *m, const char *revision)
+{
+	m->revision = revision;
+}
+
+void metrics_client_answer(struct metrics *m, const char *method, const char *host, int status,
+			   double seconds)
+{
+	client_metrics_answer(m->client, method, host, status, seconds);
 }
 
 static struct series *touch(struct metrics *m, enum metric metric, unsigned int series)
@@ -273,6 +347,12 @@ static const char *series_labels(enum metric metric, unsigned int series)
 				   "ip_family=\"IPv4\",traffic_policy=\"external\"",
 				   "ip_family=\"IPv6\",traffic_policy=\"external\"" },
 		[LABEL_CODE] = { "code=\"200\"", "code=\"503\"" },
+		[LABEL_RESOURCE] = { [KIND_SERVICE] = "resource=\"services\"",
+				     [KIND_SLICE] = "resource=\"endpointslices\"",
+				     [KIND_SERVICE_CIDR] = "resource=\"servicecidrs\"",
+				     [KIND_NODE] = "resource=\"nodes\"" },
+		[LABEL_FEATURE] = { [FEATURE_TABLE_OWNER] = "feature=\"table-owner\"",
+				    [FEATURE_IPV6] = "feature=\"ipv6\"" },
 	};
 
 	return labels[metrics[metric].label][series];
@@ -390,6 +470,49 @@ static void put_descriptors(struct strbuf *out)
 			   (double)limit.rlim_cur);
 }
 
+static bool read_number(const char *path, double *number)
+{
+	FILE *file = fopen(path, "re");
+	bool ok = file && fscanf(file, "%lf", number) == 1;
+
+	if (file)
+		fclose(file);
+	return ok;
+}
+
+/* Of this network namespace. A full table loses new connections, whoever translates them. */
+static void put_conntrack(struct strbuf *out)
+{
+	double entries, limit;
+
+	if (!read_number("/proc/sys/net/netfilter/nf_conntrack_count", &entries) ||
+	    !read_number("/proc/sys/net/netfilter/nf_conntrack_max", &limit))
+		return;
+	put_single(out, "vipmap_conntrack_entries", "Entries in the node's conntrack table.", GAUGE,
+		   entries);
+	put_single(out, "vipmap_conntrack_limit", "How many entries that table takes.", GAUGE,
+		   limit);
+}
+
+#ifdef __clang__
+#define COMPILER "clang"
+#else
+#define COMPILER "gcc"
+#endif
+
+static void put_build(const struct metrics *m, struct strbuf *out)
+{
+	put_head(out, "vipmap_build_info", "Version of vipmap, always 1.", GAUGE);
+	strbuf_addf(out, "vipmap_build_info{revision=\"%s\",version=\"%s\"} 1\n", m->revision,
+		    VIPMAP_VERSION);
+	/* As all components of Kubernetes name it, for dashboards that ask which versions run. */
+	put_head(out, "kubernetes_build_info", "Version of this component, always 1.", GAUGE);
+	strbuf_addf(out,
+		    "kubernetes_build_info{compiler=\"%s\",git_commit=\"%s\","
+		    "git_version=\"v%s-vipmap\",platform=\"linux\"} 1\n",
+		    COMPILER, m->revision, VIPMAP_VERSION);
+}
+
 void metrics_format(const struct metrics *m, struct strbuf *out)
 {
 	unsigned int i;
@@ -401,6 +524,7 @@ void metrics_format(const struct metrics *m, struct strbuf *out)
 	put_descriptors(out);
 	put_single(out, "process_start_time_seconds", "Start of the process, seconds since 1970.",
 		   GAUGE, m->start_time_s);
-	put_head(out, "vipmap_build_info", "Version of vipmap, always 1.", GAUGE);
-	put_value(out, "vipmap_build_info", "version=\"" VIPMAP_VERSION "\"", 1);
+	put_conntrack(out);
+	client_metrics_format(m->client, out);
+	put_build(m, out);
 }

@@ -3,12 +3,14 @@
  * nftables mode; a few of vipmap's own follow.
  *
  * A series is one label combination of a metric. Its index: the family; for LABEL_POLICY
- * metrics_policy(); for LABEL_CODE 0 is "200" and 1 is "503"; 0 where there is no label.
+ * metrics_policy(); for LABEL_CODE 0 is "200" and 1 is "503"; the kind; enum kernel_feature; 0
+ * where there is no label.
  */
 #ifndef SERVE_METRICS_H
 #define SERVE_METRICS_H
 
 #include "proxy/base/addr.h"
+#include "proxy/model/objects.h"
 
 enum metric {
 	METRIC_SYNC_DURATION,	      /* seconds, every sync */
@@ -30,16 +32,29 @@ enum metric {
 	METRIC_CONNTRACK_DELETED,
 
 	/* vipmap's own */
-	METRIC_TRANSACTIONS,	 /* committed */
-	METRIC_ELEMENTS_WRITTEN, /* added and deleted by them */
-	METRIC_REPAIRS,		 /* objects mended after others' changes */
-	METRIC_SET_ASIDE,	 /* service ports that the kernel refuses now */
-	METRIC_CONFLICTS,	 /* VIPs claimed by more than one service port now */
-	METRIC_SERVICE_PORTS,	 /* programmed now */
-	METRIC_ENDPOINTS,	 /* behind them now */
-	METRIC_API_CONNECTED,	 /* whether Services and EndpointSlices are watched now */
-	METRIC_API_CONTACT,	 /* Unix time of the last byte from the API server */
+	METRIC_TRANSACTIONS,	  /* committed */
+	METRIC_ELEMENTS_WRITTEN,  /* added and deleted by them */
+	METRIC_REPAIRS,		  /* objects mended after others' changes */
+	METRIC_SET_ASIDE,	  /* service ports that the kernel refuses now */
+	METRIC_CONFLICTS,	  /* VIPs claimed by more than one service port now */
+	METRIC_SERVICE_PORTS,	  /* programmed now */
+	METRIC_ENDPOINTS,	  /* behind them now */
+	METRIC_API_CONNECTED,	  /* whether Services and EndpointSlices are watched now */
+	METRIC_API_CONTACT,	  /* Unix time of the last byte from the API server */
+	METRIC_WATCH_RESTARTS,	  /* watches that ended; by kind */
+	METRIC_EVENT_TO_COMMIT,	  /* seconds from the arrival of a change to the end of its sync */
+	METRIC_HEALTHY,		  /* whether /healthz answers 200 now */
+	METRIC_RELOAD_SUCCESSFUL, /* whether the configuration that was read last is in force */
+	METRIC_RELOAD_TIME,	  /* Unix time at which one came into force */
+	METRIC_KERNEL_FEATURE,	  /* whether the kernel has it; by feature */
 	N_METRICS
+};
+
+/* What vipmap uses where the kernel has it. */
+enum kernel_feature {
+	FEATURE_TABLE_OWNER, /* nobody else can change our tables */
+	FEATURE_IPV6,
+	N_FEATURES
 };
 
 struct strbuf;
@@ -50,6 +65,16 @@ void metrics_free(struct metrics *m);
 
 /* From now on the counters and histograms of @family are shown, at 0 until something happens. */
 void metrics_show_family(struct metrics *m, enum family family);
+
+/* The same for what is about an API server; without one it says nothing. */
+void metrics_show_api(struct metrics *m);
+
+/* Of which commit the program is built; borrowed, "" if that is unknown. */
+void metrics_set_revision(struct metrics *m, const char *revision);
+
+/* A request to an API server, as client_metrics_answer() takes it. */
+void metrics_client_answer(struct metrics *m, const char *method, const char *host, int status,
+			   double seconds);
 
 enum traffic_policy { POLICY_INTERNAL, POLICY_EXTERNAL };
 static inline unsigned int metrics_policy(enum traffic_policy policy, enum family family)

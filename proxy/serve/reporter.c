@@ -24,6 +24,8 @@ struct reporter {
 	struct arena scratch;
 	int64_t started_us;			    /* MET-2: earlier triggers do not count */
 	uint64_t service_changes, endpoint_changes; /* told to the metrics so far */
+	/* Monotonic: the arrival of what is looked at now, and of the oldest change that waits. */
+	int64_t arrived_us, waiting_us[N_FAMILIES]; /* 0: none */
 };
 
 struct reporter *reporter_new(struct model *model, struct metrics *metrics, struct health *health,
@@ -77,12 +79,25 @@ static double now_s(void)
 	return seconds(clock_realtime_us(clock_system()));
 }
 
+static void observe_commit(struct reporter *r, enum family family)
+{
+	const int64_t now = clock_monotonic_us(clock_system());
+
+	if (r->waiting_us[family])
+		metrics_observe(r->metrics, METRIC_EVENT_TO_COMMIT, family,
+				seconds(now - r->waiting_us[family]));
+	r->waiting_us[family] = 0;
+}
+
 static void on_queued(void *ctx, enum family family)
 {
 	struct reporter *r = ctx;
 	struct model *m = r->model;
 
 	health_queued(r->health, family);
+	if (!r->waiting_us[family] && model_is_dirty(m, family))
+		r->waiting_us[family] =
+			r->arrived_us ? r->arrived_us : clock_monotonic_us(clock_system());
 	metrics_set(r->metrics, METRIC_LAST_QUEUED, family, now_s());
 	metrics_set(r->metrics, METRIC_SERVICE_CHANGES_PENDING, 0, m->pending_services);
 	metrics_set(r->metrics, METRIC_ENDPOINT_CHANGES_PENDING, 0, m->pending_slices);
@@ -144,6 +159,7 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 		return;
 	metrics_set(m, METRIC_LAST_SYNC, family, now_s());
 	observe_programming(r, family);
+	observe_commit(r, family);
 	health_synced(r->health, family);
 }
 
@@ -230,7 +246,20 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 	options->ctx = r;
 }
 
+void reporter_set_arrival(struct reporter *r, int64_t arrived_us)
+{
+	r->arrived_us = arrived_us;
+}
+
 void reporter_set_sync(struct reporter *r, const struct sync *sync)
 {
+	struct sync_status status;
+	unsigned int f;
+
 	r->sync = sync;
+	for (f = 0; sync && f < N_FAMILIES; f++)
+		if (sync_status(sync, (enum family)f, &status))
+			metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_TABLE_OWNER,
+				    status.owner);
+	metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_IPV6, r->family[FAMILY_IPV6]);
 }

@@ -18,6 +18,8 @@ void reporter_free(struct reporter *r); /* NULL is allowed */
 
 /* Fills the callbacks and ctx. */
 void reporter_attach(struct reporter *r, struct sync_options *options);
+/* When the changes that sync_request() hears of now came, monotonic; 0: now. */
+void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
 /* For the gauges; the reporter lives shorter than the sync. */
 void reporter_set_sync(struct reporter *r, const struct sync *sync);
 

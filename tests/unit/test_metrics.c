@@ -16,9 +16,9 @@
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_HAS(row, got, want)                                                                  \
-	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
+	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%.3000s", row, want, got)
 #define CHECK_HAS_NOT(row, got, want)                                                              \
-	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%s", row, want, got)
+	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%.3000s", row, want, got)
 
 /* The names, types and labels that section 16 lists. */
 static const struct {
@@ -95,6 +95,96 @@ START_TEST(name_type_label)
 }
 END_TEST
 
+/* MET-6: names, labels and buckets of client-go. */
+START_TEST(client_requests)
+{
+	struct metrics *m = metrics_new();
+	struct strbuf out = STRBUF_INIT;
+	char host[400];
+	int i;
+
+	metrics_format(m, &out);
+	CHECK_HAS_NOT("no request", out.text, "rest_client");
+	strbuf_reset(&out);
+	metrics_client_answer(m, "GET", "10.0.0.1:6443", 200, 0.005); /* a bound is included */
+	metrics_client_answer(m, "GET", "10.0.0.1:6443", 200, 0.3);
+	metrics_client_answer(m, "GET", "10.0.0.1:6443", 0, 61);
+	metrics_client_answer(m, "POST", "10.0.0.1:6443", 201, 0.1);
+	metrics_client_answer(m, "GET", "a\"b\\c", 404, 0.1);
+	metrics_format(m, &out);
+#define R "rest_client_requests_total"
+#define D "rest_client_request_duration_seconds"
+#define L "{host=\"10.0.0.1:6443\",verb=\"GET\""
+	CHECK_HAS("MET-6", out.text, "# TYPE " R " counter\n");
+	CHECK_HAS("MET-6", out.text, "# TYPE " D " histogram\n");
+	CHECK_HAS("MET-6", out.text, R "{code=\"200\",host=\"10.0.0.1:6443\",method=\"GET\"} 2\n");
+	CHECK_HAS("MET-6", out.text,
+		  R "{code=\"<error>\",host=\"10.0.0.1:6443\",method=\"GET\"} 1\n");
+	CHECK_HAS("MET-6", out.text, R "{code=\"201\",host=\"10.0.0.1:6443\",method=\"POST\"} 1\n");
+	CHECK_HAS("escaped", out.text, R "{code=\"404\",host=\"a\\\"b\\\\c\",method=\"GET\"} 1\n");
+	CHECK_HAS("MET-6", out.text,
+		  D "_bucket" L ",le=\"0.005\"} 1\n" D "_bucket" L ",le=\"0.025\"} 1\n" D
+		    "_bucket" L ",le=\"0.1\"} 1\n" D "_bucket" L ",le=\"0.25\"} 1\n" D "_bucket" L
+		    ",le=\"0.5\"} 2\n" D "_bucket" L ",le=\"1\"} 2\n" D "_bucket" L
+		    ",le=\"2\"} 2\n" D "_bucket" L ",le=\"4\"} 2\n" D "_bucket" L ",le=\"8\"} 2\n" D
+		    "_bucket" L ",le=\"15\"} 2\n" D "_bucket" L ",le=\"30\"} 2\n" D "_bucket" L
+		    ",le=\"60\"} 2\n" D "_bucket" L ",le=\"+Inf\"} 3\n" D "_sum" L "} 61.305\n" D
+		    "_count" L "} 3\n");
+
+	/* A server that answers with all statuses, and ever new hosts, take no room. */
+	for (i = 0; i < 1000; i++) {
+		snprintf(host, sizeof(host), "%d.%0300d", i, 0);
+		metrics_client_answer(m, "GET", i % 2 ? "other.example" : host, i, 1);
+	}
+	strbuf_reset(&out);
+	metrics_format(m, &out);
+	ck_assert_uint_lt(out.length, 200000);
+	CHECK_HAS("counted together", out.text,
+		  R "{code=\"other\",host=\"other\",method=\"other\"} ");
+	CHECK_HAS("counted together", out.text, D "_count{host=\"other\",verb=\"other\"} ");
+	CHECK_HAS("known ones still count", out.text,
+		  R "{code=\"200\",host=\"10.0.0.1:6443\",method=\"GET\"} 2\n");
+#undef R
+#undef D
+#undef L
+	strbuf_free(&out);
+	metrics_free(m);
+}
+END_TEST
+
+/* What would be an alarm, or means nothing without an API server, is not shown before it is set. */
+START_TEST(shown_when_set)
+{
+	static const char *const hidden[] = {
+		"vipmap_api_server_connected", "vipmap_api_server_last_contact",
+		"vipmap_watch_restarts_total", "vipmap_healthy",
+		"vipmap_config_last_reload",   "vipmap_kernel_feature"
+	};
+	struct metrics *m = metrics_new();
+	struct strbuf out = STRBUF_INIT;
+	unsigned int i;
+
+	metrics_format(m, &out);
+	for (i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
+		CHECK_HAS_NOT("not set", out.text, hidden[i]);
+	metrics_show_api(m);
+	metrics_add(m, METRIC_WATCH_RESTARTS, KIND_SLICE, 3);
+	metrics_set(m, METRIC_KERNEL_FEATURE, FEATURE_TABLE_OWNER, 1);
+	strbuf_reset(&out);
+	metrics_format(m, &out);
+	CHECK_HAS("API", out.text, "vipmap_api_server_connected 0\n");
+	CHECK_HAS("API", out.text,
+		  "vipmap_watch_restarts_total{resource=\"services\"} 0\n"
+		  "vipmap_watch_restarts_total{resource=\"endpointslices\"} 3\n"
+		  "vipmap_watch_restarts_total{resource=\"servicecidrs\"} 0\n"
+		  "vipmap_watch_restarts_total{resource=\"nodes\"} 0\n");
+	CHECK_HAS("API", out.text, "vipmap_api_server_last_contact_timestamp_seconds 0\n");
+	CHECK_HAS("feature", out.text, "vipmap_kernel_feature{feature=\"table-owner\"} 1\n");
+	strbuf_free(&out);
+	metrics_free(m);
+}
+END_TEST
+
 /* The bounds of a histogram as they are printed, separated by spaces. */
 static void bounds_of(const char *text, const char *name, struct strbuf *bounds)
 {
@@ -135,6 +225,11 @@ START_TEST(bucket_bounds)
 	strbuf_adds(&want, "+Inf ");
 	ck_assert_msg(strcmp(bounds.text, want.text) == 0, "MET-2: want %s, got %s", want.text,
 		      bounds.text);
+	strbuf_reset(&bounds);
+	bounds_of(out.text, "vipmap_event_to_commit_seconds", &bounds);
+	ck_assert_msg(strncmp(bounds.text, "0.0001 0.0002 0.0004 0.0008 0.0016 ", 35) == 0 &&
+			      strstr(bounds.text, " 13.1072 +Inf "),
+		      "got %s", bounds.text);
 	strbuf_free(&want);
 	strbuf_free(&bounds);
 	strbuf_free(&out);
@@ -214,7 +309,15 @@ START_TEST(process_metrics)
 	ck_assert_double_gt(value_of(out.text, "\nprocess_max_fds "), 3);
 	start = value_of(out.text, "\nprocess_start_time_seconds ");
 	ck_assert_msg(fabs(start - (double)time(NULL)) < 60, "MET-4: start time %f", start);
-	CHECK_HAS("MET-4", out.text, "vipmap_build_info{version=\"" VIPMAP_VERSION "\"} 1\n");
+	CHECK_HAS("MET-4", out.text,
+		  "vipmap_build_info{revision=\"\",version=\"" VIPMAP_VERSION "\"} 1\n");
+	CHECK_HAS("MET-6", out.text, "\nkubernetes_build_info{compiler=");
+	CHECK_HAS("MET-6", out.text, "git_version=\"v" VIPMAP_VERSION "-vipmap\"");
+	metrics_set_revision(m, "a1b2c3d");
+	strbuf_reset(&out);
+	metrics_format(m, &out);
+	CHECK_HAS("revision", out.text, "vipmap_build_info{revision=\"a1b2c3d\",");
+	CHECK_HAS("revision", out.text, "git_commit=\"a1b2c3d\"");
 	CHECK_HAS_NOT("MET-4: other modes", out.text, "iptables");
 	CHECK_HAS_NOT("MET-4: other modes", out.text, "ipvs");
 	strbuf_free(&out);
@@ -233,6 +336,7 @@ START_TEST(well_formed)
 
 	for (i = 0; i < N_METRICS; i++)
 		metrics_observe(m, i, 0, 1);
+	metrics_client_answer(m, "GET", "10.0.0.1:6443", 200, 0.01);
 	metrics_format(m, &out);
 	for (rest = out.text; (line = strsep(&rest, "\n")) && *line;) {
 		if (strncmp(line, "# TYPE ", 7) == 0) {
@@ -247,6 +351,8 @@ START_TEST(well_formed)
 		ck_assert_msg(*end == '\0' && end > space + 1, "no number: %s", line);
 		ck_assert_msg(strncmp(line, "kubeproxy_", 10) == 0 ||
 				      strncmp(line, "vipmap_", 7) == 0 ||
+				      strncmp(line, "rest_client_", 12) == 0 ||
+				      strncmp(line, "kubernetes_build_info{", 22) == 0 ||
 				      strncmp(line, "process_", 8) == 0,
 			      "prefix: %s", line);
 	}
@@ -471,6 +577,8 @@ int main(void)
 
 	tcase_add_loop_test(tc, name_type_label, 0, N(names));
 	tcase_add_test(tc, bucket_bounds);
+	tcase_add_test(tc, client_requests);
+	tcase_add_test(tc, shown_when_set);
 	tcase_add_test(tc, histogram_counts);
 	tcase_add_test(tc, shown_families);
 	tcase_add_test(tc, process_metrics);
