@@ -244,6 +244,8 @@ static const struct {
 	  POD "containers.0.image" },
 	{ "base/kustomization.yaml", 0, "images.0.name", "base/daemonset.yaml", 0,
 	  POD "initContainers.0.image" },
+	{ "monitoring/podmonitor.yaml", 0, "spec.podMetricsEndpoints.0.port", "base/daemonset.yaml",
+	  0, POD "containers.0.ports.1.name" },
 	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.name", "cleanup/vipmap/daemonset.yaml",
 	  0, POD "initContainers.0.image" },
 	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newName", "base/kustomization.yaml", 0,
@@ -345,8 +347,9 @@ START_TEST(probes_ask_the_health_server)
 END_TEST
 
 /* kustomize takes no base that the folder itself lies in ("cycle detected"). */
-static const char *const kustomizations[] = { ".", "base", "kubeadm", "cleanup/kube-proxy",
-					      "cleanup/vipmap" };
+static const char *const kustomizations[] = {
+	".", "base", "kubeadm", "cleanup/kube-proxy", "cleanup/vipmap", "monitoring"
+};
 
 START_TEST(kustomizations_find_their_resources)
 {
@@ -380,7 +383,10 @@ static const char *const manifests[] = { "base/serviceaccount.yaml",
 					 "cleanup/kube-proxy/daemonset.yaml",
 					 "cleanup/kube-proxy/kustomization.yaml",
 					 "cleanup/vipmap/daemonset.yaml",
-					 "cleanup/vipmap/kustomization.yaml" };
+					 "cleanup/vipmap/kustomization.yaml",
+					 "monitoring/kustomization.yaml",
+					 "monitoring/podmonitor.yaml",
+					 "monitoring/alerts.yaml" };
 
 static void no_duplicate(void *ctx, const char *path)
 {
