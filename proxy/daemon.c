@@ -461,6 +461,7 @@ static void set_kernel(struct daemon *d)
 	const struct config *config = d->instance->feed->options.config;
 	const struct sysctl_report report = {
 		.failed = on_sysctl_failed,
+		.refused = on_sysctl_written,
 		.written = on_sysctl_written,
 		.ctx = d,
 	};

@@ -2,6 +2,10 @@
  * Kernel settings: a table of paths and wanted values, read first and written only if they differ,
  * as /proc/sys is often read-only in a container while the values are right. Nothing else is set
  * (SYS-3).
+ *
+ * Two things are often not permitted although all is well: nf_conntrack_max and the size of the
+ * hash table belong to the machine's first network namespace, and a lower oom_score_adj takes
+ * CAP_SYS_RESOURCE. Whoever waits for --init-only to succeed must not wait for these (SYS-4).
  */
 #include "proxy/sysctl.h"
 
@@ -20,6 +24,12 @@ struct target {
 	const char *proc, *module;
 	const struct sysctl_report *report;
 	unsigned int failures;
+};
+
+enum ensure_flags {
+	AT_LEAST = 1 << 0,   /* more is right, too */
+	MAY_REFUSE = 1 << 1, /* not to be permitted is no failure */
+	MAY_FAIL = 1 << 2,   /* nothing is */
 };
 
 int64_t sysctl_conntrack_max(const struct config *config, unsigned int n_cpus)
@@ -55,21 +65,27 @@ static struct target target_init(const struct sysctl_roots *roots,
 	};
 }
 
-static void tell(const struct target *t, bool failed, const char *message)
+static void tell(const struct target *t, void (*to)(void *, const char *), const char *message)
 {
-	void (*to)(void *, const char *) = failed ? t->report->failed : t->report->written;
-
 	if (to)
 		to(t->report->ctx, message);
 }
 
-static void fail(struct target *t, const char *path, const char *what, int error)
+static bool is_refusal(int error)
+{
+	return error == EACCES || error == EPERM || error == EOPNOTSUPP;
+}
+
+static void fail(struct target *t, const char *path, const char *what, int error,
+		 unsigned int flags)
 {
 	char text[PATH_MAX + 128];
+	bool refused = flags & MAY_FAIL || (flags & MAY_REFUSE && is_refusal(error));
 
-	t->failures++;
+	if (!refused)
+		t->failures++;
 	snprintf(text, sizeof(text), "%s: cannot %s: %s", path, what, strerror(error));
-	tell(t, true, text);
+	tell(t, refused ? t->report->refused : t->report->failed, text);
 }
 
 /* Returns 0 or an errno. */
@@ -105,37 +121,38 @@ static int write_number(const char *path, int64_t value)
 	return err;
 }
 
-/* Makes @path hold @value, or at least @value. */
-static void ensure(struct target *t, const char *path, int64_t value, bool at_least)
+/* Makes @path hold @value. False if it does not. */
+static bool ensure(struct target *t, const char *path, int64_t value, unsigned int flags)
 {
 	char text[PATH_MAX + 128];
 	int64_t now = 0;
 	int err = read_number(path, &now);
 
 	if (err) {
-		fail(t, path, "read", err);
-		return;
+		fail(t, path, "read", err, flags);
+		return false;
 	}
-	if (now == value || (at_least && now > value))
-		return;
+	if (now == value || (flags & AT_LEAST && now > value))
+		return true;
 	err = write_number(path, value);
 	if (err) {
 		snprintf(text, sizeof(text), "be set from %lld to %lld", (long long)now,
 			 (long long)value);
-		fail(t, path, text, err);
-		return;
+		fail(t, path, text, err, flags);
+		return false;
 	}
 	snprintf(text, sizeof(text), "%s: set from %lld to %lld", path, (long long)now,
 		 (long long)value);
-	tell(t, false, text);
+	tell(t, t->report->written, text);
+	return true;
 }
 
-static void ensure_sysctl(struct target *t, const char *name, int64_t value)
+static bool ensure_sysctl(struct target *t, const char *name, int64_t value, unsigned int flags)
 {
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/sys/net/netfilter/%s", t->proc, name);
-	ensure(t, path, value, false);
+	return ensure(t, path, value, flags);
 }
 
 /* SYS-2 */
@@ -144,14 +161,14 @@ static void ensure_buckets(struct target *t, int64_t value)
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize", t->module);
-	ensure(t, path, value, true);
+	ensure(t, path, value, AT_LEAST | MAY_REFUSE);
 }
 
 /* Whole seconds; less than one would turn the timeout off. */
 static void ensure_timeout(struct target *t, const char *name, int64_t ms)
 {
 	if (ms > 0)
-		ensure_sysctl(t, name, ms < 1000 ? 1 : ms / 1000);
+		ensure_sysctl(t, name, ms < 1000 ? 1 : ms / 1000, 0);
 }
 
 unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
@@ -160,29 +177,26 @@ unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
 	struct target t = target_init(roots, report);
 	int64_t max = sysctl_conntrack_max(config, n_cpus);
 
-	if (max) {
-		ensure_sysctl(&t, "nf_conntrack_max", max);
+	if (max && ensure_sysctl(&t, "nf_conntrack_max", max, AT_LEAST | MAY_REFUSE))
 		ensure_buckets(&t, max / BUCKET_RATIO);
-	}
 	ensure_timeout(&t, "nf_conntrack_tcp_timeout_established",
 		       config->conntrack.tcp_established_timeout_ms);
 	ensure_timeout(&t, "nf_conntrack_tcp_timeout_close_wait",
 		       config->conntrack.tcp_close_wait_timeout_ms);
 	if (config->conntrack.tcp_be_liberal)
-		ensure_sysctl(&t, "nf_conntrack_tcp_be_liberal", 1);
+		ensure_sysctl(&t, "nf_conntrack_tcp_be_liberal", 1, 0);
 	ensure_timeout(&t, "nf_conntrack_udp_timeout", config->conntrack.udp_timeout_ms);
 	ensure_timeout(&t, "nf_conntrack_udp_timeout_stream",
 		       config->conntrack.udp_stream_timeout_ms);
 	return t.failures;
 }
 
-unsigned int sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
-				    const struct sysctl_report *report)
+void sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
+			    const struct sysctl_report *report)
 {
 	struct target t = target_init(roots, report);
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/self/oom_score_adj", t.proc);
-	ensure(&t, path, config->oom_score_adj, false);
-	return t.failures;
+	ensure(&t, path, config->oom_score_adj, MAY_FAIL);
 }

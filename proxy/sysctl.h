@@ -14,6 +14,8 @@ struct sysctl_roots {
 
 struct sysctl_report {
 	void (*failed)(void *ctx, const char *message);
+	/* Not permitted here, which is no failure (SYS-4). */
+	void (*refused)(void *ctx, const char *message);
 	void (*written)(void *ctx, const char *message);
 	void *ctx;
 };
@@ -22,9 +24,9 @@ struct sysctl_report {
 unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
 			  const struct sysctl_roots *roots, const struct sysctl_report *report);
 
-/* oomScoreAdj. Returns the number of failures, 0 or 1. */
-unsigned int sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
-				    const struct sysctl_report *report);
+/* oomScoreAdj. A failure is told as refused, whatever it is. */
+void sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
+			    const struct sysctl_report *report);
 
 /* SYS-1; 0: leave it alone. */
 int64_t sysctl_conntrack_max(const struct config *config, unsigned int n_cpus);

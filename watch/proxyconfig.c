@@ -431,8 +431,20 @@ static int fill(struct filler *f)
 	return fill_section(f, "", f->root);
 }
 
+/* CFG-7 */
+static void add_other(void *ctx, const struct json *document)
+{
+	const char *kind = json_string(json_get(document, "kind"));
+	struct strbuf *others = ctx;
+
+	if (others->length)
+		strbuf_adds(others, ", ");
+	strbuf_addf(others, "%.64s", kind ? kind : "one without a kind");
+}
+
 /* JSON first, for what only that can be; what is neither is most likely meant as YAML. */
-static struct json *parse_text(const char *text, size_t length, struct errbuf *eb)
+static struct json *parse_text(const char *text, size_t length, struct strbuf *others,
+			       struct errbuf *eb)
 {
 	struct json *json = NULL;
 	size_t i = 0;
@@ -441,18 +453,24 @@ static struct json *parse_text(const char *text, size_t length, struct errbuf *e
 		i++;
 	if (i < length && text[i] == '{')
 		json = json_parse(text, length, eb);
-	return json ? json : yaml_parse(text, length, eb);
+	return json ? json : yaml_parse_first(text, length, add_other, others, eb);
 }
 
 int proxyconfig_parse(const char *text, size_t length, struct config *config, warn_fn *warn,
 		      void *ctx, struct errbuf *eb)
 {
-	struct json *root = parse_text(text, length, eb);
+	struct strbuf others = { .max = 512 };
+	struct json *root = parse_text(text, length, &others, eb);
 	struct filler f = { root, config, warn, ctx, eb };
 	int err;
 
-	if (!root)
+	if (!root) {
+		strbuf_free(&others);
 		return -EINVAL;
+	}
+	if (others.length)
+		warn_about(&f, "only the first document counts, ignored", others.text);
+	strbuf_free(&others);
 	err = fill(&f);
 	json_free(root);
 	return err;

@@ -632,42 +632,68 @@ static ssize_t read_memory(void *ctx, char *bytes, size_t size)
 	return (ssize_t)n;
 }
 
+struct first_document {
+	struct json *kept;
+	void (*other)(void *ctx, const struct json *document); /* NULL: there must be none */
+	void *ctx;
+};
+
 static int keep_document(void *ctx, struct json *document, struct errbuf *eb)
 {
-	struct json **kept = ctx;
+	struct first_document *first = ctx;
 
 	/* A "---" at the end is no second document. */
-	if (*kept && json_type(document) == JSON_NULL) {
+	if (first->kept && json_type(document) == JSON_NULL) {
 		json_free(document);
 		return 0;
 	}
-	if (*kept && json_type(*kept) != JSON_NULL) {
+	if (first->kept && json_type(first->kept) != JSON_NULL) {
+		if (first->other)
+			first->other(first->ctx, document);
 		json_free(document);
-		return errf(eb, -EINVAL, "more than one document");
+		return first->other ? 0 : errf(eb, -EINVAL, "more than one document");
 	}
-	json_free(*kept);
-	*kept = document;
+	json_free(first->kept);
+	first->kept = document;
 	return 0;
 }
 
-struct json *yaml_parse(const char *text, size_t length, struct errbuf *eb)
+static struct json *parse_memory(const char *text, size_t length, struct first_document *first,
+				 struct errbuf *eb)
 {
 	static const struct yaml_ops ops = { .document = keep_document };
 	struct memory m = { text, text + length };
-	struct json *document = NULL;
+	struct errbuf why = { "" };
 
 	if (length > JSON_MAX_LENGTH) {
 		errf(eb, -E2BIG, "more than %d bytes", JSON_MAX_LENGTH);
 		return NULL;
 	}
-	if (yaml_read(read_memory, &m, &ops, &document, eb)) {
-		json_free(document);
+	if (yaml_read(read_memory, &m, &ops, first, &why) && !(first->other && first->kept)) {
+		errf(eb, 0, "%s", why.text);
+		json_free(first->kept);
 		return NULL;
 	}
-	if (!document) {
-		document = json_new(JSON_NULL);
-		if (!document)
+	if (!first->kept) {
+		first->kept = json_new(JSON_NULL);
+		if (!first->kept)
 			errf(eb, -ENOMEM, "out of memory");
 	}
-	return document;
+	return first->kept;
+}
+
+struct json *yaml_parse(const char *text, size_t length, struct errbuf *eb)
+{
+	struct first_document first = { 0 };
+
+	return parse_memory(text, length, &first, eb);
+}
+
+struct json *yaml_parse_first(const char *text, size_t length,
+			      void (*other)(void *ctx, const struct json *document), void *ctx,
+			      struct errbuf *eb)
+{
+	struct first_document first = { .other = other, .ctx = ctx };
+
+	return parse_memory(text, length, &first, eb);
 }

@@ -16,6 +16,14 @@
  */
 struct json *yaml_parse(const char *text, size_t length, struct errbuf *eb);
 
+/*
+ * The same where only the first of several documents counts: the others are shown to @other, as far
+ * as they can be read.
+ */
+struct json *yaml_parse_first(const char *text, size_t length,
+			      void (*other)(void *ctx, const struct json *document), void *ctx,
+			      struct errbuf *eb);
+
 /* Trees are given away. A callback that fails (a negative errno, with @eb filled) ends the reading.
  */
 struct yaml_ops {

@@ -8,6 +8,7 @@ static void on_failed(void *ctx, const char *message)
 	log_warning_message(ctx, message);
 }
 
+/* Also for what is not permitted: whoever runs us waits for status 0 before the daemon starts. */
 static void on_written(void *ctx, const char *message)
 {
 	log_message(ctx, LOG_INFO, message);
@@ -17,12 +18,13 @@ int command_init_only(struct app *app, struct options *options)
 {
 	const struct sysctl_report report = {
 		.failed = on_failed,
+		.refused = on_written,
 		.written = on_written,
 		.ctx = app->log,
 	};
 	unsigned int failures;
 
-	failures = sysctl_apply(options->config, sysctl_count_cpus(), NULL, &report) +
-		   sysctl_apply_oom_score(options->config, NULL, &report);
+	failures = sysctl_apply(options->config, sysctl_count_cpus(), NULL, &report);
+	sysctl_apply_oom_score(options->config, NULL, &report);
 	return failures ? EXIT_FAILED : EXIT_DONE;
 }

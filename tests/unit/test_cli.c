@@ -37,6 +37,10 @@ static const struct {
 			   "kind: KubeProxyConfiguration\nmode: nftables\nclusterCIDR: [1]\n" },
 	{ "unknown-field.yaml", "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
 				"kind: KubeProxyConfiguration\nmode: nftables\nspeed: high\n" },
+	{ "two-documents.yaml",
+	  "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+	  "clusterCIDR: 10.180.0.0/16\n---\napiVersion: kubelet.config.k8s.io/v1beta1\n"
+	  "kind: KubeletConfiguration\nclusterCIDR: 10.181.0.0/16\n" },
 	{ "other-kind.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n" },
 	{ "folder/a.yaml", WEB("a", "51", "10.180.1.1") },
 	{ "folder/b.yml", WEB("b", "52", "10.180.1.2") },
@@ -125,6 +129,10 @@ static const struct row usage_rows[] = {
 	{ "CFG-1: unknown field",
 	  "./vipmap --config=unknown-field.yaml --manifests good.yaml --dry-run", 0, "172.30.0.41",
 	  "speed", NULL },
+	{ "CFG-7: the first document counts",
+	  "./vipmap --config=two-documents.yaml --manifests good.yaml --dry-run", 0,
+	  "ip saddr != 10.180.0.0/16",
+	  "only the first document counts, ignored: KubeletConfiguration", NULL },
 	{ "CFG-4: the file decides",
 	  "./vipmap --config=config.yaml --cluster-cidr=10.9.0.0/16 --manifests good.yaml "
 	  "--dry-run",
@@ -363,6 +371,20 @@ START_TEST(test_init_only)
 		  "nf_conntrack_udp_timeout nf_conntrack_tcp_timeout_established "
 		  "nf_conntrack_tcp_be_liberal nf_conntrack_tcp_timeout_close_wait",
 		  0, "77\n7200\n1\n3600\n", "", NULL },
+		/* SYS-4: no failure, or a pod's init container would never be over. */
+		{ "SYS-4: not the first namespace",
+		  "./vipmap --init-only --conntrack-max-per-core=500000 --oom-score-adj=0", 0, NULL,
+		  "/nf_conntrack_max: cannot be set from ", NULL },
+		{ "SYS-4: no CAP_SYS_RESOURCE",
+		  "setpriv --bounding-set -sys_resource ./vipmap --init-only "
+		  "--conntrack-max-per-core=0 --oom-score-adj=-999",
+		  0, NULL, "/oom_score_adj: cannot be set from ", NULL },
+		{ "a timeout that cannot be set is one",
+		  "unshare -m sh -c \"mount --bind /proc/sys/net /proc/sys/net && "
+		  "mount -o remount,ro,bind /proc/sys/net && "
+		  "./vipmap --init-only --conntrack-max-per-core=0 "
+		  "--oom-score-adj=0 --conntrack-udp-timeout=78s\"",
+		  1, NULL, "/nf_conntrack_udp_timeout: cannot be set from ", NULL },
 		{ "no rules", RULES, 0, NULL, NULL, NULL },
 	};
 

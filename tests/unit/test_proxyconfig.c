@@ -99,7 +99,15 @@ static const struct {
 	{ "unknown gate", HEADER "featureGates: {Foo: true}\n", NULL,
 	  "featureGates.Foo: not known, ignored\n" },
 	{ "no YAML", HEADER "a: [", "line 4, column 1: did not find expected node content", "" },
-	{ "two documents", HEADER "---\n" HEADER, "more than one document", "" },
+	{ "CFG-7 two documents", HEADER "mode: nftables\n---\n" HEADER "mode: 5\n", NULL,
+	  "only the first document counts, ignored: KubeProxyConfiguration\n" },
+	{ "CFG-7 several documents",
+	  "---\n" HEADER "---\nkind: KubeletConfiguration\n---\n[1]\n---\n", NULL,
+	  "only the first document counts, ignored: KubeletConfiguration, one without a kind\n" },
+	{ "CFG-7 another kind first", "kind: ConfigMap\napiVersion: v1\n---\n" HEADER,
+	  "apiVersion: \"v1\" is not kubeproxy.config.k8s.io/v1alpha1",
+	  "only the first document counts, ignored: KubeProxyConfiguration\n" },
+	{ "CFG-7 not even YAML behind it", HEADER "---\na: [", NULL, "" },
 };
 
 START_TEST(test_cases)

@@ -37,7 +37,7 @@ struct fixture {
 	char root[64], proc[80], module[80];
 	struct sysctl_roots roots;
 	struct sysctl_report report;
-	struct strbuf failed, written;
+	struct strbuf failed, refused, written;
 	struct config *config;
 };
 
@@ -46,6 +46,13 @@ static void note_failed(void *ctx, const char *message)
 	struct fixture *f = ctx;
 
 	strbuf_addf(&f->failed, "%s\n", message);
+}
+
+static void note_refused(void *ctx, const char *message)
+{
+	struct fixture *f = ctx;
+
+	strbuf_addf(&f->refused, "%s\n", message);
 }
 
 static void note_written(void *ctx, const char *message)
@@ -96,10 +103,13 @@ static void begin(struct fixture *f)
 	snprintf(f->proc, sizeof(f->proc), "%s/proc", f->root);
 	snprintf(f->module, sizeof(f->module), "%s/module", f->root);
 	f->roots = (struct sysctl_roots){ f->proc, f->module };
-	f->report = (struct sysctl_report){ note_failed, note_written, f };
+	f->report = (struct sysctl_report){
+		.failed = note_failed, .refused = note_refused, .written = note_written, .ctx = f
+	};
 	f->config = config_new();
 	strbuf_adds(&f->failed, "");
 	strbuf_adds(&f->written, "");
+	strbuf_adds(&f->refused, "");
 	for (i = 0; i < N_FILES; i++) {
 		path_of(f, i, path);
 		make_folders(path);
@@ -120,6 +130,7 @@ static void end(struct fixture *f)
 	ck_assert_int_eq(nftw(f->root, remove_entry, 8, FTW_DEPTH | FTW_PHYS), 0);
 	strbuf_free(&f->failed);
 	strbuf_free(&f->written);
+	strbuf_free(&f->refused);
 	config_free(f->config);
 }
 
@@ -249,6 +260,20 @@ START_TEST(more_buckets_than_needed)
 }
 END_TEST
 
+/* SYS-4 */
+START_TEST(max_is_never_lowered)
+{
+	struct fixture f;
+
+	begin(&f);
+	put_file(&f, 0, "900000\n");
+	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 0);
+	ck_assert_msg(value_of(&f, 0) == 900000, "nf_conntrack_max was lowered");
+	ck_assert_msg(value_of(&f, 1) == 65536, "SYS-2: for what we want, not for what is there");
+	end(&f);
+}
+END_TEST
+
 START_TEST(failures_are_reported)
 {
 	char path[PATH_MAX];
@@ -283,8 +308,16 @@ START_TEST(cannot_write)
 	unlink(path);
 	ck_assert_int_eq(symlink("/proc/sys/kernel/random/entropy_avail", path), 0);
 	strbuf_reset(&f.failed);
+	put_file(&f, 1, "1\n");
+	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 0);
+	CHECK_HAS("SYS-4", f.refused.text, "/nf_conntrack_max: cannot be set from ");
+	ck_assert_uint_eq(f.failed.length, 0);
+	ck_assert_msg(value_of(&f, 1) == 1, "more buckets for a limit that was not raised");
+	path_of(&f, 2, path);
+	unlink(path);
+	ck_assert_int_eq(symlink("/proc/sys/kernel/random/entropy_avail", path), 0);
 	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 1);
-	CHECK_HAS("read-only", f.failed.text, "/nf_conntrack_max: cannot be set from ");
+	CHECK_HAS("read-only", f.failed.text, "_timeout_established: cannot be set from ");
 	end(&f);
 }
 END_TEST
@@ -295,12 +328,13 @@ START_TEST(oom_score)
 	struct fixture f;
 
 	begin(&f);
-	ck_assert_uint_eq(sysctl_apply_oom_score(f.config, &f.roots, &f.report), 0);
+	sysctl_apply_oom_score(f.config, &f.roots, &f.report);
 	ck_assert_int_eq(value_of(&f, 7), -999);
 	path_of(&f, 7, path);
 	ck_assert_int_eq(unlink(path), 0);
-	ck_assert_uint_eq(sysctl_apply_oom_score(f.config, &f.roots, &f.report), 1);
-	CHECK_HAS("told", f.failed.text, "/self/oom_score_adj: cannot read");
+	sysctl_apply_oom_score(f.config, &f.roots, &f.report);
+	ck_assert_uint_eq(f.failed.length, 0);
+	CHECK_HAS("told", f.refused.text, "/self/oom_score_adj: cannot read");
 	end(&f);
 }
 END_TEST
@@ -315,8 +349,9 @@ START_TEST(roots_of_the_system)
 	ck_assert_ptr_nonnull(in);
 	ck_assert_int_eq(fscanf(in, "%d", &f.config->oom_score_adj), 1);
 	fclose(in);
-	ck_assert_uint_eq(sysctl_apply_oom_score(f.config, NULL, &f.report), 0);
+	sysctl_apply_oom_score(f.config, NULL, &f.report);
 	ck_assert_uint_eq(f.written.length, 0);
+	ck_assert_uint_eq(f.refused.length, 0);
 	end(&f);
 }
 END_TEST
@@ -343,6 +378,7 @@ int main(void)
 	tcase_add_test(tc, all_off);
 	tcase_add_test(tc, second_time);
 	tcase_add_test(tc, more_buckets_than_needed);
+	tcase_add_test(tc, max_is_never_lowered);
 	tcase_add_test(tc, failures_are_reported);
 	tcase_add_test(tc, cannot_write);
 	tcase_add_test(tc, oom_score);
