@@ -18,6 +18,7 @@ enum {
 	EXIT_FAILED = 1,
 	EXIT_USAGE = 2,
 	EXIT_KERNEL = 3,
+	EXIT_ABSENT = 4, /* no vipmap runs here */
 };
 
 enum { N_APP_SIGNALS = 3 };

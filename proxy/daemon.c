@@ -13,6 +13,7 @@
 #include "proxy/base/strbuf.h"
 #include "proxy/feed.h"
 #include "proxy/serve/health.h"
+#include "proxy/serve/local.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/serve/metricsd.h"
 #include "proxy/serve/reporter.h"
@@ -48,7 +49,9 @@ struct instance {
 struct daemon {
 	struct app *app;
 	struct instance *instance;
+	struct local *local;
 	struct event *config_timer;
+	int64_t started_us; /* CLOCK_REALTIME */
 };
 
 static int64_t now_us(void)
@@ -409,6 +412,60 @@ static void reload_config(void *ctx)
 	}
 }
 
+/* For the local socket */
+static void look(void *ctx, struct view *view)
+{
+	const struct daemon *d = ctx;
+	const struct instance *in = d->instance;
+	struct apisource_status source;
+
+	if (!in || !in->sync)
+		return;
+	*view = (struct view){
+		.config = in->feed->options.config,
+		.model = in->feed->model,
+		.node_name = in->feed->node_name,
+		.revision = d->app->revision,
+		.sync = in->sync,
+		.health = in->health,
+		.metrics = in->metrics,
+		.log = d->app->log,
+		.started_us = d->started_us,
+	};
+	if (!in->feed->source)
+		return;
+	source = apisource_status(in->feed->source);
+	view->source = (struct view_source){
+		.server = source.server,
+		.connected = source.connected[KIND_SERVICE] && source.connected[KIND_SLICE],
+		.listed = source.listed[KIND_SERVICE] && source.listed[KIND_SLICE],
+		.contact_us = source.last_contact_us,
+		.lost_us = source.tries ? source.lost_us : 0,
+		.tries = source.tries,
+		.reason = source.reason,
+	};
+}
+
+static void on_local_message(void *ctx, int severity, const char *message)
+{
+	struct daemon *d = ctx;
+
+	log_message(d->app->log, severity, message);
+}
+
+static int open_local(struct daemon *d)
+{
+	const struct local_options options = {
+		.base = d->app->base,
+		.look = look,
+		.log = on_local_message,
+		.ctx = d,
+	};
+
+	d->local = local_new(&options);
+	return d->local ? 0 : -ENOMEM;
+}
+
 static bool same_file(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
@@ -494,7 +551,11 @@ static int start(struct daemon *d, struct options *options)
 		log_error(d->app->log, "%s", eb.text);
 		return err;
 	}
-	err = instance_start(d->instance, &eb);
+	err = open_local(d);
+	if (err)
+		errf(&eb, err, "local socket: out of memory");
+	else
+		err = instance_start(d->instance, &eb);
 	if (err) {
 		log_error(d->app->log, "%s", eb.text);
 		send_events(d->instance);
@@ -510,7 +571,7 @@ static int start(struct daemon *d, struct options *options)
 
 int daemon_run(struct app *app, struct options *options)
 {
-	struct daemon d = { .app = app };
+	struct daemon d = { .app = app, .started_us = clock_realtime_us(clock_system()) };
 	int status;
 
 	if (app_watch_signals(app, reload_config, &d)) {
@@ -519,6 +580,7 @@ int daemon_run(struct app *app, struct options *options)
 	}
 	startup_look_for_rivals(app);
 	status = start(&d, options);
+	local_free(d.local);
 	instance_free(d.instance);
 	if (d.config_timer)
 		event_free(d.config_timer);

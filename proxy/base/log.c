@@ -20,6 +20,8 @@ enum {
 	KEY_SIZE = 64,
 	BURST = 5,
 	DEBUG_LEVEL = 4, /* of LOG_DEBUG */
+	RECENT_SIZE = 1 << 16,
+	N_MINUTES = 60,
 };
 
 #define REFILL_US INT64_C(30000000)
@@ -36,6 +38,15 @@ struct log {
 	const struct clock *clock;
 	struct strbuf line;
 	struct bucket buckets[N_BUCKETS];
+	/* The latest lines, the oldest overwritten; bytes that were never used are not resident. */
+	size_t recent_end;
+	bool recent_is_full;
+	char recent[RECENT_SIZE];
+	/* Warnings and errors by minute, monotonic. */
+	struct {
+		int64_t minute;
+		unsigned int count;
+	} warnings[N_MINUTES];
 };
 
 struct log *log_new(int fd, int verbosity, bool json, const struct clock *clock)
@@ -107,11 +118,69 @@ static void write_all(int fd, const char *bytes, size_t length)
 	}
 }
 
+static void recent_add(struct log *log, const char *bytes, size_t length)
+{
+	size_t i;
+
+	for (i = 0; i < length; i++) {
+		log->recent[log->recent_end++] = bytes[i];
+		if (log->recent_end == RECENT_SIZE) {
+			log->recent_end = 0;
+			log->recent_is_full = true;
+		}
+	}
+}
+
+void log_recent(const struct log *log, struct strbuf *out)
+{
+	const char *from = log->recent + log->recent_end, *end = log->recent + RECENT_SIZE;
+
+	if (log->recent_is_full) {
+		/* The first line is mostly cut. */
+		while (from < end && *from != '\n')
+			from++;
+		if (from < end)
+			strbuf_add(out, from + 1, (size_t)(end - from) - 1);
+	}
+	strbuf_add(out, log->recent, log->recent_end);
+}
+
+static int64_t this_minute(const struct log *log)
+{
+	return clock_monotonic_us(log->clock) / 60000000;
+}
+
+static void count_warning(struct log *log)
+{
+	const int64_t minute = this_minute(log);
+	const size_t i = (size_t)(minute % N_MINUTES);
+
+	if (log->warnings[i].minute != minute) {
+		log->warnings[i].minute = minute;
+		log->warnings[i].count = 0;
+	}
+	log->warnings[i].count++;
+}
+
+unsigned int log_warnings(const struct log *log, unsigned int seconds)
+{
+	const int64_t now = this_minute(log);
+	unsigned int n = 0;
+	size_t i;
+
+	for (i = 0; i < N_MINUTES; i++)
+		if (now - log->warnings[i].minute <= seconds / 60)
+			n += log->warnings[i].count;
+	return n;
+}
+
 static void put_line(struct log *log, int severity, const char *message)
 {
 	struct strbuf *line = &log->line;
 	char time[CLOCK_TEXT_SIZE];
 
+	if (severity <= LOG_WARNING)
+		count_warning(log);
 	strbuf_reset(line);
 	clock_format(clock_realtime_us(log->clock), time);
 	if (log->json) {
@@ -125,6 +194,7 @@ static void put_line(struct log *log, int severity, const char *message)
 		strbuf_addc(line, '\n');
 	}
 	if (!line->err) {
+		recent_add(log, line->text, line->length);
 		write_all(log->fd, line->text, line->length);
 		return;
 	}

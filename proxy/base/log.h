@@ -25,6 +25,13 @@ void log_set_json(struct log *log, bool json);
 /* Whether a line of level @v would be written: for lines that are costly to make. */
 bool log_wants(const struct log *log, int v);
 
+/* Lines of warnings and errors in the last @seconds, an hour at most. */
+unsigned int log_warnings(const struct log *log, unsigned int seconds);
+
+/* The latest lines, some 64 KB at most, as they were written. */
+struct strbuf;
+void log_recent(const struct log *log, struct strbuf *out);
+
 void log_line(struct log *log, int severity, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void log_error(struct log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

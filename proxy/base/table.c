@@ -69,8 +69,11 @@ void table_print(const struct table *t, bool with_headers, unsigned int indent, 
 		free(widths);
 		return;
 	}
-	for (i = 0; with_headers && i < t->n_columns; i++)
-		widths[i] = text_width(t->headers[i]);
+	for (i = 0; i < t->n_columns; i++) {
+		widths[i] = with_headers ? text_width(t->headers[i]) : 0;
+		if (t->least && t->least[i] > widths[i])
+			widths[i] = t->least[i];
+	}
 	for (i = 0; i < t->n_cells; i++, cell += strlen(cell) + 1) {
 		width = text_width(cell);
 		if (width > widths[i % t->n_columns])

@@ -12,7 +12,8 @@
 struct table {
 	const char *const *headers; /* borrowed */
 	unsigned int n_columns;
-	struct strbuf cells; /* one after the other, each ended by NUL */
+	const unsigned int *least; /* widths of columns; NULL: as the cells need. Borrowed */
+	struct strbuf cells;	   /* one after the other, each ended by NUL */
 	unsigned int n_cells;
 };
 

@@ -17,12 +17,28 @@ static const struct command commands[] = {
 		.run = command_explain,
 	},
 	{
+		.word = "get",
+		.synopsis = "get services|endpoints|node|config [[NAMESPACE/]NAME[:PORT] ...]",
+		.help = "Shows what the running vipmap knows: Services by port, with what traffic "
+			"to them\nmeets; their endpoints, and why each is used or not; this node; "
+			"the configuration\nin force.\n\n"
+			"  vipmap get services -n prod -o wide\n"
+			"  vipmap get endpoints prod/shop:https\n"
+			"  vipmap get services -w\n",
+		.flags = get_flags,
+		.check = command_get_check,
+		.run = command_get,
+	},
+	{
 		.word = "status",
-		.synopsis = "status",
-		.help = "Asks the running vipmap, at its metrics address, what it has "
-			"programmed.\n\n"
+		.synopsis = "status [--ready] [--wait DURATION] [-o json|yaml]",
+		.help = "Says how the vipmap of this node does: 0 if all is well, 1 if something "
+			"is not, 4 if none runs here.\n\n"
 			"  vipmap status\n"
-			"  vipmap status --metrics-bind-address 127.0.0.1:10300\n",
+			"  vipmap status --ready           one line, for probes\n"
+			"  vipmap status --wait 30s        until it is ready, or not\n",
+		.flags = status_flags,
+		.check = command_status_check,
 		.run = command_status,
 	},
 };

@@ -73,6 +73,11 @@ bool health_is_healthy(const struct health *h)
 	return family_is_healthy(h, FAMILY_IPV4) && family_is_healthy(h, FAMILY_IPV6);
 }
 
+bool health_is_eligible(const struct health *h)
+{
+	return h->eligible;
+}
+
 static void add_time(struct strbuf *body, const char *key, int64_t us)
 {
 	char text[CLOCK_TEXT_SIZE];
@@ -124,11 +129,6 @@ static void add_source(const struct health *h, struct strbuf *body)
 }
 
 /* HZ-2 */
-bool health_is_eligible(const struct health *h)
-{
-	return h->eligible;
-}
-
 static void answer_health(struct health *h, struct httpd_request *req, bool livez)
 {
 	int64_t now_us = clock_realtime_us(h->options.clock);

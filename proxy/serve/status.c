@@ -1,20 +1,13 @@
 /*
- * The page is made from the applied programs: what the kernel has, not what is wanted. Asking for
- * it is one HTTP/1.0 request over a blocking socket: the command does nothing else.
+ * The page is made from the applied programs: what the kernel has, not what is wanted.
  */
 #include "proxy/serve/status.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
-
-enum { FETCH_TIMEOUT_MS = 10000 };
 
 struct port_list {
 	const struct service_port_state **items;
@@ -134,96 +127,4 @@ void status_format(const struct model *m, const struct metrics *metrics, struct 
 		    m->services.count);
 	for (f = 0; f < N_FAMILIES; f++)
 		format_family(m, metrics, (enum family)f, out);
-}
-
-/* Splits "ADDRESS:PORT", with brackets for IPv6. */
-static int parse_server(const char *text, struct sockaddr_storage *server, socklen_t *length)
-{
-	const char *colon = strrchr(text, ':');
-	char host[ADDR_TEXT_SIZE + 2];
-	size_t n = colon ? (size_t)(colon - text) : 0;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)server;
-	struct sockaddr_in *v4 = (struct sockaddr_in *)server;
-	enum family family;
-	struct addr addr;
-	long port;
-
-	if (!n || n >= sizeof(host))
-		return -EINVAL;
-	if (text[0] == '[' && text[n - 1] == ']') {
-		text++;
-		n -= 2;
-	}
-	memcpy(host, text, n);
-	host[n] = '\0';
-	port = strtol(colon + 1, NULL, 10);
-	if (addr_parse(host, &family, &addr) || port < 1 || port > UINT16_MAX)
-		return -EINVAL;
-	memset(server, 0, sizeof(*server));
-	if (family == FAMILY_IPV4) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons((uint16_t)port);
-		memcpy(&v4->sin_addr, addr.bytes, 4);
-		*length = sizeof(*v4);
-	} else {
-		v6->sin6_family = AF_INET6;
-		v6->sin6_port = htons((uint16_t)port);
-		memcpy(&v6->sin6_addr, addr.bytes, 16);
-		*length = sizeof(*v6);
-	}
-	return 0;
-}
-
-static int exchange(int fd, struct strbuf *answer)
-{
-	static const char request[] = "GET /status HTTP/1.0\r\n\r\n";
-	struct pollfd ready = { .fd = fd, .events = POLLIN };
-	char buf[4096];
-	ssize_t n;
-
-	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(request) - 1)
-		return -errno;
-	for (;;) {
-		if (poll(&ready, 1, FETCH_TIMEOUT_MS) <= 0)
-			return -ETIMEDOUT;
-		n = recv(fd, buf, sizeof(buf), 0);
-		if (n <= 0)
-			return n < 0 ? -errno : 0;
-		strbuf_add(answer, buf, (size_t)n);
-	}
-}
-
-static int take_body(const struct strbuf *answer, struct strbuf *out)
-{
-	const char *status = answer->length ? strchr(answer->text, ' ') : NULL;
-	const char *body = status ? strstr(answer->text, "\r\n\r\n") : NULL;
-
-	if (answer->err || !body || strncmp(status, " 200", 4))
-		return -EPROTO;
-	strbuf_adds(out, body + 4);
-	return out->err;
-}
-
-int status_fetch(const char *address, struct strbuf *out, struct errbuf *eb)
-{
-	struct sockaddr_storage server;
-	struct strbuf answer = STRBUF_INIT;
-	socklen_t length;
-	int fd, err = 0;
-
-	if (parse_server(address, &server, &length))
-		return errf(eb, -EINVAL, "metricsBindAddress \"%s\": nobody to ask there", address);
-	fd = socket(server.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&server, length))
-		err = -errno;
-	if (!err)
-		err = exchange(fd, &answer);
-	if (!err)
-		err = take_body(&answer, out);
-	if (fd >= 0)
-		close(fd);
-	strbuf_free(&answer);
-	if (err)
-		return errf(eb, err, "no answer from a vipmap at %s: %s", address, strerror(-err));
-	return 0;
 }

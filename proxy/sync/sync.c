@@ -40,6 +40,7 @@ struct family_sync {
 	unsigned int failures;	    /* in a row */
 	int64_t retry_us;	    /* after a failure; INT64_MAX: none */
 	int64_t synced_us, took_us; /* as in struct sync_status */
+	uint64_t syncs;
 	unsigned int failed;
 	char reason[256];
 };
@@ -228,6 +229,7 @@ static int family_sync(struct family_sync *f)
 
 	err = dataplane_sync(f->dataplane, start, &report, &eb);
 	took = now_us() - start;
+	f->syncs++;
 	if (!err)
 		watch_table(f);
 	if (err) {
@@ -406,6 +408,7 @@ bool sync_status(const struct sync *s, enum family family, struct sync_status *s
 		.known = dataplane_is_known(f->dataplane),
 		.synced_us = f->synced_us,
 		.took_us = f->took_us,
+		.syncs = f->syncs,
 		.failed = f->failed,
 		.reason = f->failed ? f->reason : "",
 	};

@@ -57,6 +57,7 @@ struct sync_status {
 	bool known;	     /* the kernel has what is applied; false: to be read back */
 	int64_t synced_us;   /* CLOCK_MONOTONIC of the end of the latest good sync; 0: none yet */
 	int64_t took_us;     /* that one */
+	uint64_t syncs;	     /* ever, good or not */
 	unsigned int failed; /* syncs in a row since then, with the reason of the latest: */
 	const char *reason;
 };

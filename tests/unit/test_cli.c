@@ -95,7 +95,7 @@ static const struct row usage_rows[] = {
 	{ "version", "./vipmap --version", 0, "vipmap 0.1.0\n", NULL, NULL },
 	{ "version wins", "./vipmap --version --config=missing", 0, "vipmap 0.1.0\n", NULL, NULL },
 	{ "help", "./vipmap --help", 0, "Usage: vipmap ", NULL, "--nodeport-addresses" },
-	{ "help lists commands", "./vipmap --help", 0, "       vipmap status\n", NULL, NULL },
+	{ "help lists commands", "./vipmap --help", 0, "       vipmap status [", NULL, NULL },
 	{ "help of a command", "./vipmap explain --help", 0,
 	  "Usage: vipmap explain SRC PROTO DST PORT\n", NULL, "  vipmap explain 10.244.1.5" },
 	{ "FLAG-2: unknown flag", "./vipmap --nonsense", 2, NULL, "unknown flag: --nonsense",
@@ -137,8 +137,12 @@ static const struct row usage_rows[] = {
 	  "./vipmap --config=config.yaml --cluster-cidr=10.9.0.0/16 --manifests good.yaml "
 	  "--dry-run",
 	  0, "ip saddr != 10.180.0.0/16", "--cluster-cidr: ignored", NULL },
-	{ "status of nobody", "./vipmap status --metrics-bind-address=127.0.0.1:1", 1, NULL,
-	  "127.0.0.1:1", NULL },
+	{ "status: no such form", "./vipmap status -o xml", 2, NULL, "\"xml\" is neither", NULL },
+	{ "status: no duration", "./vipmap status --wait soon", 2, NULL,
+	  "\"soon\" is not a duration", NULL },
+	{ "get what?", "./vipmap get", 2, NULL, "services, endpoints, node and config", NULL },
+	{ "get help", "./vipmap get --help", 0, "vipmap get endpoints prod/shop:https", NULL,
+	  NULL },
 };
 
 static const struct row manifest_rows[] = {

@@ -446,7 +446,10 @@ START_TEST(test_status)
 	pid = daemon_start(FROM_FOLDER);
 	until_rule("172.30.0.41 . tcp . 80 . 0");
 	ck_assert_msg(run_apart("./vipmap status", &out, &err) == 0, "%s", err.text);
-	ck_assert_msg(strstr(out.text, "default/web") && strstr(out.text, "172.30.0.41"), "%s",
+	ck_assert_msg(strstr(out.text, "IPv4        ok          1 service port   1 endpoint "),
+		      "%s", out.text);
+	ck_assert_msg(run_apart("./vipmap get services", &out, &err) == 0, "%s", err.text);
+	ck_assert_msg(strstr(out.text, "web ") && strstr(out.text, "172.30.0.41:80/tcp"), "%s",
 		      out.text);
 	strbuf_free(&out);
 	strbuf_free(&err);

@@ -341,6 +341,10 @@ START_TEST(probes_ask_the_health_server)
 	}
 	ck_assert_str_eq(text_at(container, "livenessProbe.httpGet.path"), "/livez");
 	ck_assert_str_eq(text_at(container, "startupProbe.httpGet.path"), "/livez");
+	/* while kube-proxy still holds the ports, only the local socket can tell */
+	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.0"), "vipmap");
+	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.1"), "status");
+	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.2"), "--ready");
 	json_free(set);
 	json_free(map);
 }

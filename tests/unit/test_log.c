@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "proxy/base/log.h"
+#include "proxy/base/strbuf.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define STAMP "2023-11-14T22:13:20.000042Z"
@@ -135,6 +136,56 @@ START_TEST(long_message)
 }
 END_TEST
 
+START_TEST(recent)
+{
+	struct strbuf text = STRBUF_INIT;
+	struct fixture f;
+	unsigned int i;
+	char byte;
+
+	begin(&f, 0, false);
+	log_info(f.log, "one");
+	log_error(f.log, "two");
+	log_debug(f.log, 1, "not written");
+	log_recent(f.log, &text);
+	ck_assert_str_eq(text.text, STAMP " info: one\n" STAMP " error: two\n");
+	/* a hundred kilobytes more: whole lines, the latest of them */
+	for (i = 0; i < 2000; i++) {
+		log_info(f.log, "line %u", i);
+		while (read(f.fd[0], &byte, 1) == 1 && byte != '\n')
+			;
+	}
+	strbuf_reset(&text);
+	log_recent(f.log, &text);
+	ck_assert_uint_gt(text.length, 65000);
+	ck_assert_uint_le(text.length, 1 << 16);
+	ck_assert_int_eq(strncmp(text.text, STAMP " info: line ", strlen(STAMP " info: line ")), 0);
+	ck_assert_str_eq(text.text + text.length - strlen("line 1999\n"), "line 1999\n");
+	strbuf_free(&text);
+	end(&f);
+}
+END_TEST
+
+START_TEST(warnings)
+{
+	struct fixture f;
+
+	begin(&f, 0, false);
+	ck_assert_uint_eq(log_warnings(f.log, 3600), 0);
+	f.monotonic_us = INT64_C(100000000000);
+	log_info(f.log, "a");
+	log_warning(f.log, "b");
+	log_error(f.log, "c");
+	f.monotonic_us += 30 * INT64_C(60000000);
+	log_warning(f.log, "d");
+	ck_assert_uint_eq(log_warnings(f.log, 3600), 3);
+	ck_assert_uint_eq(log_warnings(f.log, 600), 1);
+	f.monotonic_us += 45 * INT64_C(60000000);
+	ck_assert_uint_eq(log_warnings(f.log, 3600), 1);
+	end(&f);
+}
+END_TEST
+
 START_TEST(rate)
 {
 	struct fixture f;
@@ -192,6 +243,8 @@ int main(void)
 	tcase_add_loop_test(tc, line, 0, N(lines));
 	tcase_add_test(tc, verbosity);
 	tcase_add_test(tc, long_message);
+	tcase_add_test(tc, recent);
+	tcase_add_test(tc, warnings);
 	tcase_add_test(tc, rate);
 	tcase_add_test(tc, many_keys);
 	suite_add_tcase(suite, tc);

@@ -1,0 +1,138 @@
+/*
+ * A table of pages. Who may ask is the HTTP server's to know, and so are the limits on connections,
+ * bytes and time; a page is at most some 2 MB and takes milliseconds to make.
+ */
+#include "proxy/serve/local.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy/base/jsonout.h"
+#include "proxy/serve/httpd.h"
+
+enum {
+	MAX_CONNECTIONS = 16,
+	RETRY_MS = 5000,
+};
+
+struct local {
+	struct local_options options;
+	struct httpd_pool *pool;
+	struct httpd *httpd;
+	struct event *retry;
+};
+
+static const struct {
+	const char *path;
+	int (*page)(const struct view *v, const char *query, struct strbuf *out);
+} pages[] = {
+	{ "/v1/status", view_status },	     { "/v1/services", view_services },
+	{ "/v1/endpoints", view_endpoints }, { "/v1/node", view_node },
+	{ "/v1/config", view_config },	     { "/v1/changes", view_changes },
+};
+
+static void put_error(struct strbuf *out, const char *message)
+{
+	jsonout_object(out, NULL);
+	jsonout_text(out, "error", message);
+	jsonout_object_end(out);
+}
+
+static int make_page(const struct local *l, const char *path, const char *query, struct strbuf *out)
+{
+	struct view view = { 0 };
+	size_t i;
+	int status;
+
+	for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		if (strcmp(path, pages[i].path) != 0)
+			continue;
+		l->options.look(l->options.ctx, &view);
+		if (!view.model) {
+			put_error(out, "starting");
+			return 503;
+		}
+		status = pages[i].page(&view, query, out);
+		if (status == 500) {
+			strbuf_reset(out);
+			put_error(out, "out of memory");
+		}
+		return status;
+	}
+	put_error(out, "no such page; see vipmap(8), LOCAL SOCKET");
+	return 404;
+}
+
+static void handle(void *ctx, struct httpd_request *req, const char *path)
+{
+	const struct local *l = ctx;
+	struct strbuf body = STRBUF_INIT;
+	int status = make_page(l, path, httpd_query(req), &body);
+
+	strbuf_addc(&body, '\n');
+	httpd_reply(req, status, "application/json", &body);
+	strbuf_free(&body);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *ctx)
+{
+	struct local *l = ctx;
+
+	(void)fd;
+	(void)what;
+	if (httpd_listen_local(l->httpd, LOCAL_SOCKET, NULL) == 0) {
+		event_del(l->retry);
+		l->options.log(l->options.ctx, LOG_INFO,
+			       "local socket @" LOCAL_SOCKET ": listens now");
+	}
+}
+
+static void listen_or_retry(struct local *l)
+{
+	const unsigned int ms = l->options.retry_ms ? l->options.retry_ms : RETRY_MS;
+	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
+	struct errbuf eb, text;
+
+	if (httpd_listen_local(l->httpd, LOCAL_SOCKET, &eb) == 0)
+		return;
+	errf(&text, 0,
+	     "local socket %.300s: \"vipmap status\" and the like do not show this process; "
+	     "traffic "
+	     "is not affected",
+	     eb.text);
+	l->options.log(l->options.ctx, LOG_WARNING, text.text);
+	event_add(l->retry, &interval);
+}
+
+struct local *local_new(const struct local_options *options)
+{
+	struct local *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->options = *options;
+	l->pool = httpd_pool_new(MAX_CONNECTIONS);
+	l->retry = event_new(options->base, -1, EV_PERSIST, on_retry, l);
+	if (l->pool)
+		l->httpd = httpd_new(options->base, l->pool, handle, l);
+	if (!l->httpd || !l->retry) {
+		local_free(l);
+		return NULL;
+	}
+	listen_or_retry(l);
+	return l;
+}
+
+void local_free(struct local *l)
+{
+	if (!l)
+		return;
+	httpd_free(l->httpd);
+	httpd_pool_free(l->pool);
+	if (l->retry)
+		event_free(l->retry);
+	free(l);
+}

@@ -1,0 +1,353 @@
+"""The local socket and the commands that ask it, against a daemon that runs: text as people read it, data field by
+field, and peers that are slow, many, huge or strangers."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+from lib.apiserver import api
+from lib.case import *
+from lib.program import VIPMAP
+
+NOBODY = 65534
+
+
+def named(objects, zone="a"):
+    """The slices among @objects with a Pod and a zone for each endpoint, as the controller writes them."""
+    for o in objects:
+        for e in o.get("endpoints", ()):
+            name = next(n for n, h in HOSTS.items() if e["addresses"][0] in h[1:])
+            e["targetRef"] = {"kind": "Pod", "namespace": "default", "name": name + "-7c9d8"}
+            e["zone"] = zone if e.get("nodeName") == THIS_NODE else "b"
+    return objects
+
+
+def shop(**more):
+    return named(both("shop", 11, ["pod1", "r1", unready("r2"), terminating("r3")], protos=("TCP",), families=(4,),
+                      kind="LoadBalancer", lb=["lb11"], nodeport=30080, **more))
+
+
+def everything():
+    return (shop()
+            + both("empty", 12, [], families=(4,))
+            + both("taken", 13, ["pod1"], families=(4,), protos=("TCP",), created="2020-01-01T00:00:00Z", external=["ext9"])
+            + both("thief", 14, ["pod2"], families=(4,), protos=("TCP",), created="2021-01-01T00:00:00Z", external=["ext9"])
+            + [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "prod"},
+                "spec": {"type": "ExternalName", "externalName": "db.example.org"}}])
+
+
+def ask(b, path, **more):
+    """(HTTP status, body) of the local socket."""
+    with netns.inside(b.world.name["node"]):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(5)
+        s.connect("\0vipmap")
+    s.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
+    answer = b""
+    while chunk := s.recv(65536):
+        answer += chunk
+    s.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body.decode()
+
+
+def page(b, path):
+    status, body = ask(b, path)
+    b.equal("HTTP status of " + path, 200, status)
+    return json.loads(body)
+
+
+def run(b, *argv, want=0):
+    status, out, err = b.program.run(*argv)
+    b.equal("exit status of %s; %s%s" % (" ".join(argv), out, err), want, status)
+    return out
+
+
+def mended(text):
+    """Without what differs from run to run."""
+    text = re.sub(r"vipmap \S+( \(\S+\))?  up \S+  pid \d+", "vipmap VERSION  up AGE  pid PID", text)
+    text = re.sub(r"kernel \S+", "kernel KERNEL", text)
+    text = re.sub(r"last sync \S+ ago, \S+ ms", "last sync AGE ago, N ms", text)
+    return re.sub(r"table (owned|watched)", "table OWNED", re.sub(r"\d+ warnings?", "N warnings", text))
+
+
+STATUS = """\
+vipmap VERSION  up AGE  pid PID  node node1  zone -  kernel KERNEL
+API server  none        objects come from manifests
+IPv4        ok          6 service ports  5 endpoints  last sync AGE ago, N ms  table OWNED
+IPv6        ok          1 service port   1 endpoint   last sync AGE ago, N ms  table OWNED
+Health      livez 200   readyz 200   healthz 200   N warnings in the last hour
+Attention
+  default/empty:t80  no endpoints: connections are refused
+  default/empty:u80  no endpoints: connections are refused
+  default/thief:t80  default/taken:t80 holds 198.51.100.9:80/tcp (older): it gets no traffic there
+"""
+
+
+@case("status says it all at one glance", "")
+def status(b):
+    b.start(everything())
+    b.equal("text", STATUS, mended(run(b, "status")))
+    b.equal("--ready", "ready\n", run(b, "status", "--ready"))
+    b.equal("--wait", "ready\n", run(b, "status", "--wait", "5s"))
+    s = json.loads(run(b, "status", "-o", "json"))
+    b.equal("fields", {"version", "revision", "pid", "startTime", "uptimeSeconds", "nodeName", "zone", "kernel",
+                       "apiServer", "families", "state", "health", "ready", "notReady", "attention", "attentionCount"},
+            set(s))
+    b.equal("pid", b.program.process.pid, s["pid"])
+    b.equal("kernel", os.uname().release, s["kernel"])
+    b.equal("API server", {"state": "none"}, s["apiServer"])
+    b.equal("families", ["IPv4", "IPv6"], [f["family"] for f in s["families"]])
+    b.equal("fields of a family", {"family", "state", "servicePorts", "endpoints", "setAside", "conflicts",
+                                   "lastSyncSecondsAgo", "lastSyncMilliseconds", "tableOwned", "failedSyncs", "reason"},
+            set(s["families"][0]))
+    b.equal("conflicts", [1, 0], [f["conflicts"] for f in s["families"]])
+    b.equal("attention", [("default/empty:t80", "refused"), ("default/empty:u80", "refused"),
+                          ("default/thief:t80", "conflict")],
+            [(a["service"], a["state"]) for a in s["attention"]])
+    b.equal("health", (200, 200, 200), tuple(s["health"][k] for k in ("livez", "readyz", "healthz")))
+    yaml = run(b, "status", "-o", "yaml")
+    b.true("YAML: " + yaml, "\nstate: ok\n" in yaml and "\nfamilies:\n- family: IPv4\n  state: ok\n" in yaml)
+
+
+@case("without a vipmap, status says so and exits with 4", "")
+def absent(b):
+    for argv in (["status"], ["status", "--ready"], ["get", "services"]):
+        status, out, err = b.program.run(*argv)
+        b.equal(" ".join(argv), (4, ""), (status, out))
+        b.true(err, err.startswith("vipmap: no vipmap runs here: ") and err.count("\n") == 1)
+
+
+@case("status waits for a vipmap that comes", "")
+def waits(b):
+    asking = subprocess.Popen([VIPMAP, "status", "--wait", "20s"], stdout=subprocess.PIPE, text=True,
+                              preexec_fn=b.program.enter)
+    time.sleep(0.3)
+    b.start(shop())
+    b.equal("output", "ready\n", asking.communicate(timeout=20)[0])
+    b.equal("exit status", 0, asking.returncode)
+
+
+@case("status tells of an API server that is away, and exits with 1", "")
+def api_away(b):
+    with api(b) as server:
+        b.start(shop())
+        s = json.loads(run(b, "status", "-o", "json"))
+        b.equal("state", ("ok", "ok", True), (s["state"], s["apiServer"]["state"], s["apiServer"]["listed"]))
+        b.true(s["apiServer"]["server"], s["apiServer"]["server"].startswith("http"))
+        server.kill()
+        b.until("exit status", 1, lambda: b.program.run("status")[0], seconds=10)
+        out = run(b, "status", want=1)
+        b.true(out, re.search(r"\nAPI server  DEGRADED    http\S+ unreachable for \S+ \(\d+ (try|tries)\): .+; "
+                              r"rules stay as they are\n", out))
+        b.equal("--ready: rules are in the kernel", "ready\n", run(b, "status", "--ready"))
+        s = json.loads(run(b, "status", "-o", "json", want=1))
+        b.equal("state", ("degraded", "degraded"), (s["state"], s["apiServer"]["state"]))
+        b.true("tries", s["apiServer"]["tries"] >= 1)
+        b.true(s["apiServer"]["reason"], s["apiServer"]["reason"])
+
+
+SERVICES = """\
+NAMESPACE  NAME   PORT  ADDRESS             TYPE          EXTERNAL      NODE-PORT  ENDPOINTS  STATE
+default    empty  t80   172.30.0.12:80/tcp  ClusterIP     -             -          0/0        refused: no endpoints
+default    empty  u80   172.30.0.12:80/udp  ClusterIP     -             -          0/0        refused: no endpoints
+default    shop   t80   172.30.0.11:80/tcp  LoadBalancer  1.2.3.11      30080      2/4        ok
+default    taken  t80   172.30.0.13:80/tcp  ClusterIP     198.51.100.9  -          1/1        ok
+default    thief  t80   172.30.0.14:80/tcp  ClusterIP     198.51.100.9  -          1/1        conflict: default/taken:t80 holds 198.51.100.9:80/tcp (older)
+"""
+PROD = """\
+NAMESPACE  NAME  PORT  ADDRESS  TYPE          EXTERNAL  NODE-PORT  ENDPOINTS  STATE
+prod       db    -     -        ExternalName  -         -          -          ignored: a name in DNS, nothing for a proxy
+"""
+WIDE = """\
+default  shop  t80  172.30.0.11:80/tcp  LoadBalancer  1.2.3.11  30080  2/4  1  Cluster  -  ok
+"""
+ENDPOINTS = """\
+NAMESPACE  SERVICE  PORT  ENDPOINT               POD         NODE   ZONE  USED  REASON
+default    shop     t80   10.180.0.11:8080/tcp   pod1-7c9d8  node1  a     yes   ready
+default    shop     t80   10.180.1.21:8080/tcp   r1-7c9d8    node2  b     yes   ready
+default    shop     t80   10.180.1.22:8080/tcp   r2-7c9d8    node2  b     no    not ready
+default    shop     t80   10.180.1.23:8080/tcp   r3-7c9d8    node2  b     no    terminating, and others are ready
+"""
+
+
+def but_marker(text):
+    return "".join(line + "\n" for line in text.splitlines() if "zz-marker" not in line)
+
+
+def spaced(text):
+    """Columns, whatever their width."""
+    return re.sub(r"  +", "  ", text)
+
+
+@case("get shows Services and endpoints as tables", "")
+def get_tables(b):
+    b.start(everything())
+    b.equal("services", spaced(SERVICES), spaced(but_marker(run(b, "get", "services", "-n", "default"))))
+    b.equal("of a namespace", PROD, run(b, "get", "svc", "-n", "prod"))
+    b.equal("wide, one, no headers", WIDE, run(b, "get", "services", "-o", "wide", "--no-headers", "default/shop"))
+    b.equal("endpoints", spaced(ENDPOINTS), spaced(run(b, "get", "endpoints", "shop:t80")))
+    widths = [len(line.rsplit("  ", 1)[0]) for line in run(b, "get", "endpoints", "shop").splitlines()]
+    b.equal("columns in line: " + str(widths), 1, len({line.index("default") if "default" in line else 0 for line in
+                                                       run(b, "get", "endpoints", "shop").splitlines()}))
+    b.true("all namespaces", "\nprod " in run(b, "get", "services", "-n", "default", "-A"))
+
+
+@case("get says what was meant", "")
+def get_wrong(b):
+    b.start(everything())
+    for argv, status, text in (
+            (["services", "shap"], 1, "there is no Service shap; did you mean default/shop?"),
+            (["services", "shop:http"], 1, "Service shop has no port http; its ports: t80 (80/tcp)"),
+            (["endpoints", "default/emptyy"], 1, "there is no Service default/emptyy; did you mean default/empty?"),
+            (["services", "prod/nothing-like-it"], 1, "there is no Service prod/nothing-like-it"),
+            (["servces"], 2, "unknown resource \"servces\"; did you mean services?"),
+            (["services", "-o", "xml"], 2, "\"xml\" is not wide, json or yaml"),
+            ([], 2, "get: what? One of services")):
+        got = b.program.run("get", *argv)
+        b.equal("get " + " ".join(argv) + got[2], (status, ""), got[:2])
+        b.true("get %s: want '%s', got %s" % (argv, text, got[2]), text in got[2])
+
+
+@case("get gives data, field by field", "")
+def get_data(b):
+    b.start(everything())
+    items = json.loads(run(b, "get", "services", "shop", "-o", "json"))["items"]
+    b.equal("a Service", [{
+        "namespace": "default", "name": "shop", "type": "LoadBalancer", "port": "t80", "protocol": "tcp",
+        "servicePort": 80, "clusterIPs": ["172.30.0.11"], "loadBalancerIPs": ["1.2.3.11"], "externalIPs": [],
+        "nodePort": 30080, "endpoints": {"total": 4, "used": 2, "local": 1}, "internalTrafficPolicy": "Cluster",
+        "externalTrafficPolicy": "Cluster", "state": "ok", "message": ""}], items)
+    items = json.loads(run(b, "get", "endpoints", "shop", "-o", "json"))["items"]
+    b.equal("an endpoint", {
+        "namespace": "default", "service": "shop", "port": "t80", "protocol": "tcp", "address": "10.180.1.23:8080",
+        "pod": "r3-7c9d8", "nodeName": "node2", "zone": "b", "ready": False, "serving": True, "terminating": True,
+        "onThisNode": False, "used": False, "usedLocally": False, "reason": "terminating, and others are ready"},
+        items[3])
+    node = json.loads(run(b, "get", "node", "-o", "json"))
+    b.equal("the node", ("node1", True, [addr("node", 4), addr("node", 6)], "IPv4"),
+            (node["name"], node["known"], node["addresses"], node["primaryFamily"]))
+    b.equal("node port addresses", [[addr("node", 4)], [addr("node", 6)]],
+            [f["nodePortAddresses"] for f in node["families"]])
+    config = json.loads(run(b, "get", "config", "-o", "json"))
+    b.equal("the configuration", ("KubeProxyConfiguration", CLUSTER_CIDR), (config["kind"], config["clusterCIDR"]))
+    b.true("as YAML", "clusterCIDR: " in run(b, "get", "config"))
+
+
+@case("get -w prints what changes, until it is interrupted", "")
+def get_watch(b):
+    b.start(shop())
+    watching = subprocess.Popen([VIPMAP, "get", "services", "-w", "shop", "--no-headers"], stdout=subprocess.PIPE,
+                                text=True, bufsize=1, preexec_fn=b.program.enter)
+    b.true("first", " 2/4 " in watching.stdout.readline())
+    b.apply(named(both("shop", 11, ["pod1"], protos=("TCP",), families=(4,))))
+    line = watching.stdout.readline()
+    b.true("then: " + line, " 1/1 " in line)
+    watching.send_signal(signal.SIGINT)
+    b.equal("nothing more", "", watching.communicate(timeout=5)[0])
+    b.equal("exit status", 0, watching.returncode)
+
+
+@case("lists come in pages, whole and in order", "")
+def pages(b):
+    n = 700
+    b.start([o for i in range(n) for o in both("s%d" % i, 256 + i, ["pod1"], protos=("TCP",), families=(4,))])
+    first = page(b, "/v1/services")
+    b.equal("a page ends", 500, len(first["items"]))
+    second = page(b, "/v1/services?continue=" + first["continue"])
+    b.true("the second is the last", "continue" not in second)
+    names = [i["name"] for i in first["items"] + second["items"]]
+    b.equal("all, in order", sorted(["s%d" % i for i in range(n)] + ["zz-marker"]), names)
+    b.equal("the command joins them", n + 1, len(json.loads(run(b, "get", "services", "-o", "json"))["items"]))
+    b.equal("a page behind all", [], page(b, "/v1/services?continue=zzz/zzz")["items"])
+
+
+@case("questions that make no sense get an answer", "")
+def senseless(b):
+    b.start(shop())
+    for path, status in (("/", 404), ("/v1", 404), ("/v1/secrets", 404), ("/v1/services?name=%00%zz%", 200),
+                         ("/v1/services?continue=%2f%2f&&=&=x", 200), ("/v1/services?" + "name=" + "x" * 9000, 200)):
+        got, body = ask(b, path)
+        b.equal(path[:40], status, got)
+        json.loads(body)
+
+
+def connect(b):
+    with netns.inside(b.world.name["node"]):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(5)
+        s.connect("\0vipmap")
+    return s
+
+
+@case("strangers are refused, and see nothing", "")
+def strangers(b):
+    b.start(shop())
+
+    def enter():
+        b.program.enter()
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    done = subprocess.run([VIPMAP, "status"], capture_output=True, text=True, preexec_fn=enter, timeout=10)
+    b.equal("a stranger", (1, ""), (done.returncode, done.stdout))
+    b.true(done.stderr, "answers only root and its own user" in done.stderr)
+
+
+@case("slow, silent and greedy peers do not hold anything up", "")
+def hostile(b):
+    b.start([o for i in range(300) for o in both("s%d" % i, 256 + i, ["pod1", "r1"], protos=("TCP",), families=(4,))])
+    crowd = [connect(b) for _ in range(100)]  # that say nothing
+    for i, s in enumerate(crowd):
+        try:
+            if i % 3 == 1:
+                s.sendall(b"GET /v1/endpoints HTTP/1.1\r\n\r\n")  # and never read
+            elif i % 3 == 2:
+                s.sendall(b"GET /v1/status HTTP/1.1\r\nX: ")  # and never end
+        except OSError:
+            pass  # made room for others
+    changed_ = b.apply(shop())
+    b.true("a change takes %.0f ms among them" % (changed_ * 1000), changed_ < 1.0)
+    b.true("others are answered", page(b, "/v1/status")["ready"])
+    s = connect(b)
+    try:
+        s.sendall(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200000)
+        s.shutdown(socket.SHUT_WR)
+        got = s.recv(100)
+    except OSError:
+        got = b"HTTP/1.1 431"
+    b.true("endless head: %r" % got, got.startswith(b"HTTP/1.1 431"))
+    with open("/proc/%d/status" % b.program.process.pid) as f:
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", f.read()).group(1))
+    b.true("memory at its peak: %d kB" % peak, peak < 64 * 1024 or "SAN" in os.environ)
+    for s in crowd:
+        s.close()
+
+
+@case("a second vipmap is told whose the name is, goes on, and takes it over later", "")
+def second(b):
+    b.start(shop())
+    first = b.program.process.pid
+    argv = [VIPMAP, "--manifests", b.program.manifests, "--hostname-override", "node1", "--conntrack-max-per-core", "0",
+            "--healthz-bind-address", "", "--metrics-bind-address", ""]
+    other = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, preexec_fn=b.program.enter)
+    try:
+        line = ""
+        while "@vipmap" not in line:
+            line = other.stderr.readline()
+            b.true("it tells", line)
+        b.true(line, "@vipmap is taken by process %d" % first in line)
+        b.equal("who answers", first, page(b, "/v1/status")["pid"])
+        b.stop()
+
+        def pid():
+            try:
+                return page(b, "/v1/status")["pid"]
+            except OSError:
+                return None
+        b.until("who answers later", other.pid, pid, seconds=10)
+    finally:
+        other.terminate()
+        other.communicate()
