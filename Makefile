@@ -1,6 +1,6 @@
 # make                build $(O)/vipmap
 # make check          build and run the unit tests
-# make install        DESTDIR= PREFIX=
+# make install        DESTDIR= PREFIX= UNITDIR=; make uninstall takes it back
 # make lint           banned calls, and clang-format's opinion
 # make format         apply clang-format
 # make goldens        write tests/data/goldens/*.nft anew; read the difference like code
@@ -66,7 +66,7 @@ Q := @
 say = @echo "  $(1)"
 endif
 
-.PHONY: all check coverage goldens tests tools fuzz fuzzers install lint format clean
+.PHONY: all check coverage goldens tests tools fuzz fuzzers install uninstall lint format clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -141,10 +141,29 @@ coverage:
 goldens: $(O)/vipmap $(O)/tests/test_goldens
 	$(Q)GOLDENS=1 VIPMAP=$(O)/vipmap $(O)/tests/test_goldens
 
+# Which systemd the unit is for: from 253 on it has a way to wait for the end of a reload.
+SYSTEMD ?= $(shell systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+SBINDIR ?= $(PREFIX)/sbin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+manuals := $(wildcard man/*.[1-8])
+manual_path = $(PREFIX)/share/man/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
+reload_path = $(UNITDIR)/vipmap.service.d/notify-reload.conf
+user_path = $(PREFIX)/lib/sysusers.d/vipmap.conf
+
 install: $(O)/vipmap
-	install -D -m 755 $(O)/vipmap $(DESTDIR)$(PREFIX)/sbin/vipmap
-	install -D -m 644 man/vipmap.8 $(DESTDIR)$(PREFIX)/share/man/man8/vipmap.8
-	install -D -m 644 man/vipmap-semantics.7 $(DESTDIR)$(PREFIX)/share/man/man7/vipmap-semantics.7
+	install -D -m 755 $(O)/vipmap $(DESTDIR)$(SBINDIR)/vipmap
+	$(foreach m,$(manuals),install -D -m 644 $(m) $(DESTDIR)$(call manual_path,$(m)) &&) :
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|@SBINDIR@|$(SBINDIR)|' scripts/systemd/vipmap.service >$(DESTDIR)$(UNITDIR)/vipmap.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/vipmap.service
+	[ 0$(SYSTEMD) -lt 253 ] || \
+		install -D -m 644 scripts/systemd/notify-reload.conf $(DESTDIR)$(reload_path)
+	install -D -m 644 scripts/systemd/vipmap.sysusers $(DESTDIR)$(user_path)
+
+uninstall:
+	rm -f $(DESTDIR)$(SBINDIR)/vipmap $(foreach m,$(manuals),$(DESTDIR)$(call manual_path,$(m))) \
+		$(DESTDIR)$(UNITDIR)/vipmap.service $(DESTDIR)$(reload_path) $(DESTDIR)$(user_path)
+	rmdir $(DESTDIR)$(dir $(reload_path)) 2>/dev/null || :
 
 sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch])
 

@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proxy/base/clock.h"
 #include "proxy/base/strbuf.h"
@@ -16,6 +17,7 @@
 #include "proxy/serve/local.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/serve/metricsd.h"
+#include "proxy/serve/notify.h"
 #include "proxy/serve/reporter.h"
 #include "proxy/serve/status.h"
 #include "proxy/startup.h"
@@ -40,6 +42,7 @@ struct instance {
 	struct metricsd *metricsd;
 	struct health *health;
 	struct reporter *reporter;
+	struct notify *notify; /* borrowed; NULL: nobody manages us */
 	struct event *manifests_event, *reload_timer;
 	bool started;
 	struct prefix pod_cidr[N_FAMILIES]; /* NODE-3: in use */
@@ -52,6 +55,7 @@ struct daemon {
 	struct local *local;
 	struct event *config_timer;
 	int64_t started_us; /* CLOCK_REALTIME */
+	struct notify *notify;
 };
 
 static int64_t now_us(void)
@@ -315,7 +319,10 @@ static int open_servers(struct instance *in, struct errbuf *eb)
 	if (err)
 		return err;
 	in->reporter = reporter_new(in->feed->model, in->metrics, in->health, in->app->family);
-	return in->reporter ? 0 : errf(eb, -ENOMEM, "out of memory");
+	if (!in->reporter)
+		return errf(eb, -ENOMEM, "out of memory");
+	reporter_set_notify(in->reporter, in->notify);
+	return 0;
 }
 
 static int open_sync(struct instance *in, struct errbuf *eb)
@@ -386,7 +393,10 @@ static void reload_config(void *ctx)
 	struct options options = { 0 };
 	struct errbuf eb = { "" };
 	struct instance *fresh = NULL;
+	const bool ready = reporter_has_settled(old->reporter);
 
+	if (ready)
+		notify_reloading(d->notify, "the configuration is read again");
 	if (app_parse_options(app, &options, &eb) == 0)
 		fresh = instance_new(app, &options, &eb);
 	options_free(&options);
@@ -400,11 +410,15 @@ static void reload_config(void *ctx)
 	if (!fresh) {
 		metrics_set(old->metrics, METRIC_RELOAD_SUCCESSFUL, 0, 0);
 		log_error(app->log, "configuration stays as it was: %s", eb.text);
+		if (ready)
+			notify_ready(d->notify, "the new configuration is refused, the one before "
+						"stays in force");
 		return;
 	}
 	log_info(app->log, "configuration is read again");
 	instance_free(old);
 	d->instance = fresh;
+	fresh->notify = d->notify;
 	log_set_verbosity(app->log, fresh->feed->options.config->verbosity);
 	if (instance_start(fresh, &eb)) {
 		log_error(app->log, "beginning again with the new configuration: %s", eb.text);
@@ -551,6 +565,7 @@ static int start(struct daemon *d, struct options *options)
 		log_error(d->app->log, "%s", eb.text);
 		return err;
 	}
+	d->instance->notify = d->notify;
 	err = open_local(d);
 	if (err)
 		errf(&eb, err, "local socket: out of memory");
@@ -569,6 +584,28 @@ static int start(struct daemon *d, struct options *options)
 	return d->app->exit_status;
 }
 
+/* What the service manager says it listens to, if there is one. */
+static struct notify *open_notify(struct app *app)
+{
+	const struct notify_options options = {
+		.base = app->base,
+		.socket = getenv("NOTIFY_SOCKET"),
+		.watchdog_usec = getenv("WATCHDOG_USEC"),
+		.watchdog_pid = getenv("WATCHDOG_PID"),
+		.pid = getpid(),
+	};
+	struct errbuf eb = { "" };
+	struct notify *notify;
+
+	if (!options.socket || !*options.socket)
+		return NULL;
+	notify = notify_new(&options, &eb);
+	if (!notify)
+		log_warning(app->log, "NOTIFY_SOCKET: %s: the service manager hears nothing",
+			    eb.text);
+	return notify;
+}
+
 int daemon_run(struct app *app, struct options *options)
 {
 	struct daemon d = { .app = app, .started_us = clock_realtime_us(clock_system()) };
@@ -578,10 +615,13 @@ int daemon_run(struct app *app, struct options *options)
 		log_error(app->log, "signals: out of memory");
 		return EXIT_FAILED;
 	}
+	d.notify = open_notify(app);
 	startup_look_for_rivals(app);
 	status = start(&d, options);
 	local_free(d.local);
+	notify_stopping(d.notify);
 	instance_free(d.instance);
+	notify_free(d.notify);
 	if (d.config_timer)
 		event_free(d.config_timer);
 	return status;

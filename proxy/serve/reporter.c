@@ -5,7 +5,9 @@
 #include "proxy/serve/reporter.h"
 
 #include "proxy/base/clock.h"
+#include "proxy/serve/notify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,8 @@ struct reporter {
 	struct metrics *metrics;
 	struct health *health;
 	const struct sync *sync;
+	struct notify *notify;
+	bool ready; /* the first sync is done, and told */
 	bool family[N_FAMILIES];
 	struct changed_service *changed;
 	struct arena scratch;
@@ -215,6 +219,26 @@ static void tell_health(struct reporter *r, const struct changed_service *c)
 	health_set_service(r->health, s->object, count);
 }
 
+static void tell_manager(struct reporter *r)
+{
+	unsigned int f, ports = 0, endpoints = 0;
+	char status[128];
+
+	for (f = 0; r->sync && f < N_FAMILIES; f++) {
+		const struct dataplane_gauges *g = sync_gauges(r->sync, (enum family)f);
+
+		ports += g ? g->service_ports : 0;
+		endpoints += g ? g->endpoints : 0;
+	}
+	snprintf(status, sizeof(status), "%u service ports with %u endpoints are programmed", ports,
+		 endpoints);
+	if (r->ready)
+		notify_status(r->notify, status);
+	else
+		notify_ready(r->notify, status);
+	r->ready = true;
+}
+
 static void on_settled(void *ctx)
 {
 	struct reporter *r = ctx;
@@ -233,6 +257,7 @@ static void on_settled(void *ctx)
 	changed_clear(r);
 	metrics_set(r->metrics, METRIC_SERVICE_CHANGES_PENDING, 0, 0);
 	metrics_set(r->metrics, METRIC_ENDPOINT_CHANGES_PENDING, 0, 0);
+	tell_manager(r);
 }
 
 void reporter_attach(struct reporter *r, struct sync_options *options)
@@ -244,6 +269,16 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 	options->settled = on_settled;
 	options->cleanup_failed = on_cleanup_failed;
 	options->ctx = r;
+}
+
+void reporter_set_notify(struct reporter *r, struct notify *notify)
+{
+	r->notify = notify;
+}
+
+bool reporter_has_settled(const struct reporter *r)
+{
+	return r->ready;
 }
 
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us)

@@ -9,6 +9,7 @@
 #include "proxy/serve/metrics.h"
 #include "proxy/sync/sync.h"
 
+struct notify;
 struct reporter;
 
 /* All borrowed; NULL when out of memory. */
@@ -18,6 +19,9 @@ void reporter_free(struct reporter *r); /* NULL is allowed */
 
 /* Fills the callbacks and ctx. */
 void reporter_attach(struct reporter *r, struct sync_options *options);
+/* Hears that the first sync is done, and how much is programmed; NULL: nobody does. */
+void reporter_set_notify(struct reporter *r, struct notify *notify);
+bool reporter_has_settled(const struct reporter *r); /* the first sync is done */
 /* When the changes that sync_request() hears of now came, monotonic; 0: now. */
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
 /* For the gauges; the reporter lives shorter than the sync. */
