@@ -846,3 +846,65 @@ int json_insert(struct json *object, const char *key, struct json *child)
 	}
 	return 0;
 }
+
+/* ---- trees on an arena */
+
+/* cJSON's list: the first child's prev is the last one. */
+static void link_last(cJSON *parent, cJSON *node)
+{
+	cJSON *first = parent->child;
+
+	if (!first) {
+		parent->child = node->prev = node;
+		return;
+	}
+	node->prev = first->prev;
+	first->prev->next = node;
+	first->prev = node;
+}
+
+struct json *json_place(struct arena *arena, struct json *parent, const char *key,
+			enum json_type type)
+{
+	static const int types[] = {
+		[JSON_NULL] = cJSON_NULL,     [JSON_BOOL] = cJSON_False,
+		[JSON_NUMBER] = cJSON_Number, [JSON_STRING] = cJSON_String,
+		[JSON_ARRAY] = cJSON_Array,   [JSON_OBJECT] = cJSON_Object,
+	};
+	struct json *json = arena_alloc(arena, sizeof(*json));
+
+	if (!json)
+		return NULL;
+	json->node.type = types[type];
+	/* Nobody writes to a key. */
+	memcpy(&json->node.string, &key, sizeof(key));
+	if (parent)
+		link_last(&parent->node, &json->node);
+	return json;
+}
+
+struct json *json_placed(struct json *object, const char *key)
+{
+	cJSON *node;
+
+	for (node = object->node.child; node; node = node->next)
+		if (node->string == key)
+			return from_new_node(node);
+	return NULL;
+}
+
+int json_set_string(struct arena *arena, struct json *json, const char *bytes, size_t length)
+{
+	json->node.valuestring = arena_strndup(arena, bytes, length);
+	return json->node.valuestring ? 0 : -ENOMEM;
+}
+
+void json_set_bool(struct json *json, bool value)
+{
+	json->node.type = value ? cJSON_True : cJSON_False;
+}
+
+void json_set_number(struct json *json, double value)
+{
+	json->node.valuedouble = value;
+}

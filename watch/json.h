@@ -9,6 +9,7 @@
 #ifndef WATCH_JSON_H
 #define WATCH_JSON_H
 
+#include "proxy/base/arena.h"
 #include "proxy/base/errbuf.h"
 
 #include <stdbool.h>
@@ -92,6 +93,20 @@ struct json *json_new_number(double value);
 struct json *json_new_string(const char *text);
 struct json *json_copy(const struct json *json);
 size_t json_size(const struct json *json); /* bytes of memory, roughly */
+
+/*
+ * A tree on an arena, for what is read from protobuf. It is read as any other, ends with the arena,
+ * and must not be given to json_free() or be part of a built one. @key is borrowed.
+ *
+ * json_place() adds a value without anything in it at the end of @parent, which is NULL for a root;
+ * json_placed() finds a member by its key's pointer. NULL, or -ENOMEM, when out of memory.
+ */
+struct json *json_place(struct arena *arena, struct json *parent, const char *key,
+			enum json_type type);
+struct json *json_placed(struct json *object, const char *key);
+int json_set_string(struct arena *arena, struct json *json, const char *bytes, size_t length);
+void json_set_bool(struct json *json, bool value);
+void json_set_number(struct json *json, double value);
 
 /* Take @child over, also when they fail. @child may be NULL (out of memory). Return 0 or -ENOMEM.
  */

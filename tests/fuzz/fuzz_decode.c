@@ -1,6 +1,7 @@
 /*
- * Any JSON as any kind of object: what comes out keeps to the rules that the ruleset relies on,
- * since names end up in comments, ports in keys, and ranges in interval sets.
+ * Any JSON, and any protobuf message, as any kind of object: what comes out keeps to the rules that
+ * the ruleset relies on, since names end up in comments, ports in keys, and ranges in interval
+ * sets. A first byte that no JSON begins with says which message the rest is.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "watch/decode.h"
+#include "watch/decode_protobuf.h"
 #include "watch/pods.h"
 #include "watch/reading.h"
 
@@ -139,18 +141,46 @@ static void try_all(struct decoder *d, const struct json *json)
 	decode_slice_selected(json);
 }
 
+enum message { EVENT = N_KINDS, BODY, LIST, N_MESSAGES };
+
+static struct json *read_message(struct arena *trees, unsigned int which, const char *bytes,
+				 size_t length)
+{
+	struct errbuf eb = { "" };
+	struct json *json;
+
+	if (which < N_KINDS)
+		json = protobuf_read_item(trees, (enum kind)which, bytes, length, &eb);
+	else if (which == EVENT)
+		json = protobuf_read_event(trees, bytes, length, &eb);
+	else if (which == BODY)
+		json = protobuf_read_body(trees, bytes, length, &eb);
+	else
+		json = protobuf_read_list(trees, bytes, length, &eb);
+	assert(json || *eb.text);
+	check_printable(NULL, eb.text);
+	return json;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct json *json = json_parse((const char *)data, size, NULL);
-	struct arena scratch = ARENA_INIT;
+	const bool is_protobuf = size && data[0] < N_MESSAGES;
+	struct arena scratch = ARENA_INIT, trees = ARENA_INIT;
+	const char *bytes = (const char *)data;
 	struct decoder d = { .node_name = "node-a",
 			     .scratch = &scratch,
 			     .default_namespace = "default",
 			     .complain = check_printable };
+	struct json *json = is_protobuf ? read_message(&trees, data[0], bytes + 1, size - 1)
+					: json_parse(bytes, size, NULL);
 
 	if (json)
 		try_all(&d, json);
-	json_free(json);
+	if (json && is_protobuf && json_get(json, "object"))
+		try_all(&d, json_get(json, "object"));
+	if (!is_protobuf)
+		json_free(json);
+	arena_free(&trees);
 	arena_free(&scratch);
 	return 0;
 }
