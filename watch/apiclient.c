@@ -49,6 +49,7 @@ struct apicall {
 	int64_t started_us;
 	bool answered; /* its head has come */
 	char *path, *body;
+	const char *accept;
 	int64_t idle_ms;
 	bool fresh;
 	void (*head)(void *ctx, int status);
@@ -316,6 +317,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	struct http_params params = {
 		.path = call->path,
 		.body = call->body,
+		.accept = call->accept,
 		.connect_ms = client->timing->connect_ms,
 		.idle_ms = call->idle_ms,
 		.fresh = call->fresh,
@@ -355,6 +357,7 @@ struct apicall *apiclient_call(struct apiclient *client, const struct apicall_pa
 		return NULL;
 	TAILQ_INSERT_TAIL(&client->calls, call, link);
 	call->client = client;
+	call->accept = params->accept;
 	call->idle_ms = params->idle_ms;
 	call->fresh = params->fresh;
 	call->head = params->head;
@@ -393,6 +396,11 @@ void apicall_set_idle(struct apicall *call, int64_t idle_ms)
 int apicall_status(const struct apicall *call)
 {
 	return call->request ? http_status(call->request) : 0;
+}
+
+bool apicall_is_type(const struct apicall *call, const char *type)
+{
+	return call->request && http_is_type(call->request, type);
 }
 
 int64_t apiclient_last_contact_us(const struct apiclient *client)

@@ -61,6 +61,7 @@ void apiclient_free(struct apiclient *client); /* all calls must be over or canc
 
 struct apicall_params {
 	const char *path, *body; /* as in http_params; copied */
+	const char *accept;	 /* the same; a constant */
 	int64_t idle_ms;
 	bool fresh;
 	void (*head)(void *ctx, int status); /* may be NULL */
@@ -74,6 +75,7 @@ struct apicall *apiclient_call(struct apiclient *client, const struct apicall_pa
 void apicall_cancel(struct apicall *call); /* NULL is allowed; not from its own data or head */
 void apicall_set_idle(struct apicall *call, int64_t idle_ms);
 int apicall_status(const struct apicall *call);
+bool apicall_is_type(const struct apicall *call, const char *type); /* as http_is_type() */
 
 int64_t apiclient_last_contact_us(const struct apiclient *client);
 const char *apiclient_server(const struct apiclient *client); /* the address in use */

@@ -38,7 +38,7 @@ struct apisource {
 	struct credentials_source credentials;
 	struct apiclient *client;
 	struct reflector *reflectors[N_KINDS];
-	struct arena scratch;
+	struct arena scratch, trees;
 	struct decoder decoder;
 	struct object_sink sink;
 	bool touched;
@@ -128,6 +128,17 @@ static uint64_t fresh_seed(uint64_t wanted)
 	return seed | 1;
 }
 
+/* Of the two that we read, whichever the configuration names first; JSON if it names neither. */
+static bool wants_protobuf(const struct config *config)
+{
+	const char *types =
+		*config->accept_content_types ? config->accept_content_types : config->content_type;
+	const char *protobuf = strstr(types, "application/vnd.kubernetes.protobuf");
+	const char *json = strstr(types, "application/json");
+
+	return protobuf && (!json || protobuf < json);
+}
+
 static int make_reflectors(struct apisource *source, struct event_base *base)
 {
 	struct reflector_options options = {
@@ -136,6 +147,8 @@ static int make_reflectors(struct apisource *source, struct event_base *base)
 		.timing = &source->tuning.timing,
 		.sink = &source->sink,
 		.decoder = &source->decoder,
+		.trees = &source->trees,
+		.json_only = !wants_protobuf(source->o.config),
 		.base = base,
 		.log = source_log,
 		.touched = source_touched,
@@ -230,6 +243,7 @@ void apisource_free(struct apisource *source)
 		reflector_free(source->reflectors[kind]);
 	apiclient_free(source->client);
 	arena_free(&source->scratch);
+	arena_free(&source->trees);
 	free(source);
 }
 

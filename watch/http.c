@@ -23,6 +23,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -708,7 +709,8 @@ static int request_prepare(struct http_request *request, const struct http_param
 	set_callbacks(request);
 	set_transport(request, params);
 	if (curl_easy_setopt(request->easy, CURLOPT_USERAGENT, http->user_agent) ||
-	    add_header(request, "Accept", "application/json") || set_body(request, params) ||
+	    add_header(request, "Accept", params->accept ? params->accept : "application/json") ||
+	    set_body(request, params) ||
 	    set_proxy(request, params->identity ? params->identity->proxy : NULL) ||
 	    (params->identity && set_identity(request, params->identity)) ||
 	    set_socket(request->easy, params->socket) || set_url(request, params))
@@ -760,6 +762,16 @@ int http_status(const struct http_request *request)
 
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	return (int)status;
+}
+
+bool http_is_type(const struct http_request *request, const char *type)
+{
+	const size_t length = strlen(type);
+	char *said = NULL;
+
+	curl_easy_getinfo(request->easy, CURLINFO_CONTENT_TYPE, &said);
+	return said && strncasecmp(said, type, length) == 0 &&
+	       (!said[length] || strchr("; \t", said[length]));
 }
 
 int64_t http_last_byte_us(const struct http *http)

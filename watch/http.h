@@ -54,6 +54,7 @@ struct http_params {
 	const char *socket; /* abstract Unix socket to ask instead of the host; NULL: none */
 	const char *path;   /* from the slash on, with the query */
 	const char *body;   /* JSON to POST; NULL: GET */
+	const char *accept; /* media types; NULL: JSON */
 	const struct http_identity *identity;
 	int64_t connect_ms, idle_ms; /* deadlines; 0: none */
 	bool fresh;		     /* on a connection of its own, not one that may be dead */
@@ -85,7 +86,9 @@ void http_cancel(struct http_request *request); /* NULL is allowed */
 void http_set_idle(struct http_request *request,
 		   int64_t idle_ms);		     /* only if there was a deadline */
 int http_status(const struct http_request *request); /* 0 before the response's head */
-int64_t http_last_byte_us(const struct http *http);  /* CLOCK_MONOTONIC; 0: never */
+/* Whether the response says that its body is of this media type, whatever its parameters. */
+bool http_is_type(const struct http_request *request, const char *type);
+int64_t http_last_byte_us(const struct http *http); /* CLOCK_MONOTONIC; 0: never */
 
 /* Appends @text to an URL's query, percent-encoded. */
 struct strbuf;

@@ -25,7 +25,12 @@
 
 #include "proxy/base/strbuf.h"
 #include "watch/backoff.h"
-#include "watch/splitter.h"
+#include "watch/decode_protobuf.h"
+#include "watch/protobuf_stream.h"
+
+/* As kube-proxy asks; for a watch as well, which the answer's type then says. */
+static const char protobuf_type[] = "application/vnd.kubernetes.protobuf";
+static const char accept_both[] = "application/vnd.kubernetes.protobuf, application/json";
 
 enum {
 	FAILURE_MAX = 16 * 1024, /* of a Status that is read */
@@ -35,7 +40,7 @@ enum {
 };
 
 static const struct resource {
-	const char *path;
+	const char *path, *list_kind;
 	const char *selector;	       /* query, encoded, ends with '&' or is empty */
 	const char *optional_selector; /* one that older servers do not know */
 	bool of_node;		       /* only the object with the node's name */
@@ -43,20 +48,24 @@ static const struct resource {
 } resources[N_KINDS] = {
 	[KIND_SERVICE] = { /* API-1; what the field selector leaves out is SVC-1 as well */
 		.path = "/api/v1/services",
+		.list_kind = "ServiceList",
 		.selector = "labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&",
 		.optional_selector = "fieldSelector=spec.clusterIP%21%3DNone&",
 	},
 	[KIND_SLICE] = { /* API-2 */
 		.path = "/apis/discovery.k8s.io/v1/endpointslices",
+		.list_kind = "EndpointSliceList",
 		.selector = "labelSelector=%21service.kubernetes.io%2Fheadless&",
 	},
 	[KIND_SERVICE_CIDR] = { /* API-3 */
 		.path = "/apis/networking.k8s.io/v1/servicecidrs",
+		.list_kind = "ServiceCIDRList",
 		.selector = "",
 		.refusable = true,
 	},
 	[KIND_NODE] = { /* API-4 */
 		.path = "/api/v1/nodes",
+		.list_kind = "NodeList",
 		.selector = "",
 		.of_node = true,
 	},
@@ -67,7 +76,9 @@ struct reflector {
 	const struct resource *resource;
 	struct event *timer;
 	struct apicall *call;
-	struct splitter *splitter[2]; /* by enum splitter_mode */
+	/* By enum splitter_mode; which of the two is decided by what the server sends. */
+	struct splitter *splitter[2];
+	struct protobuf_stream *protobuf_stream[2];
 	struct backoff backoff;
 	uint64_t random;
 
@@ -78,7 +89,7 @@ struct reflector {
 
 	/* What to do */
 	enum reflector_mode mode;
-	bool drop_selector, fresh;
+	bool drop_selector, fresh, json_only;
 	bool listed; /* ever */
 	bool absent; /* the server lacks it, and that was told */
 	char *version, *continue_token;
@@ -89,6 +100,7 @@ struct reflector {
 	int64_t began_us;
 	bool watching; /* past the initial events */
 	bool garbled, progress;
+	bool protobuf;		/* the answer is, not JSON */
 	unsigned int n_objects; /* of this list */
 	struct strbuf status;	/* body of a refusal */
 	struct api_failure failure;
@@ -136,6 +148,12 @@ static struct verdict judge_refusal(const struct attempt *a, int code)
 					 .pause = a->refusable && (code == 404 || a->repeated)
 							  ? PAUSE_LONG
 							  : PAUSE_BACKOFF };
+	/* A server that has no protobuf answers with JSON; these are of something in front of it.
+	 */
+	if (a->protobuf && (code == 406 || code == 415))
+		return (struct verdict){ .step = list ? NEXT_LIST : NEXT_SAME,
+					 .pause = PAUSE_NONE,
+					 .no_protobuf = true };
 	if (a->mode == MODE_STREAM && refuses_stream(code))
 		return (struct verdict){ .step = NEXT_LIST,
 					 .pause = PAUSE_NONE,
@@ -439,42 +457,53 @@ static void complain_unread(struct reflector *r, const struct errbuf *why)
 {
 	struct errbuf eb;
 
-	errf(&eb, 0, "%s: an object of the list is no JSON: %.400s", kind_name(r->o.kind),
+	errf(&eb, 0, "%s: an object of the list cannot be read: %.400s", kind_name(r->o.kind),
 	     why->text);
 	r->o.sink->complain(r->o.sink->ctx, eb.text);
 }
 
-static int event_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
+/* Trees of protobuf live on the arena, those of JSON by themselves. */
+static void read_end(struct reflector *r, struct json *tree)
+{
+	if (r->protobuf)
+		arena_reset(r->o.trees);
+	else
+		json_free(tree);
+}
+
+static int take_event_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
 {
 	struct reflector *r = ctx;
-	struct json *event = json_parse(text, length, eb);
-	int err;
+	struct json *event = r->protobuf ? protobuf_read_event(r->o.trees, text, length, eb)
+					 : json_parse(text, length, eb);
+	int err = -EPROTO;
 
-	if (!event && !r->watching && errno != ENOMEM) {
+	if (event) {
+		err = take_event(r, event, eb);
+	} else if (!r->watching && errno != ENOMEM) {
 		/* One bad object of a list is left out; a lost event would be lost for good. */
 		complain_unread(r, eb);
-		return 0;
+		err = 0;
 	}
-	if (!event)
-		return -EPROTO;
-	err = take_event(r, event, eb);
-	json_free(event);
+	read_end(r, event);
 	return err;
 }
 
-static int list_item(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int take_item_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
 {
 	struct reflector *r = ctx;
-	struct json *object = json_parse(text, length, eb);
+	struct json *object = r->protobuf
+				      ? protobuf_read_item(r->o.trees, r->o.kind, text, length, eb)
+				      : json_parse(text, length, eb);
 	int err = 0;
 
 	if (object)
 		err = object_changed(r, object, eb);
 	else if (errno == ENOMEM)
-		return -ENOMEM;
+		err = -ENOMEM;
 	else
 		complain_unread(r, eb);
-	json_free(object);
+	read_end(r, object);
 	return err;
 }
 
@@ -487,17 +516,12 @@ static bool has_items(const struct json *list)
 	return false;
 }
 
-/* The list without its items: the version to watch from, and whether there are more pages. */
-static int list_rest(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int take_list(struct reflector *r, const struct json *list, struct errbuf *eb)
 {
-	struct reflector *r = ctx;
-	struct json *list = json_parse(text, length, eb);
 	const struct json *metadata = json_get(list, "metadata");
 	const char *version = json_string(json_get(metadata, "resourceVersion"));
 	int err;
 
-	if (!list)
-		return -EPROTO;
 	if (!version || !has_items(list) || r->progress)
 		err = errf(eb, -EPROTO, "not a list");
 	else
@@ -505,7 +529,18 @@ static int list_rest(void *ctx, const char *text, size_t length, struct errbuf *
 	if (!err)
 		err = remember(&r->version, version);
 	r->progress = true; /* of a list: it is whole */
-	json_free(list);
+	return err;
+}
+
+/* The list without its items: the version to watch from, and whether there are more pages. */
+static int take_rest_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
+{
+	struct reflector *r = ctx;
+	struct json *list = r->protobuf ? protobuf_read_list(r->o.trees, text, length, eb)
+					: json_parse(text, length, eb);
+	int err = list ? take_list(r, list, eb) : -EPROTO;
+
+	read_end(r, list);
 	return err;
 }
 
@@ -574,15 +609,40 @@ static void build_path(struct reflector *r, struct strbuf *path)
 	}
 }
 
-static struct splitter *current_splitter(struct reflector *r)
+static enum splitter_mode splitter_mode(const struct reflector *r)
 {
-	return r->splitter[r->mode == MODE_PAGES ? SPLIT_LIST : SPLIT_STREAM];
+	return r->mode == MODE_PAGES ? SPLIT_LIST : SPLIT_STREAM;
+}
+
+static int split_feed(struct reflector *r, const char *bytes, size_t length, struct errbuf *eb)
+{
+	const enum splitter_mode mode = splitter_mode(r);
+
+	if (r->protobuf)
+		return protobuf_stream_feed(r->protobuf_stream[mode], bytes, length, eb);
+	return splitter_feed(r->splitter[mode], bytes, length, eb);
+}
+
+static int split_finish(struct reflector *r, struct errbuf *eb)
+{
+	const enum splitter_mode mode = splitter_mode(r);
+
+	if (r->protobuf)
+		return protobuf_stream_finish(r->protobuf_stream[mode], eb);
+	return splitter_finish(r->splitter[mode], eb);
+}
+
+static void split_reset(struct reflector *r)
+{
+	protobuf_stream_reset(r->protobuf_stream[splitter_mode(r)]);
+	splitter_reset(r->splitter[splitter_mode(r)]);
 }
 
 static void call_head(void *ctx, int status)
 {
 	struct reflector *r = ctx;
 
+	r->protobuf = apicall_is_type(r->call, protobuf_type);
 	if (status != 200)
 		return;
 	if (r->mode == MODE_STREAM || (r->mode == MODE_PAGES && !r->continue_token))
@@ -603,7 +663,7 @@ static int call_data(void *ctx, const char *bytes, size_t length)
 		strbuf_add(&r->status, bytes, length);
 		return 0;
 	}
-	if (splitter_feed(current_splitter(r), bytes, length, &eb) == 0)
+	if (split_feed(r, bytes, length, &eb) == 0)
 		return 0;
 	if (!r->failure.code) {
 		r->garbled = true;
@@ -691,6 +751,7 @@ static void take_step(struct reflector *r, const struct verdict *v)
 {
 	r->fresh = v->fresh;
 	r->drop_selector |= v->drop_selector;
+	r->json_only |= v->no_protobuf;
 	if (v->drop_version)
 		remember(&r->version, NULL);
 	switch (v->step) {
@@ -719,7 +780,7 @@ static void check_end(struct reflector *r, const struct http_result *result)
 
 	if (result->outcome != HTTP_COMPLETE || result->status != 200 || r->garbled)
 		return;
-	if (splitter_finish(current_splitter(r), &eb) || (r->mode == MODE_PAGES && !r->progress)) {
+	if (split_finish(r, &eb) || (r->mode == MODE_PAGES && !r->progress)) {
 		r->garbled = true;
 		reflector_trouble(r, LOG_WARNING, eb.text[0] ? eb.text : "no list in the response");
 	}
@@ -732,10 +793,11 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 
 	if (result->status == 200 || !r->status.length)
 		return;
-	status = json_parse(r->status.text, r->status.length, &eb);
+	status = r->protobuf ? protobuf_read_body(r->o.trees, r->status.text, r->status.length, &eb)
+			     : json_parse(r->status.text, r->status.length, &eb);
 	if (json_type(status) == JSON_OBJECT)
 		read_failure(&r->failure, status);
-	json_free(status);
+	read_end(r, status);
 	/* The status line is what counts; a proxy's body may say anything. */
 	r->failure.code = result->status;
 }
@@ -782,6 +844,7 @@ static void call_done(void *ctx, const struct http_result *result)
 	a.garbled = r->garbled;
 	a.progress = r->progress;
 	a.more_pages = r->continue_token;
+	a.protobuf = !r->json_only;
 	a.optional_selector = with_optional_selector(r);
 	a.refusable = r->resource->refusable;
 	a.repeated = r->backoff.failures >= REFUSALS_MAX;
@@ -812,6 +875,7 @@ static void request_begin(struct reflector *r)
 	const struct api_timing *t = r->o.timing;
 	struct strbuf path = STRBUF_INIT;
 	struct apicall_params params = {
+		.accept = r->json_only ? NULL : accept_both,
 		.idle_ms = r->mode == MODE_WATCH ? t->watch_idle_ms : t->list_idle_ms,
 		.fresh = r->fresh,
 		.head = call_head,
@@ -822,10 +886,10 @@ static void request_begin(struct reflector *r)
 
 	r->began_us = now_us();
 	r->unreached = false;
-	r->watching = r->garbled = r->progress = false;
+	r->watching = r->garbled = r->progress = r->protobuf = false;
 	memset(&r->failure, 0, sizeof(r->failure));
 	strbuf_reset(&r->status);
-	splitter_reset(current_splitter(r));
+	split_reset(r);
 	build_path(r, &path);
 	params.path = path.text;
 	if (!path.err)
@@ -844,25 +908,41 @@ static void timer_fired(evutil_socket_t fd, short what, void *ctx)
 	request_begin(ctx);
 }
 
+static int make_splitters(struct reflector *r)
+{
+	static const struct splitter_ops ops[] = {
+		[SPLIT_STREAM] = { .item = take_event_text },
+		[SPLIT_LIST] = { .item = take_item_text, .rest = take_rest_text },
+	};
+
+	for (int i = 0; i < 2; i++) {
+		const enum splitter_mode mode = i ? SPLIT_LIST : SPLIT_STREAM;
+
+		r->splitter[mode] = splitter_new(mode, &ops[mode], r);
+		r->protobuf_stream[mode] =
+			protobuf_stream_new(mode, r->resource->list_kind, &ops[mode], r);
+		if (!r->splitter[mode] || !r->protobuf_stream[mode])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 struct reflector *reflector_new(const struct reflector_options *options)
 {
-	static const struct splitter_ops stream_ops = { .item = event_text };
-	static const struct splitter_ops list_ops = { .item = list_item, .rest = list_rest };
 	struct reflector *r = calloc(1, sizeof(*r));
 
 	if (!r)
 		return NULL;
 	r->o = *options;
 	r->resource = &resources[options->kind];
+	r->json_only = options->json_only;
 	r->random = options->seed;
 	r->backoff.initial_ms = options->timing->backoff_initial_ms;
 	r->backoff.max_ms = options->timing->backoff_max_ms;
 	r->status.max = FAILURE_MAX;
 	r->mode = MODE_STREAM;
 	r->timer = event_new(options->base, -1, 0, timer_fired, r);
-	r->splitter[SPLIT_STREAM] = splitter_new(SPLIT_STREAM, &stream_ops, r);
-	r->splitter[SPLIT_LIST] = splitter_new(SPLIT_LIST, &list_ops, r);
-	if (r->timer && r->splitter[SPLIT_STREAM] && r->splitter[SPLIT_LIST])
+	if (r->timer && make_splitters(r) == 0)
 		return r;
 	reflector_free(r);
 	return NULL;
@@ -875,8 +955,10 @@ void reflector_free(struct reflector *r)
 	apicall_cancel(r->call);
 	if (r->timer)
 		event_free(r->timer);
-	splitter_free(r->splitter[SPLIT_STREAM]);
-	splitter_free(r->splitter[SPLIT_LIST]);
+	for (int i = 0; i < 2; i++) {
+		splitter_free(r->splitter[i]);
+		protobuf_stream_free(r->protobuf_stream[i]);
+	}
 	strbuf_free(&r->status);
 	free(r->version);
 	free(r->continue_token);

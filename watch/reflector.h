@@ -18,6 +18,8 @@ struct reflector_options {
 	const struct api_timing *timing;
 	const struct object_sink *sink;
 	struct decoder *decoder;
+	struct arena *trees; /* of what is read from protobuf; all reflectors can share it */
+	bool json_only;	     /* protobuf is not asked for */
 	struct event_base *base;
 	uint64_t seed; /* of jitter; not 0 */
 	void (*log)(void *ctx, int severity, const char *message);
@@ -60,6 +62,7 @@ struct attempt {
 	bool garbled;		/* a stream that makes no sense */
 	bool progress;		/* a watch brought an event or a bookmark */
 	bool more_pages;	/* a page ended with a continue token */
+	bool protobuf;		/* asked for, besides JSON */
 	bool optional_selector; /* asked with a selector that older servers refuse */
 	bool refusable;		/* a resource that older servers or roles lack */
 	bool repeated;		/* by far not the first failure in a row */
@@ -88,6 +91,7 @@ struct verdict {
 	bool drop_version;  /* whatever we have seen, take what the server has */
 	bool drop_selector; /* without the optional one */
 	bool no_stream;	    /* list in pages */
+	bool no_protobuf;   /* ask for JSON alone */
 	bool fresh;	    /* the connection may be dead */
 };
 

@@ -119,7 +119,7 @@ struct player {
 	struct evconnlistener *listener;
 	const struct play *plays;
 	unsigned int *used;
-	struct strbuf requests;
+	struct strbuf requests, unanswered;
 };
 
 static bool play_fits(const struct play *play, const char *line)
@@ -184,6 +184,8 @@ static void request_came(struct bufferevent *bev, void *ctx)
 	line = evbuffer_readln(in, NULL, EVBUFFER_EOL_CRLF);
 	strbuf_addf(&player->requests, "%s\n", line);
 	play = find_play(player, line);
+	if (!play)
+		strbuf_addf(&player->unanswered, "%s\n", line);
 	free(line);
 	evbuffer_drain(in, evbuffer_get_length(in));
 	if (!play)
@@ -246,6 +248,7 @@ void player_stop(struct player *player)
 		connection_close(LIST_FIRST(&player->connections));
 	evconnlistener_free(player->listener);
 	strbuf_free(&player->requests);
+	strbuf_free(&player->unanswered);
 	free(player->used);
 	free(player);
 }
@@ -257,6 +260,11 @@ int player_port(const struct player *player)
 
 	getsockname(evconnlistener_get_fd(player->listener), (struct sockaddr *)&sin, &length);
 	return ntohs(sin.sin_port);
+}
+
+const char *player_unanswered(const struct player *player)
+{
+	return player->unanswered.text ? player->unanswered.text : "";
 }
 
 const char *player_requests(const struct player *player)

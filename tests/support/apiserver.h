@@ -35,6 +35,8 @@ void player_stop(struct player *player); /* before its loop is freed */
 int player_port(const struct player *player);
 const char *player_requests(const struct player *player); /* first lines, one per line */
 
+const char *player_unanswered(const struct player *player); /* those that nothing fitted */
+
 /* A folder with what tests/support/certificates.sh makes, and its removal. */
 char *certificates_new(void);
 void certificates_free(char *folder);

@@ -22,7 +22,8 @@ standard input (one line of JSON answers), or POSTed to /_control (a command or 
                                               "stall" "garbage" "error" (with "code")
     {"op": "fault", "how": HOW, ...}          what comes next: see Fault
     {"op": "clear_faults"} {"op": "drop"}     all connections {"op": "reset"} to the start
-    {"op": "set", "token": T, "delay": {"services": 0.2}, "watchlist": false, "duplicate": true}
+    {"op": "set", "token": T, "delay": {"services": 0.2}, "watchlist": false, "duplicate": true,
+     "protobuf": false}
     {"op": "requests"} {"op": "objects"} {"op": "events"} {"op": "state"} {"op": "quit"}
 
 GET /_control/requests, /_control/objects and so on answer the same as those last ones. Single objects can also
@@ -44,6 +45,8 @@ import urllib.parse
 import uuid
 from collections import deque
 
+import protobuf
+
 RESOURCES = {
     "services": ("v1", "Service", "/api/v1/services", True),
     "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice",
@@ -63,6 +66,7 @@ PATHS = {path: name for name, (_, _, path, _) in RESOURCES.items()}
 HISTORY = 20000
 FIRST_RV = 100
 GZIP_FROM = 128 * 1024
+JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf"
 PIECE = 2048  # of the real one's buffer: chunks end where it is full, not where an object ends
 
 
@@ -78,6 +82,19 @@ def chunks(data, size):
     return b"".join(chunk(data[at:at + size]) for at in range(0, len(data), size))
 
 
+def encoded(obj, encoding):
+    """An object that is an answer by itself."""
+    if encoding == PROTOBUF:
+        return protobuf.body(obj["apiVersion"], obj["kind"], protobuf.encode(obj["kind"], obj))
+    return dump(obj) + b"\n"
+
+
+def encoded_event(kind, obj, encoding):
+    if encoding == PROTOBUF:
+        return protobuf.frame(kind, encoded(obj, encoding))
+    return dump({"type": kind, "object": obj}) + b"\n"
+
+
 def status_body(code, reason, message, **more):
     return {"kind": "Status", "apiVersion": "v1", "metadata": more.pop("metadata", {}),
             "status": "Failure", "message": message, "reason": reason, **more, "code": code}
@@ -85,16 +102,17 @@ def status_body(code, reason, message, **more):
 
 REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 410: "Expired",
            422: "Invalid", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable",
-           504: "Timeout"}
+           504: "Timeout", 406: "NotAcceptable", 415: "UnsupportedMediaType"}
 PHRASES = {200: "OK", 201: "Created", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
-           404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 410: "Gone", 422: "Unprocessable Entity",
+           404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 409: "Conflict", 410: "Gone", 415: "Unsupported Media Type",
+           422: "Unprocessable Entity",
            429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
            504: "Gateway Timeout"}
 
 
 class Item:
     """One version of an object, with the bytes that lists and events are made of."""
-    __slots__ = ("key", "rv", "labels", "fields", "body", "_event", "source")
+    __slots__ = ("key", "rv", "labels", "fields", "body", "_event", "_message", "source")
 
     def __init__(self, resource, obj, rv):
         version, kind, _, namespaced = RESOURCES[resource]
@@ -111,12 +129,24 @@ class Item:
         self.source = {"apiVersion": version, "kind": kind, **body}
         self.body = dump(body)
         self._event = None
+        self._message = None
+
+    def message(self):
+        """The object as protobuf; made when it is first asked for."""
+        if self._message is None:
+            self._message = protobuf.encode(self.source["kind"], self.source)
+        return self._message
+
+    def protobuf_event(self, kind):
+        return protobuf.frame(kind, protobuf.body(self.source["apiVersion"], self.source["kind"], self.message()))
 
     def typed(self):
         head = dump({"kind": self.source["kind"], "apiVersion": self.source["apiVersion"]})
         return head[:-1] + b"," + self.body[1:]
 
-    def event(self, kind):
+    def event(self, kind, encoding):
+        if encoding == PROTOBUF:
+            return self.protobuf_event(kind)
         if kind != "ADDED":
             return b'{"type":"' + kind.encode() + b'","object":' + self.typed() + b"}\n"
         if self._event is None:
@@ -167,21 +197,33 @@ class Fault:
 
     how: "status" (code, retry_after, reason, message), "close" (no answer), "cut" (after bytes of
     the answer), "stall" (silence after bytes), "trickle" (bytes at a time, delay seconds between),
-    "garbage" (no JSON). resource and watch (true, false) choose the requests, times how many.
+    "garbage" (no JSON). resource, watch (true, false) and answered (a type) choose the requests,
+    times how many.
     """
 
     def __init__(self, command):
         self.command = command
         self.times = command.get("times", 1)
 
-    def takes(self, resource, watch):
+    def takes(self, resource, watch, answered):
         want = self.command
         if not self.times or want.get("resource", resource) != resource:
             return False
-        if want.get("watch", watch) != watch:
+        if want.get("watch", watch) != watch or want.get("answered", answered) != answered:
             return False
         self.times -= 1
         return True
+
+
+# What comes before a watch breaks off, or instead of an event.
+BROKEN = {
+    ("mid-object", JSON): b'{"type":"MODIFIED","object":{"kind":"Service","metadata":{"na',
+    ("mid-chunk", JSON): b'{"type":"ADDED","object":{"kind":"Ser',
+    ("garbage", JSON): b'{"type":"ADDED","object":{]]}\n',
+    ("mid-object", PROTOBUF): b"\0\0\1\x88\x0a\x08MODIFIED\x12\xfb\2\x0a\xf8\2k8s\0\x0a\x0d\x0a\2v1\x12\7Ser",
+    ("mid-chunk", PROTOBUF): b"\0\0\2\x11\x0a\5ADDED\x12\x87\4",
+    ("garbage", PROTOBUF): b"\0\0\0\x10\x0a\5ADDED\x12\x7f\x0a\5k8s\0!",
+}
 
 
 class Cut(Exception):
@@ -191,7 +233,8 @@ class Cut(Exception):
 class Output:
     """The way to the client, which a fault may bend."""
 
-    def __init__(self, reader, writer, fault, keep):
+    def __init__(self, reader, writer, fault, keep, encoding=JSON):
+        self.encoding = encoding
         self.reader = reader
         self.writer = writer
         self.fault = fault
@@ -252,6 +295,7 @@ class Server:
             watch.push(("abort", 0))
         self.token = options.token
         self.watchlist = not options.no_watchlist
+        self.protobuf = not options.no_protobuf
         self.field_selectors = not options.no_field_selectors
         self.page_cached = options.page_cached
         self.expire_pages = 0
@@ -300,49 +344,59 @@ class Server:
         self.pushed_ns = time.monotonic_ns()
         for watch in self.watches:
             if watch.resource == resource:
-                data = self.event_for(watch.selector, before, after)
+                data = self.event_for(watch.selector, before, after, watch.output.encoding)
                 if data:
                     watch.push(data)
 
-    def event_for(self, selector, before, after):
+    def event_for(self, selector, before, after, encoding):
         had = before is not None and selector.matches(before)
         has = after is not None and selector.matches(after)
         if has:
-            data = chunk(after.event("MODIFIED" if had else "ADDED"))
+            data = chunk(after.event("MODIFIED" if had else "ADDED", encoding))
         elif had:
             # What stops matching is deleted with the state it had, and the version of the change.
             last = before if after is None else Item(KINDS[before.source["kind"]], before.source,
                                                      after.rv)
-            data = chunk(last.event("DELETED"))
+            data = chunk(last.event("DELETED", encoding))
         else:
             return None
         return data + data if self.duplicate else data
 
-    def bookmark(self, resource, annotations=None):
+    def bookmark(self, resource, encoding, annotations=None):
         version, kind, _, _ = RESOURCES[resource]
         meta = {"resourceVersion": str(self.rv)}
         if annotations:
             meta["annotations"] = annotations
-        return dump({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": version,
-                                                    "metadata": meta, **EMPTY[resource]}}) + b"\n"
+        return encoded_event("BOOKMARK", {"kind": kind, "apiVersion": version, "metadata": meta, **EMPTY[resource]},
+                             encoding)
 
     def matching(self, resource, selector):
         items = self.items[resource]
         return [items[key] for key in sorted(items) if selector.matches(items[key])]
 
-    def initial_events(self, resource, selector, bookmark):
+    def initial_events(self, resource, selector, encoding, bookmark):
         """What is there already, written in one go."""
-        key = (resource, "events", selector.text)
+        key = (resource, "events", selector.text, encoding)
         if key not in self.cache:
-            events = b"".join(i.event("ADDED") for i in self.matching(resource, selector))
+            events = b"".join(i.event("ADDED", encoding) for i in self.matching(resource, selector))
             full = len(events) // PIECE * PIECE
             self.cache[key] = (chunks(events[:full], PIECE), events[full:])
         data, rest = self.cache[key]
         if bookmark:
-            rest += self.bookmark(resource, {"k8s.io/initial-events-end": "true"})
+            rest += self.bookmark(resource, encoding, {"k8s.io/initial-events-end": "true"})
         return data + chunks(rest, PIECE)
 
     # Requests
+
+    def encoding(self, headers):
+        """The first of the types accepted that we have; None if there is none."""
+        for accepted in headers.get("accept", "*/*").split(","):
+            name = accepted.split(";")[0].strip()
+            if name == PROTOBUF and self.protobuf:
+                return PROTOBUF
+            if name in (JSON, "application/*", "*/*"):
+                return JSON
+        return None
 
     async def client(self, reader, writer):
         self.writers.add(writer)
@@ -386,16 +440,17 @@ class Server:
         if url.path.startswith("/_control"):
             await self.control_http(writer, method, url.path, body)
             return keep
+        encoding = self.encoding(headers)
         self.requests.append({"method": method, "path": url.path, "query": query, "time": time.time(),
                               "user_agent": headers.get("user-agent"),
-                              "accept": headers.get("accept"),
+                              "accept": headers.get("accept"), "answered": encoding,
                               "accept_encoding": headers.get("accept-encoding"),
                               "host": headers.get("host"),
                               "authorized": self.authorized(headers)})
         resource = PATHS.get(url.path)
         watch = query.get("watch") in ("true", "1")
-        fault = next((f for f in self.faults if f.takes(resource, watch)), None)
-        out = Output(reader, writer, fault, keep)
+        fault = next((f for f in self.faults if f.takes(resource, watch, encoding)), None)
+        out = Output(reader, writer, fault, keep, encoding or JSON)
         how = fault.command["how"] if fault else None
         if how == "close":
             raise Cut()
@@ -425,6 +480,8 @@ class Server:
                               "the server could not find the requested resource", details={})
         elif resource in self.forbidden:
             await self.forbid(out, resource, query, "proxy")
+        elif encoding is None:
+            await self.refuse(out, 406, "NotAcceptable", "only JSON and protobuf are available here")
         elif method != "GET":
             await self.refuse(out, 405, "MethodNotAllowed", "not here")
         else:
@@ -510,8 +567,9 @@ class Server:
             more.setdefault("details", {})["causes"] = causes
         if details is not None:
             more["details"] = details
-        body = dump(status_body(code, reason, message, metadata=metadata or {}, **more)) + b"\n"
-        await self.answer(out, code, body, extra=extra)
+        encoding = JSON if code == 406 else out.encoding
+        body = encoded(status_body(code, reason, message, metadata=metadata or {}, **more), encoding)
+        await self.answer(out, code, body, encoding, extra=extra)
 
     def too_large(self, rv):
         return {"reason": "Timeout", "message": "Timeout: Too large resource version: %d, current: %d" % (rv, self.rv),
@@ -577,11 +635,14 @@ class Server:
         version, kind, _, _ = RESOURCES[resource]
         compress = "gzip" in headers.get("accept-encoding", "") and not self.options.no_gzip
         whole = "continue" not in meta
-        key = (resource, "list", selector.text, compress)
+        key = (resource, "list", selector.text, compress, out.encoding)
         body = self.cache.get(key) if whole and len(items) > 1000 else None
         if body is None:
-            head = dump({"kind": kind + "List", "apiVersion": version, "metadata": meta})[:-1]
-            body = head + b',"items":[' + b",".join(i.body for i in items) + b"]}\n"
+            if out.encoding == PROTOBUF:
+                body = protobuf.listed(version, kind + "List", meta, (i.message() for i in items))
+            else:
+                head = dump({"kind": kind + "List", "apiVersion": version, "metadata": meta})[:-1]
+                body = head + b',"items":[' + b",".join(i.body for i in items) + b"]}\n"
             compress = compress and len(body) > GZIP_FROM
             if compress:
                 body = gzip.compress(body, 1)
@@ -590,9 +651,9 @@ class Server:
         zipped = body[:2] == b"\x1f\x8b"
         extra = ["Content-Encoding: gzip", "Vary: Accept-Encoding"] if zipped else []
         if len(body) <= 2048:
-            await self.answer(out, 200, body, extra=extra)
+            await self.answer(out, 200, body, out.encoding, extra=extra)
             return
-        await out.write(self.head(200, extra=extra, keep=out.keep))
+        await out.write(self.head(200, None, out.encoding, extra, out.keep))
         step = PIECE if len(body) < 1 << 20 else 1 << 16
         for at in range(0, len(body), step):
             await out.write(chunk(body[at:at + step]))
@@ -614,7 +675,8 @@ class Server:
         since = int(rv) if rv else 0
         watch = Watch(resource, selector, out)
         ahead = since > self.rv
-        await out.write(self.head(200, keep=out.keep))
+        content = PROTOBUF + ";stream=watch" if out.encoding == PROTOBUF else JSON
+        await out.write(self.head(200, None, content, keep=out.keep))
         if streaming and ahead:  # the real one waits for three seconds before it says so
             error = self.too_large(since)
             causes = {"causes": error.pop("causes"), "retryAfterSeconds": 1}
@@ -627,11 +689,11 @@ class Server:
         # From here to the registration nothing may await: events must neither be lost nor doubled.
         if streaming or since == 0:
             marks = query.get("allowWatchBookmarks") == "true"
-            watch.push(self.initial_events(resource, selector, streaming and marks))
+            watch.push(self.initial_events(resource, selector, out.encoding, streaming and marks))
         else:
             for at, before, after in self.history[resource]:
                 if at > since:
-                    data = self.event_for(selector, before, after)
+                    data = self.event_for(selector, before, after, out.encoding)
                     if data:
                         watch.push(data)
         if ahead:
@@ -651,7 +713,7 @@ class Server:
 
     @staticmethod
     async def fail_watch(out, status):
-        await out.write(chunk(dump({"type": "ERROR", "object": status}) + b"\n") + b"0\r\n\r\n")
+        await out.write(chunk(encoded_event("ERROR", status, out.encoding)) + b"0\r\n\r\n")
 
     async def stream(self, watch, query):
         end = time.monotonic() + float(query.get("timeoutSeconds", 3600)) * self.options.time_scale
@@ -668,7 +730,7 @@ class Server:
                 break
             if marks and now >= mark:
                 mark = now + self.options.bookmark_s
-                await watch.output.write(chunk(self.bookmark(watch.resource)))
+                await watch.output.write(chunk(self.bookmark(watch.resource, watch.output.encoding)))
                 continue
             watch.ready.clear()
             try:
@@ -676,7 +738,7 @@ class Server:
             except asyncio.TimeoutError:
                 pass
         if marks and watch in self.watches:
-            await watch.output.write(chunk(self.bookmark(watch.resource)))
+            await watch.output.write(chunk(self.bookmark(watch.resource, watch.output.encoding)))
         await watch.output.write(b"0\r\n\r\n")
 
     async def send_event(self, watch, data):
@@ -690,14 +752,11 @@ class Server:
         if how == "end":
             await out.write(b"0\r\n\r\n")
             return False
-        if how == "mid-object":
-            await out.write(chunk(b'{"type":"MODIFIED","object":{"kind":"Service","metadata":{"na'))
-        elif how == "mid-chunk":
-            await out.write(b'400\r\n{"type":"ADDED","object":{"kind":"Ser')
+        if how in ("mid-object", "mid-chunk", "garbage"):
+            broken = BROKEN[how, out.encoding]
+            await out.write(b"400\r\n" + broken if how == "mid-chunk" else chunk(broken))
         elif how == "stall":
             await asyncio.sleep(3600)
-        elif how == "garbage":
-            await out.write(chunk(b'{"type":"ADDED","object":{]]}\n'))
         elif how == "error":
             await self.fail_watch(out, status_body(code, REASONS.get(code, "Unknown"), "injected"))
             return False
@@ -738,7 +797,7 @@ class Server:
             self.reset()
         elif op == "bookmark":
             for watch in self.watches:
-                watch.push(chunk(self.bookmark(watch.resource)))
+                watch.push(chunk(self.bookmark(watch.resource, watch.output.encoding)))
         elif op == "compact":
             self.compacted = self.rv + 1
             for history in self.history.values():
@@ -754,7 +813,7 @@ class Server:
             self.faults.clear()
         elif op == "set":
             for name in ("token", "delay", "watchlist", "duplicate", "field_selectors", "rv",
-                         "page_cached", "expire_pages", "missing", "forbidden"):
+                         "page_cached", "expire_pages", "missing", "forbidden", "protobuf"):
                 if name in c:
                     setattr(self, name, c[name])
         elif op == "drop":
@@ -886,6 +945,7 @@ def arguments():
     p.add_argument("--no-field-selectors", action="store_true", help="of services, as before 1.32")
     p.add_argument("--page-cached", action="store_true", help="limit counts with resourceVersion=0")
     p.add_argument("--without", action="append", default=[], help="a resource that is not there")
+    p.add_argument("--no-protobuf", action="store_true", help="JSON whatever is accepted")
     p.add_argument("--no-gzip", action="store_true")
     p.add_argument("--no-stdin", action="store_true", help="run until killed")
     return p.parse_args()

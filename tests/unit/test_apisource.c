@@ -73,6 +73,20 @@ static void begin(struct live *live)
 	live_master(live, fake_port(shared));
 }
 
+static unsigned int count(const char *text, const char *what)
+{
+	unsigned int n = 0;
+
+	for (; (text = strstr(text, what)); text++)
+		n++;
+	return n;
+}
+
+static void ask_for_json(struct live *live)
+{
+	ck_assert_int_eq(config_set(&live->config->content_type, "application/json"), 0);
+}
+
 /* API-1 to API-4, and nothing else (API-9) */
 START_TEST(asks_only_what_is_allowed)
 {
@@ -88,6 +102,8 @@ START_TEST(asks_only_what_is_allowed)
 		"\"sendInitialEvents\":\"true\",\"resourceVersionMatch\":\"NotOlderThan\","
 		"\"allowWatchBookmarks\":\"true\",\"timeoutSeconds\":\"",
 		"\"user_agent\":\"vipmap/",
+		"\"accept\":\"application/vnd.kubernetes.protobuf, application/json\"",
+		"\"answered\":\"application/vnd.kubernetes.protobuf\"",
 	};
 	const char *requests, *p;
 	struct live live;
@@ -102,7 +118,116 @@ START_TEST(asks_only_what_is_allowed)
 	for (p = requests; (p = strstr(p, "\"method\"")); p++)
 		n++;
 	ck_assert_int_eq(n, 4);
+	ck_assert_ptr_null(strstr(requests, "\"answered\":\"application/json\""));
 	ck_assert_int_gt(apisource_status(live.source).last_contact_us, 0);
+	live_close(&live);
+}
+END_TEST
+
+#define PROTOBUF "application/vnd.kubernetes.protobuf"
+#define BOTH PROTOBUF ", application/json"
+
+/* What the configuration asks for, and what the server gives. */
+static const struct {
+	const char *name, *content_type, *accept, *set; /* NULL: as by default */
+	const char *asked, *answered;
+} content_types[] = {
+	{ "default", NULL, NULL, NULL, BOTH, PROTOBUF },
+	{ "JSON as content type", "application/json", NULL, NULL, "application/json",
+	  "application/json" },
+	{ "JSON accepted", PROTOBUF, "application/json", NULL, "application/json",
+	  "application/json" },
+	{ "JSON accepted first", NULL, "application/json," PROTOBUF, NULL, "application/json",
+	  "application/json" },
+	{ "protobuf accepted first", "application/json", BOTH, NULL, BOTH, PROTOBUF },
+	{ "something else", "application/yaml", NULL, NULL, "application/json",
+	  "application/json" },
+	{ "a server without protobuf", NULL, NULL, "\"protobuf\":false", BOTH, "application/json" },
+	{ "a server without protobuf and streaming lists", NULL, NULL,
+	  "\"protobuf\":false,\"watchlist\":false", BOTH, "application/json" },
+	{ "protobuf in pages", NULL, NULL, "\"watchlist\":false,\"page_cached\":true", BOTH,
+	  PROTOBUF },
+};
+
+START_TEST(content_types_are_chosen)
+{
+	char want[256];
+	const char *requests;
+	struct live live;
+
+	begin(&live);
+	live.tuning.timing.page_limit = 3;
+	if (content_types[_i].content_type)
+		ck_assert_int_eq(
+			config_set(&live.config->content_type, content_types[_i].content_type), 0);
+	if (content_types[_i].accept)
+		ck_assert_int_eq(
+			config_set(&live.config->accept_content_types, content_types[_i].accept),
+			0);
+	if (content_types[_i].set)
+		fake_tell(shared, "{\"op\":\"set\",%s}", content_types[_i].set);
+	for (int i = 0; i < 8; i++) {
+		fake_tell(shared, "{\"op\":\"touch_service\",\"n\":%d}", i);
+		fake_tell(shared, "{\"op\":\"touch_endpoint\",\"n\":%d}", i);
+	}
+	live_start(&live);
+	live_until(&live, live_all_connected, NULL, content_types[_i].name);
+	fake_tell(shared, PUT(SERVICE("new", "") IP("172.30.0.2")));
+	live_until(&live, live_journal_has, "put Service a/new\n", content_types[_i].name);
+	requests = fake_tell(shared, "{\"op\":\"requests\"}");
+	snprintf(want, sizeof(want), "\"accept\":\"%s\",\"answered\":\"%s\"",
+		 content_types[_i].asked, content_types[_i].answered);
+	ck_assert_msg(strstr(requests, want), "%s: want %s in %.1000s", content_types[_i].name,
+		      want, requests);
+	ck_assert_uint_eq(recording_sink_count(live.sink, KIND_SERVICE), 9);
+	ck_assert_uint_eq(recording_sink_count(live.sink, KIND_SLICE), 8);
+	expect_fresh_state(&live, shared, content_types[_i].name);
+	live_close(&live);
+}
+END_TEST
+
+/* Something in front of the server does not let protobuf pass: JSON is asked for from then on. */
+static const struct {
+	const char *name, *fault;
+	bool running; /* it comes up while watches run */
+} no_protobuf[] = {
+	{ "406", "\"code\":406", false },
+	{ "415", "\"code\":415", false },
+	{ "406 for watches", "\"code\":406", true },
+	{ "415 for watches", "\"code\":415", true },
+};
+
+START_TEST(refused_protobuf_becomes_json)
+{
+	const char *requests;
+	struct live live;
+
+	begin(&live);
+	fake_tell(shared, PUT(SERVICE("s", "") IP("172.30.0.1")));
+	live_start(&live);
+	if (no_protobuf[_i].running)
+		live_until(&live, live_all_connected, NULL, "connected");
+	recording_sink_forget_journal(live.sink);
+	fake_tell(shared, "{\"op\":\"clear_requests\"}");
+	fake_tell(shared,
+		  "{\"op\":\"fault\",\"how\":\"status\",%s,\"times\":4,\"answered\":\"" PROTOBUF
+		  "\"}",
+		  no_protobuf[_i].fault);
+	if (no_protobuf[_i].running)
+		fake_tell(shared, "{\"op\":\"break\",\"how\":\"end\"}");
+	live_until(&live, live_journal_has, no_protobuf[_i].running ? "" : "end Service\n",
+		   "a list");
+	live_run_ms(&live, 100);
+	live_until(&live, live_all_connected, NULL, no_protobuf[_i].name);
+	requests = fake_tell(shared, "{\"op\":\"requests\"}");
+	/* Each of the four asks for both once, and then for JSON in the same way. */
+	ck_assert_uint_eq(count(requests, "\"accept\":\"" BOTH "\""), 4);
+	ck_assert_uint_eq(count(requests, "\"accept\":\"application/json\""), 4);
+	ck_assert_uint_eq(count(requests, "\"limit\""), 0);
+	ck_assert_uint_eq(count(recording_sink_journal(live.sink), "begin Service\n"),
+			  !no_protobuf[_i].running);
+	ck_assert_msg(!strstr(live.log.text, " 4 "), "%s: %s", no_protobuf[_i].name, live.log.text);
+	expect_fresh_state(&live, shared, no_protobuf[_i].name);
 	live_close(&live);
 }
 END_TEST
@@ -201,35 +326,32 @@ static const struct {
 	{ "error event 504", "\"how\":\"error\",\"code\":504", false },
 };
 
-static unsigned int count(const char *text, const char *what)
-{
-	unsigned int n = 0;
+enum { N_BREAKS = sizeof(breaks) / sizeof(breaks[0]) };
 
-	for (; (text = strstr(text, what)); text++)
-		n++;
-	return n;
-}
-
+/* First with protobuf, then with JSON. */
 START_TEST(broken_watches_resume)
 {
+	const int i = _i % N_BREAKS;
 	struct live live;
 	unsigned int lists;
 
 	begin(&live);
-	live.tuning.timing.watch_idle_ms = strstr(breaks[_i].how, "stall") ? 300 : 10000;
+	if (_i >= N_BREAKS)
+		ask_for_json(&live);
+	live.tuning.timing.watch_idle_ms = strstr(breaks[i].how, "stall") ? 300 : 10000;
 	fake_tell(shared, PUT(SERVICE("one", "") IP("172.30.0.1")));
 	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected");
 	recording_sink_forget_journal(live.sink);
-	fake_tell(shared, "{\"op\":\"break\",%s}", breaks[_i].how);
+	fake_tell(shared, "{\"op\":\"break\",%s}", breaks[i].how);
 	fake_tell(shared, PUT(SERVICE("three", "") IP("172.30.0.3")));
 	fake_tell(shared, "{\"op\":\"delete\",\"kind\":\"Service\",\"namespace\":\"a\","
 			  "\"name\":\"one\"}");
-	expect_fresh_state(&live, shared, breaks[_i].name);
+	expect_fresh_state(&live, shared, breaks[i].name);
 	lists = count(recording_sink_journal(live.sink), "begin Service\n");
-	ck_assert_msg(lists == breaks[_i].relists, "%s: listed %u times", breaks[_i].name, lists);
-	live_until(&live, live_all_connected, NULL, breaks[_i].name);
+	ck_assert_msg(lists == breaks[i].relists, "%s: listed %u times", breaks[i].name, lists);
+	live_until(&live, live_all_connected, NULL, breaks[i].name);
 	live_close(&live);
 }
 END_TEST
@@ -980,6 +1102,8 @@ START_TEST(random_changes_and_faults)
 	snprintf(name, sizeof(name), "VIPMAP_SEED=%llu", (unsigned long long)seed);
 	printf("random changes: %s\n", name);
 	begin(&live);
+	if (_i)
+		ask_for_json(&live);
 	live.tuning.seed = seed;
 	live.tuning.timing.watch_idle_ms = 400;
 	live.tuning.timing.page_limit = 7;
@@ -1029,6 +1153,8 @@ static void add_ways(Suite *suite)
 	TCase *tcase = new_case(suite, "ways");
 
 	tcase_add_test(tcase, asks_only_what_is_allowed);
+	tcase_add_loop_test(tcase, content_types_are_chosen, 0, N(content_types));
+	tcase_add_loop_test(tcase, refused_protobuf_becomes_json, 0, N(no_protobuf));
 	tcase_add_test(tcase, follows_changes);
 	tcase_add_test(tcase, selectors_delete);
 	tcase_add_test(tcase, bad_objects_affect_themselves);
@@ -1048,7 +1174,7 @@ static void add_faults(Suite *suite)
 {
 	TCase *tcase = new_case(suite, "faults");
 
-	tcase_add_loop_test(tcase, broken_watches_resume, 0, N(breaks));
+	tcase_add_loop_test(tcase, broken_watches_resume, 0, 2 * N_BREAKS);
 	tcase_add_loop_test(tcase, faulty_requests_are_repeated, 0, N(faults));
 	tcase_add_loop_test(tcase, retry_after_is_honoured, 0, N(sent_away));
 	tcase_add_test(tcase, an_absent_server_changes_nothing);
@@ -1063,7 +1189,7 @@ static void add_faults(Suite *suite)
 	tcase_add_test(tcase, history_that_always_expires_is_backed_off_from);
 	tcase_add_test(tcase, log_is_limited);
 	tcase_add_test(tcase, may_be_freed_at_any_time);
-	tcase_add_test(tcase, random_changes_and_faults);
+	tcase_add_loop_test(tcase, random_changes_and_faults, 0, 2); /* protobuf, JSON */
 }
 
 int main(void)

@@ -150,9 +150,9 @@ START_TEST(a_list_arrives)
 	ck_assert_int_gt(http_last_byte_us(w.http), 0);
 	ck_assert_ptr_nonnull(strstr(fake_tell(w.fake, "{\"op\":\"requests\"}"),
 				     "\"user_agent\":\"vipmap/test\""));
-	ck_assert_ptr_nonnull(
-		strstr(fake_tell(w.fake, "{\"op\":\"requests\"}"),
-		       "\"accept\":\"application/json\",\"accept_encoding\":\"gzip\""));
+	ck_assert_ptr_nonnull(strstr(fake_tell(w.fake, "{\"op\":\"requests\"}"),
+				     "\"accept\":\"application/json\",\"answered\":\"application/"
+				     "json\",\"accept_encoding\":\"gzip\""));
 	world_close(&w);
 }
 END_TEST
