@@ -73,22 +73,25 @@ def unchanged(b, when, table):
     same_table(b, when, table)
 
 
-# what has arrived in part, and how it is asked for
-PARTS = [("no list of Services", "services", 0, []),
-         ("half a list of Services", "services", 800, []),
-         ("half a list of EndpointSlices", "endpointslices", 900, []),
-         ("half a page of Services", "services", 800, ["--no-watchlist"]),
-         ("half a page of EndpointSlices", "endpointslices", 900, ["--no-watchlist"])]
+JSON = ["--kube-api-content-type", "application/json"]
+# what has arrived in part, how the server and how the program is started
+PARTS = [("no list of Services", "services", 0, [], []),
+         ("half a list of Services", "services", 500, [], []),
+         ("half a list of EndpointSlices", "endpointslices", 640, [], []),
+         ("half a page of Services", "services", 500, ["--no-watchlist"], []),
+         ("half a page of EndpointSlices", "endpointslices", 640, ["--no-watchlist"], []),
+         ("half a list of Services, JSON", "services", 800, [], JSON),
+         ("half a page of EndpointSlices, JSON", "endpointslices", 900, ["--no-watchlist"], JSON)]
 
 
-def first_lists(name, resource, after, flags):
+def first_lists(name, resource, after, flags, arguments):
     @case("an earlier run's rules are in force with " + name, "RUN-1 API-8")
     def run(b):
         with api(b, *flags) as server:
             b.once(web(["pod1", "r1"]) + old())
             server.kill()
             table = listing(b)
-            b.program.launch(*DETECT)
+            b.program.launch(*DETECT, *arguments)
             b.hears("warning: no API server can be reached: what is programmed stays in force")
             b.hears("warning: Service: list: .*onnect")
             time.sleep(0.3)

@@ -29,7 +29,7 @@ FAULTS = [
     ("a cut in a chunk", "API-8", [{"op": "break", "how": "mid-chunk"}]),
     ("nonsense", "API-8", [{"op": "break", "how": "garbage"}]),
     ("all connections reset", "API-8", [{"op": "drop"}]),
-    ("a list cut in an object", "API-8", [{"op": "fault", "how": "cut", "after": 1500, "times": 4},
+    ("a list cut in an object", "API-8", [{"op": "fault", "how": "cut", "after": 700, "times": 4},
                                           {"op": "break", "how": "error", "code": 410}]),
     ("429 with Retry-After", "API-8", [{"op": "fault", "how": "status", "code": 429, "retry_after": 1, "times": 4},
                                        {"op": "break", "how": "abort"}]),
@@ -37,6 +37,14 @@ FAULTS = [
                                        {"op": "break", "how": "abort"}]),
     ("503 for lists", "API-8", [{"op": "fault", "how": "status", "code": 503, "times": 6},
                                 {"op": "break", "how": "error", "code": 410}]),
+    ("406 for protobuf", "API-8", [{"op": "fault", "how": "status", "code": 406, "times": 4,
+                                    "answered": "application/vnd.kubernetes.protobuf"},
+                                   {"op": "break", "how": "abort"}]),
+    ("415 for protobuf, and lists", "API-8", [{"op": "fault", "how": "status", "code": 415, "times": 4,
+                                               "answered": "application/vnd.kubernetes.protobuf"},
+                                              {"op": "break", "how": "error", "code": 410}]),
+    ("a server that has no protobuf any more", "API-8", [{"op": "set", "protobuf": False},
+                                                         {"op": "break", "how": "error", "code": 410}]),
     ("no answer", "API-8", [{"op": "fault", "how": "close", "times": 6}, {"op": "drop"}]),
     ("no API server at that address", "API-8", [{"op": "fault", "how": "garbage", "times": 3}, {"op": "drop"}]),
     ("a slow list", "API-8", [{"op": "fault", "how": "trickle", "bytes": 50, "delay": 0.005, "times": 4},
@@ -46,12 +54,16 @@ FAULTS = [
     ("Services long before their EndpointSlices", "EPS-11", [{"op": "set", "delay": {"endpointslices": 0.4}}]),
 ]
 
+JSON = ["--kube-api-content-type", "application/json"]
+IN_JSON_TOO = ("410 as an event", "410, and lists in pages", "a cut in an object", "a cut in a chunk", "nonsense",
+               "a list cut in an object", "all events twice")
 
-def fault_case(name, ids, commands):
+
+def fault_case(name, ids, commands, *arguments):
     @case("packets flow through " + name, ids + " RUN-2")
     def run(b):
         with api(b) as server:
-            b.start(web(["r4", "pod1"]) + old())
+            b.start(web(["r4", "pod1"]) + old(), *DETECT, *arguments)
             running = [Traffic(b, "client", vip, f, 2) for vip, f in (("svc11:80", 4), ("lb11:80", 6))]
             time.sleep(0.3)
             # changes before, in the middle of and after it
@@ -75,6 +87,8 @@ def fault_case(name, ids, commands):
 
 for row in FAULTS:
     fault_case(*row)
+    if row[0] in IN_JSON_TOO:
+        fault_case(row[0] + ", JSON", *row[1:], *JSON)
 
 
 @case("a page of the list expires before it is read", "API-8")

@@ -15,6 +15,7 @@ standard input (one line of JSON answers), or POSTed to /_control (a command or 
     {"op": "touch_endpoint", "n": 17}         of generated objects: another address in slice 17
     {"op": "touch_service", "n": 17}          another port of service 17; "hide_service": a label
     {"op": "remove_service", "n": 17}, {"op": "remove_slice", "n": 17}
+    {"op": "load", "rate": 200, "count": 2000} touch_endpoint at a rate, of slices all over; at once
     {"op": "bookmark"}                        to all watches now
     {"op": "compact"}                         forget history: older watches get 410
     {"op": "expire_continue"}                 continue tokens get 410
@@ -787,6 +788,8 @@ class Server:
         elif op == "touch_endpoint":
             self.touch_endpoint(c["n"])
             return {"ok": True, "rv": self.rv, "at": self.pushed_ns}
+        elif op == "load":
+            self.load = asyncio.create_task(self.touch_many(c["rate"], c["count"]))
         elif op in ("touch_service", "hide_service"):
             self.touch_service(c["n"], op == "hide_service")
         elif op == "remove_service":
@@ -869,12 +872,19 @@ class Server:
         ip = "172.30.%d.%d" % (n // 250 % 256, n % 250 + 1)
         if n >= 64000:
             ip = "172.%d.%d.%d" % (31 + n // 64000, n // 250 % 256, n % 250 + 1)
+        name = "service-%05d" % n
         return {"kind": "Service", "metadata": {
-                    "name": "service-%05d" % n, "namespace": "ns-%d" % (n % 100),
-                    "uid": "00000000-0000-4000-8000-%012d" % n, "managedFields": MANAGED},
+                    "name": name, "namespace": "ns-%d" % (n % 100),
+                    "uid": "00000000-0000-4000-8000-%012d" % n, "labels": {"app": name},
+                    "managedFields": [managed("helm", "v1", {
+                        "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+                        "f:spec": {"f:internalTrafficPolicy": {}, "f:ports": {
+                            ".": {}, 'k:{"port":80,"protocol":"TCP"}': {
+                                ".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {}}},
+                            "f:selector": {}, "f:sessionAffinity": {}, "f:type": {}}})]},
                 "spec": {"ports": [{"name": "http", "protocol": "TCP", "port": 80,
                                     "targetPort": 8080}],
-                         "selector": {"app": "service-%05d" % n}, "clusterIP": ip,
+                         "selector": {"app": name}, "clusterIP": ip,
                          "clusterIPs": [ip], "type": "ClusterIP", "sessionAffinity": "None",
                          "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
                          "internalTrafficPolicy": "Cluster"},
@@ -893,6 +903,7 @@ class Server:
                                   "name": "service-%05d-%d" % (n, i),
                                   "uid": "00000000-0000-4000-8001-%012d" % at},
                     "nodeName": "node-%d" % (at % 100), "zone": "zone-%d" % (at % 3)}
+        owner = "00000000-0000-4000-8000-%012d" % n
         return {"kind": "EndpointSlice", "metadata": {
                     "name": "service-%05d-abcde" % n, "generateName": "service-%05d-" % n,
                     "namespace": "ns-%d" % (n % 100),
@@ -901,10 +912,14 @@ class Server:
                                "endpointslice-controller.k8s.io",
                                "kubernetes.io/service-name": "service-%05d" % n},
                     "ownerReferences": [{"apiVersion": "v1", "kind": "Service",
-                                         "name": "service-%05d" % n,
-                                         "uid": "00000000-0000-4000-8000-%012d" % n,
+                                         "name": "service-%05d" % n, "uid": owner,
                                          "controller": True, "blockOwnerDeletion": True}],
-                    "managedFields": MANAGED},
+                    "managedFields": [managed("kube-controller-manager", "discovery.k8s.io/v1", {
+                        "f:addressType": {}, "f:endpoints": {}, "f:metadata": {
+                            "f:generateName": {}, "f:labels": {
+                                ".": {}, "f:endpointslice.kubernetes.io/managed-by": {},
+                                "f:kubernetes.io/service-name": {}},
+                            "f:ownerReferences": {".": {}, 'k:{"uid":"%s"}' % owner: {}}}, "f:ports": {}})]},
                 "addressType": "IPv4",
                 "endpoints": [endpoint(i) for i in range(self.endpoints)],
                 "ports": [{"name": "http", "protocol": "TCP", "port": 8080}]}
@@ -919,11 +934,17 @@ class Server:
     def touch_endpoint(self, n):
         self.put(self.slice(n, shift=self.rv % 60000 + 1))
 
+    async def touch_many(self, rate, count):
+        begin, slices = time.monotonic(), max(len(self.items["endpointslices"]), 1)
+        for i in range(count):
+            await asyncio.sleep(max(begin + i / rate - time.monotonic(), 0))
+            self.touch_endpoint(i * 7919 % slices)
 
-MANAGED = [{"manager": "kube-controller-manager", "operation": "Update", "apiVersion": "v1",
-            "time": "2026-11-23T07:20:57Z", "fieldsType": "FieldsV1",
-            "fieldsV1": {"f:addressType": {}, "f:endpoints": {}, "f:metadata": {"f:labels": {".": {}}},
-                         "f:ports": {}}}]
+
+def managed(manager, version, fields):
+    """Who wrote which fields: of a real server's objects the larger part of the metadata."""
+    return {"manager": manager, "operation": "Update", "apiVersion": version, "time": "2026-11-23T07:20:57Z",
+            "fieldsType": "FieldsV1", "fieldsV1": fields}
 
 
 def arguments():
