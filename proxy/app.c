@@ -50,6 +50,12 @@ void app_close(struct app *app)
 	log_free(app->log);
 }
 
+void app_set_log(struct app *app, const struct config *config)
+{
+	log_set_verbosity(app->log, config->verbosity);
+	log_set_json(app->log, strcmp(config->logging_format, "json") == 0);
+}
+
 void app_exit(struct app *app, int status)
 {
 	app->exit_status = status;
@@ -65,14 +71,25 @@ static void on_warning(void *ctx, const char *message)
 }
 
 /* A change while it is read, or soon after, is one that follows. */
-static int read_config(const char *path, struct config *config,
-		       void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb)
+static int read_config(void *ctx, const char *path, struct config *config,
+		       void (*warn)(void *ctx, const char *message), void *warn_ctx,
+		       struct errbuf *eb)
 {
 	struct app *app = ctx;
 
 	if (stat(path, &app->config_stat))
 		memset(&app->config_stat, 0, sizeof(app->config_stat));
-	return proxyconfig_read(path, config, warn, ctx, eb);
+	return proxyconfig_read(path, config, warn, warn_ctx, eb);
+}
+
+/* At the start, so that already the first line is as it should be; a reload must be good first. */
+static void on_logging(void *ctx, const struct config *config)
+{
+	struct app *app = ctx;
+
+	if (!app->log_is_set)
+		app_set_log(app, config);
+	app->log_is_set = true;
 }
 
 int app_parse_options(struct app *app, struct options *options, struct errbuf *eb)
@@ -80,6 +97,7 @@ int app_parse_options(struct app *app, struct options *options, struct errbuf *e
 	const struct options_env env = {
 		.read_config = read_config,
 		.warn = on_warning,
+		.logging = on_logging,
 		.find_command = command_find,
 		.ctx = app,
 	};

@@ -34,6 +34,7 @@ struct app {
 	struct event *signals[N_APP_SIGNALS];
 	void (*hangup)(void *ctx); /* at SIGHUP */
 	void *hangup_ctx;
+	bool log_is_set;
 	int exit_status;
 	bool ending; /* exit_status holds, even if the loop has not begun */
 };
@@ -44,6 +45,9 @@ void app_close(struct app *app);
 
 /* The command line, and the file that it names, as they are now. */
 int app_parse_options(struct app *app, struct options *options, struct errbuf *eb);
+
+/* How and how much to log from now on. */
+void app_set_log(struct app *app, const struct config *config);
 
 /* Ends the loop; what is called first decides nothing, the last status holds. */
 void app_exit(struct app *app, int status);

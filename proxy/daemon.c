@@ -419,7 +419,7 @@ static void reload_config(void *ctx)
 	instance_free(old);
 	d->instance = fresh;
 	fresh->notify = d->notify;
-	log_set_verbosity(app->log, fresh->feed->options.config->verbosity);
+	app_set_log(app, fresh->feed->options.config);
 	if (instance_start(fresh, &eb)) {
 		log_error(app->log, "beginning again with the new configuration: %s", eb.text);
 		app_exit(app, EXIT_FAILED);

@@ -20,8 +20,6 @@ static int run(struct app *app)
 		log_error(app->log, "%s", eb.text);
 		return EXIT_USAGE;
 	}
-	if (options.config)
-		log_set_verbosity(app->log, options.config->verbosity);
 	return command_run(app, &options);
 }
 

@@ -163,12 +163,20 @@ struct parser {
 	unsigned int n_given;
 	const char *unknown; /* the first word, if it is no command's */
 	int healthz_port, metrics_port;
+	const struct options_env *outside;
+	char **held; /* warnings, until it is known how to log */
+	bool released;
 };
 
-static void ignore_warning(void *ctx, const char *message)
+/* A warning that does not fit into memory any more is lost. */
+static void hold_warning(void *ctx, const char *message)
 {
-	(void)ctx;
-	(void)message;
+	struct parser *p = ctx;
+
+	if (!p->released)
+		config_append(&p->held, message);
+	else if (p->outside->warn)
+		p->outside->warn(p->outside->ctx, message);
 }
 
 static void warn_about(const struct parser *p, const char *flag, const char *what)
@@ -507,6 +515,24 @@ static const struct given *find_given(const struct parser *p, const char *name)
 	return found;
 }
 
+/* Flags decide before the file, also if that could not be read. */
+static void release_warnings(struct parser *p)
+{
+	const struct given *format = find_given(p, "logging-format");
+	struct config *config = p->options.config;
+	size_t i;
+
+	if (p->released || !config)
+		return;
+	p->released = true;
+	if (format)
+		config_set(&config->logging_format, format->value);
+	if (p->outside->logging)
+		p->outside->logging(p->outside->ctx, config);
+	for (i = 0; p->held && p->held[i]; i++)
+		hold_warning(p, p->held[i]);
+}
+
 /* Whether --config stands on the command line with a file. */
 static bool has_file(const struct parser *p)
 {
@@ -555,7 +581,8 @@ static int read_file(struct parser *p)
 		err = config_set(&config->metrics_bind_address, "");
 	if (err)
 		return err;
-	err = p->env->read_config(file->value, config, p->env->warn, p->env->ctx, p->eb);
+	err = p->outside->read_config(p->outside->ctx, file->value, config, p->env->warn,
+				      p->env->ctx, p->eb);
 	if (!err)
 		err = config_default(config);
 	return err;
@@ -655,10 +682,11 @@ static int parse(struct parser *p)
 int options_parse(int argc, char *const *argv, const struct options_env *env,
 		  struct options *options, struct errbuf *eb)
 {
-	struct options_env quiet = *env;
+	struct options_env inside = *env;
 	struct errbuf local = { "" };
 	struct parser p = {
-		.env = &quiet,
+		.env = &inside,
+		.outside = env,
 		.eb = &local,
 		.healthz_port = PORT_UNSET,
 		.metrics_port = PORT_UNSET,
@@ -666,8 +694,8 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 	size_t n = (size_t)(argc > 0 ? argc : 1);
 	int err = -ENOMEM;
 
-	if (!quiet.warn)
-		quiet.warn = ignore_warning;
+	inside.warn = hold_warning;
+	inside.ctx = &p;
 	p.given = calloc(n, sizeof(*p.given));
 	p.options.words = calloc(n, sizeof(*p.options.words));
 	p.options.own = calloc(n, sizeof(*p.options.own));
@@ -676,12 +704,14 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 		err = match_arguments(&p, argc, argv);
 	if (!err)
 		err = parse(&p);
+	release_warnings(&p);
 	if (err) {
 		errf(eb, err, "%s", *local.text ? local.text : strerror(-err));
 		options_free(&p.options);
 	} else {
 		*options = p.options;
 	}
+	config_list_free(p.held);
 	free(p.given);
 	return err;
 }

@@ -50,10 +50,15 @@ struct options {
 
 /* How the outside is reached: proxyconfig_read() is not ours to know. */
 struct options_env {
-	int (*read_config)(const char *path, struct config *config,
-			   void (*warn)(void *ctx, const char *message), void *ctx,
+	int (*read_config)(void *ctx, const char *path, struct config *config,
+			   void (*warn)(void *ctx, const char *message), void *warn_ctx,
 			   struct errbuf *eb);
 	void (*warn)(void *ctx, const char *message); /* one line; NULL: nobody listens */
+	/*
+	 * How to log is known: called once, before the first warning, also if the options are found
+	 * bad. @config is not checked yet. NULL is allowed.
+	 */
+	void (*logging)(void *ctx, const struct config *config);
 	const struct command *(*find_command)(const char *word); /* NULL: there are none */
 	void *ctx;
 };

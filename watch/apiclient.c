@@ -229,6 +229,22 @@ static void tell_reached(struct apiclient *client)
 	client->answers(client->ctx);
 }
 
+/* One line when a request goes out, and one when its answer ends. Bodies are never told. */
+static void tell_request(struct apiclient *client, const struct apicall *call,
+			 const struct http_result *result)
+{
+	const char *method = call->body ? "POST" : "GET";
+	struct errbuf eb;
+
+	if (!result)
+		errf(&eb, 0, "request: %s %.300s", method, call->path);
+	else if (result->outcome == HTTP_COMPLETE)
+		errf(&eb, 0, "answer %d: %s %.300s", result->status, method, call->path);
+	else
+		errf(&eb, 0, "no answer (%.100s): %s %.300s", result->message, method, call->path);
+	client->log(client->ctx, LOG_DEBUG, eb.text);
+}
+
 static void look_at_result(struct apiclient *client, const struct apicall *call,
 			   const struct http_result *result)
 {
@@ -278,6 +294,7 @@ static void call_done(void *ctx, const struct http_result *result)
 	void (*done)(void *ctx, const struct http_result *result) = call->done;
 
 	ctx = call->ctx;
+	tell_request(call->client, call, result);
 	tell_answered(call, result->status);
 	look_at_result(call->client, call, result);
 	call_free(call);
@@ -341,6 +358,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	if (!identity.proxy)
 		identity.proxy = webproxy_choose(&client->proxy, params.server);
 	call->server = client->server;
+	tell_request(client, call, NULL);
 	call->started_us = now_us();
 	call->request = http_start(client->http, &params);
 	if (!call->request)

@@ -19,7 +19,7 @@ enum {
 	N_BUCKETS = 64, /* of log_limited(); the one unused for longest makes room */
 	KEY_SIZE = 64,
 	BURST = 5,
-	DEBUG_LEVEL = 4, /* of LOG_DEBUG */
+	DEBUG_LEVEL = 3, /* of LOG_DEBUG */
 	RECENT_SIZE = 1 << 16,
 	N_MINUTES = 60,
 };
@@ -174,7 +174,17 @@ unsigned int log_warnings(const struct log *log, unsigned int seconds)
 	return n;
 }
 
-static void put_line(struct log *log, int severity, const char *message)
+static void add_member(struct strbuf *line, const char *key, const char *value)
+{
+	if (!value)
+		return;
+	strbuf_addf(line, ",\"%s\":", key);
+	strbuf_add_json(line, value);
+}
+
+/* @event and @service may be NULL. */
+static void put_event(struct log *log, int severity, const char *event, const char *service,
+		      const char *message)
 {
 	struct strbuf *line = &log->line;
 	char time[CLOCK_TEXT_SIZE];
@@ -184,9 +194,11 @@ static void put_line(struct log *log, int severity, const char *message)
 	strbuf_reset(line);
 	clock_format(clock_realtime_us(log->clock), time);
 	if (log->json) {
-		strbuf_addf(line, "{\"ts\":\"%s\",\"level\":\"%s\",\"msg\":", time,
+		strbuf_addf(line, "{\"ts\":\"%s\",\"severity\":\"%s\"", time,
 			    severity_name(severity));
-		strbuf_add_json(line, message);
+		add_member(line, "event", event);
+		add_member(line, "service", service);
+		add_member(line, "message", message);
 		strbuf_adds(line, "}\n");
 	} else {
 		strbuf_addf(line, "%s %s: ", time, severity_name(severity));
@@ -201,6 +213,11 @@ static void put_line(struct log *log, int severity, const char *message)
 	/* Out of memory is worth a line, too. */
 	write_all(log->fd, message, strlen(message));
 	write_all(log->fd, "\n", 1);
+}
+
+static void put_line(struct log *log, int severity, const char *message)
+{
+	put_event(log, severity, NULL, NULL, message);
 }
 
 static void put_format(struct log *log, int severity, const char *fmt, va_list ap)
@@ -249,6 +266,19 @@ void log_debug(struct log *log, int v, const char *fmt, ...)
 {
 	if (log_wants(log, v))
 		PUT(log, LOG_INFO, fmt);
+}
+
+void log_event(struct log *log, int v, const char *event, const char *service, const char *fmt, ...)
+{
+	char message[MESSAGE_MAX];
+	va_list ap;
+
+	if (!log_wants(log, v))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	put_event(log, LOG_INFO, event, service, message);
 }
 
 static struct bucket *bucket_find(struct log *log, const char *key, int64_t now_us)

@@ -2,7 +2,11 @@
  * The log: one line per message on a descriptor, as text or JSON. A struct log is passed to whoever
  * decides what happens next; leaf modules return errors instead.
  *
- * Severities are those of syslog(3): LOG_ERR, LOG_WARNING, LOG_INFO; LOG_DEBUG counts as -v 4.
+ * Severities are those of syslog(3): LOG_ERR, LOG_WARNING, LOG_INFO; LOG_DEBUG counts as -v 3.
+ *
+ * What belongs to which level: 0 the story, 1 a line for each changed service port, 2 each sync, 3
+ * each request to the API server. The keys of JSON are ts, severity and message, and where there is
+ * one, event (what happened, in one word) and service (namespace/name:port).
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -40,6 +44,13 @@ void log_info(struct log *log, const char *fmt, ...) __attribute__((format(print
 
 /* Written if the verbosity is at least @v, as klog's V(@v). */
 void log_debug(struct log *log, int v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/*
+ * The same for what happens again and again and is looked for by programs: @event is a word that
+ * stays, @service a service port, or NULL.
+ */
+void log_event(struct log *log, int v, const char *event, const char *service, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /*
  * For lines that may come again and again: lines with the same @key (at most 63 bytes count) share

@@ -49,6 +49,8 @@ struct dataplane {
 	struct stale *stale;
 	void (*compiled)(void *ctx, struct service_entry *service);
 	void (*bulk)(void *ctx, bool begin);
+	void (*port_changed)(void *ctx, enum family family, const struct service_port_state *port,
+			     const struct program *before, const struct program *after);
 	void *ctx, *bulk_ctx;
 	struct dataplane_gauges gauges;
 	bool owner;    /* tables are ours alone ... */
@@ -90,6 +92,7 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->compiled = options->compiled;
 	dp->ctx = options->ctx;
 	dp->bulk = options->bulk;
+	dp->port_changed = options->changed;
 	dp->bulk_ctx = options->bulk_ctx;
 	dp->owner = options->owner;
 	dp->purge_later = options->purge_later;
@@ -532,6 +535,8 @@ static void port_applied(struct dataplane *dp, struct service_port_state *p, boo
 		flows_changed(dp, p, old, p->desired);
 	p->flows_touched = false;
 	if (!p->desired_is_applied) {
+		if (dp->port_changed)
+			dp->port_changed(dp->bulk_ctx, dp->family, p, old, p->desired);
 		gauges_count(&dp->gauges, old, -1u);
 		gauges_count(&dp->gauges, p->desired, 1);
 		p->applied = p->desired;

@@ -25,8 +25,11 @@ struct dataplane_options {
 	/* Before and after a large transaction, for whoever listens to notifications. NULL is
 	 * allowed */
 	void (*bulk)(void *ctx, bool begin);
+	/* The kernel has something new for a service port; NULL: nothing. May be NULL */
+	void (*changed)(void *ctx, enum family family, const struct service_port_state *port,
+			const struct program *before, const struct program *after);
 	void *ctx;
-	void *bulk_ctx;
+	void *bulk_ctx; /* of bulk and changed */
 };
 
 struct dataplane *dataplane_new(const struct dataplane_options *options);

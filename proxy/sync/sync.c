@@ -205,6 +205,41 @@ static void on_bulk(void *ctx, bool begin)
 			    "nftables notifications cannot be switched");
 }
 
+static unsigned int endpoints_of(const struct program *program)
+{
+	return program ? program->cluster.count > program->local.count ? program->cluster.count
+								       : program->local.count
+		       : 0;
+}
+
+static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
+		       const struct program *before, const struct program *after)
+{
+	const struct sync *s = ctx;
+	unsigned int was = endpoints_of(before), is = endpoints_of(after);
+	const char *event = !before ? "add" : !after ? "delete" : "update";
+	const char *where = family_name(family), *protocol = protocol_name(port->protocol);
+
+	if (!log_wants(s->options.log, 1))
+		return;
+
+	if (!before)
+		log_event(s->options.log, 1, event, port->label,
+			  "%s (%s, %s): added, %u virtual IPs, endpoints: %u", port->label,
+			  protocol, where, after->n_vips, is);
+	else if (!after)
+		log_event(s->options.log, 1, event, port->label, "%s (%s, %s): removed",
+			  port->label, protocol, where);
+	else if (was != is)
+		log_event(s->options.log, 1, event, port->label,
+			  "%s (%s, %s): changed, endpoints: %u, were %u", port->label, protocol,
+			  where, is, was);
+	else
+		log_event(s->options.log, 1, event, port->label,
+			  "%s (%s, %s): changed, endpoints: %u as before", port->label, protocol,
+			  where, is);
+}
+
 static int monitor_begin(struct sync *s, struct errbuf *eb);
 
 /* A table that was made without an owner is open to others after all: it has to be watched. */
@@ -243,7 +278,7 @@ static int family_sync(struct family_sync *f)
 			f->failures = 0;
 		else /* clients of former endpoints are left, or somebody else wrote too */
 			retry_later(f);
-		log_debug(s->options.log, report.full ? 2 : 3,
+		log_event(s->options.log, 2, "sync", NULL,
 			  "synced %s: %s, %u service ports compiled, %u elements added, "
 			  "%u deleted, %zu bytes; timing: compile %lld us, commit %lld us, all "
 			  "%lld us",
@@ -544,6 +579,7 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		.compiled = s->options.compiled,
 		.ctx = s->options.ctx,
 		.bulk = on_bulk,
+		.changed = on_changed,
 		.bulk_ctx = s,
 	};
 	struct ruleset ruleset;

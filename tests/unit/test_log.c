@@ -80,9 +80,9 @@ static const struct {
 	  STAMP " info: a\\x0ab\\x1b[1m\\x7f\n" },
 	{ "UTF-8 stays", false, LOG_INFO, "\u00e4", STAMP " info: \u00e4\n" },
 	{ "JSON", true, LOG_WARNING, "a",
-	  "{\"ts\":\"" STAMP "\",\"level\":\"warning\",\"msg\":\"a\"}\n" },
+	  "{\"ts\":\"" STAMP "\",\"severity\":\"warning\",\"message\":\"a\"}\n" },
 	{ "JSON escapes", true, LOG_ERR, "a\"b\\c\nd",
-	  "{\"ts\":\"" STAMP "\",\"level\":\"error\",\"msg\":\"a\\\"b\\\\c\\u000ad\"}\n" },
+	  "{\"ts\":\"" STAMP "\",\"severity\":\"error\",\"message\":\"a\\\"b\\\\c\\u000ad\"}\n" },
 };
 
 START_TEST(line)
@@ -108,7 +108,8 @@ START_TEST(verbosity)
 	log_debug(f.log, 2, "two");
 	log_debug(f.log, 3, "three");
 	log_line(f.log, LOG_DEBUG, "four");
-	log_set_verbosity(f.log, 4);
+	log_event(f.log, 3, "word", "a/b:c", "five");
+	log_set_verbosity(f.log, 3);
 	log_line(f.log, LOG_DEBUG, "debug");
 	log_set_verbosity(f.log, 0);
 	log_debug(f.log, 1, "one");

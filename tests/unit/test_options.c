@@ -17,9 +17,10 @@
 enum { N_MAX_ARGS = 10 };
 
 /* Stands for the reader of files: the "file" is one of these names. */
-static int fake_read(const char *path, struct config *config, void (*warn)(void *, const char *),
-		     void *ctx, struct errbuf *eb)
+static int fake_read(void *env_ctx, const char *path, struct config *config,
+		     void (*warn)(void *, const char *), void *ctx, struct errbuf *eb)
 {
+	(void)env_ctx;
 	if (strcmp(path, "missing") == 0)
 		return errf(eb, -ENOENT, "%s: no such file", path);
 	if (strcmp(path, "empty") == 0)

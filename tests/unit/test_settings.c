@@ -1,0 +1,277 @@
+/*
+ * What the started program does with its settings: that each acts, and not only is stored.
+ */
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/apiserver.h"
+#include "tests/support/program.h"
+#include "watch/json.h"
+
+#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+
+#define HEADER "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+#define NODE                                                                                       \
+	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"                           \
+	"status: {addresses: [{type: InternalIP, address: 192.168.7.11}]}\n"
+#define WEB(endpoints)                                                                             \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"                  \
+	"spec: {clusterIP: 172.30.0.41, ports: [{name: http, port: 80}]}\n---\n"                   \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                                   \
+	"metadata: {name: web-a, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"    \
+	"addressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints: [" endpoints "]\n"
+#define ONE "{addresses: [10.180.1.1]}"
+#define TWO ONE ", {addresses: [10.180.1.2]}"
+
+#define FLAGS "--hostname-override=node1 --conntrack-max-per-core=0 --oom-score-adj=0 "
+#define FILES "conntrack: {maxPerCore: 0}\noomScoreAdj: 0\nhostnameOverride: node1\n"
+
+/* ---- the log */
+
+/* Each line is an object with a time, a severity and a message; @wanted lines have the text. */
+static void check_json(const char *name, const char *text)
+{
+	unsigned int n = 0;
+
+	while (*text) {
+		const char *end = strchr(text, '\n');
+		struct errbuf eb = { "" };
+		struct json *line;
+
+		ck_assert_msg(end, "%s: no end of line: %s", name, text);
+		line = json_parse(text, (size_t)(end - text), &eb);
+		ck_assert_msg(line, "%s: no JSON (%s): %.200s", name, eb.text, text);
+		ck_assert_msg(json_string(json_get(line, "ts")) &&
+				      json_string(json_get(line, "severity")) &&
+				      json_string(json_get(line, "message")),
+			      "%s: %.200s", name, text);
+		json_free(line);
+		text = end + 1;
+		n++;
+	}
+	ck_assert_msg(n, "%s: nothing was logged", name);
+}
+
+static const struct {
+	const char *name, *config, *flags;
+	int status;
+	const char *has;
+} formats[] = {
+	/* Warnings that come while the configuration is read are lines, too. */
+	{ "flag", NULL, "--logging-format=json --ipvs-scheduler=rr --manifests m --dry-run", 0,
+	  "--ipvs-scheduler" },
+	{ "flag behind what it warns of", NULL,
+	  "--ipvs-scheduler=rr --manifests m --dry-run --logging-format=json", 0,
+	  "--ipvs-scheduler" },
+	{ "file", HEADER "speed: high\nlogging: {format: json}\n", "--manifests m --dry-run", 0,
+	  "speed" },
+	{ "flag over file", HEADER "speed: high\nlogging: {format: text}\n",
+	  "--logging-format=json --manifests m --dry-run", 0, "speed" },
+	{ "bad value in the file", HEADER "logging: {format: json}\noomScoreAdj: 5000\n", "", 2,
+	  "oomScoreAdj" },
+	{ "bad flag", NULL, "--logging-format=json --cluster-cidr=x", 2, "clusterCIDR" },
+	{ "bad file", "a: [", "--logging-format=json", 2, "config.yaml" },
+	{ "objects", NULL, "--logging-format=json --manifests missing --dry-run", 1, "missing" },
+};
+
+START_TEST(json_from_the_first_line)
+{
+	struct strbuf out = STRBUF_INIT, err = STRBUF_INIT;
+	struct scratch scratch;
+	char command[256];
+	int status;
+
+	scratch_enter(&scratch);
+	ck_assert_int_eq(mkdir("m", 0755), 0);
+	write_file("m/node.yaml", NODE);
+	if (formats[_i].config)
+		write_file("config.yaml", formats[_i].config);
+	snprintf(command, sizeof(command), "./vipmap %s %s",
+		 formats[_i].config ? "--config=config.yaml" : "", formats[_i].flags);
+	status = run_apart(command, &out, &err);
+	ck_assert_msg(status == formats[_i].status, "%s: status %d:\n%s", formats[_i].name, status,
+		      err.text);
+	check_json(formats[_i].name, err.text);
+	ck_assert_msg(strstr(err.text, formats[_i].has), "%s: want %s, got %s", formats[_i].name,
+		      formats[_i].has, err.text);
+	scratch_leave(&scratch);
+	strbuf_free(&out);
+	strbuf_free(&err);
+}
+END_TEST
+
+/* A node with one Service in "m", and a namespace. False: skipped. */
+static bool begin(struct scratch *s)
+{
+	scratch_enter(s);
+	if (!program_namespace()) {
+		scratch_leave(s);
+		return false;
+	}
+	ck_assert_int_eq(mkdir("m", 0755), 0);
+	write_file("m/node.yaml", NODE);
+	write_file("m/a.yaml", WEB(ONE));
+	return true;
+}
+
+static void end(struct scratch *s, pid_t pid)
+{
+	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
+	scratch_leave(s);
+}
+
+START_TEST(daemon_logs_json)
+{
+	struct scratch s;
+	pid_t pid;
+	char *log;
+
+	if (!begin(&s))
+		return;
+	pid = daemon_start(FLAGS "--manifests m --logging-format=json -v 3");
+	until_rule("10.180.1.1");
+	write_file("m/a.yaml", WEB(TWO));
+	until_rule("10.180.1.2");
+	until_logged("\"event\":\"update\",\"service\":\"shop/web:http\"");
+	log = read_whole("log");
+	check_json("daemon", log);
+	free(log);
+	end(&s, pid);
+}
+END_TEST
+
+/* Both ways, and a bad file leaves the format alone. */
+START_TEST(format_after_a_reload)
+{
+	struct scratch s;
+	pid_t pid;
+	char *log;
+
+	if (!begin(&s))
+		return;
+	write_file("config.yaml", HEADER FILES "logging: {format: text}\n");
+	pid = daemon_start("--config=config.yaml --manifests m");
+	until_rule("10.180.1.1");
+	write_file("config.yaml", HEADER FILES "logging: {format: xml}\n");
+	until_logged("error: configuration stays as it was");
+	write_file("config.yaml", HEADER FILES "logging: {format: json}\n");
+	sleep(3); /* nothing need be said of it */
+	write_file("config.yaml", HEADER FILES "logging: {format: xml}\n");
+	until_logged("\"severity\":\"error\"");
+	log = read_whole("log");
+	ck_assert_ptr_nonnull(strstr(log, "\"message\":\"configuration stays as it was"));
+	free(log);
+	write_file("config.yaml", HEADER FILES "logging: {format: text}\n");
+	sleep(3);
+	write_file("config.yaml", HEADER FILES "logging: {format: yml}\n");
+	until_logged("\"yml\" is not known");
+	end(&s, pid);
+}
+END_TEST
+
+#define NODE_JSON                                                                                  \
+	"{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"node1\"},\"status\":"   \
+	"{\"addresses\":[{\"type\":\"InternalIP\",\"address\":\"192.168.7.11\"}]}}"
+#define SERVICE_JSON                                                                               \
+	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"web\","              \
+	"\"namespace\":\"shop\"},\"spec\":{\"clusterIP\":\"172.30.0.41\",\"ports\":[{\"name\":"    \
+	"\"http\",\"port\":80}]}}"
+#define SLICE_JSON(more)                                                                           \
+	"{\"apiVersion\":\"discovery.k8s.io/"                                                      \
+	"v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":"                                  \
+	"\"web-a\",\"namespace\":\"shop\",\"labels\":{\"kubernetes.io/service-name\":\"web\"}},"   \
+	"\"addressType\":\"IPv4\",\"ports\":[{\"name\":\"http\",\"port\":8080}],\"endpoints\":["   \
+	"{\"addresses\":[\"10.180.1.1\"]}" more "]}"
+
+static unsigned int count_lines(const char *log, const char *text)
+{
+	unsigned int n = 0;
+
+	while ((log = strstr(log, text))) {
+		log += strlen(text);
+		n++;
+	}
+	return n;
+}
+
+static const struct {
+	int level;
+	bool ports, syncs, requests;
+} levels[] = {
+	{ 0, false, false, false },
+	{ 1, true, false, false },
+	{ 2, true, true, false },
+	{ 3, true, true, true },
+};
+
+static void check_level(int row, const char *log)
+{
+	unsigned int added = count_lines(log, "shop/web:http (tcp, IPv4): added, 1 virtual IPs");
+	unsigned int changed =
+		count_lines(log, "shop/web:http (tcp, IPv4): changed, endpoints: 2, were 1");
+	unsigned int syncs = count_lines(log, "synced IPv4: ");
+	unsigned int requests = count_lines(log, "request: GET /api/v1/services?");
+
+	ck_assert_msg(added == levels[row].ports && changed == levels[row].ports &&
+			      (syncs >= 2) == levels[row].syncs &&
+			      (requests >= 1) == levels[row].requests,
+		      "-v %d: added %u, changed %u, syncs %u, requests %u:\n%s", levels[row].level,
+		      added, changed, syncs, requests, log);
+}
+
+/* By an API server, so that there are requests. */
+START_TEST(levels_of_the_log)
+{
+	struct scratch s;
+	struct fake *fake;
+	char command[256];
+	pid_t pid;
+	char *log;
+
+	if (!program_namespace())
+		return;
+	fake = fake_start(NULL);
+	scratch_enter(&s);
+	fake_tell(fake, "{\"op\":\"put\",\"object\":" NODE_JSON "}");
+	fake_tell(fake, "{\"op\":\"put\",\"object\":" SERVICE_JSON "}");
+	fake_tell(fake, "{\"op\":\"put\",\"object\":" SLICE_JSON("") "}");
+	snprintf(command, sizeof(command), FLAGS "--master=http://127.0.0.1:%d -v %d",
+		 fake_port(fake), levels[_i].level);
+	pid = daemon_start(command);
+	until_rule("10.180.1.1");
+	fake_tell(fake, "{\"op\":\"put\",\"object\":" SLICE_JSON(
+				",{\"addresses\":[\"10.180.1.2\"]}") "}");
+	until_rule("10.180.1.2");
+	sleep(1);
+	log = read_whole("log");
+	check_level(_i, log);
+	free(log);
+	end(&s, pid);
+	fake_stop(fake);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("settings");
+	TCase *tc = tcase_create("settings");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, json_from_the_first_line, 0, N(formats));
+	tcase_add_test(tc, daemon_logs_json);
+	tcase_add_test(tc, format_after_a_reload);
+	tcase_add_loop_test(tc, levels_of_the_log, 0, N(levels));
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
