@@ -153,10 +153,17 @@ static const struct message endpoint_conditions = { "EndpointConditions", {
 	{ 3, "terminating", BOOLEAN, NULL },
 } };
 
+static const struct message object_reference = { "ObjectReference", {
+	{ 1, "kind", TEXT, NULL },
+	{ 3, "name", TEXT, NULL },
+} };
+
 static const struct message endpoint = { "Endpoint", {
 	{ 1, "addresses", TEXTS, NULL },
 	{ 2, "conditions", MESSAGE, &endpoint_conditions },
+	{ 4, "targetRef", MESSAGE, &object_reference },
 	{ 6, "nodeName", TEXT, NULL },
+	{ 7, "zone", TEXT, NULL },
 	{ 8, "hints", MESSAGE, &endpoint_hints },
 } };
 

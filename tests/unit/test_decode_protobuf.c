@@ -338,6 +338,8 @@ static void add_endpoint(struct twin *t, bool is_v6)
 	static const char *const nodes[] = { "node-a", "node-b", "" };
 	static const char *const no_keys[] = { NULL };
 	static const char *const conditions[] = { "ready", "serving", "terminating" };
+	static const char *const targets[] = { "Pod", "Pod", "Node", "" };
+	static const char *const pods[] = { "web-5krxk", "web-6hz2p", "db-0", "\xc3\xa4" };
 	struct random *r = t->random;
 	struct twin endpoint, inner;
 
@@ -361,16 +363,17 @@ static void add_endpoint(struct twin *t, bool is_v6)
 		twin_text_set(&endpoint, 3, "hostname", "web-0");
 	if (chance(r, 2)) {
 		twin_begin(&inner, r);
-		twin_text(&inner, 1, "kind", "Pod");
+		twin_text(&inner, 1, "kind", PICK(r, targets));
 		twin_text(&inner, 2, "namespace", "default");
-		twin_text(&inner, 3, "name", "web-5krxk");
+		twin_text(&inner, 3, "name", chance(r, 10) ? "" : PICK(r, pods));
 		twin_text(&inner, 4, "uid", "pods-uid");
 		twin_message(&endpoint, 4, "targetRef", &inner);
 	}
 	add_map(&endpoint, 5, "deprecatedTopology", no_keys, "");
 	if (!chance(r, 5))
 		twin_text_set(&endpoint, 6, "nodeName", PICK(r, nodes));
-	twin_text_set(&endpoint, 7, "zone", "zone-1");
+	if (!chance(r, 3))
+		twin_text_set(&endpoint, 7, "zone", PICK(r, zones));
 	if (!chance(r, 3)) {
 		twin_begin(&inner, r);
 		add_hint_list(&inner, 1, "forZones", zones, 3);
@@ -496,6 +499,17 @@ static void complain(void *ctx, const char *message)
 	strbuf_addf(ctx, "%s\n", message);
 }
 
+static void describe_names(struct strbuf *sb, const struct slice *slice)
+{
+	struct arena scratch = ARENA_INIT;
+	const struct endpoint_names *who = slice_names(slice, &scratch);
+
+	ck_assert_ptr_nonnull(who);
+	for (unsigned int i = 0; i < slice->n_endpoints; i++)
+		strbuf_addf(sb, " %s@%s/%s", who[i].pod, who[i].node, who[i].zone);
+	arena_free(&scratch);
+}
+
 /* The object, or what is wrong with it, and all complaints. */
 static void describe(struct strbuf *sb, struct decoder *d, enum kind kind, const struct json *json)
 {
@@ -511,8 +525,10 @@ static void describe(struct strbuf *sb, struct decoder *d, enum kind kind, const
 		break;
 	case KIND_SLICE:
 		object = decode_slice(d, json, &eb);
-		if (object)
+		if (object) {
 			describe_slice(sb, object);
+			describe_names(sb, object);
+		}
 		break;
 	case KIND_SERVICE_CIDR:
 		object = decode_service_cidr(d, json, &eb);
