@@ -7,8 +7,10 @@ the objects that a node proxy reads; what is not in them, or of a wrong type, is
 import calendar
 import functools
 import json
+import os
 import re
 import struct
+import sys
 
 MAGIC = b"k8s\0"
 
@@ -78,8 +80,8 @@ TABLES = {
     "ServiceCIDRStatus": {"conditions": (1, "list:Condition")},
     "Node": {"metadata": (1, "ObjectMeta"), "spec": (2, "NodeSpec"), "status": (3, "NodeStatus")},
     "NodeSpec": {
-        "podCIDR": (1, "text"), "providerID": (3, "text"), "unschedulable": (4, "bool"), "taints": (5, "list:Taint"),
-        "podCIDRs": (7, "texts")},
+        "podCIDR": (1, "text"), "externalID": (2, "text"), "providerID": (3, "text"), "unschedulable": (4, "bool"),
+        "taints": (5, "list:Taint"), "podCIDRs": (7, "texts")},
     "Taint": {"key": (1, "text"), "value": (2, "text"), "effect": (3, "text"), "timeAdded": (4, "TIME")},
     "NodeStatus": {
         "phase": (3, "text"), "conditions": (4, "list:Condition"), "addresses": (5, "list:NodeAddress"),
@@ -228,3 +230,40 @@ def frame(kind, obj):
     """An event of a watch; @obj is a body."""
     event = text(b"\x0a", kind) + counted(b"\x12", counted(b"\x0a", obj))
     return struct.pack(">I", len(event)) + event
+
+
+def recorded(path):
+    """The body of a recorded answer."""
+    with open(path, "rb") as f:
+        head, rest = f.read().split(b"\r\n\r\n", 1)
+    if b"Transfer-Encoding: chunked" not in head:
+        return rest
+    out = b""
+    while True:
+        size, rest = rest.split(b"\r\n", 1)
+        if not int(size, 16):
+            return out
+        out, rest = out + rest[:int(size, 16)], rest[int(size, 16) + 2:]
+
+
+def of_recording(obj):
+    """What a server answers in JSON, as protobuf."""
+    version, kind = obj["apiVersion"], obj["kind"]
+    if not kind.endswith("List"):
+        return body(version, kind, encode(kind, obj))
+    return listed(version, kind, obj["metadata"], [encode(kind[:-4], item) for item in obj["items"]])
+
+
+def check(folder):
+    """Of each recorded pair the JSON, encoded here, has to be the very bytes of the real server."""
+    names = sorted(name for name in os.listdir(folder)
+                   if name.endswith(".json.response") and not name.startswith("watch"))
+    wrong = [name for name in names
+             if of_recording(json.loads(recorded(os.path.join(folder, name)))) !=
+             recorded(os.path.join(folder, name.replace(".json.", ".pb.")))]
+    print("%d pairs, of another encoding: %s" % (len(names), ", ".join(wrong) or "none"))
+    return 1 if wrong or len(names) < 10 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(check(sys.argv[1]))

@@ -186,6 +186,14 @@ START_TEST(content_types_are_chosen)
 }
 END_TEST
 
+/* What the fake encodes is what a real server sends for the same objects. */
+START_TEST(the_fake_encodes_as_the_real_one)
+{
+	ck_assert_int_eq(system("python3 tests/support/protobuf.py tests/data/recordings/protobuf"),
+			 0);
+}
+END_TEST
+
 /* Something in front of the server does not let protobuf pass: JSON is asked for from then on. */
 static const struct {
 	const char *name, *fault;
@@ -1153,6 +1161,7 @@ static void add_ways(Suite *suite)
 	TCase *tcase = new_case(suite, "ways");
 
 	tcase_add_test(tcase, asks_only_what_is_allowed);
+	tcase_add_test(tcase, the_fake_encodes_as_the_real_one);
 	tcase_add_loop_test(tcase, content_types_are_chosen, 0, N(content_types));
 	tcase_add_loop_test(tcase, refused_protobuf_becomes_json, 0, N(no_protobuf));
 	tcase_add_test(tcase, follows_changes);
