@@ -10,6 +10,7 @@
 #include "nft/batch.h"
 #include "nft/elements.h"
 #include "nft/encode.h"
+#include "nft/refused.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -278,15 +279,6 @@ static struct stream stream_at(const struct batch *b, unsigned int i)
 	return (struct stream){ .wire = &elements->wire, .elements = elements };
 }
 
-static struct nlmsghdr *message_at(const struct wire *w, size_t at)
-{
-	return (struct nlmsghdr *)(void *)(w->bytes + at);
-}
-
-#define for_each_message(nlh, at, wire)                                                            \
-	for (at = 0; at < (wire)->length && (nlh = message_at(wire, at), 1);                       \
-	     at += NLMSG_ALIGN(nlh->nlmsg_len))
-
 size_t batch_size(const struct batch *b)
 {
 	size_t size = 2 * (NLMSG_HDRLEN + sizeof(struct nfgenmsg));
@@ -314,10 +306,7 @@ struct sending {
 	unsigned int n_iov;
 	uint32_t first_seq, last_seq;
 
-	/* what came of it: the first error */
-	int err;
-	uint32_t err_seq, err_offset; /* offset 0: unknown */
-	char reason[128];
+	struct refused refused; /* the first error */
 };
 
 /* NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END: messages of no subsystem, which name one. */
@@ -365,28 +354,6 @@ static void number_messages(struct sending *s, struct nlsock *nl)
 	}
 }
 
-/* What the kernel says about an error stands after a copy of the request, or of its header. */
-static void read_reason(struct sending *s, const struct nlmsghdr *nlh, const struct nlmsgerr *e)
-{
-	size_t skip = sizeof(*e);
-	const struct nlattr *attr;
-
-	if (!(nlh->nlmsg_flags & NLM_F_ACK_TLVS))
-		return;
-	if (!(nlh->nlmsg_flags & NLM_F_CAPPED) && e->msg.nlmsg_len > sizeof(e->msg))
-		skip += NLMSG_ALIGN(e->msg.nlmsg_len) - sizeof(e->msg);
-	if (skip > mnl_nlmsg_get_payload_len(nlh))
-		return;
-	for_each_attr (attr, nlh, (unsigned int)skip) {
-		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_OFFS &&
-		    mnl_attr_get_payload_len(attr) == sizeof(uint32_t))
-			s->err_offset = mnl_attr_get_u32(attr);
-		else if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
-			 mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
-			snprintf(s->reason, sizeof(s->reason), " (%s)", mnl_attr_get_str(attr));
-	}
-}
-
 /*
  * The first error counts. One for BEGIN stands for the whole: the commit failed, or the kernel did
  * not even look at the rest, and then no acknowledgement follows.
@@ -398,57 +365,24 @@ static int on_reply(const struct nlmsghdr *nlh, void *data)
 
 	if (nlh->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(nlh) < sizeof(*e))
 		return 0;
-	if (e->error < 0 && !s->err) {
-		s->err = e->error;
-		s->err_seq = nlh->nlmsg_seq;
-		read_reason(s, nlh, e);
-	}
+	refused_read(&s->refused, nlh);
 	return nlh->nlmsg_seq == s->first_seq && e->error < 0 ? e->error : 0;
 }
 
 /* What was refused */
 
-static const struct {
-	const char *action, *kind;
-	uint16_t name; /* attribute; 0: it is the table */
-} message_words[] = {
-	[NFT_MSG_NEWTABLE] = { "add", "table", 0 },
-	[NFT_MSG_DELTABLE] = { "delete", "table", 0 },
-	[NFT_MSG_NEWSET] = { "add", "set", NFTA_SET_NAME },
-	[NFT_MSG_DELSET] = { "delete", "set", NFTA_SET_NAME },
-	[NFT_MSG_NEWCHAIN] = { "add", "chain", NFTA_CHAIN_NAME },
-	[NFT_MSG_DELCHAIN] = { "delete", "chain", NFTA_CHAIN_NAME },
-	[NFT_MSG_NEWRULE] = { "add", "a rule to chain", NFTA_RULE_CHAIN },
-	[NFT_MSG_DELRULE] = { "flush", "chain", NFTA_RULE_CHAIN },
-	[NFT_MSG_NEWSETELEM] = { "add", "to set", NFTA_SET_ELEM_LIST_SET },
-	[NFT_MSG_DELSETELEM] = { "delete", "from set", NFTA_SET_ELEM_LIST_SET },
-};
-
-static void print_message(struct strbuf *out, enum family family, const struct nlmsghdr *nlh)
-{
-	unsigned int type = nlh->nlmsg_type & 0xff;
-	const char *name = TABLE_NAME;
-	const struct nlattr *attr;
-
-	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
-		if (message_words[type].name && mnl_attr_get_type(attr) == message_words[type].name)
-			name = mnl_attr_get_str(attr);
-	strbuf_addf(out, "%s %s %s %s", message_words[type].action, message_words[type].kind,
-		    family_keyword(family), name);
-}
-
-/* The message @seq and the stream that it is in. */
-static const struct nlmsghdr *find_message(const struct batch *b, uint32_t seq,
-					   struct stream *stream, size_t *position)
+/* The refused message and the stream that it is in. */
+static const struct nlmsghdr *find_message(const struct sending *s, struct stream *stream,
+					   size_t *position)
 {
 	const struct nlmsghdr *nlh;
 	unsigned int i;
 
 	for (i = 0; i < N_STREAMS; i++) {
-		*stream = stream_at(b, i);
-		for_each_message (nlh, *position, stream->wire)
-			if (nlh->nlmsg_seq == seq)
-				return nlh;
+		*stream = stream_at(s->batch, i);
+		nlh = refused_message(&s->refused, stream->wire, position);
+		if (nlh)
+			return nlh;
 	}
 	return NULL;
 }
@@ -461,15 +395,15 @@ static void describe(const struct sending *s, struct refusal *refusal)
 	struct stream stream;
 	size_t position;
 
-	*refusal = (struct refusal){ .err = s->err };
-	nlh = find_message(s->batch, s->err_seq, &stream, &position);
+	*refusal = (struct refusal){ .err = s->refused.err };
+	nlh = find_message(s, &stream, &position);
 	if (nlh)
-		print_message(&text, family, nlh);
+		refused_print(&s->refused, family, stream.wire, nlh, &text);
 	else
 		strbuf_addf(&text, "commit table %s %s", family_keyword(family), TABLE_NAME);
 	if (nlh && stream.elements) {
-		refusal->owner = elements_owner(stream.elements, position, s->err_offset);
-		elements_print(stream.elements, position, s->err_offset, family, &element);
+		refusal->owner = elements_owner(stream.elements, position, s->refused.offset);
+		elements_print(stream.elements, position, s->refused.offset, family, &element);
 	}
 	if (element.text)
 		strbuf_addf(&text, ", element %s", element.text);
@@ -486,8 +420,8 @@ static int report(const struct sending *s, struct refusal *refusal, struct errbu
 	if (!refusal)
 		refusal = &local;
 	describe(s, refusal);
-	return errf(eb, s->err, "nftables: cannot %.256s: %s%s", refusal->object, strerror(-s->err),
-		    s->reason);
+	return errf(eb, s->refused.err, "nftables: cannot %.256s: %s%s", refusal->object,
+		    strerror(-s->refused.err), s->refused.reason);
 }
 
 /* An orphaned table is taken over by any transaction that asks for the flags. */
@@ -504,8 +438,8 @@ static bool cannot_take_over(const struct sending *s)
 {
 	const struct wire *w = &s->batch->phases[PHASE_TABLE];
 
-	return s->batch->takes_over && s->err == -EOPNOTSUPP && w->length &&
-	       s->err_seq == message_at(w, 0)->nlmsg_seq;
+	return s->batch->takes_over && s->refused.err == -EOPNOTSUPP && w->length &&
+	       s->refused.seq == message_at(w, 0)->nlmsg_seq;
 }
 
 static int send_once(struct sending *s, bool commit, struct nlsock *nl, unsigned int timeout_ms,
@@ -548,7 +482,7 @@ static int batch_send(struct batch *b, bool commit, struct nlsock *nl, unsigned 
 		s = (struct sending){ .batch = b };
 		err = send_once(&s, commit, nl, timeout_ms, eb);
 	}
-	return s.err ? report(&s, refusal, eb) : err;
+	return s.refused.err ? report(&s, refusal, eb) : err;
 }
 
 int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,

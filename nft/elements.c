@@ -300,7 +300,7 @@ void elements_put(struct elements *s, enum family family, const struct element *
 
 /* Looking back */
 
-static const struct nlmsghdr *message_at(const struct elements *s, size_t position)
+static const struct nlmsghdr *element_message(const struct elements *s, size_t position)
 {
 	return (const struct nlmsghdr *)(const void *)(s->wire.bytes + position);
 }
@@ -358,11 +358,11 @@ static void *owner_of(const struct elements *s, size_t from, size_t count)
 
 void *elements_owner(const struct elements *s, size_t position, uint32_t offset)
 {
-	const struct nlmsghdr *nlh = message_at(s, position);
+	const struct nlmsghdr *nlh = element_message(s, position);
 	size_t before = 0, at = 0, place;
 
-	for (at = 0; at < position; at += NLMSG_ALIGN(message_at(s, at)->nlmsg_len))
-		before += count_elements(message_at(s, at));
+	for (at = 0; at < position; at += NLMSG_ALIGN(element_message(s, at)->nlmsg_len))
+		before += count_elements(element_message(s, at));
 	if (element_at(nlh, offset, &place))
 		return owner_of(s, before + place, 1);
 	return owner_of(s, before, count_elements(nlh));
@@ -403,7 +403,7 @@ void elements_print(const struct elements *s, size_t position, uint32_t offset, 
 	unsigned int i;
 	size_t place;
 
-	element = element_at(message_at(s, position), offset, &place);
+	element = element_at(element_message(s, position), offset, &place);
 	if (!element)
 		return;
 	/* The key comes first in an element, as NFTA_DATA_VALUE in NFTA_SET_ELEM_KEY. */

@@ -21,6 +21,15 @@ void wire_free(struct wire *w);
  * move. */
 void *wire_reserve(struct wire *w, size_t more);
 
+static inline struct nlmsghdr *message_at(const struct wire *w, size_t at)
+{
+	return (struct nlmsghdr *)(void *)(w->bytes + at);
+}
+
+#define for_each_message(nlh, at, wire)                                                            \
+	for (at = 0; at < (wire)->length && (nlh = message_at(wire, at), 1);                       \
+	     at += NLMSG_ALIGN(nlh->nlmsg_len))
+
 /* A message at the end of @w with @room bytes for attributes, to be closed by message_end(). NULL:
  * no memory. */
 struct nlmsghdr *message_begin(struct wire *w, enum family family, uint16_t type, uint16_t flags,

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
@@ -18,6 +19,7 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include "nft/encode.h"
+#include "nft/refused.h"
 
 enum { TIMEOUT_MS = 10000 };
 
@@ -43,23 +45,24 @@ static void rename_tables(struct wire *w)
 
 static int on_answer(const struct nlmsghdr *nlh, void *data)
 {
-	int *err = data;
+	struct refused *refused = data;
 
-	if (nlh->nlmsg_type == NLMSG_ERROR && !*err)
-		*err = message_error(nlh);
-	return *err; /* one objection is enough */
+	refused_read(refused, nlh);
+	return refused->err; /* one objection is enough */
 }
 
 /* Sends BEGIN and @w, without END. */
-static int try_messages(struct nlsock *nl, struct wire *w, struct errbuf *eb)
+static int try_messages(struct nlsock *nl, struct wire *w, struct refused *refused,
+			struct errbuf *eb)
 {
 	struct nlmsghdr *begin, *nlh = NULL;
 	struct nfgenmsg *nfg;
 	uint32_t buf[8];
 	struct iovec iov[2];
 	size_t at;
-	int err = 0, result;
+	int result;
 
+	*refused = (struct refused){ 0 };
 	rename_tables(w);
 	if (w->err)
 		return errf(eb, w->err, "out of memory");
@@ -76,10 +79,10 @@ static int try_messages(struct nlsock *nl, struct wire *w, struct errbuf *eb)
 	nlh->nlmsg_flags |= NLM_F_ACK;
 	iov[0] = (struct iovec){ .iov_base = begin, .iov_len = begin->nlmsg_len };
 	iov[1] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
-	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, on_answer, &err, TIMEOUT_MS, eb);
-	if (err)
-		errf(eb, err, "%s", strerror(-err));
-	return err ? err : result;
+	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, on_answer, refused, TIMEOUT_MS, eb);
+	if (refused->err)
+		return errf(eb, refused->err, "%s%s", strerror(-refused->err), refused->reason);
+	return result;
 }
 
 /* A feature is tried as a set, as a rule in a chain of a nat hook, or as a rule that uses the set.
@@ -242,13 +245,21 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 	}
 }
 
-static int try_everything(struct nlsock *nl, const struct ruleset *ruleset, struct errbuf *eb)
+/* @object: what the kernel objects to, or left empty. */
+static int try_everything(struct nlsock *nl, const struct ruleset *ruleset, struct strbuf *object,
+			  struct errbuf *eb)
 {
+	const struct nlmsghdr *nlh;
+	struct refused refused;
 	struct wire w = { 0 };
+	size_t at;
 	int err;
 
 	encode_everything(&w, ruleset);
-	err = try_messages(nl, &w, eb);
+	err = try_messages(nl, &w, &refused, eb);
+	nlh = refused.err ? refused_message(&refused, &w, &at) : NULL;
+	if (nlh)
+		refused_object(&refused, &w, nlh, object);
 	wire_free(&w);
 	return err;
 }
@@ -256,22 +267,24 @@ static int try_everything(struct nlsock *nl, const struct ruleset *ruleset, stru
 static int try_feature(struct nlsock *nl, const struct ruleset *ruleset, const struct feature *f,
 		       struct errbuf *eb)
 {
+	struct refused refused;
 	struct wire w = { 0 };
 	int err;
 
 	encode_feature(&w, ruleset, f);
-	err = try_messages(nl, &w, eb);
+	err = try_messages(nl, &w, &refused, eb);
 	wire_free(&w);
 	return err;
 }
 
 static int try_owner(struct nlsock *nl, const struct ruleset *ruleset, struct errbuf *eb)
 {
+	struct refused refused;
 	struct wire w = { 0 };
 	int err;
 
 	encode_table(&w, ruleset->family, TABLE_FLAGS_OWNED);
-	err = try_messages(nl, &w, eb);
+	err = try_messages(nl, &w, &refused, eb);
 	wire_free(&w);
 	return err;
 }
@@ -282,8 +295,24 @@ static bool is_trouble(int err)
 	return err == -ENOMEM || err == -ENOBUFS || err == -ETIMEDOUT || err == -EINTR;
 }
 
+/* A kernel that has each feature and objects all the same: whoever reads this has found a bug. */
+static int name_what_is_refused(const struct ruleset *ruleset, const struct strbuf *object,
+				const struct errbuf *reason, struct errbuf *eb)
+{
+	struct utsname kernel = { .release = "?" };
+
+	(void)uname(&kernel);
+	return errf(
+		eb, -EOPNOTSUPP,
+		"kernel %.64s refuses %.300s (%s): %.160s; vipmap cannot work on it: please report "
+		"this message",
+		kernel.release, object->text ? object->text : "the ruleset",
+		family_name(ruleset->family), reason->text);
+}
+
 static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
-			   const struct errbuf *everything, struct errbuf *eb)
+			   const struct strbuf *object, const struct errbuf *everything,
+			   struct errbuf *eb)
 {
 	struct feature features[N_FEATURES];
 	struct errbuf reason;
@@ -299,12 +328,12 @@ static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
 			return errf(eb, -EOPNOTSUPP, "the kernel lacks %s for %s: %s",
 				    features[i].name, family_name(ruleset->family), reason.text);
 	}
-	return errf(eb, -EOPNOTSUPP, "the kernel does not take the ruleset for %s: %s",
-		    family_name(ruleset->family), everything->text);
+	return name_what_is_refused(ruleset, object, everything, eb);
 }
 
 int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb)
 {
+	struct strbuf object = STRBUF_INIT;
 	struct errbuf reason = { "" };
 	bool can_own;
 	int err;
@@ -312,13 +341,15 @@ int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, 
 	err = try_owner(nl, ruleset, &reason);
 	can_own = !err;
 	if (!is_trouble(err) && err != -EPERM)
-		err = try_everything(nl, ruleset, &reason);
+		err = try_everything(nl, ruleset, &object, &reason);
 	if (err == -EPERM)
-		return errf(eb, err, "nftables: not permitted: CAP_NET_ADMIN is needed");
-	if (is_trouble(err))
-		return errf(eb, err, "nftables: %s", reason.text);
-	if (err)
-		return name_what_lacks(nl, ruleset, &reason, eb);
-	*owner = can_own;
-	return 0;
+		errf(eb, err, "nftables: not permitted: CAP_NET_ADMIN is needed");
+	else if (is_trouble(err))
+		errf(eb, err, "nftables: %s", reason.text);
+	else if (err)
+		err = name_what_lacks(nl, ruleset, &object, &reason, eb);
+	else
+		*owner = can_own;
+	strbuf_free(&object);
+	return err;
 }

@@ -11,8 +11,9 @@
  *
  * The kernel counts changes to all tables, also those of others, and on some nodes there are many.
  * So while it reads this module listens for changes to our table, and only such a change makes it
- * begin again. Lists of chains, rules and sets run over all tables, and are read again when any
- * changes; that is quick. Elements are listed per set. A change whose notification is still on its
+ * begin again. Lists of chains, rules and sets run over all tables. One during which any table
+ * changes is read again, alone: a neighbour that writes all the time leaves no moment in which all
+ * of them could be read. Elements are listed per set. A change whose notification is still on its
  * way when we end is not missed by whoever listens all the time (monitor.h).
  */
 #include "nft/readback.h"
@@ -20,6 +21,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
@@ -40,7 +42,9 @@ enum {
 	/* Without a count a dump is worth this much. */
 	VERY_MANY_ELEMENTS = 200000,
 	MAX_MISSING = 1000,
-	LAYOUT_ATTEMPTS = 10,
+	/* Of one list, which is short: a neighbour seldom comes in between this often. */
+	LIST_ATTEMPTS = 10,
+	LIST_TRIED_MS = 1000, /* if it does, because we seldom get the processor */
 };
 
 enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY };
@@ -410,49 +414,81 @@ static int read_objects(struct reader *r, uint16_t type, const char *set,
 	return err;
 }
 
-static void forget(struct reader *r)
+static int64_t now_ms(void)
 {
-	r->state = TABLE_ABSENT;
-	r->n_chains = r->current = r->n_affinities = 0;
-	memset(r->has_set, 0, sizeof(r->has_set));
-	memset(r->has_chain, 0, sizeof(r->has_chain));
-	arena_reset(&r->arena);
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static int try_layout(struct reader *r)
-{
-	static const struct {
-		uint16_t type;
-		int (*reply)(const struct nlmsghdr *nlh, void *data);
-	} steps[] = {
-		{ NFT_MSG_GETCHAIN, on_chain },	     { NFT_MSG_GETRULE, on_rule },
-		{ NFT_MSG_GETSET, on_set },	     { NFT_MSG_GETOBJ, on_object },
-		{ NFT_MSG_GETFLOWTABLE, on_object },
-	};
-	unsigned int i;
-	int err;
+/* What a list that is read again leaves behind. */
 
-	forget(r);
-	err = read_objects(r, NFT_MSG_GETTABLE, NULL, on_table);
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		err = read_objects(r, steps[i].type, NULL, steps[i].reply);
-		if (err)
-			return err == -ENOENT ? -EINTR : err;
+static void forget_chains(struct reader *r)
+{
+	r->n_chains = r->current = 0;
+	memset(r->has_chain, 0, sizeof(r->has_chain));
+}
+
+static void forget_rules(struct reader *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < r->n_chains; i++) {
+		r->chains[i].digest = 0;
+		r->chains[i].foreign = false;
 	}
-	check_sets(r);
-	check_chains(r);
-	return 0;
+}
+
+static void forget_sets(struct reader *r)
+{
+	r->n_affinities = 0;
+	memset(r->has_set, 0, sizeof(r->has_set));
+}
+
+static const struct list {
+	uint16_t type;
+	int (*reply)(const struct nlmsghdr *nlh, void *data);
+	void (*forget)(struct reader *r);
+} lists[] = {
+	{ NFT_MSG_GETCHAIN, on_chain, forget_chains }, { NFT_MSG_GETRULE, on_rule, forget_rules },
+	{ NFT_MSG_GETSET, on_set, forget_sets },       { NFT_MSG_GETOBJ, on_object, NULL },
+	{ NFT_MSG_GETFLOWTABLE, on_object, NULL },
+};
+
+static int read_list(struct reader *r, const struct list *list)
+{
+	const enum table_state before = r->state;
+	const int64_t until_ms = now_ms() + LIST_TRIED_MS;
+	int err = -EINTR, attempt;
+
+	for (attempt = 0; err == -EINTR && (attempt < LIST_ATTEMPTS || now_ms() < until_ms);
+	     attempt++) {
+		r->state = before;
+		if (list->forget)
+			list->forget(r);
+		err = read_objects(r, list->type, NULL, list->reply);
+	}
+	return err == -ENOENT ? -EINTR : err;
 }
 
 static int read_layout(struct reader *r)
 {
-	int err = -EINTR, attempt;
+	unsigned int i;
+	int err;
 
-	for (attempt = 0; err == -EINTR && attempt < LAYOUT_ATTEMPTS; attempt++)
-		err = try_layout(r);
-	return err;
+	r->state = TABLE_ABSENT;
+	err = read_objects(r, NFT_MSG_GETTABLE, NULL, on_table);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		err = read_list(r, &lists[i]);
+		if (err)
+			return err;
+	}
+	check_sets(r);
+	check_chains(r);
+	return 0;
 }
 
 /* Whether to ask for the elements of a set that ought to be there, instead of listing all. */

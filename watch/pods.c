@@ -120,27 +120,50 @@ static int read_container_port(struct reading *r, struct arena *keep, const stru
 	return keep_text(r, keep, name, &port->name);
 }
 
+/* A sidecar: an init container that goes on running. */
+static bool is_sidecar(const struct json *container)
+{
+	const char *policy = json_string(json_get(container, "restartPolicy"));
+
+	return policy && strcmp(policy, "Always") == 0;
+}
+
+static int read_ports_of(struct reading *r, struct arena *keep, const struct json *container,
+			 struct pod *pod)
+{
+	const struct json *ports = NULL;
+
+	if (reading_list(r, container, "ports", &ports) < 0)
+		return -EINVAL;
+	json_for_each (item, ports)
+		if (read_container_port(r, keep, item, pod))
+			return -EINVAL;
+	return 0;
+}
+
+/* Of ports of one name the first counts, so those of sidecars come last. */
 static int read_containers(struct reading *r, struct arena *keep, const struct json *spec,
 			   struct pod *pod)
 {
-	const struct json *containers = NULL, *ports;
+	const struct json *containers = NULL, *init = NULL;
 	unsigned int count = 0;
 
-	if (reading_list(r, spec, "containers", &containers) < 0)
+	if (reading_list(r, spec, "containers", &containers) < 0 ||
+	    reading_list(r, spec, "initContainers", &init) < 0)
 		return -EINVAL;
 	json_for_each (container, containers)
+		count += json_count(json_get(container, "ports"));
+	json_for_each (container, init)
 		count += json_count(json_get(container, "ports"));
 	pod->ports = keep_array(r, keep, count, sizeof(*pod->ports));
 	if (!pod->ports)
 		return -ENOMEM;
-	json_for_each (container, containers) {
-		ports = NULL;
-		if (reading_list(r, container, "ports", &ports) < 0)
+	json_for_each (container, containers)
+		if (read_ports_of(r, keep, container, pod))
 			return -EINVAL;
-		json_for_each (item, ports)
-			if (read_container_port(r, keep, item, pod))
-				return -EINVAL;
-	}
+	json_for_each (container, init)
+		if (is_sidecar(container) && read_ports_of(r, keep, container, pod))
+			return -EINVAL;
 	return 0;
 }
 

@@ -674,7 +674,7 @@ static const struct {
 	{ "map that is not there", write_affinity_absent, -ENOENT, 0,
 	  "delete set ip affinity/a/b/tcp/c" },
 	{ "rule with a map that is not there", write_sticky_without_map, -ENOENT, 0,
-	  "add a rule to chain ip sticky/a" },
+	  "add rule 1 of chain ip sticky/a, expression dynset" },
 	{ "table that exists", write_table_again, -EEXIST, 0, "add table ip vipmap" },
 };
 

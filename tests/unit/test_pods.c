@@ -73,6 +73,19 @@ static const struct {
 	  "slice default/web:IPv4-1 of web IPv4 http:8080/tcp dns:5353/udp num:5/tcp 10.1.0.1( ) "
 	  "10.1.0.3( )\n"
 	  "slice default/web:IPv4-2 of web IPv4 http:9090/tcp num:5/tcp 10.1.0.2( )\n" },
+	{ "named target port of a sidecar, and only of one",
+	  "{'clusterIP':'10.0.0.1','selector':{'a':'1'},'ports':[{'port':80,'targetPort':'web'}]}",
+	  { "'labels':{'a':'1'}},'spec':{'containers':[{'ports':[{'name':'x','containerPort':1}]}],"
+	    "'initContainers':[{'ports':[{'name':'web','containerPort':7}]},{'restartPolicy':"
+	    "'Always','ports':[{'name':'web','containerPort':8080}]}]},'status':{'podIP':"
+	    "'10.1.0.1'}",
+	    "'labels':{'a':'1'}},'spec':{'initContainers':[{'restartPolicy':'Always','ports':"
+	    "[{'name':'web','containerPort':1}]}],'containers':[{'ports':[{'name':'web',"
+	    "'containerPort':8080}]}]},'status':{'podIP':'10.1.0.2'}",
+	    "'labels':{'a':'1'}},'spec':{'initContainers':[{'ports':[{'name':'web',"
+	    "'containerPort':8080}]}]},'status':{'podIP':'10.1.0.3'}" },
+	  "slice default/web:IPv4-1 of web IPv4 :8080/tcp 10.1.0.1( ) 10.1.0.2( )\n"
+	  "slice default/web:IPv4-2 of web IPv4 10.1.0.3( )\n" },
 	{ "two families",
 	  "{'clusterIP':'10.0.0.1','clusterIPs':['10.0.0.1','fd00::1'],'ipFamilies':['IPv4','IPv6']"
 	  ","
@@ -114,6 +127,16 @@ static const struct {
 	  "Pod default/pod-1: metadata.labels: a list where an object belongs\n"
 	  "Pod default/pod-2: status.podIPs: an object where a list belongs\n"
 	  "Pod default/pod-3: spec.containers[0].ports[0].containerPort: 70000 is not a port\n" },
+	{ "bad init containers",
+	  "{'clusterIP':'10.0.0.1','selector':{'a':'1'},'ports':[{'port':80}]}",
+	  { "'labels':{'a':'1'}},'spec':{'initContainers':{}}",
+	    "'labels':{'a':'1'}},'spec':{'initContainers':[{'restartPolicy':5,'ports':7}]},"
+	    "'status':{'podIP':'10.1.0.1'}",
+	    "'labels':{'a':'1'}},'spec':{'initContainers':[{'restartPolicy':'Always','ports':7}]"
+	    "}" },
+	  "Pod default/pod-0: spec.initContainers: an object where a list belongs\n"
+	  "Pod default/pod-2: spec.initContainers[0].ports: a number where a list belongs\n"
+	  "slice default/web:IPv4-1 of web IPv4 :80/tcp 10.1.0.1( )\n" },
 	{ "bad selector",
 	  "{'clusterIP':'10.0.0.1','selector':{'a':1},'ports':[{'port':80}]}",
 	  { NULL },

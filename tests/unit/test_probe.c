@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <linux/netfilter/nf_tables.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <stdio.h>
@@ -99,8 +100,8 @@ START_TEST(not_permitted)
 END_TEST
 
 /*
- * A kernel that refuses each transaction which has certain bytes in it. It answers as the real one
- * does to a refused message, and acknowledges the last one otherwise.
+ * A kernel that refuses each message which has certain bytes in it. It answers as the real one
+ * does, with the offset of the attribute, and acknowledges the last one otherwise.
  */
 struct lacking {
 	const char *name;
@@ -111,26 +112,58 @@ struct lacking {
 	int result;
 	bool owner;
 	unsigned int exchanges;
+	uint16_t type;	 /* of messages that are looked at; 0: all */
+	uint32_t before; /* the attribute is so many bytes before those looked for */
 };
 
-static int answer(const struct iovec *iov, unsigned int n_iov, const struct lacking *kernel,
-		  uint32_t seq, int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
-{
-	struct {
-		struct nlmsghdr nlh;
-		struct nlmsgerr error;
-	} message = {
-		.nlh = { .nlmsg_len = sizeof(message),
-			 .nlmsg_type = NLMSG_ERROR,
-			 .nlmsg_seq = seq },
-	};
-	unsigned int i;
+enum { NO_OFFSET = 1 << 30 };
 
-	for (i = 0; i < n_iov; i++)
-		if (memmem(iov[i].iov_base, iov[i].iov_len, kernel->bytes, kernel->length))
-			message.error.error = kernel->err;
-	i = (unsigned int)reply(&message.nlh, data);
-	return i ? (int)i : message.error.error;
+struct answer {
+	struct nlmsghdr nlh;
+	struct nlmsgerr error;
+	struct nlattr attr;
+	uint32_t offset;
+};
+
+static int send_answer(const struct nlmsghdr *to, int err, uint32_t offset,
+		       int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
+{
+	struct answer answer = {
+		.nlh = { .nlmsg_len = sizeof(answer),
+			 .nlmsg_type = NLMSG_ERROR,
+			 .nlmsg_flags = NLM_F_CAPPED | NLM_F_ACK_TLVS,
+			 .nlmsg_seq = to->nlmsg_seq },
+		.error = { .error = err, .msg = *to },
+		.attr = { .nla_len = 8, .nla_type = NLMSGERR_ATTR_OFFS },
+		.offset = offset,
+	};
+
+	return reply(&answer.nlh, data);
+}
+
+static int answer(const struct iovec *iov, const struct lacking *kernel, uint32_t last_seq,
+		  int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
+{
+	const struct nlmsghdr *nlh;
+	uint32_t offset;
+	const char *match;
+	size_t at;
+	int err;
+
+	for (at = 0; at < iov->iov_len; at += NLMSG_ALIGN(nlh->nlmsg_len)) {
+		nlh = (const void *)((const char *)iov->iov_base + at);
+		match = memmem(nlh, nlh->nlmsg_len, kernel->bytes, kernel->length);
+		if (kernel->type && (nlh->nlmsg_type & 0xff) != kernel->type)
+			match = NULL;
+		if (!match && nlh->nlmsg_seq != last_seq)
+			continue;
+		offset = match ? (uint32_t)(match - (const char *)nlh) : 0;
+		offset = kernel->before == NO_OFFSET ? 0 : offset - kernel->before;
+		err = send_answer(nlh, match ? kernel->err : 0, offset, reply, data);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
@@ -142,31 +175,52 @@ static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint
 	(void)timeout_ms;
 	(void)eb;
 	kernel->exchanges++;
-	return answer(iov, n_iov, kernel, last_seq, reply, data);
+	ck_assert_uint_eq(n_iov, 2); /* BEGIN and the rest */
+	return answer(&iov[1], kernel, last_seq, reply, data);
 }
 
 static const struct nlsock_ops ops = { .exchange = exchange };
 
+/*
+ * From the name of a set back to the beginning of the expression that looks into it: headers of the
+ * name, of the data and of the expression, and the register and the expression's name before.
+ */
+enum { TO_LOOKUP = 4 + 4 + 4 + 8 + 12 };
+
 /* NFTA_EXPR_NAME and the like: the name with its length before it. */
 #define EXPR(length, text) length "\0\1\0" text "\0", sizeof(text) + 4
 static const struct lacking cases[] = {
-	{ "nothing lacks", "nothing", 7, -ENOENT, NULL, 0, true, 0 },
-	{ "no owner flag", "probe.\0\0\x8\0\2\0\0\0\0\6", 16, -EOPNOTSUPP, NULL, 0, false, 0 },
-	{ "no nf_tables", "probe.", 6, -EOPNOTSUPP, "nf_tables", -EOPNOTSUPP, false, 0 },
-	{ "no nat", "\7\0nat", 6, -ENOENT, "chains of type nat", -EOPNOTSUPP, false, 0 },
-	{ "no fib", EXPR("\x8", "fib"), -ENOENT, "fib expression", -EOPNOTSUPP, false, 0 },
-	{ "no numgen", EXPR("\xb", "numgen"), -ENOENT, "numgen expression", -EOPNOTSUPP, false, 0 },
+	{ "nothing lacks", "nothing", 7, -ENOENT, NULL, 0, true, 0, 0, 0 },
+	{ "no owner flag", "probe.\0\0\x8\0\2\0\0\0\0\6", 16, -EOPNOTSUPP, NULL, 0, false, 0, 0,
+	  0 },
+	{ "no nf_tables", "probe.", 6, -EOPNOTSUPP, "nf_tables", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no nat", "\7\0nat", 6, -ENOENT, "chains of type nat", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no fib", EXPR("\x8", "fib"), -ENOENT, "fib expression", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no numgen", EXPR("\xb", "numgen"), -ENOENT, "numgen expression", -EOPNOTSUPP, false, 0,
+	  0, 0 },
 	{ "no reject in nat", EXPR("\xb", "reject"), -EOPNOTSUPP, "reject in chains of type nat",
-	  -EOPNOTSUPP, false, 0 },
-	{ "no masquerade", EXPR("\x9", "masq"), -ENOENT, "masquerade", -EOPNOTSUPP, false, 0 },
-	{ "no dynset", EXPR("\xb", "dynset"), -ENOENT, "dynset", -EOPNOTSUPP, false, 0 },
-	{ "no ct", EXPR("\x7", "ct"), -ENOENT, "ct expression", -EOPNOTSUPP, false, 0 },
-	{ "something unheard of", "goto-like\0", 9, -EINVAL, NULL, 0, true, 0 },
-	{ "something in the whole only", "short-circuit", 13, -EINVAL, "does not take the ruleset",
-	  -EOPNOTSUPP, false, 0 },
-	{ "not root", "probe.", 6, -EPERM, "CAP_NET_ADMIN", -EPERM, false, 0 },
-	{ "out of memory", "probe.", 6, -ENOMEM, "nftables", -ENOMEM, false, 0 },
-	{ "no answer", "probe.", 6, -ETIMEDOUT, "nftables", -ETIMEDOUT, false, 0 },
+	  -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no masquerade", EXPR("\x9", "masq"), -ENOENT, "masquerade", -EOPNOTSUPP, false, 0, 0,
+	  0 },
+	{ "no dynset", EXPR("\xb", "dynset"), -ENOENT, "dynset", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no ct", EXPR("\x7", "ct"), -ENOENT, "ct expression", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "something unheard of", "goto-like\0", 9, -EINVAL, NULL, 0, true, 0, 0, 0 },
+	{ "a chain of the whole", "short-circuit", 13, -EINVAL,
+	  " refuses chain short-circuit (IPv4): Invalid argument; ", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "a set", "source-ranges", 13, -E2BIG, " refuses set source-ranges (IPv4): ", -EOPNOTSUPP,
+	  false, 0, 0, 0 },
+	{ "a rule, and no more is told", "source-ranges", 13, -EINVAL,
+	  " refuses rule 1 of chain firewall (IPv4): ", -EOPNOTSUPP, false, 0, NFT_MSG_NEWRULE,
+	  NO_OFFSET },
+	{ "an expression of one rule", "source-ranges", 13, -EOPNOTSUPP,
+	  " refuses rule 1 of chain firewall, expression lookup (IPv4): Operation not supported; ",
+	  -EOPNOTSUPP, false, 0, NFT_MSG_NEWRULE, TO_LOOKUP },
+	{ "one of a later rule", "hairpin", 7, -EOPNOTSUPP,
+	  " refuses rule 2 of chain nat-postrouting, expression lookup (IPv4): ", -EOPNOTSUPP,
+	  false, 0, NFT_MSG_NEWRULE, TO_LOOKUP },
+	{ "not root", "probe.", 6, -EPERM, "CAP_NET_ADMIN", -EPERM, false, 0, 0, 0 },
+	{ "out of memory", "probe.", 6, -ENOMEM, "nftables", -ENOMEM, false, 0, 0, 0 },
+	{ "no answer", "probe.", 6, -ETIMEDOUT, "nftables", -ETIMEDOUT, false, 0, 0, 0 },
 };
 
 START_TEST(other_kernels)
