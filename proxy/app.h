@@ -12,6 +12,7 @@
 
 struct event;
 struct event_base;
+struct view;
 
 enum {
 	EXIT_DONE = 0,
@@ -35,6 +36,8 @@ struct app {
 	void (*hangup)(void *ctx); /* at SIGHUP */
 	void *hangup_ctx;
 	bool log_is_set;
+	/* What commands look at if flags name objects that do not run here; NULL: what runs */
+	const struct view *view;
 	int exit_status;
 	bool ending; /* exit_status holds, even if the loop has not begun */
 };

@@ -112,6 +112,19 @@ static int judge(const struct exchange *x)
 	return status;
 }
 
+/* Without a vipmap that runs: the same page, made here. */
+static int look_at_view(struct exchange *x, const char *target)
+{
+	const char *query = strchr(target, '?');
+	char path[64];
+
+	snprintf(path, sizeof(path), "%.*s", query ? (int)(query - target) : (int)strlen(target),
+		 target);
+	x->result.outcome = HTTP_COMPLETE;
+	x->result.status = view_page(x->app->view, path, query ? query + 1 : "", x->body);
+	return judge(x);
+}
+
 static int exchange(struct exchange *x, const char *path)
 {
 	const struct http_options options = { .user_agent = "vipmap/" VIPMAP_VERSION };
@@ -126,9 +139,12 @@ static int exchange(struct exchange *x, const char *path)
 		.done = on_done,
 		.ctx = x,
 	};
-	struct http *http = http_new(x->app->base, &options);
+	struct http *http;
 	int status = EXIT_FAILED;
 
+	if (x->app->view)
+		return look_at_view(x, path);
+	http = http_new(x->app->base, &options);
 	x->result = (struct http_result){ .outcome = HTTP_COMPLETE, .status = 200 };
 	if (http)
 		x->request = http_start(http, &params);

@@ -8,11 +8,18 @@
 static const struct command commands[] = {
 	{
 		.word = "explain",
-		.synopsis = "explain SRC PROTO DST PORT",
-		.help = "Says what becomes of a packet from the address SRC to the address DST and "
-			"its PORT.\n\n"
+		.synopsis = "explain [SOURCE] DESTINATION | SRC PROTO DST PORT",
+		.help = "Says what becomes of a packet: the Service it meets, the verdict, each "
+			"endpoint and why it\nmay be drawn or not, and whether the kernel agrees. "
+			"DESTINATION is an address with port, or\na Service, SOURCE an address or "
+			"the Pod of an endpoint; without it, some pod.\n\n"
+			"  vipmap explain prod/shop:https\n"
+			"  vipmap explain prod/frontend-1 '[fd00::a]:53/udp'\n"
 			"  vipmap explain 10.244.1.5 tcp 10.96.0.1 443\n"
-			"  vipmap explain --manifests objects.yaml fd00:10::5 udp fd00::a 53\n",
+			"  vipmap explain --manifests objects.yaml 10.96.0.1:443    not the "
+			"running "
+			"one\n",
+		.flags = explain_flags,
 		.check = command_explain_check,
 		.run = command_explain,
 	},

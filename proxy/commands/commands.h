@@ -8,7 +8,6 @@
 #define COMMANDS_COMMANDS_H
 
 #include "proxy/app.h"
-#include "proxy/model/explain.h"
 
 struct command {
 	const char *word;     /* the first argument that is no flag */
@@ -44,15 +43,12 @@ int command_help(struct app *app, struct options *options);
 /* By word */
 int command_explain(struct app *app, struct options *options);
 int command_explain_check(const struct options *options, struct errbuf *eb);
+extern const struct command_flag explain_flags[];
 int command_get(struct app *app, struct options *options);
 int command_get_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag get_flags[];
 int command_status(struct app *app, struct options *options);
 int command_status_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag status_flags[];
-
-/* The words of "explain". Returns 0, or a negative errno with @eb. */
-int explain_query_parse(const struct options *options, struct explain_query *query,
-			struct errbuf *eb);
 
 #endif

@@ -1,150 +1,239 @@
-/* explain: what becomes of one packet. */
+/*
+ * explain: what becomes of a packet, by the objects and the configuration of the running vipmap, or
+ * of those that flags name.
+ */
 #include "proxy/commands/commands.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "nft/addresses.h"
-#include "proxy/base/strbuf.h"
-#include "proxy/feed.h"
-#include "proxy/sync/dataplane.h"
-#include "watch/apisource.h"
+#include "proxy/base/addr.h"
+#include "proxy/base/clock.h"
+#include "proxy/base/table.h"
+#include "proxy/commands/ask.h"
+#include "proxy/commands/objects.h"
 
-enum { EXPLAIN_WAIT_S = 30 };
-
-struct explain {
-	struct app *app;
-	struct feed *feed;
+const struct command_flag explain_flags[] = {
+	{ "output", 'o', false, "\"json\" or \"yaml\" instead of text" },
+	{ NULL, 0, false, NULL },
 };
 
-int explain_query_parse(const struct options *options, struct explain_query *query,
-			struct errbuf *eb)
+/* What can be told without any objects, so that it is a usage error. */
+static int check_packet(char *const words[4], struct errbuf *eb)
 {
-	const char *const *word = options->words;
-	enum family family = FAMILY_IPV4;
+	enum family source_family, family;
+	struct addr addr;
 	char protocol[8] = "", *end;
 	unsigned long port;
 	size_t i;
 
-	if (options->n_words != 4)
-		return errf(eb, -EINVAL, "explain: needs SRC PROTO DST PORT");
-	if (addr_parse(word[0], &query->family, &query->source))
-		return errf(eb, -EINVAL, "explain: source \"%s\" is not an IP address", word[0]);
-	for (i = 0; word[1][i] && i < sizeof(protocol) - 1; i++)
-		protocol[i] = (char)toupper((unsigned char)word[1][i]);
-	query->protocol = protocol_parse(protocol);
-	if (!query->protocol)
+	if (addr_parse(words[0], &source_family, &addr) && !strchr(words[0], '/'))
+		return errf(eb, -EINVAL,
+			    "explain: source \"%s\" is neither an IP address nor NAMESPACE/POD",
+			    words[0]);
+	for (i = 0; words[1][i] && i < sizeof(protocol) - 1; i++)
+		protocol[i] = (char)(words[1][i] & ~0x20);
+	if (!protocol_parse(protocol))
 		return errf(eb, -EINVAL, "explain: protocol \"%s\" is not tcp, udp or sctp",
-			    word[1]);
-	if (addr_parse(word[2], &family, &query->destination))
+			    words[1]);
+	if (addr_parse(words[2], &family, &addr))
 		return errf(eb, -EINVAL, "explain: destination \"%s\" is not an IP address",
-			    word[2]);
-	if (family != query->family)
+			    words[2]);
+	if (!strchr(words[0], '/') && family != source_family)
 		return errf(eb, -EINVAL, "explain: source and destination are not of one family");
-	port = strtoul(word[3], &end, 10);
-	if (*word[3] < '0' || *word[3] > '9' || *end || port < 1 || port > UINT16_MAX)
+	port = strtoul(words[3], &end, 10);
+	if (*words[3] < '0' || *words[3] > '9' || *end || port < 1 || port > UINT16_MAX)
 		return errf(eb, -EINVAL, "explain: port \"%s\" is not between 1 and 65535",
-			    word[3]);
-	query->port = (uint16_t)port;
+			    words[3]);
 	return 0;
 }
 
 int command_explain_check(const struct options *options, struct errbuf *eb)
 {
-	struct explain_query query;
+	const char *output = options_own(options, "output");
+	char *words[4];
+	unsigned int i;
 
-	return explain_query_parse(options, &query, eb);
+	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
+		return errf(eb, -EINVAL, "explain: --output: \"%s\" is neither json nor yaml",
+			    output);
+	if (options->n_words == 1 || options->n_words == 2)
+		return 0;
+	if (options->n_words != 4)
+		return errf(
+			eb, -EINVAL,
+			"explain: needs DESTINATION, SOURCE DESTINATION, or SRC PROTO DST PORT");
+	for (i = 0; i < 4; i++)
+		memcpy(&words[i], &options->words[i], sizeof(words[i]));
+	return check_packet(words, eb);
 }
 
-/* A packet's source or destination may be any address of this machine, not only its Node's. */
-static int ask_addresses(struct explain *x)
+static void make_path(const struct options *options, struct strbuf *path)
 {
-	struct errbuf eb = { "" };
-	struct addresses *machine = addresses_open(&eb);
-	bool changed;
-	int err;
+	static const char *const four[] = { "source", "protocol", "destination", "port" };
+	unsigned int i;
 
-	if (!machine || addresses_read(machine, &changed, &eb) < 0)
-		log_warning(x->app->log, "explain: addresses of this machine: %s", eb.text);
-	err = feed_assume_addresses(x->feed, machine);
-	if (machine)
-		addresses_close(machine);
-	return err;
+	strbuf_adds(path, "/v1/explain?");
+	if (options->n_words == 4)
+		for (i = 0; i < 4; i++)
+			ask_add(path, four[i], options->words[i]);
+	else
+		ask_add(path, "destination", options->words[options->n_words - 1]);
+	if (options->n_words == 2)
+		ask_add(path, "source", options->words[0]);
 }
 
-static int explain_now(struct explain *x)
+static const char *source_text(const struct json *item)
 {
-	struct explain_query query;
-	struct dataplane_options options = { .model = x->feed->model };
-	struct dataplane *dp = NULL;
-	struct strbuf out = STRBUF_INIT;
-	struct errbuf eb;
-	int err;
+	const char *kind = text_at(item, "sourceKind");
 
-	err = explain_query_parse(&x->feed->options, &query, &eb);
-	if (!err) {
-		options.family = query.family;
-		dp = dataplane_new(&options);
-		err = dp ? ask_addresses(x) : -ENOMEM;
+	if (strcmp(kind, "pod") == 0)
+		return "a pod";
+	return strcmp(kind, "host") == 0 ? "this node" : "outside";
+}
+
+static void add_packet(const struct json *item, struct strbuf *out)
+{
+	const char *source = text_at(item, "source"), *pod = text_at(item, "sourcePod"),
+		   *to = text_at(item, "destination");
+	const bool v6 = strchr(to, ':') != NULL;
+
+	strbuf_adds(out, "packet    ");
+	if (*source)
+		strbuf_addf(out, "%s (%s%s%s)", source, pod, *pod ? ", " : "", source_text(item));
+	else
+		strbuf_adds(out, source_text(item));
+	strbuf_addf(out, " -> %s%s%s:%lld/%s\n", v6 ? "[" : "", to, v6 ? "]" : "",
+		    (long long)number_at(item, "port"), text_at(item, "protocol"));
+	if (*text_at(item, "note"))
+		strbuf_addf(out, "note      %s\n", text_at(item, "note"));
+}
+
+static void add_service(const struct json *item, struct strbuf *out)
+{
+	char age[AGE_TEXT_SIZE];
+
+	if (!*text_at(item, "service"))
+		return;
+	strbuf_addf(out, "service   %s   %s   %s", text_at(item, "service"), text_at(item, "role"),
+		    text_at(item, "policy"));
+	if (number_at(item, "affinityTimeoutSeconds"))
+		strbuf_addf(out, "   affinity %s",
+			    age_format(number_at(item, "affinityTimeoutSeconds"), age));
+	strbuf_addc(out, '\n');
+}
+
+static void add_verdict(const struct json *item, struct strbuf *out)
+{
+	const char *reason = text_at(item, "reason");
+
+	if (json_has(item, "choices"))
+		strbuf_addf(out, "verdict   DNAT to one of %lld%s, source %s\n",
+			    (long long)number_at(item, "choices"),
+			    strcmp(text_at(item, "list"), "local") ? "" : " on this node",
+			    is_at(item, "masqueraded") ? "masqueraded" : "kept");
+	else
+		strbuf_addf(out, "verdict   %s%s%s\n", text_at(item, "verdict"),
+			    *reason ? ": " : "", reason);
+}
+
+static void add_endpoints(const struct json *item, struct strbuf *out)
+{
+	static const char *const headers[] = { "ENDPOINT", "POD", "NODE", "ZONE", "SHARE", "WHY" };
+	struct table t;
+	unsigned int n = 0;
+
+	table_begin(&t, headers, 6);
+	json_for_each (e, json_get(item, "endpoints")) {
+		const double share = json_number(json_get(e, "sharePercent"));
+
+		n++;
+		table_add(&t, text_at(e, "address"));
+		table_add(&t, text_at(e, "pod"));
+		table_add(&t, text_at(e, "nodeName"));
+		table_add(&t, text_at(e, "zone"));
+		if (share > 0)
+			table_addf(&t, share == (int)share ? "%.0f %%" : "%.2f %%", share);
+		else
+			table_add(&t, "-");
+		table_addf(&t, "%s%s", text_at(e, "reason"),
+			   share > 0 && is_at(e, "onThisNode") ? ", this node" : "");
 	}
-	if (!err)
-		err = dataplane_compile(dp);
-	if (!err)
-		err = explain_packet(x->feed->model, &query, &out);
-	if (!err)
-		fputs(out.text, stdout);
-	strbuf_free(&out);
-	dataplane_free(dp);
-	return err ? EXIT_FAILED : EXIT_DONE;
+	if (n)
+		table_print(&t, true, 2, out);
+	if (n < number_at(item, "endpointsTotal"))
+		strbuf_addf(out, "  and %lld more: vipmap get endpoints %s\n",
+			    (long long)(number_at(item, "endpointsTotal") - n),
+			    text_at(item, "service"));
+	table_free(&t);
 }
 
-static void on_settled(void *ctx)
+static void add_kernel(const struct json *item, struct strbuf *out)
 {
-	struct explain *x = ctx;
+	const struct json *k = json_get(item, "kernel");
+	char age[AGE_TEXT_SIZE];
 
-	if (model_is_complete(x->feed->model))
-		app_exit(x->app, EXIT_DONE);
+	if (!k)
+		return;
+	if (is_at(k, "agrees"))
+		strbuf_addf(out, "kernel    agrees: %s", text_at(k, "path"));
+	else
+		strbuf_addf(out, "kernel    DIFFERS: %s (%lld in all): %s", text_at(k, "message"),
+			    (long long)number_at(k, "differences"), text_at(k, "path"));
+	if (*text_at(k, "rememberedFor"))
+		strbuf_addf(out, "; this client is remembered for %s, %s left",
+			    text_at(k, "rememberedFor"),
+			    age_format(number_at(k, "rememberedSeconds"), age));
+	strbuf_addc(out, '\n');
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
+static int show(const struct json *answer, const char *output)
 {
-	struct explain *x = ctx;
+	struct strbuf out = STRBUF_INIT;
+	bool first = true, differs = false;
+	int status;
 
-	(void)fd;
-	(void)what;
-	log_error(x->app->log, "explain: no answer from the API server");
-	app_exit(x->app, EXIT_FAILED);
-}
-
-static int wait_for_objects(struct explain *x)
-{
-	const struct timeval patience = { EXPLAIN_WAIT_S, 0 };
-
-	apisource_start(x->feed->source);
-	event_base_once(x->app->base, -1, EV_TIMEOUT, on_timer, x, &patience);
-	event_base_dispatch(x->app->base);
-	return x->app->exit_status;
+	json_for_each (item, json_get(answer, "items")) {
+		if (!output) {
+			strbuf_adds(&out, first ? "" : "\n");
+			add_packet(item, &out);
+			add_service(item, &out);
+			add_verdict(item, &out);
+			add_endpoints(item, &out);
+			add_kernel(item, &out);
+		}
+		first = false;
+		differs |= json_get(item, "kernel") && !is_at(json_get(item, "kernel"), "agrees");
+	}
+	if (output && strcmp(output, "json") == 0)
+		print_json(answer, &out);
+	else if (output)
+		print_yaml(answer, &out);
+	status = put_out(&out);
+	return status ? status : differs ? EXIT_FAILED : EXIT_DONE;
 }
 
 int command_explain(struct app *app, struct options *options)
 {
-	struct explain x = { .app = app };
-	struct errbuf eb = { "" };
+	const char *output = options_own(options, "output");
+	struct strbuf path = STRBUF_INIT;
+	struct objects objects = { 0 };
+	struct json *json = NULL;
 	int status = EXIT_DONE;
 
-	x.feed = feed_open(app, options, on_settled, &x, &eb);
-	if (!x.feed) {
-		status = feed_exit_status(errno);
-		log_error(app->log, "%s", eb.text);
-		return status;
-	}
-	if (x.feed->source)
-		status = wait_for_objects(&x);
+	make_path(options, &path);
+	if (objects_are_named(options))
+		status = objects_open(&objects, app, options);
+	if (!status && path.err)
+		status = command_fails(EXIT_FAILED, "out of memory");
 	if (!status)
-		status = explain_now(&x);
-	feed_close(x.feed);
+		status = ask_json(app, path.text, &json);
+	if (!status)
+		status = show(json, output);
+	json_free(json);
+	objects_close(&objects);
+	strbuf_free(&path);
 	return status;
 }

@@ -13,6 +13,7 @@
 #include "proxy/base/nearest.h"
 #include "proxy/base/table.h"
 #include "proxy/commands/ask.h"
+#include "proxy/commands/objects.h"
 
 enum { WATCH_MS = 500, MAX_COLUMNS = 12 };
 
@@ -244,6 +245,10 @@ int command_get_check(const struct options *options, struct errbuf *eb)
 		return unknown_resource(options->words[0], eb);
 	if (output && strcmp(output, "wide") && strcmp(output, "json") && strcmp(output, "yaml"))
 		return errf(eb, -EINVAL, "get: --output: \"%s\" is not wide, json or yaml", output);
+	if (options_own_is_on(options, "watch") && objects_are_named(options))
+		return errf(eb, -EINVAL,
+			    "get: --watch follows what runs: not with --manifests, --config, "
+			    "--kubeconfig or --master");
 	if (!resource->columns && options->n_words > 1)
 		return errf(eb, -EINVAL, "get %s: unexpected argument \"%s\"", resource->names[0],
 			    options->words[1]);
@@ -554,10 +559,18 @@ int command_get(struct app *app, struct options *options)
 {
 	const char *output = options_own(options, "output");
 	struct get g = { .app = app, .options = options, .output = output ? output : "" };
-	int status;
+	struct objects objects = { 0 };
+	int status = EXIT_DONE;
 
 	g.resource = resource_find(options->words[0]);
-	status = options_own_is_on(options, "watch") ? watch(&g) : show(&g);
+	if (objects_are_named(options)) {
+		status = objects_open(&objects, app, options);
+		if (objects.feed)
+			g.options = &objects.feed->options;
+	}
+	if (!status)
+		status = options_own_is_on(g.options, "watch") ? watch(&g) : show(&g);
+	objects_close(&objects);
 	forget_gone(&g);
 	forget_gone(&g);
 	strbuf_free(&g.json);

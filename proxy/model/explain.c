@@ -9,14 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum source { SOURCE_POD, SOURCE_HOST, SOURCE_OUTSIDE };
-
-static const char *const source_names[] = {
-	[SOURCE_POD] = "a pod",
-	[SOURCE_HOST] = "this node",
-	[SOURCE_OUTSIDE] = "outside",
-};
-
 static bool is_local(const struct model *m, enum family family, const struct addr *addr)
 {
 	unsigned int i;
@@ -38,12 +30,14 @@ static bool detects_by_interface(const struct ruleset *rs)
 }
 
 /* POL-7: pod before host. In the interface modes the packet's way in is not known here. */
-static enum source source_of(const struct model *m, const struct ruleset *rs,
-			     const struct explain_query *q)
+static enum explain_source source_of(const struct model *m, const struct ruleset *rs,
+				     const struct explain_query *q)
 {
+	if (q->any_pod)
+		return EXPLAIN_POD;
 	if (rs->detect && !detects_by_interface(rs) && prefix_contains(&rs->pod_cidr, &q->source))
-		return SOURCE_POD;
-	return is_local(m, q->family, &q->source) ? SOURCE_HOST : SOURCE_OUTSIDE;
+		return EXPLAIN_POD;
+	return is_local(m, q->family, &q->source) ? EXPLAIN_HOST : EXPLAIN_OUTSIDE;
 }
 
 static const struct vip *find_vip(const struct program *p, const struct addr *addr, uint16_t port)
@@ -61,86 +55,42 @@ static const struct vip *find_vip(const struct program *p, const struct addr *ad
 	return NULL;
 }
 
-static bool in_source_ranges(const struct program *p, const struct addr *source)
+static bool in_source_ranges(const struct program *p, const struct explain_query *q)
 {
 	unsigned int i;
 
+	if (q->any_pod)
+		return true;
 	for (i = 0; i < p->n_ranges; i++)
-		if (prefix_contains(&p->ranges[i], source))
+		if (prefix_contains(&p->ranges[i], &q->source))
 			return true;
 	return !p->n_ranges;
 }
 
 static bool is_masqueraded(const struct program *p, const struct ruleset *rs, const struct vip *vip,
-			   enum source source)
+			   enum explain_source source)
 {
 	if (vip->role == VIP_CLUSTER_IP)
-		return rs->masquerade_all || (rs->detect && source != SOURCE_POD);
-	return !(p->flags & PROGRAM_EXTERNAL_LOCAL) || source == SOURCE_HOST;
+		return rs->masquerade_all || (rs->detect && source != EXPLAIN_POD);
+	return !(p->flags & PROGRAM_EXTERNAL_LOCAL) || source == EXPLAIN_HOST;
 }
 
-static bool takes_local_list(const struct program *p, const struct vip *vip, enum source source)
+static bool takes_local_list(const struct program *p, const struct vip *vip,
+			     enum explain_source source)
 {
 	if (vip->role == VIP_CLUSTER_IP)
 		return p->flags & PROGRAM_INTERNAL_LOCAL;
-	return (p->flags & PROGRAM_EXTERNAL_LOCAL) && source == SOURCE_OUTSIDE;
+	return (p->flags & PROGRAM_EXTERNAL_LOCAL) && source == EXPLAIN_OUTSIDE;
 }
 
-static void print_endpoints(const struct endpoint_list *list, enum family family,
-			    struct strbuf *out)
+static enum explain_verdict vip_verdict(const struct program *p, const struct vip *vip,
+					const struct explain_query *q, bool local)
 {
-	char addr[ADDR_TEXT_SIZE];
-	unsigned int i;
-
-	for (i = 0; i < list->count; i++)
-		strbuf_addf(out,
-			    family == FAMILY_IPV6 ? "  %6.2f %%  [%s]:%u%s\n"
-						  : "  %6.2f %%  %s:%u%s\n",
-			    100.0 / list->count, addr_format(family, &list->items[i].addr, addr),
-			    list->items[i].port, list->items[i].local ? "  (this node)" : "");
-}
-
-static void explain_vip(const struct service_port_state *port, const struct ruleset *rs,
-			const struct vip *vip, enum source source, const struct explain_query *q,
-			struct strbuf *out)
-{
-	static const char *const roles[] = {
-		[VIP_CLUSTER_IP] = "ClusterIP",
-		[VIP_LOAD_BALANCER] = "load balancer address",
-		[VIP_EXTERNAL_IP] = "external IP",
-		[VIP_NODE_PORT] = "node port",
-	};
-	const struct program *p = port->desired;
-	const bool local = takes_local_list(p, vip, source);
-	const struct endpoint_list *list = program_list(p, local);
-
-	strbuf_addf(out, "service  %s (%s)\n", port->label, roles[vip->role]);
-	strbuf_addf(out, "policy   %s\n",
-		    vip->role == VIP_CLUSTER_IP
-			    ? (p->flags & PROGRAM_INTERNAL_LOCAL ? "internalTrafficPolicy Local"
-								 : "internalTrafficPolicy Cluster")
-			    : (p->flags & PROGRAM_EXTERNAL_LOCAL
-				       ? "externalTrafficPolicy Local"
-				       : "externalTrafficPolicy Cluster"));
-	if (vip->role == VIP_LOAD_BALANCER && !in_source_ranges(p, &q->source)) {
-		strbuf_adds(out, "verdict  dropped: not in loadBalancerSourceRanges\n");
-		return;
-	}
-	if (!(p->flags & PROGRAM_ALIVE)) {
-		strbuf_adds(out, "verdict  refused: no endpoints\n");
-		return;
-	}
-	if (!list->count) {
-		strbuf_adds(out, "verdict  dropped: no endpoints on this node\n");
-		return;
-	}
-	strbuf_addf(out, "verdict  to one of %u endpoints of the %s list, %s\n", list->count,
-		    local ? "local" : "cluster",
-		    is_masqueraded(p, rs, vip, source) ? "masqueraded" : "source address kept");
-	if (p->affinity_timeout_s)
-		strbuf_addf(out, "affinity a client returns to its endpoint for %u s\n",
-			    p->affinity_timeout_s);
-	print_endpoints(list, q->family, out);
+	if (vip->role == VIP_LOAD_BALANCER && !in_source_ranges(p, q))
+		return EXPLAIN_NOT_IN_RANGES;
+	if (!(p->flags & PROGRAM_ALIVE))
+		return EXPLAIN_NO_ENDPOINTS;
+	return program_list(p, local)->count ? EXPLAIN_DNAT : EXPLAIN_NO_LOCAL;
 }
 
 static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr)
@@ -183,34 +133,35 @@ static bool is_nodeport_ip(const struct model *m, enum family family, const stru
 	return false;
 }
 
-int explain_packet(const struct model *m, const struct explain_query *q, struct strbuf *out)
+void explain_packet(const struct model *m, const struct explain_query *q,
+		    struct explanation *explanation)
 {
 	const struct addr *addr = &q->destination;
 	const struct service_port_state *port;
-	const struct vip *vip = NULL;
+	struct explanation x = { 0 };
 	struct ruleset rs;
-	enum source source;
 
 	model_ruleset(m, q->family, &rs);
-	source = source_of(m, &rs, q);
-	strbuf_addf(out, "source   %s\n", source_names[source]);
-	if (detects_by_interface(&rs))
-		strbuf_adds(out,
-			    "note     pods are told by interface here: taken as not from a pod\n");
+	x.source = source_of(m, &rs, q);
+	x.by_interface = detects_by_interface(&rs) && !q->any_pod;
 	port = model_vip_owner(m, q->family, addr, q->protocol, q->port);
 	if (!port && is_nodeport_ip(m, q->family, addr)) {
 		addr = NULL;
 		port = model_vip_owner(m, q->family, NULL, q->protocol, q->port);
 	}
 	if (port && port->desired)
-		vip = find_vip(port->desired, addr, q->port);
-	if (vip)
-		explain_vip(port, &rs, vip, source, q, out);
-	else if (is_cluster_ip(m, q->family, &q->destination))
-		strbuf_adds(out, "verdict  refused: no service has this port of the ClusterIP\n");
-	else if (in_service_cidr(m, q->family, &q->destination))
-		strbuf_adds(out, "verdict  dropped: no service has this address\n");
-	else
-		strbuf_adds(out, "verdict  passed: not a service's address\n");
-	return out->err;
+		x.vip = find_vip(port->desired, addr, q->port);
+	if (x.vip) {
+		x.port = port;
+		x.local = takes_local_list(port->desired, x.vip, x.source);
+		x.masqueraded = is_masqueraded(port->desired, &rs, x.vip, x.source);
+		x.verdict = vip_verdict(port->desired, x.vip, q, x.local);
+	} else if (is_cluster_ip(m, q->family, &q->destination)) {
+		x.verdict = EXPLAIN_NO_PORT;
+	} else if (in_service_cidr(m, q->family, &q->destination)) {
+		x.verdict = EXPLAIN_NO_SERVICE;
+	} else {
+		x.verdict = EXPLAIN_NOT_OURS;
+	}
+	*explanation = x;
 }

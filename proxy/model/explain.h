@@ -1,22 +1,46 @@
 /*
- * What becomes of a packet, in words: the service it meets, the policy that applies, and the
- * endpoints with their probabilities. Pure; it follows the order of verdicts VER-1 to VER-7.
+ * What becomes of a packet: the service port it meets, the policy that applies, and the verdict.
+ * Pure; it follows the order of verdicts VER-1 to VER-7.
  */
 #ifndef MODEL_EXPLAIN_H
 #define MODEL_EXPLAIN_H
 
 #include "proxy/model/model.h"
-#include "proxy/base/strbuf.h"
 
 struct explain_query {
 	enum family family;
+	bool any_pod; /* from some pod, whose address is not said: then there is no source */
 	struct addr source, destination;
 	uint8_t protocol;
 	uint16_t port;
 };
 
-/* All Services must be compiled: service_port_state->desired is read. Returns 0 or a negative
- * errno. */
-int explain_packet(const struct model *m, const struct explain_query *query, struct strbuf *out);
+enum explain_source { EXPLAIN_POD, EXPLAIN_HOST, EXPLAIN_OUTSIDE };
+
+enum explain_verdict {
+	EXPLAIN_DNAT,
+	EXPLAIN_NOT_IN_RANGES, /* dropped: loadBalancerSourceRanges */
+	EXPLAIN_NO_ENDPOINTS,  /* refused */
+	EXPLAIN_NO_LOCAL,      /* dropped: none on this node, and the policy is Local */
+	EXPLAIN_NO_PORT,       /* refused: a ClusterIP, but not this port */
+	EXPLAIN_NO_SERVICE,    /* dropped: in a ServiceCIDR, and nobody's */
+	EXPLAIN_NOT_OURS,      /* passed */
+};
+
+struct explanation {
+	enum explain_source source;
+	bool by_interface; /* pods are told by interface here: the source may be a pod all the same
+			    */
+	enum explain_verdict verdict;
+	/* NULL if no service port is met, and then nothing of the rest counts */
+	const struct service_port_state *port;
+	const struct vip *vip;
+	bool local; /* the local list applies, else the cluster list */
+	bool masqueraded;
+};
+
+/* All Services must be compiled: service_port_state->desired is read. */
+void explain_packet(const struct model *m, const struct explain_query *query,
+		    struct explanation *explanation);
 
 #endif

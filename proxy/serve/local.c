@@ -1,6 +1,6 @@
 /*
- * A table of pages. Who may ask is the HTTP server's to know, and so are the limits on connections,
- * bytes and time; a page is at most some 2 MB and takes milliseconds to make.
+ * The pages are view.h's. Who may ask is the HTTP server's to know, and so are the limits on
+ * connections, bytes and time; a page is at most some 2 MB and takes milliseconds to make.
  */
 #include "proxy/serve/local.h"
 
@@ -25,45 +25,17 @@ struct local {
 	struct event *retry;
 };
 
-static const struct {
-	const char *path;
-	int (*page)(const struct view *v, const char *query, struct strbuf *out);
-} pages[] = {
-	{ "/v1/status", view_status },	     { "/v1/services", view_services },
-	{ "/v1/endpoints", view_endpoints }, { "/v1/node", view_node },
-	{ "/v1/config", view_config },	     { "/v1/changes", view_changes },
-};
-
-static void put_error(struct strbuf *out, const char *message)
-{
-	jsonout_object(out, NULL);
-	jsonout_text(out, "error", message);
-	jsonout_object_end(out);
-}
-
 static int make_page(const struct local *l, const char *path, const char *query, struct strbuf *out)
 {
 	struct view view = { 0 };
-	size_t i;
-	int status;
 
-	for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
-		if (strcmp(path, pages[i].path) != 0)
-			continue;
-		l->options.look(l->options.ctx, &view);
-		if (!view.model) {
-			put_error(out, "starting");
-			return 503;
-		}
-		status = pages[i].page(&view, query, out);
-		if (status == 500) {
-			strbuf_reset(out);
-			put_error(out, "out of memory");
-		}
-		return status;
-	}
-	put_error(out, "no such page; see vipmap(8), LOCAL SOCKET");
-	return 404;
+	l->options.look(l->options.ctx, &view);
+	if (view.model)
+		return view_page(&view, path, query, out);
+	jsonout_object(out, NULL);
+	jsonout_text(out, "error", "starting");
+	jsonout_object_end(out);
+	return 503;
 }
 
 static void handle(void *ctx, struct httpd_request *req, const char *path)

@@ -6,6 +6,44 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/base/jsonout.h"
+
+static const struct {
+	const char *path;
+	int (*page)(const struct view *v, const char *query, struct strbuf *out);
+	bool running; /* it is about the process, not only about its objects */
+} pages[] = {
+	{ "/v1/status", view_status, true },	    { "/v1/services", view_services, false },
+	{ "/v1/endpoints", view_endpoints, false }, { "/v1/node", view_node, false },
+	{ "/v1/config", view_config, false },	    { "/v1/explain", view_explain, false },
+	{ "/v1/changes", view_changes, true },
+};
+
+static void put_error(struct strbuf *out, const char *message)
+{
+	strbuf_reset(out);
+	jsonout_object(out, NULL);
+	jsonout_text(out, "error", message);
+	jsonout_object_end(out);
+}
+
+int view_page(const struct view *v, const char *path, const char *query, struct strbuf *out)
+{
+	size_t i;
+	int status;
+
+	for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+		if (strcmp(path, pages[i].path) != 0 || (pages[i].running && !v->sync))
+			continue;
+		status = pages[i].page(v, query, out);
+		if (status == 500)
+			put_error(out, "out of memory");
+		return status;
+	}
+	put_error(out, "no such page; see vipmap(8), LOCAL SOCKET");
+	return 404;
+}
+
 static int hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')

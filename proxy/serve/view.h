@@ -45,12 +45,16 @@ struct view {
 enum { QUERY_TEXT_SIZE = 320 };
 const char *query_get(const char *query, const char *key, char text[QUERY_TEXT_SIZE]);
 
+/* All of them: appends what "PATH[?QUERY]" is about, or an error, and returns the HTTP status. */
+int view_page(const struct view *v, const char *path, const char *query, struct strbuf *out);
+
 /* Each appends a page and returns the HTTP status; other than 200 with an error of one line. */
 int view_status(const struct view *v, const char *query, struct strbuf *out);
 int view_services(const struct view *v, const char *query, struct strbuf *out);
 int view_endpoints(const struct view *v, const char *query, struct strbuf *out);
 int view_node(const struct view *v, const char *query, struct strbuf *out);
 int view_config(const struct view *v, const char *query, struct strbuf *out);
+int view_explain(const struct view *v, const char *query, struct strbuf *out);
 /* A counter that moves whenever one of the above may have changed. */
 int view_changes(const struct view *v, const char *query, struct strbuf *out);
 

@@ -275,6 +275,62 @@ def senseless(b):
         json.loads(body)
 
 
+EXPLAINED = """\
+packet    10.180.0.11 (default/pod1-7c9d8, a pod) -> 172.30.0.11:80/tcp
+service   default/shop:t80   ClusterIP   internalTrafficPolicy Cluster   affinity 3h
+verdict   DNAT to one of 2, source kept
+  ENDPOINT          POD         NODE   ZONE  SHARE  WHY
+  10.180.0.11:8080  pod1-7c9d8  node1  a     50 %   ready, this node
+  10.180.1.21:8080  r1-7c9d8    node2  b     50 %   ready
+  10.180.1.22:8080  r2-7c9d8    node2  b     -      not ready
+  10.180.1.23:8080  r3-7c9d8    node2  b     -      terminating, and others are ready
+kernel    agrees: service-ips -> cluster-sticky-pick-2
+"""
+
+
+@case("explain answers for what runs, and asks the kernel", "VER-4 AFF-1")
+def explain(b):
+    b.start(shop(affinity=10800), *DETECT, "--masquerade-all=false")
+    b.equal("text", EXPLAINED, run(b, "explain", "default/pod1-7c9d8", "default/shop:t80"))
+    b.equal("the same by addresses", EXPLAINED, run(b, "explain", addr("pod1", 4), "tcp", addr("svc11", 4), "80"))
+    # whom a client is remembered for: the one that it met
+    met = b.probe("pod2", "svc11:80", 4, "tcp")[0]
+    out = run(b, "explain", addr("pod2", 4), "shop")
+    b.true("remembered for %s: %s" % (met.local, out),
+           re.search(r"; this client is remembered for %s, (3h|179m|2h59m) left\n" % re.escape(met.local), out))
+    b.true("another client is not", "remembered" not in run(b, "explain", addr("pod3", 4), "shop"))
+    item = json.loads(run(b, "explain", "-o", "json", addr("pod2", 4), "shop"))["items"][0]
+    b.equal("fields", {"source", "sourceKind", "destination", "port", "protocol", "verdict", "reason", "service", "role",
+                       "policy", "affinityTimeoutSeconds", "choices", "masqueraded", "list", "endpointsTotal",
+                       "endpoints", "kernel"}, set(item))
+    b.equal("the kernel", (True, 0, met.local), (item["kernel"]["agrees"], item["kernel"]["differences"],
+                                                 item["kernel"]["rememberedFor"]))
+    b.equal("shares", [50, 50, 0, 0], [e["sharePercent"] for e in item["endpoints"]])
+    # the running configuration counts, not the one of the command
+    b.start(shop(), *DETECT, "--masquerade-all")
+    b.true("its configuration", "source masqueraded" in run(b, "explain", "shop"))
+    out = run(b, "explain", "--manifests", b.program.manifests, "--hostname-override", "node1", *DETECT, "shop")
+    b.true("another one: " + out, "source kept" in out and "kernel" not in out)
+
+
+@case("explain knows the ways from outside", "LB-1 POL-2 NP-1")
+def explain_outside(b):
+    b.start(shop(etp="Local", ranges=["192.168.1.0/24"]))
+    for source, destination, verdict, path in (
+            ("client", "lb11:80", "DNAT to one of 1 on this node, source kept",
+             "service-ips -> firewall -> firewalled -> external-local -> local-policy -> local-pick-1"),
+            ("client2", "lb11:80", "dropped: not in loadBalancerSourceRanges", "service-ips -> firewall"),
+            ("client", "node:30080", "DNAT to one of 1 on this node, source kept",
+             "service-nodeports -> nodeport-external-local -> nodeport-local-policy -> nodeport-local-pick-1"),
+            ("pod2", "node:30080", "DNAT to one of 2, source kept",
+             "service-nodeports -> nodeport-external-local -> nodeport-cluster-policy -> nodeport-pick-2")):
+        name, _, port = destination.partition(":")
+        out = run(b, "explain", addr(source, 4), join(addr(name, 4), int(port)))
+        lines = [line.split(None, 1) for line in out.splitlines()]
+        b.equal("%s -> %s" % (source, destination), [verdict, "agrees: " + path],
+                [rest for word, rest in lines if word in ("verdict", "kernel")])
+
+
 def connect(b):
     with netns.inside(b.world.name["node"]):
         s = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,6 @@
 """Traffic policies, local lists, terminating endpoints, hints: which endpoints a packet may reach."""
+import re
+
 from lib.case import *
 
 EXTERNAL = ("lb", "ext", "np")  # the kinds of external VIP
@@ -188,4 +190,4 @@ def explained_source(b, family):
     for source, want in (("node", "this node"), ("node2", "this node"), ("client", "outside"), ("pod1", "a pod")):
         _, text, _ = b.program.run(*b.program.argv(DETECT)[1:], "explain", addr(source, family), "tcp",
                                    addr("lb60", family), "80")
-        b.equal("source of %s" % source, want, text.splitlines()[0].partition(" ")[2].strip())
+        b.equal("source of %s" % source, want, re.match(r"packet +\S+ \((.*)\) ->", text).group(1))

@@ -126,9 +126,9 @@ def compare_explanation(b, judge, flags, title):
     target, _, port = judge.row.destination.rpartition(":")
     status, text, err = b.program.run(*b.program.argv(flags)[1:], "explain", addr(judge.row.source, judge.family),
                                       judge.proto, addr(target, judge.family), port)
-    words = {"refuse": "refused", "drop": "dropped", "pass": "passed", "reach": "to"}
+    words = {"refuse": "refused", "drop": "dropped", "pass": "passed", "reach": "DNAT"}
     verdict = [line.split()[1] for line in text.splitlines() if line.startswith("verdict")]
-    endpoints = sorted(line.split()[2] for line in text.splitlines() if "%" in line)
+    endpoints = sorted(line.split()[0] for line in text.splitlines() if " % " in line)
     want = [words[judge.row.want.kind].rstrip(":")], sorted(join(*k) for k in judge.keys or ())
     got = [v.rstrip(":") for v in verdict], endpoints
     if want != got:

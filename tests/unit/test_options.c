@@ -306,7 +306,7 @@ static const struct {
 	  "--watch: \"1x\" is neither true nor false" },
 	{ "own flag with a longer name", { "get", "--watching" }, "unknown flag: --watching" },
 	{ "status with more", { "status", "x" }, "status: unexpected argument \"x\"" },
-	{ "explain without", { "explain" }, "explain: needs SRC PROTO DST PORT" },
+	{ "explain without", { "explain" }, "explain: needs DESTINATION" },
 	{ "explain source", { "explain", "a", "tcp", "1.1.1.1", "1" }, "explain: source \"a\"" },
 	{ "explain protocol",
 	  { "explain", "1.1.1.1", "icmp", "1.1.1.1", "1" },
@@ -422,24 +422,6 @@ START_TEST(parse_again)
 	o = good("second", ARGS("--config=empty"));
 	ck_assert(!o.config->masquerade_all);
 	CHECK_STR("cluster CIDR", o.config->cluster_cidr, "");
-	options_free(&o);
-}
-END_TEST
-
-START_TEST(explain_arguments)
-{
-	struct options o = good("explain", ARGS("explain", "fd00::1", "Udp", "fd00::2", "53"));
-	char text[ADDR_TEXT_SIZE];
-	struct explain_query query = { 0 };
-	struct errbuf eb = { "" };
-
-	ck_assert_str_eq(o.command->word, "explain");
-	ck_assert_int_eq(explain_query_parse(&o, &query, &eb), 0);
-	ck_assert_int_eq(query.family, FAMILY_IPV6);
-	CHECK_STR("source", addr_format(FAMILY_IPV6, &query.source, text), "fd00::1");
-	CHECK_STR("destination", addr_format(FAMILY_IPV6, &query.destination, text), "fd00::2");
-	CHECK_STR("protocol", protocol_name(query.protocol), "udp");
-	ck_assert_uint_eq(query.port, 53);
 	options_free(&o);
 }
 END_TEST
@@ -565,7 +547,6 @@ int main(void)
 	tcase_add_loop_test(tc, warning, 0, N(warnings));
 	tcase_add_test(tc, file_and_flags);
 	tcase_add_test(tc, parse_again);
-	tcase_add_test(tc, explain_arguments);
 	tcase_add_test(tc, own_flags);
 	tcase_add_test(tc, paths);
 	tcase_add_test(tc, usage);

@@ -1,0 +1,703 @@
+/*
+ * /v1/explain: what becomes of a packet, each endpoint with the reason why it may or may not be
+ * drawn, and whether the kernel has what we believe. Words for sources and destinations are
+ * understood here, since only here it is known who is called what.
+ */
+#include "proxy/serve/view.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nft/lookup.h"
+#include "proxy/base/jsonout.h"
+#include "proxy/base/nearest.h"
+#include "proxy/model/explain.h"
+
+enum {
+	LOOKUPS_MAX = 2000,	/* elements that are asked for; each takes some 10 us */
+	ENDPOINTS_SHOWN = 1000, /* of one service port */
+};
+
+/* A question as it was asked. */
+struct asked {
+	char source[QUERY_TEXT_SIZE], destination[QUERY_TEXT_SIZE];
+	char protocol[QUERY_TEXT_SIZE], port[QUERY_TEXT_SIZE];
+	/* understood */
+	bool has_source;
+	enum family source_family;
+	struct addr source_addr;
+};
+
+struct explaining {
+	const struct view *v;
+	struct asked asked;
+	struct arena scratch;
+	struct strbuf *out;
+	struct errbuf error; /* for the asker */
+	struct nlsock *nl;   /* NULL: nothing of the kernel */
+	unsigned int lookups;
+};
+
+/* Words */
+
+static uint8_t protocol_word(const char *text)
+{
+	char upper[8];
+	size_t i;
+
+	for (i = 0; text[i] && i < sizeof(upper) - 1; i++)
+		upper[i] = (char)toupper((unsigned char)text[i]);
+	upper[i] = '\0';
+	return text[i] ? 0 : protocol_parse(upper);
+}
+
+static int port_word(const char *text, uint16_t *port)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || n < 1 || n > UINT16_MAX)
+		return -EINVAL;
+	*port = (uint16_t)n;
+	return 0;
+}
+
+/* Takes "/PROTOCOL" off the end of @word, but not the name of a Service called "udp". */
+static void cut_protocol(struct asked *a)
+{
+	char *slash = strrchr(a->destination, '/');
+
+	if (!slash || slash == a->destination || !protocol_word(slash + 1))
+		return;
+	if (!strchr(a->destination, ':') && strchr(a->destination, '/') == slash)
+		return;
+	if (!*a->protocol)
+		snprintf(a->protocol, sizeof(a->protocol), "%s", slash + 1);
+	*slash = '\0';
+}
+
+/* "ADDRESS", "ADDRESS:PORT", "[ADDRESS]:PORT"; the port is cut off. Returns false for a name. */
+static bool address_word(struct asked *a, enum family *family, struct addr *addr)
+{
+	char text[QUERY_TEXT_SIZE], *colon, *start = text;
+	const char *port = NULL;
+
+	snprintf(text, sizeof(text), "%s", a->destination);
+	if (addr_parse(text, family, addr) == 0)
+		return true;
+	colon = strrchr(text, ':');
+	if (*text == '[') {
+		start = text + 1;
+		colon = strchr(text, ']');
+		if (!colon || (colon[1] && colon[1] != ':'))
+			return false;
+		port = colon[1] ? colon + 2 : NULL;
+	} else if (colon) {
+		port = colon + 1;
+	} else {
+		return false;
+	}
+	*colon = '\0';
+	if (addr_parse(start, family, addr))
+		return false;
+	if (port && !*a->port)
+		snprintf(a->port, sizeof(a->port), "%s", port);
+	return true;
+}
+
+/* The Service named "[NAMESPACE/]NAME[:PORT]"; the port is cut off. NULL with the error. */
+static const struct service_entry *service_word(struct explaining *x)
+{
+	const struct service_entry *const *list, *found = NULL;
+	char whole[600], *colon, *slash;
+	struct asked *a = &x->asked;
+	struct nearest near;
+	size_t i, n;
+
+	slash = strchr(a->destination, '/');
+	colon = strchr(slash ? slash : a->destination, ':');
+	if (colon) {
+		if (!*a->port)
+			snprintf(a->port, sizeof(a->port), "%s", colon + 1);
+		*colon = '\0';
+	}
+	if (view_entries(x->v, "", &x->scratch, &list, &n)) {
+		errf(&x->error, 0, "out of memory");
+		return NULL;
+	}
+	nearest_begin(&near, a->destination);
+	for (i = 0; i < n; i++) {
+		snprintf(whole, sizeof(whole), "%s/%s", list[i]->namespace, list[i]->name);
+		if (strcmp(slash ? whole : list[i]->name, a->destination) == 0) {
+			if (found)
+				errf(&x->error, 0, "%s: there are several: %s/%s, %s",
+				     a->destination, found->namespace, found->name, whole);
+			found = list[i];
+		}
+	}
+	if (found && *x->error.text)
+		return NULL;
+	if (found)
+		return found;
+	for (i = 0; i < n; i++) {
+		char *copy;
+
+		snprintf(whole, sizeof(whole), "%s/%s", list[i]->namespace, list[i]->name);
+		copy = arena_strdup(&x->scratch, slash ? whole : list[i]->name);
+		if (copy)
+			nearest_try(&near, copy);
+	}
+	errf(&x->error, 0,
+	     near.best ? "there is no Service %s; did you mean %s?"
+		       : "there is no Service %s, and it is no address",
+	     a->destination, near.best);
+	return NULL;
+}
+
+struct pod_search {
+	const char *namespace, *name;
+	enum family family;
+	bool any_family, found;
+	struct addr addr;
+	struct nearest near;
+};
+
+static void search_slice(struct pod_search *s, const struct slice *slice, struct arena *scratch)
+{
+	const struct endpoint_names *names;
+	unsigned int i;
+
+	if (strcmp(slice->namespace, s->namespace) || !slice->names_size)
+		return;
+	names = slice_names(slice, scratch);
+	for (i = 0; names && i < slice->n_endpoints; i++) {
+		if (strcmp(names[i].pod, s->name) == 0) {
+			if (s->found && slice->family != FAMILY_IPV4)
+				continue;
+			s->found = true;
+			s->family = slice->family;
+			s->addr = slice->endpoints[i].addr;
+		} else if (*names[i].pod && !s->found) {
+			nearest_try(&s->near, names[i].pod);
+		}
+	}
+}
+
+/* "NAMESPACE/POD": an endpoint of some Service. Others are not known here. */
+static bool pod_word(struct explaining *x)
+{
+	struct asked *a = &x->asked;
+	char namespace[QUERY_TEXT_SIZE];
+	const char *slash = strchr(a->source, '/');
+	struct pod_search s = { .namespace = namespace, .name = slash ? slash + 1 : "" };
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	if (!slash) {
+		errf(&x->error, 0, "source \"%s\" is neither an IP address nor NAMESPACE/POD",
+		     a->source);
+		return false;
+	}
+	snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - a->source), a->source);
+	nearest_begin(&s.near, s.name);
+	for (n = hashtab_first(&x->v->model->slices, &walk); n;
+	     n = hashtab_next(&x->v->model->slices, &walk))
+		search_slice(&s, hash_entry(n, struct slice_entry, node)->object, &x->scratch);
+	if (!s.found) {
+		errf(&x->error, 0,
+		     s.near.best ? "no endpoint is Pod %s; did you mean %s/%s? Otherwise give its "
+				   "address"
+				 : "no endpoint is Pod %s: give its address",
+		     a->source, namespace, s.near.best);
+		return false;
+	}
+	a->has_source = true;
+	a->source_family = s.family;
+	a->source_addr = s.addr;
+	return true;
+}
+
+static bool source_word(struct explaining *x)
+{
+	struct asked *a = &x->asked;
+
+	if (!*a->source)
+		return true;
+	if (addr_parse(a->source, &a->source_family, &a->source_addr))
+		return pod_word(x);
+	a->has_source = true;
+	return true;
+}
+
+/* The kernel */
+
+static bool key_is_of(const struct element *el, const struct explain_query *q,
+		      const struct vip *vip)
+{
+	if (el->set == SET_CLUSTER_IPS || el->set == SET_NODEPORT_IPS ||
+	    el->set == SET_SERVICE_CIDRS || el->set == SET_HAIRPIN || el->set == SET_SOURCE_RANGES)
+		return false;
+	if (set_is_nodeport(el->set) != (vip->role == VIP_NODE_PORT) || el->port != vip->port ||
+	    el->protocol != q->protocol)
+		return false;
+	return vip->role == VIP_NODE_PORT || addr_compare(&el->addr, &vip->addr) == 0;
+}
+
+/* Appends " -> CHAIN" for the verdict of @set, and returns its kind, VERDICT_NONE if there is none.
+ */
+static enum verdict_kind follow(struct explaining *x, const struct explain_query *q,
+				const struct vip *vip, enum set_id set, struct strbuf *path)
+{
+	const struct element key = {
+		.set = set,
+		.addr = vip->addr,
+		.protocol = q->protocol,
+		.port = vip->port,
+	};
+	struct lookup found;
+	struct errbuf eb;
+
+	strbuf_addf(path, "%s%s", path->length ? " -> " : "", set_name(set));
+	if (lookup_element(x->nl, q->family, &key, &found, &eb)) {
+		strbuf_adds(path, " (nothing)");
+		return VERDICT_NONE;
+	}
+	strbuf_addf(path, " -> %s", *found.chain ? found.chain : "drop");
+	return (enum verdict_kind)found.element.verdict.kind;
+}
+
+static void follow_all(struct explaining *x, const struct explain_query *q,
+		       const struct explanation *e, struct strbuf *path)
+{
+	const bool nodeport = e->vip->role == VIP_NODE_PORT;
+	enum verdict_kind kind =
+		follow(x, q, e->vip, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, path);
+
+	if (kind == VERDICT_FIREWALL && e->verdict != EXPLAIN_NOT_IN_RANGES)
+		kind = follow(x, q, e->vip, MAP_FIREWALLED, path);
+	if (kind != VERDICT_EXTERNAL_LOCAL)
+		return;
+	if (e->source == EXPLAIN_OUTSIDE)
+		follow(x, q, e->vip, nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY, path);
+	else
+		follow(x, q, e->vip, nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY,
+		       path);
+}
+
+/* Compares what we believe with what is there. Returns the number of differences. */
+static unsigned int compare_elements(struct explaining *x, const struct explain_query *q,
+				     const struct explanation *e, char *first, size_t size)
+{
+	const struct element *list;
+	unsigned int differ = 0;
+	struct lookup found;
+	struct errbuf eb;
+	size_t i, n;
+	int err;
+
+	if (program_elements(e->port->desired, q->family, &x->scratch, &list, &n))
+		return 0;
+	for (i = 0; i < n && x->lookups < LOOKUPS_MAX; i++) {
+		struct element wanted = list[i];
+
+		if (!key_is_of(&wanted, q, e->vip))
+			continue;
+		x->lookups++;
+		err = lookup_element(x->nl, q->family, &wanted, &found, &eb);
+		wanted.comment = NULL;
+		if (!err && element_data_equal(&wanted, &found.element))
+			continue;
+		if (!differ++)
+			snprintf(first, size, "%s of %s",
+				 err ? "nothing in the kernel for an element"
+				     : "another value in the kernel in an element",
+				 set_name(wanted.set));
+	}
+	return differ;
+}
+
+static void put_remembered(struct explaining *x, const struct explain_query *q,
+			   const struct explanation *e)
+{
+	const struct program *p = e->port->desired;
+	char text[ENDPOINT_TEXT_SIZE];
+	const char *map;
+	struct addr endpoint;
+	int64_t expires_ms;
+	struct errbuf eb;
+	uint16_t port;
+
+	if (!p->affinity_timeout_s || q->any_pod || e->verdict != EXPLAIN_DNAT)
+		return;
+	map = affinity_map_name(p->sticky, e->local, &x->scratch);
+	if (!map ||
+	    lookup_client(x->nl, q->family, map, &q->source, &endpoint, &port, &expires_ms, &eb))
+		return;
+	jsonout_text(x->out, "rememberedFor", endpoint_format(q->family, &endpoint, port, text));
+	jsonout_integer(x->out, "rememberedSeconds", expires_ms / 1000);
+}
+
+static void put_kernel(struct explaining *x, const struct explain_query *q,
+		       const struct explanation *e)
+{
+	struct strbuf path = STRBUF_INIT;
+	char first[200] = "";
+	unsigned int differ;
+
+	if (!x->nl || !e->vip)
+		return;
+	jsonout_object(x->out, "kernel");
+	follow_all(x, q, e, &path);
+	differ = compare_elements(x, q, e, first, sizeof(first));
+	jsonout_bool(x->out, "agrees", !differ);
+	jsonout_integer(x->out, "differences", differ);
+	jsonout_text(x->out, "message", first);
+	jsonout_text(x->out, "path", path.text ? path.text : "");
+	put_remembered(x, q, e);
+	jsonout_object_end(x->out);
+	strbuf_free(&path);
+}
+
+/* The answer */
+
+static const char *const source_kinds[] = {
+	[EXPLAIN_POD] = "pod",
+	[EXPLAIN_HOST] = "host",
+	[EXPLAIN_OUTSIDE] = "outside",
+};
+
+static const char *const roles[] = {
+	[VIP_CLUSTER_IP] = "ClusterIP",
+	[VIP_LOAD_BALANCER] = "load balancer address",
+	[VIP_EXTERNAL_IP] = "external IP",
+	[VIP_NODE_PORT] = "node port",
+};
+
+static const char *verdict_word(enum explain_verdict verdict)
+{
+	switch (verdict) {
+	case EXPLAIN_DNAT:
+		return "DNAT";
+	case EXPLAIN_NO_ENDPOINTS:
+	case EXPLAIN_NO_PORT:
+		return "refused";
+	case EXPLAIN_NOT_OURS:
+		return "passed";
+	case EXPLAIN_NOT_IN_RANGES:
+	case EXPLAIN_NO_LOCAL:
+	case EXPLAIN_NO_SERVICE:
+		break;
+	}
+	return "dropped";
+}
+
+static const char *const reasons[] = {
+	[EXPLAIN_DNAT] = "",
+	[EXPLAIN_NOT_IN_RANGES] = "not in loadBalancerSourceRanges",
+	[EXPLAIN_NO_ENDPOINTS] = "no endpoints",
+	[EXPLAIN_NO_LOCAL] = "no endpoints on this node",
+	[EXPLAIN_NO_PORT] = "no service has this port of the ClusterIP",
+	[EXPLAIN_NO_SERVICE] = "no service has this address",
+	[EXPLAIN_NOT_OURS] = "not a service's address",
+};
+
+/* The Pod that has the address, if it is an endpoint of something. */
+static void put_source_name(struct explaining *x, const struct explain_query *q)
+{
+	const struct endpoint_names *names;
+	const struct slice_entry *e;
+	struct hash_walk walk;
+	struct hash_node *n;
+	unsigned int i;
+
+	for (n = hashtab_first(&x->v->model->slices, &walk); n;
+	     n = hashtab_next(&x->v->model->slices, &walk)) {
+		e = hash_entry(n, struct slice_entry, node);
+		for (i = 0; e->object->family == q->family && i < e->object->n_endpoints; i++) {
+			if (addr_compare(&e->object->endpoints[i].addr, &q->source))
+				continue;
+			names = slice_names(e->object, &x->scratch);
+			if (!names || !*names[i].pod)
+				continue;
+			jsonout_textf(x->out, "sourcePod", "%s/%s", e->object->namespace,
+				      names[i].pod);
+			return;
+		}
+	}
+}
+
+static void put_packet(struct explaining *x, const struct explain_query *q,
+		       const struct explanation *e)
+{
+	char text[ADDR_TEXT_SIZE];
+
+	if (!q->any_pod)
+		jsonout_text(x->out, "source", addr_format(q->family, &q->source, text));
+	jsonout_text(x->out, "sourceKind", source_kinds[e->source]);
+	if (!q->any_pod)
+		put_source_name(x, q);
+	jsonout_text(x->out, "destination", addr_format(q->family, &q->destination, text));
+	jsonout_integer(x->out, "port", q->port);
+	jsonout_text(x->out, "protocol", protocol_name(q->protocol));
+	if (e->by_interface)
+		jsonout_text(
+			x->out, "note",
+			"pods are told by their interface here: this one is taken as not from a "
+			"pod");
+}
+
+static double share_of(const struct endpoint_list *list, const struct endpoint *ep)
+{
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++)
+		if (endpoint_compare(&list->items[i], ep) == 0)
+			return 100.0 / list->count;
+	return 0;
+}
+
+static const char *fate_reason(const struct explanation *e, const struct endpoint_fate *fate)
+{
+	if (e->local && !fate->endpoint.local)
+		return "not on this node, and the policy is Local";
+	if (e->local && fate->local && !(fate->flags & ENDPOINT_READY))
+		return "terminating, but none on this node is ready";
+	if (e->local && fate->local)
+		return "ready";
+	return why_text(fate->why);
+}
+
+/* In the order of the fates, which is that of addresses; the lists may have another one. */
+static void put_fates(struct explaining *x, const struct explain_query *q,
+		      const struct explanation *e)
+{
+	const struct program *p = e->port->desired;
+	const struct endpoint_list *list = program_list(p, e->local);
+	struct name_cache cache = { .scratch = &x->scratch };
+	const struct endpoint_fate *fates;
+	char text[ENDPOINT_TEXT_SIZE];
+	unsigned int i, n;
+
+	if (view_fates(x->v, e->port->service, q->family, e->port->name, e->port->protocol,
+		       &x->scratch, &fates, &n))
+		n = 0;
+	jsonout_integer(x->out, "endpointsTotal", n);
+	jsonout_array(x->out, "endpoints");
+	for (i = 0; i < n && i < ENDPOINTS_SHOWN; i++) {
+		const struct endpoint_names *names = fate_names(&cache, &fates[i]);
+		const double share =
+			e->verdict == EXPLAIN_DNAT ? share_of(list, &fates[i].endpoint) : 0;
+
+		jsonout_object(x->out, NULL);
+		jsonout_text(x->out, "address",
+			     endpoint_format(q->family, &fates[i].endpoint.addr,
+					     fates[i].endpoint.port, text));
+		if (*names->pod)
+			jsonout_text(x->out, "pod", names->pod);
+		if (*names->node)
+			jsonout_text(x->out, "nodeName", names->node);
+		if (*names->zone)
+			jsonout_text(x->out, "zone", names->zone);
+		jsonout_bool(x->out, "onThisNode", fates[i].endpoint.local);
+		jsonout_real(x->out, "sharePercent", share);
+		jsonout_text(x->out, "reason", fate_reason(e, &fates[i]));
+		jsonout_object_end(x->out);
+	}
+	jsonout_array_end(x->out);
+}
+
+static void put_service(struct explaining *x, const struct explain_query *q,
+			const struct explanation *e)
+{
+	const struct program *p = e->port->desired;
+	const bool cluster_ip = e->vip->role == VIP_CLUSTER_IP;
+	const bool is_local =
+		p->flags & (cluster_ip ? PROGRAM_INTERNAL_LOCAL : PROGRAM_EXTERNAL_LOCAL);
+
+	jsonout_text(x->out, "service", e->port->label);
+	jsonout_text(x->out, "role", roles[e->vip->role]);
+	jsonout_textf(x->out, "policy", "%s %s",
+		      cluster_ip ? "internalTrafficPolicy" : "externalTrafficPolicy",
+		      is_local ? "Local" : "Cluster");
+	if (p->affinity_timeout_s)
+		jsonout_integer(x->out, "affinityTimeoutSeconds", p->affinity_timeout_s);
+	if (e->verdict == EXPLAIN_DNAT) {
+		jsonout_integer(x->out, "choices", program_list(p, e->local)->count);
+		jsonout_bool(x->out, "masqueraded", e->masqueraded);
+		jsonout_text(x->out, "list", e->local ? "local" : "cluster");
+	}
+	put_fates(x, q, e);
+}
+
+static void put_explanation(struct explaining *x, const struct explain_query *q)
+{
+	struct explanation e;
+
+	explain_packet(x->v->model, q, &e);
+	jsonout_object(x->out, NULL);
+	put_packet(x, q, &e);
+	jsonout_text(x->out, "verdict", verdict_word(e.verdict));
+	jsonout_text(x->out, "reason", reasons[e.verdict]);
+	if (e.vip)
+		put_service(x, q, &e);
+	put_kernel(x, q, &e);
+	jsonout_object_end(x->out);
+}
+
+static struct explain_query make_query(const struct asked *a, enum family family)
+{
+	return (struct explain_query){
+		.family = family,
+		.any_pod = !a->has_source,
+		.source = a->source_addr,
+	};
+}
+
+static int explain_address(struct explaining *x, enum family family, const struct addr *addr)
+{
+	struct explain_query q = make_query(&x->asked, family);
+
+	q.destination = *addr;
+	if (x->asked.has_source && x->asked.source_family != family) {
+		errf(&x->error, 0, "source and destination are not of one family");
+		return 400;
+	}
+	if (!*x->asked.port) {
+		errf(&x->error, 0, "%s: which port? Say ADDRESS:PORT[/PROTOCOL]",
+		     x->asked.destination);
+		return 400;
+	}
+	if (port_word(x->asked.port, &q.port)) {
+		errf(&x->error, 0, "port \"%s\" is not between 1 and 65535", x->asked.port);
+		return 400;
+	}
+	q.protocol = *x->asked.protocol ? protocol_word(x->asked.protocol) : IPPROTO_TCP;
+	if (!q.protocol) {
+		errf(&x->error, 0, "protocol \"%s\" is not tcp, udp or sctp", x->asked.protocol);
+		return 400;
+	}
+	/* not said: the one that there is */
+	if (!*x->asked.protocol &&
+	    !model_vip_owner(x->v->model, family, addr, IPPROTO_TCP, q.port) &&
+	    model_vip_owner(x->v->model, family, addr, IPPROTO_UDP, q.port))
+		q.protocol = IPPROTO_UDP;
+	put_explanation(x, &q);
+	return 200;
+}
+
+static bool port_is_meant(const struct asked *a, const struct service_port *p)
+{
+	char number[8];
+
+	snprintf(number, sizeof(number), "%u", p->port);
+	if (*a->protocol && protocol_word(a->protocol) != p->protocol)
+		return false;
+	return !*a->port || strcmp(p->name, a->port) == 0 || strcmp(number, a->port) == 0;
+}
+
+static void list_ports(const struct service *s, struct strbuf *text)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->n_ports; i++)
+		strbuf_addf(text, "%s%s%s%u/%s%s", i ? ", " : "", s->ports[i].name,
+			    *s->ports[i].name ? " (" : "", s->ports[i].port,
+			    protocol_name(s->ports[i].protocol), *s->ports[i].name ? ")" : "");
+}
+
+static int wrong_port(struct explaining *x, const struct service *s)
+{
+	struct strbuf ports = STRBUF_INIT;
+
+	list_ports(s, &ports);
+	errf(&x->error, 0, "Service %s/%s has no port %s%s%s; its ports: %.300s", s->namespace,
+	     s->name, x->asked.port, *x->asked.protocol ? "/" : "", x->asked.protocol,
+	     ports.text ? ports.text : "none");
+	strbuf_free(&ports);
+	return 400;
+}
+
+static int explain_service(struct explaining *x, const struct service_entry *s)
+{
+	enum family family =
+		x->asked.has_source ? x->asked.source_family : x->v->model->info.primary_family;
+	struct explain_query q;
+	unsigned int i, n = 0;
+
+	if (s->object->flags & SERVICE_IGNORED) {
+		errf(&x->error, 0, "Service %s/%s is %s: nothing for a proxy", s->namespace,
+		     s->name,
+		     s->object->flags & SERVICE_EXTERNAL_NAME ? "a name in DNS (ExternalName)"
+							      : "headless, addresses in DNS");
+		return 400;
+	}
+	if (!x->asked.has_source && !s->object->family[family].has_cluster_ip)
+		family = family == FAMILY_IPV4 ? FAMILY_IPV6 : FAMILY_IPV4;
+	if (!s->object->family[family].has_cluster_ip) {
+		errf(&x->error, 0, "Service %s/%s has no %s address", s->namespace, s->name,
+		     family_name(family));
+		return 400;
+	}
+	q = make_query(&x->asked, family);
+	q.destination = s->object->family[family].cluster_ip;
+	for (i = 0; i < s->object->n_ports; i++) {
+		if (!port_is_meant(&x->asked, &s->object->ports[i]))
+			continue;
+		n++;
+		q.port = s->object->ports[i].port;
+		q.protocol = s->object->ports[i].protocol;
+		put_explanation(x, &q);
+	}
+	return n ? 200 : wrong_port(x, s->object);
+}
+
+static int explain_asked(struct explaining *x)
+{
+	const struct service_entry *s;
+	enum family family;
+	struct addr addr;
+
+	if (!*x->asked.destination) {
+		errf(&x->error, 0, "which destination?");
+		return 400;
+	}
+	if (!source_word(x))
+		return 400;
+	cut_protocol(&x->asked);
+	if (address_word(&x->asked, &family, &addr))
+		return explain_address(x, family, &addr);
+	s = service_word(x);
+	return s ? explain_service(x, s) : 400;
+}
+
+int view_explain(const struct view *v, const char *query, struct strbuf *out)
+{
+	struct explaining x = { .v = v, .out = out };
+	struct errbuf eb;
+	int status;
+
+	query_get(query, "source", x.asked.source);
+	query_get(query, "destination", x.asked.destination);
+	query_get(query, "protocol", x.asked.protocol);
+	query_get(query, "port", x.asked.port);
+	if (v->sync)
+		x.nl = nlsock_open(&eb);
+	jsonout_object(out, NULL);
+	jsonout_array(out, "items");
+	status = explain_asked(&x);
+	jsonout_array_end(out);
+	jsonout_object_end(out);
+	if (status != 200) {
+		strbuf_reset(out);
+		jsonout_object(out, NULL);
+		jsonout_text(out, "error", x.error.text);
+		jsonout_object_end(out);
+	}
+	nlsock_close(x.nl);
+	arena_free(&x.scratch);
+	return out->err ? 500 : status;
+}
