@@ -222,7 +222,12 @@ def works(b):
     for name, want in (("CapPrm", NET_ADMIN), ("CapEff", NET_ADMIN), ("CapInh", 0), ("CapAmb", 0)):
         b.equal(name, want, int(status[name], 16))
     b.expect_both("svc11:80", "pod1", "r1")
+    probe_words = in_root(root, "", "status", "--ready")
+    done = subprocess.run(probe_words, capture_output=True, text=True, timeout=30, preexec_fn=b.program.enter)
+    b.equal("the readiness probe: %s%s" % (done.stdout, done.stderr), 0, done.returncode)
     b.equal("exit status", 0, b.stop(signal.SIGTERM))
+    done = subprocess.run(probe_words, capture_output=True, text=True, timeout=30, preexec_fn=b.program.enter)
+    b.true("the readiness probe afterwards: %d" % done.returncode, done.returncode in (1, 4))
 
 
 @case("the image's program asks an API server over TLS", "IMAGE")
