@@ -28,9 +28,16 @@ static bool kernel_has_ipv6(void)
 
 int app_open(struct app *app, int argc, char **argv)
 {
+	sigset_t hangup;
+
+	/* Whoever sends one during the start must not end a daemon that is about to listen. */
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	sigprocmask(SIG_BLOCK, &hangup, NULL);
 	memset(app, 0, sizeof(*app));
 	app->argc = argc;
 	app->argv = argv;
+	app->clock = clock_system();
 	app->log = log_new(STDERR_FILENO, 0, false, NULL);
 	app->base = event_base_new();
 	app->family[FAMILY_IPV4] = true;
@@ -48,6 +55,15 @@ void app_close(struct app *app)
 	if (app->base)
 		event_base_free(app->base);
 	log_free(app->log);
+}
+
+void app_release_hangup(void)
+{
+	sigset_t hangup;
+
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	sigprocmask(SIG_UNBLOCK, &hangup, NULL);
 }
 
 void app_set_log(struct app *app, const struct config *config)
@@ -141,5 +157,6 @@ int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx)
 		if (!app->signals[i] || event_add(app->signals[i], NULL))
 			return -ENOMEM;
 	}
+	app_release_hangup();
 	return 0;
 }

@@ -7,6 +7,7 @@
 
 #include <sys/stat.h>
 
+#include "proxy/base/clock.h"
 #include "proxy/base/log.h"
 #include "proxy/options.h"
 
@@ -28,6 +29,7 @@ struct app {
 	int argc;
 	char **argv;
 	const char *revision; /* of the sources, "" if unknown */
+	const struct clock *clock;
 	struct log *log;
 	struct event_base *base;
 	bool family[N_FAMILIES]; /* which the kernel has (DS-1) */
@@ -54,6 +56,9 @@ void app_set_log(struct app *app, const struct config *config);
 
 /* Ends the loop; what is called first decides nothing, the last status holds. */
 void app_exit(struct app *app, int status);
+
+/* SIGHUP is held back from the program's begin on, and takes its usual effect from here on. */
+void app_release_hangup(void);
 
 /*
  * SIGTERM and SIGINT end the loop with EXIT_DONE from now on, and SIGHUP calls @hangup (NULL: is

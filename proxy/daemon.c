@@ -1,11 +1,14 @@
 /*
- * A changed configuration builds everything anew inside the process and drops the old parts; the
- * table stays as it is meanwhile, and is adopted like after a restart.
+ * A changed configuration is compared with the one in force (CFG-3). Whatever can fail is tried
+ * first: reading, checks, credentials, addresses to listen on. Then each part takes what concerns
+ * it, so that a bad configuration changes nothing at all, and a good one only what differs: the
+ * model, the watches, the servers and what the kernel has live as long as the process.
  */
 #include "proxy/daemon.h"
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +16,7 @@
 #include "proxy/base/clock.h"
 #include "proxy/base/strbuf.h"
 #include "proxy/feed.h"
+#include "proxy/model/config_diff.h"
 #include "proxy/serve/health.h"
 #include "proxy/serve/local.h"
 #include "proxy/serve/metrics.h"
@@ -32,8 +36,7 @@ enum {
 	RELOAD_DELAY_US = 20 * 1000, /* editors and kubelet write in several steps */
 };
 
-/* Everything that a changed configuration replaces. */
-struct instance {
+struct daemon {
 	struct app *app;
 	struct feed *feed;
 	struct startup *startup;
@@ -42,167 +45,174 @@ struct instance {
 	struct metricsd *metricsd;
 	struct health *health;
 	struct reporter *reporter;
-	struct notify *notify; /* borrowed; NULL: nobody manages us */
-	struct event *manifests_event, *reload_timer;
-	bool started;
-	struct prefix pod_cidr[N_FAMILIES]; /* NODE-3: in use */
-	bool has_pod_cidr[N_FAMILIES];
-};
-
-struct daemon {
-	struct app *app;
-	struct instance *instance;
 	struct local *local;
-	struct event *config_timer;
-	int64_t started_us; /* CLOCK_REALTIME */
-	struct notify *notify;
+	struct notify *notify; /* NULL: nobody manages us */
+	struct event *manifests_event, *reload_timer, *config_timer;
+	int64_t began_us;   /* monotonic */
+	int64_t started_us; /* since 1970 */
+	bool started;	    /* all parts are there, and the loop is about to run */
+	/* NODE-3: in use, and of which Node */
+	struct prefix pod_cidr[N_FAMILIES];
+	bool has_pod_cidr[N_FAMILIES];
+	char pod_cidr_node[NODE_NAME_SIZE];
 };
 
-static int64_t now_us(void)
+static int64_t now_us(const struct daemon *d)
 {
-	return clock_monotonic_us(clock_system());
+	return clock_monotonic_us(d->app->clock);
 }
 
 static void on_message(void *ctx, int severity, const char *message)
 {
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 
-	log_message(in->app->log, severity, message);
+	log_message(d->app->log, severity, message);
 }
 
 /* Sources of objects */
 
 /* A good moment to sync. Whether the node is eligible (HZ-4) needs no sync. */
-static void model_changed(struct instance *in)
+static void model_changed(struct daemon *d)
 {
-	health_set_node(in->health, in->feed->model->node);
-	reporter_set_arrival(in->reporter, feed_arrived_us(in->feed));
-	sync_request(in->sync);
-	reporter_set_arrival(in->reporter, 0);
+	health_set_node(d->health, d->feed->model->node);
+	reporter_set_arrival(d->reporter, feed_arrived_us(d->feed));
+	sync_request(d->sync);
+	reporter_set_arrival(d->reporter, 0);
+}
+
+/* A broken file changes nothing; the next change of it is tried again. */
+static void load_manifests(struct daemon *d)
+{
+	struct errbuf eb = { "" };
+
+	if (feed_load_manifests(d->feed, &eb))
+		log_error(d->app->log, "manifests stay as they were: %s", eb.text);
+	else
+		model_changed(d);
 }
 
 static void on_reload(evutil_socket_t fd, short what, void *ctx)
 {
-	struct instance *in = ctx;
-	struct errbuf eb = { "" };
-
 	(void)fd;
 	(void)what;
-	/* a broken file changes nothing; the next change of it is tried again */
-	if (feed_load_manifests(in->feed, &eb))
-		log_error(in->app->log, "manifests stay as they were: %s", eb.text);
-	else
-		model_changed(in);
+	load_manifests(ctx);
 }
 
 static void on_manifests(evutil_socket_t fd, short what, void *ctx)
 {
 	const struct timeval delay = { 0, RELOAD_DELAY_US };
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 
 	(void)fd;
 	(void)what;
-	if (manifests_changed(in->feed->manifests))
-		event_add(in->reload_timer, &delay);
+	if (manifests_changed(d->feed->manifests))
+		event_add(d->reload_timer, &delay);
 }
 
-static int follow_manifests(struct instance *in)
+static int follow_manifests(struct daemon *d)
 {
-	struct event_base *base = in->app->base;
-	int fd = manifests_fd(in->feed->manifests);
+	struct event_base *base = d->app->base;
+	int fd = manifests_fd(d->feed->manifests);
 
 	if (fd < 0)
 		return 0;
-	in->reload_timer = evtimer_new(base, on_reload, in);
-	in->manifests_event = event_new(base, fd, EV_READ | EV_PERSIST, on_manifests, in);
-	if (!in->reload_timer || !in->manifests_event)
+	if (!d->reload_timer)
+		d->reload_timer = evtimer_new(base, on_reload, d);
+	d->manifests_event = event_new(base, fd, EV_READ | EV_PERSIST, on_manifests, d);
+	if (!d->reload_timer || !d->manifests_event)
 		return -ENOMEM;
-	return event_add(in->manifests_event, NULL) ? -EIO : 0;
+	return event_add(d->manifests_event, NULL) ? -EIO : 0;
 }
 
 /* The node */
 
-/* NODE-3: rules and detection depend on these; another range means another program. */
-static bool pod_cidrs_changed(struct instance *in)
+static void remember_pod_cidrs(struct daemon *d)
 {
-	const struct node *node = in->feed->model->node;
+	const struct node *node = d->feed->model->node;
 	unsigned int f;
 
-	if (in->feed->options.config->detect_local != DETECT_NODE_CIDR || !node)
+	if (!node)
+		return;
+	snprintf(d->pod_cidr_node, sizeof(d->pod_cidr_node), "%s", node->name);
+	for (f = 0; f < N_FAMILIES; f++) {
+		d->has_pod_cidr[f] = node->pod_cidrs[f].count > 0;
+		if (d->has_pod_cidr[f])
+			d->pod_cidr[f] = node->pod_cidrs[f].items[0];
+	}
+}
+
+/*
+ * NODE-3: rules and detection depend on these; another range means another program. Not so if it is
+ * another Node by now (hostnameOverride).
+ */
+static bool pod_cidrs_changed(struct daemon *d)
+{
+	const struct node *node = d->feed->model->node;
+	unsigned int f;
+
+	if (d->feed->options.config->detect_local != DETECT_NODE_CIDR || !node)
 		return false;
+	if (strcmp(node->name, d->pod_cidr_node)) {
+		remember_pod_cidrs(d);
+		return false;
+	}
 	for (f = 0; f < N_FAMILIES; f++) {
 		const struct prefix_list *list = &node->pod_cidrs[f];
 
-		if (in->has_pod_cidr[f] != (list->count > 0) ||
+		if (d->has_pod_cidr[f] != (list->count > 0) ||
 		    (list->count &&
-		     memcmp(&in->pod_cidr[f], &list->items[0], sizeof(struct prefix))))
+		     memcmp(&d->pod_cidr[f], &list->items[0], sizeof(struct prefix))))
 			return true;
 	}
 	return false;
 }
 
-static void remember_pod_cidrs(struct instance *in)
-{
-	const struct node *node = in->feed->model->node;
-	unsigned int f;
-
-	for (f = 0; node && f < N_FAMILIES; f++) {
-		in->has_pod_cidr[f] = node->pod_cidrs[f].count > 0;
-		if (in->has_pod_cidr[f])
-			in->pod_cidr[f] = node->pod_cidrs[f].items[0];
-	}
-}
-
 static void on_ready(void *ctx)
 {
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 
-	in->started = true;
-	remember_pod_cidrs(in);
-	sync_start(in->sync);
+	remember_pod_cidrs(d);
+	sync_start(d->sync);
 }
 
 /* Events from the API server */
 
 static void on_settled(void *ctx)
 {
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 
-	startup_settled(in->startup);
-	if (in->started && pod_cidrs_changed(in)) {
-		log_error(in->app->log, "Node %s: spec.podCIDRs changed: ending, to begin afresh",
-			  in->feed->node_name);
-		app_exit(in->app, EXIT_FAILED);
+	startup_settled(d->startup);
+	if (startup_is_over(d->startup) && pod_cidrs_changed(d)) {
+		log_error(d->app->log, "Node %s: spec.podCIDRs changed: ending, to begin afresh",
+			  d->feed->node_name);
+		app_exit(d->app, EXIT_FAILED);
 		return;
 	}
-	model_changed(in);
+	model_changed(d);
 }
 
-/* Instances */
-
-static void instance_free(struct instance *in)
+static void close_all(struct daemon *d)
 {
-	if (!in)
-		return;
-	if (in->manifests_event)
-		event_free(in->manifests_event);
-	if (in->reload_timer)
-		event_free(in->reload_timer);
-	startup_free(in->startup);
-	sync_free(in->sync);
-	reporter_free(in->reporter);
-	metricsd_free(in->metricsd);
-	health_free(in->health);
-	feed_close(in->feed);
-	metrics_free(in->metrics);
-	free(in);
+	if (d->config_timer)
+		event_free(d->config_timer);
+	if (d->manifests_event)
+		event_free(d->manifests_event);
+	if (d->reload_timer)
+		event_free(d->reload_timer);
+	startup_free(d->startup);
+	sync_free(d->sync);
+	reporter_free(d->reporter);
+	metricsd_free(d->metricsd);
+	health_free(d->health);
+	feed_close(d->feed);
+	metrics_free(d->metrics);
 }
 
 /* HC-7 */
 static void on_service_event(void *ctx, const char *namespace, const char *name, const char *uid,
 			     const char *reason, const char *note)
 {
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 	const struct apisource_event event = {
 		.kind = KIND_SERVICE,
 		.namespace = namespace,
@@ -214,15 +224,15 @@ static void on_service_event(void *ctx, const char *namespace, const char *name,
 		.note = note,
 	};
 
-	if (in->feed->source)
-		apisource_post_event(in->feed->source, &event);
+	if (d->feed->source)
+		apisource_post_event(d->feed->source, &event);
 }
 
 /* For health and metrics */
 static void ask_source(void *ctx, struct health_source *source)
 {
-	struct instance *in = ctx;
-	const struct apisource_status status = apisource_status(in->feed->source);
+	struct daemon *d = ctx;
+	const struct apisource_status status = apisource_status(d->feed->source);
 
 	source->connected = status.connected[KIND_SERVICE] && status.connected[KIND_SLICE];
 	source->contact_us = status.last_contact_us;
@@ -230,225 +240,382 @@ static void ask_source(void *ctx, struct health_source *source)
 
 static void refresh_metrics(void *ctx)
 {
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 	struct health_source source;
 
-	metrics_set(in->metrics, METRIC_HEALTHY, 0,
-		    health_is_healthy(in->health) && health_is_eligible(in->health));
-	if (!in->feed->source)
+	metrics_set(d->metrics, METRIC_HEALTHY, 0,
+		    health_is_healthy(d->health) && health_is_eligible(d->health));
+	if (!d->feed->source)
 		return;
-	ask_source(in, &source);
-	metrics_set(in->metrics, METRIC_API_CONNECTED, 0, source.connected);
+	ask_source(d, &source);
+	metrics_set(d->metrics, METRIC_API_CONNECTED, 0, source.connected);
 	if (source.contact_us)
 		metrics_set(
-			in->metrics, METRIC_API_CONTACT, 0,
-			(double)(clock_realtime_us(clock_system()) - now_us() + source.contact_us) /
+			d->metrics, METRIC_API_CONTACT, 0,
+			(double)(clock_realtime_us(d->app->clock) - now_us(d) + source.contact_us) /
 				1e6);
 }
 
-static int open_health(struct instance *in, struct errbuf *eb)
+/* HZ-7 */
+static void on_waiting(void *ctx, struct strbuf *why)
 {
-	const struct config *config = in->feed->options.config;
+	const struct daemon *d = ctx;
+	const struct model *m = d->feed->model;
+	struct apisource_status status;
+	const size_t begin = why->length;
+	char age[AGE_TEXT_SIZE];
+
+	if (!m->complete[KIND_SERVICE])
+		strbuf_adds(why, "no list of Services yet");
+	else if (!m->complete[KIND_SLICE])
+		strbuf_adds(why, "no list of EndpointSlices yet");
+	else
+		startup_waiting(d->startup, why);
+	if (why->length == begin || !d->feed->source)
+		return;
+	status = apisource_status(d->feed->source);
+	if (*status.reason)
+		strbuf_addf(why, "; %s: %s", status.server, status.reason);
+	if (status.tries)
+		strbuf_addf(why, " (%s)", age_format((now_us(d) - status.lost_us) / 1000000, age));
+}
+
+static void on_first_ready(void *ctx)
+{
+	const struct daemon *d = ctx;
+	unsigned int service_ports = 0, endpoints = 0, f;
+	const struct dataplane_gauges *g;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		g = sync_gauges(d->sync, (enum family)f);
+		service_ports += g ? g->service_ports : 0;
+		endpoints += g ? g->endpoints : 0;
+	}
+	log_info(d->app->log, "ready after %.1f s: %u service ports, %u endpoints",
+		 (double)(now_us(d) - d->began_us) / 1e6, service_ports, endpoints);
+}
+
+static int open_health(struct daemon *d, struct errbuf *eb)
+{
+	const struct config *config = d->feed->options.config;
 	const struct health_options options = {
-		.base = in->app->base,
+		.base = d->app->base,
 		.address = config->healthz_bind_address,
 		.hard_fail = config->bind_address_hard_fail,
 		.sync_period_ms = config->sync_period_ms,
-		.node_name = in->feed->node_name,
-		.metrics = in->metrics,
+		.node_name = d->feed->node_name,
+		.metrics = d->metrics,
 		.log = on_message,
-		.source = in->feed->source ? ask_source : NULL,
+		.source = d->feed->source ? ask_source : NULL,
+		.waiting = on_waiting,
+		.ready = on_first_ready,
 		.service_event = on_service_event,
-		.ctx = in,
+		.ctx = d,
 	};
 
-	in->health = health_new(&options, eb);
-	if (in->health)
+	d->health = health_new(&options, eb);
+	if (d->health)
 		return 0;
-	feed_post_node_event(in->feed, "Warning", "FailedToStartProxierHealthcheck", eb->text);
+	feed_post_node_event(d->feed, "Warning", "FailedToStartProxierHealthcheck", eb->text);
 	return -EIO;
 }
 
 static int on_page(void *ctx, const char *path, const char *query, struct strbuf *out)
 {
-	struct instance *in = ctx;
+	struct daemon *d = ctx;
 
 	(void)query;
 	if (strcmp(path, "/status"))
 		return 404;
-	status_format(in->feed->model, in->metrics, out);
+	status_format(d->feed->model, d->metrics, out);
 	return 200;
 }
 
-static int open_metricsd(struct instance *in, struct errbuf *eb)
+static int open_metricsd(struct daemon *d, struct errbuf *eb)
 {
 	const struct metricsd_options options = {
-		.base = in->app->base,
-		.config = in->feed->options.config,
-		.metrics = in->metrics,
+		.base = d->app->base,
+		.config = d->feed->options.config,
+		.metrics = d->metrics,
 		.refresh = refresh_metrics,
 		.log = on_message,
 		.page = on_page,
-		.ctx = in,
+		.ctx = d,
 	};
 
-	in->metricsd = metricsd_new(&options, eb);
-	if (in->metricsd)
+	d->metricsd = metricsd_new(&options, eb);
+	if (d->metricsd)
 		return 0;
-	feed_post_node_event(in->feed, "Warning", "FailedToStartMetricServer", eb->text);
+	feed_post_node_event(d->feed, "Warning", "FailedToStartMetricServer", eb->text);
 	return -EIO;
 }
 
-static int open_servers(struct instance *in, struct errbuf *eb)
+/* The configuration is in force since now, or could not be taken. */
+static void tell_reload(struct daemon *d, bool taken)
+{
+	metrics_set(d->metrics, METRIC_RELOAD_SUCCESSFUL, 0, taken);
+	if (taken)
+		metrics_set(d->metrics, METRIC_RELOAD_TIME, 0,
+			    (double)clock_realtime_us(d->app->clock) / 1e6);
+}
+
+static int open_servers(struct daemon *d, struct errbuf *eb)
 {
 	int err;
 
-	in->metrics = metrics_new();
-	if (!in->metrics)
+	d->metrics = metrics_new();
+	if (!d->metrics)
 		return errf(eb, -ENOMEM, "out of memory");
-	metrics_set_revision(in->metrics, in->app->revision);
-	metrics_set(in->metrics, METRIC_RELOAD_SUCCESSFUL, 0, 1);
-	metrics_set(in->metrics, METRIC_RELOAD_TIME, 0,
-		    (double)clock_realtime_us(clock_system()) / 1e6);
-	if (in->feed->source)
-		metrics_show_api(in->metrics);
-	in->feed->metrics = in->metrics;
-	err = open_health(in, eb);
+	metrics_set_revision(d->metrics, d->app->revision);
+	tell_reload(d, true);
+	if (d->feed->source)
+		metrics_show_api(d->metrics);
+	d->feed->metrics = d->metrics;
+	err = open_health(d, eb);
 	if (!err)
-		err = open_metricsd(in, eb);
+		err = open_metricsd(d, eb);
 	if (err)
 		return err;
-	in->reporter = reporter_new(in->feed->model, in->metrics, in->health, in->app->family);
-	if (!in->reporter)
+	d->reporter = reporter_new(d->feed->model, d->metrics, d->health, d->app->family);
+	if (!d->reporter)
 		return errf(eb, -ENOMEM, "out of memory");
-	reporter_set_notify(in->reporter, in->notify);
+	reporter_set_notify(d->reporter, d->notify);
 	return 0;
 }
 
-static int open_sync(struct instance *in, struct errbuf *eb)
+static int open_sync(struct daemon *d, struct errbuf *eb)
 {
-	struct app *app = in->app;
+	struct app *app = d->app;
 	struct sync_options options = {
 		.base = app->base,
-		.config = in->feed->options.config,
-		.model = in->feed->model,
+		.config = d->feed->options.config,
+		.model = d->feed->model,
 		.log = app->log,
 		.family = { app->family[FAMILY_IPV4], app->family[FAMILY_IPV6] },
 	};
 	int err;
 
-	reporter_attach(in->reporter, &options);
-	in->sync = sync_new(&options, &err, eb);
-	reporter_set_sync(in->reporter, in->sync);
-	return in->sync ? 0 : err;
+	reporter_attach(d->reporter, &options);
+	d->sync = sync_new(&options, &err, eb);
+	reporter_set_sync(d->reporter, d->sync);
+	return d->sync ? 0 : err;
 }
 
-/* Takes over @options. NULL with @eb after an error; the kernel is not touched yet. */
-static struct instance *instance_new(struct app *app, struct options *options, struct errbuf *eb)
-{
-	struct instance *in = calloc(1, sizeof(*in));
+/* Section 21. Failures are told and go no further. */
 
-	if (!in) {
-		errf(eb, -ENOMEM, "out of memory");
-		return NULL;
-	}
-	in->app = app;
-	in->feed = feed_open(app, options, on_settled, in, eb);
-	if (in->feed && !(in->startup = startup_new(in->feed, on_ready, in)))
-		errf(eb, -ENOMEM, "out of memory");
-	if (!in->startup) {
-		instance_free(in);
-		return NULL;
-	}
-	return in;
-}
-
-/* Begins to program the kernel, and to follow the source. */
-static int instance_start(struct instance *in, struct errbuf *eb)
-{
-	int err;
-
-	err = open_servers(in, eb);
-	if (!err)
-		err = open_sync(in, eb);
-	if (err)
-		return err;
-	if (in->feed->manifests && follow_manifests(in))
-		return errf(eb, -EIO, "manifests: cannot follow changes");
-	startup_begin(in->startup);
-	if (in->feed->source)
-		apisource_start(in->feed->source);
-	return 0;
-}
-
-/*
- * CFG-3: a good configuration replaces the old one, a bad one is reported. The table may belong to
- * the old instance's socket, so that one is closed before the new one adopts the table.
- */
-static void reload_config(void *ctx)
+static void on_sysctl_failed(void *ctx, const char *message)
 {
 	struct daemon *d = ctx;
-	struct app *app = d->app;
-	struct instance *old = d->instance;
-	struct options options = { 0 };
-	struct errbuf eb = { "" };
-	struct instance *fresh = NULL;
-	const bool ready = reporter_has_settled(old->reporter);
 
-	if (ready)
-		notify_reloading(d->notify, "the configuration is read again");
-	if (app_parse_options(app, &options, &eb) == 0)
-		fresh = instance_new(app, &options, &eb);
-	options_free(&options);
-	/* What would end the new instance as soon as it knows the Node, the old one knows now. */
-	if (fresh && old->started &&
-	    startup_check_families(app, fresh->feed->options.config, old->feed->model->node, NULL,
-				   &eb)) {
-		instance_free(fresh);
-		fresh = NULL;
+	log_warning(d->app->log, "%s", message);
+	feed_post_node_event(d->feed, "Warning", "FailedToSetKernelParameter", message);
+}
+
+static void on_sysctl_written(void *ctx, const char *message)
+{
+	struct daemon *d = ctx;
+
+	log_info(d->app->log, "%s", message);
+}
+
+static void set_kernel(struct daemon *d)
+{
+	const struct config *config = d->feed->options.config;
+	const struct sysctl_report report = {
+		.failed = on_sysctl_failed,
+		.refused = on_sysctl_written,
+		.written = on_sysctl_written,
+		.ctx = d,
+	};
+
+	sysctl_apply(config, sysctl_count_cpus(), NULL, &report);
+	sysctl_apply_oom_score(config, NULL, &report);
+}
+
+/* Another configuration */
+
+static struct health_settings health_settings(const struct config *config, const char *node_name)
+{
+	return (struct health_settings){
+		.address = config->healthz_bind_address,
+		.node_name = node_name,
+		.hard_fail = config->bind_address_hard_fail,
+		.sync_period_ms = config->sync_period_ms,
+	};
+}
+
+/* What can be judged of a configuration before anything is touched. */
+static int check_config(const struct daemon *d, const struct config *config,
+			const struct feed_change *change, struct errbuf *eb)
+{
+	/* What would end the program as soon as it knows the Node, is known now. */
+	if (!startup_is_over(d->startup) || change->new_node)
+		return 0;
+	return startup_check(d->app, d->feed->node_name, config, d->feed->model->node, NULL, eb);
+}
+
+/* Servers and the model take @config, all of them or none. The old one is still there. */
+static int take_config(struct daemon *d, const struct config *config, const char *node_name,
+		       bool rules[N_FAMILIES], struct errbuf *eb)
+{
+	const struct config *old = d->feed->options.config;
+	const struct health_settings after = health_settings(config, node_name);
+	const struct health_settings before = health_settings(old, d->feed->node_name);
+	int err;
+
+	err = health_change(d->health, &after, eb);
+	if (err)
+		return err;
+	err = metricsd_set_config(d->metricsd, config, eb);
+	if (!err && model_set_config(d->feed->model, config, rules)) {
+		err = errf(eb, -ENOMEM, "out of memory");
+		metricsd_set_config(d->metricsd, old, NULL);
 	}
-	if (!fresh) {
-		metrics_set(old->metrics, METRIC_RELOAD_SUCCESSFUL, 0, 0);
-		log_error(app->log, "configuration stays as it was: %s", eb.text);
-		if (ready)
-			notify_ready(d->notify, "the new configuration is refused, the one before "
-						"stays in force");
-		return;
+	if (err)
+		health_change(d->health, &before, NULL);
+	return err;
+}
+
+static void add_difference(void *ctx, const char *field, const char *old, const char *new)
+{
+	struct strbuf *out = ctx;
+
+	strbuf_addf(out, "%s%s %s -> %s", out->length ? ", " : "", field, old, new);
+}
+
+/* @rules: those of which family depend on what has changed. */
+static void tell_change(struct daemon *d, const struct strbuf *differences,
+			const struct feed_change *change, const bool rules[N_FAMILIES])
+{
+	struct strbuf text = STRBUF_INIT;
+	const char *and = "; rules of ";
+	bool pending = false;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (!rules[f] || !d->app->family[f] || !startup_is_over(d->startup))
+			continue;
+		strbuf_addf(&text, "%s%s", and, family_name(f));
+		pending |= model_is_dirty(d->feed->model, (enum family)f);
+		and = " and ";
 	}
-	log_info(app->log, "configuration is read again");
-	instance_free(old);
-	d->instance = fresh;
-	fresh->notify = d->notify;
-	app_set_log(app, fresh->feed->options.config);
-	if (instance_start(fresh, &eb)) {
-		log_error(app->log, "beginning again with the new configuration: %s", eb.text);
-		app_exit(app, EXIT_FAILED);
+	if (text.length)
+		strbuf_adds(&text, pending ? " will be replaced" : " replaced");
+	if (change->new_source)
+		strbuf_adds(&text, "; objects are listed again, and stay as they are until then");
+	if (differences->length)
+		log_info(d->app->log, "configuration changed: %s%s", differences->text,
+			 text.text ? text.text : "");
+	else if (change->new_source)
+		log_info(d->app->log,
+			 "configuration read again: the kubeconfig or the node's "
+			 "name is another%s",
+			 text.text);
+	else
+		log_info(d->app->log, "configuration read again: nothing has changed");
+	strbuf_free(&text);
+}
+
+/* Cannot fail any more. */
+static void adopt_config(struct daemon *d, struct feed_change *change, struct options *fresh)
+{
+	struct errbuf eb;
+
+	sync_set_config(d->sync, fresh->config);
+	if (change->new_source && d->manifests_event) {
+		event_free(d->manifests_event);
+		d->manifests_event = NULL;
 	}
+	feed_adopt(d->feed, change, fresh);
+	app_set_log(d->app, d->feed->options.config);
+	if (change->new_source && d->feed->manifests && follow_manifests(d))
+		log_error(d->app->log, "manifests: cannot follow changes");
+	if (startup_is_over(d->startup) && !change->new_node) {
+		remember_pod_cidrs(d);
+		startup_check(d->app, d->feed->node_name, d->feed->options.config,
+			      d->feed->model->node, log_warning_message, &eb);
+	}
+	model_changed(d);
+}
+
+static int exchange_config(struct daemon *d, struct options *fresh, struct errbuf *eb)
+{
+	struct feed_change *change = feed_prepare(d->feed, fresh, eb);
+	struct strbuf differences = STRBUF_INIT;
+	bool rules[N_FAMILIES] = { false };
+	int err = change ? 0 : -EINVAL;
+
+	if (!err)
+		err = check_config(d, fresh->config, change, eb);
+	if (!err &&
+	    config_diff(d->feed->options.config, fresh->config, add_difference, &differences) < 0)
+		err = errf(eb, -ENOMEM, "out of memory");
+	if (!err)
+		err = take_config(d, fresh->config,
+				  change->new_source ? change->node_name : d->feed->node_name,
+				  rules, eb);
+	if (!err) {
+		adopt_config(d, change, fresh);
+		tell_change(d, &differences, change, rules);
+		set_kernel(d);
+	}
+	strbuf_free(&differences);
+	feed_change_free(change);
+	return err;
+}
+
+/* CFG-3 */
+static void reload_config(struct daemon *d)
+{
+	struct options fresh = { 0 };
+	struct errbuf eb = { "" };
+	int err;
+
+	reporter_reload_begins(d->reporter);
+	err = app_parse_options(d->app, &fresh, &eb);
+	if (!err)
+		err = exchange_config(d, &fresh, &eb);
+	if (err)
+		log_error(d->app->log, "configuration stays as it was: %s", eb.text);
+	tell_reload(d, !err);
+	reporter_reload_ended(d->reporter, err != 0);
+	options_free(&fresh);
+}
+
+/* Manifests are read again as well: not every file system tells of changes. */
+static void on_hangup(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	if (!d->started)
+		return; /* it is about to end */
+	reload_config(d);
+	if (d->feed->manifests)
+		load_manifests(d);
 }
 
 /* For the local socket */
 static void look(void *ctx, struct view *view)
 {
 	const struct daemon *d = ctx;
-	const struct instance *in = d->instance;
 	struct apisource_status source;
 
-	if (!in || !in->sync)
+	if (!d->sync)
 		return;
 	*view = (struct view){
-		.config = in->feed->options.config,
-		.model = in->feed->model,
-		.node_name = in->feed->node_name,
+		.config = d->feed->options.config,
+		.model = d->feed->model,
+		.node_name = d->feed->node_name,
 		.revision = d->app->revision,
-		.sync = in->sync,
-		.health = in->health,
-		.metrics = in->metrics,
+		.sync = d->sync,
+		.health = d->health,
+		.metrics = d->metrics,
 		.log = d->app->log,
 		.started_us = d->started_us,
 	};
-	if (!in->feed->source)
+	if (!d->feed->source)
 		return;
-	source = apisource_status(in->feed->source);
+	source = apisource_status(d->feed->source);
 	view->source = (struct view_source){
 		.server = source.server,
 		.connected = source.connected[KIND_SERVICE] && source.connected[KIND_SLICE],
@@ -460,19 +627,12 @@ static void look(void *ctx, struct view *view)
 	};
 }
 
-static void on_local_message(void *ctx, int severity, const char *message)
-{
-	struct daemon *d = ctx;
-
-	log_message(d->app->log, severity, message);
-}
-
 static int open_local(struct daemon *d)
 {
 	const struct local_options options = {
 		.base = d->app->base,
 		.look = look,
-		.log = on_local_message,
+		.log = on_message,
 		.ctx = d,
 	};
 
@@ -493,8 +653,7 @@ static void on_config_poll(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
-	if (stat(d->instance->feed->options.config_path, &now) ||
-	    same_file(&now, &d->app->config_stat))
+	if (stat(d->feed->options.config_path, &now) || same_file(&now, &d->app->config_stat))
 		return;
 	reload_config(d);
 }
@@ -502,82 +661,70 @@ static void on_config_poll(evutil_socket_t fd, short what, void *ctx)
 static void watch_config(struct daemon *d)
 {
 	const struct timeval poll_period = { CONFIG_POLL_S, 0 };
-	const char *path = d->instance->feed->options.config_path;
 
-	if (!path)
+	if (!d->feed->options.config_path)
 		return;
 	d->config_timer = event_new(d->app->base, -1, EV_PERSIST, on_config_poll, d);
 	if (d->config_timer)
 		event_add(d->config_timer, &poll_period);
 }
 
-static void on_sysctl_failed(void *ctx, const char *message)
-{
-	struct daemon *d = ctx;
-
-	log_warning(d->app->log, "%s", message);
-	feed_post_node_event(d->instance->feed, "Warning", "FailedToSetKernelParameter", message);
-}
-
-static void on_sysctl_written(void *ctx, const char *message)
-{
-	struct daemon *d = ctx;
-
-	log_info(d->app->log, "%s", message);
-}
-
-/* Section 21. Failures are told and go no further. */
-static void set_kernel(struct daemon *d)
-{
-	const struct config *config = d->instance->feed->options.config;
-	const struct sysctl_report report = {
-		.failed = on_sysctl_failed,
-		.refused = on_sysctl_written,
-		.written = on_sysctl_written,
-		.ctx = d,
-	};
-
-	sysctl_apply(config, sysctl_count_cpus(), NULL, &report);
-	sysctl_apply_oom_score(config, NULL, &report);
-}
+/* Beginning and end */
 
 /* Those that tell why it ends would end with it. */
-static void send_events(struct instance *in)
+static void send_events(struct daemon *d)
 {
 	const struct timeval patience = { EVENT_WAIT_S, 0 };
 
-	if (!in->feed->source || !apisource_is_posting(in->feed->source))
+	if (!d->feed->source || !apisource_is_posting(d->feed->source))
 		return;
-	event_base_loopexit(in->app->base, &patience);
-	while (!event_base_got_exit(in->app->base) && !in->app->ending &&
-	       apisource_is_posting(in->feed->source))
-		event_base_loop(in->app->base, EVLOOP_ONCE);
+	event_base_loopexit(d->app->base, &patience);
+	while (!event_base_got_exit(d->app->base) && !d->app->ending &&
+	       apisource_is_posting(d->feed->source))
+		event_base_loop(d->app->base, EVLOOP_ONCE);
 }
 
-static int start(struct daemon *d, struct options *options)
+static int open_parts(struct daemon *d, struct errbuf *eb)
+{
+	int err;
+
+	d->startup = startup_new(d->feed, on_ready, d);
+	if (!d->startup)
+		return errf(eb, -ENOMEM, "out of memory");
+	err = open_local(d);
+	if (err)
+		return errf(eb, err, "local socket: out of memory");
+	err = open_servers(d, eb);
+	if (!err)
+		err = open_sync(d, eb);
+	if (!err && d->feed->manifests && follow_manifests(d))
+		err = errf(eb, -EIO, "manifests: cannot follow changes");
+	return err;
+}
+
+static int run(struct daemon *d, struct options *options)
 {
 	struct errbuf eb = { "" };
 	int err;
 
-	d->instance = instance_new(d->app, options, &eb);
-	if (!d->instance) {
+	d->feed = feed_open(d->app, options, on_settled, d, &eb);
+	if (!d->feed) {
 		err = feed_exit_status(errno);
 		log_error(d->app->log, "%s", eb.text);
 		return err;
 	}
-	d->instance->notify = d->notify;
-	err = open_local(d);
-	if (err)
-		errf(&eb, err, "local socket: out of memory");
-	else
-		err = instance_start(d->instance, &eb);
+	err = open_parts(d, &eb);
 	if (err) {
 		log_error(d->app->log, "%s", eb.text);
-		send_events(d->instance);
+		send_events(d);
 		return err == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED;
 	}
+	d->started = true;
+	startup_begin(d->startup);
+	if (d->feed->source)
+		apisource_start(d->feed->source);
 	set_kernel(d);
-	feed_post_node_event(d->instance->feed, "Normal", "Starting", "");
+	feed_post_node_event(d->feed, "Normal", "Starting", "");
 	watch_config(d);
 	if (!d->app->ending)
 		event_base_dispatch(d->app->base);
@@ -608,21 +755,23 @@ static struct notify *open_notify(struct app *app)
 
 int daemon_run(struct app *app, struct options *options)
 {
-	struct daemon d = { .app = app, .started_us = clock_realtime_us(clock_system()) };
+	struct daemon d = {
+		.app = app,
+		.began_us = clock_monotonic_us(app->clock),
+		.started_us = clock_realtime_us(app->clock),
+	};
 	int status;
 
-	if (app_watch_signals(app, reload_config, &d)) {
+	if (app_watch_signals(app, on_hangup, &d)) {
 		log_error(app->log, "signals: out of memory");
 		return EXIT_FAILED;
 	}
 	d.notify = open_notify(app);
 	startup_look_for_rivals(app);
-	status = start(&d, options);
+	status = run(&d, options);
 	local_free(d.local);
 	notify_stopping(d.notify);
-	instance_free(d.instance);
+	close_all(&d);
 	notify_free(d.notify);
-	if (d.config_timer)
-		event_free(d.config_timer);
 	return status;
 }

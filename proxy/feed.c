@@ -1,22 +1,23 @@
 #include "proxy/feed.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "nft/addresses.h"
-#include "proxy/base/clock.h"
+#include "proxy/base/hashtab.h"
 #include "proxy/serve/metrics.h"
 #include "watch/apisource.h"
 #include "watch/manifests.h"
 
 int feed_load_manifests(struct feed *feed, struct errbuf *eb)
 {
-	int64_t begin = clock_monotonic_us(clock_system());
+	int64_t begin = clock_monotonic_us(feed->app->clock);
 	int err = manifests_load(feed->manifests, model_sink(feed->model), eb);
 
 	feed->loaded_us = begin;
-	feed->parse_us = clock_monotonic_us(clock_system()) - begin;
+	feed->parse_us = clock_monotonic_us(feed->app->clock) - begin;
 	return err;
 }
 
@@ -58,11 +59,12 @@ static void on_watch_ended(void *ctx, enum kind kind)
 		metrics_add(feed->metrics, METRIC_WATCH_RESTARTS, kind, 1);
 }
 
-static int open_source(struct feed *feed, struct errbuf *eb)
+static struct apisource *source_new(struct feed *feed, const struct config *config,
+				    const char *name, struct errbuf *eb)
 {
 	const struct apisource_options options = {
-		.config = feed->options.config,
-		.node_name = feed->node_name,
+		.config = config,
+		.node_name = name,
 		.log = on_message,
 		.settled = on_settled,
 		.answered = on_answered,
@@ -70,10 +72,35 @@ static int open_source(struct feed *feed, struct errbuf *eb)
 		.ctx = feed,
 	};
 
-	feed->source = apisource_new(feed->app->base, &options, model_sink(feed->model), eb);
-	if (feed->source)
+	return apisource_new(feed->app->base, &options, model_sink(feed->model), eb);
+}
+
+/* 0 if there is none, or it cannot be read: whoever opens it says why. */
+static uint64_t hash_file(const char *path)
+{
+	FILE *f = *path ? fopen(path, "re") : NULL;
+	uint64_t hash = HASH_SEED;
+	char chunk[4096];
+	size_t n;
+
+	if (!f)
 		return 0;
-	return errno == ENOMEM ? -ENOMEM : -EDESTADDRREQ;
+	while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
+		hash = hash_bytes(hash, chunk, n);
+	fclose(f);
+	return hash;
+}
+
+static char *name_of_node(const struct config *config, struct errbuf *eb)
+{
+	char name[NODE_NAME_SIZE], *copy;
+
+	if (node_name(config, getenv("NODE_NAME"), name, eb))
+		return NULL;
+	copy = strdup(name);
+	if (!copy)
+		errf(eb, -ENOMEM, "out of memory");
+	return copy;
 }
 
 static int open_manifests(struct feed *feed, struct errbuf *eb)
@@ -95,15 +122,20 @@ static int open_manifests(struct feed *feed, struct errbuf *eb)
 static int open_all(struct feed *feed, struct errbuf *eb)
 {
 	const struct config *config = feed->options.config;
-	int err;
 
-	err = node_name(config, getenv("NODE_NAME"), feed->node_name, eb);
-	if (err)
-		return err;
+	feed->node_name = name_of_node(config, eb);
+	if (!feed->node_name)
+		return -EINVAL;
 	feed->model = model_new(config, log_message, feed->app->log);
 	if (!feed->model)
 		return errf(eb, -ENOMEM, "out of memory");
-	return config->manifests ? open_manifests(feed, eb) : open_source(feed, eb);
+	if (config->manifests)
+		return open_manifests(feed, eb);
+	feed->kubeconfig_hash = hash_file(config->kubeconfig);
+	feed->source = source_new(feed, config, feed->node_name, eb);
+	if (feed->source)
+		return 0;
+	return errno == ENOMEM ? -ENOMEM : -EDESTADDRREQ;
 }
 
 struct feed *feed_open(struct app *app, struct options *options, void (*settled)(void *ctx),
@@ -145,7 +177,152 @@ void feed_close(struct feed *feed)
 		manifests_free(feed->manifests);
 	model_free(feed->model);
 	options_free(&feed->options);
+	config_free(feed->origin);
+	free(feed->node_name);
 	free(feed);
+}
+
+/* Another configuration */
+
+static bool same_text(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
+static bool wants_new_source(const struct feed *feed, const struct config *fresh,
+			     uint64_t kubeconfig_hash)
+{
+	const struct config *in_use = feed->origin ? feed->origin : feed->options.config;
+
+	return !same_text(in_use->kubeconfig, fresh->kubeconfig) ||
+	       kubeconfig_hash != feed->kubeconfig_hash ||
+	       !same_text(in_use->master, fresh->master) ||
+	       !same_text(in_use->accept_content_types, fresh->accept_content_types) ||
+	       !same_text(in_use->content_type, fresh->content_type) || in_use->qps < fresh->qps ||
+	       in_use->qps > fresh->qps || in_use->burst != fresh->burst;
+}
+
+static bool reads_standard_input(const struct config *config)
+{
+	char *const *path;
+
+	for (path = config->manifests; path && *path; path++)
+		if (same_text(*path, "-"))
+			return true;
+	return false;
+}
+
+static void ignore_message(void *ctx, int severity, const char *message)
+{
+	(void)ctx;
+	(void)severity;
+	(void)message;
+}
+
+/* Read once, into a model that nobody looks at: for another node other endpoints are local. */
+static int prepare_manifests(struct feed_change *change, const struct config *config,
+			     struct errbuf *eb)
+{
+	struct model *trial = NULL;
+	int err;
+
+	if (reads_standard_input(config))
+		return errf(eb, -EINVAL,
+			    "hostnameOverride: cannot change while manifests come from standard "
+			    "input, which can be read only once");
+	change->manifests = manifests_new(config->manifests, change->node_name);
+	if (change->manifests)
+		trial = model_new(config, ignore_message, NULL);
+	if (!trial)
+		return errf(eb, -ENOMEM, "out of memory");
+	err = manifests_load(change->manifests, model_sink(trial), eb);
+	model_free(trial);
+	return err;
+}
+
+static int prepare(struct feed *feed, struct feed_change *change, const struct config *config,
+		   struct errbuf *eb)
+{
+	change->node_name = name_of_node(config, eb);
+	if (!change->node_name)
+		return -EINVAL;
+	change->new_node = !same_text(change->node_name, feed->node_name);
+	if (feed->manifests) {
+		change->new_source = change->new_node;
+		return change->new_source ? prepare_manifests(change, config, eb) : 0;
+	}
+	change->kubeconfig_hash = hash_file(config->kubeconfig);
+	change->new_source =
+		change->new_node || wants_new_source(feed, config, change->kubeconfig_hash);
+	if (!change->new_source)
+		return 0;
+	change->source = source_new(feed, config, change->node_name, eb);
+	return change->source ? 0 : -EIO;
+}
+
+struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh, struct errbuf *eb)
+{
+	struct feed_change *change = calloc(1, sizeof(*change));
+
+	if (!change) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	if (prepare(feed, change, fresh->config, eb)) {
+		feed_change_free(change);
+		return NULL;
+	}
+	return change;
+}
+
+void feed_change_free(struct feed_change *change)
+{
+	if (!change)
+		return;
+	if (change->source)
+		apisource_free(change->source);
+	if (change->manifests)
+		manifests_free(change->manifests);
+	free(change->node_name);
+	free(change);
+}
+
+/* The old source goes with what it borrowed, the new one borrows from what is in force now. */
+static void swap_source(struct feed *feed, struct feed_change *change)
+{
+	if (feed->source)
+		apisource_free(feed->source);
+	if (feed->manifests)
+		manifests_free(feed->manifests);
+	feed->source = change->source;
+	feed->manifests = change->manifests;
+	feed->kubeconfig_hash = change->kubeconfig_hash;
+	change->source = NULL; /* the feed has them now */
+	change->manifests = NULL;
+	config_free(feed->origin);
+	feed->origin = NULL;
+	free(feed->node_name);
+	feed->node_name = change->node_name;
+	change->node_name = NULL; /* likewise */
+}
+
+void feed_adopt(struct feed *feed, struct feed_change *change, struct options *fresh)
+{
+	struct errbuf eb;
+
+	if (change->new_source) {
+		swap_source(feed, change);
+	} else if (!feed->origin) {
+		feed->origin = feed->options.config;
+		feed->options.config = NULL; /* kept, since the source borrows from it */
+	}
+	options_free(&feed->options);
+	feed->options = *fresh;
+	memset(fresh, 0, sizeof(*fresh)); /* ours now */
+	if (change->new_source && feed->source)
+		apisource_start(feed->source);
+	if (change->new_source && feed->manifests && feed_load_manifests(feed, &eb))
+		log_error(feed->app->log, "manifests stay as they were: %s", eb.text);
 }
 
 static int assume_addresses_of(struct feed *feed, enum family family,

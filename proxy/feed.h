@@ -16,13 +16,16 @@ struct metrics;
 struct feed {
 	struct app *app; /* borrowed */
 	struct options options;
-	char node_name[NODE_NAME_SIZE];
+	char *node_name;
 	struct model *model;
 	struct manifests *manifests; /* one of the two */
 	struct apisource *source;
-	int64_t parse_us;	 /* the latest reading of manifests */
-	int64_t loaded_us;	 /* its begin, monotonic */
-	struct metrics *metrics; /* where requests are counted; NULL: nowhere */
+	/* What these two were opened with, if that is another configuration by now. */
+	struct config *origin;
+	uint64_t kubeconfig_hash; /* of the file's text at that time */
+	int64_t parse_us;	  /* the latest reading of manifests */
+	int64_t loaded_us;	  /* its begin, monotonic */
+	struct metrics *metrics;  /* where requests are counted; NULL: nowhere */
 	void (*settled)(void *ctx);
 	void *settled_ctx;
 };
@@ -41,6 +44,24 @@ int feed_exit_status(int error);
 
 /* Reads the manifests again; after a failure the model is as it was. */
 int feed_load_manifests(struct feed *feed, struct errbuf *eb);
+
+/*
+ * Another configuration, in two steps (CFG-3). feed_prepare() opens whatever has to be opened anew,
+ * and changes nothing; NULL with @eb if the new configuration cannot be had. feed_adopt() takes
+ * over @fresh, for which it was prepared, and cannot fail: the model keeps its objects until a new
+ * source has listed them. By then @fresh must be the model's configuration.
+ */
+struct feed_change {
+	bool new_source; /* lists and watches begin anew */
+	bool new_node;	 /* it has another name */
+	char *node_name; /* NULL: taken */
+	struct apisource *source;
+	struct manifests *manifests;
+	uint64_t kubeconfig_hash;
+};
+struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh, struct errbuf *eb);
+void feed_adopt(struct feed *feed, struct feed_change *change, struct options *fresh);
+void feed_change_free(struct feed_change *change); /* NULL is allowed */
 
 /*
  * For commands that leave the kernel alone: the model gets the addresses of the Node object, and

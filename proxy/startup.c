@@ -6,6 +6,7 @@
 
 #include "nft/nlsock.h"
 #include "nft/readback.h"
+#include "proxy/base/strbuf.h"
 
 enum {
 	NODE_WAIT_S = 30,      /* NODE-1 */
@@ -17,65 +18,40 @@ struct startup {
 	void (*ready)(void *ctx);
 	void *ctx;
 	struct event *timer;
-	unsigned int waited_s;
+	int64_t began_us;
 	bool over;
 };
 
-static bool wants_pod_cidrs(const struct feed *feed)
+static bool has_pod_cidrs(const struct node *node)
 {
-	return feed->options.config->detect_local == DETECT_NODE_CIDR;
-}
-
-static bool has_pod_cidrs(const struct feed *feed)
-{
-	const struct node *node = feed->model->node;
-
 	return node && (node->pod_cidrs[FAMILY_IPV4].count || node->pod_cidrs[FAMILY_IPV6].count);
 }
 
-/* Whether the wait for the Node is over: it is there, or it has lasted long enough. */
-static bool node_is_ready(struct startup *s)
+enum startup_verdict startup_judge(const struct config *config, const struct node *node,
+				   int64_t waited_us)
 {
-	struct feed *feed = s->feed;
-	const struct node *node = feed->model->node;
-	const bool node_cidr = wants_pod_cidrs(feed);
+	const bool node_cidr = config->detect_local == DETECT_NODE_CIDR;
+	const int64_t waited_s = waited_us / 1000000;
 
-	if (node && node->n_addresses && (!node_cidr || has_pod_cidrs(feed)))
-		return true;
-	if (node_cidr && s->waited_s >= NODE_WAIT_S + POD_CIDR_WAIT_S)
-		return true; /* which startup_node_fits() will not take */
-	if (node_cidr || s->waited_s < NODE_WAIT_S)
-		return false;
-	log_error(feed->app->log, "Node %s: no addresses after %d s: going on without",
-		  feed->node_name, NODE_WAIT_S);
-	return true;
+	if (node && node->n_addresses && (!node_cidr || has_pod_cidrs(node)))
+		return STARTUP_READY;
+	if (node_cidr)
+		return waited_s < NODE_WAIT_S + POD_CIDR_WAIT_S ? STARTUP_WAIT
+								: STARTUP_WITHOUT_POD_CIDRS;
+	return waited_s < NODE_WAIT_S ? STARTUP_WAIT : STARTUP_WITHOUT_ADDRESSES;
 }
 
-/* DS-2: without rules in its primary family a node would look healthy and be useless. */
-static bool primary_family_works(struct feed *feed)
+static enum startup_verdict judge(const struct startup *s)
 {
-	const enum family primary = feed->model->info.primary_family;
+	const struct feed *feed = s->feed;
 
-	if (feed->app->family[primary])
-		return true;
-	log_error(feed->app->log, "Node %s: its primary family is %s, which this kernel has not",
-		  feed->node_name, family_name(primary));
-	return false;
+	return startup_judge(feed->options.config, feed->model->node,
+			     clock_monotonic_us(feed->app->clock) - s->began_us);
 }
 
-/* Without the Node's ranges every pod would be taken for a stranger (NODE-3). */
-static bool pod_cidrs_known(struct feed *feed)
-{
-	if (!wants_pod_cidrs(feed) || has_pod_cidrs(feed))
-		return true;
-	log_error(feed->app->log, "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
-		  feed->node_name);
-	return false;
-}
-
-int startup_check_families(const struct app *app, const struct config *config,
-			   const struct node *node, void (*warn)(void *ctx, const char *message),
-			   struct errbuf *eb)
+int startup_check(const struct app *app, const char *node_name, const struct config *config,
+		  const struct node *node, void (*warn)(void *ctx, const char *message),
+		  struct errbuf *eb)
 {
 	static const struct addr_view nowhere[N_FAMILIES];
 	const bool *kernel = app->family;
@@ -90,27 +66,47 @@ int startup_check_families(const struct app *app, const struct config *config,
 		return errf(eb, -ENOMEM, "out of memory");
 	primary = info.primary_family;
 	node_info_free(&info);
+	/* DS-2: without rules in it a node would look healthy and be useless. */
+	if (!kernel[primary])
+		return errf(eb, -EAFNOSUPPORT,
+			    "Node %s: its primary family is %s, which this kernel has not",
+			    node_name, family_name(primary));
+	/* NODE-3: without the Node's ranges every pod would be taken for a stranger. */
+	if (config->detect_local == DETECT_NODE_CIDR && !has_pod_cidrs(node))
+		return errf(eb, -ENOENT,
+			    "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
+			    node_name);
 	return config_check_families(config, primary, kernel[FAMILY_IPV4] && kernel[FAMILY_IPV6],
 				     pod_cidrs, warn, app->log, eb);
 }
 
-static bool families_fit(struct feed *feed)
+bool startup_node_fits(struct feed *feed)
 {
 	struct errbuf eb = { "" };
 
-	if (startup_check_families(feed->app, feed->options.config, feed->model->node,
-				   log_warning_message, &eb) == 0)
+	if (startup_check(feed->app, feed->node_name, feed->options.config, feed->model->node,
+			  log_warning_message, &eb) == 0)
 		return true;
 	log_error(feed->app->log, "%s", eb.text);
+	app_exit(feed->app, EXIT_FAILED);
 	return false;
 }
 
-bool startup_node_fits(struct feed *feed)
+bool startup_is_over(const struct startup *s)
 {
-	if (primary_family_works(feed) && pod_cidrs_known(feed) && families_fit(feed))
-		return true;
-	app_exit(feed->app, EXIT_FAILED);
-	return false;
+	return s->over;
+}
+
+void startup_waiting(const struct startup *s, struct strbuf *why)
+{
+	const struct node *node = s->feed->model->node;
+
+	if (s->over)
+		return;
+	strbuf_addf(why, "Node %s: %s yet", s->feed->node_name,
+		    !node		 ? "unknown"
+		    : !node->n_addresses ? "has no addresses"
+					 : "has no spec.podCIDRs");
 }
 
 static void finish(struct startup *s)
@@ -125,15 +121,20 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	const struct timeval second = { 1, 0 };
 	struct startup *s = ctx;
+	const enum startup_verdict verdict = judge(s);
 
 	(void)fd;
 	(void)what;
-	if (node_is_ready(s)) {
-		finish(s);
+	if (s->over)
+		return;
+	if (verdict == STARTUP_WAIT) {
+		event_add(s->timer, &second);
 		return;
 	}
-	s->waited_s++;
-	event_add(s->timer, &second);
+	if (verdict == STARTUP_WITHOUT_ADDRESSES)
+		log_error(s->feed->app->log, "Node %s: no addresses after %d s: going on without",
+			  s->feed->node_name, NODE_WAIT_S);
+	finish(s);
 }
 
 struct startup *startup_new(struct feed *feed, void (*ready)(void *ctx), void *ctx)
@@ -165,6 +166,7 @@ void startup_begin(struct startup *s)
 {
 	const struct timeval now = { 0, 0 };
 
+	s->began_us = clock_monotonic_us(s->feed->app->clock);
 	if (s->feed->source)
 		event_add(s->timer, &now);
 	else
@@ -173,7 +175,7 @@ void startup_begin(struct startup *s)
 
 void startup_settled(struct startup *s)
 {
-	if (!s->over && s->feed->model->node && node_is_ready(s))
+	if (!s->over && judge(s) == STARTUP_READY)
 		finish(s);
 }
 

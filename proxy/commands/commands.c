@@ -77,6 +77,8 @@ int command_run(struct app *app, struct options *options)
 	};
 	int status;
 
+	if (options->action != ACTION_RUN)
+		app_release_hangup();
 	if (options->action == ACTION_COMMAND)
 		status = options->command->run(app, options);
 	else

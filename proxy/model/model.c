@@ -8,6 +8,8 @@
  */
 #include "proxy/model/model.h"
 
+#include "proxy/model/ruleset.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -611,31 +613,66 @@ static void mark_dependents(struct model *m, bool zone, bool addresses)
 	}
 }
 
-static void node_refresh(struct model *m)
-{
-	const struct addr_view local[N_FAMILIES] = {
-		{ m->local[FAMILY_IPV4], m->n_local[FAMILY_IPV4] },
-		{ m->local[FAMILY_IPV6], m->n_local[FAMILY_IPV6] },
-	};
-	struct node_info info = { 0 };
+struct local_addresses {
+	struct addr_view family[N_FAMILIES];
+};
 
-	if (node_info_compute(&info, m->config, m->node, local)) {
-		model_log(m, LOG_ERR, "Node: out of memory");
-		return;
-	}
-	if (node_info_equal(&info, &m->info)) {
-		node_info_free(&info);
+static struct local_addresses local_addresses(const struct model *m)
+{
+	struct local_addresses local;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		local.family[f] = (struct addr_view){ m->local[f], m->n_local[f] };
+	return local;
+}
+
+/* Takes over @info, and marks what depends on it. */
+static void node_info_take(struct model *m, struct node_info *info)
+{
+	if (node_info_equal(info, &m->info)) {
+		node_info_free(info);
 		return;
 	}
 	node_info_free(&m->info);
-	m->info = info;
+	m->info = *info;
 	globals_changed(m);
 	mark_dependents(m, false, true);
+}
+
+static void node_refresh(struct model *m)
+{
+	struct node_info info = { 0 };
+
+	if (node_info_compute(&info, m->config, m->node, local_addresses(m).family))
+		model_log(m, LOG_ERR, "Node: out of memory");
+	else
+		node_info_take(m, &info);
 }
 
 const char *model_zone(const struct model *m)
 {
 	return m->node ? m->node->zone : "";
+}
+
+static const struct prefix *pod_cidr(const struct node *node, unsigned int family)
+{
+	return node && node->pod_cidrs[family].count ? &node->pod_cidrs[family].items[0] : NULL;
+}
+
+/* NODE-3: the rules may depend on them. */
+static bool pod_cidrs_differ(const struct node *a, const struct node *b)
+{
+	const struct prefix *pa, *pb;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		pa = pod_cidr(a, f);
+		pb = pod_cidr(b, f);
+		if (!pa != !pb || (pa && prefix_compare(pa, pb)))
+			return true;
+	}
+	return false;
 }
 
 static void node_set(struct model *m, struct node *node)
@@ -644,6 +681,8 @@ static void node_set(struct model *m, struct node *node)
 	const bool zone = strcmp(old ? old->zone : "", node ? node->zone : "") != 0;
 
 	m->node = node;
+	if (pod_cidrs_differ(old, node))
+		globals_changed(m);
 	node_refresh(m);
 	free(old);
 	if (zone)
@@ -832,6 +871,52 @@ struct model *model_new(const struct config *config,
 	};
 	node_refresh(m);
 	return m;
+}
+
+/* SVC-10: whether external IPs count is another answer now. */
+static void refresh_external_ips(struct model *m)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+	unsigned int f;
+
+	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk)) {
+		struct service_entry *s = hash_entry(n, struct service_entry, node);
+
+		for (f = 0; s->object && f < N_FAMILIES; f++) {
+			if (!s->object->family[f].external_ips.count || !s->ports[f])
+				continue;
+			/* brought in by model_settle(), before the Service is compiled */
+			s->unfinished[f] = service_refresh(m, s, (enum family)f, false) != 0;
+			model_mark(m, s, (enum family)f);
+		}
+	}
+}
+
+int model_set_config(struct model *m, const struct config *config, bool rules[N_FAMILIES])
+{
+	const bool external_ips = config->allow_external_ips != m->config->allow_external_ips;
+	struct ruleset before[N_FAMILIES], after;
+	struct node_info info = { 0 };
+	unsigned int f;
+
+	if (node_info_compute(&info, config, m->node, local_addresses(m).family))
+		return -ENOMEM;
+	for (f = 0; f < N_FAMILIES; f++)
+		model_ruleset(m, (enum family)f, &before[f]);
+	m->config = config;
+	node_info_take(m, &info);
+	if (external_ips)
+		refresh_external_ips(m);
+	for (f = 0; f < N_FAMILIES; f++) {
+		model_ruleset(m, (enum family)f, &after);
+		rules[f] = memcmp(&before[f], &after, sizeof(after)) != 0;
+		if (!rules[f])
+			continue;
+		m->revision++;
+		m->globals_dirty[f] = true; /* for a sync to look at the rules */
+	}
+	return 0;
 }
 
 const struct object_sink *model_sink(struct model *m)

@@ -111,6 +111,13 @@ struct model *model_new(const struct config *config,
 void model_free(struct model *m);
 const struct object_sink *model_sink(struct model *m);
 
+/*
+ * Another configuration takes effect (CFG-3): marks what becomes different by it, and only that.
+ * @rules[family] says whether rules do, besides elements. @config is borrowed from here on, the old
+ * one no longer. Returns 0, or -ENOMEM: then nothing has changed.
+ */
+int model_set_config(struct model *m, const struct config *config, bool rules[N_FAMILIES]);
+
 /* The addresses of this node have changed; copies. Returns 0 or -ENOMEM. */
 int model_set_addresses(struct model *m, enum family family, const struct addr *list,
 			unsigned int count);

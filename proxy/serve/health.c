@@ -16,6 +16,7 @@
 #include <syslog.h>
 
 #include "proxy/serve/httpd.h"
+#include "proxy/base/jsonout.h"
 #include "proxy/base/strbuf.h"
 
 struct health_service;
@@ -40,6 +41,7 @@ struct health_service {
 
 struct health_family {
 	bool runs;
+	bool programmed; /* the first sync since the start is in the kernel */
 	bool pending;
 	int64_t pending_us; /* monotonic: since when the oldest change waits */
 	int64_t synced_us;  /* real: latest successful sync, or the start of the loop */
@@ -52,6 +54,8 @@ struct health {
 	struct health_options options;
 	struct httpd_pool *pool, *check_pool; /* neither can starve the other */
 	struct httpd *httpd;
+	bool serves; /* the health server is not switched off */
+	bool was_ready;
 	struct health_family family[N_FAMILIES];
 	bool eligible;
 	struct health_service **services; /* sorted */
@@ -150,10 +154,70 @@ static void answer_health(struct health *h, struct httpd_request *req, bool live
 	strbuf_free(&body);
 }
 
+static bool all_programmed(const struct health *h)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (h->family[f].runs && !h->family[f].programmed)
+			return false;
+	return true;
+}
+
+bool health_is_ready(const struct health *h, struct strbuf *why)
+{
+	const bool ready = all_programmed(h);
+	const size_t begin = why->length;
+	const char *reason;
+	unsigned int f;
+	bool told;
+
+	if (!ready && h->options.waiting)
+		h->options.waiting(h->options.ctx, why);
+	told = why->length > begin;
+	for (f = 0; f < N_FAMILIES; f++) {
+		reason = NULL;
+		if (!family_is_healthy(h, f))
+			reason = "a change is not in the kernel for too long";
+		else if (h->family[f].runs && !h->family[f].programmed && !told)
+			reason = "rules are not in the kernel yet";
+		if (!reason)
+			continue;
+		strbuf_addf(why, "%s%s: %s", why->length > begin ? "; " : "", family_name(f),
+			    reason);
+	}
+	return ready && health_is_healthy(h);
+}
+
+/* HZ-7 */
+static void answer_ready(struct health *h, struct httpd_request *req)
+{
+	struct strbuf why = STRBUF_INIT, body = STRBUF_INIT;
+	const bool ready = health_is_ready(h, &why);
+
+	jsonout_object(&body, NULL);
+	jsonout_bool(&body, "ready", ready);
+	if (!ready)
+		jsonout_text(&body, "waitingFor", why.text ? why.text : "");
+	strbuf_addc(&body, ',');
+	add_time(&body, "currentTime", clock_realtime_us(h->options.clock));
+	strbuf_addf(&body, ",\"healthy\": %s,", health_is_healthy(h) ? "true" : "false");
+	add_families(h, &body);
+	add_source(h, &body);
+	jsonout_object_end(&body);
+	httpd_reply(req, ready ? 200 : 503, "application/json", &body);
+	strbuf_free(&why);
+	strbuf_free(&body);
+}
+
 static void handle_health(void *ctx, struct httpd_request *req, const char *path)
 {
 	struct strbuf body = STRBUF_INIT;
 
+	if (strcmp(path, "/readyz") == 0) {
+		answer_ready(ctx, req);
+		return;
+	}
 	if (strcmp(path, "/healthz") == 0 || strcmp(path, "/livez") == 0) {
 		answer_health(ctx, req, path[1] == 'l');
 		return;
@@ -163,15 +227,33 @@ static void handle_health(void *ctx, struct httpd_request *req, const char *path
 	strbuf_free(&body);
 }
 
-struct health *health_new(const struct health_options *options, struct errbuf *eb)
+int health_change(struct health *h, const struct health_settings *settings, struct errbuf *eb)
 {
 	const struct httpd_keep keep = {
 		.what = "health server",
+		.address = settings->address,
+		.hard_fail = settings->hard_fail,
+		.retry_ms = h->options.retry_ms,
+		.log = h->options.log,
+		.ctx = h->options.ctx,
+	};
+	int err = httpd_keep(h->httpd, &keep, eb);
+
+	if (err)
+		return err;
+	h->serves = *settings->address;
+	h->options.node_name = settings->node_name;
+	h->options.sync_period_ms = settings->sync_period_ms;
+	return 0;
+}
+
+struct health *health_new(const struct health_options *options, struct errbuf *eb)
+{
+	const struct health_settings settings = {
 		.address = options->address,
+		.node_name = options->node_name,
 		.hard_fail = options->hard_fail,
-		.retry_ms = options->retry_ms,
-		.log = options->log,
-		.ctx = options->ctx,
+		.sync_period_ms = options->sync_period_ms,
 	};
 	struct health *h = calloc(1, sizeof(*h));
 
@@ -184,14 +266,11 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 		h->options.clock = clock_system();
 	h->pool = httpd_pool_new(MAX_CONNECTIONS);
 	h->check_pool = httpd_pool_new(MAX_CHECK_CONNECTIONS);
-	if (h->pool && h->check_pool && *options->address)
+	if (h->pool && h->check_pool)
 		h->httpd = httpd_new(options->base, h->pool, handle_health, h);
-	if (!h->pool || !h->check_pool || (*options->address && !h->httpd)) {
+	if (!h->httpd)
 		errf(eb, -ENOMEM, "out of memory");
-		health_free(h);
-		return NULL;
-	}
-	if (h->httpd && httpd_keep(h->httpd, &keep, eb)) {
+	if (!h->httpd || health_change(h, &settings, eb)) {
 		health_free(h);
 		return NULL;
 	}
@@ -258,7 +337,7 @@ static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 	const struct check *check = ctx;
 	const struct health_service *service = check->service;
 	const struct health *h = service->health;
-	bool healthy = !h->httpd || health_is_healthy(h);
+	bool healthy = !h->serves || health_is_healthy(h);
 	struct strbuf body = STRBUF_INIT;
 	char weight[16];
 
@@ -353,10 +432,16 @@ void health_synced(struct health *h, enum family family)
 
 	health_add_family(h, family);
 	h->family[family].pending = false;
+	h->family[family].programmed = true;
 	h->family[family].synced_us = clock_realtime_us(h->options.clock);
 	for (i = 0; i < h->n_services; i++)
 		if (h->services[i]->checks[family].failed)
 			check_listen(&h->services[i]->checks[family]);
+	if (h->was_ready || !all_programmed(h))
+		return;
+	h->was_ready = true;
+	if (h->options.ready)
+		h->options.ready(h->options.ctx);
 }
 
 /* The index at which (namespace, name) stands, or would. */

@@ -1,6 +1,6 @@
 /*
- * What others ask about our health: /healthz and /livez, and the health-check node ports of
- * Services with externalTrafficPolicy Local. State is pushed in by the sync; nothing is computed
+ * What others ask about our health: /healthz, /livez and /readyz, and the health-check node ports
+ * of Services with externalTrafficPolicy Local. State is pushed in by the sync; nothing is computed
  * here but ages.
  */
 #ifndef SERVE_HEALTH_H
@@ -13,6 +13,7 @@
 
 struct event_base;
 struct health;
+struct strbuf;
 
 /* Where objects come from. It is shown, and makes nobody unhealthy: traffic goes on without it. */
 struct health_source {
@@ -33,6 +34,12 @@ struct health_options {
 	void (*log)(void *ctx, int severity, const char *message);
 	/* NULL: there is no API server */
 	void (*source)(void *ctx, struct health_source *source);
+	/*
+	 * HZ-7: appends what the first sync waits for, in words; nothing if it waits for nothing
+	 * but the kernel. NULL: likewise.
+	 */
+	void (*waiting)(void *ctx, struct strbuf *why);
+	void (*ready)(void *ctx); /* HZ-7: now, for the first time. NULL is allowed */
 	/* HC-7: a Warning event on the Service, section 22. NULL: nobody to tell */
 	void (*service_event)(void *ctx, const char *namespace, const char *name, const char *uid,
 			      const char *reason, const char *note);
@@ -41,6 +48,17 @@ struct health_options {
 
 /* NULL with @eb: out of memory, or with hard_fail the server cannot listen. */
 struct health *health_new(const struct health_options *options, struct errbuf *eb);
+
+/*
+ * Another configuration takes effect (CFG-3): what differs is changed, and all that is known stays
+ * (HZ-8). A negative errno with @eb leaves everything as it was.
+ */
+struct health_settings {
+	const char *address, *node_name; /* as in health_options; node_name is borrowed */
+	bool hard_fail;
+	int64_t sync_period_ms;
+};
+int health_change(struct health *h, const struct health_settings *settings, struct errbuf *eb);
 void health_free(struct health *h); /* NULL is allowed */
 
 /* The loop of @family runs from now on (HZ-2); it may be called again without effect. */
@@ -58,6 +76,11 @@ void health_synced(struct health *h, enum family family);
 bool health_is_healthy(const struct health *h); /* HZ-3, all families */
 
 bool health_is_eligible(const struct health *h); /* HZ-4; what /healthz needs besides */
+/*
+ * HZ-7: the first sync since the start is in the kernel, in all families, and HZ-3 holds. Else
+ * appends what is waited for, in words and on one line.
+ */
+bool health_is_ready(const struct health *h, struct strbuf *why);
 
 /* NULL: unknown or deleted (HZ-4). Nothing of @node is kept. */
 void health_set_node(struct health *h, const struct node *node);

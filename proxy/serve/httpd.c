@@ -604,6 +604,8 @@ static int keep_listen(struct httpd *h, struct errbuf *eb)
 	struct addr addr;
 	uint16_t port;
 
+	if (!*h->address)
+		return httpd_listen(h, family, NULL, 0, 0, false, eb);
 	if (bind_address_parse(h->address, &family, &addr, &port))
 		return errf(eb, -EINVAL, "\"%s\" is not ADDRESS:PORT", h->address);
 	return httpd_listen(h, family, &addr, 1, port, false, eb);
@@ -629,26 +631,51 @@ static void keep_again(evutil_socket_t fd, short what, void *data)
 	keep_log(h, LOG_INFO, "listens now");
 }
 
+static void keep_retry(struct httpd *h, unsigned int retry_ms)
+{
+	const unsigned int ms = retry_ms ? retry_ms : RETRY_MS;
+	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
+
+	event_add(h->retry, &interval);
+}
+
+/* The address that was, after the new one could not be had. */
+static void keep_former(struct httpd *h, char *address)
+{
+	free(h->address);
+	h->address = address;
+	if (address && keep_listen(h, NULL))
+		keep_retry(h, h->keep.retry_ms);
+}
+
 int httpd_keep(struct httpd *h, const struct httpd_keep *keep, struct errbuf *eb)
 {
-	unsigned int ms = keep->retry_ms ? keep->retry_ms : RETRY_MS;
-	struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
+	char *former = h->address, *address = strdup(keep->address);
 	struct errbuf local;
 	int err;
 
-	h->keep = *keep;
-	h->what = strdup(keep->what);
-	h->address = strdup(keep->address);
-	h->retry = event_new(h->base, -1, EV_PERSIST, keep_again, h);
-	if (!h->what || !h->address || !h->retry)
+	if (!h->what)
+		h->what = strdup(keep->what);
+	if (!h->retry)
+		h->retry = event_new(h->base, -1, EV_PERSIST, keep_again, h);
+	if (!h->what || !address || !h->retry) {
+		free(address);
 		return errf(eb, -ENOMEM, "out of memory");
+	}
+	event_del(h->retry);
+	h->address = address;
 	err = keep_listen(h, &local);
+	if (err && (keep->hard_fail || err == -EINVAL)) {
+		errf(eb, err, "%s: %s", h->what, local.text);
+		keep_former(h, former);
+		return err;
+	}
+	free(former);
+	h->keep = *keep;
 	if (!err)
 		return 0;
-	if (keep->hard_fail || err == -EINVAL)
-		return errf(eb, err, "%s: %s", h->what, local.text);
 	keep_log(h, LOG_ERR, local.text);
-	event_add(h->retry, &interval);
+	keep_retry(h, keep->retry_ms);
 	return 0;
 }
 

@@ -41,8 +41,10 @@ int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs, 
 		 uint16_t port, bool one_family, struct errbuf *eb);
 
 /*
- * Listens on "ADDRESS:PORT". If that fails, returns the error if @hard_fail, else tells @log and
- * tries again every @retry_ms milliseconds (HZ-6). @what names the server in messages.
+ * Listens on "ADDRESS:PORT", or with "" on nothing. If that fails, returns the error if @hard_fail,
+ * else tells @log and tries again every @retry_ms milliseconds (HZ-6). @what names the server in
+ * messages. May be called again, for another address: connections that are open go on, and an error
+ * that is returned leaves everything as it was.
  */
 struct httpd_keep {
 	const char *what, *address;

@@ -15,7 +15,7 @@ static const char plain_text[] = "text/plain; charset=utf-8";
 struct metricsd {
 	struct metricsd_options options;
 	struct httpd_pool *pool;
-	struct httpd *httpd; /* NULL: switched off */
+	struct httpd *httpd;
 };
 
 static void add_configz(const struct metricsd *d, struct strbuf *body)
@@ -65,16 +65,25 @@ static void handle(void *ctx, struct httpd_request *req, const char *path)
 	strbuf_free(&body);
 }
 
-struct metricsd *metricsd_new(const struct metricsd_options *options, struct errbuf *eb)
+int metricsd_set_config(struct metricsd *d, const struct config *config, struct errbuf *eb)
 {
 	const struct httpd_keep keep = {
 		.what = "metrics server",
-		.address = options->config->metrics_bind_address,
-		.hard_fail = options->config->bind_address_hard_fail,
-		.retry_ms = options->retry_ms,
-		.log = options->log,
-		.ctx = options->ctx,
+		.address = config->metrics_bind_address,
+		.hard_fail = config->bind_address_hard_fail,
+		.retry_ms = d->options.retry_ms,
+		.log = d->options.log,
+		.ctx = d->options.ctx,
 	};
+	int err = httpd_keep(d->httpd, &keep, eb);
+
+	if (!err)
+		d->options.config = config;
+	return err;
+}
+
+struct metricsd *metricsd_new(const struct metricsd_options *options, struct errbuf *eb)
+{
 	struct metricsd *d = calloc(1, sizeof(*d));
 
 	if (!d) {
@@ -82,14 +91,12 @@ struct metricsd *metricsd_new(const struct metricsd_options *options, struct err
 		return NULL;
 	}
 	d->options = *options;
-	if (!*keep.address)
-		return d;
 	d->pool = httpd_pool_new(MAX_CONNECTIONS);
 	if (d->pool)
 		d->httpd = httpd_new(options->base, d->pool, handle, d);
 	if (!d->httpd)
 		errf(eb, -ENOMEM, "out of memory");
-	if (!d->httpd || httpd_keep(d->httpd, &keep, eb)) {
+	if (!d->httpd || metricsd_set_config(d, options->config, eb)) {
 		metricsd_free(d);
 		return NULL;
 	}

@@ -31,6 +31,10 @@ struct metricsd_options {
 /* NULL with @eb: out of memory, or with bindAddressHardFail it cannot listen. With address "" it
  * serves nothing. */
 struct metricsd *metricsd_new(const struct metricsd_options *options, struct errbuf *eb);
+/* Another configuration takes effect (CFG-3). A negative errno with @eb leaves the old one in
+ * force.
+ */
+int metricsd_set_config(struct metricsd *d, const struct config *config, struct errbuf *eb);
 void metricsd_free(struct metricsd *d); /* NULL is allowed */
 
 #endif

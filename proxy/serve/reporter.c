@@ -22,6 +22,7 @@ struct reporter {
 	struct health *health;
 	const struct sync *sync;
 	struct notify *notify;
+	bool reloading;
 	bool ready; /* the first sync is done, and told */
 	bool family[N_FAMILIES];
 	struct changed_service *changed;
@@ -224,6 +225,8 @@ static void tell_manager(struct reporter *r)
 	unsigned int f, ports = 0, endpoints = 0;
 	char status[128];
 
+	if (r->reloading)
+		return;
 	for (f = 0; r->sync && f < N_FAMILIES; f++) {
 		const struct dataplane_gauges *g = sync_gauges(r->sync, (enum family)f);
 
@@ -276,9 +279,24 @@ void reporter_set_notify(struct reporter *r, struct notify *notify)
 	r->notify = notify;
 }
 
-bool reporter_has_settled(const struct reporter *r)
+void reporter_reload_begins(struct reporter *r)
 {
-	return r->ready;
+	if (!r->ready)
+		return;
+	r->reloading = true;
+	notify_reloading(r->notify, "the configuration is read again");
+}
+
+void reporter_reload_ended(struct reporter *r, bool refused)
+{
+	if (!r->reloading)
+		return;
+	r->reloading = false;
+	notify_ready(r->notify, refused ? "the new configuration is refused, the one before stays "
+					  "in force"
+					: "the configuration is in force");
+	if (!refused)
+		tell_manager(r);
 }
 
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us)

@@ -21,7 +21,12 @@ void reporter_free(struct reporter *r); /* NULL is allowed */
 void reporter_attach(struct reporter *r, struct sync_options *options);
 /* Hears that the first sync is done, and how much is programmed; NULL: nobody does. */
 void reporter_set_notify(struct reporter *r, struct notify *notify);
-bool reporter_has_settled(const struct reporter *r); /* the first sync is done */
+/*
+ * A reload for the service manager: nothing else is told between the two. @refused: the new
+ * configuration is not in force. Without effect before the first sync is done.
+ */
+void reporter_reload_begins(struct reporter *r);
+void reporter_reload_ended(struct reporter *r, bool refused);
 /* When the changes that sync_request() hears of now came, monotonic; 0: now. */
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
 /* For the gauges; the reporter lives shorter than the sync. */

@@ -19,6 +19,11 @@ void pacer_init(struct pacer *p, int64_t min_period_us, int64_t now_us)
 	p->ended_us = now_us - min_period_us;
 }
 
+void pacer_set_min_period(struct pacer *p, int64_t min_period_us)
+{
+	p->min_period_us = min_period_us;
+}
+
 /* Time too short for a whole microsecond of credit is left for the next call, or many calls get
  * none. */
 static void refill(struct pacer *p, int64_t now_us)

@@ -15,7 +15,8 @@ struct pacer {
 };
 
 void pacer_init(struct pacer *p, int64_t min_period_us, int64_t now_us);
-int64_t pacer_delay_us(struct pacer *p, int64_t now_us); /* 0: begin now */
+void pacer_set_min_period(struct pacer *p, int64_t min_period_us); /* from now on */
+int64_t pacer_delay_us(struct pacer *p, int64_t now_us);	   /* 0: begin now */
 /* A sync has ended that took @cost_us of processor time. */
 void pacer_spent(struct pacer *p, int64_t now_us, int64_t cost_us);
 

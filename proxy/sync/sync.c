@@ -713,3 +713,9 @@ void sync_start(struct sync *s)
 	s->started = true;
 	sync_request(s);
 }
+
+void sync_set_config(struct sync *s, const struct config *config)
+{
+	s->options.config = config;
+	pacer_set_min_period(&s->pacer, config->min_sync_period_ms * 1000);
+}

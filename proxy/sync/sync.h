@@ -63,6 +63,9 @@ struct sync_status {
 };
 bool sync_status(const struct sync *s, enum family family, struct sync_status *status);
 
+/* Another configuration takes effect for the periods, and is borrowed from here on. What rules
+ * depend on is the model's. */
+void sync_set_config(struct sync *s, const struct config *config);
 /* Reads the kernel back and compares everything, soon. */
 void sync_check(struct sync *s);
 

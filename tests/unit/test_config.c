@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "proxy/model/config.h"
+#include "proxy/model/config_diff.h"
 #include "proxy/base/strbuf.h"
 #include "watch/proxyconfig.h"
 
@@ -753,6 +754,49 @@ END_TEST
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
+static void note_difference(void *ctx, const char *field, const char *old, const char *new)
+{
+	strbuf_addf(ctx, "%s %s -> %s\n", field, old, new);
+}
+
+/* CFG-3: what is told of a change; fields of every kind, first, last and in the middle. */
+START_TEST(differences)
+{
+	struct config *a = config_new(), *b = config_new();
+	struct strbuf out = STRBUF_INIT;
+
+	ck_assert_int_eq(config_diff(a, b, note_difference, &out), 0);
+	b->allow_external_ips = !a->allow_external_ips;
+	set_text(&b->kubeconfig, "/a \"b\", {c}");
+	b->qps = 7.5;
+	b->verbosity = 3;
+	b->masquerade_all = true;
+	b->min_sync_period_ms = 1500;
+	set_text(&a->interface_name_prefix, "veth");
+	set_text(&b->cluster_cidr, "10.0.0.0/8,fd00::/8");
+	ck_assert_int_eq(config_append(&b->nodeport_addresses, "10.0.0.0/8"), 0);
+	ck_assert_int_eq(config_append(&b->nodeport_addresses, "fd00::/8"), 0);
+	b->conntrack.tcp_be_liberal = true;
+	b->config_sync_period_ms = 60000;
+	ck_assert_int_eq(config_diff(a, b, note_difference, &out), 11);
+	CHECK_STR("all", out.text,
+		  "featureGates.AllowServiceExternalIPs true -> false\n"
+		  "clientConnection.kubeconfig \"\" -> /a \\\"b\\\", {c}\n"
+		  "clientConnection.qps 5 -> 7.5\n"
+		  "logging.verbosity 0 -> 3\n"
+		  "nftables.masqueradeAll false -> true\n"
+		  "nftables.minSyncPeriod 0s -> 1.5s\n"
+		  "detectLocal.interfaceNamePrefix veth -> \"\"\n"
+		  "clusterCIDR \"\" -> 10.0.0.0/8,fd00::/8\n"
+		  "nodePortAddresses null -> [\"10.0.0.0/8\",\"fd00::/8\"]\n"
+		  "conntrack.tcpBeLiberal false -> true\n"
+		  "configSyncPeriod 15m0s -> 1m0s\n");
+	strbuf_free(&out);
+	config_free(a);
+	config_free(b);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("config");
@@ -771,6 +815,7 @@ int main(void)
 	tcase_add_loop_test(tc, check_families, 0, N(families));
 	tcase_add_loop_test(tc, feature_gates, 0, N(gates));
 	tcase_add_loop_test(tc, duration, 0, N(durations));
+	tcase_add_test(tc, differences);
 	tcase_add_test(tc, format_defaults);
 	tcase_add_test(tc, format_escapes_and_durations);
 	tcase_add_loop_test(tc, round_trip, 0, 2);

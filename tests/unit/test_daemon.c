@@ -583,6 +583,344 @@ START_TEST(test_server_address_in_use)
 }
 END_TEST
 
+/* What a reload is tried with: a file, and objects from @objects. */
+#define RELOAD "--config config.yaml --hostname-override=node1 "
+
+static unsigned int logged(const char *text)
+{
+	char *all = read_whole("log"), *at = all;
+	unsigned int n = 0;
+
+	while ((at = strstr(at, text))) {
+		at += strlen(text);
+		n++;
+	}
+	free(all);
+	return n;
+}
+
+/* Sends SIGHUP and waits until @text is in the log once more. */
+static void hang_up(pid_t pid, const char *text)
+{
+	unsigned int before = logged(text), i;
+
+	ck_assert_int_eq(kill(pid, SIGHUP), 0);
+	for (i = 0; i < 400 && logged(text) == before; i++)
+		usleep(50 * 1000);
+	if (i == 400)
+		until_logged(text); /* shows the log */
+	ck_assert_msg(i < 400, "SIGHUP: '%s' is not said again", text);
+}
+
+/* CFG-3: standard input is at its end, and is not asked again. */
+START_TEST(test_reload_standard_input)
+{
+	struct scratch s;
+	pid_t pid;
+
+	if (!begin(&s, WEB("41", "10.180.1.1")))
+		return;
+	ck_assert_int_eq(system("cat m/node.yaml - m/a.yaml >objects <<-EOF\n---\nEOF\n"), 0);
+	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
+	pid = daemon_start(RELOAD "--manifests - <objects");
+	until_range("10.180.0.0/16", NULL);
+	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080");
+	hang_up(pid, "nothing has changed");
+	write_file("config.yaml", CONFIG("10.181.0.0/16", ""));
+	hang_up(pid, "configuration changed: clusterCIDR 10.180.0.0/16 -> 10.181.0.0/16; rules of "
+		     "IPv4 replaced");
+	until_range("10.181.0.0/16", NULL);
+	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080");
+
+	/* for another node other endpoints would be local, which nobody can tell any more */
+	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
+	ck_assert_int_eq(unlink("log"), 0);
+	write_file("config.yaml", CONFIG("10.181.0.0/16", "hostnameOverride: node1\n"));
+	pid = daemon_start("--config config.yaml --manifests - <objects");
+	until_logged("ready after");
+	write_file("config.yaml", CONFIG("10.182.0.0/16", "hostnameOverride: node2\n"));
+	hang_up(pid, "configuration stays as it was: hostnameOverride: cannot change while");
+	until_range("10.181.0.0/16", NULL);
+	write_file("config.yaml", CONFIG("10.182.0.0/16", "hostnameOverride: node1\n"));
+	hang_up(pid, "configuration changed: clusterCIDR");
+	until_range("10.182.0.0/16", NULL);
+	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080");
+	end(&s, pid);
+}
+END_TEST
+
+static double transactions(void)
+{
+	struct strbuf answer = STRBUF_INIT;
+	double sum;
+
+	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/metrics", &answer), 200);
+	sum = metric(answer.text, "vipmap_transactions_total{ip_family=\"IPv4\"}") +
+	      metric(answer.text, "vipmap_transactions_total{ip_family=\"IPv6\"}");
+	strbuf_free(&answer);
+	return sum;
+}
+
+/* HZ-8: what does not concern the rules writes nothing, however often it comes. */
+START_TEST(test_reload_writes_nothing)
+{
+	struct strbuf answer = STRBUF_INIT;
+	char *before, *after;
+	struct scratch s;
+	pid_t pid;
+	double wrote;
+	int i;
+
+	if (!begin(&s, LB("31060", "Local", LOCAL)))
+		return;
+	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
+	pid = daemon_start(RELOAD "--manifests m");
+	until_rule("nodeport-external-local");
+	for (i = 0; i < 200 && fetch("192.168.7.11", 31060, "/", &answer) != 200; i++)
+		usleep(50 * 1000);
+	before = program_rules();
+	wrote = transactions();
+	for (i = 0; i < 20; i++)
+		ck_assert_int_eq(kill(pid, SIGHUP), 0);
+	hang_up(pid, "nothing has changed");
+	write_file("config.yaml",
+		   CONFIG("10.180.0.0/16", "configSyncPeriod: 1m\nnftables: {syncPeriod: 10s}\n"
+					   "logging: {verbosity: 3}\n"));
+	hang_up(pid, "configuration changed: logging.verbosity 0 -> 3, nftables.syncPeriod 30s -> "
+		     "10s, configSyncPeriod 15m0s -> 1m0s\n");
+	ck_assert_int_eq(fetch("192.168.7.11", 31060, "/", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/configz", &answer), 200);
+	ck_assert_ptr_nonnull(strstr(answer.text, "\"syncPeriod\":\"10s\""));
+	ck_assert_msg(transactions() <= wrote, "a reload wrote to the kernel");
+	after = program_rules();
+	ck_assert_str_eq(before, after);
+
+	/* the verbosity counts at once */
+	write_file("m/a.yaml", LB("31060", "Local", LOCAL ", " REMOTE));
+	until_logged("synced IPv4: partial");
+	free(before);
+	free(after);
+	strbuf_free(&answer);
+	end(&s, pid);
+}
+END_TEST
+
+static void until_file(const char *path, const char *want)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), "test \"$(cat %s)\" = %s", path, want);
+	until(path, command);
+}
+
+#define TIMEOUT_FILE "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"
+
+/* Kernel settings and the process' own are set again (section 21). */
+START_TEST(test_reload_kernel_settings)
+{
+	static const char format[] =
+		"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+		"mode: nftables\noomScoreAdj: %s\n"
+		"conntrack: {maxPerCore: 0, tcpEstablishedTimeout: %s}\n";
+	char text[512], path[64];
+	struct scratch s;
+	pid_t pid;
+
+	if (!begin(&s, WEB("41", "10.180.1.1")))
+		return;
+	snprintf(text, sizeof(text), format, "0", "1000s");
+	write_file("config.yaml", text);
+	pid = daemon_start(RELOAD "--manifests m");
+	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
+	until_file(TIMEOUT_FILE, "1000");
+	snprintf(text, sizeof(text), format, "7", "2000s");
+	write_file("config.yaml", text);
+	hang_up(pid, "configuration changed: oomScoreAdj 0 -> 7, conntrack.tcpEstablishedTimeout "
+		     "16m40s -> 33m20s");
+	until_file(TIMEOUT_FILE, "2000");
+	until_file(path, "7");
+	end(&s, pid);
+}
+END_TEST
+
+/* Servers move, or stay wholly as they are. */
+START_TEST(test_reload_servers)
+{
+	struct strbuf answer = STRBUF_INIT;
+	struct scratch s;
+	pid_t pid;
+	int fd;
+
+	if (!begin(&s, LB("31060", "Local", LOCAL)))
+		return;
+	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
+	pid = daemon_start(RELOAD "--manifests m");
+	until_rule("nodeport-external-local");
+	write_file("config.yaml", CONFIG("10.180.0.0/16", "healthzBindAddress: 127.0.0.1:9001\n"
+							  "metricsBindAddress: 127.0.0.1:9002\n"));
+	hang_up(pid, "configuration changed: healthzBindAddress 0.0.0.0:10256 -> 127.0.0.1:9001, "
+		     "metricsBindAddress 127.0.0.1:10249 -> 127.0.0.1:9002");
+	ck_assert_int_eq(fetch("127.0.0.1", 9001, "/healthz", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 9001, "/readyz", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 9002, "/proxyMode", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer), -ECONNREFUSED);
+	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/proxyMode", &answer), -ECONNREFUSED);
+	ck_assert_int_eq(fetch("192.168.7.11", 31060, "/", &answer), 200);
+
+	/* the second cannot be had: the first stays as well, and so does the range */
+	fd = http_occupy("127.0.0.1", 9004);
+	write_file("config.yaml", CONFIG("10.181.0.0/16", "healthzBindAddress: 127.0.0.1:9003\n"
+							  "metricsBindAddress: 127.0.0.1:9004\n"
+							  "bindAddressHardFail: true\n"));
+	hang_up(pid, "configuration stays as it was: metrics server: cannot listen on 127.0.0.1 "
+		     "port 9004");
+	ck_assert_int_eq(fetch("127.0.0.1", 9001, "/healthz", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 9002, "/configz", &answer), 200);
+	ck_assert_ptr_nonnull(strstr(answer.text, "\"clusterCIDR\":\"10.180.0.0/16\""));
+	ck_assert_int_eq(fetch("127.0.0.1", 9003, "/healthz", &answer), -ECONNREFUSED);
+	until_range("10.180.0.0/16", NULL);
+	close(fd);
+	hang_up(pid, "configuration changed: ");
+	ck_assert_int_eq(fetch("127.0.0.1", 9003, "/healthz", &answer), 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 9004, "/proxyMode", &answer), 200);
+	until_range("10.181.0.0/16", NULL);
+	strbuf_free(&answer);
+	end(&s, pid);
+}
+END_TEST
+
+/* Another node: other endpoints are local, and its own object counts. */
+START_TEST(test_reload_node_name)
+{
+	struct strbuf answer = STRBUF_INIT;
+	struct scratch s;
+	pid_t pid;
+	int i;
+
+	if (!begin(&s, LB("31060", "Local",
+			  LOCAL ", " REMOTE ", {addresses: [10.180.2.3], nodeName: node2}")))
+		return;
+	write_file("m/other.yaml",
+		   "apiVersion: v1\nkind: Node\nmetadata: {name: node2, uid: n2}\nstatus: "
+		   "{addresses: [{type: InternalIP, address: 192.168.7.11}]}\n");
+	write_file("config.yaml", CONFIG("10.180.0.0/16", "hostnameOverride: node1\n"));
+	pid = daemon_start("--config config.yaml --manifests m");
+	for (i = 0; i < 200 && fetch("192.168.7.11", 31060, "/", &answer) != 200; i++)
+		usleep(50 * 1000);
+	ck_assert_ptr_nonnull(strstr(answer.text, WEIGHT "1\r\n"));
+	write_file("config.yaml", CONFIG("10.180.0.0/16", "hostnameOverride: node2\n"));
+	hang_up(pid, "configuration changed: hostnameOverride node1 -> node2; objects are listed "
+		     "again");
+	for (i = 0; i < 200 && !strstr(answer.text, WEIGHT "2\r\n"); i++) {
+		usleep(50 * 1000);
+		ck_assert_int_eq(fetch("192.168.7.11", 31060, "/", &answer), 200);
+	}
+	ck_assert_int_lt(i, 200);
+	/* files are followed as before */
+	write_file("m/a.yaml", LB("31060", "Local", LOCAL ", " REMOTE));
+	for (i = 0; i < 200 && !strstr(answer.text, WEIGHT "1\r\n"); i++) {
+		usleep(50 * 1000);
+		ck_assert_int_eq(fetch("192.168.7.11", 31060, "/", &answer), 200);
+	}
+	ck_assert_int_lt(i, 200);
+	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer), 200);
+	strbuf_free(&answer);
+	end(&s, pid);
+}
+END_TEST
+
+/* CFG-3: at any time, be it before anything is there. */
+START_TEST(test_hangup_during_start)
+{
+	sigset_t hangup, before;
+	struct scratch s;
+	pid_t pid;
+	int i;
+
+	if (!begin(&s, WEB("41", "10.180.1.1")))
+		return;
+	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	for (i = 0; i < 12; i++) {
+		/* held back from the shell, which would end */
+		ck_assert_int_eq(sigprocmask(SIG_BLOCK, &hangup, &before), 0);
+		pid = daemon_start(RELOAD "--manifests m");
+		ck_assert_int_eq(sigprocmask(SIG_SETMASK, &before, NULL), 0);
+		usleep((unsigned int)i * 2000);
+		ck_assert_int_eq(kill(pid, SIGHUP), 0);
+		until_logged("configuration read again: nothing has changed");
+		until_range("10.180.0.0/16", NULL);
+		ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
+		ck_assert_int_eq(unlink("log"), 0);
+	}
+	scratch_leave(&s);
+}
+END_TEST
+
+/* A program that ends, and only waits for a server to take its events, has nothing to reload. */
+START_TEST(test_hangup_while_events_are_sent)
+{
+	struct scratch s;
+	int taken, silent, i;
+	pid_t pid;
+
+	if (!begin(&s, ""))
+		return;
+	taken = http_occupy("127.0.0.1", 9001);
+	silent = http_occupy("127.0.0.1", 9002); /* never answers */
+	write_file("config.yaml", CONFIG("10.180.0.0/16", "healthzBindAddress: 127.0.0.1:9001\n"
+							  "bindAddressHardFail: true\n"));
+	pid = daemon_start(RELOAD "--master http://127.0.0.1:9002");
+	until_logged("cannot listen on 127.0.0.1 port 9001");
+	for (i = 0; i < 20; i++) {
+		ck_assert_int_eq(kill(pid, SIGHUP), 0);
+		usleep(10 * 1000);
+	}
+	ck_assert_int_eq(daemon_stop(pid, 0), 1);
+	close(taken);
+	close(silent);
+	scratch_leave(&s);
+}
+END_TEST
+
+/* HZ-7 */
+START_TEST(test_ready)
+{
+	struct strbuf answer = STRBUF_INIT;
+	struct scratch s;
+	pid_t pid;
+	int i, status = 0;
+
+	if (!begin(&s, WEB("41", "10.180.1.1")))
+		return;
+	pid = daemon_start(FLAGS "--master http://127.0.0.1:9");
+	for (i = 0; i < 200; i++) {
+		status = fetch("127.0.0.1", 10256, "/readyz", &answer);
+		if (status == 503 && strstr(answer.text, "refused"))
+			break;
+		usleep(50 * 1000);
+	}
+	ck_assert_int_eq(status, 503);
+	ck_assert_msg(strstr(answer.text, "\"ready\":false,\"waitingFor\":\"no list of Services "
+					  "yet; http://127.0.0.1:9: ") != NULL,
+		      "%s", answer.text);
+	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/livez", &answer), 200);
+	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
+
+	pid = daemon_start(FROM_FOLDER);
+	until_rule("172.30.0.41 . tcp . 80 . 0");
+	for (i = 0; i < 200 && fetch("127.0.0.1", 10256, "/readyz", &answer) != 200; i++)
+		usleep(50 * 1000);
+	ck_assert_ptr_nonnull(strstr(answer.text, "{\"ready\":true,"));
+	until("ready is told once", "test $(grep -c 'ready after [0-9.]* s: 1 service ports, 1 "
+				    "endpoints' log) = 1");
+	strbuf_free(&answer);
+	end(&s, pid);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -598,6 +936,14 @@ int main(void)
 		test_health_check_ports,
 		test_health_check_port_in_use,
 		test_server_address_in_use,
+		test_reload_standard_input,
+		test_reload_writes_nothing,
+		test_reload_kernel_settings,
+		test_reload_servers,
+		test_reload_node_name,
+		test_hangup_during_start,
+		test_hangup_while_events_are_sent,
+		test_ready,
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proxy/base/strbuf.h"
 #include "proxy/serve/health.h"
 #include "tests/support/http.h"
 
@@ -31,6 +32,7 @@ struct fixture {
 	char address[64];
 	uint16_t port;
 	bool has_source;
+	const char *waiting;
 	struct health_source source;
 };
 
@@ -61,6 +63,13 @@ static void told_source(void *ctx, struct health_source *source)
 	*source = ((struct fixture *)ctx)->source;
 }
 
+static void told_waiting(void *ctx, struct strbuf *why)
+{
+	const struct fixture *f = ctx;
+
+	strbuf_adds(why, f->waiting ? f->waiting : "");
+}
+
 static struct health *start(struct fixture *f, bool hard_fail, struct errbuf *eb)
 {
 	const struct health_options options = {
@@ -74,6 +83,7 @@ static struct health *start(struct fixture *f, bool hard_fail, struct errbuf *eb
 		.clock = &f->clock,
 		.log = note,
 		.source = f->has_source ? told_source : NULL,
+		.waiting = told_waiting,
 		.service_event = note_event,
 		.ctx = f,
 	};
@@ -126,7 +136,7 @@ START_TEST(paths)
 		int want;
 	} rows[] = {
 		{ "/healthz", 200 }, { "/livez", 200 },	     { "/healthz?verbose", 200 },
-		{ "/", 404 },	     { "/healthz/", 404 },   { "/readyz", 404 },
+		{ "/", 404 },	     { "/healthz/", 404 },   { "/readyz/", 404 },
 		{ "/metrics", 404 }, { "/../healthz", 404 },
 	};
 	struct fixture f;
@@ -139,6 +149,60 @@ START_TEST(paths)
 		ck_assert_msg(got == rows[i].want, "HZ-1 %s: want %d, got %d", rows[i].path,
 			      rows[i].want, got);
 	}
+	end(&f);
+}
+END_TEST
+
+/* HZ-7 */
+static const struct {
+	const char *name;
+	bool runs6, synced4, synced6;
+	int64_t pending_s; /* since when IPv6 has something to program; 0: it has not */
+	const char *waiting;
+	int want;
+	const char *has;
+} readiness[] = {
+	{ "nothing in the kernel", true, false, false, 0, NULL, 503,
+	  "\"waitingFor\":\"IPv4: rules are not in the kernel yet; IPv6: rules are not in the "
+	  "kernel yet\"" },
+	{ "no objects", true, false, false, 0, "no list of Services yet", 503,
+	  "{\"ready\":false,\"waitingFor\":\"no list of Services yet\",\"currentTime\": \"" },
+	{ "one family", true, true, false, 0, NULL, 503,
+	  "\"waitingFor\":\"IPv6: rules are not in the kernel yet\"" },
+	{ "both", true, true, true, 0, NULL, 200, "{\"ready\":true,\"currentTime\": \"" },
+	{ "the only one", false, true, false, 0, NULL, 200, "\"ready\":true" },
+	{ "both, and a list is waited for no more", true, true, true, 0, "a list", 200,
+	  "\"ready\":true" },
+	{ "a change that waits", true, true, true, 60, NULL, 200, "\"healthy\": true" },
+	{ "a change that waits too long", true, true, true, 61, NULL, 503,
+	  "\"waitingFor\":\"IPv6: a change is not in the kernel for too long\"" },
+};
+
+START_TEST(ready)
+{
+	struct strbuf why = STRBUF_INIT;
+	struct fixture f;
+	int got;
+
+	begin(&f, true);
+	f.waiting = readiness[_i].waiting;
+	health_add_family(f.health, FAMILY_IPV4);
+	if (readiness[_i].runs6)
+		health_add_family(f.health, FAMILY_IPV6);
+	if (readiness[_i].synced4)
+		health_synced(f.health, FAMILY_IPV4);
+	if (readiness[_i].synced6)
+		health_synced(f.health, FAMILY_IPV6);
+	if (readiness[_i].pending_s)
+		health_queued(f.health, FAMILY_IPV6);
+	f.now_us += readiness[_i].pending_s * 1000000;
+	got = get(&f, "/readyz");
+	ck_assert_msg(got == readiness[_i].want, "HZ-7 %s: want %d, got %d: %s", readiness[_i].name,
+		      readiness[_i].want, got, f.answer.text);
+	CHECK_HAS(readiness[_i].name, f.answer.text, readiness[_i].has);
+	ck_assert_int_eq(health_is_ready(f.health, &why), got == 200);
+	ck_assert_int_eq(why.length == 0, got == 200);
+	strbuf_free(&why);
 	end(&f);
 }
 END_TEST
@@ -634,6 +698,68 @@ START_TEST(cannot_listen)
 END_TEST
 
 /* Answers and ports do not mix, in whatever order Services come and go. */
+/* HZ-8: another address, and everything that is known stays. */
+START_TEST(another_configuration)
+{
+	struct health_settings settings = { .node_name = "node-b", .sync_period_ms = 1000 };
+	struct service s;
+	struct fixture f;
+	char elsewhere[64];
+	uint16_t port;
+	int occupied;
+	struct errbuf eb;
+
+	begin(&f, true);
+	port = http_free_port();
+	s = make_service("a", port);
+	health_set_node(f.health, &good_node);
+	set_service(&f, &s, 1, 0);
+	health_synced(f.health, FAMILY_IPV4);
+	health_queued(f.health, FAMILY_IPV4);
+	f.now_us += 3000000;
+	ck_assert_int_eq(get(&f, "/healthz"), 200);
+
+	/* the period of HZ-3 counts for what waits already */
+	settings.address = f.address;
+	ck_assert_int_eq(health_change(f.health, &settings, &eb), 0);
+	ck_assert_int_eq(get(&f, "/healthz"), 503);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 503);
+	settings.sync_period_ms = 30000;
+	ck_assert_int_eq(health_change(f.health, &settings, &eb), 0);
+	ck_assert_int_eq(get(&f, "/readyz"), 200);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 200);
+
+	/* a taken address is refused if it must be had, and nothing has changed then */
+	snprintf(elsewhere, sizeof(elsewhere), "127.0.0.1:%u", http_free_port());
+	occupied = http_occupy("127.0.0.1", (uint16_t)atol(strchr(elsewhere, ':') + 1));
+	settings = (struct health_settings){ elsewhere, "node-c", true, 1000 };
+	ck_assert_int_eq(health_change(f.health, &settings, &eb), -EADDRINUSE);
+	CHECK_HAS("refused", eb.text, "health server: cannot listen on 127.0.0.1 port");
+	ck_assert_int_eq(get(&f, "/healthz"), 200);
+	ck_assert_msg(f.log.length == 0, "said: %s", f.log.text);
+
+	/* else it is had as soon as it is free */
+	settings.hard_fail = false;
+	settings.sync_period_ms = 30000;
+	ck_assert_int_eq(health_change(f.health, &settings, &eb), 0);
+	ck_assert_int_eq(get(&f, "/healthz"), -ECONNREFUSED);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 200);
+	CHECK_HAS("told", f.log.text, "3 health server: cannot listen on");
+	close(occupied);
+	f.port = (uint16_t)atol(strchr(elsewhere, ':') + 1);
+	while (get(&f, "/healthz") != 200)
+		event_base_loop(f.base, EVLOOP_ONCE);
+
+	/* HC-8: switched off; the check ports go on */
+	settings.address = "";
+	ck_assert_int_eq(health_change(f.health, &settings, &eb), 0);
+	ck_assert_int_eq(get(&f, "/healthz"), -ECONNREFUSED);
+	f.now_us += 600 * INT64_C(1000000);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 200);
+	end(&f);
+}
+END_TEST
+
 START_TEST(many_services)
 {
 	enum { COUNT = 40 };
@@ -676,6 +802,8 @@ int main(void)
 	int failed;
 
 	tcase_add_test(tc, paths);
+	tcase_add_loop_test(tc, ready, 0, N(readiness));
+	tcase_add_test(tc, another_configuration);
 	tcase_add_test(tc, body_when_healthy);
 	tcase_add_test(tc, source_is_shown);
 	tcase_add_test(tc, body_when_unhealthy);

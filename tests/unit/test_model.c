@@ -724,6 +724,94 @@ START_TEST(labels)
 }
 END_TEST
 
+static void set(char **field, const char *value)
+{
+	ck_assert_int_eq(config_set(field, value), 0);
+}
+
+static void change_nothing(struct config *c)
+{
+	(void)c;
+}
+
+static void change_periods(struct config *c)
+{
+	c->sync_period_ms = 60000;
+	c->min_sync_period_ms = 1000;
+	c->verbosity = 4;
+	set(&c->healthz_bind_address, "127.0.0.1:1");
+}
+
+static void change_range(struct config *c)
+{
+	set(&c->cluster_cidr, "10.250.0.0/16,fd00:244::/64");
+}
+
+static void change_masquerading(struct config *c)
+{
+	c->masquerade_all = true;
+}
+
+static void change_external_ips(struct config *c)
+{
+	c->allow_external_ips = !c->allow_external_ips;
+}
+
+static void change_nodeports(struct config *c)
+{
+	ck_assert_int_eq(config_append(&c->nodeport_addresses, "10.0.0.0/8"), 0);
+}
+
+/* CFG-3: what another configuration marks, and that the same one marks nothing. */
+static const struct {
+	const char *name;
+	void (*change)(struct config *c);
+	const char *want;
+} exchanges[] = {
+	{ "nothing", change_nothing, "rules - -, globals - -, ||\n" },
+	{ "not for the model", change_periods, "rules - -, globals - -, ||\n" },
+	{ "clusterCIDR", change_range, "rules 4 -, globals 4 -, ||\n" },
+	{ "masqueradeAll", change_masquerading, "rules 4 6, globals 4 6, ||\n" },
+	{ "external IPs", change_external_ips, "rules - -, globals - -, |a/ext|\n" },
+	{ "nodePortAddresses", change_nodeports, "rules - -, globals 4 6, |a/ranges|\n" },
+};
+
+START_TEST(another_configuration)
+{
+	struct addr local = build_addr("192.168.7.1");
+	struct model *m = model_begin();
+	struct config *fresh = build_config();
+	struct strbuf got = STRBUF_INIT;
+	bool rules[N_FAMILIES];
+	struct errbuf eb;
+
+	build_put(m, "node n 192.168.7.1");
+	build_put(m, "service a/ext ip=10.96.0.1 ext=203.0.113.1 tcp:80");
+	build_put(m, "service a/ranges ip=10.96.0.2 lb=203.0.113.2 from=10.0.0.0/8 tcp:80");
+	build_put(m, "service a/plain ip=10.96.0.3 tcp:80");
+	ck_assert_int_eq(model_set_addresses(m, FAMILY_IPV4, &local, 1), 0);
+	while (model_take_dirty(m, FAMILY_IPV4) || model_take_dirty(m, FAMILY_IPV6))
+		;
+	m->globals_dirty[FAMILY_IPV4] = m->globals_dirty[FAMILY_IPV6] = false;
+
+	exchanges[_i].change(fresh);
+	ck_assert_msg(config_validate(fresh, NULL, NULL, &eb) == 0, "%s", eb.text);
+	ck_assert_int_eq(model_set_config(m, fresh, rules), 0);
+	strbuf_addf(&got, "rules %c %c, globals %c %c, |", rules[0] ? '4' : '-',
+		    rules[1] ? '6' : '-', m->globals_dirty[0] ? '4' : '-',
+		    m->globals_dirty[1] ? '6' : '-');
+	take_dirty(m, &got);
+	check_text(exchanges[_i].name, got.text, exchanges[_i].want);
+	ck_assert_ptr_eq(m->config, fresh);
+
+	ck_assert_int_eq(model_set_config(m, fresh, rules), 0);
+	ck_assert(!rules[0] && !rules[1] && !m->dirty[0] && !m->dirty[1]);
+	strbuf_free(&got);
+	model_end(m);
+	config_free(fresh);
+}
+END_TEST
+
 START_TEST(complaints_are_logged)
 {
 	struct model *m = model_begin();
@@ -758,6 +846,7 @@ int main(void)
 	tcase_add_test(tc, the_same_again_is_no_change);
 	tcase_add_test(tc, ignored_family);
 	tcase_add_test(tc, labels);
+	tcase_add_loop_test(tc, another_configuration, 0, COUNT(exchanges));
 	tcase_add_test(tc, complaints_are_logged);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
