@@ -17,19 +17,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proxy/base/nearest.h"
 #include "proxy/base/strbuf.h"
 #include "proxy/commands/commands.h"
+#include "proxy/model/fields.h"
 
+/* Flags that have no field in the configuration file; proxy/model/fields.c has the others. */
 enum flag_type {
 	FLAG_TEXT,
-	FLAG_LIST,   /* one entry per flag */
-	FLAG_COMMAS, /* entries separated by commas, appended */
-	FLAG_BOOL,
-	FLAG_INT,
-	FLAG_INT64,
-	FLAG_FLOAT,
-	FLAG_DURATION,
-	FLAG_GATES,
+	FLAG_LIST, /* one entry per flag */
 	FLAG_HEALTHZ_PORT,
 	FLAG_METRICS_PORT,
 	FLAG_CONFIG,
@@ -40,118 +36,57 @@ enum flag_type {
 	FLAG_IGNORED_BOOL,
 };
 
-/* With --config, a flag with a field in the file is ignored unless it wins (CFG-4). */
-enum flag_place { NO_FIELD, HAS_FIELD, WINS };
-
 struct flag {
 	const char *name;
 	enum flag_type type;
-	enum flag_place place;
 	size_t target;	  /* offset in struct config, or enum action */
 	const char *help; /* NULL: accepted, but nothing to advertise */
 };
 
-#define FIELD(name) offsetof(struct config, name)
-
 static const struct flag flags[] = {
-	{ "config", FLAG_CONFIG, NO_FIELD, 0,
+	{ "config", FLAG_CONFIG, 0,
 	  "FILE of kind KubeProxyConfiguration; most flags are then ignored" },
-	{ "kubeconfig", FLAG_TEXT, HAS_FIELD, FIELD(kubeconfig),
-	  "FILE with the API server's address and credentials" },
-	{ "master", FLAG_TEXT, NO_FIELD, FIELD(master),
+	{ "master", FLAG_TEXT, offsetof(struct config, master),
 	  "URL of the API server, instead of the kubeconfig's" },
-	{ "manifests", FLAG_LIST, NO_FIELD, FIELD(manifests),
+	{ "manifests", FLAG_LIST, offsetof(struct config, manifests),
 	  "PATH of objects: file, directory or \"-\"; repeatable" },
-	{ "once", FLAG_ACTION, NO_FIELD, ACTION_ONCE, "sync once and exit" },
-	{ "dry-run", FLAG_ACTION, NO_FIELD, ACTION_DRY_RUN,
-	  "print the ruleset as nft text and exit" },
-	{ "cleanup", FLAG_ACTION, NO_FIELD, ACTION_CLEANUP,
-	  "remove all that vipmap installed and exit" },
-	{ "init-only", FLAG_ACTION, NO_FIELD, ACTION_INIT_ONLY,
+	{ "once", FLAG_ACTION, ACTION_ONCE, "sync once and exit" },
+	{ "dry-run", FLAG_ACTION, ACTION_DRY_RUN, "print the ruleset as nft text and exit" },
+	{ "cleanup", FLAG_ACTION, ACTION_CLEANUP, "remove all that vipmap installed and exit" },
+	{ "init-only", FLAG_ACTION, ACTION_INIT_ONLY,
 	  "set the kernel's conntrack limits and exit" },
-	{ "write-config-to", FLAG_WRITE_CONFIG, NO_FIELD, 0,
-	  "write the configuration to FILE and exit" },
-	{ "hostname-override", FLAG_TEXT, WINS, FIELD(hostname_override),
-	  "NAME of this node, instead of the host's" },
-	{ "bind-address", FLAG_TEXT, HAS_FIELD, FIELD(bind_address),
-	  "primary ADDRESS of this node" },
-	{ "healthz-bind-address", FLAG_TEXT, HAS_FIELD, FIELD(healthz_bind_address),
-	  "ADDRESS:PORT of the health server, \"\" for none" },
-	{ "metrics-bind-address", FLAG_TEXT, HAS_FIELD, FIELD(metrics_bind_address),
-	  "ADDRESS:PORT of the metrics server, \"\" for none" },
-	{ "healthz-port", FLAG_HEALTHZ_PORT, HAS_FIELD, 0,
+	{ "write-config-to", FLAG_WRITE_CONFIG, 0,
+	  "write the configuration to FILE, or \"-\", and exit" },
+	{ "healthz-port", FLAG_HEALTHZ_PORT, 0,
 	  "PORT of the health server; 0 switches it off (deprecated)" },
-	{ "metrics-port", FLAG_METRICS_PORT, HAS_FIELD, 0,
+	{ "metrics-port", FLAG_METRICS_PORT, 0,
 	  "PORT of the metrics server; 0 switches it off (deprecated)" },
-	{ "bind-address-hard-fail", FLAG_BOOL, HAS_FIELD, FIELD(bind_address_hard_fail),
-	  "exit if one of the two cannot listen" },
-	{ "proxy-mode", FLAG_TEXT, HAS_FIELD, FIELD(mode), "\"nftables\" or \"\"" },
-	{ "masquerade-all", FLAG_BOOL, HAS_FIELD, FIELD(masquerade_all),
-	  "masquerade everything sent to a ClusterIP" },
-	{ "detect-local-mode", FLAG_TEXT, HAS_FIELD, FIELD(detect_local_mode),
-	  "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix" },
-	{ "cluster-cidr", FLAG_TEXT, HAS_FIELD, FIELD(cluster_cidr),
-	  "RANGE of pods, one per family, comma-separated" },
-	{ "pod-bridge-interface", FLAG_TEXT, HAS_FIELD, FIELD(bridge_interface),
-	  "NAME of the bridge of pods" },
-	{ "pod-interface-name-prefix", FLAG_TEXT, HAS_FIELD, FIELD(interface_name_prefix),
-	  "PREFIX of names of pods' interfaces" },
-	{ "nodeport-addresses", FLAG_COMMAS, HAS_FIELD, FIELD(nodeport_addresses),
-	  "\"primary\", or RANGEs, comma-separated" },
-	{ "iptables-sync-period", FLAG_DURATION, HAS_FIELD, FIELD(sync_period_ms),
-	  "DURATION until a failed sync is repeated at the latest" },
-	{ "iptables-min-sync-period", FLAG_DURATION, HAS_FIELD, FIELD(min_sync_period_ms),
-	  "DURATION between syncs at least" },
-	{ "config-sync-period", FLAG_DURATION, HAS_FIELD, FIELD(config_sync_period_ms),
-	  "DURATION between passes over all objects" },
-	{ "conntrack-max-per-core", FLAG_INT64, HAS_FIELD, FIELD(conntrack.max_per_core),
-	  "NUMBER of conntrack entries per CPU; 0: leave" },
-	{ "conntrack-min", FLAG_INT64, HAS_FIELD, FIELD(conntrack.min),
-	  "NUMBER of conntrack entries at least" },
-	{ "conntrack-tcp-timeout-established", FLAG_DURATION, HAS_FIELD,
-	  FIELD(conntrack.tcp_established_timeout_ms), "DURATION; 0: leave" },
-	{ "conntrack-tcp-timeout-close-wait", FLAG_DURATION, HAS_FIELD,
-	  FIELD(conntrack.tcp_close_wait_timeout_ms), "DURATION; 0: leave" },
-	{ "conntrack-tcp-be-liberal", FLAG_BOOL, HAS_FIELD, FIELD(conntrack.tcp_be_liberal),
-	  "do not call packets outside of the window invalid" },
-	{ "conntrack-udp-timeout", FLAG_DURATION, HAS_FIELD, FIELD(conntrack.udp_timeout_ms),
-	  "DURATION; 0: leave" },
-	{ "conntrack-udp-timeout-stream", FLAG_DURATION, HAS_FIELD,
-	  FIELD(conntrack.udp_stream_timeout_ms), "DURATION; 0: leave" },
-	{ "oom-score-adj", FLAG_INT, HAS_FIELD, FIELD(oom_score_adj),
-	  "NUMBER from -1000 to 1000, for this process" },
-	{ "feature-gates", FLAG_GATES, HAS_FIELD, 0, "NAME=true|false, comma-separated" },
-	{ "kube-api-content-type", FLAG_TEXT, HAS_FIELD, FIELD(content_type),
-	  "TYPE asked of the API server" },
-	{ "kube-api-qps", FLAG_FLOAT, HAS_FIELD, FIELD(qps),
-	  "NUMBER of requests to the API server per second" },
-	{ "kube-api-burst", FLAG_INT, HAS_FIELD, FIELD(burst), "NUMBER of requests at once" },
-	{ "v", FLAG_INT, WINS, FIELD(verbosity), "LEVEL of the log; also -v LEVEL" },
-	{ "logging-format", FLAG_TEXT, WINS, FIELD(logging_format), "\"text\" or \"json\"" },
-	{ "version", FLAG_VERSION, NO_FIELD, ACTION_VERSION, "print the version and exit" },
-	{ "help", FLAG_ACTION, NO_FIELD, ACTION_HELP, "print this and exit" },
+	{ "version", FLAG_VERSION, ACTION_VERSION, "print the version and exit" },
+	{ "help", FLAG_ACTION, ACTION_HELP, "print this and exit" },
 	/* Accepted so that a kube-proxy command line works as it is (FLAG-1, FLAG-2). */
-	{ "iptables-masquerade-bit", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "iptables-localhost-nodeports", FLAG_IGNORED_BOOL, NO_FIELD, 0, NULL },
-	{ "ipvs-exclude-cidrs", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "ipvs-min-sync-period", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "ipvs-scheduler", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "ipvs-strict-arp", FLAG_IGNORED_BOOL, NO_FIELD, 0, NULL },
-	{ "ipvs-sync-period", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "ipvs-tcp-timeout", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "ipvs-tcpfin-timeout", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "ipvs-udp-timeout", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "profiling", FLAG_IGNORED_BOOL, NO_FIELD, 0, NULL },
-	{ "show-hidden-metrics-for-version", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "proxy-port-range", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "log-flush-frequency", FLAG_IGNORED, NO_FIELD, 0, NULL },
-	{ "vmodule", FLAG_IGNORED, NO_FIELD, 0, NULL },
+	{ "iptables-masquerade-bit", FLAG_IGNORED, 0, NULL },
+	{ "iptables-localhost-nodeports", FLAG_IGNORED_BOOL, 0, NULL },
+	{ "ipvs-exclude-cidrs", FLAG_IGNORED, 0, NULL },
+	{ "ipvs-min-sync-period", FLAG_IGNORED, 0, NULL },
+	{ "ipvs-scheduler", FLAG_IGNORED, 0, NULL },
+	{ "ipvs-strict-arp", FLAG_IGNORED_BOOL, 0, NULL },
+	{ "ipvs-sync-period", FLAG_IGNORED, 0, NULL },
+	{ "ipvs-tcp-timeout", FLAG_IGNORED, 0, NULL },
+	{ "ipvs-tcpfin-timeout", FLAG_IGNORED, 0, NULL },
+	{ "ipvs-udp-timeout", FLAG_IGNORED, 0, NULL },
+	{ "profiling", FLAG_IGNORED_BOOL, 0, NULL },
+	{ "show-hidden-metrics-for-version", FLAG_IGNORED, 0, NULL },
+	{ "proxy-port-range", FLAG_IGNORED, 0, NULL },
+	{ "log-flush-frequency", FLAG_IGNORED, 0, NULL },
+	{ "vmodule", FLAG_IGNORED, 0, NULL },
 };
 
 enum { N_FLAGS = sizeof(flags) / sizeof(flags[0]), PORT_UNSET = -1 };
 
 struct given {
-	const struct flag *flag;
+	const char *name;	 /* without dashes */
+	const struct flag *flag; /* or, if NULL: */
+	const struct config_field *field;
 	const char *value; /* NULL: a boolean without one */
 };
 
@@ -194,7 +129,7 @@ static int bad_text(const struct parser *p, const char *flag, const char *value,
 
 static int bad_value(const struct parser *p, const struct given *g, const char *what)
 {
-	return bad_text(p, g->flag->name, g->value, what);
+	return bad_text(p, g->name, g->value, what);
 }
 
 /* @value may be NULL: the flag stands alone. */
@@ -225,10 +160,55 @@ static const struct flag *flag_find(const char *name, size_t length)
 	return NULL;
 }
 
-static bool flag_is_boolean(const struct flag *flag)
+/* What @name is. False if there is no such flag. */
+static bool given_find(const char *name, size_t length, struct given *g)
 {
-	return flag->type == FLAG_BOOL || flag->type == FLAG_ACTION || flag->type == FLAG_VERSION ||
-	       flag->type == FLAG_IGNORED_BOOL;
+	g->flag = flag_find(name, length);
+	g->field = g->flag ? NULL : field_find_flag(name, length);
+	if (g->field)
+		g->name = g->field->flag + 2;
+	else if (g->flag)
+		g->name = g->flag->name;
+	return g->flag || g->field;
+}
+
+static bool given_is_boolean(const struct given *g)
+{
+	if (g->field)
+		return g->field->type == FIELD_BOOL;
+	return g->flag->type == FLAG_ACTION || g->flag->type == FLAG_VERSION ||
+	       g->flag->type == FLAG_IGNORED_BOOL;
+}
+
+/* With --config, it is ignored (CFG-4). */
+static bool given_yields(const struct given *g)
+{
+	if (g->field)
+		return !(g->field->traits & FIELD_FLAG_WINS);
+	return g->flag->type == FLAG_HEALTHZ_PORT || g->flag->type == FLAG_METRICS_PORT;
+}
+
+static int unknown_flag(const struct parser *p, const char *name, size_t length)
+{
+	const struct command *command = p->options.command;
+	const struct command_flag *own;
+	struct nearest nearest;
+	char typed[128];
+	size_t i;
+
+	snprintf(typed, sizeof(typed), "%.*s", (int)length, name);
+	nearest_begin(&nearest, typed);
+	for (own = command ? command->flags : NULL; own && own->name; own++)
+		nearest_try(&nearest, own->name);
+	for (i = 0; i < N_FLAGS; i++)
+		nearest_try(&nearest, flags[i].name);
+	for_each_config_field (field, &proxy_schema)
+		if (field->flag)
+			nearest_try(&nearest, field->flag + 2);
+	if (nearest.best)
+		return errf(p->eb, -EINVAL, "unknown flag --%s; did you mean --%s?", typed,
+			    nearest.best);
+	return errf(p->eb, -EINVAL, "unknown flag --%s; vipmap --help lists all", typed);
 }
 
 /* "-v 2", "-v2", "-v=2" and "-h"; *name and *value as if it were a long flag. */
@@ -299,7 +279,7 @@ static int match_own_flag(struct parser *p, char *const *argv)
 static int match_flag(struct parser *p, char *const *argv)
 {
 	const char *name = argv[0] + 2, *value = NULL, *equals;
-	const struct flag *flag;
+	struct given g = { 0 };
 	size_t length;
 	int used = 1;
 
@@ -310,18 +290,18 @@ static int match_flag(struct parser *p, char *const *argv)
 	} else if (short_flag(argv[0], &name, &value)) {
 		length = strlen(name);
 	} else {
-		return errf(p->eb, -EINVAL, "unknown flag: %s", argv[0]);
+		return errf(p->eb, -EINVAL, "unknown flag %s; vipmap --help lists all", argv[0]);
 	}
-	flag = flag_find(name, length);
-	if (!flag)
-		return errf(p->eb, -EINVAL, "unknown flag: --%.*s", (int)length, name);
-	if (!value && !flag_is_boolean(flag)) {
+	if (!given_find(name, length, &g))
+		return unknown_flag(p, name, length);
+	if (!value && !given_is_boolean(&g)) {
 		value = argv[1];
 		used = 2;
 		if (!value)
-			return errf(p->eb, -EINVAL, "--%s: needs a value", flag->name);
+			return errf(p->eb, -EINVAL, "--%s: needs a value", g.name);
 	}
-	p->given[p->n_given++] = (struct given){ flag, value };
+	g.value = value;
+	p->given[p->n_given++] = g;
 	return used;
 }
 
@@ -429,7 +409,7 @@ static int apply_parts(struct parser *p, const struct given *g, char ***list)
 	while (!err && (part = strsep(&rest, ","))) {
 		if (!*part)
 			continue;
-		err = list ? config_append(list, part) : apply_gate(p, g->flag->name, part);
+		err = list ? config_append(list, part) : apply_gate(p, g->name, part);
 	}
 	free(copy);
 	return err;
@@ -442,7 +422,7 @@ static int apply_action(struct parser *p, const struct given *g)
 	int err = 0;
 
 	if (g->flag->type != FLAG_VERSION || !g->value || strcmp(g->value, "raw") != 0)
-		err = boolean_parse(p, g->flag->name, g->value, &on);
+		err = boolean_parse(p, g->name, g->value, &on);
 	if (!err && on && action > p->options.action)
 		p->options.action = action;
 	return err;
@@ -455,30 +435,49 @@ static int apply_duration(struct parser *p, const struct given *g, int64_t *ms)
 	return 0;
 }
 
+static int apply_field(struct parser *p, const struct given *g)
+{
+	struct config *config = p->options.config;
+	void *target = field_at(config, g->field);
+
+	field_mark_flag(config, g->field);
+	if (g->field->traits & FIELD_UNUSED)
+		warn_about(p, g->name, "has no effect");
+	switch (g->field->type) {
+	case FIELD_TEXT:
+		return config_set(target, g->value);
+	case FIELD_LIST:
+		return apply_parts(p, g, target);
+	case FIELD_BOOL:
+		return boolean_parse(p, g->name, g->value, target);
+	case FIELD_INT:
+		return apply_int(p, g, target);
+	case FIELD_INT64:
+		return number_parse(p, g, INT64_MIN, INT64_MAX, target);
+	case FIELD_FLOAT:
+		return apply_float(p, g, target);
+	case FIELD_DURATION:
+		return apply_duration(p, g, target);
+	case FIELD_GATES:
+		return apply_parts(p, g, NULL);
+	default:
+		return -EINVAL;
+	}
+}
+
 static int apply_flag(struct parser *p, const struct given *g)
 {
-	void *target = (char *)p->options.config + g->flag->target;
+	struct options *o = &p->options;
+	void *target = (char *)o->config + (g->flag ? g->flag->target : 0);
 	bool ignored;
 
+	if (g->field)
+		return apply_field(p, g);
 	switch (g->flag->type) {
 	case FLAG_TEXT:
 		return config_set(target, g->value);
 	case FLAG_LIST:
 		return config_append(target, g->value);
-	case FLAG_COMMAS:
-		return apply_parts(p, g, target);
-	case FLAG_BOOL:
-		return boolean_parse(p, g->flag->name, g->value, target);
-	case FLAG_INT:
-		return apply_int(p, g, target);
-	case FLAG_INT64:
-		return number_parse(p, g, INT64_MIN, INT64_MAX, target);
-	case FLAG_FLOAT:
-		return apply_float(p, g, target);
-	case FLAG_DURATION:
-		return apply_duration(p, g, target);
-	case FLAG_GATES:
-		return apply_parts(p, g, NULL);
 	case FLAG_HEALTHZ_PORT:
 		return apply_port(p, g, &p->healthz_port);
 	case FLAG_METRICS_PORT:
@@ -487,18 +486,18 @@ static int apply_flag(struct parser *p, const struct given *g)
 	case FLAG_VERSION:
 		return apply_action(p, g);
 	case FLAG_CONFIG:
-		p->options.config_path = *g->value ? g->value : NULL;
+		o->config_path = *g->value ? g->value : NULL;
 		return 0;
 	case FLAG_WRITE_CONFIG:
-		p->options.write_config_path = g->value;
-		p->options.action = p->options.action > ACTION_WRITE_CONFIG ? p->options.action
-									    : ACTION_WRITE_CONFIG;
+		o->write_config_path = g->value;
+		if (o->action < ACTION_WRITE_CONFIG)
+			o->action = ACTION_WRITE_CONFIG;
 		return 0;
 	case FLAG_IGNORED_BOOL:
-		warn_about(p, g->flag->name, "has no effect");
-		return boolean_parse(p, g->flag->name, g->value, &ignored);
+		warn_about(p, g->name, "has no effect");
+		return boolean_parse(p, g->name, g->value, &ignored);
 	case FLAG_IGNORED:
-		warn_about(p, g->flag->name, "has no effect");
+		warn_about(p, g->name, "has no effect");
 		return 0;
 	}
 	return -EINVAL;
@@ -510,7 +509,7 @@ static const struct given *find_given(const struct parser *p, const char *name)
 	unsigned int i;
 
 	for (i = 0; i < p->n_given; i++)
-		if (strcmp(p->given[i].flag->name, name) == 0)
+		if (strcmp(p->given[i].name, name) == 0)
 			found = &p->given[i];
 	return found;
 }
@@ -552,11 +551,11 @@ static int apply_flags(struct parser *p)
 	for (i = 0; i < p->n_given && !err; i++) {
 		const struct given *g = &p->given[i];
 
-		if (!file || g->flag->place != HAS_FIELD) {
+		if (!file || !given_yields(g)) {
 			err = apply_flag(p, g);
 			continue;
 		}
-		warn_about(p, g->flag->name, "ignored, the configuration file decides");
+		warn_about(p, g->name, "ignored, the configuration file decides");
 		if (!scratch)
 			scratch = config_new();
 		if (!scratch)
@@ -633,12 +632,28 @@ static int settle_servers(struct parser *p)
 	return err;
 }
 
+static int unknown_word(const struct parser *p)
+{
+	const struct command *command;
+	struct nearest nearest;
+	size_t i;
+
+	nearest_begin(&nearest, p->unknown);
+	for (i = 0; (command = command_at(i)); i++)
+		nearest_try(&nearest, command->word);
+	if (nearest.best)
+		return errf(p->eb, -EINVAL, "unexpected argument \"%s\"; did you mean %s?",
+			    p->unknown, nearest.best);
+	return errf(p->eb, -EINVAL, "unexpected argument \"%s\"; vipmap --help lists the commands",
+		    p->unknown);
+}
+
 static int settle_words(struct parser *p)
 {
 	struct options *o = &p->options;
 
 	if (p->unknown)
-		return errf(p->eb, -EINVAL, "unexpected argument \"%s\"", p->unknown);
+		return unknown_word(p);
 	if (!o->command)
 		return 0;
 	if (!o->command->check && o->n_words)
@@ -752,6 +767,9 @@ void options_usage(struct strbuf *out)
 	for (i = 0; i < N_FLAGS; i++)
 		if (flags[i].help)
 			strbuf_addf(out, "  --%-35s %s\n", flags[i].name, flags[i].help);
+	for_each_config_field (field, &proxy_schema)
+		if (field->flag)
+			strbuf_addf(out, "  %-37s %s\n", field->flag, field->help);
 	strbuf_adds(out, "\nFlags of kube-proxy's other modes are accepted and ignored.\n");
 }
 

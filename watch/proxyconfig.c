@@ -11,121 +11,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "proxy/model/fields.h"
 #include "watch/json.h"
 #include "watch/yaml.h"
 
-#define KIND "KubeProxyConfiguration"
-#define API_VERSION "kubeproxy.config.k8s.io/v1alpha1"
-
 typedef void warn_fn(void *ctx, const char *message);
 
-enum field_type {
-	FIELD_STRING,
-	FIELD_BOOL,
-	FIELD_INT, /* int */
-	FIELD_INT64,
-	FIELD_FLOAT, /* double */
-	FIELD_DURATION,
-	FIELD_LIST, /* of strings */
-	FIELD_GATES,
-	FIELD_HEADER, /* kind, apiVersion: done before */
-	/* without effect */
-	NO_STRING,
-	NO_BOOL,
-	NO_BIT, /* a masqueradeBit, still with its range */
-	NO_DURATION,
-	NO_LIST,
-	NO_ANY,
-};
-
-#define AT(field) offsetof(struct config, field)
-
-/* "a.b" is field b of object a. @usual: a value of a field without effect that needs no warning. */
-static const struct field {
-	const char *path;
-	enum field_type type;
-	size_t offset;
-	const char *usual;
-} fields[] = {
-	{ "kind", FIELD_HEADER, 0, NULL },
-	{ "apiVersion", FIELD_HEADER, 0, NULL },
-	{ "featureGates", FIELD_GATES, 0, NULL },
-	{ "clientConnection.kubeconfig", FIELD_STRING, AT(kubeconfig), NULL },
-	{ "clientConnection.acceptContentTypes", FIELD_STRING, AT(accept_content_types), NULL },
-	{ "clientConnection.contentType", FIELD_STRING, AT(content_type), NULL },
-	{ "clientConnection.qps", FIELD_FLOAT, AT(qps), NULL },
-	{ "clientConnection.burst", FIELD_INT, AT(burst), NULL },
-	{ "logging.verbosity", FIELD_INT, AT(verbosity), NULL },
-	{ "logging.format", FIELD_STRING, AT(logging_format), NULL },
-	{ "logging.flushFrequency", NO_ANY, 0, "5s" },
-	{ "logging.vmodule", NO_LIST, 0, NULL },
-	{ "logging.options", NO_ANY, 0, NULL },
-	{ "hostnameOverride", FIELD_STRING, AT(hostname_override), NULL },
-	{ "bindAddress", FIELD_STRING, AT(bind_address), NULL },
-	{ "healthzBindAddress", FIELD_STRING, AT(healthz_bind_address), NULL },
-	{ "metricsBindAddress", FIELD_STRING, AT(metrics_bind_address), NULL },
-	{ "bindAddressHardFail", FIELD_BOOL, AT(bind_address_hard_fail), NULL },
-	{ "enableProfiling", NO_BOOL, 0, NULL },
-	{ "showHiddenMetricsForVersion", NO_STRING, 0, NULL },
-	{ "mode", FIELD_STRING, AT(mode), NULL },
-	{ "nftables.masqueradeBit", FIELD_INT, AT(masquerade_bit), NULL },
-	{ "nftables.masqueradeAll", FIELD_BOOL, AT(masquerade_all), NULL },
-	{ "nftables.syncPeriod", FIELD_DURATION, AT(sync_period_ms), NULL },
-	{ "nftables.minSyncPeriod", FIELD_DURATION, AT(min_sync_period_ms), NULL },
-	{ "iptables.masqueradeBit", NO_BIT, 0, "14" },
-	{ "iptables.masqueradeAll", NO_BOOL, 0, NULL },
-	{ "iptables.localhostNodePorts", NO_BOOL, 0, "true" },
-	{ "iptables.syncPeriod", NO_DURATION, 0, "30s" },
-	{ "iptables.minSyncPeriod", NO_DURATION, 0, "1s" },
-	{ "ipvs.syncPeriod", NO_DURATION, 0, "30s" },
-	{ "ipvs.minSyncPeriod", NO_DURATION, 0, NULL },
-	{ "ipvs.scheduler", NO_STRING, 0, NULL },
-	{ "ipvs.excludeCIDRs", NO_LIST, 0, NULL },
-	{ "ipvs.strictARP", NO_BOOL, 0, NULL },
-	{ "ipvs.tcpTimeout", NO_DURATION, 0, NULL },
-	{ "ipvs.tcpFinTimeout", NO_DURATION, 0, NULL },
-	{ "ipvs.udpTimeout", NO_DURATION, 0, NULL },
-	{ "winkernel.networkName", NO_STRING, 0, NULL },
-	{ "winkernel.sourceVip", NO_STRING, 0, NULL },
-	{ "winkernel.enableDSR", NO_BOOL, 0, NULL },
-	{ "winkernel.rootHnsEndpointName", NO_STRING, 0, NULL },
-	{ "winkernel.forwardHealthCheckVip", NO_BOOL, 0, NULL },
-	{ "windowsRunAsService", NO_BOOL, 0, NULL },
-	{ "detectLocalMode", FIELD_STRING, AT(detect_local_mode), NULL },
-	{ "detectLocal.bridgeInterface", FIELD_STRING, AT(bridge_interface), NULL },
-	{ "detectLocal.interfaceNamePrefix", FIELD_STRING, AT(interface_name_prefix), NULL },
-	{ "clusterCIDR", FIELD_STRING, AT(cluster_cidr), NULL },
-	{ "nodePortAddresses", FIELD_LIST, AT(nodeport_addresses), NULL },
-	{ "oomScoreAdj", FIELD_INT, AT(oom_score_adj), NULL },
-	{ "conntrack.maxPerCore", FIELD_INT64, AT(conntrack.max_per_core), NULL },
-	{ "conntrack.min", FIELD_INT64, AT(conntrack.min), NULL },
-	{ "conntrack.tcpEstablishedTimeout", FIELD_DURATION,
-	  AT(conntrack.tcp_established_timeout_ms), NULL },
-	{ "conntrack.tcpCloseWaitTimeout", FIELD_DURATION, AT(conntrack.tcp_close_wait_timeout_ms),
-	  NULL },
-	{ "conntrack.tcpBeLiberal", FIELD_BOOL, AT(conntrack.tcp_be_liberal), NULL },
-	{ "conntrack.udpTimeout", FIELD_DURATION, AT(conntrack.udp_timeout_ms), NULL },
-	{ "conntrack.udpStreamTimeout", FIELD_DURATION, AT(conntrack.udp_stream_timeout_ms), NULL },
-	{ "configSyncPeriod", FIELD_DURATION, AT(config_sync_period_ms), NULL },
-	{ "portRange", NO_STRING, 0, NULL },
-};
-
-enum { N_FIELDS = sizeof(fields) / sizeof(fields[0]) };
-
 struct filler {
+	const struct config_schema *schema;
 	const struct json *root;
 	struct config *config;
 	warn_fn *warn;
 	void *ctx;
 	struct errbuf *eb;
+	int err; /* found where only a callback is */
 };
 
 static void warn_about(const struct filler *f, const char *path, const char *problem)
@@ -233,34 +138,32 @@ static int set_gates(const struct filler *f, const char *path, const struct json
 	return err;
 }
 
-static int set_number(const struct filler *f, const struct field *field, const struct json *json,
-		      char *at)
+static int set_number(const struct filler *f, const struct config_field *field,
+		      const struct json *json)
 {
+	void *at = field_at(f->config, field);
 	double real = json_number(json);
 	int64_t number = 0;
 	int narrow, err;
 
-	switch (field->type) {
-	case FIELD_INT:
-		err = get_integer(f, field->path, json, INT_MIN, INT_MAX, &number);
-		narrow = (int)number;
-		if (!err)
-			memcpy(at, &narrow, sizeof(narrow));
-		return err;
-	case FIELD_FLOAT:
+	if (field->type == FIELD_FLOAT) {
 		err = need_type(f, field->path, json, JSON_NUMBER);
 		if (!err)
 			memcpy(at, &real, sizeof(real));
 		return err;
-	case FIELD_DURATION:
-		err = get_duration(f, field->path, json, &number);
-		break;
-	default:
-		err = get_integer(f, field->path, json, INT_MIN, INT_MAX, &number);
 	}
-	if (!err)
+	if (field->type == FIELD_DURATION)
+		err = get_duration(f, field->path, json, &number);
+	else
+		err = get_integer(f, field->path, json, INT_MIN, INT_MAX, &number);
+	if (err)
+		return err;
+	narrow = (int)number;
+	if (field->type == FIELD_INT)
+		memcpy(at, &narrow, sizeof(narrow));
+	else
 		memcpy(at, &number, sizeof(number));
-	return err;
+	return 0;
 }
 
 /* ---- fields without effect */
@@ -279,13 +182,17 @@ static bool is_empty(const struct json *json)
 	return !json_is_true(json) && json_number(json) == 0;
 }
 
-static bool is_usual(const struct json *json, const char *usual)
+/* What the reference writes when nobody says anything else. */
+static bool is_usual(const struct config_field *field, const struct json *json)
 {
+	const char *text = json_string(json), *usual = field->fallback;
+	int64_t a, b;
 	char number[32];
-	const char *text = json_string(json);
 
 	if (!usual)
 		return false;
+	if (text && duration_parse(text, &a) == 0 && duration_parse(usual, &b) == 0)
+		return a == b;
 	if (json_type(json) == JSON_BOOL)
 		text = json_is_true(json) ? "true" : "false";
 	if (json_type(json) == JSON_NUMBER) {
@@ -295,91 +202,93 @@ static bool is_usual(const struct json *json, const char *usual)
 	return text && strcmp(text, usual) == 0;
 }
 
-static int check_unused(const struct filler *f, const struct field *field, const struct json *json)
+static int check_unused(const struct filler *f, const struct config_field *field,
+			const struct json *json)
 {
 	int64_t number;
 	int err = 0;
 
-	if (field->type == NO_STRING)
+	switch (field->type) {
+	case FIELD_TEXT:
 		err = need_type(f, field->path, json, JSON_STRING);
-	else if (field->type == NO_BOOL)
+		break;
+	case FIELD_BOOL:
 		err = need_type(f, field->path, json, JSON_BOOL);
-	else if (field->type == NO_BIT)
-		err = get_integer(f, field->path, json, 0, 31, &number);
-	else if (field->type == NO_DURATION)
+		break;
+	case FIELD_INT:
+		err = get_integer(f, field->path, json, field->min, field->max, &number);
+		break;
+	case FIELD_DURATION:
 		err = get_duration(f, field->path, json, &number);
-	else if (field->type == NO_LIST)
+		break;
+	case FIELD_LIST:
 		err = need_type(f, field->path, json, JSON_ARRAY);
-	if (!err && !is_empty(json) && !is_usual(json, field->usual))
+		break;
+	default:
+		break;
+	}
+	if (!err && !is_empty(json) && !is_usual(field, json))
 		warn_about(f, field->path, "has no effect here");
 	return err;
 }
 
 /* ---- along the document */
 
-static int set_field(const struct filler *f, const struct field *field, const struct json *json)
+static int set_field(const struct filler *f, const struct config_field *field,
+		     const struct json *json)
 {
-	char *at = (char *)f->config + field->offset;
-	int err;
+	int err = 0;
 
-	switch (field->type) {
-	case FIELD_HEADER:
+	if (field->type == FIELD_HEADER)
 		return 0;
-	case FIELD_STRING:
-		return set_string(f, field->path, json, (char **)(void *)at);
+	if (field->traits & FIELD_UNUSED)
+		err = check_unused(f, field, json);
+	if (err || !field_is_stored(field))
+		return err;
+	switch (field->type) {
+	case FIELD_TEXT:
+		return set_string(f, field->path, json, field_at(f->config, field));
 	case FIELD_LIST:
-		return set_list(f, field->path, json, (char ***)(void *)at);
+		return set_list(f, field->path, json, field_at(f->config, field));
 	case FIELD_GATES:
 		return set_gates(f, field->path, json);
 	case FIELD_BOOL:
 		err = need_type(f, field->path, json, JSON_BOOL);
 		if (!err)
-			*(bool *)at = json_is_true(json);
+			*(bool *)field_at(f->config, field) = json_is_true(json);
 		return err;
-	case FIELD_INT:
-	case FIELD_INT64:
-	case FIELD_FLOAT:
-	case FIELD_DURATION:
-		return set_number(f, field, json, at);
 	default:
-		return check_unused(f, field, json);
+		return set_number(f, field, json);
 	}
 }
 
-static const struct field *find_field(const char *path)
-{
-	size_t i;
-
-	for (i = 0; i < N_FIELDS; i++)
-		if (strcmp(fields[i].path, path) == 0)
-			return &fields[i];
-	return NULL;
-}
-
 /* Whether there are fields "@path.x". */
-static bool is_section(const char *path)
+static bool is_section(const struct config_schema *schema, const char *path)
 {
-	size_t i, length = strlen(path);
+	size_t length = strlen(path);
 
-	for (i = 0; i < N_FIELDS; i++)
-		if (strncmp(fields[i].path, path, length) == 0 && fields[i].path[length] == '.')
+	for_each_config_field (field, schema)
+		if (strncmp(field->path, path, length) == 0 && field->path[length] == '.')
 			return true;
 	return false;
 }
 
 static int fill_section(const struct filler *f, const char *section, const struct json *json)
 {
-	const struct field *field;
+	const struct config_field *field;
 	char path[JSON_PATH_SIZE];
 	int err = 0;
 
 	json_for_each (member, json) {
 		snprintf(path, sizeof(path), "%s%s%s", section, *section ? "." : "",
 			 json_key(member));
-		field = find_field(path);
-		if (!field && !is_section(path)) {
+		field = field_find(f->schema, path);
+		if (!field && !is_section(f->schema, path)) {
 			/* Once more from the tree, printable. */
-			warn_about(f, json_path(f->root, member, path), "unknown field, ignored");
+			json_path(f->root, member, path);
+			if (f->schema->strict)
+				return errf(f->eb, -EINVAL, "%s: unknown field", path);
+			warn_about(f, path, "unknown field, ignored");
 			continue;
 		}
 		if (json_type(member) == JSON_NULL)
@@ -409,9 +318,14 @@ static int check_header(const struct filler *f, const char *key, const char *wan
 	return 0;
 }
 
-static void warn_repeated(void *ctx, const char *path)
+static void on_repeated(void *ctx, const char *path)
 {
-	warn_about(ctx, path, "repeated, the last one counts");
+	struct filler *f = ctx;
+
+	if (f->schema->strict)
+		f->err = errf(f->eb, -EINVAL, "%s: repeated", path);
+	else
+		warn_about(f, path, "repeated, the last one counts");
 }
 
 static int fill(struct filler *f)
@@ -419,15 +333,17 @@ static int fill(struct filler *f)
 	int err;
 
 	if (json_type(f->root) != JSON_OBJECT)
-		return errf(f->eb, -EINVAL, "%s where a " KIND " belongs",
-			    json_type_name(json_type(f->root)));
-	err = check_header(f, "apiVersion", API_VERSION);
+		return errf(f->eb, -EINVAL, "%s where a %s belongs",
+			    json_type_name(json_type(f->root)), f->schema->kind);
+	err = check_header(f, "apiVersion", f->schema->api_version);
 	if (!err)
-		err = check_header(f, "kind", KIND);
+		err = check_header(f, "kind", f->schema->kind);
 	if (err)
 		return err;
-	if (json_duplicates(f->root, warn_repeated, f))
+	if (json_duplicates(f->root, on_repeated, f))
 		return no_memory(f);
+	if (f->err)
+		return f->err;
 	return fill_section(f, "", f->root);
 }
 
@@ -461,7 +377,7 @@ int proxyconfig_parse(const char *text, size_t length, struct config *config, wa
 {
 	struct strbuf others = { .max = 512 };
 	struct json *root = parse_text(text, length, &others, eb);
-	struct filler f = { root, config, warn, ctx, eb };
+	struct filler f = { &proxy_schema, root, config, warn, ctx, eb, 0 };
 	int err;
 
 	if (!root) {

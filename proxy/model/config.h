@@ -16,6 +16,8 @@ enum detect_local_mode {
 	DETECT_INTERFACE_NAME_PREFIX,
 };
 
+enum { CONFIG_FIELDS_MAX = 80 };
+
 /*
  * Strings are owned by the config and never NULL. Values are as written (addresses and ranges are
  * text) until config_validate() has filled the parsed part at the end.
@@ -52,6 +54,8 @@ struct config {
 	int verbosity;
 	char *logging_format; /* "text" or "json" */
 
+	bool by_flag[CONFIG_FIELDS_MAX]; /* field_mark_flag() */
+
 	/* Filled by config_validate() */
 	enum detect_local_mode detect_local;
 	bool has_bind_addr; /* bindAddress is neither 0.0.0.0 nor :: (NODE-2) */
@@ -60,15 +64,19 @@ struct config {
 	struct {
 		bool has_cluster_cidr;
 		struct prefix cluster_cidr;
+		/* NP-2: what the entries of nodePortAddresses amount to, united */
+		bool nodeport_primary;	 /* the primary node address */
+		bool nodeport_all;	 /* all local addresses */
+		bool nodeport_localhost; /* loopback is named: for the listeners of NP-9 */
 		unsigned int n_nodeport_ranges;
 		struct prefix *nodeport_ranges;
 	} family[N_FAMILIES];
-	bool nodeport_primary; /* nodePortAddresses unset, empty or ["primary"] */
 };
 
 /* A config with kube-proxy's defaults; NULL when out of memory. */
 struct config *config_new(void);
-void config_free(struct config *config); /* NULL is allowed */
+void config_free(struct config *config);	  /* NULL is allowed */
+void config_forget_checks(struct config *config); /* what config_validate() has filled */
 
 /*
  * Gives what is empty or 0 its default, as kube-proxy does for a file: an empty healthzBindAddress
@@ -84,7 +92,7 @@ int config_append(char ***list, const char *value);
 void config_list_free(char **list); /* NULL is allowed */
 
 /*
- * One feature gate. A gate that is always true in v1.36 must not be false: -EINVAL; an unknown one
+ * One feature gate. A gate that is always true in v1.37 must not be false: -EINVAL; an unknown one
  * is told to @warn.
  */
 int config_set_gate(struct config *config, const char *name, bool value,
@@ -95,8 +103,8 @@ int duration_parse(const char *text, int64_t *ms);
 
 /*
  * Checks ranges and formats (CFG-2) and fills the parsed part. Returns 0, or -EINVAL with @eb
- * naming the field. @warn, if not NULL, is called for what is accepted but suspicious (CFG-5,
- * CFG-6, NP-3).
+ * naming the field, or the flag that has set it. @warn, if not NULL, is called for what is accepted
+ * but suspicious (CFG-5, CFG-6, NP-3).
  */
 int config_validate(struct config *config, void (*warn)(void *ctx, const char *message), void *ctx,
 		    struct errbuf *eb);
@@ -112,7 +120,7 @@ int config_check_families(const struct config *config, enum family primary, bool
 
 /*
  * Whether node ports are open on all local addresses of @family because nodePortAddresses says so
- * (NP-2). With nodeport_primary this is false, and true all the same if the node's address is
+ * (NP-2). If it says "primary" this is false, and true all the same if the node's address is
  * unknown.
  */
 bool config_nodeports_everywhere(const struct config *config, enum family family);
@@ -124,5 +132,6 @@ int bind_address_parse(const char *text, enum family *family, struct addr *addr,
 /* The effective configuration as KubeProxyConfiguration JSON (/configz, --write-config-to). */
 struct strbuf;
 void config_format(const struct config *config, struct strbuf *json);
+void config_format_yaml(const struct config *config, struct strbuf *yaml);
 
 #endif

@@ -39,19 +39,28 @@ static bool in_ranges(const struct config *config, enum family family, const str
 	return false;
 }
 
-/* NP-2 */
+/* NP-2: a primary address that is unknown could be any. */
 static bool is_everywhere(const struct node_info *info, const struct config *config,
 			  enum family family)
 {
+	if (config_nodeports_everywhere(config, family))
+		return true;
+	return config->family[family].nodeport_primary &&
+	       (!info->family[family].has_primary ||
+		addr_is_loopback(family, &info->family[family].primary));
+}
+
+static int compare_addresses(const void *a, const void *b)
+{
+	return addr_compare(a, b);
+}
+
+static bool is_among(const struct addr *list, unsigned int n, const struct addr *addr)
+{
 	unsigned int i;
 
-	if (config->nodeport_primary)
-		return !info->family[family].has_primary ||
-		       addr_is_loopback(family, &info->family[family].primary);
-	if (!config->family[family].n_nodeport_ranges)
-		return true;
-	for (i = 0; i < config->family[family].n_nodeport_ranges; i++)
-		if (config->family[family].nodeport_ranges[i].length == 0)
+	for (i = 0; i < n; i++)
+		if (addr_compare(&list[i], addr) == 0)
 			return true;
 	return false;
 }
@@ -68,11 +77,13 @@ static int nodeport_ips(struct node_info *info, const struct config *config, enu
 	ips = calloc((size_t)local->count + 1, sizeof(*ips));
 	if (!ips)
 		return -ENOMEM;
-	if (config->nodeport_primary)
-		ips[n++] = info->family[family].primary;
-	for (i = 0; !config->nodeport_primary && i < local->count; i++)
+	for (i = 0; i < local->count; i++)
 		if (in_ranges(config, family, &local->items[i]))
 			ips[n++] = local->items[i];
+	if (config->family[family].nodeport_primary &&
+	    !is_among(ips, n, &info->family[family].primary))
+		ips[n++] = info->family[family].primary;
+	qsort(ips, n, sizeof(*ips), compare_addresses);
 	info->family[family].nodeport_ips = ips;
 	info->family[family].n_nodeport_ips = n;
 	return 0;

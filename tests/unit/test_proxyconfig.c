@@ -181,7 +181,7 @@ static const char all_warnings[] =
 	"winkernel.rootHnsEndpointName: has no effect here\n"
 	"winkernel.forwardHealthCheckVip: has no effect here\nwindowsRunAsService: has no effect "
 	"here\n"
-	"portRange: has no effect here\n";
+	"configSyncPeriod: has no effect here\nportRange: has no effect here\n";
 
 START_TEST(test_all)
 {
@@ -247,7 +247,7 @@ START_TEST(test_round_trip)
 		"%s", eb.text);
 	config_format(again, &twice);
 	expect("round trip", "configuration", once.text, twice.text);
-	expect("round trip", "warnings", "", warnings.text);
+	expect("round trip", "warnings", "configSyncPeriod: has no effect here\n", warnings.text);
 	config_free(config);
 	config_free(again);
 	strbuf_free(&warnings);

@@ -74,7 +74,7 @@ static const struct {
 	  "--logging-format=json --manifests m --dry-run", 0, "speed" },
 	{ "bad value in the file", HEADER "logging: {format: json}\noomScoreAdj: 5000\n", "", 2,
 	  "oomScoreAdj" },
-	{ "bad flag", NULL, "--logging-format=json --cluster-cidr=x", 2, "clusterCIDR" },
+	{ "bad flag", NULL, "--logging-format=json --cluster-cidr=x", 2, "--cluster-cidr" },
 	{ "bad file", "a: [", "--logging-format=json", 2, "config.yaml" },
 	{ "objects", NULL, "--logging-format=json --manifests missing --dry-run", 1, "missing" },
 };
