@@ -262,14 +262,11 @@ static int read_address(struct reading *r, const struct json *item, enum family 
 	return 0;
 }
 
-/* A string, as json_parse() leaves it, or the object itself in files of another format. */
 static const char *pod_of(const struct json *item)
 {
 	const struct json *reference = json_get(item, "targetRef");
 	const char *kind = json_string(json_get(reference, "kind"));
 
-	if (json_type(reference) == JSON_STRING)
-		return json_string(reference);
 	return kind && strcmp(kind, "Pod") == 0 ? json_string(json_get(reference, "name")) : NULL;
 }
 

@@ -3,22 +3,15 @@
  * NULs and length are settled when it starts, since its own nesting limit is 1000, it takes a NUL
  * for white space or for the end of a string, and old versions read beyond an unterminated text.
  *
- * The copy also leaves out what nobody here reads and is large, metadata.managedFields above all:
- * less than half of an API server's objects is left. What is left out is checked for its bounds
- * and its brackets only.
- *
- * A tree that was parsed lives in a pool of its own, since one malloc() for each node, key and
- * string took a third of the time.
+ * From an API server comes protobuf as a rule, so this is simple rather than fast.
  *
  * A value does not know its parent; json_path() finds it by walking from the root, which only the
  * reporting of errors does. Errors of a hostile document are therefore expensive: report a few.
  */
 #include "watch/json.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <math.h>
-#include <stdalign.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,118 +38,10 @@ static struct json *from_new_node(cJSON *node)
 	return (struct json *)node;
 }
 
-/* ---- memory of a tree that was parsed */
-
-enum {
-	/* Of what comes from an API server a node takes some 100 bytes and 25 of text. */
-	POOL_FACTOR = 4,
-	POOL_MIN = 1024,
-	IN_POOL = 1 << 16, /* in a root's type, above the bits that are cJSON's */
-};
-
-struct pool_block {
-	struct pool_block *older;
-	size_t size, used;
-	max_align_t data[];
-};
-
-/* The root is a copy of cJSON's, so as to know its blocks; nothing in a tree points at its root. */
-struct pooled {
-	struct json root;
-	struct pool_block *blocks;
-};
-
-/*
- * Of the tree that is being parsed, and NULL otherwise. Writable and outside of main.c, since
- * cJSON's hooks have no context.
- */
-static struct pool_block *pool;
-
-static void pool_free_blocks(struct pool_block *block)
-{
-	struct pool_block *older;
-
-	for (; block; block = older) {
-		older = block->older;
-		free(block);
-	}
-}
-
-static int pool_add_block(size_t size)
-{
-	struct pool_block *block = malloc(sizeof(*block) + size);
-
-	if (!block)
-		return -ENOMEM;
-	block->older = pool;
-	block->size = size;
-	block->used = 0;
-	pool = block;
-	return 0;
-}
-
-static void *pool_alloc(size_t size)
-{
-	struct pool_block *block = pool;
-	void *memory;
-
-	size = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
-	if (block->size - block->used < size) {
-		if (pool_add_block(size > block->size ? size : block->size))
-			return NULL;
-		block = pool;
-	}
-	memory = (char *)block->data + block->used;
-	block->used += size;
-	return memory;
-}
-
-/* For trees that are not parsed but built, memory is what malloc() gives. */
-static void *hook_alloc(size_t size)
-{
-	return pool ? pool_alloc(size) : malloc(size);
-}
-
-static void hook_free(void *memory)
-{
-	if (!pool)
-		free(memory);
-}
-
-static int pool_begin(size_t text_length)
-{
-	cJSON_Hooks hooks = { hook_alloc, hook_free };
-
-	cJSON_InitHooks(&hooks);
-	return pool_add_block(POOL_MIN + POOL_FACTOR * text_length);
-}
-
-/* @node was made since pool_begin(), or is NULL; so is what is returned. */
-static struct json *pool_end(const cJSON *node)
-{
-	struct pooled *tree = node ? pool_alloc(sizeof(*tree)) : NULL;
-
-	if (tree) {
-		tree->root.node = *node;
-		tree->root.node.type |= IN_POOL;
-		tree->blocks = pool;
-	} else {
-		pool_free_blocks(pool);
-	}
-	pool = NULL;
-	return tree ? &tree->root : NULL;
-}
-
-static bool is_pooled(const struct json *json)
-{
-	return json && json->node.type & IN_POOL;
-}
-
 /* ---- text to tree: the scan before cJSON */
 
 struct scan {
-	const char *at, *end, *start;
-	char *out;
+	const char *at, *end;
 	unsigned int depth, n_values;
 	const char *problem;
 };
@@ -225,136 +110,12 @@ static int scan_token(struct scan *s)
 	return 0;
 }
 
-static void skip_space(struct scan *s)
-{
-	while (s->at < s->end &&
-	       (*s->at == ' ' || *s->at == '\t' || *s->at == '\n' || *s->at == '\r'))
-		s->at++;
-}
-
-/* A string with its quotes. */
-struct quoted {
-	const char *at; /* NULL: none */
-	size_t length;
-};
-
-/* What is kept of an object that is skipped. */
-struct reference {
-	struct quoted kind, name;
-};
-
-static bool quoted_is(const struct quoted *q, const char *text)
-{
-	return q->at && q->length == strlen(text) && memcmp(q->at, text, q->length) == 0;
-}
-
-/* A string of the object itself was read from @token on: a key, if a string follows it. */
-static void note_member(struct scan *s, const char *token, struct quoted *last,
-			struct reference *reference)
-{
-	const struct quoted read = { token, (size_t)(s->at - token) };
-
-	if (quoted_is(last, "\"name\""))
-		reference->name = read;
-	else if (quoted_is(last, "\"kind\""))
-		reference->kind = read;
-	last->at = NULL;
-	skip_space(s);
-	if (s->at == s->end || *s->at != ':')
-		return;
-	s->at++;
-	skip_space(s);
-	if (s->at < s->end && *s->at == '"')
-		*last = read;
-}
-
-/* Over a value that begins with @bracket and nothing else; anything else is left for cJSON. */
-static int skip_value(struct scan *s, char bracket, struct reference *reference)
-{
-	struct quoted last = { 0 };
-	unsigned int depth = s->depth;
-	const char *token;
-	int err = 0;
-
-	if (s->at == s->end || *s->at != bracket)
-		return 0;
-	do {
-		token = s->at = skip_run(s->at, s->end, ends_run);
-		if (s->at < s->end)
-			err = scan_token(s);
-		if (!err && s->depth == depth + 1 && token < s->end && *token == '"')
-			note_member(s, token, &last, reference);
-	} while (!err && s->depth > depth && s->at < s->end);
-	return err;
-}
-
-/* @key, a string with its quotes, names what nobody here reads; '\0' if it does not. */
-static char unwanted_bracket(const char *key, size_t length)
-{
-	static const struct {
-		const char *name;
-		size_t length;
-		char bracket;
-	} unwanted[] = {
-		{ "\"managedFields\"", 15, '[' },
-		{ "\"ownerReferences\"", 17, '[' },
-		{ "\"targetRef\"", 11, '{' }, /* its name is read */
-	};
-
-	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
-		if (length == unwanted[i].length && memcmp(key, unwanted[i].name, length) == 0)
-			return unwanted[i].bracket;
-	return '\0';
-}
-
-/*
- * @key is the string that was just read. If it is a member's name and that member is not wanted,
- * its value becomes "null", which counts as absent, or the name of the Pod that it refers to.
- */
-static int scan_unwanted(struct scan *s, const char *key)
-{
-	const char bracket = unwanted_bracket(key, (size_t)(s->at - key));
-	struct reference reference = { 0 };
-	const char *from;
-	int err;
-
-	if (!bracket)
-		return 0;
-	skip_space(s);
-	if (s->at == s->end || *s->at != ':')
-		return 0;
-	s->at++;
-	skip_space(s);
-	memcpy(s->out, s->start, (size_t)(s->at - s->start));
-	s->out += s->at - s->start;
-	s->start = from = s->at;
-	err = skip_value(s, bracket, &reference);
-	if (!err && bracket == '{' && reference.name.at && quoted_is(&reference.kind, "\"Pod\"")) {
-		memcpy(s->out, reference.name.at, reference.name.length);
-		s->out += reference.name.length;
-		s->start = s->at;
-	} else if (!err && s->at - from >= 4) {
-		/* At least two brackets were skipped, "[]": no longer than what goes out. */
-		memcpy(s->out, "null", 4);
-		s->out += 4;
-		s->start = s->at;
-	}
-	return err;
-}
-
 static int scan_all(struct scan *s)
 {
-	const char *token;
 	int err = 0;
 
-	while (!err && (s->at = skip_run(s->at, s->end, ends_run)) < s->end) {
-		token = s->at;
+	while (!err && (s->at = skip_run(s->at, s->end, ends_run)) < s->end)
 		err = scan_token(s);
-		if (!err && *token == '"')
-			err = scan_unwanted(s, token);
-	}
-	memcpy(s->out, s->start, (size_t)(s->end - s->start));
-	s->out += s->end - s->start;
 	return err;
 }
 
@@ -372,8 +133,8 @@ static int syntax_error(const char *text, const char *at, const char *reason, st
 	return errf(eb, -EINVAL, "line %u, column %u: %s", line, column, reason);
 }
 
-/* @copy is terminated; its length without the terminator is @length. The node is in the pool. */
-static cJSON *parse_copy(const char *copy, size_t length, struct errbuf *eb)
+/* @copy is terminated; its length without the terminator is @length. */
+static struct json *parse_copy(const char *copy, size_t length, struct errbuf *eb)
 {
 	const char *end = copy;
 	cJSON *node = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 0);
@@ -386,38 +147,29 @@ static cJSON *parse_copy(const char *copy, size_t length, struct errbuf *eb)
 		end++;
 	if (end != copy + length) {
 		syntax_error(copy, end, "more text after the end", eb);
+		cJSON_Delete(node);
 		return NULL;
 	}
-	return node;
+	return from_new_node(node);
 }
 
-/* @copy has room for the terminated @text. */
-static struct json *parse_scanned(struct scan *s, char *copy, const char *text, size_t length,
-				  struct errbuf *eb)
+static struct json *parse_scanned(const char *text, size_t length, struct errbuf *eb)
 {
-	const size_t copied = (size_t)(s->out - copy);
+	char *copy = malloc(length + 1);
 	struct json *json;
-	cJSON *node;
 
-	if (pool_begin(copied)) {
+	if (!copy) {
 		errf(eb, -ENOMEM, "out of memory");
 		return NULL;
 	}
-	*s->out = '\0';
-	node = parse_copy(copy, copied, eb);
-	/* Once more with everything in it, so that the position is right. */
-	if (!node && copied != length) {
-		memcpy(copy, text, length);
-		copy[length] = '\0';
-		node = parse_copy(copy, length, eb);
-	}
-	json = pool_end(node);
-	if (node && !json)
-		errf(eb, -ENOMEM, "out of memory");
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+	json = parse_copy(copy, length, eb);
+	free(copy);
 	return json;
 }
 
-/* malloc() leaves ENOMEM behind also when the pool calls it; strtod() may leave something else. */
+/* malloc() leaves ENOMEM behind also when cJSON calls it; strtod() may leave something else. */
 static struct json *parse_failed(void)
 {
 	if (errno != ENOMEM)
@@ -427,33 +179,22 @@ static struct json *parse_failed(void)
 
 struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
 {
-	struct scan s = { .at = text, .start = text, .end = text + length };
+	struct scan s = { .at = text, .end = text + length };
 	struct json *json = NULL;
-	char *copy;
 
 	errno = 0;
-	if (length > JSON_MAX_LENGTH) {
+	if (length > JSON_MAX_LENGTH)
 		errf(eb, -E2BIG, "more than %d bytes", JSON_MAX_LENGTH);
-		return parse_failed();
-	}
-	copy = s.out = malloc(length + 1);
-	if (!copy) {
-		errf(eb, -ENOMEM, "out of memory");
-		return parse_failed();
-	}
-	if (scan_all(&s))
+	else if (scan_all(&s))
 		syntax_error(text, s.at, s.problem, eb);
 	else
-		json = parse_scanned(&s, copy, text, length, eb);
-	free(copy);
+		json = parse_scanned(text, length, eb);
 	return json ? json : parse_failed();
 }
 
 void json_free(struct json *root)
 {
-	if (is_pooled(root))
-		pool_free_blocks(((struct pooled *)root)->blocks);
-	else if (root)
+	if (root)
 		cJSON_Delete(&root->node);
 }
 
@@ -802,11 +543,7 @@ struct json *json_new_string(const char *text)
 
 struct json *json_copy(const struct json *json)
 {
-	struct json *copy = from_new_node(cJSON_Duplicate(&json->node, 1));
-
-	if (copy)
-		copy->node.type &= ~IN_POOL;
-	return copy;
+	return from_new_node(cJSON_Duplicate(&json->node, 1));
 }
 
 size_t json_size(const struct json *json)
@@ -827,7 +564,6 @@ int json_append(struct json *array, struct json *child)
 {
 	if (!child)
 		return -ENOMEM;
-	assert(!is_pooled(child) && !is_pooled(array));
 	if (!cJSON_AddItemToArray(&array->node, &child->node)) {
 		json_free(child);
 		return -ENOMEM;
@@ -839,7 +575,6 @@ int json_insert(struct json *object, const char *key, struct json *child)
 {
 	if (!child)
 		return -ENOMEM;
-	assert(!is_pooled(child) && !is_pooled(object));
 	if (!cJSON_AddItemToObject(&object->node, key, &child->node)) {
 		json_free(child);
 		return -ENOMEM;

@@ -30,9 +30,7 @@ struct json;
 
 /*
  * @text need not be terminated and is not kept. NULL with @eb (line, column and reason) and errno,
- * ENOMEM if that was it, else EINVAL. Members called "managedFields" and "ownerReferences" (lists)
- * are left out, and of "targetRef" (an object) only the name is left, as a string, if its kind is
- * Pod: they are more than half of an object and of no use to us.
+ * ENOMEM if that was it, else EINVAL.
  */
 struct json *json_parse(const char *text, size_t length, struct errbuf *eb);
 void json_free(struct json *root); /* NULL is allowed */
@@ -84,8 +82,7 @@ int json_get_tree(const struct json *root, const struct json *object, const char
 int json_duplicates(const struct json *root, void (*found)(void *ctx, const char *path), void *ctx);
 
 /*
- * Building, for what is not JSON text. NULL when out of memory; text is copied. A tree that was
- * parsed cannot be part of such a one, its json_copy() can.
+ * Building, for what is not JSON text. NULL when out of memory; text is copied.
  */
 struct json *json_new(enum json_type type); /* JSON_NULL, JSON_ARRAY or JSON_OBJECT */
 struct json *json_new_bool(bool value);

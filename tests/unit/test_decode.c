@@ -674,9 +674,15 @@ START_TEST(test_endpoint_names)
 		"'targetRef':{'kind':'Pod','name':'p1'}},"
 		"{'addresses':[],'nodeName':'left-out'},"
 		"{'addresses':['10.1.0.2'],'targetRef':{'kind':'Node','name':'p2'},'zone':7},"
-		"{'addresses':['10.1.0.3'],'nodeName':'n1','targetRef':{'kind':'Pod','name':'p3'}}]"
-		"}";
-	static const char *const want[] = { "p1 n1 a", "  ", "p3 n1 " };
+		"{'addresses':['10.1.0.3'],'nodeName':'n1','targetRef':{'kind':'Pod','name':'p3'}},"
+		"{'addresses':['10.1.0.4'],'targetRef':{'name':'p4'}},"
+		"{'addresses':['10.1.0.5'],'targetRef':{'kind':'Pod','uid':'name'}},"
+		"{'addresses':['10.1.0.6'],'targetRef':{'kind':'Pod','name':{'name':'p6'}}},"
+		"{'addresses':['10.1.0.7'],'targetRef':'p7'},"
+		"{'addresses':['10.1.0.8'],'targetRef':{'name':'x','name':'p8','kind':'Pod'}}]}";
+	static const char *const want[] = { "p1 n1 a", "  ", "p3 n1 ", "  ",
+					    "  ",      "  ", "  ",     "p8  " };
+	const unsigned int n = sizeof(want) / sizeof(want[0]);
 	const struct endpoint_names *names;
 	struct arena scratch = ARENA_INIT;
 	struct strbuf complaints = STRBUF_INIT;
@@ -693,9 +699,9 @@ START_TEST(test_endpoint_names)
 	ck_assert_msg(json, "%s", eb.text);
 	slice = decode_slice(&d, json, &eb);
 	ck_assert_msg(slice, "%s", eb.text);
-	ck_assert_uint_eq(slice->n_endpoints, 3);
+	ck_assert_uint_eq(slice->n_endpoints, n);
 	names = slice_names(slice, &scratch);
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < n; i++) {
 		snprintf(got, sizeof(got), "%s %s %s", names[i].pod, names[i].node, names[i].zone);
 		expect("names", "endpoint", want[i], got);
 	}

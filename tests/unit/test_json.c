@@ -39,13 +39,6 @@ static const struct {
 	  "line 1, column 3: control character in a string" },
 	{ "mismatched", "[1}", 0, "line 1, column 3: not JSON" },
 	{ "lone surrogate", "\"\\ud800\"", 0, "line 1, column 2: not JSON" },
-	{ "managed fields cut", "{\"managedFields\":[1", 0, "line 1, column 20: not JSON" },
-	{ "error after managed fields", "{\"managedFields\":[\n1,2,3],\n\"x\":y}", 0,
-	  "line 3, column 5: not JSON" },
-	{ "error after what is left out", "{\"targetRef\":{\"a\":1} x}", 0,
-	  "line 1, column 22: not JSON" },
-	{ "a target cut", "{\"targetRef\":{\"a\":{}", 0, "line 1, column 21: not JSON" },
-	{ "managed fields without value", "{\"managedFields\":", 0, "line 1, column 18: not JSON" },
 };
 
 START_TEST(test_texts)
@@ -117,80 +110,6 @@ START_TEST(test_many_values)
 	ck_assert_msg(json, "%s", eb.text);
 	json_free(json);
 	free(text);
-}
-END_TEST
-
-START_TEST(test_managed_fields)
-{
-	struct json *json = parse(
-		"{\"metadata\":{\"managedFields\":[{\"f\":{\"]\":[\"}\"]}},[]] ,\"name\":\"x\"},"
-		"\"managedFields\":[],\"list\":[\"managedFields\",[1,2,3]],"
-		"\"other\":{\"managedFields\":\"text\"}}");
-	const struct json *metadata = json_get(json, "metadata");
-
-	ck_assert_ptr_null(json_get(metadata, "managedFields"));
-	ck_assert_str_eq(json_string(json_get(metadata, "name")), "x");
-	ck_assert_int_eq(json_type(json_next(json_first(json_get(json, "list")))), JSON_ARRAY);
-	ck_assert_str_eq(json_string(json_get(json_get(json, "other"), "managedFields")), "text");
-	json_free(json);
-}
-END_TEST
-
-START_TEST(test_left_out)
-{
-	struct json *json =
-		parse("{\"ownerReferences\":[{\"uid\":\"]\"}],\"endpoints\":[{\"targetRef\":"
-		      "{\"name\":\"}\",\"x\":[{}]},\"nodeName\":\"n\"},{\"targetRef\":[1],"
-		      "\"ownerReferences\":{\"a\":1}}],\"targetReference\":{\"a\":1}}");
-	const struct json *first = json_first(json_get(json, "endpoints"));
-
-	ck_assert_ptr_null(json_get(json, "ownerReferences"));
-	ck_assert_ptr_null(json_get(first, "targetRef"));
-	ck_assert(json_has(first, "targetRef"));
-	ck_assert_str_eq(json_string(json_get(first, "nodeName")), "n");
-	/* Of another type it is left to whoever reads it. */
-	ck_assert_int_eq(json_type(json_get(json_next(first), "targetRef")), JSON_ARRAY);
-	ck_assert_int_eq(json_type(json_get(json_next(first), "ownerReferences")), JSON_OBJECT);
-	ck_assert_int_eq(json_type(json_get(json, "targetReference")), JSON_OBJECT);
-	json_free(json);
-}
-END_TEST
-
-static const struct {
-	const char *name, *reference, *pod; /* NULL: none */
-} references[] = {
-	{ "a Pod", "{\"kind\":\"Pod\",\"namespace\":\"n\",\"name\":\"web-1\",\"uid\":\"u\"}",
-	  "web-1" },
-	{ "spaces", "{ \"name\" : \"web-1\" ,\n\"kind\"\t: \"Pod\" }", "web-1" },
-	{ "escaped", "{\"kind\":\"Pod\",\"name\":\"a\\\"b\"}", "a\"b" },
-	{ "the last one counts", "{\"kind\":\"Pod\",\"name\":\"a\",\"name\":\"b\"}", "b" },
-	{ "another kind", "{\"kind\":\"Node\",\"name\":\"n\"}", NULL },
-	{ "no kind", "{\"name\":\"n\"}", NULL },
-	{ "no name", "{\"kind\":\"Pod\",\"uid\":\"name\",\"x\":\"y\"}", NULL },
-	{ "a name further down", "{\"kind\":\"Pod\",\"a\":{\"name\":\"n\"},\"b\":[\"name\",\"n\"]}",
-	  NULL },
-	{ "no string", "{\"kind\":\"Pod\",\"name\":{\"name\":\"n\"}}", NULL },
-	{ "a value that looks like a key", "{\"kind\":\"Pod\",\"x\":\"name\",\"y\":\"n\"}", NULL },
-	{ "nothing", "{}", NULL },
-};
-
-START_TEST(test_references)
-{
-	struct strbuf text = STRBUF_INIT;
-	const char *pod;
-	struct json *json;
-
-	strbuf_addf(&text, "[{\"targetRef\":%s,\"after\":1}]", references[_i].reference);
-	json = parse(text.text);
-	pod = json_string(json_get(json_first(json), "targetRef"));
-	ck_assert_msg(references[_i].pod ? pod && !strcmp(pod, references[_i].pod) : !pod,
-		      "%s: want %s, got %s", references[_i].name,
-		      references[_i].pod ? references[_i].pod : "none", pod ? pod : "none");
-	ck_assert_msg(json_has(json_first(json), "targetRef") &&
-			      json_number(json_get(json_first(json), "after")) == 1,
-		      "%s", references[_i].name);
-	json_free(json);
-	strbuf_free(&text);
 }
 END_TEST
 
@@ -406,9 +325,6 @@ int main(void)
 	tcase_add_loop_test(tc, test_texts, 0, sizeof(texts) / sizeof(texts[0]));
 	tcase_add_test(tc, test_bounds);
 	tcase_add_test(tc, test_many_values);
-	tcase_add_test(tc, test_managed_fields);
-	tcase_add_test(tc, test_left_out);
-	tcase_add_loop_test(tc, test_references, 0, sizeof(references) / sizeof(references[0]));
 	tcase_add_test(tc, test_trees);
 	tcase_add_test(tc, test_get);
 	tcase_add_loop_test(tc, test_wrong, 0, sizeof(wrong) / sizeof(wrong[0]));
