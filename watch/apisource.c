@@ -39,6 +39,8 @@ struct apisource {
 	struct apiclient *client;
 	struct reflector *reflectors[N_KINDS];
 	struct arena scratch, trees;
+	struct strbuf accept;
+	bool json_only;
 	struct decoder decoder;
 	struct object_sink sink;
 	bool touched;
@@ -128,15 +130,58 @@ static uint64_t fresh_seed(uint64_t wanted)
 	return seed | 1;
 }
 
-/* Of the two that we read, whichever the configuration names first; JSON if it names neither. */
-static bool wants_protobuf(const struct config *config)
-{
-	const char *types =
-		*config->accept_content_types ? config->accept_content_types : config->content_type;
-	const char *protobuf = strstr(types, "application/vnd.kubernetes.protobuf");
-	const char *json = strstr(types, "application/json");
+static const char json_media[] = "application/json";
+static const char protobuf_media[] = "application/vnd.kubernetes.protobuf";
 
-	return protobuf && (!json || protobuf < json);
+/* What @types, separated by commas, says of the first of them that we read; *length is 0 if none.
+ */
+static const char *first_known(const char *types, size_t *length, bool *is_protobuf)
+{
+	const char *at = types;
+
+	for (; *at; at += *length + (at[*length] == ',')) {
+		at += strspn(at, " \t");
+		*length = strcspn(at, ",");
+		*is_protobuf = !strncmp(at, protobuf_media, sizeof(protobuf_media) - 1);
+		if (*is_protobuf || !strncmp(at, json_media, sizeof(json_media) - 1))
+			return at;
+	}
+	*length = 0;
+	return at;
+}
+
+/* Nothing that would end the line of a header. */
+static bool is_printable(const char *text, size_t length)
+{
+	while (length && text[length - 1] >= ' ' && text[length - 1] < 127)
+		length--;
+	return !length;
+}
+
+/*
+ * What is accepted: the type that the configuration names first, JSON if it names none, with its
+ * parameters; then, for a server that does not know those, the same without; and JSON. This is how
+ * kube-proxy asks, for watches too.
+ */
+static int choose_types(struct apisource *source)
+{
+	const struct config *config = source->o.config;
+	struct strbuf *accept = &source->accept;
+	bool is_protobuf = false;
+	size_t length;
+	const char *named = first_known(*config->accept_content_types ? config->accept_content_types
+								      : config->content_type,
+					&length, &is_protobuf);
+
+	if (memchr(named, ';', length) && is_printable(named, length)) {
+		strbuf_add(accept, named, length);
+		strbuf_adds(accept, ", ");
+	}
+	if (is_protobuf)
+		strbuf_addf(accept, "%s, ", protobuf_media);
+	strbuf_adds(accept, json_media);
+	source->json_only = !is_protobuf;
+	return accept->err;
 }
 
 static int make_reflectors(struct apisource *source, struct event_base *base)
@@ -148,7 +193,8 @@ static int make_reflectors(struct apisource *source, struct event_base *base)
 		.sink = &source->sink,
 		.decoder = &source->decoder,
 		.trees = &source->trees,
-		.json_only = !wants_protobuf(source->o.config),
+		.accept = source->accept.text,
+		.json_only = source->json_only,
 		.base = base,
 		.log = source_log,
 		.touched = source_touched,
@@ -219,7 +265,7 @@ struct apisource *apisource_new_tuned(struct event_base *base,
 		.ctx = source,
 	};
 	source->client = make_client(source, base, eb);
-	if (source->client && make_reflectors(source, base) == 0)
+	if (source->client && choose_types(source) == 0 && make_reflectors(source, base) == 0)
 		return source;
 	if (source->client)
 		errf(eb, -ENOMEM, "API server: out of memory");
@@ -244,6 +290,7 @@ void apisource_free(struct apisource *source)
 	apiclient_free(source->client);
 	arena_free(&source->scratch);
 	arena_free(&source->trees);
+	strbuf_free(&source->accept);
 	free(source);
 }
 

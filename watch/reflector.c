@@ -28,9 +28,8 @@
 #include "watch/decode_protobuf.h"
 #include "watch/protobuf_stream.h"
 
-/* As kube-proxy asks; for a watch as well, which the answer's type then says. */
+/* Of a watch as well, with a parameter. */
 static const char protobuf_type[] = "application/vnd.kubernetes.protobuf";
-static const char accept_both[] = "application/vnd.kubernetes.protobuf, application/json";
 
 enum {
 	FAILURE_MAX = 16 * 1024, /* of a Status that is read */
@@ -875,7 +874,7 @@ static void request_begin(struct reflector *r)
 	const struct api_timing *t = r->o.timing;
 	struct strbuf path = STRBUF_INIT;
 	struct apicall_params params = {
-		.accept = r->json_only ? NULL : accept_both,
+		.accept = r->json_only == r->o.json_only ? r->o.accept : NULL,
 		.idle_ms = r->mode == MODE_WATCH ? t->watch_idle_ms : t->list_idle_ms,
 		.fresh = r->fresh,
 		.head = call_head,

@@ -19,7 +19,8 @@ struct reflector_options {
 	const struct object_sink *sink;
 	struct decoder *decoder;
 	struct arena *trees; /* of what is read from protobuf; all reflectors can share it */
-	bool json_only;	     /* protobuf is not asked for */
+	const char *accept;  /* of requests, until protobuf is refused; borrowed */
+	bool json_only;	     /* protobuf is not in it */
 	struct event_base *base;
 	uint64_t seed; /* of jitter; not 0 */
 	void (*log)(void *ctx, int severity, const char *message);

@@ -24,7 +24,7 @@ standard input (one line of JSON answers), or POSTed to /_control (a command or 
     {"op": "fault", "how": HOW, ...}          what comes next: see Fault
     {"op": "clear_faults"} {"op": "drop"}     all connections {"op": "reset"} to the start
     {"op": "set", "token": T, "delay": {"services": 0.2}, "watchlist": false, "duplicate": true,
-     "protobuf": false}
+     "protobuf": false, "parameters": true}   of types accepted: taken, and without effect
     {"op": "requests"} {"op": "objects"} {"op": "events"} {"op": "state"} {"op": "quit"}
 
 GET /_control/requests, /_control/objects and so on answer the same as those last ones. Single objects can also
@@ -297,6 +297,7 @@ class Server:
         self.token = options.token
         self.watchlist = not options.no_watchlist
         self.protobuf = not options.no_protobuf
+        self.parameters = False
         self.field_selectors = not options.no_field_selectors
         self.page_cached = options.page_cached
         self.expire_pages = 0
@@ -392,7 +393,9 @@ class Server:
     def encoding(self, headers):
         """The first of the types accepted that we have; None if there is none."""
         for accepted in headers.get("accept", "*/*").split(","):
-            name = accepted.split(";")[0].strip()
+            name, *parameters = (part.strip() for part in accepted.split(";"))
+            if parameters and not self.parameters:
+                continue
             if name == PROTOBUF and self.protobuf:
                 return PROTOBUF
             if name in (JSON, "application/*", "*/*"):
@@ -816,7 +819,7 @@ class Server:
             self.faults.clear()
         elif op == "set":
             for name in ("token", "delay", "watchlist", "duplicate", "field_selectors", "rv",
-                         "page_cached", "expire_pages", "missing", "forbidden", "protobuf"):
+                         "page_cached", "expire_pages", "missing", "forbidden", "protobuf", "parameters"):
                 if name in c:
                     setattr(self, name, c[name])
         elif op == "drop":

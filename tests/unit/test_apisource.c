@@ -126,6 +126,7 @@ END_TEST
 
 #define PROTOBUF "application/vnd.kubernetes.protobuf"
 #define BOTH PROTOBUF ", application/json"
+#define DROP ";drop=metadata.managedFields"
 
 /* What the configuration asks for, and what the server gives. */
 static const struct {
@@ -142,6 +143,17 @@ static const struct {
 	{ "protobuf accepted first", "application/json", BOTH, NULL, BOTH, PROTOBUF },
 	{ "something else", "application/yaml", NULL, NULL, "application/json",
 	  "application/json" },
+	{ "a parameter", PROTOBUF DROP, NULL, "\"parameters\":true", PROTOBUF DROP ", " BOTH,
+	  PROTOBUF },
+	{ "a parameter that the server does not know", PROTOBUF DROP, NULL, NULL,
+	  PROTOBUF DROP ", " BOTH, PROTOBUF },
+	{ "a parameter among the types accepted", NULL,
+	  "text/plain, " PROTOBUF DROP ",application/json", NULL, PROTOBUF DROP ", " BOTH,
+	  PROTOBUF },
+	{ "a parameter for JSON", "application/json" DROP, NULL, NULL,
+	  "application/json" DROP ", application/json", "application/json" },
+	{ "a parameter that would end the header", PROTOBUF ";a\r\nX: y", NULL, NULL, BOTH,
+	  PROTOBUF },
 	{ "a server without protobuf", NULL, NULL, "\"protobuf\":false", BOTH, "application/json" },
 	{ "a server without protobuf and streaming lists", NULL, NULL,
 	  "\"protobuf\":false,\"watchlist\":false", BOTH, "application/json" },
