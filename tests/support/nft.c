@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -203,6 +204,16 @@ bool new_namespace(void)
 		return true;
 	printf("skipped: needs root for a network namespace\n");
 	return false;
+}
+
+bool kernel_has_owner(void)
+{
+	unsigned int major, minor;
+	struct utsname kernel;
+
+	if (uname(&kernel) || sscanf(kernel.release, "%u.%u", &major, &minor) != 2)
+		return false;
+	return major > 6 || (major == 6 && minor >= 9);
 }
 
 int run(const char *command, struct strbuf *out)

@@ -22,6 +22,10 @@ struct addr sample_addr(enum family family, unsigned int n); /* 10.x.x.x, fd00::
  * had. */
 bool new_namespace(void);
 
+/* Whether a table can have owner and persist: Linux 6.9 and later. By its number, since what is
+ * asked of the kernel is to be right as well. */
+bool kernel_has_owner(void);
+
 /* Runs a shell command; its standard output and error are appended to @out. Returns its status. */
 int run(const char *command, struct strbuf *out);
 /* The same with @input in a file whose name replaces the %s in @command. */
