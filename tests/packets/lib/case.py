@@ -19,7 +19,7 @@ from .manifests import base
 from .program import DETECT, MARKER, Program, ProgramFailed
 from .topology import addr, join
 
-QUICK = 0.8      # seconds within which a refusal counts as quick, on a busy machine
+QUICK = 0.8 * probe.SLOW  # seconds within which a refusal counts as quick, on a busy machine
 SILENCE = 0.45   # seconds of silence that count as dropped
 MISS = 1e-8      # chance that a good program does not reach one of its endpoints in a case
 MARKERS = "|".join(re.escape(addr(n, f)) for n in (MARKER, "svc65000") for f in (4, 6))
@@ -180,7 +180,7 @@ class Bench:
 
     def eventually(self, source, destination, family, proto, want, seconds=3.0, count=None):
         """The row becomes true within @seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * probe.SLOW
         while True:
             try:
                 self.expect(source, destination, family, proto, want, count)
@@ -192,7 +192,7 @@ class Bench:
 
     def until(self, what, want, get, seconds=3.0):
         """get() becomes @want within @seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * probe.SLOW
         while True:
             got = get()
             if got == want:
@@ -203,7 +203,7 @@ class Bench:
 
     def hears(self, pattern, seconds=3.0):
         """The daemon's log has a match within @seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * probe.SLOW
         while not re.search(pattern, self.program.log):
             if time.monotonic() > deadline:
                 self.fail("the log", pattern, self.program.log[-1500:])

@@ -7,6 +7,7 @@ A probe is one TCP connection or one UDP datagram to a service address. Its resu
   error    the kernel said something else
 """
 import errno
+import os
 import select
 import socket
 import struct
@@ -19,7 +20,9 @@ IPV6_RECVERR = 25
 SO_EE_ORIGIN_ICMP = 2
 SO_EE_ORIGIN_ICMP6 = 3
 WINDOW = 192
-RESEND = 0.7  # a datagram may be lost on a busy machine; one that wants an answer is sent again
+# How much slower than usual this machine is: patience grows with it.
+SLOW = float(os.environ.get("SLOW", "1"))
+RESEND = 0.7 * SLOW  # a datagram may be lost on a busy machine; one that wants an answer is sent again
 
 
 class Result:
@@ -42,7 +45,7 @@ class Probe:
 
     def __init__(self, ns, proto, address, port, source=None, sport=0, timeout=3.0, mark=0):
         self.ns, self.proto, self.address, self.port = ns, proto, address, port
-        self.source, self.sport, self.timeout, self.mark = source, sport, timeout, mark
+        self.source, self.sport, self.timeout, self.mark = source, sport, timeout * SLOW, mark
         self.sock, self.started, self.sent, self.result, self.bound = None, 0.0, 0.0, None, None
 
     def open(self):
@@ -181,7 +184,7 @@ class Connection:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with netns.inside(ns):
             self.sock = socket.socket(family, socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM)
-        self.sock.settimeout(timeout)
+        self.sock.settimeout(timeout * SLOW)
         if source or sport:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.sock.bind((source or ("::" if family == socket.AF_INET6 else "0.0.0.0"), sport))

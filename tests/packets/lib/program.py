@@ -59,13 +59,13 @@ class Program:
     def enter(self):
         netns.setns(self.world.name["node"])
 
-    def run(self, *argv, timeout=30):
+    def run(self, *argv, timeout=30 * probe.SLOW):
         """Runs the program to its end: (exit status, stdout, stderr)."""
         done = subprocess.run([VIPMAP] + list(argv), capture_output=True, text=True, timeout=timeout,
                               preexec_fn=self.enter)
         return done.returncode, done.stdout, done.stderr
 
-    def once(self, objects, *flags, timeout=30):
+    def once(self, objects, *flags, timeout=30 * probe.SLOW):
         """One sync; what it said on standard error. Packets start with an empty conntrack table."""
         self.write(objects)
         done = subprocess.run(self.argv(flags) + ["--once"], capture_output=True, text=True, timeout=timeout,
@@ -114,7 +114,7 @@ class Program:
         return [service("zz-marker", 65000, external=(MARKER,), **more)] + slices("zz-marker", ["pod1"], **more)
 
     def wait(self, seconds=10):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * probe.SLOW
         port = 1000 + self.revision
         left = [4, 6]
         while left:
@@ -131,7 +131,7 @@ class Program:
                                     (seconds, left[0], p.result, self.log[-2000:]))
             time.sleep(0.003)
 
-    def stop(self, how=signal.SIGTERM, seconds=5):
+    def stop(self, how=signal.SIGTERM, seconds=5 * probe.SLOW):
         """Ends the daemon, if there is one; its exit status."""
         if not self.process:
             return None
