@@ -607,7 +607,7 @@ static void add_interface(struct builder *b, const struct stmt *stmt)
 	add_cmp(b, stmt->differs, name, stmt->kind == STMT_IIFNAME_BEGIN ? length : sizeof(name));
 }
 
-static void add_local(struct builder *b, bool source)
+static void add_local(struct builder *b, bool source, bool differs)
 {
 	struct nftnl_expr *e = expr_add(b, "fib");
 	const uint32_t local = RTN_LOCAL;
@@ -617,7 +617,7 @@ static void add_local(struct builder *b, bool source)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_FLAGS, source ? NFTA_FIB_F_SADDR : NFTA_FIB_F_DADDR);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
-	add_cmp(b, false, &local, sizeof(local));
+	add_cmp(b, differs, &local, sizeof(local));
 }
 
 /* register 1 & bit != 0 */
@@ -736,7 +736,7 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		break;
 	case STMT_SADDR_LOCAL:
 	case STMT_DADDR_LOCAL:
-		add_local(b, stmt->kind == STMT_SADDR_LOCAL);
+		add_local(b, stmt->kind == STMT_SADDR_LOCAL, stmt->differs);
 		break;
 	case STMT_PROTOCOL:
 		add_meta(b, NFT_META_L4PROTO, NFT_REG_1);

@@ -321,7 +321,10 @@ static void nodeport_rule(const struct ruleset *ruleset, struct rule *rule)
  * ip daddr . meta l4proto . th dport vmap @service-ips
  * ...node ports: after the former, VER-14
  * ip daddr @cluster-ips goto reject-chain	# VER-5
- * ip daddr @service-cidrs drop			# VER-6
+ * ip daddr @service-cidrs fib daddr type != local drop	# VER-6, VER-20
+ *
+ * A wrong range must not lock anybody out of the node, also by an address that comes later, so the
+ * last rule asks the kernel and no list of ours.
  */
 static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 {
@@ -336,6 +339,7 @@ static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 
 	rule = new_rule(chain);
 	add_key(rule, STMT_LOOKUP, &daddr_key, SET_SERVICE_CIDRS);
+	add(rule, STMT_DADDR_LOCAL)->differs = true;
 	add(rule, STMT_DROP);
 }
 

@@ -163,7 +163,7 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		put(to, "fib saddr type local");
 		break;
 	case STMT_DADDR_LOCAL:
-		put(to, "fib daddr type local");
+		put(to, stmt->differs ? "fib daddr type != local" : "fib daddr type local");
 		break;
 	case STMT_PROTOCOL:
 		putf(to, "meta l4proto %s", protocol_name((uint8_t)stmt->number));

@@ -55,7 +55,7 @@ enum stmt_kind {
 	STMT_IIFNAME,	    /* iifname [!=] "name" */
 	STMT_IIFNAME_BEGIN, /* iifname [!=] "name*" */
 	STMT_SADDR_LOCAL,   /* fib saddr type local */
-	STMT_DADDR_LOCAL,   /* fib daddr type local */
+	STMT_DADDR_LOCAL,   /* fib daddr type local; with @differs != local */
 	STMT_PROTOCOL,	    /* meta l4proto number */
 	STMT_MARKED,	    /* meta mark and number != 0 */
 	STMT_DNATED,	    /* ct status dnat */

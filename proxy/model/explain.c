@@ -158,7 +158,8 @@ void explain_packet(const struct model *m, const struct explain_query *q,
 		x.verdict = vip_verdict(port->desired, x.vip, q, x.local);
 	} else if (is_cluster_ip(m, q->family, &q->destination)) {
 		x.verdict = EXPLAIN_NO_PORT;
-	} else if (in_service_cidr(m, q->family, &q->destination)) {
+	} else if (in_service_cidr(m, q->family, &q->destination) &&
+		   !is_local(m, q->family, &q->destination)) { /* VER-20 */
 		x.verdict = EXPLAIN_NO_SERVICE;
 	} else {
 		x.verdict = EXPLAIN_NOT_OURS;

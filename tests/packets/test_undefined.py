@@ -63,6 +63,22 @@ def live(b, family, proto):
     b.expect("client", "free1:80", family, proto, UNTOUCHED)
 
 
+@case("this node's addresses inside a ServiceCIDR", "VER-20 VER-6", both_families, both_protos)
+def own_addresses(b, family, proto):
+    wide = service_cidr([["192.0.0.0/8", "172.30.0.0/16"], ["fd00::/16"]][family == 6])
+    b.start([node(), wide] + OBJECTS)
+    for source in ("client", "pod2", "rpod", "host"):
+        for target in ("node", "node2", "nodeworld"):
+            b.expect(source, target + ":79", family, proto, UNTOUCHED)
+        b.expect(source, "free1:79", family, proto, DROPPED)
+    # no event reaches the table between the new address and the packet
+    with b.world.node_has("lo", addr("free1", family)):
+        for source in ("client", "pod2", "rpod", "host"):
+            b.expect(source, "free1:79", family, proto, UNTOUCHED)
+            b.expect(source, "free2:79", family, proto, DROPPED)
+    b.expect("client", "free1:79", family, proto, DROPPED)
+
+
 def ping(b, source, target, family, ident):
     """"reply", "unreachable TYPE/CODE" or "silence"."""
     w = b.world.name

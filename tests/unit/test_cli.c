@@ -246,6 +246,12 @@ static const struct row explain_rows[] = {
 	  "verdict   refused: no service has this port of the ClusterIP\n", NULL, NULL },
 	{ "VER-6", EXPLAIN("", "service-cidrs", "10.180.2.9 tcp 172.30.200.1 80 2>/dev/null"), 0,
 	  "verdict   dropped: no service has this address\n", NULL, NULL },
+	{ "VER-20: not an address of this node",
+	  "echo '{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"node1\"},"
+	  "\"status\":{\"addresses\":[{\"type\":\"InternalIP\",\"address\":\"172.30.200.1\"}]}}'"
+	  " | ./vipmap explain --hostname-override=node1 --manifests - --manifests "
+	  "goldens/service-cidrs.yaml 10.180.2.9 tcp 172.30.200.1 80 2>/dev/null",
+	  0, "verdict   passed: not a service's address\n", NULL, NULL },
 	{ "VER-7", POLICIES("10.180.2.9 tcp 198.51.100.1 80"), 0,
 	  "verdict   passed: not a service's address\n", NULL, NULL },
 	{ "VER-7: load balancer address, another port", POLICIES("10.180.2.9 tcp 192.0.2.62 81"), 0,

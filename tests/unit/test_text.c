@@ -229,7 +229,7 @@ static const struct {
 	  VIP4 " vmap @service-ips\n"
 	       "ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports\n"
 	       "ip daddr @cluster-ips goto reject-chain\n"
-	       "ip daddr @service-cidrs drop\n" },
+	       "ip daddr @service-cidrs fib daddr type != local drop\n" },
 	{ "node ports everywhere but on loopback (NP-3, NP-4)",
 	  { .family = FAMILY_IPV4, .nodeports_everywhere = true },
 	  CHAIN_SERVICES,
@@ -237,7 +237,7 @@ static const struct {
 	       "fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap "
 	       "@service-nodeports\n"
 	       "ip daddr @cluster-ips goto reject-chain\n"
-	       "ip daddr @service-cidrs drop\n" },
+	       "ip daddr @service-cidrs fib daddr type != local drop\n" },
 	{ "the same, IPv6",
 	  { .family = FAMILY_IPV6, .nodeports_everywhere = true },
 	  CHAIN_SERVICES,
@@ -245,7 +245,7 @@ static const struct {
 	       "fib daddr type local ip6 daddr != ::1 meta l4proto . th dport vmap "
 	       "@service-nodeports\n"
 	       "ip6 daddr @cluster-ips goto reject-chain\n"
-	       "ip6 daddr @service-cidrs drop\n" },
+	       "ip6 daddr @service-cidrs fib daddr type != local drop\n" },
 	{ "masquerade (MASQ-5, MASQ-10, MASQ-11)",
 	  { .family = FAMILY_IPV4 },
 	  CHAIN_NAT_POSTROUTING,
