@@ -19,9 +19,12 @@
 #include "nft/readback.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
@@ -42,6 +45,7 @@ enum {
 	/* Without a count a dump is worth this much. */
 	VERY_MANY_ELEMENTS = 200000,
 	MAX_MISSING = 1000,
+	PROCESS_NAME_SIZE = 32, /* the kernel's have 16 */
 	/* Of one list, which is short: a neighbour seldom comes in between this often. */
 	LIST_ATTEMPTS = 10,
 	LIST_TRIED_MS = 1000, /* if it does, because we seldom get the processor */
@@ -64,6 +68,7 @@ struct reader {
 	enum family family;
 	const struct readback *found;
 	enum table_state state;
+	uint32_t owner; /* port of the socket that owns the table; 0: none */
 	struct errbuf *eb;
 	bool interrupted; /* some table changed while elements were listed */
 
@@ -131,6 +136,7 @@ static int on_table(const struct nlmsghdr *nlh, void *data)
 		return 0;
 	message_attrs(nlh, attrs, NFTA_TABLE_MAX + 1);
 	r->state = TABLE_CURRENT;
+	r->owner = attr_u32(attrs[NFTA_TABLE_OWNER], 0);
 	if (attr_u32(attrs[NFTA_TABLE_FLAGS], 0) & NFT_TABLE_F_DORMANT)
 		judge(r, TABLE_OTHER, "is", "dormant");
 	return 0;
@@ -472,6 +478,47 @@ static int read_list(struct reader *r, const struct list *list)
 	return err == -ENOENT ? -EINTR : err;
 }
 
+/* The program's name, "" if there is no such process or it cannot be told. */
+static void process_name(uint32_t pid, char name[PROCESS_NAME_SIZE])
+{
+	char path[32];
+	FILE *f;
+
+	name[0] = '\0';
+	snprintf(path, sizeof(path), "/proc/%" PRIu32 "/comm", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(name, PROCESS_NAME_SIZE, f))
+		name[strcspn(name, "\n")] = '\0';
+	fclose(f);
+}
+
+/*
+ * The first netlink socket of a process has its pid as port, as seen in its own pid namespace, and
+ * others have made-up ones. So the number is worth a look, and no more.
+ */
+static void judge_owned(struct reader *r)
+{
+	const char *family = family_keyword(r->family);
+	char name[PROCESS_NAME_SIZE] = "";
+
+	r->state = TABLE_OWNED;
+	if (r->owner != (uint32_t)getpid())
+		process_name(r->owner, name);
+	if (strcmp(name, "vipmap") == 0)
+		errf(r->eb, 0, "another vipmap (pid %" PRIu32 ") owns table %s vipmap", r->owner,
+		     family);
+	else if (name[0])
+		errf(r->eb, 0, "another process (%s, pid %" PRIu32 ") owns table %s vipmap", name,
+		     r->owner, family);
+	else
+		errf(r->eb, 0,
+		     "another process (netlink port %" PRIu32 ") owns table %s vipmap, a vipmap in "
+		     "a container perhaps",
+		     r->owner, family);
+}
+
 static int read_layout(struct reader *r)
 {
 	unsigned int i;
@@ -481,6 +528,10 @@ static int read_layout(struct reader *r)
 	err = read_objects(r, NFT_MSG_GETTABLE, NULL, on_table);
 	if (err)
 		return err == -ENOENT ? 0 : err;
+	if (r->owner && r->owner != nlsock_port_id(r->nl)) {
+		judge_owned(r);
+		return 0;
+	}
 	for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		err = read_list(r, &lists[i]);
 		if (err)

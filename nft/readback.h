@@ -13,6 +13,7 @@ enum table_state {
 	TABLE_RULES_DIFFER, /* sets and chains are right, some rule is not: writer->table(UPDATE)
 			       mends it */
 	TABLE_OTHER, /* another layout, or something of the constant part is missing: replace it */
+	TABLE_OWNED, /* by another process, which @eb names: nobody else can change it */
 };
 
 /*
@@ -29,7 +30,8 @@ struct readback {
 
 /*
  * Objects in the table that are neither constant nor of the kinds above make TABLE_OTHER, elements
- * that cannot be understood too. Sets are not walked if the state is TABLE_ABSENT or TABLE_OTHER.
+ * that cannot be understood too. Sets are not walked if the state is TABLE_ABSENT, TABLE_OTHER or
+ * TABLE_OWNED.
  * Returns 0 or a negative errno; -EINTR: the table changed meanwhile, forget what @found was told
  * and read again. @eb tells why a table is not TABLE_CURRENT, too.
  */

@@ -17,6 +17,8 @@
 #include <string.h>
 #include <syslog.h>
 
+enum { TRIGGERS_MAX = 1 << 16 };
+
 static void model_log(struct model *m, int severity, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -86,6 +88,7 @@ static struct service_entry *service_get(struct model *m, const char *namespace,
 void model_mark(struct model *m, struct service_entry *service, enum family family)
 {
 	m->revision++;
+	m->changes[family]++;
 	if (service->dirty[family] || m->ignored[family])
 		return;
 	service->dirty[family] = true;
@@ -438,12 +441,10 @@ static void service_set(struct model *m, struct service_entry *s, struct service
 	struct service_port_state *p;
 	unsigned int f;
 	bool recreated = !old || !object || old->created_s != object->created_s;
-
 	/* A list that is read again brings most objects as they were. */
-	if (!old || !object || !service_equal(old, object)) {
-		m->counters.service_changes++;
-		m->pending_services++;
-	}
+	bool changed = !old || !object || !service_equal(old, object);
+
+	m->counters.service_changes += changed;
 	/* Claims compare by the objects' age: those of the old one must go before it does. */
 	for (f = 0; f < N_FAMILIES && !object; f++)
 		for (p = s->ports[f]; p; p = p->next) {
@@ -456,8 +457,10 @@ static void service_set(struct model *m, struct service_entry *s, struct service
 		if (s->unfinished[f])
 			model_log(m, LOG_ERR, "Service %s/%s: out of memory", s->namespace,
 				  s->name);
-		if (s->ports[f] || s->unfinished[f])
-			model_mark(m, s, (enum family)f);
+		if (!s->ports[f] && !s->unfinished[f])
+			continue;
+		model_mark(m, s, (enum family)f);
+		m->pending_services[f] += changed && !m->ignored[f];
 	}
 	free(old);
 	model_prune(m, s);
@@ -489,12 +492,19 @@ static void slice_touched(struct model *m, struct service_entry *s, enum family 
 		model_mark(m, s, family);
 }
 
+static void slice_changed(struct model *m, enum family family)
+{
+	m->counters.endpoint_changes++;
+	m->pending_slices[family] += !m->ignored[family];
+}
+
+/* A family that is not programmed for long keeps the oldest: they are what MET-2 is to show. */
 static void trigger_add(struct model *m, enum family family, int64_t trigger_us)
 {
 	unsigned int n = m->n_triggers[family];
 	int64_t *more;
 
-	if (!trigger_us || m->ignored[family])
+	if (!trigger_us || m->ignored[family] || n == TRIGGERS_MAX)
 		return;
 	if ((n & (n - 1)) == 0) { /* full at each power of two */
 		more = realloc(m->triggers[family], (n ? n * 2 : 1) * sizeof(*more));
@@ -510,8 +520,7 @@ static void slice_remove(struct model *m, struct slice_entry *e)
 {
 	struct service_entry *s = e->service;
 
-	m->counters.endpoint_changes++;
-	m->pending_slices++;
+	slice_changed(m, e->object->family);
 	slice_unlink(e);
 	hashtab_remove(&m->slices, &e->node);
 	slice_touched(m, s, e->object->family);
@@ -542,8 +551,7 @@ static void put_slice(void *ctx, struct slice *slice)
 		return;
 	}
 	if (!e->object || !slice_equal(e->object, slice)) {
-		m->counters.endpoint_changes++;
-		m->pending_slices++;
+		slice_changed(m, slice->family);
 		trigger_add(m, slice->family, slice->trigger_us);
 	}
 	if (e->object) {
@@ -580,8 +588,10 @@ static void globals_changed(struct model *m)
 	unsigned int f;
 
 	m->revision++;
-	for (f = 0; f < N_FAMILIES; f++)
+	for (f = 0; f < N_FAMILIES; f++) {
 		m->globals_dirty[f] = true;
+		m->changes[f]++;
+	}
 }
 
 static bool has_zone_hints(const struct service_entry *s, enum family family)

@@ -37,8 +37,9 @@ struct service_port_state {
 	struct program *desired; /* of the latest compilation */
 	unsigned int refusals;	 /* by the kernel, in a row: set aside until retry_us */
 	int64_t retry_us;
-	bool dropped;	    /* set aside, and not even what was applied can stay */
-	bool flows_touched; /* compiled since stale entries of conntrack were last looked for */
+	bool dropped;	     /* set aside, and not even what was applied can stay */
+	uint64_t changed_in; /* the dataplane's list of changes that has it */
+	bool flows_touched;  /* compiled since stale entries of conntrack were last looked for */
 	uint64_t
 		udp_change; /* number of its latest change that may leave stale conntrack entries */
 };
@@ -54,7 +55,6 @@ struct service_entry {
 	bool dirty[N_FAMILIES];
 	bool unfinished[N_FAMILIES]; /* memory ran out over the object: model_settle() */
 	uint64_t epoch;		     /* of the list that last had it */
-	bool health_check; /* has, or had, a health-check node port: the servers are to be told */
 };
 
 struct slice_entry {
@@ -92,15 +92,17 @@ struct model {
 	unsigned int n_lost[N_FAMILIES]; /* claims that another Service has won */
 	struct service_entry *dirty[N_FAMILIES];
 	bool ignored[N_FAMILIES];
-	bool globals_dirty[N_FAMILIES];		       /* node-port addresses, ServiceCIDRs */
-	unsigned int pending_services, pending_slices; /* changes since the last complete sync */
+	bool globals_dirty[N_FAMILIES]; /* node-port addresses, ServiceCIDRs */
+	/* changes since the family's latest sync */
+	unsigned int pending_services[N_FAMILIES], pending_slices[N_FAMILIES];
 	int64_t *triggers[N_FAMILIES]; /* last-change-trigger-time of changed slices, for MET-2 */
 	unsigned int n_triggers[N_FAMILIES];
 
 	uint64_t epoch; /* counts lists */
 	uint64_t list_epoch[N_KINDS];
-	bool complete[N_KINDS]; /* a whole list has arrived */
-	uint64_t revision;	/* counts changes */
+	bool complete[N_KINDS];	      /* a whole list has arrived */
+	uint64_t revision;	      /* counts changes */
+	uint64_t changes[N_FAMILIES]; /* ... of what is to be programmed */
 	struct model_counters counters;
 	struct object_sink sink;
 };

@@ -2,14 +2,15 @@
  * Health. Ages are measured on the monotonic clock and shown on the real one, so that a clock set
  * back makes nobody unhealthy.
  *
- * A health-check port belongs to one Service: one HTTP server per family, since answers differ by
- * family. Entries stand in an array sorted by namespace and name; there are as many as Services
- * with externalTrafficPolicy Local, and only those. One without a port stands among them, so that
- * what is wrong with it is told once.
+ * A health-check port belongs to one Service and family: answers differ by family, and a family
+ * that cannot be programmed holds up its own answers only. Entries stand in an array per family,
+ * sorted by namespace and name; there are as many as Services with externalTrafficPolicy Local, and
+ * only those. One without a port stands among them, so that what is wrong with it is told once.
  */
 #include "proxy/serve/health.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,24 +20,22 @@
 #include "proxy/base/jsonout.h"
 #include "proxy/base/strbuf.h"
 
-struct health_service;
+enum { MAX_CONNECTIONS = 64, MAX_CHECK_CONNECTIONS = 256, RETRY_MS = 5000 };
 
-enum { MAX_CONNECTIONS = 64, MAX_CHECK_CONNECTIONS = 256 };
-
-/* One family of a health-check port. */
+/* The health-check port of one Service in one family. */
 struct check {
-	struct health_service *service;
+	struct health *health;
 	enum family family;
+	char *namespace, *name, *uid;
+	uint16_t port; /* 0: the Service has none, and that was told */
 	unsigned int local_endpoints;
-	struct httpd *httpd; /* NULL: the Service has no ClusterIP in this family */
-	bool failed;	     /* some address could not be had: to be tried again */
+	struct httpd *httpd;
+	bool failed; /* some address could not be had: to be tried again */
 };
 
-struct health_service {
-	struct health *health;
-	char *namespace, *name, *uid;
-	uint16_t port;
-	struct check checks[N_FAMILIES];
+struct checks {
+	struct check **items; /* sorted */
+	size_t n, size;
 };
 
 struct health_family {
@@ -58,8 +57,8 @@ struct health {
 	bool was_ready;
 	struct health_family family[N_FAMILIES];
 	bool eligible;
-	struct health_service **services; /* sorted */
-	size_t n_services, size;
+	struct checks checks[N_FAMILIES];
+	struct event *retry; /* pending while a check has failed */
 };
 
 static bool family_is_healthy(const struct health *h, enum family family)
@@ -227,6 +226,13 @@ static void handle_health(void *ctx, struct httpd_request *req, const char *path
 	strbuf_free(&body);
 }
 
+static void on_retry(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	health_retry(ctx);
+}
+
 int health_change(struct health *h, const struct health_settings *settings, struct errbuf *eb)
 {
 	const struct httpd_keep keep = {
@@ -266,7 +272,8 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 		h->options.clock = clock_system();
 	h->pool = httpd_pool_new(MAX_CONNECTIONS);
 	h->check_pool = httpd_pool_new(MAX_CHECK_CONNECTIONS);
-	if (h->pool && h->check_pool)
+	h->retry = event_new(options->base, -1, EV_PERSIST, on_retry, h);
+	if (h->pool && h->check_pool && h->retry)
 		h->httpd = httpd_new(options->base, h->pool, handle_health, h);
 	if (!h->httpd)
 		errf(eb, -ENOMEM, "out of memory");
@@ -277,18 +284,15 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 	return h;
 }
 
-static void service_free(struct health_service *service)
+static void check_free(struct check *check)
 {
-	unsigned int f;
-
-	if (!service)
+	if (!check)
 		return;
-	for (f = 0; f < N_FAMILIES; f++)
-		httpd_free(service->checks[f].httpd);
-	free(service->namespace);
-	free(service->name);
-	free(service->uid);
-	free(service);
+	httpd_free(check->httpd);
+	free(check->namespace);
+	free(check->name);
+	free(check->uid);
+	free(check);
 }
 
 void health_free(struct health *h)
@@ -298,11 +302,14 @@ void health_free(struct health *h)
 
 	if (!h)
 		return;
-	for (i = 0; i < h->n_services; i++)
-		service_free(h->services[i]);
-	free(h->services);
-	for (f = 0; f < N_FAMILIES; f++)
+	for (f = 0; f < N_FAMILIES; f++) {
+		for (i = 0; i < h->checks[f].n; i++)
+			check_free(h->checks[f].items[i]);
+		free(h->checks[f].items);
 		free(h->family[f].addrs);
+	}
+	if (h->retry)
+		event_free(h->retry);
 	httpd_free(h->httpd);
 	httpd_pool_free(h->pool);
 	httpd_pool_free(h->check_pool);
@@ -335,8 +342,7 @@ void health_set_node(struct health *h, const struct node *node)
 static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 {
 	const struct check *check = ctx;
-	const struct health_service *service = check->service;
-	const struct health *h = service->health;
+	const struct health *h = check->health;
 	bool healthy = !h->serves || health_is_healthy(h);
 	struct strbuf body = STRBUF_INIT;
 	char weight[16];
@@ -345,9 +351,9 @@ static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 	snprintf(weight, sizeof(weight), "%u", check->local_endpoints);
 	httpd_add_header(req, "X-Load-Balancing-Endpoint-Weight", weight);
 	strbuf_adds(&body, "{\"service\": {\"namespace\": ");
-	strbuf_add_json(&body, service->namespace);
+	strbuf_add_json(&body, check->namespace);
 	strbuf_adds(&body, ",\"name\": ");
-	strbuf_add_json(&body, service->name);
+	strbuf_add_json(&body, check->name);
 	strbuf_addf(&body, "},\"localEndpoints\": %u,\"serviceProxyHealthy\": %s}",
 		    check->local_endpoints, healthy ? "true" : "false");
 	httpd_reply(req, healthy && check->local_endpoints ? 200 : 503, "application/json", &body);
@@ -355,49 +361,109 @@ static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 }
 
 /* HC-7; once per failure, not at each attempt. */
-static void report_failure(const struct check *check, const char *error)
+static void report_failure(const struct check *c, const char *error)
 {
-	const struct health_service *s = check->service;
-	const struct health_options *o = &s->health->options;
+	const struct health_options *o = &c->health->options;
 	char note[800];
 
 	snprintf(note, sizeof(note), "node %s failed to start healthcheck \"%s/%s\" on port %u: %s",
-		 o->node_name, s->namespace, s->name, s->port, error);
+		 o->node_name, c->namespace, c->name, c->port, error);
 	o->log(o->ctx, LOG_ERR, note);
 	if (o->service_event)
-		o->service_event(o->ctx, s->namespace, s->name, s->uid,
+		o->service_event(o->ctx, c->namespace, c->name, c->uid,
 				 "FailedToStartServiceHealthcheck", note);
 }
 
-/* HC-1; the Service is kept for this to be said once. */
-static void report_missing_port(const struct health_service *service)
+static void report_success(const struct check *c)
 {
-	const struct health_options *o = &service->health->options;
+	const struct health_options *o = &c->health->options;
+	char text[800];
+
+	snprintf(text, sizeof(text), "Service %s/%s: health-check port %u (%s) listens now",
+		 c->namespace, c->name, c->port, family_name(c->family));
+	o->log(o->ctx, LOG_INFO, text);
+}
+
+/* HC-1; the check is kept for this to be said once. */
+static void report_missing_port(const struct check *c)
+{
+	const struct health_options *o = &c->health->options;
 	char text[800];
 
 	snprintf(text, sizeof(text),
 		 "Service %s/%s: externalTrafficPolicy is Local, but there is no "
 		 "healthCheckNodePort: the load balancer cannot ask for local endpoints",
-		 service->namespace, service->name);
+		 c->namespace, c->name);
 	o->log(o->ctx, LOG_ERR, text);
 }
 
 /* HC-2 */
-static void check_listen(struct check *check)
+static int try_listen(struct check *c, struct errbuf *eb)
 {
 	static const struct addr any = { { 0 } };
-	const struct health_family *f = &check->service->health->family[check->family];
-	bool failed_before = check->failed;
-	struct errbuf eb;
-	int err;
+	struct health *h = c->health;
+	const struct health_family *f = &h->family[c->family];
 
-	if (!check->httpd)
+	if (!c->httpd)
+		c->httpd = httpd_new(h->options.base, h->check_pool, handle_check, c);
+	if (!c->httpd)
+		return errf(eb, -ENOMEM, "out of memory");
+	return httpd_listen(c->httpd, c->family, f->everywhere ? &any : f->addrs,
+			    f->everywhere ? 1 : f->n_addrs, c->port, true, eb);
+}
+
+/* HC-7: what cannot be had now may be had later: another program ends, an address arrives. */
+static void retry_later(struct health *h)
+{
+	const unsigned int ms = h->options.retry_ms ? h->options.retry_ms : RETRY_MS;
+	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
+
+	if (!event_pending(h->retry, EV_TIMEOUT, NULL))
+		event_add(h->retry, &interval);
+}
+
+static void check_listen(struct check *c)
+{
+	const bool failed_before = c->failed;
+	struct errbuf eb;
+
+	if (!c->port)
 		return;
-	err = httpd_listen(check->httpd, check->family, f->everywhere ? &any : f->addrs,
-			   f->everywhere ? 1 : f->n_addrs, check->service->port, true, &eb);
-	check->failed = err != 0;
-	if (err && !failed_before)
-		report_failure(check, eb.text);
+	c->failed = try_listen(c, &eb) != 0;
+	if (c->failed)
+		retry_later(c->health);
+	if (c->failed && !failed_before)
+		report_failure(c, eb.text);
+	else if (!c->failed && failed_before)
+		report_success(c);
+}
+
+/* Returns whether one still fails. */
+static bool retry_family(struct health *h, enum family family)
+{
+	const struct checks *checks = &h->checks[family];
+	bool failed = false;
+	size_t i;
+
+	for (i = 0; i < checks->n; i++) {
+		if (checks->items[i]->failed)
+			check_listen(checks->items[i]);
+		failed |= checks->items[i]->failed;
+	}
+	return failed;
+}
+
+void health_retry(struct health *h)
+{
+	bool failed = false;
+	unsigned int f;
+
+	if (!event_pending(h->retry, EV_TIMEOUT, NULL))
+		return;
+	for (f = 0; f < N_FAMILIES; f++)
+		failed |= retry_family(h, (enum family)f);
+	if (!failed)
+		event_del(h->retry);
 }
 
 void health_set_addresses(struct health *h, enum family family, bool everywhere,
@@ -422,21 +488,17 @@ void health_set_addresses(struct health *h, enum family family, bool everywhere,
 	f->addrs = copy;
 	f->n_addrs = n;
 	f->everywhere = everywhere;
-	for (i = 0; i < h->n_services; i++)
-		check_listen(&h->services[i]->checks[family]);
+	for (i = 0; i < h->checks[family].n; i++)
+		check_listen(h->checks[family].items[i]);
 }
 
 void health_synced(struct health *h, enum family family)
 {
-	size_t i;
-
 	health_add_family(h, family);
 	h->family[family].pending = false;
 	h->family[family].programmed = true;
 	h->family[family].synced_us = clock_realtime_us(h->options.clock);
-	for (i = 0; i < h->n_services; i++)
-		if (h->services[i]->checks[family].failed)
-			check_listen(&h->services[i]->checks[family]);
+	retry_family(h, family);
 	if (h->was_ready || !all_programmed(h))
 		return;
 	h->was_ready = true;
@@ -445,18 +507,18 @@ void health_synced(struct health *h, enum family family)
 }
 
 /* The index at which (namespace, name) stands, or would. */
-static size_t service_index(const struct health *h, const char *namespace, const char *name,
-			    bool *found)
+static size_t check_index(const struct checks *checks, const char *namespace, const char *name,
+			  bool *found)
 {
-	size_t low = 0, high = h->n_services, middle;
+	size_t low = 0, high = checks->n, middle;
 	int order;
 
 	*found = false;
 	while (low < high && !*found) {
 		middle = low + (high - low) / 2;
-		order = strcmp(h->services[middle]->namespace, namespace);
+		order = strcmp(checks->items[middle]->namespace, namespace);
 		if (!order)
-			order = strcmp(h->services[middle]->name, name);
+			order = strcmp(checks->items[middle]->name, name);
 		if (order < 0)
 			low = middle + 1;
 		else
@@ -469,62 +531,70 @@ static size_t service_index(const struct health *h, const char *namespace, const
 	return low;
 }
 
-void health_remove_service(struct health *h, const char *namespace, const char *name)
+bool health_has_service(const struct health *h, enum family family, const char *namespace,
+			const char *name)
 {
 	bool found;
-	size_t i = service_index(h, namespace, name, &found);
+
+	check_index(&h->checks[family], namespace, name, &found);
+	return found;
+}
+
+void health_remove_service(struct health *h, enum family family, const char *namespace,
+			   const char *name)
+{
+	struct checks *checks = &h->checks[family];
+	bool found;
+	size_t i = check_index(checks, namespace, name, &found);
 
 	if (!found)
 		return;
-	service_free(h->services[i]);
-	h->n_services--;
-	memmove(&h->services[i], &h->services[i + 1], (h->n_services - i) * sizeof(h->services[0]));
+	check_free(checks->items[i]);
+	checks->n--;
+	memmove(&checks->items[i], &checks->items[i + 1],
+		(checks->n - i) * sizeof(checks->items[0]));
 }
 
-static struct health_service *service_new(struct health *h, const struct service *from)
+static struct check *check_new(struct health *h, enum family family, const struct service *from)
 {
-	struct health_service *service = calloc(1, sizeof(*service));
-	unsigned int f;
+	struct check *c = calloc(1, sizeof(*c));
 
-	if (!service)
+	if (!c)
 		return NULL;
-	service->health = h;
-	service->namespace = strdup(from->namespace);
-	service->name = strdup(from->name);
-	service->uid = strdup(from->uid);
-	service->port = from->health_check_node_port;
-	for (f = 0; f < N_FAMILIES; f++) {
-		service->checks[f].service = service;
-		service->checks[f].family = f;
-	}
-	if (!service->namespace || !service->name || !service->uid) {
-		service_free(service);
-		return NULL;
-	}
-	return service;
+	c->health = h;
+	c->family = family;
+	c->namespace = strdup(from->namespace);
+	c->name = strdup(from->name);
+	c->uid = strdup(from->uid);
+	c->port = from->health_check_node_port;
+	if (c->namespace && c->name && c->uid)
+		return c;
+	check_free(c);
+	return NULL;
 }
 
-static struct health_service *service_insert(struct health *h, size_t at,
-					     const struct service *from)
+static struct check *check_insert(struct health *h, enum family family, size_t at,
+				  const struct service *from)
 {
-	size_t size = h->size ? h->size * 2 : 8;
-	struct health_service *service, **longer;
+	struct checks *checks = &h->checks[family];
+	size_t size = checks->size ? checks->size * 2 : 8;
+	struct check *c, **longer;
 
-	if (h->n_services == h->size) {
-		longer = reallocarray(h->services, size, sizeof(*longer));
+	if (checks->n == checks->size) {
+		longer = reallocarray(checks->items, size, sizeof(*longer));
 		if (!longer)
 			return NULL;
-		h->services = longer;
-		h->size = size;
+		checks->items = longer;
+		checks->size = size;
 	}
-	service = service_new(h, from);
-	if (!service)
+	c = check_new(h, family, from);
+	if (!c)
 		return NULL;
-	memmove(&h->services[at + 1], &h->services[at],
-		(h->n_services - at) * sizeof(h->services[0]));
-	h->services[at] = service;
-	h->n_services++;
-	return service;
+	memmove(&checks->items[at + 1], &checks->items[at],
+		(checks->n - at) * sizeof(checks->items[0]));
+	checks->items[at] = c;
+	checks->n++;
+	return c;
 }
 
 bool service_has_health_check(const struct service *service)
@@ -534,53 +604,45 @@ bool service_has_health_check(const struct service *service)
 	return (service->flags & needed) == needed && !(service->flags & SERVICE_IGNORED);
 }
 
-static void check_update(struct check *check, const struct service *from,
-			 unsigned int local_endpoints)
+/* The other family may have told it already. */
+static void told_missing_port(struct health *h, const struct check *c)
 {
-	const struct health_options *o = &check->service->health->options;
+	const enum family other = c->family == FAMILY_IPV4 ? FAMILY_IPV6 : FAMILY_IPV4;
 
-	check->local_endpoints = local_endpoints;
-	if (!from->family[check->family].has_cluster_ip) {
-		httpd_free(check->httpd);
-		check->httpd = NULL;
-		check->failed = false;
-		return;
-	}
-	if (check->httpd)
-		return;
-	check->httpd = httpd_new(o->base, check->service->health->check_pool, handle_check, check);
-	if (check->httpd)
-		check_listen(check);
-	else
-		report_failure(check, "out of memory");
+	if (!health_has_service(h, other, c->namespace, c->name))
+		report_missing_port(c);
 }
 
-void health_set_service(struct health *h, const struct service *service,
-			const unsigned int local_endpoints[N_FAMILIES])
+int health_set_service(struct health *h, enum family family, const struct service *service,
+		       unsigned int local_endpoints)
 {
-	struct health_service *s;
-	unsigned int f;
+	struct checks *checks = &h->checks[family];
+	struct check *c = NULL;
 	bool found;
-	size_t i;
+	size_t i = check_index(checks, service->namespace, service->name, &found);
 
-	if (!service_has_health_check(service)) {
-		health_remove_service(h, service->namespace, service->name);
-		return;
+	if (found)
+		c = checks->items[i];
+	if (c && (!service_has_health_check(service) || !service->family[family].has_cluster_ip ||
+		  c->port != service->health_check_node_port || strcmp(c->uid, service->uid))) {
+		health_remove_service(h, family, service->namespace, service->name);
+		c = NULL;
 	}
-	i = service_index(h, service->namespace, service->name, &found);
-	if (found && (h->services[i]->port != service->health_check_node_port ||
-		      strcmp(h->services[i]->uid, service->uid) != 0)) {
-		health_remove_service(h, service->namespace, service->name);
-		found = false;
+	if (!service_has_health_check(service) || !service->family[family].has_cluster_ip)
+		return 0;
+	if (c) {
+		c->local_endpoints = local_endpoints;
+		return 0;
 	}
-	s = found ? h->services[i] : service_insert(h, i, service);
-	if (!s)
+	c = check_insert(h, family, i, service);
+	if (!c) {
 		h->options.log(h->options.ctx, LOG_ERR, "health check: out of memory");
-	if (s && !s->port) {
-		if (!found)
-			report_missing_port(s);
-		return;
+		return -ENOMEM;
 	}
-	for (f = 0; s && f < N_FAMILIES; f++)
-		check_update(&s->checks[f], service, local_endpoints[f]);
+	c->local_endpoints = local_endpoints;
+	if (c->port)
+		check_listen(c);
+	else
+		told_missing_port(h, c);
+	return 0;
 }

@@ -26,7 +26,7 @@ struct health_options {
 	struct event_base *base;
 	const char *address;   /* healthzBindAddress; "": no server, and healthy for HC-8 */
 	bool hard_fail;	       /* bindAddressHardFail */
-	unsigned int retry_ms; /* 0: 5000 (HZ-6) */
+	unsigned int retry_ms; /* 0: 5000 (HZ-6, HC-7) */
 	int64_t sync_period_ms;
 	const char *node_name;
 	struct metrics *metrics;
@@ -69,9 +69,12 @@ void health_queued(struct health *h, enum family family);
 
 /*
  * All that was queued is in the kernel. Health-check ports that could not listen are tried again
- * (HC-7). Not called for a sync that failed.
+ * (HC-7), as they are by a timer. Not called for a sync that failed.
  */
 void health_synced(struct health *h, enum family family);
+
+/* The addresses of the machine changed: tries at once those that could not listen (NODE-4). */
+void health_retry(struct health *h);
 
 bool health_is_healthy(const struct health *h); /* HZ-3, all families */
 
@@ -91,11 +94,16 @@ void health_set_addresses(struct health *h, enum family family, bool everywhere,
 
 /*
  * For every Service that was added or changed, or whose number of local ready IPs changed (HC-4),
- * once the kernel has its rules (HC-5). Whether it gets a port at all (HC-1) is decided here.
+ * once the kernel has its rules of that family (HC-5). Whether it gets a port at all (HC-1) is
+ * decided here. Returns 0 or -ENOMEM: then it is as if it had not been called.
  */
-void health_set_service(struct health *h, const struct service *service,
-			const unsigned int local_endpoints[N_FAMILIES]);
-void health_remove_service(struct health *h, const char *namespace, const char *name);
+int health_set_service(struct health *h, enum family family, const struct service *service,
+		       unsigned int local_endpoints);
+void health_remove_service(struct health *h, enum family family, const char *namespace,
+			   const char *name);
+/* Whether the Service is known here: it has a port, or lacks one that it should have. */
+bool health_has_service(const struct health *h, enum family family, const char *namespace,
+			const char *name);
 
 /* HC-1 */
 bool service_has_health_check(const struct service *service);

@@ -1,19 +1,28 @@
 /*
  * Services with a health-check node port are remembered by name between their compilation and the
- * end of the sync, since the answer must follow the rules, never lead them (HC-5).
+ * end of the family's sync, since the answer must follow the rules, never lead them (HC-5). Each
+ * name is there once, and not if the Service came and went meanwhile: a family that cannot be
+ * programmed for days costs no more than the Services there are.
  */
 #include "proxy/serve/reporter.h"
 
 #include "proxy/base/clock.h"
 #include "proxy/serve/notify.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct changed_service {
-	struct changed_service *next;
+	struct hash_node node;
 	const char *namespace, *name;
+};
+
+/* Of one family. */
+struct changes {
+	struct hashtab services; /* struct changed_service */
+	bool all;		 /* memory ran out over some: look at every Service */
 };
 
 struct reporter {
@@ -25,7 +34,7 @@ struct reporter {
 	bool reloading;
 	bool ready; /* the first sync is done, and told */
 	bool family[N_FAMILIES];
-	struct changed_service *changed;
+	struct changes changes[N_FAMILIES];
 	struct arena scratch;
 	int64_t started_us;			    /* MET-2: earlier triggers do not count */
 	uint64_t service_changes, endpoint_changes; /* told to the metrics so far */
@@ -55,21 +64,26 @@ struct reporter *reporter_new(struct model *model, struct metrics *metrics, stru
 	return r;
 }
 
-static void changed_clear(struct reporter *r)
+static void changes_clear(struct changes *changes)
 {
-	struct changed_service *c;
+	struct hash_walk walk;
+	struct hash_node *n;
 
-	while ((c = r->changed)) {
-		r->changed = c->next;
-		free(c);
-	}
+	for (n = hashtab_first(&changes->services, &walk); n;
+	     n = hashtab_next(&changes->services, &walk))
+		free(hash_entry(n, struct changed_service, node));
+	hashtab_free(&changes->services);
+	changes->all = false;
 }
 
 void reporter_free(struct reporter *r)
 {
+	unsigned int f;
+
 	if (!r)
 		return;
-	changed_clear(r);
+	for (f = 0; f < N_FAMILIES; f++)
+		changes_clear(&r->changes[f]);
 	arena_free(&r->scratch);
 	free(r);
 }
@@ -94,6 +108,19 @@ static void observe_commit(struct reporter *r, enum family family)
 	r->waiting_us[family] = 0;
 }
 
+/* A Service counts once, whatever families it has; a slice has one. */
+static void set_pending(struct reporter *r)
+{
+	const unsigned int *services = r->model->pending_services;
+	const unsigned int *slices = r->model->pending_slices;
+
+	metrics_set(r->metrics, METRIC_SERVICE_CHANGES_PENDING, 0,
+		    services[FAMILY_IPV4] > services[FAMILY_IPV6] ? services[FAMILY_IPV4]
+								  : services[FAMILY_IPV6]);
+	metrics_set(r->metrics, METRIC_ENDPOINT_CHANGES_PENDING, 0,
+		    (double)slices[FAMILY_IPV4] + slices[FAMILY_IPV6]);
+}
+
 static void on_queued(void *ctx, enum family family)
 {
 	struct reporter *r = ctx;
@@ -104,8 +131,7 @@ static void on_queued(void *ctx, enum family family)
 		r->waiting_us[family] =
 			r->arrived_us ? r->arrived_us : clock_monotonic_us(clock_system());
 	metrics_set(r->metrics, METRIC_LAST_QUEUED, family, now_s());
-	metrics_set(r->metrics, METRIC_SERVICE_CHANGES_PENDING, 0, m->pending_services);
-	metrics_set(r->metrics, METRIC_ENDPOINT_CHANGES_PENDING, 0, m->pending_slices);
+	set_pending(r);
 	metrics_add(r->metrics, METRIC_SERVICE_CHANGES, 0,
 		    (double)(m->counters.service_changes - r->service_changes));
 	metrics_add(r->metrics, METRIC_ENDPOINT_CHANGES, 0,
@@ -144,6 +170,62 @@ static void set_gauges(struct reporter *r, enum family family)
 	metrics_set(r->metrics, METRIC_CONFLICTS, family, r->model->n_lost[family]);
 }
 
+static int tell_service(struct reporter *r, enum family family, const struct service_entry *s)
+{
+	unsigned int count = model_local_endpoints(s, family, &r->scratch);
+
+	arena_reset(&r->scratch);
+	return health_set_service(r->health, family, s->object, count);
+}
+
+static int tell_changed(struct reporter *r, enum family family, const struct changed_service *c)
+{
+	const struct service_entry *s = model_find_service(r->model, c->namespace, c->name);
+
+	if (s && s->object)
+		return tell_service(r, family, s);
+	health_remove_service(r->health, family, c->namespace, c->name);
+	return 0;
+}
+
+static int tell_all(struct reporter *r, enum family family)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+	int err = 0;
+
+	for (n = hashtab_first(&r->model->services, &walk); n;
+	     n = hashtab_next(&r->model->services, &walk)) {
+		const struct service_entry *s = hash_entry(n, struct service_entry, node);
+
+		if (s->object && tell_service(r, family, s))
+			err = -ENOMEM;
+	}
+	return err;
+}
+
+/* The family's rules are in the kernel: answers and listeners follow. */
+static void tell_health(struct reporter *r, enum family family)
+{
+	const struct node_info *info = &r->model->info;
+	struct changes *changes = &r->changes[family];
+	bool again = false;
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	health_set_node(r->health, r->model->node);
+	health_set_addresses(r->health, family, info->family[family].nodeports_everywhere,
+			     info->family[family].nodeport_ips,
+			     info->family[family].n_nodeport_ips);
+	for (n = hashtab_first(&changes->services, &walk); n;
+	     n = hashtab_next(&changes->services, &walk))
+		again |= tell_changed(r, family, hash_entry(n, struct changed_service, node)) != 0;
+	if (changes->all)
+		again |= tell_all(r, family) != 0;
+	changes_clear(changes);
+	changes->all = again;
+}
+
 static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
 		      int64_t duration_us)
 {
@@ -157,15 +239,17 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 	metrics_add(m, METRIC_SYNC_FAILURES, family, report->refused ? report->refused : err != 0);
 	metrics_add(m, METRIC_TRANSACTIONS, family, report->wrote);
 	metrics_add(m, METRIC_ELEMENTS_WRITTEN, family, written);
-	if (report->full && !report->services)
+	if (report->repair)
 		metrics_add(m, METRIC_REPAIRS, family, written);
 	set_gauges(r, family);
+	set_pending(r);
 	if (err)
 		return;
 	metrics_set(m, METRIC_LAST_SYNC, family, now_s());
 	observe_programming(r, family);
 	observe_commit(r, family);
 	health_synced(r->health, family);
+	tell_health(r, family);
 }
 
 static void on_swept(void *ctx, enum family family, unsigned long deleted, int64_t duration_us)
@@ -183,41 +267,58 @@ static void on_cleanup_failed(void *ctx, enum family family)
 	metrics_add(r->metrics, METRIC_CLEANUP_FAILURES, family, 1);
 }
 
-static void on_compiled(void *ctx, struct service_entry *service)
+static struct changed_service *changed_find(const struct changes *changes, uint64_t hash,
+					    const struct service_entry *service)
 {
-	const bool has = service->object && service_has_health_check(service->object);
+	struct hash_node *n = hashtab_find(&changes->services, hash);
+
+	for (; n; n = hashtab_find_next(n)) {
+		struct changed_service *c = hash_entry(n, struct changed_service, node);
+
+		if (strcmp(c->name, service->name) == 0 &&
+		    strcmp(c->namespace, service->namespace) == 0)
+			return c;
+	}
+	return NULL;
+}
+
+static struct changed_service *changed_new(const struct service_entry *service)
+{
 	const size_t n_namespace = strlen(service->namespace) + 1,
 		     n_name = strlen(service->name) + 1;
-	struct reporter *r = ctx;
-	struct changed_service *c;
+	struct changed_service *c = malloc(sizeof(*c) + n_namespace + n_name);
 	char *text;
 
-	if (!has && !service->health_check)
-		return;
-	service->health_check = has;
-	c = malloc(sizeof(*c) + n_namespace + n_name);
 	if (!c)
-		return;
+		return NULL;
 	text = (char *)(c + 1);
 	c->namespace = memcpy(text, service->namespace, n_namespace);
 	c->name = memcpy(text + n_namespace, service->name, n_name);
-	c->next = r->changed;
-	r->changed = c;
+	return c;
 }
 
-static void tell_health(struct reporter *r, const struct changed_service *c)
+static void on_compiled(void *ctx, struct service_entry *service, enum family family)
 {
-	struct service_entry *s = model_find_service(r->model, c->namespace, c->name);
-	unsigned int count[N_FAMILIES], f;
+	const bool has = service->object && service_has_health_check(service->object);
+	const uint64_t hash = hash_text(hash_text(HASH_SEED, service->namespace), service->name);
+	struct reporter *r = ctx;
+	struct changes *changes = &r->changes[family];
+	struct changed_service *c;
 
-	if (!s || !s->object) {
-		health_remove_service(r->health, c->namespace, c->name);
+	c = changed_find(changes, hash, service);
+	if (!has && !health_has_service(r->health, family, service->namespace, service->name)) {
+		if (c)
+			hashtab_remove(&changes->services, &c->node);
+		free(c);
 		return;
 	}
-	for (f = 0; f < N_FAMILIES; f++)
-		count[f] = model_local_endpoints(s, (enum family)f, &r->scratch);
-	arena_reset(&r->scratch);
-	health_set_service(r->health, s->object, count);
+	if (c)
+		return;
+	c = changed_new(service);
+	if (c)
+		hashtab_insert(&changes->services, &c->node, hash);
+	else
+		changes->all = true;
 }
 
 static void tell_manager(struct reporter *r)
@@ -245,22 +346,15 @@ static void tell_manager(struct reporter *r)
 static void on_settled(void *ctx)
 {
 	struct reporter *r = ctx;
-	const struct node_info *info = &r->model->info;
-	const struct changed_service *c;
-	unsigned int f;
 
-	health_set_node(r->health, r->model->node);
-	for (f = 0; f < N_FAMILIES; f++)
-		if (r->family[f])
-			health_set_addresses(
-				r->health, (enum family)f, info->family[f].nodeports_everywhere,
-				info->family[f].nodeport_ips, info->family[f].n_nodeport_ips);
-	for (c = r->changed; c; c = c->next)
-		tell_health(r, c);
-	changed_clear(r);
-	metrics_set(r->metrics, METRIC_SERVICE_CHANGES_PENDING, 0, 0);
-	metrics_set(r->metrics, METRIC_ENDPOINT_CHANGES_PENDING, 0, 0);
 	tell_manager(r);
+}
+
+static void on_addresses(void *ctx)
+{
+	struct reporter *r = ctx;
+
+	health_retry(r->health);
 }
 
 void reporter_attach(struct reporter *r, struct sync_options *options)
@@ -270,6 +364,7 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 	options->queued = on_queued;
 	options->compiled = on_compiled;
 	options->settled = on_settled;
+	options->addresses_changed = on_addresses;
 	options->cleanup_failed = on_cleanup_failed;
 	options->ctx = r;
 }

@@ -47,7 +47,7 @@ struct dataplane {
 	struct model *model;
 	struct nlsock *nl;
 	struct stale *stale;
-	void (*compiled)(void *ctx, struct service_entry *service);
+	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*bulk)(void *ctx, bool begin);
 	void (*port_changed)(void *ctx, enum family family, const struct service_port_state *port,
 			     const struct program *before, const struct program *after);
@@ -57,6 +57,7 @@ struct dataplane {
 	bool owned;    /* ... and this one is: a transaction of ours took it */
 	bool doubtful; /* somebody may have changed the table while nobody listened */
 	bool known;    /* applied programs and registries are what the kernel has */
+	bool in_step;  /* the latest sync left nothing to do */
 	struct ruleset ruleset;
 	struct registry registry;
 	struct purges *purges; /* NULL without a kernel */
@@ -65,9 +66,11 @@ struct dataplane {
 	size_t n_globals;
 	struct arena scratch; /* of a sync */
 	struct arena brief;   /* of one service port */
-	/* compiled, and different from what is applied, or with flows that may be stale */
+	/* compiled, and different from what is applied, or with flows that may be stale; each once
+	 */
 	struct service_port_state **changed;
 	unsigned int n_changed, changed_size;
+	uint64_t round; /* counts these lists */
 	int64_t now_us, retry_us;
 };
 
@@ -161,11 +164,23 @@ static void dp_log(const struct dataplane *dp, int severity, const char *fmt, ..
 
 /* Compilation */
 
+static void changed_begin(struct dataplane *dp)
+{
+	dp->n_changed = 0;
+	dp->round++;
+}
+
+/*
+ * A Service may be compiled twice: what memory ran out over is taken up at its turn, and then marks
+ * rivals that had theirs.
+ */
 static int changed_add(struct dataplane *dp, struct service_port_state *port)
 {
 	unsigned int size = dp->changed_size ? dp->changed_size * 2 : 64;
 	struct service_port_state **more;
 
+	if (port->changed_in == dp->round)
+		return 0;
 	if (dp->n_changed == dp->changed_size) {
 		more = realloc(dp->changed, size * sizeof(*more));
 		if (!more)
@@ -174,6 +189,7 @@ static int changed_add(struct dataplane *dp, struct service_port_state *port)
 		dp->changed_size = size;
 	}
 	dp->changed[dp->n_changed++] = port;
+	port->changed_in = dp->round;
 	return 0;
 }
 
@@ -241,7 +257,7 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 	int err = model_settle(dp->model, s, dp->family);
 
 	if (!err && dp->compiled)
-		dp->compiled(dp->ctx, s);
+		dp->compiled(dp->ctx, s, dp->family);
 	for (p = s->ports[dp->family]; !err && p; p = p->next) {
 		err = compile_one(dp, p, snapshot);
 		arena_reset(&dp->brief);
@@ -792,6 +808,9 @@ static int read_kernel(struct dataplane *dp, struct snapshot **snapshot, enum ta
 			return errf(eb, -ENOMEM, "reading the table: out of memory");
 		err = readback_table(dp->nl, &dp->ruleset, &found, state, eb);
 	}
+	/* eb says whose it is */
+	if (!err && *state == TABLE_OWNED)
+		err = -EPERM;
 	if (!err && (reading.err || snapshot_error(reading.snapshot)))
 		err = errf(eb, -ENOMEM, "reading the table: out of memory");
 	if (err) {
@@ -956,7 +975,8 @@ static int fill_commit(struct dataplane *dp, struct transaction *t, struct batch
 	return err;
 }
 
-static int fill_table(struct dataplane *dp, const struct full *full, struct batch **b,
+/* @made: whether the table is there, and by us. */
+static int fill_table(struct dataplane *dp, const struct full *full, struct batch **b, bool *made,
 		      struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
 	const unsigned int flags = dp->owner ? BATCH_OWNER : 0;
@@ -976,6 +996,7 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 		err = fill_commit(dp, &t, *b, report, refusal, eb);
 		if (err)
 			return err;
+		*made = true;
 		batch_free(*b);
 		*b = batch_new(&dp->ruleset, flags);
 		if (!*b)
@@ -989,23 +1010,27 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 
 /*
  * A new table may come in several transactions, as no packet enters it before the last: what is on
- * the wire needs little memory then. If one is refused the table goes again; if we die on the way,
- * whoever reads the table finds base chains without rules.
+ * the wire needs little memory then. If one is refused the table goes again, unless it is the
+ * first: then it is not ours, but of somebody who was quicker. If we die on the way, whoever reads
+ * the table finds base chains without rules.
  */
 static int fill(struct dataplane *dp, const struct full *full, struct sync_report *report,
 		struct refusal *refusal, struct errbuf *eb)
 {
 	struct batch *b = NULL;
 	struct errbuf ignored;
+	bool made = false;
 	int err;
 
 	registry_free(&dp->registry);
 	dp->doubtful = false;
-	err = fill_table(dp, full, &b, report, refusal, eb);
+	err = fill_table(dp, full, &b, &made, report, refusal, eb);
 	batch_free(b);
 	if (!refusal->err)
 		return err;
 	registry_free(&dp->registry);
+	if (!made)
+		return err;
 	return dataplane_remove(dp->nl, dp->family, &ignored) ? -EINTR : err;
 }
 
@@ -1122,16 +1147,20 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	struct ruleset ruleset;
 	int64_t start = clock_us();
 	bool partial = false;
+	/* put in doubt by others, not by a failure or change of ours */
+	bool repair = dp->in_step && !dp->known && !model_is_dirty(dp->model, dp->family);
 	int err = 0;
 
 	dp->now_us = now_us;
+	dp->in_step = false;
+	changed_begin(dp);
 	model_ruleset(dp->model, dp->family, &ruleset);
 	if (memcmp(&ruleset, &dp->ruleset, sizeof(ruleset))) {
 		memcpy(&dp->ruleset, &ruleset, sizeof(ruleset));
-		dp->known = false;
+		dp->known = repair = false;
 	}
 	if (dp->retry_us <= now_us)
-		dp->known = false;
+		dp->known = repair = false;
 	if (dp->known) {
 		err = compile_dirty(dp, NULL, report);
 		report->compile_us += clock_us() - start;
@@ -1151,13 +1180,15 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	if (report->full)
 		find_retry(dp);
 	if (!err) {
+		report->repair |= repair;
+		dp->in_step = true;
 		dp->model->globals_dirty[dp->family] = false;
 		if (report->full)
 			prune_all(dp);
 		else
 			prune_changed(dp);
 	}
-	dp->n_changed = 0; /* after a failure the full sync looks at all of them */
+	changed_begin(dp); /* after a failure the full sync looks at all of them */
 	arena_reset(&dp->scratch);
 	dataplane_purge(dp, dp->purge_later ? PURGE_AT_ONCE_US : INT64_MAX);
 	return err;
@@ -1191,9 +1222,11 @@ int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us, s
 int dataplane_compile(struct dataplane *dp)
 {
 	struct sync_report report = { 0 };
-	int err = compile_dirty(dp, NULL, &report);
+	int err;
 
-	dp->n_changed = 0;
+	changed_begin(dp);
+	err = compile_dirty(dp, NULL, &report);
+	changed_begin(dp);
 	return err;
 }
 
@@ -1276,6 +1309,8 @@ int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
 		return err;
 	if (!err && state == TABLE_ABSENT)
 		return 0;
+	if (!err && state == TABLE_OWNED)
+		return -EBUSY; /* eb says by whom */
 	b = batch_new(&ruleset, 0);
 	if (!b)
 		return errf(eb, -ENOMEM, "out of memory");

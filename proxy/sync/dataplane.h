@@ -21,7 +21,7 @@ struct dataplane_options {
 	/* Clients of former endpoints may be forgotten later, by dataplane_purge(). */
 	bool purge_later;
 	/* Each Service that is compiled, before its rules are in the kernel. NULL is allowed */
-	void (*compiled)(void *ctx, struct service_entry *service);
+	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	/* Before and after a large transaction, for whoever listens to notifications. NULL is
 	 * allowed */
 	void (*bulk)(void *ctx, bool begin);
@@ -43,7 +43,8 @@ struct dataplane_gauges {
 const struct dataplane_gauges *dataplane_gauges(const struct dataplane *dp);
 
 struct sync_report {
-	bool full;	    /* the kernel was read back and compared */
+	bool full;   /* the kernel was read back and compared */
+	bool repair; /* all was in step before: what was written had been changed by others */
 	unsigned int wrote; /* transactions committed; several fill a new table */
 	unsigned int elements_added, elements_deleted;
 	unsigned int services; /* service ports compiled */
@@ -89,7 +90,9 @@ int dataplane_compile(struct dataplane *dp);
 /* Everything that the model wants, compiled from nothing. Returns 0 or a negative errno. */
 int dataplane_print(struct dataplane *dp, struct strbuf *out);
 
-/* Removes the family's table (RUN-9); that there is none is success. Returns 0 or a negative errno.
+/*
+ * Removes the family's table (RUN-9); that there is none is success. Returns 0 or a negative errno;
+ * -EBUSY if another process owns it, which @eb names.
  */
 int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb);
 

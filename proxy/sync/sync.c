@@ -26,6 +26,10 @@ enum {
 	SWEEP_REST = 9,
 	SWEEP_STEP_ENTRIES = 2000,   /* about a millisecond */
 	RETRY_FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
+	/* A failed sync has read the whole table, so changes that follow it closely wait. */
+	CHANGE_LONGEST_US = 1000 * 1000,
+	CHANGE_REST = 9,
+	OWNED_LONGEST_US = 5 * 1000 * 1000, /* to see that another process let go of the table */
 	/* Large affinity maps are looked through for half of the time. */
 	PURGE_STEP_US = 5000,
 };
@@ -37,8 +41,11 @@ struct family_sync {
 	struct stale *stale;
 	struct event *sweep_event, *sweep_timer, *purge_timer;
 	int64_t sweep_began_us, sweep_next_us;
-	unsigned int failures;	    /* in a row */
-	int64_t retry_us;	    /* after a failure; INT64_MAX: none */
+	unsigned int failures; /* in a row */
+	int64_t retry_us;      /* after a failure; INT64_MAX: none */
+	/* What failed is tried again before that only for a change, and not before... */
+	int64_t earliest_us;
+	uint64_t failed_changes;    /* model->changes of what failed */
 	int64_t synced_us, took_us; /* as in struct sync_status */
 	uint64_t syncs;
 	unsigned int failed;
@@ -170,28 +177,73 @@ static void sweep_whole(struct family_sync *f)
 
 /* Syncing */
 
-/* Each time in a row twice as long, at most syncPeriod (RUN-4). */
-static void retry_later(struct family_sync *f)
+/* Each time in a row twice as long, at most @longest_us. Returns the pause. */
+static int64_t retry_within(struct family_sync *f, int64_t longest_us)
 {
-	int64_t wait = RETRY_FIRST_US, longest = f->sync->options.config->sync_period_ms * 1000;
+	int64_t wait = RETRY_FIRST_US;
 	unsigned int i;
 
-	for (i = 0; i < f->failures && wait < longest; i++)
+	for (i = 0; i < f->failures && wait < longest_us; i++)
 		wait *= 2;
+	if (wait > longest_us)
+		wait = longest_us;
 	f->failures++;
-	f->retry_us = now_us() + (wait < longest ? wait : longest);
+	f->retry_us = now_us() + wait;
+	return wait;
 }
 
-static void family_failed(struct family_sync *f, int err, const struct errbuf *eb)
+/* RUN-4 */
+static int64_t retry_later(struct family_sync *f)
 {
-	struct sync *s = f->sync;
+	return retry_within(f, f->sync->options.config->sync_period_ms * 1000);
+}
 
-	retry_later(f);
+/* While another process has the table, no change of ours can help: told once, tried quietly. */
+static void family_locked_out(struct family_sync *f, bool told, const struct errbuf *eb)
+{
+	retry_within(f, OWNED_LONGEST_US);
+	f->earliest_us = f->retry_us;
+	if (!told)
+		log_error(f->sync->options.log,
+			  "sync of %s failed, rules stay as they are until it ends: %s",
+			  family_name(f->family), eb->text);
+}
+
+static void family_failed(struct family_sync *f, int err, int64_t took_us, const struct errbuf *eb)
+{
+	const bool told = f->failed && strncmp(f->reason, eb->text, sizeof(f->reason) - 1) == 0;
+	struct sync *s = f->sync;
+	int64_t wait;
+
+	f->failed_changes = s->options.model->changes[f->family];
 	f->failed++;
 	snprintf(f->reason, sizeof(f->reason), "%s", eb->text);
+	if (err == -EPERM) {
+		family_locked_out(f, told, eb);
+		return;
+	}
+	wait = retry_later(f);
+	if (wait > CHANGE_LONGEST_US)
+		wait = CHANGE_LONGEST_US;
+	if (wait < took_us * CHANGE_REST)
+		wait = took_us * CHANGE_REST;
+	f->earliest_us = now_us() + wait;
 	log_limited(s->options.log, LOG_ERR, family_name(f->family),
 		    "sync of %s failed, rules stay as they are: %s (%s)", family_name(f->family),
 		    eb->text, strerror(-err));
+}
+
+static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)
+{
+	struct model *m = f->sync->options.model;
+
+	if (f->failed)
+		log_info(f->sync->options.log, "sync of %s works again", family_name(f->family));
+	f->synced_us = end_us;
+	f->took_us = took_us;
+	f->failed = 0;
+	f->earliest_us = 0;
+	m->pending_services[f->family] = m->pending_slices[f->family] = 0;
 }
 
 static void on_bulk(void *ctx, bool begin)
@@ -268,11 +320,9 @@ static int family_sync(struct family_sync *f)
 	if (!err)
 		watch_table(f);
 	if (err) {
-		family_failed(f, err, &eb);
+		family_failed(f, err, took, &eb);
 	} else {
-		f->synced_us = start + took;
-		f->took_us = took;
-		f->failed = 0;
+		family_succeeded(f, start + took, took);
 		f->retry_us = dataplane_retry_us(f->dataplane);
 		if (dataplane_is_known(f->dataplane))
 			f->failures = 0;
@@ -298,7 +348,44 @@ static bool family_wants(const struct family_sync *f)
 				!dataplane_is_known(f->dataplane) || f->retry_us <= now_us());
 }
 
-static int sync_families(struct sync *s)
+/* When the family is to be synced. Each backs off on its own. */
+static int64_t family_due_us(const struct family_sync *f)
+{
+	if (!family_wants(f))
+		return f->dataplane ? f->retry_us : INT64_MAX;
+	if (!f->earliest_us)
+		return 0;
+	/* after a failure */
+	if (f->failed_changes == f->sync->options.model->changes[f->family] ||
+	    f->retry_us < f->earliest_us)
+		return f->retry_us;
+	return f->earliest_us;
+}
+
+static int64_t next_due_us(const struct sync *s)
+{
+	int64_t due_us = INT64_MAX, one;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		one = family_due_us(&s->families[f]);
+		due_us = one < due_us ? one : due_us;
+	}
+	return due_us;
+}
+
+static bool is_settled(const struct sync *s)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (family_wants(&s->families[f]))
+			return false;
+	return true;
+}
+
+/* Those that are due; with @all those that back off, too. */
+static int sync_families(struct sync *s, bool all)
 {
 	int64_t cost = clock_us(CLOCK_THREAD_CPUTIME_ID);
 	unsigned int f;
@@ -306,19 +393,17 @@ static int sync_families(struct sync *s)
 
 	s->running = true;
 	for (f = 0; f < N_FAMILIES; f++) {
-		if (!family_wants(&s->families[f]))
+		if (all ? !family_wants(&s->families[f])
+			: family_due_us(&s->families[f]) > now_us())
 			continue;
 		err_one = family_sync(&s->families[f]);
 		err = err ? err : err_one;
 	}
 	s->running = false;
 	pacer_spent(&s->pacer, now_us(), clock_us(CLOCK_THREAD_CPUTIME_ID) - cost);
-	if (err)
-		return err;
-	s->options.model->pending_services = s->options.model->pending_slices = 0;
-	if (s->options.settled)
+	if (!err && s->options.settled && is_settled(s))
 		s->options.settled(s->options.ctx);
-	return 0;
+	return err;
 }
 
 static bool is_ready(const struct sync *s)
@@ -329,16 +414,20 @@ static bool is_ready(const struct sync *s)
 /* Retries, of failures and of what was set aside. */
 static void schedule_retry(struct sync *s)
 {
-	int64_t at = INT64_MAX, wait;
+	int64_t at = INT64_MAX, one, wait;
 	unsigned int f;
 
-	for (f = 0; f < N_FAMILIES; f++)
-		if (s->families[f].dataplane && s->families[f].retry_us < at)
-			at = s->families[f].retry_us;
-	if (at == INT64_MAX)
-		return;
+	for (f = 0; f < N_FAMILIES; f++) {
+		if (!s->families[f].dataplane)
+			continue;
+		/* what is merely in doubt waits for its pause, too */
+		one = s->families[f].earliest_us ? family_due_us(&s->families[f])
+						 : s->families[f].retry_us;
+		at = one < at ? one : at;
+	}
 	wait = at - now_us();
-	timer_set(s->timer, wait > 0 ? wait : 0);
+	if (at != INT64_MAX)
+		timer_set(s->timer, wait > 0 ? wait : 0);
 }
 
 static void on_purge_timer(evutil_socket_t fd, short what, void *ctx)
@@ -370,7 +459,7 @@ static void run(struct sync *s)
 	unsigned int f;
 
 	event_del(s->timer);
-	sync_families(s);
+	sync_families(s, false);
 	schedule_retry(s);
 	if (!event_pending(s->collect_timer, EV_TIMEOUT, NULL))
 		timer_set(s->collect_timer, (int64_t)COLLECT_AFTER_S * 1000000);
@@ -397,6 +486,10 @@ void sync_request(struct sync *s)
 	}
 	if (!wanted)
 		return;
+	if (next_due_us(s) > now_us()) {
+		schedule_retry(s);
+		return;
+	}
 	wait = pacer_delay_us(&s->pacer, now_us());
 	if (wait > 0)
 		timer_set(s->timer, wait);
@@ -415,7 +508,7 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 int sync_once(struct sync *s)
 {
 	unsigned int f;
-	int err = sync_families(s);
+	int err = sync_families(s, true);
 
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (s->families[f].dataplane)
@@ -549,6 +642,8 @@ static void on_addresses(evutil_socket_t fd, short what, void *ctx)
 		return;
 	addresses_to_model(s);
 	sync_request(s);
+	if (s->options.addresses_changed)
+		s->options.addresses_changed(s->options.ctx);
 }
 
 /* Beginning and end */

@@ -28,8 +28,9 @@ struct sync_options {
 		       int64_t duration_us);
 	void (*swept)(void *ctx, enum family family, unsigned long deleted, int64_t duration_us);
 	void (*queued)(void *ctx, enum family family); /* something waits to be programmed */
-	void (*compiled)(void *ctx, struct service_entry *service);
-	void (*settled)(void *ctx); /* every family is in step with the model */
+	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
+	void (*settled)(void *ctx);	      /* every family is in step with the model */
+	void (*addresses_changed)(void *ctx); /* of this machine; the model knows them */
 	void (*cleanup_failed)(void *ctx, enum family family);
 	void *ctx;
 };

@@ -303,3 +303,36 @@ def flushed(b, family):
     b.apply(web(["r2"]))
     b.program.flush()
     b.expect("client", "svc11:80", family, "tcp", reach("r2"))
+
+
+def answers(b, name, port):
+    """A process of the node connects: the client has no route to an address that is new."""
+    with netns.inside(b.world.name["node"]):
+        try:
+            socket.create_connection((addr(name, 4), port), timeout=1).close()
+            return True
+        except OSError:
+            return False
+
+
+@case("a health-check node port that is free later", "HC-7")
+def freed(b):
+    """No event comes: the other program ends, and that is all."""
+    with netns.inside(b.world.name["node"]):
+        holder = socket.create_server(("0.0.0.0", 31998))
+    with holder:
+        b.start(web(["pod1"], etp="Local", healthCheckNodePort=31998))
+        b.hears('failed to start healthcheck "default/web" on port 31998')
+    b.until("somebody answers", True, lambda: answers(b, "node", 31998), 7)
+    b.hears("health-check port 31998 .IPv4. listens now")
+
+
+@case("a node address that comes later than the Node object", "NODE-4 HC-7")
+def later_address(b):
+    """The Node's address is on no interface at first, and nothing but the address comes."""
+    late = "192.168.1.77"
+    objects = web(["pod1"], etp="Local", healthCheckNodePort=31997)
+    b.program.start([node((late, "fd00:1::77")), service_cidr()] + objects, *DETECT)
+    b.hears('failed to start healthcheck "default/web" on port 31997')
+    with b.world.node_has("lo", late):
+        b.until("somebody answers", True, lambda: answers(b, late, 31997), 2)

@@ -1371,6 +1371,67 @@ START_TEST(same_objects_same_text)
 END_TEST
 
 /* RUN-9 */
+/*
+ * What memory ran out over marks its rivals when it is taken up, and they may have been compiled by
+ * then: their changes are in the transaction once.
+ */
+START_TEST(compiled_twice)
+{
+	struct world *w = world_new(0);
+	struct service_entry *late, *rival;
+
+	world_put(w, "service d/late tcp:80 ip=10.96.0.1 ext=203.0.113.1 created=5");
+	world_put(w, "service d/rival tcp:80 ip=10.96.0.2 ext=203.0.113.1 created=9");
+	world_put(w, "slice d/rival-1 rival v4 tcp:80 10.244.0.1");
+	world_must_sync(w, "start");
+	world_put(w, "slice d/rival-1 rival v4 tcp:80 10.244.0.1 10.244.0.2");
+	late = model_find_service(w->model, "d", "late");
+	rival = model_find_service(w->model, "d", "rival");
+	ck_assert(late && rival && !late->dirty[FAMILY_IPV4]);
+	/* as service_set() leaves it, the rival being taken first */
+	while (model_take_dirty(w->model, FAMILY_IPV4))
+		;
+	late->unfinished[FAMILY_IPV4] = true;
+	model_mark(w->model, late, FAMILY_IPV4);
+	model_mark(w->model, rival, FAMILY_IPV4);
+	fake_counts_reset(w->kernel);
+	world_must_sync(w, "late");
+	ck_assert_uint_eq(w->report.services, 3);
+	ck_assert_msg(!w->report.full, "the transaction was refused");
+	/* an endpoint more: its element, and the VIP's verdict in place of the former one */
+	ck_assert_uint_eq(fake_counts(w->kernel).elements_added, 2);
+	ck_assert_uint_eq(fake_counts(w->kernel).elements_deleted, 1);
+	world_verify(w, "late");
+	world_free(w);
+}
+END_TEST
+
+/* Only what others changed, while all was in step, counts as a repair. */
+START_TEST(what_is_a_repair)
+{
+	struct world *w = world_new(0);
+
+	world_put(w, "node n1 192.168.7.1");
+	world_must_sync(w, "a new table, without Services");
+	ck_assert(w->report.full && w->report.elements_added && !w->report.repair);
+	world_put(w, "service d/a tcp:80 ip=10.96.0.1");
+	fake_faults(w->kernel)->fail_at = 1;
+	fake_faults(w->kernel)->fail_err = -ENOBUFS;
+	if (world_sync(w))
+		world_must_sync(w, "again");
+	ck_assert_msg(!w->report.repair, "after a failure of ours");
+	world_must_sync(w, "quiet");
+	ck_assert(fake_delete_element(w->kernel, FAMILY_IPV4, 0));
+	dataplane_forget(w->dp[FAMILY_IPV4]);
+	world_must_sync(w, "damaged");
+	ck_assert(w->report.full && w->report.repair && w->report.elements_added);
+	world_restart(w);
+	world_must_sync(w, "restart");
+	ck_assert(w->report.full && !w->report.repair);
+	world_free(w);
+}
+END_TEST
+
 START_TEST(removal)
 {
 	struct world *w = world_new_rich(_i ? WORLD_OWNER : 0);
@@ -1504,6 +1565,8 @@ int main(void)
 	tc = tcase(suite, "rest");
 	tcase_add_loop_test(tc, flows_are_looked_for, 0, COUNT(flows));
 	tcase_add_loop_test(tc, same_objects_same_text, 0, N_FAMILIES);
+	tcase_add_test(tc, compiled_twice);
+	tcase_add_test(tc, what_is_a_repair);
 	tcase_add_loop_test(tc, removal, 0, 2);
 
 	runner = srunner_create(suite);

@@ -420,9 +420,8 @@ static struct service make_service(const char *name, uint16_t port)
 static void set_service(struct fixture *f, const struct service *s, unsigned int v4,
 			unsigned int v6)
 {
-	const unsigned int local[N_FAMILIES] = { v4, v6 };
-
-	health_set_service(f->health, s, local);
+	ck_assert_int_eq(health_set_service(f->health, FAMILY_IPV4, s, v4), 0);
+	ck_assert_int_eq(health_set_service(f->health, FAMILY_IPV6, s, v6), 0);
 }
 
 static int check_port(struct fixture *f, const char *address, uint16_t port)
@@ -496,7 +495,8 @@ START_TEST(a_missing_port_is_told_once)
 	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), -ECONNREFUSED);
 	CHECK_HAS("HC-1 missing again", f.log.text, "3 Service ns/a: ");
 	strbuf_reset(&f.log);
-	health_remove_service(f.health, s.namespace, s.name);
+	health_remove_service(f.health, FAMILY_IPV4, s.namespace, s.name);
+	health_remove_service(f.health, FAMILY_IPV6, s.namespace, s.name);
 	set_service(&f, &s, 2, 0);
 	CHECK_HAS("HC-1 another object", f.log.text, "3 Service ns/a: ");
 	end(&f);
@@ -655,9 +655,11 @@ START_TEST(port_changes)
 	s.flags |= SERVICE_EXTERNAL_LOCAL;
 	set_service(&f, &s, 1, 0);
 	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: qualifies again");
-	health_remove_service(f.health, "ns", "b");
+	health_remove_service(f.health, FAMILY_IPV4, "ns", "b");
 	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: another one goes");
-	health_remove_service(f.health, "ns", "a");
+	health_remove_service(f.health, FAMILY_IPV6, "ns", "a");
+	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: the other family");
+	health_remove_service(f.health, FAMILY_IPV4, "ns", "a");
 	ck_assert_msg(check_port(&f, "127.0.0.1", second) == -ECONNREFUSED, "HC-6: gone");
 	end(&f);
 }
@@ -688,11 +690,47 @@ START_TEST(cannot_listen)
 	ck_assert_msg(strcmp(f.events.text, want.text) == 0, "HC-7: one event per failure, got %s",
 		      f.events.text);
 	close(taken);
-	health_synced(f.health, FAMILY_IPV6);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED, "other family's sync");
 	health_synced(f.health, FAMILY_IPV4);
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-7: tried again");
+	CHECK_HAS("HC-7", f.log.text, "6 Service ns/a: health-check port ");
 	strbuf_free(&want);
+	end(&f);
+}
+END_TEST
+
+/* HC-7, NODE-4: no event needs to come. */
+START_TEST(listens_later)
+{
+	static const struct addr elsewhere = { { 192, 0, 2, 77 } };
+	const struct timeval moment = { 0, 50000 };
+	struct service s;
+	struct fixture f;
+	uint16_t port;
+	int taken;
+
+	begin(&f, true);
+	port = http_free_port();
+	taken = http_occupy("127.0.0.1", port);
+	ck_assert_int_ge(taken, 0);
+	s = make_service("a", port);
+	set_service(&f, &s, 1, 0);
+	event_base_loopexit(f.base, &moment);
+	event_base_dispatch(f.base);
+	CHECK_HAS_NOT("HC-7", f.log.text, "listens now");
+	close(taken);
+	event_base_loopexit(f.base, &moment);
+	event_base_dispatch(f.base);
+	CHECK_HAS("HC-7: by a timer", f.log.text, "listens now");
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 200);
+	/* an address that the machine has not (yet), then one that it has */
+	strbuf_reset(&f.log);
+	health_set_addresses(f.health, FAMILY_IPV4, false, &elsewhere, 1);
+	CHECK_HAS("NODE-4", f.log.text, "failed to start healthcheck");
+	event_base_loopexit(f.base, &moment);
+	event_base_dispatch(f.base);
+	CHECK_HAS_NOT("NODE-4", f.log.text, "listens now");
+	health_set_addresses(f.health, FAMILY_IPV4, false, &loopback, 1);
+	ck_assert_int_eq(check_port(&f, "127.0.0.1", port), 200);
 	end(&f);
 }
 END_TEST
@@ -785,7 +823,7 @@ START_TEST(many_services)
 		ck_assert_int_eq(check_port(&f, "127.0.0.1", ports[i]), 200);
 		CHECK_HAS("own answer", f.answer.text, want);
 		if (i % 2)
-			health_remove_service(f.health, "ns", name);
+			health_remove_service(f.health, FAMILY_IPV4, "ns", name);
 	}
 	for (i = 0; i < COUNT; i++)
 		ck_assert_int_eq(check_port(&f, "127.0.0.1", ports[i]),
@@ -819,6 +857,7 @@ int main(void)
 	tcase_add_test(tc, families_apart);
 	tcase_add_test(tc, port_changes);
 	tcase_add_test(tc, cannot_listen);
+	tcase_add_test(tc, listens_later);
 	tcase_add_test(tc, many_services);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

@@ -638,7 +638,7 @@ START_TEST(triggers_are_kept)
 	ck_assert_uint_eq(m->n_triggers[FAMILY_IPV6], 0);
 	for (i = 0; i < 99; i++)
 		ck_assert_int_eq(m->triggers[FAMILY_IPV4][i], i + 1);
-	ck_assert_uint_eq(m->pending_slices, 100);
+	ck_assert_uint_eq(m->pending_slices[FAMILY_IPV4], 100);
 	ck_assert_uint_eq(m->counters.endpoint_changes, 100);
 	model_end(m);
 }
@@ -659,8 +659,8 @@ START_TEST(the_same_again_is_no_change)
 		sink->put_slice(sink->ctx, slice);
 		ck_assert_uint_eq(m->counters.service_changes, 1);
 		ck_assert_uint_eq(m->counters.endpoint_changes, 1);
-		ck_assert_uint_eq(m->pending_services, 1);
-		ck_assert_uint_eq(m->pending_slices, 1);
+		ck_assert_uint_eq(m->pending_services[FAMILY_IPV4], 1);
+		ck_assert_uint_eq(m->pending_slices[FAMILY_IPV4], 1);
 		ck_assert_uint_eq(m->n_triggers[FAMILY_IPV4], 1);
 	}
 	build_put(m, "service a/w tcp:80 ip=10.96.0.1 ext=203.0.113.2");

@@ -5,13 +5,17 @@
 #include "proxy/sync/sync.h"
 
 #include <check.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "nft/batch.h"
+#include "proxy/serve/reporter.h"
 #include "tests/support/build.h"
+#include "tests/support/http.h"
 #include "tests/support/nft.h"
 
 enum { CLIENTS = 60000, MIN_PERIOD_MS = 2000, PATIENCE_MS = 30000 };
@@ -44,9 +48,19 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 	w->n_full += family == FAMILY_IPV4 && report->full;
 }
 
+/* Complete, and empty. */
+static void world_lists(struct world *w)
+{
+	const struct object_sink *sink = model_sink(w->model);
+
+	sink->list_begin(sink->ctx, KIND_SERVICE);
+	sink->list_begin(sink->ctx, KIND_SLICE);
+	sink->list_end(sink->ctx, KIND_SERVICE);
+	sink->list_end(sink->ctx, KIND_SLICE);
+}
+
 static void world_open(struct world *w)
 {
-	const struct object_sink *sink;
 	struct sync_options options = {
 		.family = { true, false },
 		.no_owner = true,
@@ -62,13 +76,9 @@ static void world_open(struct world *w)
 	w->config->sync_period_ms = 600 * 1000;
 	w->model = model_new(w->config, build_log, &w->said);
 	w->log = log_new(2, 0, false, NULL);
-	sink = model_sink(w->model);
-	sink->list_begin(sink->ctx, KIND_SERVICE);
-	sink->list_begin(sink->ctx, KIND_SLICE);
+	world_lists(w);
 	build_put(w->model, "service a/w tcp:80 ip=10.96.0.1 affinity=10800");
 	build_put(w->model, "slice a/w-1 w v4 tcp:80 10.0.0.1 10.0.0.2");
-	sink->list_end(sink->ctx, KIND_SERVICE);
-	sink->list_end(sink->ctx, KIND_SLICE);
 	options.base = w->base;
 	options.config = w->config;
 	options.model = w->model;
@@ -151,6 +161,192 @@ START_TEST(forgetting_clients_puts_nothing_off)
 }
 END_TEST
 
+/*
+ * DS-6 HC-5 RUN-4: while another process has the table of IPv6, IPv4 is programmed and asked about
+ * as ever, nothing piles up, and IPv6 is tried now and then, not at each change.
+ */
+struct apart {
+	struct world w;
+	struct metrics *metrics;
+	struct health *health;
+	struct reporter *reporter;
+	struct sync_options options; /* the reporter's */
+	unsigned int good[N_FAMILIES], bad[N_FAMILIES];
+};
+
+static void apart_synced(void *ctx, enum family family, int err, const struct sync_report *report,
+			 int64_t duration_us)
+{
+	struct apart *a = ctx;
+
+	if (err)
+		a->bad[family]++;
+	else
+		a->good[family]++;
+	a->options.synced(a->options.ctx, family, err, report, duration_us);
+}
+
+static void apart_queued(void *ctx, enum family family)
+{
+	struct apart *a = ctx;
+
+	a->options.queued(a->options.ctx, family);
+}
+
+static void apart_compiled(void *ctx, struct service_entry *service, enum family family)
+{
+	struct apart *a = ctx;
+
+	a->options.compiled(a->options.ctx, service, family);
+}
+
+static void apart_log(void *ctx, int severity, const char *message)
+{
+	build_log(ctx, severity, message);
+}
+
+static void apart_open(struct apart *a, uint16_t port)
+{
+	struct sync_options options = {
+		.family = { true, true },
+		.synced = apart_synced,
+		.queued = apart_queued,
+		.compiled = apart_compiled,
+		.ctx = a,
+	};
+	struct health_options health = { .address = "", .node_name = "n1", .log = apart_log };
+	const bool both[N_FAMILIES] = { true, true };
+	struct world *w = &a->w;
+	struct errbuf eb = { "" };
+	char text[200];
+	int err;
+
+	w->base = event_base_new();
+	w->config = build_config();
+	w->config->sync_period_ms = 600 * 1000;
+	w->model = model_new(w->config, build_log, &w->said);
+	w->log = log_new(2, 0, false, NULL);
+	world_lists(w);
+	snprintf(text, sizeof(text),
+		 "service a/w tcp:80 ip=10.96.0.1 ip=fd00:96::1 load-balancer external-local "
+		 "health=%u",
+		 port);
+	build_put(w->model, text);
+	build_put(w->model, "slice a/w-1 w v4 tcp:80 10.0.0.1(local)");
+	build_put(w->model, "slice a/w-6 w v6 tcp:80 fd00::1(local)");
+	a->metrics = metrics_new();
+	health.base = w->base;
+	health.metrics = a->metrics;
+	health.sync_period_ms = w->config->sync_period_ms;
+	health.ctx = &w->said;
+	a->health = health_new(&health, &eb);
+	a->reporter = reporter_new(w->model, a->metrics, a->health, both);
+	reporter_attach(a->reporter, &a->options);
+	options.base = w->base;
+	options.config = w->config;
+	options.model = w->model;
+	options.log = w->log;
+	w->sync = sync_new(&options, &err, &eb);
+	ck_assert_msg(w->sync, "%s", eb.text);
+}
+
+static void apart_close(struct apart *a)
+{
+	sync_free(a->w.sync);
+	a->w.sync = NULL;
+	reporter_free(a->reporter);
+	health_free(a->health);
+	metrics_free(a->metrics);
+	world_close(&a->w);
+}
+
+/* Another process's table, or false if this kernel has none such. */
+static bool take_table(struct nlsock *nl, enum family family)
+{
+	struct ruleset ruleset = sample_ruleset(family);
+	struct batch *b = batch_new(&ruleset, BATCH_OWNER);
+	struct errbuf eb = { "" };
+	bool owned;
+
+	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_ADD);
+	ck_assert_msg(batch_commit(b, nl, 5000, NULL, &eb) == 0, "%s", eb.text);
+	owned = batch_is_owned(b);
+	batch_free(b);
+	return owned;
+}
+
+static void change_slice(struct apart *a, enum family family, unsigned int i)
+{
+	const struct object_sink *sink = model_sink(a->w.model);
+	struct slice *slice;
+	char text[100];
+
+	if (family == FAMILY_IPV4)
+		snprintf(text, sizeof(text), "a/w-1 w v4 tcp:80 10.0.0.%u(local)", 1 + i % 200);
+	else
+		snprintf(text, sizeof(text), "a/w-6 w v6 tcp:80 fd00::%u(local)", 1 + i % 200);
+	slice = build_slice(text);
+	slice->trigger_us = 1 + i;
+	sink->put_slice(sink->ctx, slice);
+	sync_request(a->w.sync);
+}
+
+START_TEST(families_back_off_on_their_own)
+{
+	enum { CHANGES = 300 };
+	const uint16_t port = http_free_port();
+	struct strbuf answer = STRBUF_INIT;
+	struct nlsock *other;
+	struct errbuf eb = { "" };
+	struct apart a = { 0 };
+	unsigned int i;
+
+	if (!new_namespace())
+		return;
+	ck_assert_int_eq(run("ip link set lo up", &answer), 0);
+	other = nlsock_open(&eb);
+	ck_assert_msg(other, "%s", eb.text);
+	if (!take_table(other, FAMILY_IPV6)) {
+		printf("skipped: no owned tables\n");
+		nlsock_close(other);
+		strbuf_free(&answer);
+		return;
+	}
+	apart_open(&a, port);
+	sync_start(a.w.sync);
+	run_ms(&a.w, 100);
+	ck_assert_uint_eq(a.good[FAMILY_IPV4], 1);
+	ck_assert_int_eq(http_get(a.w.base, "127.0.0.1", port, "GET", "/", &answer), 200);
+	ck_assert_int_eq(http_get(a.w.base, "::1", port, "GET", "/", &answer), -ECONNREFUSED);
+	a.bad[FAMILY_IPV6] = 0;
+	for (i = 0; i < CHANGES; i++) {
+		change_slice(&a, FAMILY_IPV4, i);
+		change_slice(&a, FAMILY_IPV6, i);
+		run_ms(&a.w, 1);
+	}
+	run_ms(&a.w, 200);
+	ck_assert_uint_ge(a.good[FAMILY_IPV4], 10);
+	ck_assert_uint_eq(a.good[FAMILY_IPV6], 0);
+	/* pauses of 100, 200, 400 ms and so on, whatever happens meanwhile */
+	ck_assert_msg(a.bad[FAMILY_IPV6] <= 8, "%u attempts", a.bad[FAMILY_IPV6]);
+	ck_assert_uint_eq(a.w.model->n_triggers[FAMILY_IPV4], 0);
+	ck_assert_uint_eq(a.w.model->pending_slices[FAMILY_IPV4], 0);
+	ck_assert_uint_ge(a.w.model->pending_slices[FAMILY_IPV6], CHANGES - 1);
+	for (i = 0; i < 1 << 17; i++) {
+		change_slice(&a, FAMILY_IPV6, i);
+	}
+	ck_assert_uint_le(a.w.model->n_triggers[FAMILY_IPV6], 1 << 16);
+	nlsock_close(other);
+	for (i = 0; i < 400 && !a.good[FAMILY_IPV6]; i++)
+		run_ms(&a.w, 25);
+	ck_assert_uint_ge(a.good[FAMILY_IPV6], 1);
+	ck_assert_int_eq(http_get(a.w.base, "::1", port, "GET", "/", &answer), 200);
+	ck_assert_uint_eq(a.w.model->pending_slices[FAMILY_IPV6], 0);
+	strbuf_free(&answer);
+	apart_close(&a);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sync");
@@ -158,6 +354,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	tcase_add_test(tcase, families_back_off_on_their_own);
 	tcase_add_test(tcase, forgetting_clients_puts_nothing_off);
 	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
