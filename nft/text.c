@@ -261,7 +261,7 @@ static void print_comment(struct strbuf *out, const char *comment)
 	strbuf_addf(out, "comment \"%s\"", text);
 }
 
-static void print_element(struct strbuf *out, enum family family, const struct element *e)
+static void print_key(struct strbuf *out, enum family family, const struct element *e)
 {
 	const struct key *key = &set_layout(e->set)->key;
 	unsigned int i;
@@ -271,11 +271,30 @@ static void print_element(struct strbuf *out, enum family family, const struct e
 			strbuf_adds(out, " . ");
 		print_field(out, family, e, key->fields[i]);
 	}
+}
+
+static void print_element(struct strbuf *out, enum family family, const struct element *e)
+{
+	print_key(out, family, e);
 	if (e->comment) {
 		strbuf_addc(out, ' ');
 		print_comment(out, e->comment);
 	}
 	print_data(out, family, e);
+}
+
+void text_print_element(struct strbuf *out, enum family family, const struct element *element,
+			bool with_data)
+{
+	struct element key;
+
+	if (with_data) {
+		print_element(out, family, element);
+		return;
+	}
+	key = *element;
+	key.comment = NULL;
+	print_key(out, family, &key);
 }
 
 /* What stands at the head of a set: type, size and flags, in nft's order. */

@@ -17,4 +17,8 @@ const struct writer *text_writer(struct text *t); /* ADD only */
 /* Appends the table to @out. Returns 0 or a negative errno. */
 int text_print(struct text *t, struct strbuf *out);
 
+/* "KEY [comment] [: DATA]" of one element; @with_data: what follows the key, too. */
+void text_print_element(struct strbuf *out, enum family family, const struct element *element,
+			bool with_data);
+
 #endif

@@ -7,6 +7,19 @@
 
 static const struct command commands[] = {
 	{
+		.word = "diff",
+		.synopsis = "diff",
+		.help = "Compares what is wanted with what the kernel has: a line each, with - "
+			"what is "
+			"in the kernel\nand should not be, with + what is missing. 0 if there is "
+			"nothing to say, 1 if they differ.\n\n"
+			"  vipmap diff                                  what runs\n"
+			"  vipmap diff --manifests objects.yaml         what these objects would "
+			"change\n",
+		.check = command_diff_check,
+		.run = command_diff,
+	},
+	{
 		.word = "explain",
 		.synopsis = "explain [SOURCE] DESTINATION | SRC PROTO DST PORT",
 		.help = "Says what becomes of a packet: the Service it meets, the verdict, each "

@@ -44,6 +44,8 @@ int command_help(struct app *app, struct options *options);
 int command_explain(struct app *app, struct options *options);
 int command_explain_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag explain_flags[];
+int command_diff(struct app *app, struct options *options);
+int command_diff_check(const struct options *options, struct errbuf *eb);
 int command_get(struct app *app, struct options *options);
 int command_get_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag get_flags[];

@@ -2,11 +2,16 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "nft/addresses.h"
 #include "proxy/commands/ask.h"
 #include "watch/apisource.h"
+#include "watch/proxyconfig.h"
 
 enum { OBJECTS_WAIT_S = 30 };
 
@@ -78,13 +83,11 @@ static int compile_all(struct objects *o)
 	return err ? command_fails(EXIT_FAILED, "out of memory") : EXIT_DONE;
 }
 
-int objects_open(struct objects *o, struct app *app, struct options *options)
+static int open_feed(struct objects *o, struct app *app, struct options *options)
 {
 	struct errbuf eb = { "" };
 	int status = EXIT_DONE;
 
-	memset(o, 0, sizeof(*o));
-	o->app = app;
 	o->feed = feed_open(app, options, on_settled, o, &eb);
 	if (!o->feed) {
 		status = feed_exit_status(errno);
@@ -107,12 +110,133 @@ int objects_open(struct objects *o, struct app *app, struct options *options)
 	return EXIT_DONE;
 }
 
+int objects_open(struct objects *o, struct app *app, struct options *options)
+{
+	memset(o, 0, sizeof(*o));
+	o->app = app;
+	return open_feed(o, app, options);
+}
+
+/* A file in memory with @text, and its path. */
+static int memory_file(struct objects *o, const struct strbuf *text, char path[32])
+{
+	int fd = memfd_create("vipmap", MFD_CLOEXEC), *more;
+
+	more = fd < 0 ? NULL : reallocarray(o->files, (size_t)o->n_files + 1, sizeof(*more));
+	if (!more) {
+		if (fd >= 0)
+			close(fd);
+		return -ENOMEM;
+	}
+	o->files = more;
+	o->files[o->n_files++] = fd;
+	snprintf(path, 32, "/proc/self/fd/%d", fd);
+	return text->err || write(fd, text->text, text->length) != (ssize_t)text->length ? -EIO : 0;
+}
+
+static void no_warning(void *ctx, const char *message)
+{
+	(void)ctx;
+	(void)message;
+}
+
+static int copy_config(struct objects *o, struct config *config)
+{
+	struct strbuf text = STRBUF_INIT;
+	struct errbuf eb = { "" };
+	struct json *node = NULL;
+	char path[32];
+	int status = ask_text(o->app, "/v1/config", &text), err;
+
+	if (!status)
+		status = ask_json(o->app, "/v1/node", &node);
+	if (!status) {
+		err = memory_file(o, &text, path);
+		if (!err)
+			err = proxyconfig_read(path, config, no_warning, NULL, &eb);
+		if (!err)
+			err = config_set(&config->hostname_override, text_at(node, "name"));
+		if (!err)
+			err = config_validate(config, no_warning, NULL, &eb);
+		if (err)
+			status = command_fails(EXIT_FAILED, "the running configuration: %s",
+					       *eb.text ? eb.text : strerror(-err));
+	}
+	json_free(node);
+	strbuf_free(&text);
+	return status;
+}
+
+/* Page by page, each a file of its own. */
+static int copy_objects(struct objects *o, struct config *config)
+{
+	struct strbuf target = STRBUF_INIT, text = STRBUF_INIT;
+	char path[32], after[600] = "";
+	struct errbuf eb = { "" };
+	struct json *json;
+	int status, err;
+
+	do {
+		strbuf_reset(&target);
+		strbuf_adds(&target, "/v1/objects?");
+		ask_add(&target, "continue", after);
+		strbuf_reset(&text);
+		status = ask_text(o->app, target.text, &text);
+		if (status)
+			break;
+		json = json_parse(text.text, text.length, &eb);
+		snprintf(after, sizeof(after), "%s", text_at(json, "continue"));
+		err = json ? memory_file(o, &text, path) : -EINVAL;
+		json_free(json);
+		if (!err)
+			err = config_append(&config->manifests, path);
+		if (err)
+			status = command_fails(EXIT_FAILED, "the running objects: %s",
+					       *eb.text ? eb.text : strerror(-err));
+	} while (!status && *after);
+	strbuf_free(&target);
+	strbuf_free(&text);
+	return status;
+}
+
+int objects_copy(struct objects *o, struct app *app)
+{
+	struct options options = { .action = ACTION_COMMAND };
+	int status = EXIT_FAILED;
+
+	memset(o, 0, sizeof(*o));
+	o->app = app;
+	o->log = app->log;
+	o->quiet = log_new(-1, 0, false, NULL);
+	options.config = config_new();
+	if (!options.config || !o->quiet) {
+		command_fails(EXIT_FAILED, "out of memory");
+	} else {
+		status = copy_config(o, options.config);
+		if (!status)
+			status = copy_objects(o, options.config);
+		app->log = o->quiet;
+		if (!status)
+			status = open_feed(o, app, &options);
+	}
+	options_free(&options);
+	return status;
+}
+
 void objects_close(struct objects *o)
 {
 	unsigned int f;
+	int i;
 
 	if (o->app)
 		o->app->view = NULL;
+	if (o->quiet) {
+		o->app->log = o->log;
+		log_free(o->quiet);
+	}
+	for (i = 0; i < o->n_files; i++)
+		close(o->files[i]);
+	free(o->files);
 	for (f = 0; f < N_FAMILIES; f++)
 		dataplane_free(o->dataplanes[f]);
 	feed_close(o->feed);

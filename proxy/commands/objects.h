@@ -16,6 +16,9 @@ struct objects {
 	struct feed *feed;
 	struct dataplane *dataplanes[N_FAMILIES]; /* without a kernel */
 	struct view view;
+	int *files, n_files; /* of a copy: pages in memory */
+	struct log *quiet;   /* in the place of the program's, which is: */
+	struct log *log;
 };
 
 /*
@@ -25,5 +28,11 @@ struct objects {
  */
 int objects_open(struct objects *o, struct app *app, struct options *options);
 void objects_close(struct objects *o);
+
+/*
+ * A copy of what the running vipmap has: its configuration, its objects, its node. Nothing is
+ * logged on the way. Otherwise as above.
+ */
+int objects_copy(struct objects *o, struct app *app);
 
 #endif

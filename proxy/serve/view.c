@@ -16,7 +16,7 @@ static const struct {
 	{ "/v1/status", view_status, true },	    { "/v1/services", view_services, false },
 	{ "/v1/endpoints", view_endpoints, false }, { "/v1/node", view_node, false },
 	{ "/v1/config", view_config, false },	    { "/v1/explain", view_explain, false },
-	{ "/v1/changes", view_changes, true },
+	{ "/v1/objects", view_objects, false },	    { "/v1/changes", view_changes, true },
 };
 
 static void put_error(struct strbuf *out, const char *message)

@@ -13,6 +13,7 @@
 #include "proxy/sync/dataplane.h"
 
 #include "nft/batch.h"
+#include "nft/lookup.h"
 #include "nft/readback.h"
 #include "nft/text.h"
 #include "proxy/model/compile.h"
@@ -1262,6 +1263,131 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 		err = text_print(text, out);
 	text_free(text);
 	arena_reset(&dp->scratch);
+	return err;
+}
+
+/* Differences as text */
+
+struct diff {
+	struct dataplane *dp;
+	struct strbuf *out;
+};
+
+static void diff_line(struct diff *d, enum change change, const char *what, const char *name)
+{
+	strbuf_addf(d->out, "%c %s %s vipmap%s%s", change == CHANGE_DELETE ? '-' : '+', what,
+		    d->dp->family == FAMILY_IPV4 ? "ip" : "ip6", *name ? " " : "", name);
+}
+
+static void diff_table(void *ctx, enum change change)
+{
+	struct diff *d = ctx;
+
+	diff_line(d, change, "table",
+		  change == CHANGE_UPDATE ? "{ rules of constant chains }" : "");
+	strbuf_addc(d->out, '\n');
+}
+
+static void diff_pick(void *ctx, enum change change, const struct verdict *pick)
+{
+	char name[PICK_NAME_SIZE];
+	struct diff *d = ctx;
+
+	diff_line(d, change, "chain", pick_name(pick, name));
+	strbuf_addc(d->out, '\n');
+}
+
+static void diff_affinity(void *ctx, enum change change, const char *name, const char *comment)
+{
+	struct diff *d = ctx;
+
+	(void)comment;
+	diff_line(d, change, "map", name);
+	strbuf_addc(d->out, '\n');
+}
+
+static void diff_sticky(void *ctx, enum change change, const struct sticky_chain *chain)
+{
+	struct diff *d = ctx;
+
+	diff_line(d, change, "chain", chain->name);
+	strbuf_addc(d->out, '\n');
+}
+
+/* What is deleted is known by its key alone; its value is asked for, except for ranges. */
+static void diff_element(void *ctx, enum change change, const struct element *element, void *owner)
+{
+	const bool is_range =
+		element->set == SET_SERVICE_CIDRS || element->set == SET_SOURCE_RANGES;
+	struct diff *d = ctx;
+	struct lookup found;
+	struct errbuf eb;
+	bool whole = change != CHANGE_DELETE;
+
+	(void)owner;
+	diff_line(d, change, "element", set_name(element->set));
+	strbuf_adds(d->out, " { ");
+	if (!whole && !is_range &&
+	    lookup_element(d->dp->nl, d->dp->family, element, &found, &eb) == 0) {
+		element = &found.element;
+		whole = true;
+	}
+	text_print_element(d->out, d->dp->family, element, whole);
+	strbuf_adds(d->out, " }\n");
+}
+
+static int diff_full(struct dataplane *dp, struct full *full, struct strbuf *out)
+{
+	struct diff d = { dp, out };
+	const struct writer writer = {
+		.ctx = &d,
+		.table = diff_table,
+		.pick = diff_pick,
+		.affinity = diff_affinity,
+		.sticky = diff_sticky,
+		.element = diff_element,
+	};
+	struct transaction t = transaction(dp, &writer, full->snapshot);
+	unsigned int i;
+
+	registry_unwant(&dp->registry);
+	snapshot_unsee(full->snapshot);
+	if (full->state == TABLE_OTHER)
+		diff_table(&d, CHANGE_DELETE);
+	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
+		diff_table(&d, CHANGE_ADD);
+	if (full->state == TABLE_RULES_DIFFER)
+		diff_table(&d, CHANGE_UPDATE);
+	for (i = 0; i < full->n_ports; i++)
+		transaction_program(&t, NULL, full->ports[i]->desired, full->ports[i]);
+	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
+	transaction_shared(&t);
+	transaction_unseen(&t);
+	return t.err ? t.err : out->err;
+}
+
+int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb)
+{
+	struct sync_report report = { 0 };
+	struct full full = { 0 };
+	int err;
+
+	model_ruleset(dp->model, dp->family, &dp->ruleset);
+	err = read_kernel(dp, &full.snapshot, &full.state, eb);
+	if (err)
+		return err;
+	err = compile_dirty(dp, full.snapshot, &report);
+	if (!err)
+		err = all_ports(dp, &full.ports, &full.n_ports);
+	if (!err)
+		err = wanted_globals(dp, full.snapshot, &full.globals, &full.n_globals);
+	if (!err)
+		err = diff_full(dp, &full, out);
+	if (err)
+		errf(eb, err, "%s: %s", family_name(dp->family), strerror(-err));
+	snapshot_free(full.snapshot);
+	arena_reset(&dp->scratch);
+	dp->n_changed = 0;
 	return err;
 }
 

@@ -91,6 +91,13 @@ int dataplane_compile(struct dataplane *dp);
 int dataplane_print(struct dataplane *dp, struct strbuf *out);
 
 /*
+ * What a full sync would write now, as text: a line each, "-" before what is in the kernel and "+"
+ * before what is wanted; nothing if they agree. Compiles, and changes nothing in the kernel.
+ * Returns 0 or a negative errno with @eb.
+ */
+int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb);
+
+/*
  * Removes the family's table (RUN-9); that there is none is success. Returns 0 or a negative errno;
  * -EBUSY if another process owns it, which @eb names.
  */

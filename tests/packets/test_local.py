@@ -331,6 +331,34 @@ def explain_outside(b):
                 [rest for word, rest in lines if word in ("verdict", "kernel")])
 
 
+CHANGED = """\
+- element ip vipmap endpoints { 172.30.0.11 . tcp . 80 . 1 : 10.180.1.21 . 8080 }
++ element ip vipmap endpoints { 172.30.0.11 . tcp . 80 . 1 : 10.180.1.24 . 8080 }
+"""
+
+
+@case("diff is silent while all is well, and tells what other objects would change", "RUN-5")
+def diff(b):
+    b.start(everything() + named(both("sticky", 20, ["pod1", "r1"], affinity=100)
+                                 + both("ranges", 21, ["pod1"], kind="LoadBalancer", lb=["lb21"], etp="Local",
+                                        itp="Local", ranges=["10.9.0.0/16", "fd99::/64"], nodeport=30090)
+                                 + both("hints", 22, [Ep("pod1", zones=("a",)), Ep("r1", zones=("b",))])))
+    b.equal("what runs", "", run(b, "diff"))
+    objects = named(both("shop", 11, ["pod1", "r4"], protos=("TCP",), families=(4,)))
+    b.start(named(both("shop", 11, ["pod1", "r1"], protos=("TCP",), families=(4,))))
+    other = b.program.file("other.json", json.dumps({"apiVersion": "v1", "kind": "List", "items":
+                                                     base() + objects + b.program.marker()}))
+    argv = ("diff", "--manifests", other, "--hostname-override", "node1") + DETECT
+    b.equal("other objects", CHANGED, run(b, *argv, want=1))
+    b.equal("it changes nothing", CHANGED, run(b, *argv, want=1))
+    b.stop()
+    b.nft("delete element ip vipmap service-ips { 172.30.0.11 . tcp . 80 }\n"
+          "add element ip vipmap service-nodeports { tcp . 31234 : drop }\n")
+    out = run(b, *argv, want=1)
+    b.true(out, "\n+ element ip vipmap service-ips { 172.30.0.11 . tcp . 80 comment \"default/shop:t80\" : goto "
+           in "\n" + out and "- element ip vipmap service-nodeports { tcp . 31234 : drop }\n" in out)
+
+
 def connect(b):
     with netns.inside(b.world.name["node"]):
         s = socket.socket(socket.AF_UNIX)
