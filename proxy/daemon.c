@@ -33,6 +33,7 @@
 enum {
 	EVENT_WAIT_S = 5,
 	CONFIG_POLL_S = 2,	     /* CFG-3: a mounted ConfigMap is swapped by a symbolic link */
+	RELOAD_AGAIN_S = 1,	     /* without memory */
 	RELOAD_DELAY_US = 20 * 1000, /* editors and kubelet write in several steps */
 };
 
@@ -83,12 +84,21 @@ static void model_changed(struct daemon *d)
 /* A broken file changes nothing; the next change of it is tried again. */
 static void load_manifests(struct daemon *d)
 {
+	const struct timeval later = { RELOAD_AGAIN_S, 0 };
 	struct errbuf eb = { "" };
+	int err = feed_load_manifests(d->feed, &eb);
 
-	if (feed_load_manifests(d->feed, &eb))
+	if (err && err != -ENOMEM) {
 		log_error(d->app->log, "manifests stay as they were: %s", eb.text);
-	else
-		model_changed(d);
+		return;
+	}
+	if (err && d->reload_timer) { /* some of it may have arrived */
+		log_limited(d->app->log, LOG_ERR, "manifests",
+			    "manifests: out of memory; they are read again in %d s",
+			    RELOAD_AGAIN_S);
+		event_add(d->reload_timer, &later);
+	}
+	model_changed(d);
 }
 
 static void on_reload(evutil_socket_t fd, short what, void *ctx)

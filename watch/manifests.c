@@ -1119,28 +1119,31 @@ static int add_pod_slices(struct store *store, const struct table *t, struct ent
 
 /* ---- handing on */
 
-static void put_object(const struct object_sink *sink, struct entry *e)
+static int put_object(const struct object_sink *sink, struct entry *e)
 {
-	if (!e->object)
-		return;
-	if (e->kind == KIND_SERVICE)
-		sink->put_service(sink->ctx, e->object);
-	else if (e->kind == KIND_SLICE)
-		sink->put_slice(sink->ctx, e->object);
-	else if (e->kind == KIND_SERVICE_CIDR)
-		sink->put_service_cidr(sink->ctx, e->object);
-	else
-		sink->put_node(sink->ctx, e->object);
+	void *object = e->object;
+
 	e->object = NULL; /* the sink's from here on */
+	if (!object)
+		return 0;
+	if (e->kind == KIND_SERVICE)
+		return sink->put_service(sink->ctx, object);
+	if (e->kind == KIND_SLICE)
+		return sink->put_slice(sink->ctx, object);
+	if (e->kind == KIND_SERVICE_CIDR)
+		return sink->put_service_cidr(sink->ctx, object);
+	return sink->put_node(sink->ctx, object);
 }
 
-static void put_kind(const struct object_sink *sink, enum kind kind, struct entries *list)
+static int put_kind(const struct object_sink *sink, enum kind kind, struct entries *list)
 {
 	size_t i;
+	int err = 0;
 
-	for (i = 0; i < list->count; i++)
+	for (i = 0; !err && i < list->count; i++)
 		if (list->items[i].kind == kind)
-			put_object(sink, &list->items[i]);
+			err = put_object(sink, &list->items[i]);
+	return err;
 }
 
 /* Each line of @text; cuts it up. */
@@ -1181,16 +1184,21 @@ static void hand_complaints(struct manifests *m, const struct object_sink *sink,
 	m->input.n_unused = 0;
 }
 
-static void hand_on(struct store *store, struct entries *pod_slices, const struct object_sink *sink)
+/* A list that breaks off is not ended: what it did not come to is there still. */
+static int hand_on(struct store *store, struct entries *pod_slices, const struct object_sink *sink)
 {
 	enum kind kind;
+	int err = 0;
 
-	for (kind = 0; kind < N_KINDS; kind++) {
+	for (kind = 0; !err && kind < N_KINDS; kind++) {
 		sink->list_begin(sink->ctx, kind);
-		put_kind(sink, kind, &store->entries);
-		put_kind(sink, kind, pod_slices);
-		sink->list_end(sink->ctx, kind);
+		err = put_kind(sink, kind, &store->entries);
+		if (!err)
+			err = put_kind(sink, kind, pod_slices);
+		if (!err)
+			sink->list_end(sink->ctx, kind);
 	}
+	return err;
 }
 
 static int read_all(struct manifests *m, struct store *store, struct errbuf *eb)
@@ -1220,7 +1228,8 @@ int manifests_load(struct manifests *m, const struct object_sink *sink, struct e
 		err = add_pod_slices(&store, &table, &pod_slices, eb);
 	if (!err) {
 		hand_complaints(m, sink, &store);
-		hand_on(&store, &pod_slices, sink);
+		if (hand_on(&store, &pod_slices, sink))
+			err = no_memory(eb);
 	}
 	free(table.slots);
 	entries_free(&pod_slices);

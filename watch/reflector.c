@@ -263,8 +263,11 @@ static const char *text_or_empty(const struct json *json)
 	return text ? text : "";
 }
 
-/* Gives the object to the sink; false and @eb if it is a bad one, or of no use (@eb empty). */
-static bool put_object(struct reflector *r, const struct json *object, struct errbuf *eb)
+/*
+ * Gives the object to the sink. Returns 0, -ENOMEM of either, or 1 and @eb if it is a bad one, or
+ * of no use (@eb empty).
+ */
+static int put_object(struct reflector *r, const struct json *object, struct errbuf *eb)
 {
 	const struct object_sink *sink = r->o.sink;
 	union {
@@ -274,31 +277,32 @@ static bool put_object(struct reflector *r, const struct json *object, struct er
 		struct node *node;
 	} u;
 
+	errno = 0;
 	switch (r->o.kind) {
 	case KIND_SERVICE:
 		u.service = decode_service(r->o.decoder, object, eb);
 		if (u.service)
-			sink->put_service(sink->ctx, u.service);
-		return u.service;
+			return sink->put_service(sink->ctx, u.service);
+		break;
 	case KIND_SLICE:
 		u.slice = decode_slice(r->o.decoder, object, eb);
 		if (u.slice)
-			sink->put_slice(sink->ctx, u.slice);
-		return u.slice;
+			return sink->put_slice(sink->ctx, u.slice);
+		break;
 	case KIND_SERVICE_CIDR:
 		u.cidr = decode_service_cidr(r->o.decoder, object, eb);
 		if (u.cidr)
-			sink->put_service_cidr(sink->ctx, u.cidr);
-		return u.cidr;
+			return sink->put_service_cidr(sink->ctx, u.cidr);
+		break;
 	case KIND_NODE:
 		u.node = decode_node(r->o.decoder, object, eb);
 		if (u.node)
-			sink->put_node(sink->ctx, u.node);
-		return u.node;
+			return sink->put_node(sink->ctx, u.node);
+		break;
 	case N_KINDS:
 		break;
 	}
-	return false;
+	return errno == ENOMEM ? -ENOMEM : 1;
 }
 
 static void object_gone(struct reflector *r, const struct json *object)
@@ -312,17 +316,22 @@ static void object_gone(struct reflector *r, const struct json *object)
 	r->o.touched(r->o.ctx);
 }
 
-/* Fails only without memory: then the object may be a good one, and must not be taken as absent. */
+/*
+ * Fails only without memory: then the object may be a good one, and must not be taken as absent.
+ * The request ends, and what it was about is listed again.
+ */
 static int object_changed(struct reflector *r, const struct json *object, struct errbuf *eb)
 {
+	int result;
+
 	eb->text[0] = '\0';
 	r->n_objects++;
 	r->o.touched(r->o.ctx);
-	errno = 0;
-	if (put_object(r, object, eb))
+	result = put_object(r, object, eb);
+	if (result < 0)
+		return errf(eb, result, "out of memory");
+	if (result == 0)
 		return 0;
-	if (errno == ENOMEM)
-		return -ENOMEM;
 	if (eb->text[0])
 		r->o.sink->complain(r->o.sink->ctx, eb->text);
 	object_gone(r, object);

@@ -529,44 +529,52 @@ static void slice_remove(struct model *m, struct slice_entry *e)
 	model_prune(m, s);
 }
 
-static void put_slice(void *ctx, struct slice *slice)
+/* A slice that moves stays where it is until it has a place in the other Service (EPS-10). */
+static void slice_move(struct model *m, struct slice_entry *e, struct service_entry *to)
+{
+	struct service_entry *from = e->service;
+
+	slice_touched(m, from, e->object->family);
+	slice_unlink(e);
+	slice_link(e, to);
+	model_prune(m, from);
+}
+
+static int put_slice(void *ctx, struct slice *slice)
 {
 	struct model *m = ctx;
 	struct slice_entry *e = find_slice(m, slice->namespace, slice->name);
-	struct service_entry *s;
+	struct service_entry *s = service_get(m, slice->namespace, slice->service);
 
-	/* Another Service now (EPS-10), or a recreated slice of the other family */
-	if (e &&
-	    (strcmp(e->object->service, slice->service) || e->object->family != slice->family)) {
-		slice_remove(m, e);
-		e = NULL;
-	}
-	s = service_get(m, slice->namespace, slice->service);
 	if (!s || (!e && !(e = calloc(1, sizeof(*e))))) {
 		model_log(m, LOG_ERR, "EndpointSlice %s/%s: out of memory", slice->namespace,
 			  slice->name);
 		free(slice);
 		if (s)
 			model_prune(m, s);
-		return;
+		return -ENOMEM;
 	}
 	if (!e->object || !slice_equal(e->object, slice)) {
 		slice_changed(m, slice->family);
 		trigger_add(m, slice->family, slice->trigger_us);
 	}
-	if (e->object) {
-		free(e->object);
-		e->object = slice;
-	} else {
-		e->object = slice;
+	if (!e->object) {
 		hashtab_insert(&m->slices, &e->node, name_hash(slice->namespace, slice->name));
 		slice_link(e, s);
+	} else if (e->service != s) {
+		slice_move(m, e, s);
+	} else if (e->object->family != slice->family) {
+		slice_touched(m, s, e->object->family);
 	}
+	free(e->object);
+	e->object = slice;
 	e->epoch = m->epoch;
 	slice_touched(m, s, slice->family);
+	return 0;
 }
 
-static void put_service(void *ctx, struct service *object)
+/* What memory runs out over later is made up for by model_settle(). */
+static int put_service(void *ctx, struct service *object)
 {
 	struct model *m = ctx;
 	struct service_entry *s = service_get(m, object->namespace, object->name);
@@ -575,10 +583,11 @@ static void put_service(void *ctx, struct service *object)
 		model_log(m, LOG_ERR, "Service %s/%s: out of memory", object->namespace,
 			  object->name);
 		free(object);
-		return;
+		return -ENOMEM;
 	}
 	s->epoch = m->epoch;
 	service_set(m, s, object);
+	return 0;
 }
 
 /* The node */
@@ -640,6 +649,7 @@ static struct local_addresses local_addresses(const struct model *m)
 /* Takes over @info, and marks what depends on it. */
 static void node_info_take(struct model *m, struct node_info *info)
 {
+	m->info_is_old = false;
 	if (node_info_equal(info, &m->info)) {
 		node_info_free(info);
 		return;
@@ -650,14 +660,24 @@ static void node_info_take(struct model *m, struct node_info *info)
 	mark_dependents(m, false, true);
 }
 
-static void node_refresh(struct model *m)
+/* Without memory what depends on the node stays as it was, until model_catch_up(). */
+static int node_refresh(struct model *m)
 {
 	struct node_info info = { 0 };
 
-	if (node_info_compute(&info, m->config, m->node, local_addresses(m).family))
+	if (node_info_compute(&info, m->config, m->node, local_addresses(m).family)) {
 		model_log(m, LOG_ERR, "Node: out of memory");
-	else
-		node_info_take(m, &info);
+		m->info_is_old = true;
+		globals_changed(m);
+		return -ENOMEM;
+	}
+	node_info_take(m, &info);
+	return 0;
+}
+
+int model_catch_up(struct model *m)
+{
+	return m->info_is_old ? node_refresh(m) : 0;
 }
 
 const char *model_zone(const struct model *m)
@@ -699,12 +719,13 @@ static void node_set(struct model *m, struct node *node)
 		mark_dependents(m, true, false);
 }
 
-static void put_node(void *ctx, struct node *node)
+static int put_node(void *ctx, struct node *node)
 {
 	struct model *m = ctx;
 
 	m->node_epoch = m->epoch;
 	node_set(m, node);
+	return 0;
 }
 
 int model_set_addresses(struct model *m, enum family family, const struct addr *list,
@@ -734,7 +755,7 @@ static struct cidr_entry **cidr_find(struct model *m, const char *name)
 	return at;
 }
 
-static void put_service_cidr(void *ctx, struct service_cidr *object)
+static int put_service_cidr(void *ctx, struct service_cidr *object)
 {
 	struct model *m = ctx;
 	struct cidr_entry **at = cidr_find(m, object->name);
@@ -742,13 +763,15 @@ static void put_service_cidr(void *ctx, struct service_cidr *object)
 	if (!*at)
 		*at = calloc(1, sizeof(**at));
 	if (!*at) {
+		model_log(m, LOG_ERR, "ServiceCIDR %s: out of memory", object->name);
 		free(object);
-		return;
+		return -ENOMEM;
 	}
 	free((*at)->object);
 	(*at)->object = object;
 	(*at)->epoch = m->epoch;
 	globals_changed(m);
+	return 0;
 }
 
 static void cidr_remove(struct model *m, struct cidr_entry **at)
@@ -924,6 +947,7 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 		if (!rules[f])
 			continue;
 		m->revision++;
+		m->changes[f]++;
 		m->globals_dirty[f] = true; /* for a sync to look at the rules */
 	}
 	return 0;

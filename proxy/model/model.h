@@ -85,6 +85,7 @@ struct model {
 	struct node *node; /* NULL: unknown */
 	uint64_t node_epoch;
 	struct node_info info;
+	bool info_is_old;		/* memory ran out: model_catch_up() */
 	struct addr *local[N_FAMILIES]; /* addresses of this node */
 	unsigned int n_local[N_FAMILIES];
 
@@ -135,6 +136,8 @@ struct service_entry *model_take_dirty(struct model *m, enum family family);
 /* To be called before a dirty Service is compiled. Returns 0 or -ENOMEM: keep it dirty. */
 int model_settle(struct model *m, struct service_entry *service, enum family family);
 bool model_is_dirty(const struct model *m, enum family family);
+/* To be called before a family is compiled. Returns 0 or -ENOMEM: then it stays dirty. */
+int model_catch_up(struct model *m);
 
 /* Frees service ports that are neither wanted nor applied, and @service itself if nothing is left.
  */

@@ -154,16 +154,18 @@ bool service_equal(const struct service *a, const struct service *b);
 bool slice_equal(const struct slice *a, const struct slice *b);
 
 /*
- * Where objects go. put_* take the object over. A complete list is bracketed by list_begin() and
- * list_end(): what existed before and was not put in between has vanished. A list that breaks off
- * is simply begun again. Objects of a name not known to @gone are ignored.
+ * Where objects go. put_* take the object over and return 0, or -ENOMEM: then it is as if the
+ * object had not come, an older one of the name stays, and whoever has it puts it again. A complete
+ * list is bracketed by list_begin() and list_end(): what existed before and was not put in between
+ * has vanished. A list that breaks off is simply begun again. Objects of a name not known to @gone
+ * are ignored.
  */
 struct object_sink {
 	void *ctx;
-	void (*put_service)(void *ctx, struct service *service);
-	void (*put_slice)(void *ctx, struct slice *slice);
-	void (*put_service_cidr)(void *ctx, struct service_cidr *cidr);
-	void (*put_node)(void *ctx, struct node *node);
+	int (*put_service)(void *ctx, struct service *service);
+	int (*put_slice)(void *ctx, struct slice *slice);
+	int (*put_service_cidr)(void *ctx, struct service_cidr *cidr);
+	int (*put_node)(void *ctx, struct node *node);
 	/* @namespace is "" for ServiceCIDR and Node */
 	void (*gone)(void *ctx, enum kind kind, const char *namespace, const char *name);
 	void (*list_begin)(void *ctx, enum kind kind);

@@ -1152,6 +1152,9 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	bool repair = dp->in_step && !dp->known && !model_is_dirty(dp->model, dp->family);
 	int err = 0;
 
+	if (model_catch_up(dp->model))
+		return errf(eb, -ENOMEM, "%s: the node's addresses: out of memory",
+			    family_name(dp->family));
 	dp->now_us = now_us;
 	dp->in_step = false;
 	changed_begin(dp);

@@ -59,6 +59,8 @@ struct sync {
 	struct addresses *addresses;
 	struct family_sync families[N_FAMILIES];
 	struct pacer pacer;
+	bool addresses_are_old; /* in the model */
+	struct event *addresses_timer;
 	struct event *timer, *check_timer, *collect_timer, *monitor_event, *addresses_event;
 	bool started, running;
 };
@@ -615,16 +617,32 @@ static void on_monitor(evutil_socket_t fd, short what, void *ctx)
 		sync_request(s);
 }
 
+/* What memory runs out over is done a little later. */
 static void addresses_to_model(struct sync *s)
 {
 	const struct addr *list;
 	unsigned int f, n;
 
+	s->addresses_are_old = false;
 	for (f = 0; f < N_FAMILIES; f++) {
 		list = addresses_list(s->addresses, (enum family)f, &n);
-		if (model_set_addresses(s->options.model, (enum family)f, list, n))
-			log_error(s->options.log, "addresses of this node: out of memory");
+		if (model_set_addresses(s->options.model, (enum family)f, list, n) == 0)
+			continue;
+		log_error(s->options.log, "addresses of this node: out of memory");
+		s->addresses_are_old = true;
 	}
+	if (s->addresses_are_old)
+		timer_set(s->addresses_timer, RETRY_FIRST_US);
+}
+
+static void on_addresses_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sync *s = ctx;
+
+	(void)fd;
+	(void)what;
+	addresses_to_model(s);
+	sync_request(s);
 }
 
 static void on_addresses(evutil_socket_t fd, short what, void *ctx)
@@ -718,11 +736,13 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 	if (!base)
 		return 0;
 	s->timer = evtimer_new(base, on_timer, s);
+	s->addresses_timer = evtimer_new(base, on_addresses_timer, s);
 	s->check_timer = event_new(base, -1, EV_PERSIST, on_check_timer, s);
 	s->collect_timer = evtimer_new(base, on_collect_timer, s);
 	s->addresses_event =
 		event_new(base, addresses_fd(s->addresses), EV_READ | EV_PERSIST, on_addresses, s);
-	if (!s->timer || !s->check_timer || !s->collect_timer || !s->addresses_event)
+	if (!s->timer || !s->addresses_timer || !s->check_timer || !s->collect_timer ||
+	    !s->addresses_event)
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->families[f].sweep_timer = evtimer_new(base, on_sweep_timer, &s->families[f]);
@@ -731,6 +751,8 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 			return errf(eb, -ENOMEM, "event loop: out of memory");
 	}
 	event_add(s->addresses_event, NULL);
+	if (s->addresses_are_old)
+		timer_set(s->addresses_timer, 0);
 	timer_set(s->check_timer, (int64_t)CHECK_PERIOD_S * 1000000);
 	/* Nobody else can change a table that is ours alone. */
 	for (f = 0; f < N_FAMILIES; f++)
@@ -791,6 +813,7 @@ void sync_free(struct sync *s)
 		stale_free(s->families[f].stale);
 	}
 	event_drop(s->timer);
+	event_drop(s->addresses_timer);
 	event_drop(s->check_timer);
 	event_drop(s->collect_timer);
 	event_drop(s->monitor_event);

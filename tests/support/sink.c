@@ -112,7 +112,7 @@ static void add_prefixes(struct strbuf *sb, const char *name, enum family family
 	}
 }
 
-static void put_service(void *ctx, struct service *s)
+static int put_service(void *ctx, struct service *s)
 {
 	struct strbuf sb = STRBUF_INIT;
 
@@ -131,9 +131,10 @@ static void put_service(void *ctx, struct service *s)
 	}
 	put(ctx, KIND_SERVICE, key_of(KIND_SERVICE, s->namespace, s->name), sb.text);
 	free(s);
+	return 0;
 }
 
-static void put_slice(void *ctx, struct slice *s)
+static int put_slice(void *ctx, struct slice *s)
 {
 	struct strbuf sb = STRBUF_INIT;
 
@@ -148,9 +149,10 @@ static void put_slice(void *ctx, struct slice *s)
 	}
 	put(ctx, KIND_SLICE, key_of(KIND_SLICE, s->namespace, s->name), sb.text);
 	free(s);
+	return 0;
 }
 
-static void put_service_cidr(void *ctx, struct service_cidr *c)
+static int put_service_cidr(void *ctx, struct service_cidr *c)
 {
 	struct strbuf sb = STRBUF_INIT;
 
@@ -159,9 +161,10 @@ static void put_service_cidr(void *ctx, struct service_cidr *c)
 		add_prefixes(&sb, "cidrs", (enum family)f, &c->family[f]);
 	put(ctx, KIND_SERVICE_CIDR, key_of(KIND_SERVICE_CIDR, "", c->name), sb.text);
 	free(c);
+	return 0;
 }
 
-static void put_node(void *ctx, struct node *n)
+static int put_node(void *ctx, struct node *n)
 {
 	struct strbuf sb = STRBUF_INIT;
 
@@ -172,6 +175,7 @@ static void put_node(void *ctx, struct node *n)
 		add_prefixes(&sb, "pods", (enum family)f, &n->pod_cidrs[f]);
 	put(ctx, KIND_NODE, key_of(KIND_NODE, "", n->name), sb.text);
 	free(n);
+	return 0;
 }
 
 static void gone(void *ctx, enum kind kind, const char *namespace, const char *name)

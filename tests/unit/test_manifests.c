@@ -32,36 +32,40 @@ static void record(struct recorder *r, enum kind kind, void *object)
 	free(object);
 }
 
-static void put_service(void *ctx, struct service *service)
+static int put_service(void *ctx, struct service *service)
 {
 	struct recorder *r = ctx;
 
 	describe_service(&r->log, service);
 	record(r, KIND_SERVICE, service);
+	return 0;
 }
 
-static void put_slice(void *ctx, struct slice *slice)
+static int put_slice(void *ctx, struct slice *slice)
 {
 	struct recorder *r = ctx;
 
 	describe_slice(&r->log, slice);
 	record(r, KIND_SLICE, slice);
+	return 0;
 }
 
-static void put_service_cidr(void *ctx, struct service_cidr *cidr)
+static int put_service_cidr(void *ctx, struct service_cidr *cidr)
 {
 	struct recorder *r = ctx;
 
 	describe_service_cidr(&r->log, cidr);
 	record(r, KIND_SERVICE_CIDR, cidr);
+	return 0;
 }
 
-static void put_node(void *ctx, struct node *node)
+static int put_node(void *ctx, struct node *node)
 {
 	struct recorder *r = ctx;
 
 	describe_node(&r->log, node);
 	record(r, KIND_NODE, node);
+	return 0;
 }
 
 static void gone(void *ctx, enum kind kind, const char *namespace, const char *name)

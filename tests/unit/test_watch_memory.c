@@ -1,8 +1,8 @@
 /*
  * Each allocation while objects are read fails once, in turn, cJSON's among them (libyaml's are out
- * of reach): a load either fails and has shown the sink nothing, or shows it all; nothing leaks,
- * which the sanitized build tells. The linker leads our own allocations here (WRAP in the
- * Makefile).
+ * of reach), and those of the sink: a load shows the sink all, or it fails and the next one does;
+ * nothing leaks, which the sanitized build tells. The linker leads our own allocations here (WRAP
+ * in the Makefile).
  */
 #include "watch/manifests.h"
 
@@ -72,19 +72,28 @@ static void hook_cjson(void)
 	cJSON_InitHooks(&hooks);
 }
 
-/* ---- a sink that writes down; its own allocations do not fail */
+/* ---- a sink that writes down: one allocation for each object fails in its turn, others do not */
 
 static struct strbuf seen;
+static bool refused;   /* in the list under way */
+static bool cut_short; /* such a list was ended */
 
-static void see(void (*describe)(struct strbuf *sb, const void *object), void *object)
+static int see(void (*describe)(struct strbuf *sb, const void *object), void *object)
 {
-	long left = countdown;
+	long left;
 
+	refused = fails();
+	if (refused) {
+		free(object);
+		return -ENOMEM;
+	}
+	left = countdown;
 	countdown = -1;
 	describe(&seen, object);
 	strbuf_addc(&seen, '\n');
 	countdown = left;
 	free(object);
+	return 0;
 }
 
 static void service_text(struct strbuf *sb, const void *object)
@@ -107,33 +116,41 @@ static void node_text(struct strbuf *sb, const void *object)
 	describe_node(sb, object);
 }
 
-static void put_service(void *ctx, struct service *service)
+static int put_service(void *ctx, struct service *service)
 {
 	(void)ctx;
-	see(service_text, service);
+	return see(service_text, service);
 }
 
-static void put_slice(void *ctx, struct slice *slice)
+static int put_slice(void *ctx, struct slice *slice)
 {
 	(void)ctx;
-	see(slice_text, slice);
+	return see(slice_text, slice);
 }
 
-static void put_service_cidr(void *ctx, struct service_cidr *cidr)
+static int put_service_cidr(void *ctx, struct service_cidr *cidr)
 {
 	(void)ctx;
-	see(cidr_text, cidr);
+	return see(cidr_text, cidr);
 }
 
-static void put_node(void *ctx, struct node *node)
+static int put_node(void *ctx, struct node *node)
 {
 	(void)ctx;
-	see(node_text, node);
+	return see(node_text, node);
 }
 
-static void ignore_list(void *ctx, enum kind kind)
+static void list_begins(void *ctx, enum kind kind)
 {
 	(void)ctx, (void)kind;
+	refused = false;
+}
+
+/* What follows an object that could not be put would be taken as gone. */
+static void list_ends(void *ctx, enum kind kind)
+{
+	(void)ctx, (void)kind;
+	cut_short |= refused;
 }
 
 /* A complaint may get lost when memory is short, an object may not. */
@@ -147,8 +164,8 @@ static const struct object_sink sink = {
 	.put_slice = put_slice,
 	.put_service_cidr = put_service_cidr,
 	.put_node = put_node,
-	.list_begin = ignore_list,
-	.list_end = ignore_list,
+	.list_begin = list_begins,
+	.list_end = list_ends,
 	.complain = ignore_complaint,
 };
 
@@ -200,7 +217,7 @@ static void write_file(const char *directory, const char *name, const char *text
 }
 
 /* With allocation @fail failing. Returns whether it came to that. */
-static bool try_load(char *directory, long fail)
+static bool try_load(char *directory, long fail, unsigned int *partly)
 {
 	char *paths[] = { directory, NULL };
 	struct errbuf eb = { "" };
@@ -214,26 +231,37 @@ static bool try_load(char *directory, long fail)
 	m = manifests_new(paths, "node-a");
 	if (m)
 		err = manifests_load(m, &sink, &eb);
-	manifests_free(m);
 	failed = countdown < 0;
 	countdown = -1;
 	ck_assert_msg(err == 0 || err == -ENOMEM, "allocation %ld: %d %s", fail, err, eb.text);
-	ck_assert_msg(strcmp(seen.text, err ? "" : want) == 0,
-		      "allocation %ld, %d: want\n%sgot\n%s", fail, err, err ? "" : want, seen.text);
+	ck_assert_msg(err ? strncmp(seen.text, want, seen.length) == 0 && failed
+			  : strcmp(seen.text, want) == 0,
+		      "allocation %ld, %d: want\n%sgot\n%s", fail, err, want, seen.text);
+	ck_assert_msg(!cut_short, "allocation %ld: a list that is not whole is ended", fail);
+	*partly += err && seen.length;
+	if (m && err) { /* as the daemon does it a second later */
+		strbuf_reset(&seen);
+		ck_assert_int_eq(manifests_load(m, &sink, &eb), 0);
+		ck_assert_msg(strcmp(seen.text, want) == 0, "after %ld: got\n%s", fail, seen.text);
+	}
+	manifests_free(m);
 	return failed;
 }
 
 START_TEST(test_manifests)
 {
 	char directory[] = "/tmp/test_watch_memory.XXXXXX", command[64];
+	unsigned int partly = 0;
 	long fail = 0;
 
 	ck_assert_ptr_nonnull(mkdtemp(directory));
 	write_file(directory, "b.yaml", yaml_text);
 	write_file(directory, "c.json", json_text);
 	hook_cjson();
-	while (try_load(directory, fail))
+	while (try_load(directory, fail, &partly))
 		fail++;
+	/* each object but the first, after those before it */
+	ck_assert_uint_eq(partly, 5);
 	ck_assert_msg(fail > 200, "only %ld allocations: are they led here?", fail);
 	strbuf_free(&seen);
 	snprintf(command, sizeof(command), "rm -rf %s", directory);
