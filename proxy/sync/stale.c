@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-	REMOVED_MAX = 65536
-}; /* VIPs that went since the last sweep: 1.5 MB, then the rest is let go */
+/* VIPs that went since the last sweep: 5 MB, then the rest is let go. */
+enum { REMOVED_MAX = 65536 };
 
 struct removed {
-	struct vip vip;
+	struct hash_node node;
+	struct vip vip; /* a node port without address */
 	uint64_t change;
 };
 
@@ -35,9 +35,8 @@ struct stale {
 	struct sweep *sweep;
 	bool sweeping;
 	uint64_t changes, swept, sweeping_to; /* numbers of changes */
-	struct removed *removed;
-	unsigned int n_removed, removed_size;
-	struct hashtab cache; /* struct serving */
+	struct hashtab removed;		      /* struct removed, each once */
+	struct hashtab cache;		      /* struct serving */
 	uint64_t cache_revision;
 };
 
@@ -62,14 +61,31 @@ static void cache_clear(struct stale *s)
 	hashtab_free(&s->cache);
 }
 
+/* Forgets those of changes up to @change. */
+static void removed_clear(struct stale *s, uint64_t change)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+
+	for (n = hashtab_first(&s->removed, &walk); n; n = hashtab_next(&s->removed, &walk)) {
+		struct removed *r = hash_entry(n, struct removed, node);
+
+		if (r->change > change)
+			continue;
+		hashtab_remove(&s->removed, &r->node);
+		free(r);
+	}
+}
+
 void stale_free(struct stale *s)
 {
 	if (!s)
 		return;
 	cache_clear(s);
+	removed_clear(s, UINT64_MAX);
+	hashtab_free(&s->removed);
 	if (s->sweep)
 		sweep_free(s->sweep);
-	free(s->removed);
 	free(s);
 }
 
@@ -78,20 +94,45 @@ void stale_port_changed(struct stale *s, struct service_port_state *port)
 	port->udp_change = ++s->changes;
 }
 
+static uint64_t removed_hash(const struct vip *vip)
+{
+	const uint16_t rest[2] = { vip->port, vip->role == VIP_NODE_PORT };
+
+	return hash_bytes(hash_bytes(HASH_SEED, &vip->addr, sizeof(vip->addr)), rest, sizeof(rest));
+}
+
+static struct removed *removed_find(const struct stale *s, const struct vip *vip)
+{
+	struct hash_node *n = hashtab_find(&s->removed, removed_hash(vip));
+
+	for (; n; n = hashtab_find_next(n)) {
+		struct removed *r = hash_entry(n, struct removed, node);
+
+		if (r->vip.port == vip->port &&
+		    (r->vip.role == VIP_NODE_PORT) == (vip->role == VIP_NODE_PORT) &&
+		    addr_compare(&r->vip.addr, &vip->addr) == 0)
+			return r;
+	}
+	return NULL;
+}
+
 void stale_vip_removed(struct stale *s, const struct vip *vip)
 {
-	unsigned int size = s->removed_size ? s->removed_size * 2 : 16;
-	struct removed *more;
+	struct vip key = *vip;
+	struct removed *r;
 
+	if (vip->role == VIP_NODE_PORT)
+		memset(&key.addr, 0, sizeof(key.addr));
 	s->changes++;
-	if (s->n_removed == s->removed_size) {
-		more = size > REMOVED_MAX ? NULL : realloc(s->removed, size * sizeof(*more));
-		if (!more)
+	r = removed_find(s, &key);
+	if (!r) {
+		r = s->removed.count < REMOVED_MAX ? malloc(sizeof(*r)) : NULL;
+		if (!r)
 			return;
-		s->removed = more;
-		s->removed_size = size;
+		r->vip = key;
+		hashtab_insert(&s->removed, &r->node, removed_hash(&key));
 	}
-	s->removed[s->n_removed++] = (struct removed){ *vip, s->changes };
+	r->change = s->changes;
 }
 
 bool stale_is_pending(const struct stale *s)
@@ -128,14 +169,9 @@ int stale_begin(struct stale *s, struct errbuf *eb)
 
 static void sweep_done(struct stale *s)
 {
-	unsigned int i, kept = 0;
-
 	s->sweeping = false;
 	s->swept = s->sweeping_to;
-	for (i = 0; i < s->n_removed; i++)
-		if (s->removed[i].change > s->swept)
-			s->removed[kept++] = s->removed[i];
-	s->n_removed = kept;
+	removed_clear(s, s->swept);
 	cache_clear(s);
 }
 
@@ -232,17 +268,13 @@ static bool is_nodeport_address(const struct stale *s, const struct addr *addr)
 
 static bool was_removed(const struct stale *s, const struct addr *addr, uint16_t port)
 {
-	const bool nodeport = is_nodeport_address(s, addr);
-	unsigned int i;
+	const struct vip vip = { .addr = *addr, .port = port, .role = VIP_EXTERNAL_IP };
+	const struct vip nodeport = { .port = port, .role = VIP_NODE_PORT };
 
-	for (i = 0; i < s->n_removed; i++) {
-		const struct vip *vip = &s->removed[i].vip;
-
-		if (vip->port == port &&
-		    (vip->role == VIP_NODE_PORT ? nodeport : addr_compare(&vip->addr, addr) == 0))
-			return true;
-	}
-	return false;
+	if (!s->removed.count)
+		return false;
+	return removed_find(s, &vip) ||
+	       (removed_find(s, &nodeport) && is_nodeport_address(s, addr));
 }
 
 bool stale_flow(void *ctx, const struct flow *flow)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /*
  * The world: what was there at the last sweep, and what changed since. A flow is from 192.0.2.1
@@ -268,6 +269,57 @@ START_TEST(many_removals)
 }
 END_TEST
 
+static int64_t cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* Processor time of @n flows to nobody, after @removals VIPs went; the best of several. */
+static int64_t time_flows(unsigned int removals, unsigned int n)
+{
+	struct world *w = world_at(false);
+	struct vip vip = { .port = 80, .role = VIP_EXTERNAL_IP };
+	enum family f;
+	struct flow flow = flow_to("198.51.100.1", 80, "10.244.0.7", 8080, &f);
+	int64_t best = INT64_MAX, took;
+	unsigned int i, turn;
+
+	for (i = 0; i < removals; i++) {
+		vip.addr.bytes[0] = 172;
+		vip.addr.bytes[1] = (uint8_t)(i >> 16);
+		vip.addr.bytes[2] = (uint8_t)(i >> 8);
+		vip.addr.bytes[3] = (uint8_t)i;
+		stale_vip_removed(w->stale[f], &vip);
+	}
+	for (turn = 0; turn < 5; turn++) {
+		took = cpu_us();
+		for (i = 0; i < n; i++) {
+			flow.destination.bytes[3] = (uint8_t)i;
+			ck_assert(!stale_flow(w->stale[f], &flow));
+		}
+		took = cpu_us() - took;
+		best = took < best ? took : best;
+	}
+	world_free(w);
+	return best;
+}
+
+/* CT-10: a flow costs the same after a mass deletion as after a few. */
+START_TEST(mass_deletion)
+{
+	enum { FLOWS = 3000 };
+	int64_t few = time_flows(64, FLOWS), many = time_flows(65536, FLOWS);
+
+	printf("%d flows: %lld us after 64 removals, %lld us after 65,536\n", FLOWS, (long long)few,
+	       (long long)many);
+	ck_assert_msg(many < 10 * few + 1000, "%lld us and %lld us", (long long)few,
+		      (long long)many);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("stale");
@@ -283,6 +335,7 @@ int main(void)
 	tcase_add_test(tc, restart);
 	tcase_add_test(tc, a_sweep_settles);
 	tcase_add_test(tc, many_removals);
+	tcase_add_test(tc, mass_deletion);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
