@@ -528,7 +528,7 @@ static int read_layout(struct reader *r)
 	err = read_objects(r, NFT_MSG_GETTABLE, NULL, on_table);
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	if (r->owner && r->owner != nlsock_port_id(r->nl)) {
+	if (r->owner && r->owner != nlsock_port_id(r->nl) && !r->found->whoever) {
 		judge_owned(r);
 		return 0;
 	}

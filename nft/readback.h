@@ -26,6 +26,7 @@ struct readback {
 	void (*pick)(void *ctx, const struct verdict *pick, uint64_t digest);
 	void (*affinity)(void *ctx, const char *name);
 	void (*sticky)(void *ctx, const char *name, uint64_t digest);
+	bool whoever; /* a table that another process owns is read, too: only to look at it */
 };
 
 /*

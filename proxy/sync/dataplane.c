@@ -788,12 +788,13 @@ static void read_sticky(void *ctx, const char *name, uint64_t digest)
 }
 
 /* Reads the table; the registries know afterwards what is there, and that nothing is wanted yet. */
-static int read_kernel(struct dataplane *dp, struct snapshot **snapshot, enum table_state *state,
-		       struct errbuf *eb)
+static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **snapshot,
+		       enum table_state *state, struct errbuf *eb)
 {
 	struct reading reading = { .dp = dp };
 	const struct readback found = {
 		.ctx = &reading,
+		.whoever = whoever,
 		.element = read_element,
 		.pick = read_pick,
 		.affinity = read_affinity,
@@ -1082,7 +1083,7 @@ static int sync_full(struct dataplane *dp, bool blame, struct sync_report *repor
 	int err;
 
 	report->full = true;
-	err = read_kernel(dp, &full.snapshot, &full.state, eb);
+	err = read_kernel(dp, false, &full.snapshot, &full.state, eb);
 	if (err)
 		return err;
 	start = clock_us();
@@ -1376,7 +1377,7 @@ int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb)
 	int err;
 
 	model_ruleset(dp->model, dp->family, &dp->ruleset);
-	err = read_kernel(dp, &full.snapshot, &full.state, eb);
+	err = read_kernel(dp, true, &full.snapshot, &full.state, eb);
 	if (err)
 		return err;
 	err = compile_dirty(dp, full.snapshot, &report);

@@ -413,7 +413,8 @@ const struct element *world_elements(struct world *w, enum family family, struct
 				     size_t *count)
 {
 	struct listing l = { .scratch = scratch };
-	const struct readback found = { &l, list_element, list_pick, list_affinity, list_sticky };
+	const struct readback found = { &l,	     list_element, list_pick, list_affinity,
+					list_sticky, false };
 	struct ruleset ruleset;
 	enum table_state state;
 	struct element *list;
