@@ -132,9 +132,12 @@ static void on_hangup(evutil_socket_t fd, short what, void *ctx)
 
 static void on_terminate(evutil_socket_t fd, short what, void *ctx)
 {
+	struct app *app = ctx;
+
 	(void)fd;
 	(void)what;
-	app_exit(ctx, EXIT_DONE);
+	app->signalled = true;
+	app_exit(app, app->end_status);
 }
 
 int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx)

@@ -38,8 +38,10 @@ struct app {
 	void (*hangup)(void *ctx); /* at SIGHUP */
 	void *hangup_ctx;
 	bool log_is_set;
+	bool signalled; /* SIGTERM or SIGINT came */
 	/* What commands look at if flags name objects that do not run here; NULL: what runs */
 	const struct view *view;
+	int end_status; /* at SIGTERM and SIGINT */
 	int exit_status;
 	bool ending; /* exit_status holds, even if the loop has not begun */
 };
@@ -61,9 +63,9 @@ void app_exit(struct app *app, int status);
 void app_release_hangup(void);
 
 /*
- * SIGTERM and SIGINT end the loop with EXIT_DONE from now on, and SIGHUP calls @hangup (NULL: is
- * left alone). To be called before anything is programmed: a signal that comes in the middle ends
- * the program in order. Returns 0 or -ENOMEM.
+ * SIGTERM and SIGINT end the loop with app->end_status from now on, and SIGHUP calls @hangup (NULL:
+ * is left alone). To be called before anything is programmed: a signal that comes in the middle
+ * ends the program in order. Returns 0 or -ENOMEM.
  */
 int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx);
 

@@ -7,6 +7,7 @@
 
 #include "nft/addresses.h"
 #include "proxy/base/hashtab.h"
+#include "proxy/base/strbuf.h"
 #include "proxy/serve/metrics.h"
 #include "watch/apisource.h"
 #include "watch/manifests.h"
@@ -19,6 +20,40 @@ int feed_load_manifests(struct feed *feed, struct errbuf *eb)
 	feed->loaded_us = begin;
 	feed->parse_us = clock_monotonic_us(feed->app->clock) - begin;
 	return err;
+}
+
+bool feed_is_complete(const struct feed *feed)
+{
+	unsigned int kind;
+
+	for (kind = 0; kind < N_KINDS; kind++)
+		if (!feed->model->complete[kind])
+			return false;
+	return true;
+}
+
+void feed_missing(const struct feed *feed, struct strbuf *out)
+{
+	static const char *const names[N_KINDS] = {
+		[KIND_SERVICE] = "Services",
+		[KIND_SLICE] = "EndpointSlices",
+		[KIND_SERVICE_CIDR] = "ServiceCIDRs",
+		[KIND_NODE] = "Nodes",
+	};
+	const size_t begin = out->length;
+	struct apisource_status status;
+	unsigned int kind;
+
+	for (kind = 0; kind < N_KINDS; kind++)
+		if (!feed->model->complete[kind])
+			strbuf_addf(out, "%s%s", out->length > begin ? ", " : "no list of ",
+				    names[kind]);
+	if (out->length == begin || !feed->source)
+		return;
+	status = apisource_status(feed->source);
+	strbuf_addf(out, " from %s", status.server);
+	if (*status.reason)
+		strbuf_addf(out, ": %s", status.reason);
 }
 
 int64_t feed_arrived_us(const struct feed *feed)

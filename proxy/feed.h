@@ -12,6 +12,7 @@ struct addresses;
 struct apisource;
 struct manifests;
 struct metrics;
+struct strbuf;
 
 struct feed {
 	struct app *app; /* borrowed */
@@ -68,6 +69,11 @@ void feed_change_free(struct feed_change *change); /* NULL is allowed */
  * those that @machine has, if it is given. Returns 0 or -ENOMEM.
  */
 int feed_assume_addresses(struct feed *feed, const struct addresses *machine);
+
+/* Whether the source has listed all kinds of objects that it is asked for. */
+bool feed_is_complete(const struct feed *feed);
+/* Appends which kinds have not been listed, and what the API server says; nothing if complete. */
+void feed_missing(const struct feed *feed, struct strbuf *out);
 
 /* When the latest objects came, monotonic; 0: none yet. */
 int64_t feed_arrived_us(const struct feed *feed);

@@ -30,6 +30,7 @@ enum flag_type {
 	FLAG_METRICS_PORT,
 	FLAG_CONFIG,
 	FLAG_WRITE_CONFIG,
+	FLAG_TIMEOUT,
 	FLAG_ACTION,  /* boolean; target is the action */
 	FLAG_VERSION, /* boolean, or "raw" */
 	FLAG_IGNORED,
@@ -57,6 +58,7 @@ static const struct flag flags[] = {
 	  "set the kernel's conntrack limits and exit" },
 	{ "write-config-to", FLAG_WRITE_CONFIG, 0,
 	  "write the configuration to FILE, or \"-\", and exit" },
+	{ "timeout", FLAG_TIMEOUT, 0, "DURATION that --once and commands wait for the API server" },
 	{ "healthz-port", FLAG_HEALTHZ_PORT, 0,
 	  "PORT of the health server; 0 switches it off (deprecated)" },
 	{ "metrics-port", FLAG_METRICS_PORT, 0,
@@ -81,7 +83,11 @@ static const struct flag flags[] = {
 	{ "vmodule", FLAG_IGNORED, 0, NULL },
 };
 
-enum { N_FLAGS = sizeof(flags) / sizeof(flags[0]), PORT_UNSET = -1 };
+enum {
+	N_FLAGS = sizeof(flags) / sizeof(flags[0]),
+	PORT_UNSET = -1,
+	DEFAULT_TIMEOUT_MS = 30 * 1000
+};
 
 struct given {
 	const char *name;	 /* without dashes */
@@ -465,6 +471,15 @@ static int apply_field(struct parser *p, const struct given *g)
 	}
 }
 
+static int apply_timeout(struct parser *p, const struct given *g)
+{
+	int err = apply_duration(p, g, &p->options.timeout_ms);
+
+	if (!err && p->options.timeout_ms <= 0)
+		return bad_value(p, g, "is not longer than 0");
+	return err;
+}
+
 static int apply_flag(struct parser *p, const struct given *g)
 {
 	struct options *o = &p->options;
@@ -488,6 +503,8 @@ static int apply_flag(struct parser *p, const struct given *g)
 	case FLAG_CONFIG:
 		o->config_path = *g->value ? g->value : NULL;
 		return 0;
+	case FLAG_TIMEOUT:
+		return apply_timeout(p, g);
 	case FLAG_WRITE_CONFIG:
 		o->write_config_path = g->value;
 		if (o->action < ACTION_WRITE_CONFIG)
@@ -703,6 +720,7 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 		.env = &inside,
 		.outside = env,
 		.eb = &local,
+		.options.timeout_ms = DEFAULT_TIMEOUT_MS,
 		.healthz_port = PORT_UNSET,
 		.metrics_port = PORT_UNSET,
 	};

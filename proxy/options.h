@@ -40,6 +40,7 @@ struct options {
 	struct config *config;	       /* validated, except for ACTION_VERSION and ACTION_HELP */
 	const char *config_path;       /* --config; NULL: none. Borrowed from argv */
 	const char *write_config_path; /* --write-config-to. Borrowed from argv */
+	int64_t timeout_ms; /* --timeout: for commands that wait for an API server; not 0 */
 	/* With ACTION_COMMAND, and perhaps with ACTION_HELP; else NULL */
 	const struct command *command;
 	const char **words; /* that follow the command's, borrowed from argv */

@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include "nft/addresses.h"
+#include "proxy/base/clock.h"
+#include "proxy/base/strbuf.h"
 #include "proxy/commands/ask.h"
 #include "watch/apisource.h"
 #include "watch/proxyconfig.h"
-
-enum { OBJECTS_WAIT_S = 30 };
 
 bool objects_are_named(const struct options *options)
 {
@@ -26,23 +26,35 @@ static void on_settled(void *ctx)
 {
 	struct objects *o = ctx;
 
-	if (model_is_complete(o->feed->model))
+	if (feed_is_complete(o->feed))
 		app_exit(o->app, EXIT_DONE);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct objects *o = ctx;
+	struct strbuf why = STRBUF_INIT;
+	char age[AGE_TEXT_SIZE];
+	int status = EXIT_DONE;
 
 	(void)fd;
 	(void)what;
-	command_fails(EXIT_FAILED, "no answer from the API server for %d s", OBJECTS_WAIT_S);
-	app_exit(o->app, EXIT_FAILED);
+	feed_missing(o->feed, &why);
+	if (model_is_complete(o->feed->model))
+		log_warning(o->app->log, "%s: the answer is without them",
+			    why.text ? why.text : "");
+	else
+		status = command_fails(EXIT_FAILED, "gave up after %s: %s",
+				       age_format(o->feed->options.timeout_ms / 1000, age),
+				       why.text ? why.text : "");
+	strbuf_free(&why);
+	app_exit(o->app, status);
 }
 
 static int wait_for_objects(struct objects *o)
 {
-	const struct timeval patience = { OBJECTS_WAIT_S, 0 };
+	const int64_t ms = o->feed->options.timeout_ms;
+	const struct timeval patience = { ms / 1000, ms % 1000 * 1000 };
 
 	apisource_start(o->feed->source);
 	event_base_once(o->app->base, -1, EV_TIMEOUT, on_timer, o, &patience);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <event2/event.h>
 
+#include "proxy/base/clock.h"
+#include "proxy/base/strbuf.h"
 #include "proxy/feed.h"
 #include "proxy/startup.h"
 #include "proxy/sync/sync.h"
@@ -14,6 +16,7 @@ struct once {
 	struct feed *feed;
 	struct startup *startup;
 	struct sync *sync;
+	struct event *timer; /* of --timeout */
 	int64_t compile_us, commit_us;
 };
 
@@ -86,12 +89,40 @@ static int sync_manifests(struct once *once)
 	return err ? EXIT_FAILED : EXIT_DONE;
 }
 
+/* Once all is listed, the wait for the Node has limits of its own. */
+static void on_timeout(evutil_socket_t fd, short what, void *ctx)
+{
+	struct once *once = ctx;
+	struct strbuf why = STRBUF_INIT;
+	char age[AGE_TEXT_SIZE];
+
+	(void)fd;
+	(void)what;
+	if (feed_is_complete(once->feed))
+		return;
+	feed_missing(once->feed, &why);
+	log_error(once->app->log, "gave up after %s: %s; rules stay as they are",
+		  age_format(once->feed->options.timeout_ms / 1000, age), why.text ? why.text : "");
+	strbuf_free(&why);
+	app_exit(once->app, EXIT_FAILED);
+}
+
 static int sync_source(struct once *once)
 {
+	const int64_t ms = once->feed->options.timeout_ms;
+	const struct timeval patience = { ms / 1000, ms % 1000 * 1000 };
+
+	once->timer = evtimer_new(once->app->base, on_timeout, once);
+	if (!once->timer || event_add(once->timer, &patience)) {
+		log_error(once->app->log, "out of memory");
+		return EXIT_FAILED;
+	}
 	startup_begin(once->startup);
 	apisource_start(once->feed->source);
 	if (!once->app->ending)
 		event_base_dispatch(once->app->base);
+	if (once->app->signalled && once->app->exit_status)
+		log_error(once->app->log, "ended by a signal; rules stay as they are");
 	return once->app->exit_status;
 }
 
@@ -115,6 +146,7 @@ int command_once(struct app *app, struct options *options)
 	struct errbuf eb = { "" };
 	int status;
 
+	app->end_status = EXIT_FAILED; /* whoever ends it, ends it before it is done */
 	if (app_watch_signals(app, NULL, NULL)) {
 		log_error(app->log, "signals: out of memory");
 		return EXIT_FAILED;
@@ -127,6 +159,8 @@ int command_once(struct app *app, struct options *options)
 		return status;
 	}
 	status = run_once(&once);
+	if (once.timer)
+		event_free(once.timer);
 	startup_free(once.startup);
 	sync_free(once.sync);
 	feed_close(once.feed);

@@ -176,6 +176,68 @@ def once(b):
                 b.expect("client", "node:30080", f, "tcp", reach("r1"))
 
 
+def refuse_token(server):
+    server.tell("set", token=OTHER_TOKEN)
+
+
+def forbid(server):
+    for resource in ("services", "endpointslices", "servicecidrs", "nodes"):
+        server.tell("fault", how="status", code=403, resource=resource, times=99)
+
+
+def wrong_name(server):
+    server.kill()
+    server.certificate = "wrong"
+    server.start()
+
+
+WEB_ADDRESS = addr("svc11", 4) + ":80"
+REFUSALS = (("away", lambda server: server.kill(), "onnect"),
+            ("that refuses the token", refuse_token, "401"),
+            ("that forbids everything", forbid, "403"),
+            ("with another's certificate", wrong_name, "no alternative certificate subject name"))
+
+
+@case("--once and explain end when they get nothing", "RUN-1 API-8")
+def gives_up(b):
+    for name, spoil, says in REFUSALS:
+        with api(b) as server:
+            server.publish(base() + web(["r1"]))
+            b.once(web(["pod1"]))
+            table = listing(b)
+            spoil(server)
+            for words, pattern in ((["--once"], "gave up after 1s: no list of Services, .*%s.*; rules stay as they are"),
+                                   (["explain", WEB_ADDRESS], "gave up after 1s: no list of Services, .*%s")):
+                began = time.monotonic()
+                status, out, err = b.program.run(*b.program.argv(["--timeout", "1s", *words])[1:])
+                took = time.monotonic() - began
+                b.equal("status of %s, server %s" % (words, name), 1, status)
+                b.true("seconds of %s, server %s: %.1f" % (words, name, took), 0.9 < took < 5, "about 1")
+                b.true("%s, server %s: %s" % (words, name, err[-500:]), re.search(pattern % says, err), pattern % says)
+                b.equal("output", "", out)
+            same_table(b, "with a server " + name, table)
+            b.equal("SIGTERM too early", 1, ended_early(b))
+
+
+def ended_early(b):
+    b.program.launch("--once")
+    b.hears("API server: ")
+    status = b.program.stop(signal.SIGTERM)
+    b.true(b.program.log[-300:], b.program.says("error: ended by a signal; rules stay as they are"))
+    return status
+
+
+@case("explain says what the answer is without", "RUN-1 VER-6")
+def without_ranges(b):
+    with api(b) as server:
+        server.publish(base() + web(["r1"]))
+        server.tell("set", delay={"servicecidrs": 9})
+        status, out, err = b.program.run(*b.program.argv(["--timeout", "1s", "explain", WEB_ADDRESS])[1:])
+        b.equal("status", 0, status)
+        b.true(out, "verdict   DNAT to one of 1" in out)
+        b.true(err[-500:], re.search("warning: no list of ServiceCIDRs from .*: the answer is without them", err))
+
+
 @case("it waits for its Node", "NODE-1 EPS-13 NODE-4 NP-2")
 def waits_for_node(b):
     here = [Ep("pod1", zones=("zone-a",)), Ep("r1", zones=("zone-b",))]
@@ -588,6 +650,7 @@ def kubeadm(b):
         files.write(config_conf=kubeadm_config(), kubeconfig_conf=kubeconfig)
         b.program.process.send_signal(signal.SIGHUP)
         b.hears("no API server can be reached", 10)
+        b.hears("configuration changed: nftables.masqueradeAll true -> false; rules of IPv4 and IPv6 replaced")
         b.expect_both("svc11:80", "pod1", "r1", "r2")
         server.start()
         b.program.revision += 1
@@ -595,3 +658,92 @@ def kubeadm(b):
         b.program.wait(20)
         b.equal("answers that should not be", {}, wrong(running.tally(), 4, ["pod1", "r1", "r2"]))
         b.expect_both("svc11:80", "pod1")
+
+
+def lb_health(b):
+    """What a load balancer is told, on the node's own address."""
+    answers = []
+    for f in both_families:
+        with netns.inside(b.world.name["node"]):
+            c = http.client.HTTPConnection(addr("node", f), 31090, timeout=5)
+            try:
+                c.connect()
+            except ConnectionRefusedError:
+                answers.append(None)
+                continue
+        c.request("GET", "/")
+        answers.append(c.getresponse().status)
+        c.close()
+    return answers
+
+
+@case("a reload forgets nothing, with and without an API server", "CFG-3 HZ-8 RUN-2 VER-15 AFF-3")
+def forgets_nothing(b):
+    lb = both("lb", 13, ["pod1", "pod2"], kind="LoadBalancer", lb=["lb13"], etp="Local", healthCheckNodePort=31090)
+    sticky = both("sticky", 14, ["pod1", "pod2", "r1", "r2"], affinity=600)
+    with api(b) as server:
+        config = b.program.file("config.json", "{}")
+
+        def write(cidr, kubeconfig, **more):
+            text = {"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "nftables",
+                    "oomScoreAdj": 0, "conntrack": {"maxPerCore": 0}, "clusterCIDR": cidr,
+                    "clientConnection": {"kubeconfig": kubeconfig}, **more}
+            b.program.file("config.json.new", json.dumps(text))
+            os.rename(config + ".new", config)
+
+        first, second = server.kubeconfig("first"), server.kubeconfig("second")
+        write("10.244.0.0/16", first)
+        b.start(web(["pod1", "r1"]) + lb + sticky, "--config", config)
+        b.until("lb13 is healthy", [200, 200], lambda: lb_health(b), 5)
+        held = [b.connection("client", v, f) for f in both_families for v in ("svc11:80", "lb13:80", "svc14:80")]
+        chosen = [c.first for c in held]
+        table = listing(b)
+
+        def nothing_lost(when, writes=False):
+            b.equal("lb13 " + when, [200, 200], lb_health(b))
+            b.equal("/healthz and /readyz " + when, (200, 200), (get(b, "/healthz")[0], get(b, "/readyz")[0]))
+            b.equal("established connections " + when, chosen, [c.ask() for c in held])
+            again = [b.connection("client", "svc14:80", f) for f in both_families]
+            # without the client's port, which is another
+            b.equal("sticky clients " + when, *[[first.rsplit(" ", 1)[0] for first in list_] for list_ in
+                                                (chosen[2::3], [c.first for c in again])])
+            for c in again:
+                c.close()
+            if not writes:
+                same_table(b, when, table)
+
+        def hang_up(says):
+            before = len(b.program.log)
+            b.program.process.send_signal(signal.SIGHUP)
+            b.until("says " + says, True, lambda: bool(re.search(says, b.program.log[before:])), 5)
+
+        requests = len(server.requests())
+        hang_up("configuration read again: nothing has changed")
+        nothing_lost("after SIGHUP")
+        write("10.244.0.0/16", first, configSyncPeriod="1m")
+        hang_up("configuration changed: configSyncPeriod 15m0s -> 1m0s\n")
+        nothing_lost("after another period")
+        b.equal("requests of reloads that do not concern the API server", requests, len(server.requests()))
+        write("10.244.0.0/16", second)
+        hang_up("configuration changed: clientConnection.kubeconfig .*first -> .*second.*; objects are listed again")
+        b.until("lists", True, lambda: len(server.requests()) > requests, 5)
+        b.until("connected", True, lambda: server_health(b)["connected"], 5)
+        nothing_lost("after another kubeconfig")
+        b.apply(web(["pod1", "r1"]) + lb + sticky)
+        table = listing(b)
+        server.kill()
+        hang_up("configuration read again: nothing has changed")
+        nothing_lost("without an API server")
+        write("10.244.0.0/16", first)
+        hang_up("configuration changed: clientConnection.kubeconfig .*; objects are listed again")
+        time.sleep(0.5)
+        nothing_lost("with another kubeconfig and no API server")
+        write("10.250.0.0/16", first)
+        hang_up("configuration changed: clusterCIDR 10.244.0.0/16 -> 10.250.0.0/16; rules of IPv4 replaced")
+        nothing_lost("with another range and no API server", True)
+        server.start()
+        b.program.revision += 1
+        b.program.write(base() + web(["pod1"]) + lb + sticky + b.program.marker())
+        b.program.wait(20)
+        b.expect_both("svc11:80", "pod1")
+        nothing_lost("in the end", True)

@@ -292,6 +292,8 @@ static const struct {
 	  { "--nodeport-addresses=primary,10.0.0.0/8,first" },
 	  "--nodeport-addresses: \"first\" is neither" },
 	{ "logging format", { "--logging-format=xml" }, "--logging-format: \"xml\"" },
+	{ "timeout", { "--timeout=30" }, "--timeout: \"30\" is not a duration" },
+	{ "timeout of nothing", { "--timeout=0" }, "--timeout: \"0\" is not longer than 0" },
 	{ "two sources",
 	  { "--manifests=a", "--kubeconfig=b" },
 	  "--manifests and --kubeconfig exclude each other" },
@@ -466,6 +468,7 @@ START_TEST(paths)
 	CHECK_STR("second", o.config->manifests[1], "-");
 	ck_assert_ptr_null(o.config->manifests[2]);
 	CHECK_STR("write", o.write_config_path, "/out");
+	ck_assert_int_eq(o.timeout_ms, 30000);
 	ck_assert_ptr_null(o.config_path);
 	options_free(&o);
 }
