@@ -50,6 +50,18 @@ static const struct command commands[] = {
 		.run = command_get,
 	},
 	{
+		.word = "preflight",
+		.synopsis = "preflight",
+		.help = "Looks whether vipmap would work here, and changes nothing: the kernel, "
+			"the API "
+			"server and the\nrights there, the configuration, other proxies, "
+			"conntrack. 0 "
+			"if it would, 1 if not, 3 if the\nkernel lacks something.\n\n"
+			"  vipmap preflight --config /var/lib/kube-proxy/config.conf\n",
+		.check = command_preflight_check,
+		.run = command_preflight,
+	},
+	{
 		.word = "status",
 		.synopsis = "status [--ready] [--wait DURATION] [-o json|yaml]",
 		.help = "Says how the vipmap of this node does: 0 if all is well, 1 if something "

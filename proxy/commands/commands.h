@@ -49,6 +49,8 @@ int command_diff_check(const struct options *options, struct errbuf *eb);
 int command_get(struct app *app, struct options *options);
 int command_get_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag get_flags[];
+int command_preflight(struct app *app, struct options *options);
+int command_preflight_check(const struct options *options, struct errbuf *eb);
 int command_status(struct app *app, struct options *options);
 int command_status_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag status_flags[];

@@ -359,6 +359,48 @@ def diff(b):
            in "\n" + out and "- element ip vipmap service-nodeports { tcp . 31234 : drop }\n" in out)
 
 
+def preflight(b, *argv, want=0):
+    out = run(b, "preflight", "--hostname-override", "node1", *argv, want=want)
+    return [line.split(None, 1) for line in out.splitlines()]
+
+
+@case("preflight tells what is well and what is not, and changes nothing", "RUN-10")
+def preflight_case(b):
+    b.program.cleanup()
+    before = b.in_node("nft", "list", "ruleset")
+    with api(b) as server:
+        server.publish(base())
+        argv = ("--kubeconfig", server.kubeconfig()) + DETECT
+        lines = preflight(b, *argv)
+        texts = [rest for _, rest in lines]
+        b.equal("words " + repr(lines), ["ok", "ok", "ok", "warn", "ok"], [word for word, _ in lines])
+        b.true(texts[0], texts[0].startswith("kernel %s: all that the rules need; " % os.uname().release))
+        b.true(texts[1], re.match(r"API server http\S+: may list services, endpointslices, servicecidrs, nodes$", texts[1]))
+        b.equal("pods", "configuration: pods are told by ClusterCIDR " + CLUSTER_CIDR, texts[2])
+        b.equal("the ruleset", before, b.in_node("nft", "list", "ruleset"))
+        b.nft("table ip kube-proxy { }")
+        b.world.ip("node", "link add kube-ipvs0 type bridge")
+        try:
+            lines = preflight(b, *argv)
+            b.true("nftables: %s" % lines, ["warn", "nftables table ip kube-proxy: another proxy's rules translate the same "
+                                            "addresses; stop it, and remove them"] in lines)
+            b.true("ipvs: %s" % lines, any("kube-ipvs0" in rest for word, rest in lines if word == "warn"))
+        finally:
+            b.nft("delete table ip kube-proxy")
+            b.world.ip("node", "link del kube-ipvs0")
+        server.tell("set", forbidden=["endpointslices"])
+        lines = preflight(b, *argv, want=1)
+        b.equal("a right that lacks", [["FAIL", "API server: may not list EndpointSlices: status 403: see the ClusterRole in "
+                                        "scripts/deploy/base"]], [line for line in lines if line[0] == "FAIL"])
+        server.kill()
+        lines = preflight(b, *argv, want=1)
+        b.true("away: %s" % lines, any(word == "FAIL" and "cannot be reached" in rest for word, rest in lines))
+    b.start(shop())
+    lines = preflight(b, "--manifests", b.program.manifests, *DETECT)
+    b.true("what runs: %s" % lines, ["ok", "a vipmap runs here (process %d): see \"vipmap status\"" %
+                                     b.program.process.pid] in lines)
+
+
 def connect(b):
     with netns.inside(b.world.name["node"]):
         s = socket.socket(socket.AF_UNIX)

@@ -1,0 +1,326 @@
+/*
+ * preflight: whether vipmap would work here, before it is started: the kernel, the API server, the
+ * configuration, other proxies, conntrack. It changes nothing.
+ */
+#include "proxy/commands/commands.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "nft/readback.h"
+#include "proxy/commands/ask.h"
+#include "proxy/serve/httpd.h"
+#include "proxy/serve/local.h"
+#include "proxy/sysctl.h"
+#include "watch/apicheck.h"
+
+enum { PATIENCE_MS = 10000, PROBE_MS = 1000, PROXY_METRICS_PORT = 10249, NEARLY_FULL = 80 };
+
+struct preflight {
+	struct app *app;
+	const struct config *config;
+	const char *node_name;
+	struct nlsock *nl; /* NULL: cannot be had */
+	int running;	   /* process of the vipmap that runs here; else not positive */
+	unsigned int failures;
+	bool kernel_lacks;
+};
+
+static void say(const char *word, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
+
+static void say(const char *word, const char *fmt, va_list ap)
+{
+	printf("%-6s ", word);
+	vprintf(fmt, ap);
+	putchar('\n');
+}
+
+#define DEFINE_SAY(name, word, count)                                                              \
+	static void name(struct preflight *p, const char *fmt, ...)                                \
+		__attribute__((format(printf, 2, 3)));                                             \
+	static void name(struct preflight *p, const char *fmt, ...)                                \
+	{                                                                                          \
+		va_list ap;                                                                        \
+                                                                                                   \
+		p->failures += (count);                                                            \
+		va_start(ap, fmt);                                                                 \
+		say(word, fmt, ap);                                                                \
+		va_end(ap);                                                                        \
+	}
+
+DEFINE_SAY(good, "ok", 0)
+DEFINE_SAY(warn, "warn", 0)
+DEFINE_SAY(fail, "FAIL", 1)
+
+static void check_kernel(struct preflight *p)
+{
+	struct utsname kernel = { .release = "?" };
+	struct errbuf eb = { "" };
+	bool owner = false;
+	unsigned int f;
+	int err;
+
+	uname(&kernel);
+	for (f = 0; p->nl && f < N_FAMILIES; f++) {
+		const struct ruleset ruleset = { .family = (enum family)f };
+
+		if (!p->app->family[f])
+			continue;
+		err = kernel_probe(p->nl, &ruleset, &owner, &eb);
+		if (err == -EOPNOTSUPP)
+			p->kernel_lacks = true;
+		if (err) {
+			fail(p, "kernel %s: %s", kernel.release, eb.text);
+			return;
+		}
+	}
+	if (!p->nl)
+		fail(p, "kernel %s: no netlink socket for nftables", kernel.release);
+	else
+		good(p, "kernel %s: all that the rules need; %s%s", kernel.release,
+		     owner ? "table ownership"
+			   : "no table ownership (Linux 6.9): foreign changes are noticed and "
+			     "repaired",
+		     p->app->family[FAMILY_IPV6] ? "" : "; no IPv6");
+}
+
+static void check_right(struct preflight *p, const struct apicheck *check, enum kind kind)
+{
+	const int status = check->kinds[kind].status;
+
+	if (status >= 200 && status < 300)
+		return;
+	if (!status)
+		fail(p, "API server %s: %s: %s", check->server, kind_name(kind),
+		     check->kinds[kind].message);
+	else if (check->kinds[kind].optional)
+		warn(p, "API server: %ss: status %d: addresses that no Service has are not refused",
+		     kind_name(kind), status);
+	else
+		fail(p,
+		     "API server: may not list %ss: status %d: see the ClusterRole in "
+		     "scripts/deploy/base",
+		     kind_name(kind), status);
+}
+
+static void check_api(struct preflight *p)
+{
+	struct apicheck check;
+	struct errbuf eb = { "" };
+	unsigned int k, reached = 0, allowed = 0;
+
+	if (p->config->manifests) {
+		good(p, "objects come from manifests: no API server is asked");
+		return;
+	}
+	if (apicheck_run(p->app->base, p->config, p->node_name, PATIENCE_MS, &check, &eb)) {
+		fail(p, "API server: %s", eb.text);
+		return;
+	}
+	for (k = 0; k < N_KINDS; k++) {
+		reached += check.kinds[k].status != 0;
+		allowed += check.kinds[k].status >= 200 && check.kinds[k].status < 300;
+	}
+	if (!reached) {
+		fail(p, "API server %s: cannot be reached: %s", check.server,
+		     check.kinds[KIND_SERVICE].message);
+		return;
+	}
+	if (allowed == N_KINDS)
+		good(p, "API server %s: may list services, endpointslices, servicecidrs, nodes",
+		     check.server);
+	for (k = 0; k < N_KINDS; k++)
+		check_right(p, &check, (enum kind)k);
+}
+
+static const char *mode_name(enum detect_local_mode mode)
+{
+	switch (mode) {
+	case DETECT_CLUSTER_CIDR:
+		return "ClusterCIDR";
+	case DETECT_NODE_CIDR:
+		return "NodeCIDR";
+	case DETECT_BRIDGE_INTERFACE:
+		return "BridgeInterface";
+	case DETECT_INTERFACE_NAME_PREFIX:
+		return "InterfaceNamePrefix";
+	}
+	return "?";
+}
+
+static void check_config(struct preflight *p)
+{
+	const bool by_cidr = p->config->detect_local == DETECT_CLUSTER_CIDR;
+
+	if (by_cidr && !*p->config->cluster_cidr)
+		warn(p,
+		     "clusterCIDR is unset: pods are not told from others, and nothing that goes "
+		     "to a ClusterIP is masqueraded");
+	else
+		good(p, "configuration: pods are told by %s%s%s",
+		     mode_name(p->config->detect_local), by_cidr ? " " : "",
+		     by_cidr ? p->config->cluster_cidr : "");
+	if (!p->config->nodeport_addresses)
+		warn(p,
+		     "nodePortAddresses is unset: node ports answer on the node's own address only "
+		     "(kube-proxy in mode iptables: on all of them)");
+}
+
+static void on_rival(void *ctx, const char *what)
+{
+	struct preflight *p = ctx;
+
+	warn(p, "%s: another proxy's rules translate the same addresses; stop it, and remove them",
+	     what);
+}
+
+/* Whoever answers there, it is not vipmap: that has been looked for before. */
+static void check_kube_proxy(struct preflight *p)
+{
+	static const struct addr loopback = { { 127, 0, 0, 1 } };
+	struct strbuf mode = { .max = 64 };
+	struct errbuf eb;
+
+	if (httpd_fetch(FAMILY_IPV4, &loopback, PROXY_METRICS_PORT, "/proxyMode", PROBE_MS, &mode,
+			&eb) == 200)
+		warn(p, "kube-proxy is running (mode %s): it answers at 127.0.0.1:%d",
+		     mode.text ? mode.text : "?", PROXY_METRICS_PORT);
+	strbuf_free(&mode);
+}
+
+static void check_rivals(struct preflight *p)
+{
+	struct errbuf eb;
+
+	if (p->nl && readback_rivals(p->nl, on_rival, p, &eb))
+		warn(p, "looking for other proxies: %s", eb.text);
+	if (if_nametoindex("kube-ipvs0"))
+		warn(p, "interface kube-ipvs0: kube-proxy in mode ipvs left it; its addresses are "
+			"taken for the node's own: ip link del kube-ipvs0, ipvsadm --clear");
+	if (p->running > 0)
+		good(p, "a vipmap runs here (process %d): see \"vipmap status\"", p->running);
+	else
+		check_kube_proxy(p);
+}
+
+static void ignore_element(void *ctx, const struct element *element)
+{
+	(void)ctx;
+	(void)element;
+}
+
+static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+{
+	(void)ctx;
+	(void)pick;
+	(void)digest;
+}
+
+static void ignore_map(void *ctx, const char *name)
+{
+	(void)ctx;
+	(void)name;
+}
+
+static void ignore_chain(void *ctx, const char *name, uint64_t digest)
+{
+	(void)ctx;
+	(void)name;
+	(void)digest;
+}
+
+static void check_table(struct preflight *p, enum family family)
+{
+	static const struct readback ignore = {
+		.element = ignore_element,
+		.pick = ignore_pick,
+		.affinity = ignore_map,
+		.sticky = ignore_chain,
+	};
+	const struct ruleset ruleset = { .family = family };
+	enum table_state state = TABLE_ABSENT;
+	struct errbuf eb = { "" };
+
+	if (p->running > 0 || !p->nl || readback_table(p->nl, &ruleset, &ignore, &state, &eb))
+		return;
+	if (state == TABLE_OWNED)
+		fail(p, "%s", eb.text);
+	else if (state != TABLE_ABSENT)
+		good(p, "table %s vipmap is there from an earlier run: it will be adopted",
+		     family == FAMILY_IPV4 ? "ip" : "ip6");
+}
+
+/* -1: unknown */
+static long long read_number(const char *path)
+{
+	long long n = -1;
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return -1;
+	if (fscanf(f, "%18lld", &n) != 1)
+		n = -1;
+	fclose(f);
+	return n;
+}
+
+static void check_conntrack(struct preflight *p)
+{
+	const long long wanted = sysctl_conntrack_max(p->config, sysctl_count_cpus());
+	const long long max = read_number("/proc/sys/net/netfilter/nf_conntrack_max");
+	const long long count = read_number("/proc/sys/net/netfilter/nf_conntrack_count");
+
+	if (max <= 0) {
+		warn(p,
+		     "conntrack: its limit cannot be read; the module comes with the first rule");
+		return;
+	}
+	if (count * 100 >= max * NEARLY_FULL)
+		warn(p,
+		     "conntrack is nearly full: %lld of %lld entries; new connections fail when it "
+		     "is",
+		     count, max);
+	if (wanted > 0 && wanted != max)
+		good(p, "conntrack: the limit would be set from %lld to %lld", max, wanted);
+	else
+		good(p, "conntrack: %lld of %lld entries", count, max);
+}
+
+int command_preflight_check(const struct options *options, struct errbuf *eb)
+{
+	if (options->n_words)
+		return errf(eb, -EINVAL, "preflight: unexpected argument \"%s\"",
+			    options->words[0]);
+	return 0;
+}
+
+int command_preflight(struct app *app, struct options *options)
+{
+	struct preflight p = { .app = app, .config = options->config };
+	char name[NODE_NAME_SIZE];
+	struct errbuf eb = { "" };
+
+	if (node_name(options->config, getenv("NODE_NAME"), name, &eb))
+		return command_fails(EXIT_USAGE, "%s", eb.text);
+	p.node_name = name;
+	p.running = httpd_local_owner(LOCAL_SOCKET);
+	p.nl = nlsock_open(&eb);
+	check_kernel(&p);
+	check_api(&p);
+	check_config(&p);
+	check_rivals(&p);
+	check_table(&p, FAMILY_IPV4);
+	if (app->family[FAMILY_IPV6])
+		check_table(&p, FAMILY_IPV6);
+	check_conntrack(&p);
+	nlsock_close(p.nl);
+	if (fflush(stdout))
+		return EXIT_FAILED;
+	return p.kernel_lacks ? EXIT_KERNEL : p.failures ? EXIT_FAILED : EXIT_DONE;
+}
