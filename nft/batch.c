@@ -50,7 +50,7 @@ struct batch {
 	uint32_t next_set_id;
 	struct batch_counts counts;
 	struct wire phases[N_PHASES];
-	struct elements deleted[N_SETS], added[N_SETS];
+	struct elements deleted[N_ELEMENT_SETS], added[N_ELEMENT_SETS];
 	struct cached_name names[NAME_CACHE_SIZE];
 	int err; /* a verb got what cannot be encoded */
 };
@@ -160,6 +160,20 @@ static void change_affinity(void *ctx, enum change change, const char *name, con
 			   comment, b->next_set_id++);
 }
 
+static void change_ranges(void *ctx, enum change change, const char *set)
+{
+	struct batch *b = ctx;
+	struct chain chain;
+
+	chain_firewall(set, &chain);
+	if (change == CHANGE_ADD)
+		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(SET_SOURCE_RANGES),
+			   set, NULL, b->next_set_id++);
+	else if (change == CHANGE_DELETE)
+		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, set);
+	change_chain(b, change, &chain);
+}
+
 static const char *pick_chain(struct batch *b, const struct verdict *v)
 {
 	struct cached_name *c = &b->names[(v->count * 31 + v->pick) % NAME_CACHE_SIZE];
@@ -178,7 +192,7 @@ static void change_element(void *ctx, enum change change, const struct element *
 	const char *chain = NULL;
 
 	b->has_changes = true;
-	if (change != CHANGE_DELETE && !element_is_whole(e)) {
+	if ((change != CHANGE_DELETE || e->set == SET_SOURCE_RANGES) && !element_is_whole(e)) {
 		b->err = -EINVAL;
 		return;
 	}
@@ -206,7 +220,7 @@ struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
 	b->owner = flags & BATCH_OWNER;
 	b->closed = flags & BATCH_CLOSED;
 	b->next_set_id = 1;
-	for (i = 0; i < N_SETS; i++) {
+	for (i = 0; i < N_ELEMENT_SETS; i++) {
 		elements_init(&b->deleted[i], i, false);
 		elements_init(&b->added[i], i, true);
 	}
@@ -216,6 +230,7 @@ struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
 		.pick = change_pick,
 		.affinity = change_affinity,
 		.sticky = change_sticky,
+		.ranges = change_ranges,
 		.element = change_element,
 	};
 	return b;
@@ -229,7 +244,7 @@ void batch_free(struct batch *b)
 		return;
 	for (i = 0; i < N_PHASES; i++)
 		wire_free(&b->phases[i]);
-	for (i = 0; i < N_SETS; i++) {
+	for (i = 0; i < N_ELEMENT_SETS; i++) {
 		elements_free(&b->deleted[i]);
 		elements_free(&b->added[i]);
 	}
@@ -258,7 +273,7 @@ struct batch_counts batch_counts(const struct batch *b)
 
 /* Sending */
 
-enum { N_STREAMS = N_PHASES + 2 * N_SETS };
+enum { N_STREAMS = N_PHASES + 2 * N_ELEMENT_SETS };
 
 struct stream {
 	const struct wire *wire;
@@ -273,9 +288,11 @@ static struct stream stream_at(const struct batch *b, unsigned int i)
 	if (i < PHASE_CHAINS_DELETE)
 		return (struct stream){ .wire = &b->phases[i] };
 	i -= PHASE_CHAINS_DELETE;
-	if (i >= 2 * N_SETS)
-		return (struct stream){ .wire = &b->phases[PHASE_CHAINS_DELETE + i - 2 * N_SETS] };
-	elements = i < N_SETS ? &b->deleted[i] : &b->added[i - N_SETS];
+	if (i >= 2 * N_ELEMENT_SETS)
+		return (struct stream){
+			.wire = &b->phases[PHASE_CHAINS_DELETE + i - 2 * N_ELEMENT_SETS],
+		};
+	elements = i < N_ELEMENT_SETS ? &b->deleted[i] : &b->added[i - N_ELEMENT_SETS];
 	return (struct stream){ .wire = &elements->wire, .elements = elements };
 }
 

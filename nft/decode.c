@@ -35,11 +35,15 @@ bool name_is_affinity(const char *name)
 	return begins(name, "affinity/") || begins(name, "affinity-local/");
 }
 
+bool name_is_ranges(const char *name)
+{
+	return begins(name, RANGES_PREFIX);
+}
+
 int verdict_parse(const char *name, struct verdict *verdict)
 {
 	static const struct verdict constant[] = {
 		{ .kind = VERDICT_REJECT },
-		{ .kind = VERDICT_FIREWALL },
 		{ .kind = VERDICT_EXTERNAL_LOCAL },
 		{ .kind = VERDICT_EXTERNAL_LOCAL, .pick = PICK_NODEPORT },
 	};
@@ -48,6 +52,10 @@ int verdict_parse(const char *name, struct verdict *verdict)
 
 	if (name_is_sticky(name)) {
 		*verdict = (struct verdict){ .kind = VERDICT_STICKY };
+		return 0;
+	}
+	if (begins(name, FIREWALL_PREFIX)) {
+		*verdict = (struct verdict){ .kind = VERDICT_FIREWALL };
 		return 0;
 	}
 	/* Only the one name that we would give it: flags in another order are somebody else's. */
@@ -152,7 +160,7 @@ static int verdict_decode(const struct nlattr *data, struct element *e)
 	case NFT_GOTO:
 		if (!chain || verdict_parse(chain, &e->verdict))
 			return -EINVAL;
-		if (e->verdict.kind == VERDICT_STICKY)
+		if (e->verdict.kind == VERDICT_STICKY || e->verdict.kind == VERDICT_FIREWALL)
 			e->chain = chain;
 		return 0;
 	}
@@ -194,19 +202,6 @@ static int range_to_prefix(enum family family, const struct addr *first, const s
 	return 0;
 }
 
-static int source_range_decode(enum family family, const struct nlattr *key_end,
-			       const struct key_fields *first, struct element *e)
-{
-	struct key_fields last = *first;
-
-	if (key_end && key_decode(family, &set_layout(SET_SOURCE_RANGES)->key, key_end, &last))
-		return -EINVAL;
-	if (addr_compare(&last.daddr, &first->daddr) || last.protocol != first->protocol ||
-	    last.port != first->port)
-		return -EINVAL;
-	return range_to_prefix(family, &first->saddr, &last.saddr, &e->range);
-}
-
 int element_decode(enum family family, enum set_id set, const struct nlattr *attr,
 		   struct element *element)
 {
@@ -224,9 +219,6 @@ int element_decode(enum family family, enum set_id set, const struct nlattr *att
 	e.index = f.index;
 	e.comment = comment_decode(attrs[NFTA_SET_ELEM_USERDATA]);
 	if (set == SET_HAIRPIN && addr_compare(&f.saddr, &f.daddr))
-		return -EINVAL;
-	if (set == SET_SOURCE_RANGES &&
-	    source_range_decode(family, attrs[NFTA_SET_ELEM_KEY_END], &f, &e))
 		return -EINVAL;
 	if (layout->data == DATA_VERDICT && verdict_decode(attrs[NFTA_SET_ELEM_DATA], &e))
 		return -EINVAL;
@@ -271,13 +263,14 @@ static struct addr before(enum family family, struct addr addr)
 }
 
 int bounds_join(enum family family, struct bound *bounds, unsigned int count,
-		void (*found)(void *ctx, const struct prefix *prefix), void *ctx)
+		int (*found)(void *ctx, const struct prefix *prefix), void *ctx)
 {
 	const struct addr zero = { { 0 } };
 	const struct prefix all = { .length = 0 };
 	struct prefix prefix;
 	struct addr last;
 	unsigned int i;
+	int err;
 
 	if (count)
 		qsort(bounds, count, sizeof(*bounds), bound_compare);
@@ -295,7 +288,9 @@ int bounds_join(enum family family, struct bound *bounds, unsigned int count,
 			last = before(family, bounds[i + 1].addr);
 		if (range_to_prefix(family, &bounds[i].addr, &last, &prefix))
 			return -EINVAL;
-		found(ctx, &prefix);
+		err = found(ctx, &prefix);
+		if (err)
+			return err;
 		i++;
 	}
 	return 0;

@@ -16,20 +16,20 @@ struct bound {
 
 /*
  * Reads one element of @set from its NFTA_LIST_ELEM. Strings point into the message. Returns 0, or
- * -EINVAL for what batch.c would not have written. Not for SET_SERVICE_CIDRS: see below.
+ * -EINVAL for what batch.c would not have written. Not for sets of ranges: see below.
  */
 int element_decode(enum family family, enum set_id set, const struct nlattr *attr,
 		   struct element *element);
 
-/* An element of SET_SERVICE_CIDRS. */
+/* An element of SET_SERVICE_CIDRS or SET_SOURCE_RANGES. */
 int bound_decode(enum family family, const struct nlattr *attr, struct bound *bound);
 
 /*
- * Sorts @bounds and hands the ranges that they make to @found. Returns 0, or -EINVAL if some bound
- * has no counterpart or some range is no prefix.
+ * Sorts @bounds and hands the ranges that they make to @found, in order. Returns 0, -EINVAL if some
+ * bound has no counterpart or some range is no prefix, or what @found fails with.
  */
 int bounds_join(enum family family, struct bound *bounds, unsigned int count,
-		void (*found)(void *ctx, const struct prefix *prefix), void *ctx);
+		int (*found)(void *ctx, const struct prefix *prefix), void *ctx);
 
 /* An address and a port as in the data of an endpoint list. */
 int endpoint_decode(enum family family, const struct nlattr *data, struct addr *addr,
@@ -38,8 +38,9 @@ int endpoint_decode(enum family family, const struct nlattr *data, struct addr *
 /* The verdict that leads to chain @name; -EINVAL if ours never would. */
 int verdict_parse(const char *name, struct verdict *verdict);
 
-/* sticky/..., sticky-local/...; affinity/..., affinity-local/... */
+/* sticky/..., sticky-local/...; affinity/..., affinity-local/...; ranges/... */
 bool name_is_sticky(const char *name);
 bool name_is_affinity(const char *name);
+bool name_is_ranges(const char *name);
 
 #endif

@@ -29,7 +29,9 @@ void elements_free(struct elements *s)
 {
 	wire_free(&s->wire);
 	free(s->runs);
+	free(s->ranges);
 	s->runs = NULL;
+	s->ranges = NULL;
 	s->n_runs = s->runs_size = 0;
 }
 
@@ -57,15 +59,16 @@ static void push_owner(struct elements *s, void *owner)
 
 static void begin_list(struct elements *s, enum family family)
 {
-	enum { ROOM = 128 }; /* for the names of table and set */
+	enum { ROOM = 128 }; /* for the name of the table and attributes */
+	const char *name = s->ranges ? s->ranges : set_name(s->set);
 	struct nlmsghdr *nlh;
 
 	nlh = message_begin(&s->wire, family, s->add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
-			    s->add ? NLM_F_CREATE : 0, ROOM);
+			    s->add ? NLM_F_CREATE : 0, ROOM + strlen(name));
 	if (!nlh)
 		return;
 	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
-	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set_name(s->set));
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, name);
 	s->message = s->wire.length;
 	s->list = s->message + nlh->nlmsg_len;
 	mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -75,8 +78,9 @@ static void begin_list(struct elements *s, enum family family)
 /* Room for an element at the end of the list, in a new message if need be; NULL after a failure. */
 static uint8_t *element_begin(struct elements *s, enum family family, size_t room)
 {
-	if (!s->wire.length || s->wire.length - s->list + room > UINT16_MAX)
+	if (!s->wire.length || s->list_ended || s->wire.length - s->list + room > UINT16_MAX)
 		begin_list(s, family);
+	s->list_ended = false;
 	return wire_reserve(&s->wire, room);
 }
 
@@ -174,18 +178,16 @@ static size_t put_port(uint8_t *at, uint16_t port)
 	return 4;
 }
 
-/* @source is what a FIELD_SADDR is. @key is zeroed. Returns the size. */
+/* @key is zeroed. Returns the size. */
 static size_t put_key(uint8_t *key, enum family family, const struct key *fields,
-		      const struct element *e, const struct addr *source)
+		      const struct element *e)
 {
 	size_t at = 0;
 	unsigned int i;
 
 	for (i = 0; i < fields->n; i++) {
 		switch ((enum field)fields->fields[i]) {
-		case FIELD_SADDR:
-			at += put_address(key + at, family, source);
-			break;
+		case FIELD_SADDR: /* hairpin: an endpoint that is its own client */
 		case FIELD_DADDR:
 			at += put_address(key + at, family, &e->addr);
 			break;
@@ -218,7 +220,7 @@ static uint8_t *put_endpoint(uint8_t *at, enum family family, const struct eleme
 static size_t element_room(const struct element *e, const char *chain)
 {
 	enum {
-		KEYS = 2 * (2 * NLA_HDRLEN + KEY_SIZE_MAX),
+		KEYS = 2 * NLA_HDRLEN + KEY_SIZE_MAX,
 		DATA = 4 * NLA_HDRLEN + DATA_SIZE_MAX + 4,
 		COMMENT = NLA_HDRLEN + 2 + COMMENT_MAX + 1 + 3,
 	};
@@ -232,22 +234,14 @@ static void put_element(struct elements *s, enum family family, const struct ele
 {
 	const struct set_layout *layout = set_layout(s->set);
 	uint8_t key[KEY_SIZE_MAX] = { 0 };
-	/* Hairpin: an endpoint that is its own client. Otherwise only ranges are of sources. */
-	const struct addr *source = s->set == SET_HAIRPIN ? &e->addr : &e->range.addr;
 	uint8_t *begin = element_begin(s, family, element_room(e, chain)), *at;
-	struct addr last;
 	size_t size;
 
 	if (!begin)
 		return;
 	at = attr_header(begin, NFTA_LIST_ELEM | NLA_F_NESTED, 0);
-	size = put_key(key, family, &layout->key, e, source);
+	size = put_key(key, family, &layout->key, e);
 	at = attr_value(at, NFTA_SET_ELEM_KEY, key, size);
-	if (s->set == SET_SOURCE_RANGES) {
-		last = prefix_last(family, &e->range);
-		put_key(key, family, &layout->key, e, &last);
-		at = attr_value(at, NFTA_SET_ELEM_KEY_END, key, size);
-	}
 	if (s->add && layout->data == DATA_VERDICT)
 		at = attr_verdict(at, chain);
 	else if (s->add && layout->data == DATA_ENDPOINT)
@@ -289,10 +283,25 @@ static void put_range(struct elements *s, enum family family, const struct prefi
 		put_bound(s, family, &end, NFT_SET_ELEM_INTERVAL_END, owner);
 }
 
+/* Another set takes another message. */
+static bool ranges_turn(struct elements *s, const char *ranges)
+{
+	if (s->ranges && strcmp(s->ranges, ranges) == 0)
+		return true;
+	free(s->ranges);
+	s->ranges = strdup(ranges);
+	if (!s->ranges)
+		s->wire.err = -ENOMEM;
+	s->list_ended = true;
+	return s->ranges;
+}
+
 void elements_put(struct elements *s, enum family family, const struct element *e,
 		  const char *chain, void *owner)
 {
-	if (s->set == SET_SERVICE_CIDRS)
+	if (s->set == SET_SOURCE_RANGES && !ranges_turn(s, e->ranges))
+		return;
+	if (s->set == SET_SERVICE_CIDRS || s->set == SET_SOURCE_RANGES)
 		put_range(s, family, &e->range, owner);
 	else
 		put_element(s, family, e, chain, owner);

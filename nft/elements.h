@@ -12,13 +12,16 @@ struct owner_run {
 	size_t count;
 };
 
-/* The elements that are added to one set, or deleted from it. */
+/* The elements that are added to one set, or deleted from it; source ranges of all of their sets.
+ */
 struct elements {
 	enum set_id set;
 	bool add;
+	char *ranges; /* name of the last set of source ranges; owned */
 	struct wire wire;
 	size_t message; /* where in it the last message begins, and the list of elements in that */
 	size_t list;
+	bool list_ended; /* the next element belongs to another set */
 	struct owner_run *runs;
 	size_t n_runs, runs_size;
 };

@@ -319,28 +319,14 @@ static void set_udata(struct udata *u, enum family family, const struct set_layo
 		udata_put_comment(u, NFTNL_UDATA_SET_COMMENT, comment);
 }
 
-/* The size, and for ranges of a concatenation the length of each field. */
-static void set_description(struct nlmsghdr *nlh, enum family family,
-			    const struct set_layout *layout)
+static void set_description(struct nlmsghdr *nlh, const struct set_layout *layout)
 {
-	struct nlattr *description, *fields, *field;
-	unsigned int i;
+	struct nlattr *description;
 
-	if (!layout->size && !(layout->flags & NFT_SET_CONCAT))
+	if (!layout->size)
 		return;
 	description = mnl_attr_nest_start(nlh, NFTA_SET_DESC);
-	if (layout->size)
-		mnl_attr_put_u32(nlh, NFTA_SET_DESC_SIZE, htonl(layout->size));
-	if (layout->flags & NFT_SET_CONCAT) {
-		fields = mnl_attr_nest_start(nlh, NFTA_SET_DESC_CONCAT);
-		for (i = 0; i < layout->key.n; i++) {
-			field = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
-			mnl_attr_put_u32(nlh, NFTA_SET_FIELD_LEN,
-					 htonl(field_size(family, layout->key.fields[i])));
-			mnl_attr_nest_end(nlh, field);
-		}
-		mnl_attr_nest_end(nlh, fields);
-	}
+	mnl_attr_put_u32(nlh, NFTA_SET_DESC_SIZE, htonl(layout->size));
 	mnl_attr_nest_end(nlh, description);
 }
 
@@ -362,7 +348,7 @@ void encode_set(struct wire *w, enum family family, const struct set_layout *lay
 		mnl_attr_put_u32(nlh, NFTA_SET_DATA_LEN, htonl(set_data_size(family, layout)));
 	}
 	mnl_attr_put_u32(nlh, NFTA_SET_ID, htonl(id));
-	set_description(nlh, family, layout);
+	set_description(nlh, layout);
 	set_udata(&u, family, layout, comment);
 	mnl_attr_put(nlh, NFTA_SET_USERDATA, u.length, u.bytes);
 	message_end(w, nlh);

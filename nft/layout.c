@@ -10,6 +10,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter_ipv4.h>
+#include <stdio.h>
 #include <string.h>
 
 /* nft's numbers of data types. The kernel keeps them for nft and does not look at them. */
@@ -32,7 +33,6 @@ enum { AFFINITY_SIZE = 1048576 };
 #define NODEPORT FIELD_PROTOCOL, FIELD_PORT
 
 static const struct key vip_key = KEY(VIP), nodeport_key = KEY(NODEPORT);
-static const struct key vip_source_key = KEY(VIP, FIELD_SADDR);
 static const struct key vip_index_key = KEY(VIP, FIELD_INDEX);
 static const struct key nodeport_index_key = KEY(NODEPORT, FIELD_INDEX);
 static const struct key saddr_key = KEY(FIELD_SADDR), daddr_key = KEY(FIELD_DADDR);
@@ -44,13 +44,11 @@ static const struct key hairpin_key = KEY(FIELD_SADDR, VIP);
 /* clang-format on */
 
 /* Without a declared size: a size would be a hard limit. */
-static const struct set_layout layouts[N_SETS] = {
+static const struct set_layout layouts[N_ELEMENT_SETS] = {
 	[SET_CLUSTER_IPS] = { .key = KEY(FIELD_DADDR) },
 	[SET_NODEPORT_IPS] = { .key = KEY(FIELD_DADDR) },
 	[SET_SERVICE_CIDRS] = { .key = KEY(FIELD_DADDR), .flags = NFT_SET_INTERVAL },
 	[SET_HAIRPIN] = { .key = KEY(FIELD_SADDR, VIP) },
-	[SET_SOURCE_RANGES] = { .key = KEY(VIP, FIELD_SADDR),
-				.flags = NFT_SET_INTERVAL | NFT_SET_CONCAT },
 	[MAP_SERVICE_IPS] = VERDICT_MAP(VIP),
 	[MAP_SERVICE_NODEPORTS] = VERDICT_MAP(NODEPORT),
 	[MAP_FIREWALLED] = VERDICT_MAP(VIP),
@@ -66,6 +64,7 @@ static const struct set_layout layouts[N_SETS] = {
 	[MAP_STICKY_LOCAL_ENDPOINTS] = VERDICT_MAP(VIP, FIELD_INDEX),
 	[MAP_STICKY_NODEPORT_ENDPOINTS] = VERDICT_MAP(NODEPORT, FIELD_INDEX),
 	[MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS] = VERDICT_MAP(NODEPORT, FIELD_INDEX),
+	[SET_SOURCE_RANGES] = { .key = KEY(FIELD_SADDR), .flags = NFT_SET_INTERVAL },
 };
 
 static const struct set_layout affinity = {
@@ -240,16 +239,15 @@ static void reject_chain(struct chain *chain)
 }
 
 /*
- * ip daddr . meta l4proto . th dport . ip saddr @source-ranges \
- *	ip daddr . meta l4proto . th dport vmap @firewalled
+ * What a source that is allowed meets. One chain for all Services: each rule that looks into a map
+ * binds it, and the kernel walks the map for that. A packet that falls between two generations is
+ * dropped, not let through.
+ * ip daddr . meta l4proto . th dport vmap @firewalled
  * drop
  */
-static void firewall_chain(struct chain *chain)
+static void firewalled_chain(struct chain *chain)
 {
-	struct rule *rule = new_rule(chain);
-
-	add_key(rule, STMT_LOOKUP, &vip_source_key, SET_SOURCE_RANGES);
-	add_key(rule, STMT_VMAP, &vip_key, MAP_FIREWALLED);
+	add_key(new_rule(chain), STMT_VMAP, &vip_key, MAP_FIREWALLED);
 	add(new_rule(chain), STMT_DROP);
 }
 
@@ -368,7 +366,7 @@ static const struct {
 	int32_t priority;
 } chains[N_CHAINS] = {
 	[CHAIN_REJECT] = { .name = "reject-chain" },
-	[CHAIN_FIREWALL] = { .name = "firewall" },
+	[CHAIN_FIREWALLED] = { .name = "firewalled-sources" },
 	[CHAIN_SHORT_CIRCUIT] = { .name = "short-circuit" },
 	[CHAIN_NODEPORT_SHORT_CIRCUIT] = { .name = "nodeport-short-circuit" },
 	[CHAIN_EXTERNAL_LOCAL] = { .name = "external-local" },
@@ -406,8 +404,8 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 	case CHAIN_REJECT:
 		reject_chain(chain);
 		break;
-	case CHAIN_FIREWALL:
-		firewall_chain(chain);
+	case CHAIN_FIREWALLED:
+		firewalled_chain(chain);
 		break;
 	case CHAIN_SHORT_CIRCUIT:
 	case CHAIN_NODEPORT_SHORT_CIRCUIT:
@@ -430,6 +428,30 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 	case N_CHAINS:
 		break;
 	}
+}
+
+/*
+ * LB-4. A set per Service, since the kernel takes ranges out of one big set of concatenated ranges
+ * in proportion to the whole, for each range; a tree of plain ranges it takes microseconds.
+ * ip saddr @ranges/default/web goto firewalled
+ * drop
+ */
+void chain_firewall(const char *ranges, struct chain *chain)
+{
+	struct rule *rule;
+	struct stmt *stmt;
+
+	chain_begin(chain);
+	chain->name = chain->text;
+	snprintf(chain->text, sizeof(chain->text), FIREWALL_PREFIX "%s",
+		 ranges + sizeof(RANGES_PREFIX) - 1);
+
+	rule = new_rule(chain);
+	stmt = add(rule, STMT_LOOKUP);
+	stmt->key = saddr_key;
+	stmt->name = ranges;
+	add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FIREWALLED));
+	add(new_rule(chain), STMT_DROP);
 }
 
 /* The list that a pick chain takes from. */
@@ -526,30 +548,31 @@ void chain_sticky(const struct sticky_chain *sticky, struct chain *chain)
 	stmt->port = sticky->port;
 }
 
-const char *verdict_chain(const struct verdict *verdict, const char *sticky, char *text)
+const char *verdict_chain(const struct verdict *verdict, const char *own, char *text)
 {
 	switch (verdict->kind) {
 	case VERDICT_REJECT:
 		return chains[CHAIN_REJECT].name;
-	case VERDICT_FIREWALL:
-		return chains[CHAIN_FIREWALL].name;
 	case VERDICT_EXTERNAL_LOCAL:
 		return chains[verdict->pick & PICK_NODEPORT ? CHAIN_NODEPORT_EXTERNAL_LOCAL
 							    : CHAIN_EXTERNAL_LOCAL]
 			.name;
 	case VERDICT_PICK:
 		return pick_name(verdict, text);
+	case VERDICT_FIREWALL:
 	case VERDICT_STICKY:
-		return sticky;
+		return own;
 	}
 	return NULL;
 }
 
 bool element_is_whole(const struct element *element)
 {
+	if (element->set == SET_SOURCE_RANGES)
+		return element->ranges;
 	if (!set_has_verdict(element->set))
 		return true;
-	if (element->verdict.kind == VERDICT_STICKY)
+	if (element->verdict.kind == VERDICT_STICKY || element->verdict.kind == VERDICT_FIREWALL)
 		return element->chain;
 	return element->verdict.kind != VERDICT_NONE;
 }

@@ -27,7 +27,7 @@ enum { TIMEOUT_MS = 10000 };
 #define SCRATCH_NAME "probe."
 _Static_assert(sizeof(SCRATCH_NAME) == sizeof(TABLE_NAME), "names differ in length");
 
-static const char scratch_map[] = "affinity/probe";
+static const char scratch_map[] = "affinity/probe", scratch_ranges[] = RANGES_PREFIX "probe";
 
 /* The name is the first attribute of every message but the markers. */
 static void rename_tables(struct wire *w)
@@ -95,7 +95,7 @@ struct feature {
 	struct rule rule;
 };
 
-enum { N_FEATURES = 18 };
+enum { N_FEATURES = 17 };
 
 /* clang-format off */
 #define KEY(...) { sizeof((uint8_t[]){ __VA_ARGS__ }), { __VA_ARGS__ } }
@@ -110,11 +110,6 @@ static void list_features(const struct ruleset *ruleset, struct feature *feature
 		{ .name = "chains of type nat", .chain = CHAIN_NAT_PREROUTING },
 		{ "sets with concatenated keys", set_layout(SET_HAIRPIN), "s", 0, { 0 } },
 		{ "interval sets", set_layout(SET_SERVICE_CIDRS), "s", 0, { 0 } },
-		{ "interval sets with concatenated keys",
-		  set_layout(SET_SOURCE_RANGES),
-		  "s",
-		  0,
-		  { 0 } },
 		{ "maps to verdicts", set_layout(MAP_SERVICE_IPS), "m", 0, { 0 } },
 		{ "maps to an address and a port", set_layout(MAP_ENDPOINTS), "m", 0, { 0 } },
 		{ "dynamic maps with a timeout", affinity_layout(), "m", 0, { 0 } },
@@ -206,6 +201,15 @@ static void encode_picks(struct wire *w, const struct ruleset *ruleset, bool rul
 	}
 }
 
+static void encode_ranges(struct wire *w, const struct ruleset *ruleset)
+{
+	struct chain chain;
+
+	chain_firewall(scratch_ranges, &chain);
+	encode_chain(w, ruleset->family, &chain);
+	encode_rules(w, ruleset->family, &chain);
+}
+
 static void encode_sticky(struct wire *w, const struct ruleset *ruleset)
 {
 	const struct sticky_chain sticky = {
@@ -232,6 +236,8 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 	for (i = 0; i < N_SETS; i++)
 		encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL, i + 1);
 	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL, N_SETS + 1);
+	encode_set(w, ruleset->family, set_layout(SET_SOURCE_RANGES), scratch_ranges, NULL,
+		   N_SETS + 2);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(ruleset, i, &chain);
 		encode_chain(w, ruleset->family, &chain);
@@ -239,6 +245,7 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 	encode_picks(w, ruleset, false);
 	encode_picks(w, ruleset, true);
 	encode_sticky(w, ruleset);
+	encode_ranges(w, ruleset);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(ruleset, i, &chain);
 		encode_rules(w, ruleset->family, &chain);

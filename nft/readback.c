@@ -51,7 +51,7 @@ enum {
 	LIST_TRIED_MS = 1000, /* if it does, because we seldom get the processor */
 };
 
-enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY };
+enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY, CHAIN_IS_FIREWALL };
 
 struct found_chain {
 	const char *name; /* in the arena */
@@ -60,6 +60,11 @@ struct found_chain {
 	struct verdict pick;
 	uint64_t digest; /* of the rules so far */
 	bool foreign;	 /* some rule is not ours */
+};
+
+struct names {
+	const char **items; /* in the arena */
+	unsigned int count, size;
 };
 
 struct reader {
@@ -75,8 +80,7 @@ struct reader {
 	struct arena arena;
 	struct found_chain *chains; /* in the kernel's order */
 	unsigned int n_chains, chains_size, current;
-	const char **affinities;
-	unsigned int n_affinities, affinities_size;
+	struct names affinities, ranges; /* of sets */
 	bool has_set[N_SETS], has_chain[N_CHAINS];
 	struct {
 		bool known;
@@ -88,8 +92,11 @@ struct reader {
 	struct lists lists;
 	uint32_t n_asked;   /* elements that were there when asked for by key */
 	bool skip_expected; /* a dump after that: these have been told already */
+	const char *set_name;
 	struct bound *bounds;
 	unsigned int n_bounds, bounds_size;
+	struct prefix *prefixes; /* that they make; for source ranges */
+	unsigned int n_prefixes, prefixes_size;
 };
 
 /* Makes room for one more of @size bytes in *list, which has room for *room. */
@@ -175,7 +182,16 @@ static bool chain_identify(const struct reader *r, const char *name,
 	}
 	if (attrs[NFTA_CHAIN_HOOK] || verdict_parse(name, &c->pick))
 		return false;
-	c->kind = c->pick.kind == VERDICT_PICK ? CHAIN_IS_PICK : CHAIN_IS_STICKY;
+	switch (c->pick.kind) {
+	case VERDICT_PICK:
+		c->kind = CHAIN_IS_PICK;
+		break;
+	case VERDICT_FIREWALL:
+		c->kind = CHAIN_IS_FIREWALL;
+		break;
+	default:
+		c->kind = CHAIN_IS_STICKY;
+	}
 	return true;
 }
 
@@ -282,14 +298,14 @@ static bool layout_is(const struct reader *r, const struct set_layout *want,
 	       attr_u32(attrs[NFTA_SET_DATA_LEN], 0) == set_data_size(r->family, want);
 }
 
-static int add_affinity(struct reader *r, const char *name)
+static int add_name(struct reader *r, struct names *names, const char *name)
 {
 	const char *copy = arena_strdup(&r->arena, name);
 
-	if (!copy || grow((void **)&r->affinities, r->n_affinities, &r->affinities_size,
-			  sizeof(*r->affinities)))
+	if (!copy ||
+	    grow((void **)&names->items, names->count, &names->size, sizeof(*names->items)))
 		return -ENOMEM;
-	r->affinities[r->n_affinities++] = copy;
+	names->items[names->count++] = copy;
 	return 0;
 }
 
@@ -308,7 +324,9 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 		return 0;
 	name = attr_string(attrs[NFTA_SET_NAME]);
 	if (name && name_is_affinity(name) && layout_is(r, affinity_layout(), attrs))
-		return add_affinity(r, name);
+		return add_name(r, &r->affinities, name);
+	if (name && name_is_ranges(name) && layout_is(r, set_layout(SET_SOURCE_RANGES), attrs))
+		return add_name(r, &r->ranges, name);
 	for (id = 0; name && id < N_SETS; id++)
 		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
 			r->has_set[id] = true;
@@ -348,7 +366,7 @@ static int add_bound(struct reader *r, const struct nlattr *attr)
 	struct bound bound;
 
 	if (bound_decode(r->family, attr, &bound))
-		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+		return judge(r, TABLE_OTHER, "foreign element in", r->set_name);
 	if (grow((void **)&r->bounds, r->n_bounds, &r->bounds_size, sizeof(bound)))
 		return -ENOMEM;
 	r->bounds[r->n_bounds++] = bound;
@@ -360,7 +378,7 @@ static int on_element(void *ctx, const struct nlattr *attr)
 	struct element element;
 	struct reader *r = ctx;
 
-	if (r->set == SET_SERVICE_CIDRS)
+	if (r->set == SET_SERVICE_CIDRS || r->set == SET_SOURCE_RANGES)
 		return add_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
 		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
@@ -388,7 +406,7 @@ static int on_elements(const struct nlmsghdr *nlh, void *data)
 	return err;
 }
 
-static void on_prefix(void *ctx, const struct prefix *prefix)
+static int on_prefix(void *ctx, const struct prefix *prefix)
 {
 	struct reader *r = ctx;
 	const struct element element = {
@@ -397,7 +415,14 @@ static void on_prefix(void *ctx, const struct prefix *prefix)
 		.range = *prefix,
 	};
 
-	r->found->element(r->found->ctx, &element);
+	if (r->set == SET_SERVICE_CIDRS) {
+		r->found->element(r->found->ctx, &element);
+		return 0;
+	}
+	if (grow((void **)&r->prefixes, r->n_prefixes, &r->prefixes_size, sizeof(*prefix)))
+		return -ENOMEM;
+	r->prefixes[r->n_prefixes++] = *prefix;
+	return 0;
 }
 
 /* -ENOENT if there is no such object, -EINTR if the answer is not consistent. */
@@ -448,7 +473,7 @@ static void forget_rules(struct reader *r)
 
 static void forget_sets(struct reader *r)
 {
-	r->n_affinities = 0;
+	r->affinities.count = r->ranges.count = 0;
 	memset(r->has_set, 0, sizeof(r->has_set));
 }
 
@@ -573,8 +598,18 @@ static int read_by_key(struct reader *r)
 	err = lists_fetch(&r->lists, r->nl, r->family, r->set, max_missing, on_asked, r, &eb);
 	if (err)
 		errf(r->eb, err, "table %s vipmap: cannot read set %s: %s",
-		     family_keyword(r->family), set_name(r->set), eb.text);
+		     family_keyword(r->family), r->set_name, eb.text);
 	return err;
+}
+
+static int list_set(struct reader *r)
+{
+	int err = read_objects(r, NFT_MSG_GETSETELEM, r->set_name, on_elements);
+
+	if (err != -EINTR)
+		return err;
+	r->interrupted = true;
+	return 0;
 }
 
 static int read_set(struct reader *r)
@@ -589,11 +624,16 @@ static int read_set(struct reader *r)
 		/* There is something else in the set. */
 		r->skip_expected = true;
 	}
-	err = read_objects(r, NFT_MSG_GETSETELEM, set_name(r->set), on_elements);
-	if (err != -EINTR)
-		return err;
-	r->interrupted = true;
-	return 0;
+	return list_set(r);
+}
+
+/* Of the set that was just read. */
+static int join_bounds(struct reader *r)
+{
+	int err = bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r);
+
+	r->n_bounds = 0;
+	return err == -EINVAL ? judge(r, TABLE_OTHER, "foreign element in", r->set_name) : err;
 }
 
 static int read_elements(struct reader *r)
@@ -601,12 +641,60 @@ static int read_elements(struct reader *r)
 	int err;
 
 	for (r->set = 0; r->set < N_SETS && r->state != TABLE_OTHER; r->set++) {
+		r->set_name = set_name(r->set);
 		err = read_set(r);
 		if (err)
 			return err == -ENOENT ? -EINTR : err;
+		if (r->n_bounds)
+			err = join_bounds(r);
+		if (err)
+			return err;
 	}
-	if (r->state != TABLE_OTHER && bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r))
-		judge(r, TABLE_OTHER, "foreign element in", set_name(SET_SERVICE_CIDRS));
+	return 0;
+}
+
+/* Sets and their chains are made together, so both come in the same order. */
+static const struct found_chain *firewall_of(struct reader *r, const char *ranges)
+{
+	struct chain chain;
+
+	chain_firewall(ranges, &chain);
+	return find_chain(r, chain.name);
+}
+
+static unsigned int count_firewalls(const struct reader *r)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < r->n_chains; i++)
+		n += r->chains[i].kind == CHAIN_IS_FIREWALL;
+	return n;
+}
+
+static int read_ranges(struct reader *r)
+{
+	const struct readback *found = r->found;
+	const struct found_chain *chain;
+	unsigned int i;
+	int err;
+
+	if (r->state != TABLE_OTHER && count_firewalls(r) != r->ranges.count)
+		judge(r, TABLE_OTHER, "has firewall chains without", "source ranges");
+	r->set = SET_SOURCE_RANGES;
+	for (i = 0; i < r->ranges.count && r->state != TABLE_OTHER; i++) {
+		r->set_name = r->ranges.items[i];
+		r->n_prefixes = 0;
+		chain = firewall_of(r, r->set_name);
+		if (!chain)
+			return judge(r, TABLE_OTHER, "lacks the chain that looks into",
+				     r->set_name);
+		err = list_set(r);
+		if (!err)
+			err = join_bounds(r);
+		if (err)
+			return err == -ENOENT ? -EINTR : err;
+		found->ranges(found->ctx, r->set_name, r->prefixes, r->n_prefixes, chain->digest);
+	}
 	return 0;
 }
 
@@ -615,8 +703,8 @@ static void report_objects(const struct reader *r)
 	const struct readback *found = r->found;
 	unsigned int i;
 
-	for (i = 0; i < r->n_affinities; i++)
-		found->affinity(found->ctx, r->affinities[i]);
+	for (i = 0; i < r->affinities.count; i++)
+		found->affinity(found->ctx, r->affinities.items[i]);
 	for (i = 0; i < r->n_chains; i++) {
 		if (r->chains[i].kind == CHAIN_IS_PICK)
 			found->pick(found->ctx, &r->chains[i].pick, r->chains[i].digest);
@@ -632,7 +720,8 @@ static int read_all(struct reader *r)
 	if (err || (r->state != TABLE_CURRENT && r->state != TABLE_RULES_DIFFER))
 		return err;
 	report_objects(r);
-	return read_elements(r);
+	err = read_elements(r);
+	return err ? err : read_ranges(r);
 }
 
 /* Whether our table is not what it was when reading began. @m: listens since then, or NULL. */
@@ -672,8 +761,10 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struc
 	monitor_close(m);
 	arena_free(&r.arena);
 	free(r.chains);
-	free(r.affinities);
+	free(r.affinities.items);
+	free(r.ranges.items);
 	free(r.bounds);
+	free(r.prefixes);
 	lists_free(&r.lists);
 	return err;
 }
@@ -691,6 +782,14 @@ uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain 
 	struct chain chain;
 
 	chain_sticky(sticky, &chain);
+	return chain_digest(ruleset->family, &chain);
+}
+
+uint64_t firewall_digest(const struct ruleset *ruleset, const char *ranges)
+{
+	struct chain chain;
+
+	chain_firewall(ranges, &chain);
 	return chain_digest(ruleset->family, &chain);
 }
 

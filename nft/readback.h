@@ -18,7 +18,9 @@ enum table_state {
 
 /*
  * Called for each object found, in any order; arguments live until the callback returns. A digest
- * stands for the rules of a chain, see below; 0 means that the rules are not all ours.
+ * stands for the rules of a chain, see below; 0 means that the rules are not all ours. Source
+ * ranges come as a whole, sorted, with their set's name and the digest of the Service's firewall
+ * chain.
  */
 struct readback {
 	void *ctx;
@@ -26,6 +28,8 @@ struct readback {
 	void (*pick)(void *ctx, const struct verdict *pick, uint64_t digest);
 	void (*affinity)(void *ctx, const char *name);
 	void (*sticky)(void *ctx, const char *name, uint64_t digest);
+	void (*ranges)(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+		       uint64_t digest);
 	bool whoever; /* a table that another process owns is read, too: only to look at it */
 };
 
@@ -42,6 +46,7 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struc
 /* The digest that an untouched chain has. */
 uint64_t pick_digest(const struct ruleset *ruleset, const struct verdict *pick);
 uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain *chain);
+uint64_t firewall_digest(const struct ruleset *ruleset, const char *ranges);
 
 /* The kernel's ruleset generation, for all tables. Returns 0 or a negative errno. */
 int readback_generation(struct nlsock *nl, uint32_t *generation, struct errbuf *eb);

@@ -85,7 +85,8 @@ struct stmt {
 	const char *name; /* borrowed from constants, the ruleset or the sticky chain */
 };
 
-enum { RULE_STMTS_MAX = 4, CHAIN_RULES_MAX = 4 };
+/* The longest name that the kernel allows, NFT_NAME_MAXLEN. */
+enum { RULE_STMTS_MAX = 4, CHAIN_RULES_MAX = 4, CHAIN_NAME_SIZE = 256 };
 
 struct rule {
 	unsigned int n;
@@ -93,18 +94,18 @@ struct rule {
 };
 
 struct chain {
-	const char *name; /* points to @text for a pick chain: do not copy the struct */
+	const char *name; /* points to @text for pick and firewall chains: do not copy the struct */
 	bool has_hook;	  /* a base chain: type nat, policy accept */
 	uint32_t hook;	  /* NF_INET_* */
 	int32_t priority;
 	unsigned int n_rules;
 	struct rule rules[CHAIN_RULES_MAX];
-	char text[PICK_NAME_SIZE];
+	char text[CHAIN_NAME_SIZE];
 };
 
 enum chain_id {
 	CHAIN_REJECT,
-	CHAIN_FIREWALL,
+	CHAIN_FIREWALLED,
 	CHAIN_SHORT_CIRCUIT,
 	CHAIN_NODEPORT_SHORT_CIRCUIT,
 	CHAIN_EXTERNAL_LOCAL,
@@ -120,10 +121,14 @@ enum chain_id {
 void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chain *chain);
 void chain_pick(const struct ruleset *ruleset, const struct verdict *pick, struct chain *chain);
 void chain_sticky(const struct sticky_chain *sticky, struct chain *chain);
+void chain_firewall(const char *ranges, struct chain *chain);
 const char *chain_id_name(enum chain_id id);
 
-/* The chain that a verdict goes to; NULL for a drop. @text has PICK_NAME_SIZE bytes. */
-const char *verdict_chain(const struct verdict *verdict, const char *sticky, char *text);
+/*
+ * The chain that a verdict goes to; NULL for a drop. @own is what element->chain says. @text has
+ * PICK_NAME_SIZE bytes.
+ */
+const char *verdict_chain(const struct verdict *verdict, const char *own, char *text);
 
 /* Whether a verdict that the set needs is there; without, an encoder would make a drop of it. */
 bool element_is_whole(const struct element *element);

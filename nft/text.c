@@ -27,8 +27,9 @@ struct text {
 	struct writer writer;
 	struct ruleset ruleset;
 	struct arena strings;
-	const char *last_comment; /* neighbours mostly have the same */
+	const char *last_comment, *last_ranges; /* neighbours mostly have the same */
 	struct array elements, picks, affinities, stickies;
+	struct array ranges; /* const char *: names of sets */
 	int err;
 };
 
@@ -59,13 +60,14 @@ static const char *keep(struct text *t, const char *string)
 	return copy;
 }
 
-static const char *keep_comment(struct text *t, const char *comment)
+/* @last is what was kept before. */
+static const char *keep_common(struct text *t, const char **last, const char *string)
 {
-	if (!comment)
+	if (!string)
 		return NULL;
-	if (!t->last_comment || strcmp(t->last_comment, comment) != 0)
-		t->last_comment = keep(t, comment);
-	return t->last_comment;
+	if (!*last || strcmp(*last, string) != 0)
+		*last = keep(t, string);
+	return *last;
 }
 
 /* A text is of a whole table: nothing can change in it. */
@@ -113,6 +115,15 @@ static void add_sticky(void *ctx, enum change change, const struct sticky_chain 
 	s->map = keep(t, chain->map);
 }
 
+static void add_ranges(void *ctx, enum change change, const char *set)
+{
+	struct text *t = ctx;
+	const char **name = is_add(t, change) ? array_push(t, &t->ranges, sizeof(*name)) : NULL;
+
+	if (name)
+		*name = keep(t, set);
+}
+
 static void add_element(void *ctx, enum change change, const struct element *element, void *owner)
 {
 	struct text *t = ctx;
@@ -125,7 +136,8 @@ static void add_element(void *ctx, enum change change, const struct element *ele
 		t->err = -EINVAL;
 	*e = *element;
 	e->chain = keep(t, element->chain);
-	e->comment = keep_comment(t, element->comment);
+	e->ranges = keep_common(t, &t->last_ranges, element->ranges);
+	e->comment = keep_common(t, &t->last_comment, element->comment);
 }
 
 struct text *text_new(const struct ruleset *ruleset)
@@ -141,6 +153,7 @@ struct text *text_new(const struct ruleset *ruleset)
 		.pick = add_pick,
 		.affinity = add_affinity,
 		.sticky = add_sticky,
+		.ranges = add_ranges,
 		.element = add_element,
 	};
 	return t;
@@ -154,6 +167,7 @@ void text_free(struct text *t)
 	free(t->picks.items);
 	free(t->affinities.items);
 	free(t->stickies.items);
+	free(t->ranges.items);
 	arena_free(&t->strings);
 	free(t);
 }
@@ -188,6 +202,11 @@ static int compare_stickies(const void *a, const void *b)
 		      ((const struct sticky_chain *)b)->name);
 }
 
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 static void sort(struct array *a, size_t item, int (*compare)(const void *a, const void *b))
 {
 	if (a->count)
@@ -212,13 +231,8 @@ static void print_field(struct strbuf *out, enum family family, const struct ele
 
 	switch (field) {
 	case FIELD_SADDR:
-		if (e->set == SET_SOURCE_RANGES)
-			print_range(out, family, &e->range);
-		else
-			strbuf_adds(out, addr_format(family, &e->addr, text));
-		break;
 	case FIELD_DADDR:
-		if (e->set == SET_SERVICE_CIDRS)
+		if (e->set == SET_SERVICE_CIDRS || e->set == SET_SOURCE_RANGES)
 			print_range(out, family, &e->range);
 		else
 			strbuf_adds(out, addr_format(family, &e->addr, text));
@@ -311,16 +325,22 @@ static void print_layout(struct strbuf *out, enum family family, const struct se
 		strbuf_adds(out, "\t\tflags dynamic,timeout\n");
 }
 
-/* Prints the elements from @e on that are of @set, and returns the first that is not. */
+static bool is_in_set(const struct element *e, enum set_id set, const char *name)
+{
+	return e->set == set && (!e->ranges || strcmp(e->ranges, name) == 0);
+}
+
+/* Prints the elements from @e on that are of the set, and returns the first that is not. */
 static const struct element *print_set(struct strbuf *out, enum family family, enum set_id set,
-				       const struct element *e, const struct element *end)
+				       const char *name, const struct element *e,
+				       const struct element *end)
 {
 	const struct set_layout *layout = set_layout(set);
 	const struct element *first = e;
 
-	strbuf_addf(out, "\n\t%s %s {\n", layout->data ? "map" : "set", set_name(set));
+	strbuf_addf(out, "\n\t%s %s {\n", layout->data ? "map" : "set", name);
 	print_layout(out, family, layout);
-	for (; e < end && e->set == set; e++) {
+	for (; e < end && is_in_set(e, set, name); e++) {
 		strbuf_adds(out, e == first ? "\t\telements = { " : ",\n\t\t\t     ");
 		print_element(out, family, e);
 	}
@@ -375,6 +395,7 @@ static void print_chains(const struct text *t, struct strbuf *out)
 {
 	const struct sticky_chain *stickies = t->stickies.items;
 	const struct verdict *picks = t->picks.items;
+	const char *const *ranges = t->ranges.items;
 	struct chain chain;
 	size_t i;
 
@@ -390,12 +411,17 @@ static void print_chains(const struct text *t, struct strbuf *out)
 		chain_sticky(&stickies[i], &chain);
 		print_chain(out, t->ruleset.family, &chain);
 	}
+	for (i = 0; i < t->ranges.count; i++) {
+		chain_firewall(ranges[i], &chain);
+		print_chain(out, t->ruleset.family, &chain);
+	}
 }
 
 int text_print(struct text *t, struct strbuf *out)
 {
 	const struct element *e = t->elements.items, *end = e ? e + t->elements.count : NULL;
 	const struct affinity *affinities = t->affinities.items;
+	const char *const *ranges = t->ranges.items;
 	enum family family = t->ruleset.family;
 	size_t i;
 
@@ -405,13 +431,16 @@ int text_print(struct text *t, struct strbuf *out)
 	sort(&t->picks, sizeof(struct verdict), compare_picks);
 	sort(&t->affinities, sizeof(struct affinity), compare_affinities);
 	sort(&t->stickies, sizeof(struct sticky_chain), compare_stickies);
+	sort(&t->ranges, sizeof(const char *), compare_names);
 
 	strbuf_addf(out, "table %s %s {\n\tcomment \"%s\"\n", family_keyword(family), TABLE_NAME,
 		    TABLE_COMMENT);
 	for (i = 0; i < N_SETS; i++)
-		e = print_set(out, family, (enum set_id)i, e, end);
+		e = print_set(out, family, (enum set_id)i, set_name(i), e, end);
 	for (i = 0; i < t->affinities.count; i++)
 		print_affinity(out, family, &affinities[i]);
+	for (i = 0; i < t->ranges.count; i++)
+		e = print_set(out, family, SET_SOURCE_RANGES, ranges[i], e, end);
 	print_chains(t, out);
 	strbuf_adds(out, "}\n");
 	return out->err;

@@ -17,12 +17,11 @@ enum set_traits {
 static const struct {
 	const char *name;
 	unsigned int traits;
-} sets[N_SETS] = {
+} sets[N_ELEMENT_SETS] = {
 	[SET_CLUSTER_IPS] = { "cluster-ips", 0 },
 	[SET_NODEPORT_IPS] = { "nodeport-ips", 0 },
 	[SET_SERVICE_CIDRS] = { "service-cidrs", 0 },
 	[SET_HAIRPIN] = { "hairpin", 0 },
-	[SET_SOURCE_RANGES] = { "source-ranges", 0 },
 	[MAP_SERVICE_IPS] = { "service-ips", HAS_VERDICT },
 	[MAP_SERVICE_NODEPORTS] = { "service-nodeports", HAS_VERDICT | IS_NODEPORT },
 	[MAP_FIREWALLED] = { "firewalled", HAS_VERDICT },
@@ -41,6 +40,7 @@ static const struct {
 					    HAS_VERDICT | HAS_INDEX | IS_NODEPORT },
 	[MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS] = { "sticky-nodeport-local-endpoints",
 						  HAS_VERDICT | HAS_INDEX | IS_NODEPORT },
+	[SET_SOURCE_RANGES] = { "ranges", 0 },
 };
 
 const char *set_name(enum set_id set)
@@ -126,6 +126,8 @@ int element_key_compare(const struct element *a, const struct element *b)
 {
 	int order = number_compare(a->set, b->set);
 
+	if (!order && a->ranges && b->ranges)
+		order = strcmp(a->ranges, b->ranges);
 	if (!order)
 		order = addr_compare(&a->addr, &b->addr);
 	if (!order)

@@ -16,7 +16,6 @@ enum set_id {
 	SET_NODEPORT_IPS,  /* nodeport-ips: address */
 	SET_SERVICE_CIDRS, /* service-cidrs: range (disjoint) */
 	SET_HAIRPIN,	   /* hairpin: address . address . protocol . port of a local endpoint */
-	SET_SOURCE_RANGES, /* source-ranges: VIP . range (disjoint per VIP) */
 
 	MAP_SERVICE_IPS,	     /* service-ips: VIP : verdict */
 	MAP_SERVICE_NODEPORTS,	     /* service-nodeports: node port : verdict */
@@ -38,7 +37,11 @@ enum set_id {
 	MAP_STICKY_NODEPORT_ENDPOINTS,
 	MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS,
 
-	N_SETS
+	N_SETS,
+
+	/* No constant set: each Service with loadBalancerSourceRanges has one of its own. */
+	SET_SOURCE_RANGES = N_SETS, /* ranges/NAMESPACE/NAME: range (disjoint) */
+	N_ELEMENT_SETS
 };
 
 /* What a pick chain does; together with the count it is the chain's identity. */
@@ -56,7 +59,8 @@ enum verdict_kind {
 	VERDICT_NONE,
 	VERDICT_DROP,
 	VERDICT_REJECT,		/* goto reject-chain */
-	VERDICT_FIREWALL,	/* goto firewall: source ranges, then MAP_FIREWALLED */
+	VERDICT_FIREWALL,	/* goto a Service's firewall chain: name in element->chain. Source
+				   ranges, then MAP_FIREWALLED */
 	VERDICT_EXTERNAL_LOCAL, /* goto external-local, or nodeport-external-local with
 				   PICK_NODEPORT */
 	VERDICT_PICK,	/* goto [cluster-|external-][sticky-][nodeport-][local-]pick-COUNT */
@@ -73,16 +77,21 @@ struct verdict {
 struct element {
 	enum set_id set;
 	struct addr addr;    /* VIP, address, endpoint, or start of range (service-cidrs) */
-	struct prefix range; /* source-ranges; service-cidrs */
+	struct prefix range; /* source ranges; service-cidrs */
 	uint8_t protocol;    /* IPPROTO_* */
 	uint16_t port;	     /* host byte order */
 	uint32_t index;	     /* of endpoint lists */
 	struct verdict verdict;
 	struct addr endpoint; /* data of endpoint lists */
 	uint16_t endpoint_port;
-	const char *chain;   /* of VERDICT_STICKY */
+	const char *chain;   /* of VERDICT_STICKY and VERDICT_FIREWALL */
+	const char *ranges;  /* source ranges: the name of their set */
 	const char *comment; /* NULL: none. Verdict maps carry namespace/name:port of the service */
 };
+
+/* What the names of a Service's own objects begin with; its namespace/name follows. */
+#define RANGES_PREFIX "ranges/"
+#define FIREWALL_PREFIX "firewall/"
 
 /* Kernel name, "service-ips". */
 const char *set_name(enum set_id set);

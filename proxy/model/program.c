@@ -121,10 +121,46 @@ const struct endpoint_list *program_list(const struct program *p, bool local)
 	return local ? &p->local : &p->cluster;
 }
 
+bool program_firewalled(const struct program *p)
+{
+	unsigned int i;
+
+	for (i = 0; p && p->n_ranges && i < p->n_vips; i++)
+		if (p->vips[i].role == VIP_LOAD_BALANCER)
+			return true;
+	return false;
+}
+
 enum set_id list_set(bool nodeport, bool local, bool sticky)
 {
 	return (enum set_id)((sticky ? MAP_STICKY_ENDPOINTS : MAP_ENDPOINTS) + (nodeport ? 2 : 0) +
 			     (local ? 1 : 0));
+}
+
+/* @head and the namespace and name that @sticky begins with. */
+static char *service_object_name(const char *head, const char *sticky, struct arena *scratch)
+{
+	const char *end = strchrnul(sticky, '/');
+	size_t size;
+	char *name;
+
+	if (*end)
+		end = strchrnul(end + 1, '/');
+	size = strlen(head) + (size_t)(end - sticky) + 1;
+	name = arena_alloc(scratch, size);
+	if (name)
+		snprintf(name, size, "%s%.*s", head, (int)(end - sticky), sticky);
+	return name;
+}
+
+char *ranges_set_name(const char *sticky, struct arena *scratch)
+{
+	return service_object_name(RANGES_PREFIX, sticky, scratch);
+}
+
+char *firewall_chain_name(const char *sticky, struct arena *scratch)
+{
+	return service_object_name(FIREWALL_PREFIX, sticky, scratch);
 }
 
 char *affinity_map_name(const char *sticky, bool local, struct arena *scratch)
@@ -200,6 +236,7 @@ struct maker {
 	struct element *items;
 	size_t count, size;
 	char **chains[2]; /* names of the endpoints' affinity chains, by list */
+	char *firewall;	  /* name of the Service's firewall chain */
 	int err;
 };
 
@@ -209,7 +246,7 @@ static size_t elements_max(const struct program *p)
 	 */
 	size_t lists = (size_t)p->cluster.count + p->local.count;
 
-	return p->n_vips * (5 + lists + p->n_ranges) + lists;
+	return p->n_vips * (5 + lists) + lists;
 }
 
 static struct element *make(struct maker *m, enum set_id set, const struct vip *vip)
@@ -328,29 +365,33 @@ static void make_hairpin(struct maker *m)
 	m->count = to + 1;
 }
 
-static void make_ranges(struct maker *m)
+static void make_firewall(struct maker *m, const struct vip *vip)
 {
-	const struct program *p = m->program;
-	unsigned int i, r;
-
-	for (i = 0; i < p->n_vips; i++)
-		for (r = 0; vip_is_firewalled(p, &p->vips[i]) && r < p->n_ranges; r++)
-			make(m, SET_SOURCE_RANGES, &p->vips[i])->range = p->ranges[r];
+	if (!m->firewall)
+		m->firewall = firewall_chain_name(m->program->sticky, m->scratch);
+	if (!m->firewall)
+		m->err = -ENOMEM;
+	make_verdict(m, MAP_SERVICE_IPS, vip, (struct verdict){ .kind = VERDICT_FIREWALL });
+	m->items[m->count - 1].chain = m->firewall;
 }
 
 /* service-ips and service-nodeports, and where those lead on to */
 static void make_verdicts(struct maker *m, bool nodeport)
 {
 	const struct program *p = m->program;
-	const struct verdict firewall = { .kind = VERDICT_FIREWALL };
+	const struct vip *vip;
 	unsigned int i;
 
-	for (i = 0; i < p->n_vips; i++)
-		if ((p->vips[i].role == VIP_NODE_PORT) == nodeport)
-			make_verdict(
-				m, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, &p->vips[i],
-				vip_is_firewalled(p, &p->vips[i]) ? firewall
-								  : vip_verdict(p, &p->vips[i]));
+	for (i = 0; i < p->n_vips; i++) {
+		vip = &p->vips[i];
+		if ((vip->role == VIP_NODE_PORT) != nodeport)
+			continue;
+		if (vip_is_firewalled(p, vip))
+			make_firewall(m, vip);
+		else
+			make_verdict(m, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, vip,
+				     vip_verdict(p, vip));
+	}
 }
 
 static void make_firewalled(struct maker *m)
@@ -433,7 +474,6 @@ int program_elements(const struct program *program, enum family family, struct a
 		return -ENOMEM;
 	make_cluster_ips(&m);
 	make_hairpin(&m);
-	make_ranges(&m);
 	make_verdicts(&m, false);
 	make_verdicts(&m, true);
 	make_firewalled(&m);

@@ -52,9 +52,23 @@ bool program_uses(const struct program *program, bool local);
 bool program_remembers(const struct program *program, bool local);
 const struct endpoint_list *program_list(const struct program *program, bool local);
 
-/* All elements, sorted by element_key_compare(). @program may be NULL. Returns 0 or -ENOMEM. */
+/* Whether some VIP lets in only the sources in @program->ranges. NULL does not. */
+bool program_firewalled(const struct program *program);
+
+/*
+ * All elements, sorted by element_key_compare(), but the source ranges: they belong to the Service,
+ * not to its ports. @program may be NULL. Returns 0 or -ENOMEM.
+ */
 int program_elements(const struct program *program, enum family family, struct arena *scratch,
 		     const struct element **elements, size_t *count);
+
+/*
+ * The set of a Service's source ranges, ranges/NAMESPACE/NAME, and the chain that looks into it;
+ * @sticky as in struct program. No port is in the names: one that is renamed keeps its ranges. In
+ * @scratch, NULL when out of memory.
+ */
+char *ranges_set_name(const char *sticky, struct arena *scratch);
+char *firewall_chain_name(const char *sticky, struct arena *scratch);
 
 /* Names of affinity objects, see struct sticky_chain; in @scratch, NULL when out of memory. */
 char *affinity_map_name(const char *sticky, bool local, struct arena *scratch);

@@ -51,8 +51,11 @@ enum change { CHANGE_ADD, CHANGE_UPDATE, CHANGE_DELETE };
  * pick:     ADD makes a pick chain with its rules, UPDATE rewrites its rules, DELETE removes it.
  * affinity: the map of a service port and list (UPDATE is not used).
  * sticky:   as pick. Before Linux 6.2 DELETE of a chain needs that no element of the same
- * transaction pointed at it. element:  ADD or DELETE; an element whose data changes is deleted and
- * added. @owner comes back if the kernel refuses.
+ * transaction pointed at it.
+ * ranges:   the set ranges/NAMESPACE/NAME of a Service's source ranges, and the chain
+ * firewall/NAMESPACE/NAME that looks into it; UPDATE rewrites the chain's rules.
+ * element:  ADD or DELETE; an element whose data changes is deleted and added. @owner comes back if
+ * the kernel refuses.
  */
 struct writer {
 	void *ctx;
@@ -60,6 +63,7 @@ struct writer {
 	void (*pick)(void *ctx, enum change change, const struct verdict *pick);
 	void (*affinity)(void *ctx, enum change change, const char *name, const char *comment);
 	void (*sticky)(void *ctx, enum change change, const struct sticky_chain *chain);
+	void (*ranges)(void *ctx, enum change change, const char *set);
 	void (*element)(void *ctx, enum change change, const struct element *element, void *owner);
 };
 

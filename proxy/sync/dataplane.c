@@ -39,6 +39,7 @@ enum {
 		1000 * 1000,	 /* a service port that was refused: doubled up to syncPeriod */
 	BULK = 1000,		 /* elements of a large transaction */
 	FILL_BYTES = 1 << 19,	 /* of one transaction that fills a new table */
+	RANGE_BYTES = 80,	 /* of these a source range of IPv6 takes */
 	MAX_CULPRITS = 64,	 /* set aside in one sync; then the transaction counts as failed */
 	PURGE_AT_ONCE_US = 5000, /* enough for a map with 5,000 clients */
 };
@@ -787,6 +788,17 @@ static void read_sticky(void *ctx, const char *name, uint64_t digest)
 			: registry_found_chain(&r->dp->registry, name, digest, r->dp->now_us);
 }
 
+static void read_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			uint64_t digest)
+{
+	struct reading *r = ctx;
+	const bool intact = digest == firewall_digest(&r->dp->ruleset, set);
+
+	r->err = r->err ? r->err
+			: registry_found_ranges(&r->dp->registry, set, list, count, intact,
+						r->dp->now_us);
+}
+
 /* Reads the table; the registries know afterwards what is there, and that nothing is wanted yet. */
 static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **snapshot,
 		       enum table_state *state, struct errbuf *eb)
@@ -799,6 +811,7 @@ static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **sna
 		.pick = read_pick,
 		.affinity = read_affinity,
 		.sticky = read_sticky,
+		.ranges = read_ranges,
 	};
 	int err, tries;
 
@@ -962,6 +975,24 @@ static int write_full(struct dataplane *dp, const struct full *full, struct sync
 	return err;
 }
 
+/*
+ * Those set aside come first: of the source ranges of a Service what its other ports say counts,
+ * and they say it last.
+ */
+static void aside_first(const struct dataplane *dp, const struct full *full)
+{
+	struct service_port_state *p;
+	unsigned int i, n = 0;
+
+	for (i = 0; i < full->n_ports; i++) {
+		p = full->ports[i];
+		if (!is_aside(dp, p))
+			continue;
+		full->ports[i] = full->ports[n];
+		full->ports[n++] = p;
+	}
+}
+
 /* One of the transactions that fill a new table. */
 static int fill_commit(struct dataplane *dp, struct transaction *t, struct batch *b,
 		       struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
@@ -993,7 +1024,7 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 	t.writer->table(t.writer->ctx, CHANGE_ADD);
 	for (i = 0; i < full->n_ports; i++) {
 		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
-		if (batch_size(*b) < FILL_BYTES)
+		if (batch_size(*b) + dp->registry.n_ranges * RANGE_BYTES < FILL_BYTES)
 			continue;
 		err = fill_commit(dp, &t, *b, report, refusal, eb);
 		if (err)
@@ -1050,6 +1081,7 @@ static int commit_full(struct dataplane *dp, const struct full *full, bool blame
 
 	for (tries = 0;; tries++) {
 		memset(&refusal, 0, sizeof(refusal));
+		aside_first(dp, full);
 		if (full->state == TABLE_ABSENT)
 			err = fill(dp, full, report, &refusal, eb);
 		else
@@ -1421,6 +1453,16 @@ static void ignore_sticky(void *ctx, const char *name, uint64_t digest)
 	(void)digest;
 }
 
+static void ignore_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			  uint64_t digest)
+{
+	(void)ctx;
+	(void)set;
+	(void)list;
+	(void)count;
+	(void)digest;
+}
+
 int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
 {
 	static const struct readback ignore = {
@@ -1428,6 +1470,7 @@ int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
 		.pick = ignore_pick,
 		.affinity = ignore_affinity,
 		.sticky = ignore_sticky,
+		.ranges = ignore_ranges,
 	};
 	const struct ruleset ruleset = { .family = family };
 	enum table_state state;

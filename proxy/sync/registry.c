@@ -1,17 +1,21 @@
 /*
- * One table of entries of four kinds. An entry that was touched is looked at when a transaction is
+ * One table of entries of five kinds. An entry that was touched is looked at when a transaction is
  * written and again when it is acknowledged; entries that are neither wanted nor in the kernel go.
  * There is a shared element for each Service, so these entries are small.
+ *
+ * Source ranges are as many as people like, so they are kept as one list for each Service, as the
+ * kernel has it. What is to be written is the difference to another list.
  */
 #include "proxy/sync/registry.h"
 
 #include "nft/readback.h"
+#include "proxy/model/program.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum entry_kind { ENTRY_SHARED, ENTRY_PICK, ENTRY_MAP, ENTRY_CHAIN };
+enum entry_kind { ENTRY_SHARED, ENTRY_PICK, ENTRY_MAP, ENTRY_CHAIN, ENTRY_RANGES };
 
 struct registry_entry {
 	struct hash_node node;
@@ -28,14 +32,21 @@ struct shared_entry {
 	struct addr addr;
 };
 
+struct ranges {
+	struct prefix *have, *want; /* in the kernel; wanted, NULL: the same */
+	unsigned int n_have, n_want;
+	void *owner;
+};
+
 /* What stays for a while when nobody wants it any more. */
 struct lasting_entry {
 	struct registry_entry entry;
 	int64_t idle_since_us;
 	uint64_t digest, pending_digest; /* of a chain's rules */
 	struct verdict pick;
-	char *comment; /* of a map; owned */
-	char name[];   /* of maps and chains */
+	char *comment;	       /* of a map; owned */
+	struct ranges *ranges; /* of a set; owned */
+	char name[];	       /* of maps, chains and sets */
 };
 
 static struct shared_entry *shared_entry(struct registry_entry *e)
@@ -153,10 +164,21 @@ static struct lasting_entry *named_get(struct registry *r, enum entry_kind kind,
 	return lasting_get(r, kind, &no_pick, name);
 }
 
+static void ranges_free(struct ranges *ranges)
+{
+	if (!ranges)
+		return;
+	free(ranges->have);
+	free(ranges->want);
+	free(ranges);
+}
+
 static void entry_release(struct registry_entry *e)
 {
-	if (e->kind != ENTRY_SHARED)
+	if (e->kind != ENTRY_SHARED) {
 		free(lasting_entry(e)->comment);
+		ranges_free(lasting_entry(e)->ranges);
+	}
 	free(e);
 }
 
@@ -235,6 +257,74 @@ int registry_want_chain(struct registry *r, const struct sticky_chain *chain, bo
 	return 0;
 }
 
+static struct lasting_entry *ranges_get(struct registry *r, const char *set)
+{
+	struct lasting_entry *l = named_get(r, ENTRY_RANGES, set);
+
+	if (l && !l->ranges)
+		l->ranges = calloc(1, sizeof(*l->ranges));
+	return l && l->ranges ? l : NULL;
+}
+
+static bool prefixes_equal(const struct prefix *a, const struct prefix *b, unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		if (prefix_compare(&a[i], &b[i]))
+			return false;
+	return true;
+}
+
+static struct prefix *prefixes_copy(const struct prefix *list, unsigned int count)
+{
+	struct prefix *copy = calloc(count + 1, sizeof(*copy));
+
+	if (copy && count)
+		memcpy(copy, list, count * sizeof(*copy));
+	return copy;
+}
+
+static int ranges_want(struct ranges *ranges, const struct prefix *list, unsigned int count)
+{
+	struct prefix *copy = NULL;
+
+	if (count != ranges->n_have || !prefixes_equal(list, ranges->have, count)) {
+		copy = prefixes_copy(list, count);
+		if (!copy)
+			return -ENOMEM;
+	}
+	free(ranges->want);
+	ranges->want = copy;
+	ranges->n_want = copy ? count : 0;
+	return 0;
+}
+
+static void ranges_unwant(struct ranges *ranges)
+{
+	free(ranges->want);
+	ranges->want = NULL;
+	ranges->n_want = 0;
+}
+
+int registry_want_ranges(struct registry *r, const char *set, const struct prefix *list,
+			 unsigned int count, int by, void *owner, int64_t now_us)
+{
+	struct lasting_entry *l = ranges_get(r, set);
+
+	if (!l)
+		return -ENOMEM;
+	/* Who leaves has no say in what the others want. */
+	if (by >= 0 && ranges_want(l->ranges, list, count))
+		return -ENOMEM;
+	if (by >= 0)
+		l->ranges->owner = owner;
+	l->entry.wanted += by;
+	l->idle_since_us = now_us;
+	r->n_ranges += l->ranges->n_want;
+	return 0;
+}
+
 static int found(struct lasting_entry *l, int64_t now_us)
 {
 	if (!l)
@@ -267,6 +357,23 @@ int registry_found_chain(struct registry *r, const char *name, uint64_t digest, 
 	return found(l, now_us);
 }
 
+int registry_found_ranges(struct registry *r, const char *set, const struct prefix *list,
+			  unsigned int count, bool intact, int64_t now_us)
+{
+	struct lasting_entry *l = ranges_get(r, set);
+	struct prefix *copy = prefixes_copy(list, count);
+
+	if (!l || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	free(l->ranges->have);
+	l->ranges->have = copy;
+	l->ranges->n_have = count;
+	l->entry.broken = !intact;
+	return found(l, now_us);
+}
+
 void registry_unwant(struct registry *r)
 {
 	struct hash_walk walk;
@@ -277,7 +384,45 @@ void registry_unwant(struct registry *r)
 
 		e->wanted = 0;
 		e->pending = false;
+		if (e->kind == ENTRY_RANGES)
+			ranges_unwant(lasting_entry(e)->ranges);
 		touch(r, e);
+	}
+	r->n_ranges = 0;
+}
+
+static void write_range(const struct lasting_entry *l, const struct writer *writer,
+			enum change change, const struct prefix *range)
+{
+	const struct element el = {
+		.set = SET_SOURCE_RANGES,
+		.range = *range,
+		.ranges = l->name,
+	};
+
+	writer->element(writer->ctx, change, &el, l->ranges->owner);
+}
+
+static void write_ranges(const struct lasting_entry *l, const struct writer *writer, bool add)
+{
+	const struct ranges *ranges = l->ranges;
+	unsigned int i = 0, j = 0;
+	int order;
+
+	if (add || l->entry.broken)
+		writer->ranges(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE, l->name);
+	if (l->entry.wanted <= 0)
+		return;
+	while (ranges->want && (i < ranges->n_have || j < ranges->n_want)) {
+		order = i == ranges->n_have   ? 1
+			: j == ranges->n_want ? -1
+					      : prefix_compare(&ranges->have[i], &ranges->want[j]);
+		if (order < 0)
+			write_range(l, writer, CHANGE_DELETE, &ranges->have[i]);
+		else if (order > 0)
+			write_range(l, writer, CHANGE_ADD, &ranges->want[j]);
+		i += order <= 0;
+		j += order >= 0;
 	}
 }
 
@@ -287,6 +432,8 @@ static void write_lasting(const struct lasting_entry *l, const struct writer *wr
 		writer->pick(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE, &l->pick);
 	else if (l->entry.kind == ENTRY_MAP && add)
 		writer->affinity(writer->ctx, CHANGE_ADD, l->name, l->comment);
+	else if (l->entry.kind == ENTRY_RANGES)
+		write_ranges(l, writer, add);
 }
 
 void registry_write(struct registry *r, const struct writer *writer,
@@ -295,6 +442,7 @@ void registry_write(struct registry *r, const struct writer *writer,
 {
 	struct registry_entry *e;
 
+	r->n_ranges = 0;
 	for (e = r->touched; e; e = e->next_touched) {
 		const bool add = e->wanted > 0 && !e->in_kernel;
 
@@ -314,6 +462,17 @@ void registry_write(struct registry *r, const struct writer *writer,
 	}
 }
 
+static void ranges_applied(struct ranges *ranges)
+{
+	if (!ranges->want)
+		return;
+	free(ranges->have);
+	ranges->have = ranges->want;
+	ranges->n_have = ranges->n_want;
+	ranges->want = NULL;
+	ranges->n_want = 0;
+}
+
 static void entry_applied(struct registry *r, struct registry_entry *e)
 {
 	bool idle;
@@ -326,6 +485,8 @@ static void entry_applied(struct registry *r, struct registry_entry *e)
 		e->in_kernel |= e->wanted > 0;
 	if (e->pending)
 		lasting_entry(e)->digest = lasting_entry(e)->pending_digest;
+	if (e->kind == ENTRY_RANGES && e->wanted > 0)
+		ranges_applied(lasting_entry(e)->ranges);
 	e->pending = e->broken = false;
 	idle = e->kind != ENTRY_SHARED && e->wanted <= 0 && e->in_kernel;
 	if (idle != e->idle)
@@ -356,6 +517,8 @@ static void delete_lasting(const struct lasting_entry *l, const struct writer *w
 		writer->pick(writer->ctx, CHANGE_DELETE, &l->pick);
 	else if (l->entry.kind == ENTRY_CHAIN)
 		writer->sticky(writer->ctx, CHANGE_DELETE, &chain);
+	else if (l->entry.kind == ENTRY_RANGES)
+		writer->ranges(writer->ctx, CHANGE_DELETE, l->name);
 	else
 		writer->affinity(writer->ctx, CHANGE_DELETE, l->name, NULL);
 }

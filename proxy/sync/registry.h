@@ -1,7 +1,7 @@
 /*
  * What several service ports share in a table, or what outlives its use there: elements of
- * cluster-ips and hairpin, pick chains, and the maps and chains of session affinity. Each knows how
- * many want it and whether the kernel has it.
+ * cluster-ips and hairpin, pick chains, the maps and chains of session affinity, and the source
+ * ranges of Services with their chains. Each knows how many want it and whether the kernel has it.
  */
 #ifndef SYNC_REGISTRY_H
 #define SYNC_REGISTRY_H
@@ -14,7 +14,8 @@ struct registry_entry;
 struct registry {
 	struct hashtab entries;
 	struct registry_entry *touched; /* since the last registry_applied() */
-	unsigned int n_idle;		/* chains and maps in the kernel that nobody wants */
+	unsigned int n_idle;		/* chains, maps and sets in the kernel that nobody wants */
+	size_t n_ranges; /* at most these are to be written, and registry_write() has not been */
 };
 
 void registry_free(struct registry *r); /* empty and usable afterwards */
@@ -27,12 +28,20 @@ int registry_want_map(struct registry *r, const char *name, const char *comment,
 /* Writes the chain at once if the kernel has not the like; @writer NULL: only the wish is noted. */
 int registry_want_chain(struct registry *r, const struct sticky_chain *chain, bool wanted,
 			const struct ruleset *ruleset, const struct writer *writer, int64_t now_us);
+/*
+ * The source ranges of a Service (sorted; copied) are those in @list from now on, in place of what
+ * was said before; the kernel gets the difference. @by may be 0. @owner is told if it refuses.
+ */
+int registry_want_ranges(struct registry *r, const char *set, const struct prefix *list,
+			 unsigned int count, int by, void *owner, int64_t now_us);
 
 /* The kernel was found to have it. @intact: its rules are as they should be. */
 int registry_found_pick(struct registry *r, const struct verdict *pick, bool intact,
 			int64_t now_us);
 int registry_found_map(struct registry *r, const char *name, int64_t now_us);
 int registry_found_chain(struct registry *r, const char *name, uint64_t digest, int64_t now_us);
+int registry_found_ranges(struct registry *r, const char *set, const struct prefix *list,
+			  unsigned int count, bool intact, int64_t now_us);
 
 /* Nobody wants anything: to count afresh, after a refusal too. */
 void registry_unwant(struct registry *r);

@@ -17,7 +17,7 @@
 
 struct entry {
 	struct addr addr;
-	struct addr data; /* endpoint, or start of the source range */
+	struct addr data; /* endpoint, or start of the range */
 	uint32_t index;
 	uint32_t chain;	  /* offset in the pool; 0: none */
 	uint32_t comment; /* hash; 0: none */
@@ -90,7 +90,7 @@ void snapshot_unsee(struct snapshot *s)
 
 static bool set_has_range(uint8_t set)
 {
-	return set == SET_SOURCE_RANGES || set == SET_SERVICE_CIDRS;
+	return set == SET_SERVICE_CIDRS;
 }
 
 static uint64_t entry_hash(const struct entry *e)

@@ -100,6 +100,24 @@ static void sticky(struct transaction *t, enum change change, const struct progr
 	}
 }
 
+/* The Service's ranges, of which its ports have the same lists, but for one that is set aside. */
+static void firewall(struct transaction *t, const struct program *from, const struct program *to,
+		     struct service_port_state *port)
+{
+	const bool had = program_firewalled(from), has = program_firewalled(to);
+	const struct program *p = has ? to : from;
+	const char *set;
+
+	if (!had && !has)
+		return;
+	set = ranges_set_name(p->sticky, t->scratch);
+	if (!set)
+		t->err = -ENOMEM;
+	else if (!t->err)
+		t->err = registry_want_ranges(t->registry, set, p->ranges, p->n_ranges, has - had,
+					      port, t->now_us);
+}
+
 void transaction_program(struct transaction *t, const struct program *from,
 			 const struct program *to, struct service_port_state *port)
 {
@@ -120,6 +138,7 @@ void transaction_program(struct transaction *t, const struct program *from,
 	for (local = 0; local < 2; local++)
 		if (program_remembers(to, local))
 			sticky(t, CHANGE_ADD, to, from, local);
+	firewall(t, from, to, port);
 	merge(t, old, n_old, new, n_new, port);
 	for (i = 0; t->snapshot && i < n_new; i++)
 		if (new[i].set != SET_CLUSTER_IPS &&new[i].set != SET_HAIRPIN)

@@ -117,6 +117,19 @@ static void on_sticky(void *ctx, const char *name, uint64_t digest)
 	check(name);
 }
 
+static void on_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+		      uint64_t digest)
+{
+	unsigned int i;
+
+	(void)ctx;
+	(void)digest;
+	check(set);
+	for (i = 0; i < count; i++)
+		if (list[i].length > 128)
+			abort();
+}
+
 static bool keep(void *ctx, const struct addr *endpoint, uint16_t port)
 {
 	(void)ctx;
@@ -160,6 +173,7 @@ static void converse(enum reader reader, struct messages *m, enum family family)
 		.pick = on_pick,
 		.affinity = on_affinity,
 		.sticky = on_sticky,
+		.ranges = on_ranges,
 	};
 	const struct ruleset ruleset = { .family = family, .masquerade_mark = 0x4000 };
 	struct nlsock *nl = nlsock_new(&ops, m);

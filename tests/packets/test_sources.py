@@ -1,5 +1,9 @@
 """Load balancer addresses and their source ranges."""
+import json
+import time
+
 from lib.case import *
+from lib.traffic import Traffic, wrong
 
 # client is 192.168.1.2, client2 203.0.113.7, client3 203.0.113.200 (IPv6 likewise: fd00:1::2,
 # 2001:db8:113::7, 2001:db8:113:8000::7)
@@ -117,6 +121,117 @@ def live(b, family, proto):
     b.apply(lb("web", 1, ["pod1"], ALL))
     b.program.flush()
     b.expect("client", "lb1:80", family, proto, DROPPED)
+
+
+def many(n):
+    """Ranges that nobody here comes from; some of them touch."""
+    return (["10.%d.%d.0/25" % (50 + i // 200, i % 200) for i in range(n)]
+            + ["fd50:%x::/33" % i for i in range(n)])
+
+
+def fenced(ranges, port="t80"):
+    """lb40 with these ranges; the name of its TCP port."""
+    return changed_port(lb("fenced", 40, ["pod1", "r1"], ranges), port)
+
+
+def changed_port(objects, name):
+    return json.loads(json.dumps(objects).replace('"t80"', '"%s"' % name))
+
+
+@case("ports are renamed and ranges change under traffic", "LB-4 LB-6 RUN-2 VER-15", both_families)
+def under_traffic(b, family):
+    ranges, more = LOW + many(300), many(303)
+    b.start(fenced(ranges))
+    held = [b.connection("client2", "lb40:80", family), b.connection("client2", "svc40:80", family)]
+    running = Traffic(b, "client2", "lb40:80", family, 4)
+    count = 0
+    while running.running():
+        count += 1
+        ranges = LOW + many(300) + [more[300 + count % 3]] if count % 2 else LOW + many(300)
+        # a port that is renamed has its slices under the other name in the same moment
+        b.apply(fenced(ranges, "t80" if count % 4 < 2 else "web"))
+        b.expect("client3", "lb40:80", family, "tcp", DROPPED, count=1)
+    tally = running.tally()
+    b.equal("answers that should not be, %d changes" % count, {}, wrong(tally, family, ["pod1", "r1"]))
+    b.true("connections: %d" % sum(tally.values()), sum(tally.values()) > 300)
+    b.true("changes: %d" % count, count >= 4, "at least 4")
+    objects = lambda: b.in_node("nft", "-a", "list", "set", "ip" if family == 4 else "ip6", "vipmap",
+                                "ranges/default/fenced")
+    b.apply(fenced(LOW + many(300), "t80"))
+    before = objects()
+    b.true("the set has its ranges", "203.0.113.0/25" in before or "2001:db8:113::/49" in before)
+    b.apply(fenced(LOW + many(300), "web"))
+    b.equal("the set after its Service's port was renamed", before, objects())
+    b.apply([])
+    b.equal("connections after the Service has gone", [c.first for c in held], [c.ask() for c in held])
+    for c in held:
+        c.close()
+    b.expect("client2", "lb40:80", family, "tcp", UNTOUCHED)
+    b.apply(fenced(HIGH))
+    b.expect("client3", "lb40:80", family, "tcp", reach("pod1", "r1"))
+    b.expect("client2", "lb40:80", family, "tcp", DROPPED)
+
+
+# The layout of the version before: one set of ranges for all Services.
+FORMER = """
+table %(ip)s vipmap {
+    set source-ranges {
+        typeof %(ip)s daddr . meta l4proto . th dport . %(ip)s saddr
+        flags interval
+        elements = { %(vip)s . tcp . 80 . %(range)s }
+    }
+    map service-ips {
+        typeof %(ip)s daddr . meta l4proto . th dport : verdict
+        elements = { %(vip)s . tcp . 80 : goto firewall }
+    }
+    map firewalled {
+        typeof %(ip)s daddr . meta l4proto . th dport : verdict
+        elements = { %(vip)s . tcp . 80 : goto external-pick-1 }
+    }
+    map endpoints {
+        typeof %(ip)s daddr . meta l4proto . th dport . numgen random mod 65536 : %(ip)s daddr . th dport
+        elements = { %(vip)s . tcp . 80 . 0 : %(endpoint)s . 8080 }
+    }
+    chain external-pick-1 {
+        meta mark set meta mark or 0x4000
+        dnat %(ip)s to %(ip)s daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints
+    }
+    chain firewall {
+        %(ip)s daddr . meta l4proto . th dport . %(ip)s saddr @source-ranges %(ip)s daddr . meta l4proto . th dport vmap @firewalled
+        drop
+    }
+    chain services {
+        %(ip)s daddr . meta l4proto . th dport vmap @service-ips
+    }
+    chain nat-prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        goto services
+    }
+    chain nat-postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        meta mark and 0x4000 != 0 meta mark set meta mark xor 0x4000 masquerade fully-random
+    }
+}
+"""
+
+
+@case("a table of the former layout is replaced under traffic", "RUN-8 RUN-2 VER-15 LB-4", both_families)
+def former_layout(b, family):
+    b.program.cleanup()
+    b.nft(FORMER % {"ip": "ip" if family == 4 else "ip6", "vip": addr("lb40", family),
+                    "range": LOW[0 if family == 4 else 1], "endpoint": addr("r1", family)})
+    held = b.connection("client2", "lb40:80", family)
+    b.expect("client3", "lb40:80", family, "tcp", DROPPED)
+    running = Traffic(b, "client2", "lb40:80", family, 2)
+    time.sleep(0.5)
+    b.start(lb("fenced", 40, ["r1"], LOW))
+    tally = running.tally()
+    b.equal("answers that should not be", {}, wrong(tally, family, ["r1"]))
+    b.true("connections: %d" % sum(tally.values()), sum(tally.values()) > 100)
+    b.equal("an established connection", held.first, held.ask())
+    held.close()
+    b.expect("client3", "lb40:80", family, "tcp", DROPPED)
+    b.true("no set of the former layout", "source-ranges" not in b.in_node("nft", "list", "ruleset"))
 
 
 @case("externalIPs can be switched off", "SVC-10", both_families)

@@ -417,9 +417,6 @@ static void print_verdict(struct strbuf *sb, const struct element *el)
 	case VERDICT_REJECT:
 		strbuf_adds(sb, " : reject");
 		break;
-	case VERDICT_FIREWALL:
-		strbuf_adds(sb, " : firewall");
-		break;
 	case VERDICT_EXTERNAL_LOCAL:
 		strbuf_addf(sb, " : %sexternal-local",
 			    el->verdict.pick & PICK_NODEPORT ? "nodeport-" : "");
@@ -427,6 +424,7 @@ static void print_verdict(struct strbuf *sb, const struct element *el)
 	case VERDICT_PICK:
 		strbuf_addf(sb, " : %s", pick_name(&el->verdict, name));
 		break;
+	case VERDICT_FIREWALL:
 	case VERDICT_STICKY:
 		strbuf_addf(sb, " : %s", el->chain ? el->chain : "(null)");
 		break;
@@ -439,12 +437,14 @@ void element_print(struct strbuf *sb, enum family family, const struct element *
 {
 	char text[PREFIX_TEXT_SIZE];
 
-	strbuf_adds(sb, set_name(el->set));
-	if (!set_is_nodeport(el->set) && el->set != SET_SERVICE_CIDRS)
+	const bool is_range = el->set == SET_SERVICE_CIDRS || el->set == SET_SOURCE_RANGES;
+
+	strbuf_adds(sb, el->ranges ? el->ranges : set_name(el->set));
+	if (!set_is_nodeport(el->set) && !is_range)
 		strbuf_addf(sb, " %s", addr_format(family, &el->addr, text));
 	if (el->protocol)
 		strbuf_addf(sb, " %s %u", protocol_name(el->protocol), el->port);
-	if (el->set == SET_SERVICE_CIDRS || el->set == SET_SOURCE_RANGES)
+	if (is_range)
 		strbuf_addf(sb, " %s", prefix_format(family, &el->range, text));
 	if (set_has_index(el->set))
 		strbuf_addf(sb, " [%u]", el->index);
@@ -485,11 +485,32 @@ static int key_order(const void *a, const void *b)
 	return element_key_compare(a, b);
 }
 
+/* The elements of @p and, behind them, its source ranges. */
+static size_t elements_and_ranges(const struct program *p, enum family family,
+				  struct arena *scratch, struct element **list)
+{
+	const size_t n_ranges = program_firewalled(p) ? p->n_ranges : 0;
+	const struct element *part;
+	size_t n, i;
+
+	ck_assert_int_eq(program_elements(p, family, scratch, &part, &n), 0);
+	*list = arena_array(scratch, n + n_ranges + 1, sizeof(**list));
+	if (n)
+		memcpy(*list, part, n * sizeof(**list));
+	for (i = 0; i < n_ranges; i++)
+		(*list)[n + i] = (struct element){
+			.set = SET_SOURCE_RANGES,
+			.range = p->ranges[i],
+			.ranges = ranges_set_name(p->sticky, scratch),
+		};
+	return n + n_ranges;
+}
+
 const struct element *build_elements(struct model *m, enum family family, struct arena *scratch,
 				     size_t *count)
 {
 	const struct element *part;
-	struct element *all = NULL;
+	struct element *all = NULL, *of_port;
 	struct service_port_state *p;
 	struct hash_walk walk;
 	struct hash_node *n;
@@ -498,14 +519,13 @@ const struct element *build_elements(struct model *m, enum family family, struct
 	compile_all(m, family);
 	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk))
 		for (p = hash_entry(n, struct service_entry, node)->ports[family]; p; p = p->next) {
-			ck_assert_int_eq(
-				program_elements(p->desired, family, scratch, &part, &n_part), 0);
+			n_part = elements_and_ranges(p->desired, family, scratch, &of_port);
 			if (total + n_part > size) {
 				size = (total + n_part) * 2;
 				all = reallocarray(all, size, sizeof(*all));
 			}
 			if (n_part)
-				memcpy(all + total, part, n_part * sizeof(*all));
+				memcpy(all + total, of_port, n_part * sizeof(*all));
 			total += n_part;
 		}
 	ck_assert_int_eq(model_globals(m, family, scratch, &part, &n_part), 0);

@@ -25,7 +25,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 
-enum { NO_SET = N_SETS, DESTROY_SETELEM = 30, KEY_MAX = 96, NAME_MAX_LENGTH = 256 };
+enum { NO_SET = N_ELEMENT_SETS, DESTROY_SETELEM = 30, KEY_MAX = 96, NAME_MAX_LENGTH = 256 };
 
 /* A copy of attributes. */
 struct blob {
@@ -508,9 +508,11 @@ static unsigned int set_id_of(const char *name)
 {
 	unsigned int id = 0;
 
+	if (strncmp(name, RANGES_PREFIX, strlen(RANGES_PREFIX)) == 0)
+		return SET_SOURCE_RANGES;
 	while (id < N_SETS && strcmp(set_name(id), name))
 		id++;
-	return id;
+	return id < N_SETS ? id : NO_SET;
 }
 
 static int new_set(struct message *m, struct ftable *t)
@@ -779,7 +781,7 @@ static int new_element(struct message *m, struct ftable *t, struct fset *s,
 	element_link(m->k, e);
 	note(m->k, UNDO_NEW_ELEMENT, m->family)->element = e;
 	m->k->pending.elements_added++;
-	m->k->pending.verdicts += s->id < N_SETS && set_has_verdict(s->id);
+	m->k->pending.verdicts += s->id < N_ELEMENT_SETS && set_has_verdict(s->id);
 	return 0;
 }
 
@@ -798,18 +800,32 @@ static int delete_element(struct message *m, struct fset *s, const struct nlattr
 	element_unlink(m->k, e);
 	note(m->k, UNDO_DELETE_ELEMENT, m->family)->element = e;
 	m->k->pending.elements_deleted++;
-	m->k->pending.verdicts += s->id < N_SETS && set_has_verdict(s->id);
+	m->k->pending.verdicts += s->id < N_ELEMENT_SETS && set_has_verdict(s->id);
 	return 0;
+}
+
+/* Where a source range begins stands for it. */
+static int ask_bound(const struct message *m, const struct fset *s, const struct nlattr *attr)
+{
+	struct element el = { .set = SET_SOURCE_RANGES, .ranges = s->name };
+	struct bound bound;
+
+	if (bound_decode(m->family, attr, &bound))
+		return -EINVAL;
+	el.range = (struct prefix){ bound.addr, (uint8_t)family_bits(m->family) };
+	return bound.is_end ? 0 : ask(m, m->type, s->name, &el);
 }
 
 static int ask_element(const struct message *m, const struct fset *s, const struct nlattr *attr)
 {
 	struct element el;
 
-	if (!m->k->faults.refuse || s->id >= N_SETS || s->id == SET_SERVICE_CIDRS)
+	if (!m->k->faults.refuse || s->id >= N_ELEMENT_SETS || s->id == SET_SERVICE_CIDRS)
 		return ask(m, m->type, s->name, NULL);
 	if (m->type != NFT_MSG_NEWSETELEM)
 		return 0;
+	if (s->id == SET_SOURCE_RANGES)
+		return ask_bound(m, s, attr);
 	if (element_decode(m->family, s->id, attr, &el))
 		return -EINVAL;
 	return ask(m, m->type, s->name, &el);
@@ -1243,20 +1259,23 @@ static int key_order(const void *a, const void *b)
 struct listing {
 	struct element *items;
 	size_t count;
+	const struct fset *set;
 };
 
-static void add_cidr(void *ctx, const struct prefix *prefix)
+static int add_range(void *ctx, const struct prefix *prefix)
 {
 	struct listing *l = ctx;
+	struct element *el = &l->items[l->count++];
 
-	l->items[l->count++] = (struct element){
-		.set = SET_SERVICE_CIDRS,
-		.addr = prefix->addr,
-		.range = *prefix,
-	};
+	*el = (struct element){ .set = l->set->id, .range = *prefix };
+	if (el->set == SET_SOURCE_RANGES)
+		el->ranges = l->set->name;
+	else
+		el->addr = prefix->addr;
+	return 0;
 }
 
-static void list_cidrs(struct listing *l, enum family family, const struct fset *s)
+static void list_ranges(struct listing *l, enum family family, const struct fset *s)
 {
 	struct bound *bounds = calloc(s->count + 1, sizeof(*bounds));
 	const struct felement *e;
@@ -1274,8 +1293,13 @@ static void list_cidrs(struct listing *l, enum family family, const struct fset 
 		err = bound_decode(family, attr, &bounds[n++]);
 		free(whole.bytes);
 	}
-	if (err || bounds_join(family, bounds, n, add_cidr, l))
-		l->items[l->count++] = (struct element){ .set = SET_SERVICE_CIDRS, .index = ~0u };
+	l->set = s;
+	if (err || bounds_join(family, bounds, n, add_range, l))
+		l->items[l->count++] = (struct element){
+			.set = s->id,
+			.index = ~0u,
+			.ranges = s->id == SET_SOURCE_RANGES ? s->name : NULL,
+		};
 	free(bounds);
 }
 
@@ -1309,8 +1333,8 @@ const struct element *fake_elements(const struct fake_kernel *k, enum family fam
 		total += s->count;
 	l.items = arena_array(scratch, total + 1, sizeof(*l.items));
 	for (s = t ? t->sets : NULL; s; s = s->next) {
-		if (s->id == SET_SERVICE_CIDRS)
-			list_cidrs(&l, family, s);
+		if (s->id == SET_SERVICE_CIDRS || s->id == SET_SOURCE_RANGES)
+			list_ranges(&l, family, s);
 		else if (s->id < N_SETS)
 			list_set_elements(&l, family, s, scratch);
 	}
@@ -1411,12 +1435,12 @@ static struct felement *nth_element(struct fake_kernel *k, enum family family, u
 	struct fset *s;
 
 	for (s = t ? t->sets : NULL; s; s = s->next)
-		total += s->id < N_SETS ? s->count : 0;
+		total += s->id < N_ELEMENT_SETS ? s->count : 0;
 	if (!total)
 		return NULL;
 	which %= total;
 	for (s = t->sets; s; s = s->next)
-		for (e = s->id < N_SETS ? s->all : NULL; e; e = e->next_all)
+		for (e = s->id < N_ELEMENT_SETS ? s->all : NULL; e; e = e->next_all)
 			if (which-- == 0)
 				return e;
 	return NULL;
@@ -1437,7 +1461,8 @@ bool fake_delete_element(struct fake_kernel *k, enum family family, unsigned int
 bool fake_delete_key(struct fake_kernel *k, enum family family, const struct element *key)
 {
 	struct arena scratch = ARENA_INIT;
-	struct fset *s = set_find(k->tables[family], set_name(key->set));
+	struct fset *s =
+		set_find(k->tables[family], key->ranges ? key->ranges : set_name(key->set));
 	struct felement *e = s ? s->all : NULL;
 	const size_t size = family_size(family);
 	struct element el;
@@ -1446,6 +1471,10 @@ bool fake_delete_key(struct fake_kernel *k, enum family family, const struct ele
 	for (; e; e = e->next_all) {
 		if (key->set == SET_SERVICE_CIDRS && memcmp(e->key, &key->addr, size) == 0)
 			break;
+		if (key->set == SET_SOURCE_RANGES && memcmp(e->key, &key->range.addr, size) == 0)
+			break;
+		if (key->set == SET_SERVICE_CIDRS || key->set == SET_SOURCE_RANGES)
+			continue;
 		attr = arena_alloc(&scratch, NLA_HDRLEN + e->blob.length);
 		attr->nla_len = (uint16_t)(NLA_HDRLEN + e->blob.length);
 		attr->nla_type = NFTA_LIST_ELEM | NLA_F_NESTED;

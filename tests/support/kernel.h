@@ -23,7 +23,7 @@ struct fake_op {
 	int type; /* NFT_MSG_*; -1: the commit itself */
 	enum family family;
 	const char *name; /* of set or chain; "" if it is neither */
-	bool has_element; /* of one of the constant sets, but service-cidrs */
+	bool has_element; /* of one of our sets, but service-cidrs; of source ranges the start */
 	struct element element;
 };
 
@@ -61,7 +61,8 @@ bool fake_has_chain(const struct fake_kernel *k, enum family family, const char 
 bool fake_has_set(const struct fake_kernel *k, enum family family, const char *name);
 unsigned int fake_n_chains(const struct fake_kernel *k, enum family family);
 
-/* All elements of the constant sets, sorted by key; strings are the kernel's. */
+/* All elements of the constant sets and of source ranges, sorted by key; strings are the kernel's.
+ */
 const struct element *fake_elements(const struct fake_kernel *k, enum family family,
 				    struct arena *scratch, size_t *count);
 

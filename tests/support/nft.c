@@ -48,6 +48,8 @@ static void verdict(const struct writer *w, struct element e, struct verdict v)
 {
 	e.verdict = v;
 	e.comment = "default/web:http";
+	if (v.kind == VERDICT_FIREWALL)
+		e.chain = "firewall/default/web";
 	w->element(w->ctx, CHANGE_ADD, &e, NULL);
 }
 
@@ -120,9 +122,6 @@ static void write_sets(const struct writer *w, enum family family)
 		cidr(family, 0x401, 0),
 		cidr(family, 0xffff00, 8),
 		vip(family, SET_HAIRPIN, 4, 8080),
-		vip(family, SET_SOURCE_RANGES, 5, 80),
-		vip(family, SET_SOURCE_RANGES, 5, 80),
-		vip(family, SET_SOURCE_RANGES, 6, 80),
 	};
 	unsigned int i, n = sizeof(elements) / sizeof(elements[0]);
 
@@ -131,13 +130,35 @@ static void write_sets(const struct writer *w, enum family family)
 
 		if (e->set <= SET_SERVICE_CIDRS)
 			e->protocol = 0;
-		if (e->set == SET_SOURCE_RANGES)
-			e->range = cidr(family, 0x010000u * i, i == n - 1 ? 0 : 3 + i).range;
 		if (i == 6)
 			memset(e->range.addr.bytes, 0xff, family_size(family) - 1);
 		if (i == 6)
 			e->addr = e->range.addr;
 		w->element(w->ctx, CHANGE_ADD, e, NULL);
+	}
+}
+
+static const char sample_ranges[] = "ranges/default/web", other_ranges[] = "ranges/shop/cart";
+
+/* Two Services; ranges that touch, and one up to the last address of all. */
+static void write_ranges(const struct writer *w, enum family family)
+{
+	struct element elements[] = {
+		{ .range = cidr(family, 0x010000, 8).range, .ranges = sample_ranges },
+		{ .range = cidr(family, 0x010100, 8).range, .ranges = sample_ranges },
+		{ .range = cidr(family, 0x010200, 7).range, .ranges = sample_ranges },
+		{ .range = cidr(family, 0x020003, 0).range, .ranges = sample_ranges },
+		{ .range = cidr(family, 0x010000, 16).range, .ranges = other_ranges },
+		{ .range = cidr(family, 0, 8).range, .ranges = other_ranges },
+	};
+	unsigned int i, n = sizeof(elements) / sizeof(elements[0]);
+
+	memset(elements[n - 1].range.addr.bytes, 0xff, family_size(family) - 1);
+	w->ranges(w->ctx, CHANGE_ADD, sample_ranges);
+	w->ranges(w->ctx, CHANGE_ADD, other_ranges);
+	for (i = 0; i < n; i++) {
+		elements[i].set = SET_SOURCE_RANGES;
+		w->element(w->ctx, CHANGE_ADD, &elements[i], NULL);
 	}
 }
 
@@ -196,6 +217,7 @@ void sample_write(const struct writer *w, enum family family, unsigned int flags
 	write_verdicts(w, family);
 	write_endpoints(w, family);
 	write_sets(w, family);
+	write_ranges(w, family);
 }
 
 bool new_namespace(void)

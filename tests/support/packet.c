@@ -59,15 +59,15 @@ static bool in_cidrs(const struct table *t)
 	return false;
 }
 
-static bool in_source_ranges(const struct table *t)
+/* @chain: the firewall chain that looks into them. */
+static bool in_source_ranges(const struct table *t, const char *chain)
 {
+	const char *service = chain + strlen(FIREWALL_PREFIX);
 	size_t i;
 
 	for (i = 0; i < t->n; i++)
 		if (t->list[i].set == SET_SOURCE_RANGES &&
-		    addr_compare(&t->list[i].addr, &t->packet->destination) == 0 &&
-		    t->list[i].protocol == t->packet->protocol &&
-		    t->list[i].port == t->packet->port &&
+		    strcmp(t->list[i].ranges + strlen(RANGES_PREFIX), service) == 0 &&
 		    prefix_contains(&t->list[i].range, &t->packet->source))
 			return true;
 	return false;
@@ -128,7 +128,9 @@ static struct outcome run(const struct table *t, const struct element *el, bool 
 		return o;
 	case VERDICT_FIREWALL:
 		o.fate = FATE_DROP;
-		return in_source_ranges(t) ? run(t, lookup(t, MAP_FIREWALLED, false, 0), false) : o;
+		return in_source_ranges(t, el->chain)
+			       ? run(t, lookup(t, MAP_FIREWALLED, false, 0), false)
+			       : o;
 	case VERDICT_EXTERNAL_LOCAL:
 		nodeport = el->verdict.pick & PICK_NODEPORT;
 		next = nodeport ? (pod_or_host ? MAP_NODEPORT_CLUSTER_POLICY

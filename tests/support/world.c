@@ -381,6 +381,7 @@ static void list_element(void *ctx, const struct element *element)
 	e = &l->items[l->count++];
 	*e = *element;
 	e->chain = e->chain ? arena_strdup(l->scratch, e->chain) : NULL;
+	e->ranges = e->ranges ? arena_strdup(l->scratch, e->ranges) : NULL;
 	e->comment = e->comment ? arena_strdup(l->scratch, e->comment) : NULL;
 }
 
@@ -404,6 +405,36 @@ static void list_sticky(void *ctx, const char *name, uint64_t digest)
 	(void)digest;
 }
 
+static void list_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			uint64_t digest)
+{
+	struct element el = { .set = SET_SOURCE_RANGES, .ranges = set };
+	unsigned int i;
+
+	(void)digest;
+	for (i = 0; i < count; i++) {
+		el.range = list[i];
+		list_element(ctx, &el);
+	}
+}
+
+/* Source ranges that no virtual IP leads to are waiting for their removal. */
+static size_t drop_idle_ranges(struct element *list, size_t count)
+{
+	size_t i, v, kept = 0;
+
+	for (i = 0; i < count; i++) {
+		for (v = 0; list[i].set == SET_SOURCE_RANGES && v < count; v++)
+			if (list[v].verdict.kind == VERDICT_FIREWALL &&
+			    strcmp(list[v].chain + strlen(FIREWALL_PREFIX),
+				   list[i].ranges + strlen(RANGES_PREFIX)) == 0)
+				break;
+		if (list[i].set != SET_SOURCE_RANGES || v < count)
+			list[kept++] = list[i];
+	}
+	return kept;
+}
+
 static int order_of_key(const void *a, const void *b)
 {
 	return element_key_compare(a, b);
@@ -414,13 +445,20 @@ const struct element *world_elements(struct world *w, enum family family, struct
 {
 	struct listing l = { .scratch = scratch };
 	const struct readback found = { &l,	     list_element, list_pick, list_affinity,
-					list_sticky, false };
+					list_sticky, list_ranges,  false };
 	struct ruleset ruleset;
 	enum table_state state;
 	struct element *list;
 
-	if (w->kernel)
-		return fake_elements(w->kernel, family, scratch, count);
+	if (w->kernel) {
+		const struct element *of_fake = fake_elements(w->kernel, family, scratch, &l.count);
+
+		list = arena_array(scratch, l.count + 1, sizeof(*list));
+		if (l.count)
+			memcpy(list, of_fake, l.count * sizeof(*list));
+		*count = drop_idle_ranges(list, l.count);
+		return list;
+	}
 	model_ruleset(w->model, family, &ruleset);
 	ck_assert_msg(readback_table(w->nl, &ruleset, &found, &state, &w->eb) == 0, "%s",
 		      w->eb.text);
@@ -431,7 +469,7 @@ const struct element *world_elements(struct world *w, enum family family, struct
 		memcpy(list, l.items, l.count * sizeof(*list));
 	free(l.items);
 	qsort(list, l.count, sizeof(*list), order_of_key);
-	*count = l.count;
+	*count = drop_idle_ranges(list, l.count);
 	return list;
 }
 

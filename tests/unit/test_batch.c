@@ -434,7 +434,7 @@ START_TEST(test_sets_like_nft)
 	load_text(_i, flags);
 	dump_kernel(families[_i].family, NFT_MSG_GETSET, NULL, on_set, &want);
 
-	ck_assert_uint_eq(got.n, N_SETS + (flags ? 1 : 0));
+	ck_assert_uint_eq(got.n, N_SETS + 2 + (flags ? 1 : 0));
 	ck_assert_uint_eq(got.n, want.n);
 	qsort(got.lines, got.n, sizeof(got.lines[0]), compare_lines);
 	qsort(want.lines, want.n, sizeof(want.lines[0]), compare_lines);
@@ -980,15 +980,39 @@ static void step_cidrs(const struct writer *w)
 	w->element(w->ctx, CHANGE_ADD, &e, NULL);
 }
 
+/* The last that leads to a firewall chain: see write_verdicts() of the sample. */
+static struct element vip_goto_firewall(void)
+{
+	return (struct element){ .set = MAP_SERVICE_IPS,
+				 .addr = sample_addr(FAMILY_IPV4, 7),
+				 .protocol = IPPROTO_TCP,
+				 .port = 87 };
+}
+
 static void step_source_ranges(const struct writer *w)
 {
 	struct element e = { .set = SET_SOURCE_RANGES,
-			     .addr = sample_addr(FAMILY_IPV4, 5),
-			     .protocol = IPPROTO_TCP,
-			     .port = 80,
-			     .range = { { { 10, 8 } }, 21 } };
+			     .ranges = "ranges/default/web",
+			     .range = { { { 10, 1, 1 } }, 24 } };
 
 	w->element(w->ctx, CHANGE_DELETE, &e, NULL);
+	e.ranges = "ranges/shop/cart"; /* in one transaction: each set has its own message */
+	e.range = (struct prefix){ { { 10, 1 } }, 16 };
+	w->element(w->ctx, CHANGE_DELETE, &e, NULL);
+	e.ranges = "ranges/default/web";
+	e.range = (struct prefix){ { { 10, 1, 1 } }, 25 };
+	w->element(w->ctx, CHANGE_ADD, &e, NULL);
+	w->ranges(w->ctx, CHANGE_UPDATE, "ranges/default/web");
+}
+
+static void step_no_source_ranges(const struct writer *w)
+{
+	struct element e = vip_goto_firewall();
+
+	w->element(w->ctx, CHANGE_DELETE, &e, NULL);
+	e.set = MAP_SERVICE_NODEPORTS;
+	w->element(w->ctx, CHANGE_DELETE, &e, NULL);
+	w->ranges(w->ctx, CHANGE_DELETE, "ranges/default/web");
 }
 
 static void step_replace(const struct writer *w)
@@ -1030,8 +1054,13 @@ static const struct {
 	  false },
 	{ "a service range changes (VER-13)", step_cidrs, "nft list set ip vipmap service-cidrs",
 	  "10.0.2.0/24, 10.0.4.1,\n\t\t\t     10.1.0.0/16, 255.255.255.0/24 }", false },
-	{ "a source range goes", step_source_ranges, "nft list set ip vipmap source-ranges",
-	  "10.8.0.0/21", true },
+	{ "a source range is another", step_source_ranges,
+	  "nft list set ip vipmap ranges/default/web",
+	  "10.1.0.0/24, 10.1.1.0/25,\n\t\t\t     10.1.2.0/25, 10.2.0.3 }", false },
+	{ "and one of another Service is gone", NULL, "nft list set ip vipmap ranges/shop/cart",
+	  "elements = { 255.255.255.0/24 }", false },
+	{ "source ranges go (LB-3)", step_no_source_ranges, "nft list table ip vipmap",
+	  "default/web {", true },
 	{ "the table is replaced", step_replace, "nft list table ip vipmap", "pick-3", true },
 	{ "and is whole", NULL, "nft list table ip vipmap", "chain nat-postrouting", false },
 	{ "cleanup (RUN-9)", step_delete, "nft list ruleset", "table", true },

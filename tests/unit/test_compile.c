@@ -105,34 +105,34 @@ static const struct {
 	    "from=192.0.2.0/24 from=192.0.2.0/24 from=192.0.2.128/25 from=10.0.0.0/8",
 	    "slice d/w-1 w v4 tcp:8080:http 10.244.0.1" },
 	  "cluster-ips 10.96.0.1\n"
-	  "source-ranges 203.0.113.2 tcp 80 10.0.0.0/8\n"
-	  "source-ranges 203.0.113.2 tcp 80 192.0.2.0/24\n"
 	  "service-ips 10.96.0.1 tcp 80 : cluster-pick-1 # d/w:http\n"
 	  "service-ips 203.0.113.1 tcp 80 : external-pick-1 # d/w:http\n"
-	  "service-ips 203.0.113.2 tcp 80 : firewall # d/w:http\n"
+	  "service-ips 203.0.113.2 tcp 80 : firewall/d/w # d/w:http\n"
 	  "firewalled 203.0.113.2 tcp 80 : external-pick-1 # d/w:http\n"
 	  "endpoints 10.96.0.1 tcp 80 [0] : 10.244.0.1 8080\n"
 	  "endpoints 203.0.113.1 tcp 80 [0] : 10.244.0.1 8080\n"
-	  "endpoints 203.0.113.2 tcp 80 [0] : 10.244.0.1 8080\n" },
+	  "endpoints 203.0.113.2 tcp 80 [0] : 10.244.0.1 8080\n"
+	  "ranges/d/w 10.0.0.0/8\n"
+	  "ranges/d/w 192.0.2.0/24\n" },
 	{ "LB-5: a range that holds the node",
 	  { "service d/w tcp:80:http ip=10.96.0.1 lb=203.0.113.2 from=192.168.0.0/16",
 	    "node n1 192.168.7.1" },
 	  "cluster-ips 10.96.0.1\n"
 	  "nodeport-ips 192.168.7.1\n"
-	  "source-ranges 203.0.113.2 tcp 80 192.168.0.0/16\n"
-	  "source-ranges 203.0.113.2 tcp 80 203.0.113.2/32\n"
 	  "service-ips 10.96.0.1 tcp 80 : reject # d/w:http\n"
-	  "service-ips 203.0.113.2 tcp 80 : firewall # d/w:http\n"
-	  "firewalled 203.0.113.2 tcp 80 : reject # d/w:http\n" },
+	  "service-ips 203.0.113.2 tcp 80 : firewall/d/w # d/w:http\n"
+	  "firewalled 203.0.113.2 tcp 80 : reject # d/w:http\n"
+	  "ranges/d/w 192.168.0.0/16\n"
+	  "ranges/d/w 203.0.113.2/32\n" },
 	{ "LB-5: secondary addresses of the node do not count",
 	  { "service d/w tcp:80:http ip=10.96.0.1 lb=203.0.113.2 from=172.16.0.0/16",
 	    "node n1 192.168.7.1 172.16.0.1" },
 	  "cluster-ips 10.96.0.1\n"
 	  "nodeport-ips 192.168.7.1\n"
-	  "source-ranges 203.0.113.2 tcp 80 172.16.0.0/16\n"
 	  "service-ips 10.96.0.1 tcp 80 : reject # d/w:http\n"
-	  "service-ips 203.0.113.2 tcp 80 : firewall # d/w:http\n"
-	  "firewalled 203.0.113.2 tcp 80 : reject # d/w:http\n" },
+	  "service-ips 203.0.113.2 tcp 80 : firewall/d/w # d/w:http\n"
+	  "firewalled 203.0.113.2 tcp 80 : reject # d/w:http\n"
+	  "ranges/d/w 172.16.0.0/16\n" },
 	{ "LB-3: ranges of the other family only",
 	  { "service d/w tcp:80:http ip=10.96.0.1 lb=203.0.113.2 from=2001:db8::/32" },
 	  "cluster-ips 10.96.0.1\n"

@@ -63,6 +63,25 @@ static const struct step steps[] = {
 	{ "no node port", "service s/7 tcp:80 ip=10.96.0.7", 0, 4, 1, 0, 1 },
 	{ "a Service that differs in nothing", "service s/7 tcp:80 ip=10.96.0.7 created=9", 0, 0, 0,
 	  0, 1 },
+	{ "source ranges of a load balancer",
+	  "service s/7 tcp:80:a ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.2.0/24 "
+	  "load-balancer",
+	  7, 4, 4, 1, 2 },
+	{ "one of them is another",
+	  "service s/7 tcp:80:a ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.3.0/24 "
+	  "load-balancer",
+	  2, 2, 0, 0, 1 },
+	{ "the port is renamed, the ranges stay",
+	  "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.3.0/24 "
+	  "load-balancer",
+	  3, 3, 6, 0, 2 },
+	{ "no ranges", "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 load-balancer", 1, 2, 3, 0,
+	  1 },
+	{ "the ranges come back",
+	  "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.3.0/24 "
+	  "load-balancer",
+	  2, 1, 3, 0, 1 },
+	{ "a Service as before", "service s/7 tcp:80 ip=10.96.0.7", 4, 3, 4, 0, 2 },
 	{ "a Service goes", "gone service s/7", 0, 5, 1, 0, 1 },
 	{ "a Service comes", "service s/7 tcp:80 ip=10.96.0.7", 5, 0, 1, 0, 1 },
 	{ "a slice of nobody", "slice s/none-x none v4 tcp:8080 10.244.0.1", 0, 0, 0, 0, 0 },
@@ -686,6 +705,90 @@ START_TEST(former_rules_stay)
 }
 END_TEST
 
+static int refuse_range(void *ctx, const struct fake_op *op)
+{
+	return op->has_element && op->element.set == SET_SOURCE_RANGES &&
+			       addr_compare(&op->element.range.addr, ctx) == 0
+		       ? -EINVAL
+		       : 0;
+}
+
+static bool has_range(struct world *w, const char *set, const char *range)
+{
+	const struct prefix want = build_prefix(range);
+	struct arena scratch = ARENA_INIT;
+	const struct element *list;
+	bool found = false;
+	size_t n, i;
+
+	list = fake_elements(w->kernel, FAMILY_IPV4, &scratch, &n);
+	for (i = 0; i < n; i++)
+		found |= list[i].set == SET_SOURCE_RANGES && strcmp(list[i].ranges, set) == 0 &&
+			 prefix_compare(&list[i].range, &want) == 0;
+	arena_free(&scratch);
+	return found;
+}
+
+/* A range that is refused concerns the Service whose it is, whether or not the kernel tells. */
+START_TEST(one_bad_range)
+{
+	struct addr bad = build_addr("192.0.2.0");
+	struct world *w = world_new(0);
+
+	fake_faults(w->kernel)->no_offsets = _i;
+	world_put(w, "service s/1 tcp:80 ip=10.96.0.1 lb=203.0.113.1 from=10.0.0.0/8");
+	world_put(w, "service s/2 tcp:80 ip=10.96.0.2 lb=203.0.113.2 from=10.0.0.0/8");
+	world_must_sync(w, "start");
+	fake_faults(w->kernel)->refuse = refuse_range;
+	fake_faults(w->kernel)->ctx = &bad;
+	world_put(w, "service s/1 tcp:80 ip=10.96.0.1 lb=203.0.113.1 from=172.16.0.0/12");
+	world_put(w, "service s/2 tcp:80 ip=10.96.0.2 lb=203.0.113.2 from=192.0.2.0/24");
+	world_must_sync(w, "refused");
+	ck_assert_uint_eq(port_of(w, "1")->refusals, 0);
+	ck_assert_uint_eq(port_of(w, "2")->refusals, 1);
+	ck_assert(has_range(w, "ranges/s/1", "172.16.0.0/12"));
+	ck_assert(has_range(w, "ranges/s/2", "10.0.0.0/8"));
+	fake_faults(w->kernel)->refuse = NULL;
+	w->now_us = port_of(w, "2")->retry_us;
+	world_must_sync(w, "mended");
+	ck_assert(!has_range(w, "ranges/s/2", "10.0.0.0/8"));
+	world_verify(w, "mended");
+	world_verify_quiet(w, "mended");
+	world_free(w);
+}
+END_TEST
+
+static int refuse_port(void *ctx, const struct fake_op *op)
+{
+	return op->has_element && op->element.port == *(const uint16_t *)ctx ? -EINVAL : 0;
+}
+
+/* LB-4: a port that is set aside does not hold back the ranges of its Service. */
+START_TEST(ranges_of_a_port_set_aside)
+{
+	uint16_t bad = (uint16_t)(80 + _i);
+	struct world *w = world_new(0);
+
+	world_put(w, "service s/1 tcp:80:a tcp:81:b ip=10.96.0.1 lb=203.0.113.1 from=10.0.0.0/8");
+	world_must_sync(w, "start");
+	fake_faults(w->kernel)->refuse = refuse_port;
+	fake_faults(w->kernel)->ctx = &bad;
+	world_put(w, "service s/1 tcp:80:a tcp:81:b ip=10.96.0.1 lb=203.0.113.1 "
+		     "from=172.16.0.0/12");
+	world_put(w, "slice s/1-x 1 v4 tcp:8080:a tcp:8081:b 10.244.0.1");
+	world_must_sync(w, "refused");
+	ck_assert_ptr_nonnull(strstr(w->log.text.text, "set aside"));
+	ck_assert(has_range(w, "ranges/s/1", "172.16.0.0/12"));
+	ck_assert(!has_range(w, "ranges/s/1", "10.0.0.0/8"));
+	fake_faults(w->kernel)->refuse = NULL;
+	w->now_us += 60 * 1000000;
+	world_must_sync(w, "mended");
+	world_verify(w, "mended");
+	world_verify_quiet(w, "mended");
+	world_free(w);
+}
+END_TEST
+
 /* Large transactions, while nobody listens to notifications. */
 static struct {
 	struct fake_kernel *kernel;
@@ -906,6 +1009,34 @@ START_TEST(a_new_table_in_parts)
 	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
 	world_verify(w, "start");
 	world_verify_quiet(w, "start");
+	world_free(w);
+}
+END_TEST
+
+/* A few Services with many ranges are large, too. */
+START_TEST(ranges_come_in_parts)
+{
+	struct world *w = world_new(0);
+	struct strbuf sb = STRBUF_INIT;
+	struct filling f = { 0 };
+	unsigned int i, n;
+
+	for (n = 0; n < 10; n++) {
+		strbuf_addf(&sb, "service s/%u tcp:80 ip=10.96.0.%u lb=203.0.113.%u", n, n + 1,
+			    n + 1);
+		for (i = 0; i < 2000; i++)
+			strbuf_addf(&sb, " from=20.%u.%u.0/25", n * 8 + i / 256, i % 256);
+		world_put(w, sb.text);
+		strbuf_reset(&sb);
+	}
+	fake_faults(w->kernel)->refuse = watch_filling;
+	fake_faults(w->kernel)->ctx = &f;
+	world_must_sync(w, "start");
+	ck_assert_uint_gt(f.commits, 2);
+	ck_assert_uint_eq(f.opened, f.commits);
+	fake_faults(w->kernel)->refuse = NULL;
+	world_verify_quiet(w, "start");
+	strbuf_free(&sb);
 	world_free(w);
 }
 END_TEST
@@ -1541,10 +1672,13 @@ int main(void)
 	tc = tcase(suite, "refusal");
 	tcase_add_loop_test(tc, one_bad_apple, 0, COUNT(refusals));
 	tcase_add_test(tc, former_rules_stay);
+	tcase_add_loop_test(tc, one_bad_range, 0, 2);
+	tcase_add_loop_test(tc, ranges_of_a_port_set_aside, 0, 2);
 	tcase_add_test(tc, refused_what_was_there);
 	tcase_add_test(tc, takeover_from_the_set_aside);
 	tcase_add_test(tc, nobody_is_to_blame);
 	tcase_add_test(tc, a_new_table_in_parts);
+	tcase_add_test(tc, ranges_come_in_parts);
 	tcase_add_loop_test(tc, death_between_parts, 1, 3);
 	tcase_add_loop_test(tc, one_bad_apple_in_parts, 0, 2);
 	tcase_add_loop_test(tc, each_exchange_fails_once, 0, COUNT(losses) * N_SCENARIOS);

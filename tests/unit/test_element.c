@@ -16,12 +16,11 @@ static const struct {
 	enum set_id set;
 	const char *name;
 	bool verdict, endpoint, index, nodeport;
-} sets[N_SETS] = {
+} sets[N_ELEMENT_SETS] = {
 	{ SET_CLUSTER_IPS, "cluster-ips", false, false, false, false },
 	{ SET_NODEPORT_IPS, "nodeport-ips", false, false, false, false },
 	{ SET_SERVICE_CIDRS, "service-cidrs", false, false, false, false },
 	{ SET_HAIRPIN, "hairpin", false, false, false, false },
-	{ SET_SOURCE_RANGES, "source-ranges", false, false, false, false },
 	{ MAP_SERVICE_IPS, "service-ips", true, false, false, false },
 	{ MAP_SERVICE_NODEPORTS, "service-nodeports", true, false, false, true },
 	{ MAP_FIREWALLED, "firewalled", true, false, false, false },
@@ -38,6 +37,7 @@ static const struct {
 	{ MAP_STICKY_NODEPORT_ENDPOINTS, "sticky-nodeport-endpoints", true, false, true, true },
 	{ MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS, "sticky-nodeport-local-endpoints", true, false, true,
 	  true },
+	{ SET_SOURCE_RANGES, "ranges", false, false, false, false },
 };
 
 START_TEST(set_traits)
@@ -167,7 +167,9 @@ END_TEST
 
 START_TEST(range_keys)
 {
-	struct element a = { .set = SET_SOURCE_RANGES, .addr = ADDR(1), .range = { ADDR(0), 24 } };
+	struct element a = { .set = SET_SOURCE_RANGES,
+			     .ranges = "ranges/a/b",
+			     .range = { ADDR(0), 24 } };
 	struct element b = a;
 
 	ck_assert_int_eq(element_key_compare(&a, &b), 0);
@@ -175,6 +177,8 @@ START_TEST(range_keys)
 	ck_assert_int_lt(element_key_compare(&a, &b), 0);
 	b.range.addr.bytes[0] = 9;
 	ck_assert_int_gt(element_key_compare(&a, &b), 0);
+	b.ranges = "ranges/a/c"; /* another set comes behind, whatever is in it */
+	ck_assert_int_lt(element_key_compare(&a, &b), 0);
 }
 END_TEST
 
@@ -231,7 +235,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	tcase_add_loop_test(tc, set_traits, 0, N_SETS);
+	tcase_add_loop_test(tc, set_traits, 0, N_ELEMENT_SETS);
 	tcase_add_loop_test(tc, pick_names, 0, N(picks));
 	tcase_add_loop_test(tc, all_pick_names, 0, N_PICKS);
 	tcase_add_loop_test(tc, no_pick, 0, N(no_picks));

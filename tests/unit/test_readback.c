@@ -17,6 +17,7 @@
 
 #include "nft/batch.h"
 #include "proxy/base/arena.h"
+#include "proxy/model/program.h"
 #include "tests/support/nft.h"
 
 /* What a table has, either as written or as read back. */
@@ -49,6 +50,7 @@ static void add_element(void *ctx, const struct element *e)
 	*copy = *e;
 	copy->comment = e->comment ? arena_strdup(&m->arena, e->comment) : NULL;
 	copy->chain = e->chain ? arena_strdup(&m->arena, e->chain) : NULL;
+	copy->ranges = e->ranges ? arena_strdup(&m->arena, e->ranges) : NULL;
 }
 
 static void add_object(struct model *m, const char *name, uint64_t digest)
@@ -86,6 +88,14 @@ static void write_sticky(void *ctx, enum change change, const struct sticky_chai
 	add_object(m, chain->name, sticky_digest(&m->ruleset, chain));
 }
 
+static void write_ranges(void *ctx, enum change change, const char *set)
+{
+	struct model *m = ctx;
+
+	(void)change;
+	add_object(m, set, firewall_digest(&m->ruleset, set));
+}
+
 static void write_element(void *ctx, enum change change, const struct element *e, void *owner)
 {
 	struct element copy = *e;
@@ -105,6 +115,7 @@ static struct writer recorder(struct model *m)
 		.pick = write_pick,
 		.affinity = write_affinity,
 		.sticky = write_sticky,
+		.ranges = write_ranges,
 		.element = write_element,
 	};
 }
@@ -126,6 +137,20 @@ static void read_sticky(void *ctx, const char *name, uint64_t digest)
 	add_object(ctx, name, digest);
 }
 
+static void read_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			uint64_t digest)
+{
+	struct element e = { .set = SET_SOURCE_RANGES, .ranges = set };
+	unsigned int i;
+
+	add_object(ctx, set, digest);
+	for (i = 0; i < count; i++) {
+		ck_assert(!i || prefix_compare(&list[i - 1], &list[i]) < 0);
+		e.range = list[i];
+		add_element(ctx, &e);
+	}
+}
+
 static struct readback reader(struct model *m)
 {
 	return (struct readback){
@@ -134,6 +159,7 @@ static struct readback reader(struct model *m)
 		.pick = read_pick,
 		.affinity = read_affinity,
 		.sticky = read_sticky,
+		.ranges = read_ranges,
 	};
 }
 
@@ -331,11 +357,21 @@ static const struct {
 	{ "hairpin of two addresses",
 	  "nft add element ip vipmap hairpin { 10.0.0.1 . 10.0.0.2 . tcp . 80 }", TABLE_OTHER, 0 },
 	{ "source range that is no prefix",
-	  "nft add element ip vipmap source-ranges { 10.9.9.9 . tcp . 80 . 10.0.0.1-10.0.0.4 }",
+	  "nft add element ip vipmap ranges/default/web { 10.0.0.1-10.0.0.4 }", TABLE_OTHER, 0 },
+	{ "source range added", "nft add element ip vipmap ranges/default/web { 192.168.0.0/16 }",
+	  TABLE_CURRENT, 1 },
+	{ "source range deleted, between two others",
+	  "nft delete element ip vipmap ranges/default/web { 10.1.1.0/24 }", TABLE_CURRENT, -1 },
+	{ "source ranges emptied", "nft flush set ip vipmap ranges/default/web", TABLE_CURRENT,
+	  -4 },
+	{ "source ranges of another kind", "nft 'add set ip vipmap ranges/x { type ipv4_addr; }'",
 	  TABLE_OTHER, 0 },
-	{ "source range of many ports",
-	  "nft add element ip vipmap source-ranges { 10.9.9.9 . tcp . 80-90 . 10.0.0.1 }",
-	  TABLE_OTHER, 0 },
+	{ "source ranges without their chain",
+	  "nft 'add set ip vipmap ranges/x { type ipv4_addr; flags interval; }'", TABLE_OTHER, 0 },
+	{ "firewall chain without source ranges", "nft add chain ip vipmap firewall/x", TABLE_OTHER,
+	  0 },
+	{ "rule of a firewall chain gone", "nft flush chain ip vipmap firewall/default/web",
+	  TABLE_CURRENT, 0 },
 	{ "foreign chain", "nft add chain ip vipmap mine", TABLE_OTHER, 0 },
 	{ "foreign base chain",
 	  "nft 'add chain ip vipmap mine { type filter hook input priority 0; }'", TABLE_OTHER, 0 },
@@ -633,6 +669,17 @@ static void disturb(void *ctx, const struct element *e)
 		ck_assert_msg(system(d->command) == 0, "failed: %s", d->command);
 }
 
+static void count_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			 uint64_t digest)
+{
+	struct disturbance *d = ctx;
+
+	(void)set;
+	(void)list;
+	(void)digest;
+	d->elements += count;
+}
+
 static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 {
 	(void)ctx;
@@ -644,9 +691,9 @@ START_TEST(changed_meanwhile)
 {
 	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
 	struct disturbance disturbance = { .command = disturbances[_i].command };
-	const struct readback found = { .ctx = &disturbance,
-					.element = disturb,
-					.pick = ignore_pick };
+	const struct readback found = {
+		.ctx = &disturbance, .element = disturb, .pick = ignore_pick, .ranges = count_ranges
+	};
 	struct model want = { .ruleset = ruleset };
 	const struct writer writer = recorder(&want);
 	enum table_state state = 99;

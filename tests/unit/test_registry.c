@@ -35,6 +35,11 @@ static void on_sticky(void *ctx, enum change change, const struct sticky_chain *
 	strbuf_addf(ctx, "%s %s\n", changes[change], chain->name);
 }
 
+static void on_ranges(void *ctx, enum change change, const char *set)
+{
+	strbuf_addf(ctx, "%s %s\n", changes[change], set);
+}
+
 static void on_element(void *ctx, enum change change, const struct element *element, void *owner)
 {
 	(void)owner;
@@ -57,8 +62,8 @@ struct play {
 static void play_begin(struct play *p)
 {
 	memset(p, 0, sizeof(*p));
-	p->writer =
-		(struct writer){ &p->text, on_table, on_pick, on_affinity, on_sticky, on_element };
+	p->writer = (struct writer){ &p->text,	on_table,  on_pick,   on_affinity,
+				     on_sticky, on_ranges, on_element };
 }
 
 static void play_end(struct play *p)
@@ -276,6 +281,74 @@ START_TEST(chains_that_were_found)
 }
 END_TEST
 
+static const struct prefix nets[] = { { { { 10 } }, 8 },
+				      { { { 172, 16 } }, 12 },
+				      { { { 192, 0, 2 } }, 24 },
+				      { { { 203, 0, 113 } }, 24 } };
+static const char of_web[] = "ranges/d/web";
+
+/* LB-4: of a list that changes the difference is written, whoever of the ports says so first. */
+START_TEST(ranges_by_difference)
+{
+	struct play p;
+
+	play_begin(&p);
+	registry_want_ranges(&p.r, of_web, nets, 3, 1, NULL, 0);
+	registry_want_ranges(&p.r, of_web, nets, 3, 1, NULL, 0);
+	expect(&p, "new", true,
+	       "add ranges/d/web\nadd ranges/d/web 10.0.0.0/8\nadd ranges/d/web 172.16.0.0/12\n"
+	       "add ranges/d/web 192.0.2.0/24\n");
+	registry_want_ranges(&p.r, of_web, nets, 3, -1, NULL, 0);
+	registry_want_ranges(&p.r, of_web, nets, 3, 1, NULL, 0);
+	expect(&p, "a port is renamed", true, "");
+	registry_want_ranges(&p.r, of_web, nets + 1, 3, 0, NULL, 0);
+	registry_want_ranges(&p.r, of_web, nets + 1, 3, 0, NULL, 0);
+	expect(&p, "lost", false,
+	       "delete ranges/d/web 10.0.0.0/8\nadd ranges/d/web 203.0.113.0/24\n");
+	expect(&p, "one goes and one comes", true,
+	       "delete ranges/d/web 10.0.0.0/8\nadd ranges/d/web 203.0.113.0/24\n");
+	registry_want_ranges(&p.r, of_web, nets, 4, 0, NULL, 0);
+	registry_want_ranges(&p.r, of_web, nets + 1, 3, 0, NULL, 0);
+	expect(&p, "to and fro", true, "");
+	registry_want_ranges(&p.r, of_web, nets + 1, 3, -1, NULL, 0);
+	expect(&p, "one port less", true, "");
+	ck_assert_uint_eq(p.r.n_idle, 0);
+	registry_want_ranges(&p.r, of_web, nets + 1, 3, -1, NULL, 5);
+	expect(&p, "nobody", true, "");
+	ck_assert_uint_eq(p.r.n_idle, 1);
+	registry_want_ranges(&p.r, of_web, nets, 2, 1, NULL, 6);
+	expect(&p, "back with others", true,
+	       "add ranges/d/web 10.0.0.0/8\ndelete ranges/d/web 192.0.2.0/24\n"
+	       "delete ranges/d/web 203.0.113.0/24\n");
+	registry_want_ranges(&p.r, of_web, nets, 2, -1, NULL, 7);
+	expect(&p, "nobody again", true, "");
+	ck_assert_int_eq(registry_collect(&p.r, &p.writer, 7), 1);
+	check_text("collect", p.text.text, "delete ranges/d/web\n");
+	registry_collected(&p.r, true);
+	ck_assert_uint_eq(p.r.entries.count, 0);
+	play_end(&p);
+}
+END_TEST
+
+START_TEST(ranges_that_were_found)
+{
+	struct play p;
+
+	play_begin(&p);
+	registry_found_ranges(&p.r, of_web, nets, 3, true, 0);
+	registry_found_ranges(&p.r, "ranges/d/bad", nets, 1, false, 0);
+	registry_found_ranges(&p.r, "ranges/d/gone", nets, 1, false, 0);
+	registry_unwant(&p.r);
+	registry_want_ranges(&p.r, of_web, nets, 2, 1, NULL, 1);
+	registry_want_ranges(&p.r, "ranges/d/bad", nets, 1, 1, NULL, 1);
+	expect(&p, "found, the chains of two damaged", true,
+	       "update ranges/d/gone\nupdate ranges/d/bad\ndelete ranges/d/web 192.0.2.0/24\n");
+	ck_assert_int_eq(registry_collect(&p.r, &p.writer, 1), 1);
+	check_text("collect", p.text.text, "delete ranges/d/gone\n");
+	play_end(&p);
+}
+END_TEST
+
 /* Counting afresh, after a refusal: a chain that was asked for and did not come is asked for again.
  */
 START_TEST(counts_afresh)
@@ -328,6 +401,8 @@ int main(void)
 	tcase_add_test(tc, what_was_found);
 	tcase_add_test(tc, chains_by_digest);
 	tcase_add_test(tc, chains_that_were_found);
+	tcase_add_test(tc, ranges_by_difference);
+	tcase_add_test(tc, ranges_that_were_found);
 	tcase_add_test(tc, counts_afresh);
 	tcase_add_test(tc, usable_after_free);
 	suite_add_tcase(suite, tc);

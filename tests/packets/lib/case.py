@@ -211,13 +211,14 @@ class Bench:
 
     def kernel_objects(self, loose=False):
         """The ruleset, sorted, without handles. Pick chains never count, since idle ones may stay for a minute. If
-        @loose, nor do the chains and maps of session affinity, for the same reason, nor the order of endpoints."""
+        @loose, nor do the objects of session affinity and of source ranges, for the same reason, nor the order of
+        endpoints."""
         out = []
         for item in json.loads(self.in_node("nft", "-j", "list", "ruleset"))["nftables"]:
             kind, what = next(iter(item.items()))
             name = what.get("chain" if kind == "rule" else "name", "")
             if kind in ("metainfo", "table") or "pick-" in name or (
-                    loose and name.startswith(("sticky/", "sticky-local/", "affinity"))):
+                    loose and name.startswith(("sticky/", "sticky-local/", "affinity", "ranges/", "firewall/"))):
                 continue
             if loose and "endpoints" in name:
                 for key, _ in what.get("elem", ()):
