@@ -186,10 +186,17 @@ static int put_attention(const struct view *v, struct strbuf *out)
 const char *view_not_ready(const struct view *v, char *text, size_t size)
 {
 	const struct view_source *s = &v->source;
+	struct strbuf why = STRBUF_INIT;
 	struct sync_status status;
 	unsigned int f;
 
+	/* HZ-7 is judged in one place; here stand more words for it. */
 	text[0] = '\0';
+	if (v->health && !health_is_ready(v->health, &why))
+		snprintf(text, size, "%s", why.text ? why.text : "not ready");
+	strbuf_free(&why);
+	if (!*text)
+		return text;
 	if (!model_is_complete(v->model)) {
 		snprintf(text, size, "no list of %s yet%s%s%s%s",
 			 v->model->complete[KIND_SERVICE] ? "EndpointSlices" : "Services",

@@ -888,10 +888,10 @@ END_TEST
 /* HZ-7 */
 START_TEST(test_ready)
 {
-	struct strbuf answer = STRBUF_INIT;
+	struct strbuf answer = STRBUF_INIT, out = STRBUF_INIT, err = STRBUF_INIT;
 	struct scratch s;
 	pid_t pid;
-	int i, status = 0;
+	int i, fd, status = 0;
 
 	if (!begin(&s, WEB("41", "10.180.1.1")))
 		return;
@@ -907,8 +907,19 @@ START_TEST(test_ready)
 					  "yet; http://127.0.0.1:9: ") != NULL,
 		      "%s", answer.text);
 	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/livez", &answer), 200);
+	ck_assert_int_eq(run_apart("./vipmap status --ready", &out, &err), 1);
+	ck_assert_msg(strstr(out.text, "not ready: no list of Services yet") != NULL, "%s",
+		      out.text);
 	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
 
+	/* while another program has the ports, as during a migration */
+	fd = http_occupy("0.0.0.0", 10256);
+	pid = daemon_start(FROM_FOLDER);
+	until("ready", "./vipmap status --ready | grep -qx ready");
+	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
+	close(fd);
+
+	ck_assert_int_eq(unlink("log"), 0);
 	pid = daemon_start(FROM_FOLDER);
 	until_rule("172.30.0.41 . tcp . 80 . 0");
 	for (i = 0; i < 200 && fetch("127.0.0.1", 10256, "/readyz", &answer) != 200; i++)
@@ -917,6 +928,8 @@ START_TEST(test_ready)
 	until("ready is told once", "test $(grep -c 'ready after [0-9.]* s: 1 service ports, 1 "
 				    "endpoints' log) = 1");
 	strbuf_free(&answer);
+	strbuf_free(&out);
+	strbuf_free(&err);
 	end(&s, pid);
 }
 END_TEST
