@@ -26,6 +26,26 @@ static bool kernel_has_ipv6(void)
 	return c != '1';
 }
 
+/*
+ * Three priorities: new events have the middle one, and connections of localhost node ports the
+ * last. After a few calls of those the loop looks for others.
+ */
+static struct event_base *new_base(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config && event_config_set_max_dispatch_interval(config, NULL, 4, 2) == 0)
+		base = event_base_new_with_config(config);
+	if (base && event_base_priority_init(base, 3)) {
+		event_base_free(base);
+		base = NULL;
+	}
+	if (config)
+		event_config_free(config);
+	return base;
+}
+
 int app_open(struct app *app, int argc, char **argv)
 {
 	sigset_t hangup;
@@ -39,7 +59,7 @@ int app_open(struct app *app, int argc, char **argv)
 	app->argv = argv;
 	app->clock = clock_system();
 	app->log = log_new(STDERR_FILENO, 0, false, NULL);
-	app->base = event_base_new();
+	app->base = new_base();
 	app->family[FAMILY_IPV4] = true;
 	app->family[FAMILY_IPV6] = kernel_has_ipv6();
 	return app->log && app->base ? 0 : -ENOMEM;

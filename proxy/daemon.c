@@ -17,8 +17,10 @@
 #include "proxy/base/strbuf.h"
 #include "proxy/feed.h"
 #include "proxy/model/config_diff.h"
+#include "proxy/serve/forward.h"
 #include "proxy/serve/health.h"
 #include "proxy/serve/local.h"
+#include "proxy/serve/localports.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/serve/metricsd.h"
 #include "proxy/serve/notify.h"
@@ -46,6 +48,8 @@ struct daemon {
 	struct metricsd *metricsd;
 	struct health *health;
 	struct reporter *reporter;
+	struct forwarder *forwarder;
+	struct localports *localports;
 	struct local *local;
 	struct notify *notify; /* NULL: nobody manages us */
 	struct event *manifests_event, *reload_timer, *config_timer;
@@ -212,6 +216,8 @@ static void close_all(struct daemon *d)
 	startup_free(d->startup);
 	sync_free(d->sync);
 	reporter_free(d->reporter);
+	localports_free(d->localports);
+	forwarder_free(d->forwarder);
 	metricsd_free(d->metricsd);
 	health_free(d->health);
 	feed_close(d->feed);
@@ -369,6 +375,56 @@ static void tell_reload(struct daemon *d, bool taken)
 			    (double)clock_realtime_us(d->app->clock) / 1e6);
 }
 
+/* NP-9 */
+
+static void on_listeners(void *ctx, enum family family, unsigned int count)
+{
+	struct daemon *d = ctx;
+
+	metrics_set(d->metrics, METRIC_LOCALHOST_LISTENERS, family, count);
+}
+
+static void on_listener_failed(void *ctx, enum family family)
+{
+	struct daemon *d = ctx;
+
+	metrics_add(d->metrics, METRIC_LOCALHOST_LISTENER_FAILURES, family, 1);
+}
+
+static void enable_localports(struct daemon *d, const struct config *config)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		const bool wanted = config->family[f].nodeport_localhost && d->app->family[f];
+
+		if (wanted)
+			metrics_show_localhost(d->metrics, (enum family)f);
+		localports_enable(d->localports, (enum family)f, wanted);
+	}
+}
+
+static int open_localports(struct daemon *d)
+{
+	const struct forward_options options = {
+		.base = d->app->base,
+		.clock = d->app->clock,
+		.log = on_message,
+		.listeners = on_listeners,
+		.failed = on_listener_failed,
+		.ctx = d,
+	};
+
+	d->forwarder = forwarder_new(&options);
+	if (d->forwarder)
+		d->localports = localports_new(d->feed->model, d->forwarder);
+	if (!d->localports)
+		return -ENOMEM;
+	enable_localports(d, d->feed->options.config);
+	reporter_set_localports(d->reporter, d->localports);
+	return 0;
+}
+
 static int open_servers(struct daemon *d, struct errbuf *eb)
 {
 	int err;
@@ -390,7 +446,7 @@ static int open_servers(struct daemon *d, struct errbuf *eb)
 	if (!d->reporter)
 		return errf(eb, -ENOMEM, "out of memory");
 	reporter_set_notify(d->reporter, d->notify);
-	return 0;
+	return open_localports(d) ? errf(eb, -ENOMEM, "out of memory") : 0;
 }
 
 static int open_sync(struct daemon *d, struct errbuf *eb)
@@ -532,6 +588,7 @@ static void adopt_config(struct daemon *d, struct feed_change *change, struct op
 	struct errbuf eb;
 
 	sync_set_config(d->sync, fresh->config);
+	enable_localports(d, fresh->config);
 	if (change->new_source && d->manifests_event) {
 		event_free(d->manifests_event);
 		d->manifests_event = NULL;

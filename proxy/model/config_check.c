@@ -397,11 +397,6 @@ static void warn_of_nodeports(struct checker *c)
 				      : ", since no entry is of this family (\"primary\" would "
 					"limit "
 					"them to the node's own)");
-		if (c->config->family[f].nodeport_localhost)
-			warnf(c->warn, c->ctx,
-			      "%s: node ports on %s loopback addresses are not built into this "
-			      "version, connections there are left alone",
-			      name, family_name(f));
 	}
 }
 

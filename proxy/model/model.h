@@ -55,6 +55,8 @@ struct service_entry {
 	bool dirty[N_FAMILIES];
 	bool unfinished[N_FAMILIES]; /* memory ran out over the object: model_settle() */
 	uint64_t epoch;		     /* of the list that last had it */
+	/* has, or had, node ports on loopback: the listeners are to be told */
+	bool localhost_ports[N_FAMILIES];
 };
 
 struct slice_entry {

@@ -29,13 +29,15 @@ enum label {
 	LABEL_CODE,
 	LABEL_RESOURCE,
 	LABEL_FEATURE,
+	LABEL_PROTOCOL,
 };
 enum buckets { BUCKETS_SYNC, BUCKETS_PROGRAMMING, BUCKETS_COMMIT, N_BUCKET_SETS };
 
-enum { SERIES_MAX = 2 * N_FAMILIES, BUCKETS_MAX = 80 };
+enum { SERIES_MAX = 3 * N_FAMILIES, BUCKETS_MAX = 80 };
 _Static_assert((int)N_KINDS <= (int)SERIES_MAX && (int)N_FEATURES <= (int)SERIES_MAX, "too many");
 
 #define K "kubeproxy_"
+#define L "nftables_localhost_nodeport_"
 
 static const struct {
 	const char *name, *help;
@@ -127,6 +129,15 @@ static const struct {
 	[METRIC_RELOAD_TIME] = { "vipmap_config_last_reload_success_timestamp_seconds",
 				 "Time at which the configuration in force was read.", GAUGE,
 				 LABEL_NONE, 0 },
+	[METRIC_LOCALHOST_LISTENERS] = { K L "listeners", "Node ports that are served on loopback.",
+					 GAUGE, LABEL_FAMILY, 0 },
+	[METRIC_LOCALHOST_LISTENER_FAILURES] = { K L "listener_creation_failures_total",
+						 "Node ports on loopback that could not be bound.",
+						 COUNTER, LABEL_FAMILY, 0 },
+	[METRIC_LOCALHOST_REJECTED] = { K L "rejected_packets_total",
+					"Always 0: what is not served on loopback is left to the "
+					"kernel.",
+					COUNTER, LABEL_PROTOCOL, 0 },
 	[METRIC_KERNEL_FEATURE] = { "vipmap_kernel_feature",
 				    "Whether the kernel has what is used if it is there.", GAUGE,
 				    LABEL_FEATURE, 0 },
@@ -175,8 +186,13 @@ static void make_bounds(struct metrics *m)
 static unsigned int n_series(enum metric metric)
 {
 	static const unsigned int n[] = {
-		[LABEL_NONE] = 1, [LABEL_FAMILY] = N_FAMILIES, [LABEL_POLICY] = 2 * N_FAMILIES,
-		[LABEL_CODE] = 2, [LABEL_RESOURCE] = N_KINDS,  [LABEL_FEATURE] = N_FEATURES,
+		[LABEL_NONE] = 1,
+		[LABEL_FAMILY] = N_FAMILIES,
+		[LABEL_POLICY] = 2 * N_FAMILIES,
+		[LABEL_CODE] = 2,
+		[LABEL_RESOURCE] = N_KINDS,
+		[LABEL_FEATURE] = N_FEATURES,
+		[LABEL_PROTOCOL] = 3 * N_FAMILIES,
 	};
 
 	return n[metrics[metric].label];
@@ -276,8 +292,19 @@ void metrics_show_family(struct metrics *m, enum family family)
 	unsigned int i;
 
 	for (i = 0; i < N_METRICS; i++)
-		if (metrics[i].label == LABEL_FAMILY && metrics[i].type != GAUGE)
+		if (metrics[i].label == LABEL_FAMILY && metrics[i].type != GAUGE &&
+		    i != METRIC_LOCALHOST_LISTENER_FAILURES)
 			m->series[i][family].shown = true;
+}
+
+void metrics_show_localhost(struct metrics *m, enum family family)
+{
+	unsigned int i;
+
+	m->series[METRIC_LOCALHOST_LISTENERS][family].shown = true;
+	m->series[METRIC_LOCALHOST_LISTENER_FAILURES][family].shown = true;
+	for (i = 0; i < 3; i++)
+		m->series[METRIC_LOCALHOST_REJECTED][3 * (unsigned int)family + i].shown = true;
 }
 
 void metrics_show_api(struct metrics *m)
@@ -351,6 +378,12 @@ static const char *series_labels(enum metric metric, unsigned int series)
 				     [KIND_SLICE] = "resource=\"endpointslices\"",
 				     [KIND_SERVICE_CIDR] = "resource=\"servicecidrs\"",
 				     [KIND_NODE] = "resource=\"nodes\"" },
+		[LABEL_PROTOCOL] = { "ip_family=\"IPv4\",protocol=\"tcp\"",
+				     "ip_family=\"IPv4\",protocol=\"udp\"",
+				     "ip_family=\"IPv4\",protocol=\"sctp\"",
+				     "ip_family=\"IPv6\",protocol=\"tcp\"",
+				     "ip_family=\"IPv6\",protocol=\"udp\"",
+				     "ip_family=\"IPv6\",protocol=\"sctp\"" },
 		[LABEL_FEATURE] = { [FEATURE_TABLE_OWNER] = "feature=\"table-owner\"",
 				    [FEATURE_IPV6] = "feature=\"ipv6\"" },
 	};

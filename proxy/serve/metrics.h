@@ -3,8 +3,8 @@
  * nftables mode; a few of vipmap's own follow.
  *
  * A series is one label combination of a metric. Its index: the family; for LABEL_POLICY
- * metrics_policy(); for LABEL_CODE 0 is "200" and 1 is "503"; the kind; enum kernel_feature; 0
- * where there is no label.
+ * metrics_policy(); for LABEL_PROTOCOL three times the family and tcp, udp, sctp; for LABEL_CODE 0
+ * is "200" and 1 is "503"; the kind; enum kernel_feature; 0 where there is no label.
  */
 #ifndef SERVE_METRICS_H
 #define SERVE_METRICS_H
@@ -46,7 +46,10 @@ enum metric {
 	METRIC_HEALTHY,		  /* whether /healthz answers 200 now */
 	METRIC_RELOAD_SUCCESSFUL, /* whether the configuration that was read last is in force */
 	METRIC_RELOAD_TIME,	  /* Unix time at which one came into force */
-	METRIC_KERNEL_FEATURE,	  /* whether the kernel has it; by feature */
+	METRIC_LOCALHOST_LISTENERS,	    /* MET-5: node ports on loopback */
+	METRIC_LOCALHOST_LISTENER_FAILURES, /* that could not be bound */
+	METRIC_LOCALHOST_REJECTED,	    /* always 0 (NP-3); by family and protocol */
+	METRIC_KERNEL_FEATURE,		    /* whether the kernel has it; by feature */
 	N_METRICS
 };
 
@@ -65,6 +68,9 @@ void metrics_free(struct metrics *m);
 
 /* From now on the counters and histograms of @family are shown, at 0 until something happens. */
 void metrics_show_family(struct metrics *m, enum family family);
+
+/* The same for node ports on the family's loopback addresses (MET-5). */
+void metrics_show_localhost(struct metrics *m, enum family family);
 
 /* The same for what is about an API server; without one it says nothing. */
 void metrics_show_api(struct metrics *m);

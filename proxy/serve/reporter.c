@@ -7,6 +7,7 @@
 #include "proxy/serve/reporter.h"
 
 #include "proxy/base/clock.h"
+#include "proxy/serve/localports.h"
 #include "proxy/serve/notify.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ struct reporter {
 	struct metrics *metrics;
 	struct health *health;
 	const struct sync *sync;
+	struct localports *localports; /* NULL: nobody */
 	struct notify *notify;
 	bool reloading;
 	bool ready; /* the first sync is done, and told */
@@ -182,6 +184,8 @@ static int tell_changed(struct reporter *r, enum family family, const struct cha
 {
 	const struct service_entry *s = model_find_service(r->model, c->namespace, c->name);
 
+	if (r->localports)
+		localports_update(r->localports, family, c->namespace, c->name);
 	if (s && s->object)
 		return tell_service(r, family, s);
 	health_remove_service(r->health, family, c->namespace, c->name);
@@ -222,6 +226,10 @@ static void tell_health(struct reporter *r, enum family family)
 		again |= tell_changed(r, family, hash_entry(n, struct changed_service, node)) != 0;
 	if (changes->all)
 		again |= tell_all(r, family) != 0;
+	if (changes->all && r->localports)
+		localports_update_all(r->localports, family);
+	if (r->localports)
+		localports_synced(r->localports, family);
 	changes_clear(changes);
 	changes->all = again;
 }
@@ -304,9 +312,14 @@ static void on_compiled(void *ctx, struct service_entry *service, enum family fa
 	struct reporter *r = ctx;
 	struct changes *changes = &r->changes[family];
 	struct changed_service *c;
+	bool listens;
 
 	c = changed_find(changes, hash, service);
-	if (!has && !health_has_service(r->health, family, service->namespace, service->name)) {
+	listens = c && r->localports; /* what is to be told already */
+	if (r->localports)
+		listens |= localports_concern(r->localports, family, service);
+	if (!has && !listens &&
+	    !health_has_service(r->health, family, service->namespace, service->name)) {
 		if (c)
 			hashtab_remove(&changes->services, &c->node);
 		free(c);
@@ -367,6 +380,11 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 	options->addresses_changed = on_addresses;
 	options->cleanup_failed = on_cleanup_failed;
 	options->ctx = r;
+}
+
+void reporter_set_localports(struct reporter *r, struct localports *localports)
+{
+	r->localports = localports;
 }
 
 void reporter_set_notify(struct reporter *r, struct notify *notify)

@@ -9,6 +9,7 @@
 #include "proxy/serve/metrics.h"
 #include "proxy/sync/sync.h"
 
+struct localports;
 struct notify;
 struct reporter;
 
@@ -29,6 +30,8 @@ void reporter_reload_begins(struct reporter *r);
 void reporter_reload_ended(struct reporter *r, bool refused);
 /* When the changes that sync_request() hears of now came, monotonic; 0: now. */
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
+/* Hears of what is in the kernel, too. Not NULL. */
+void reporter_set_localports(struct reporter *r, struct localports *localports);
 /* For the gauges; the reporter lives shorter than the sync. */
 void reporter_set_sync(struct reporter *r, const struct sync *sync);
 
