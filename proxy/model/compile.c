@@ -151,6 +151,23 @@ static void set_desired(struct service_port_state *port, struct program *program
 	port->desired_is_applied = true;
 }
 
+/* VER-5: a programmed Service's ClusterIP is one, whoever has this port of it (SVC-11). */
+static void note_lost_ip(const struct service_port_state *port, enum family family,
+			 struct program *p)
+{
+	const struct service *s = port->service->object;
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++)
+		if (p->vips[i].role == VIP_CLUSTER_IP)
+			return;
+	p->has_lost_ip = s->family[family].has_cluster_ip;
+	p->lost_ip = s->family[family].cluster_ip;
+	p->protocol = port->protocol;
+	p->label = port->label;
+	p->sticky = port->sticky;
+}
+
 int compile_port(const struct model *m, enum family family, struct service_port_state *port,
 		 const struct kernel_order *order, struct arena *scratch)
 {
@@ -159,6 +176,8 @@ int compile_port(const struct model *m, enum family family, struct service_port_
 
 	if (port->spec) {
 		err = compile_vips(m, family, port, scratch, &p.vips, &p.n_vips);
+		if (!err)
+			note_lost_ip(port, family, &p);
 		if (!err && p.n_vips)
 			err = fill(m, family, port, scratch, &p);
 		if (!err && p.n_vips)
@@ -166,7 +185,7 @@ int compile_port(const struct model *m, enum family family, struct service_port_
 		if (err)
 			return err;
 	}
-	if (p.n_vips) {
+	if (p.n_vips || p.has_lost_ip) {
 		packed = program_pack(&p);
 		if (!packed)
 			return -ENOMEM;

@@ -88,6 +88,7 @@ bool program_equal(const struct program *a, const struct program *b)
 	if (!a || !b)
 		return a == b;
 	return a->protocol == b->protocol && a->flags == b->flags &&
+	       a->has_lost_ip == b->has_lost_ip && addr_compare(&a->lost_ip, &b->lost_ip) == 0 &&
 	       a->affinity_timeout_s == b->affinity_timeout_s && vips_equal(a, b) &&
 	       list_equal(&a->cluster, &b->cluster) && list_equal(&a->local, &b->local);
 }
@@ -246,7 +247,7 @@ static size_t elements_max(const struct program *p)
 	 */
 	size_t lists = (size_t)p->cluster.count + p->local.count;
 
-	return p->n_vips * (5 + lists) + lists;
+	return p->n_vips * (5 + lists) + lists + p->has_lost_ip;
 }
 
 static struct element *make(struct maker *m, enum set_id set, const struct vip *vip)
@@ -329,6 +330,11 @@ static void make_cluster_ips(struct maker *m)
 		el->addr = p->vips[i].addr;
 		el->protocol = 0;
 	}
+	if (!p->has_lost_ip)
+		return;
+	el = make(m, SET_CLUSTER_IPS, &nowhere);
+	el->addr = p->lost_ip;
+	el->protocol = 0;
 }
 
 static void make_hairpin_of(struct maker *m, const struct endpoint_list *list)

@@ -28,6 +28,9 @@ struct program {
 	uint8_t protocol;
 	uint8_t flags;		     /* enum program_flags */
 	uint32_t affinity_timeout_s; /* 0: no session affinity */
+	/* The ClusterIP, whose port another Service has: other ports are refused all the same */
+	bool has_lost_ip;
+	struct addr lost_ip;
 	unsigned int n_vips, n_ranges;
 	const struct vip *vips; /* sorted by vip_compare() */
 	const struct prefix

@@ -517,7 +517,7 @@ static void gauges_count(struct dataplane_gauges *g, const struct program *p, un
 {
 	const bool lonely = p && (p->flags & PROGRAM_ALIVE) && !p->local.count;
 
-	if (!p)
+	if (!p || !p->n_vips)
 		return;
 	g->service_ports += by;
 	g->endpoints +=

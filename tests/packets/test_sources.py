@@ -276,3 +276,18 @@ def conflict_cluster(b, family, proto):
     b.once(objects)
     b.expect("client", "svc40:80", family, proto, reach("pod1"))
     b.expect("client", "svc41:80", family, proto, reach("r1"))
+
+
+@case("a ClusterIP that an older Service has taken", "SVC-11 VER-5", both_families, both_protos)
+def lost_cluster_ip(b, family, proto):
+    """Its Service is programmed still, so its other ports are refused and not dropped."""
+    young = both("young", 40, ["pod1"], created="2025-01-01T00:00:00Z")
+    old = both("old", 41, ["r1"], external=["svc40"], created="2024-01-01T00:00:00Z")
+    b.start(young + old)
+    b.expect("client", "svc40:80", family, proto, reach("r1"))
+    b.expect("client", "svc40:81", family, proto, REFUSED)
+    b.apply(young)
+    b.expect("client", "svc40:80", family, proto, reach("pod1"))
+    b.apply(old)
+    b.expect("client", "svc40:80", family, proto, reach("r1"))
+    b.expect("client", "svc40:81", family, proto, DROPPED)

@@ -178,6 +178,13 @@ static const struct {
 	  "service-ips 203.0.113.1 tcp 81 : reject # d/v:b\n"
 	  "endpoints 10.96.0.1 tcp 80 [0] : 10.244.0.1 8080\n"
 	  "endpoints 10.96.0.1 tcp 80 [1] : 10.244.0.2 8080\n" },
+	{ "VER-5, SVC-11: a ClusterIP that another Service has taken",
+	  { "service d/w tcp:80:http ip=10.96.0.1 created=2 affinity=60",
+	    "service d/v tcp:80:http ip=10.96.0.2 ext=10.96.0.1 created=1", TWO },
+	  "cluster-ips 10.96.0.1\n"
+	  "cluster-ips 10.96.0.2\n"
+	  "service-ips 10.96.0.1 tcp 80 : reject # d/v:http\n"
+	  "service-ips 10.96.0.2 tcp 80 : reject # d/v:http\n" },
 	{ "NP-1: one number for several protocols, NP-7: no other",
 	  { "service d/w tcp:80:http@30080 udp:80:quic@30080 ip=10.96.0.1" },
 	  "cluster-ips 10.96.0.1\n"
