@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -499,4 +500,129 @@ int sweep_step(struct sweep *s, unsigned int max_entries,
 		return errf(eb, s->err, "conntrack %s: deleting an entry: %s",
 			    family_name(s->family), strerror(-s->err));
 	return 0;
+}
+
+/* Listing for people */
+
+const char *conntrack_state_name(uint8_t tcp_state)
+{
+	static const char *const names[] = { "NONE",	 "SYN_SENT",   "SYN_RECV", "ESTABLISHED",
+					     "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT",
+					     "CLOSE",	 "SYN_SENT2" };
+
+	return tcp_state < sizeof(names) / sizeof(names[0]) ? names[tcp_state] : "?";
+}
+
+static uint8_t state_decode(const struct nlattr *protoinfo)
+{
+	const struct nlattr *attr, *inner;
+
+	for_each_attr_in (attr, protoinfo) {
+		if (mnl_attr_get_type(attr) != CTA_PROTOINFO_TCP)
+			continue;
+		for_each_attr_in (inner, attr)
+			if (mnl_attr_get_type(inner) == CTA_PROTOINFO_TCP_STATE &&
+			    mnl_attr_get_payload_len(inner) == 1)
+				return mnl_attr_get_u8(inner);
+	}
+	return 0;
+}
+
+/* Returns false for what is not translated, or damaged. */
+static bool entry_decode(const struct nlmsghdr *nlh, enum family family,
+			 struct conntrack_entry *entry)
+{
+	const struct nlattr *attr;
+	struct tuple orig, reply;
+	struct entry e;
+
+	if (!is_entry_of(nlh, family))
+		return false;
+	e = entry_split(nlh);
+	if (!e.orig || !e.reply || !e.status || mnl_attr_get_payload_len(e.status) != 4 ||
+	    !(ntohl(mnl_attr_get_u32(e.status)) & IPS_DST_NAT) ||
+	    !tuple_decode(e.orig, family, &orig) || !tuple_decode(e.reply, family, &reply))
+		return false;
+	*entry = (struct conntrack_entry){
+		.client = orig.src,
+		.destination = orig.dst,
+		.client_port = orig.src_port,
+		.destination_port = orig.dst_port,
+		.endpoint = reply.src,
+		.endpoint_port = reply.src_port,
+		.protocol = orig.protocol,
+	};
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) == CTA_PROTOINFO)
+			entry->tcp_state = state_decode(attr);
+		else if (mnl_attr_get_type(attr) == CTA_TIMEOUT &&
+			 mnl_attr_get_payload_len(attr) == 4)
+			entry->timeout_s = ntohl(mnl_attr_get_u32(attr));
+	}
+	return true;
+}
+
+/* Kernels that know it leave out what is not translated; others send all. */
+static int listing_begin(int fd, enum family family)
+{
+	uint32_t buf[64];
+	struct nlmsghdr *nlh =
+		message_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
+
+	mnl_attr_put_u32(nlh, CTA_STATUS, htonl(IPS_DST_NAT));
+	mnl_attr_put_u32(nlh, CTA_STATUS_MASK, htonl(IPS_DST_NAT));
+	nlh->nlmsg_seq = 1;
+	return send(fd, nlh, nlh->nlmsg_len, 0) < 0 ? -errno : 0;
+}
+
+/* Go on (1), all read (0), or a negative errno. */
+static int listing_read(const uint32_t *datagram, size_t length, enum family family,
+			bool (*call)(void *ctx, const struct conntrack_entry *entry), void *ctx)
+{
+	const struct nlmsghdr *nlh;
+	struct conntrack_entry entry;
+	bool interrupted = false;
+
+	for_each_nlmsg (nlh, datagram, length) {
+		interrupted |= nlh->nlmsg_flags & NLM_F_DUMP_INTR;
+		if (nlh->nlmsg_type == NLMSG_DONE)
+			return interrupted ? -EINTR : 0;
+		if (nlh->nlmsg_type == NLMSG_ERROR)
+			return message_error(nlh);
+		if (entry_decode(nlh, family, &entry) && !call(ctx, &entry))
+			return 0;
+	}
+	return 1;
+}
+
+int conntrack_each(enum family family, bool (*call)(void *ctx, const struct conntrack_entry *entry),
+		   void *ctx, struct errbuf *eb)
+{
+	static const struct timeval patience = { 5, 0 };
+	uint32_t *datagram = malloc(DATAGRAM_SIZE);
+	int fd = netfilter_socket(), result = fd < 0 ? fd : datagram ? 1 : -ENOMEM;
+	ssize_t length;
+
+	if (result > 0) {
+		fcntl(fd, F_SETFL, 0); /* it blocks */
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+		result = listing_begin(fd, family);
+		result = result ? result : 1;
+	}
+	while (result > 0) {
+		length = recv(fd, datagram, DATAGRAM_SIZE, MSG_TRUNC);
+		if (length < 0)
+			result = -errno;
+		else
+			result =
+				(size_t)length > DATAGRAM_SIZE
+					? -EMSGSIZE
+					: listing_read(datagram, (size_t)length, family, call, ctx);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(datagram);
+	return result ? errf(eb, result, "conntrack %s: listing entries: %s", family_name(family),
+			     strerror(-result))
+		      : 0;
 }

@@ -23,6 +23,26 @@ struct nlmsghdr;
  */
 int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flow);
 
+/* A translated connection of any protocol, for people. */
+struct conntrack_entry {
+	struct addr client, destination; /* original direction */
+	uint16_t client_port, destination_port;
+	struct addr endpoint; /* who answers */
+	uint16_t endpoint_port;
+	uint8_t protocol;
+	uint8_t tcp_state;  /* enum tcp_conntrack; 0: none, or not TCP */
+	uint32_t timeout_s; /* until it is forgotten */
+};
+
+/*
+ * Calls @call for each entry of @family whose destination is translated, one datagram of the kernel
+ * after the other, until there are no more or it returns false. Blocks; not for the daemon. Returns
+ * 0, or a negative errno with @eb; -EINTR: some entries may have been left out.
+ */
+int conntrack_each(enum family family, bool (*call)(void *ctx, const struct conntrack_entry *entry),
+		   void *ctx, struct errbuf *eb);
+const char *conntrack_state_name(uint8_t tcp_state); /* "ESTABLISHED" */
+
 struct sweep;
 
 /* NULL with @eb on failure. The sweep has its own sockets. */

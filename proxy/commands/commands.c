@@ -37,6 +37,18 @@ static const struct command commands[] = {
 		.run = command_explain,
 	},
 	{
+		.word = "flows",
+		.synopsis = "flows [[NAMESPACE/]NAME[:PORT]]",
+		.help = "Lists the connections that were translated, by Service: conntrack's "
+			"entries, read "
+			"on demand.\n\n"
+			"  vipmap flows prod/shop\n"
+			"  vipmap flows --limit 100 -o json\n",
+		.flags = flows_flags,
+		.check = command_flows_check,
+		.run = command_flows,
+	},
+	{
 		.word = "get",
 		.synopsis = "get services|endpoints|node|config [[NAMESPACE/]NAME[:PORT] ...]",
 		.help = "Shows what the running vipmap knows: Services by port, with what traffic "

@@ -1,5 +1,6 @@
 """The local socket and the commands that ask it, against a daemon that runs: text as people read it, data field by
 field, and peers that are slow, many, huge or strangers."""
+import collections
 import json
 import os
 import re
@@ -399,6 +400,37 @@ def preflight_case(b):
     lines = preflight(b, "--manifests", b.program.manifests, *DETECT)
     b.true("what runs: %s" % lines, ["ok", "a vipmap runs here (process %d): see \"vipmap status\"" %
                                      b.program.process.pid] in lines)
+
+
+@case("flows are listed by Service", "")
+def flows(b):
+    b.start(both("shop", 11, ["pod1", "r1"], kind="LoadBalancer", lb=["lb11"], nodeport=30080)
+            + both("other", 12, ["r2"]))
+    b.program.flush()
+    held = [b.connection("client", v, f) for v in ("svc11:80", "lb11:80", "node:30080", "svc12:80") for f in both_families]
+    b.connection("client", "svc11:80", 4, "udp").close()
+    items = json.loads(run(b, "flows", "-o", "json"))["items"]
+    mine = [i for i in items if i["client"].rpartition(":")[0].strip("[]") in HOSTS["client"][1:]
+            and "zz-marker" not in i["service"]]
+    want = {(("default/other" if "12" in v else "default/shop") + ":t80", join(addr(v.partition(":")[0], f),
+                                                                              int(v.partition(":")[2])))
+            for v in ("svc11:80", "lb11:80", "node:30080", "svc12:80") for f in both_families}
+    tcp = [i for i in mine if i["protocol"] == "tcp"]
+    b.equal("Services and destinations", want, {(i["service"], i["destination"]) for i in tcp})
+    b.equal("states", {"ESTABLISHED"}, {i["state"] for i in tcp})
+    # the endpoints are those that answered
+    met = collections.Counter(c.first.split()[-2] for c in held)
+    b.equal("endpoints", met, collections.Counter(i["endpoint"] for i in tcp))
+    b.equal("UDP", [("default/shop:u80", join(addr("svc11", 4), 80), "")],
+            [(i["service"], i["destination"], i["state"]) for i in mine if i["protocol"] == "udp"])
+    text = run(b, "flows", "other")
+    b.equal("of one Service: " + text, 3, len(text.splitlines()))
+    b.true(text, re.search(r"(?m)^default/other:t80  \S+  +172.30.0.12:80/tcp  +10.180.1.22:8080  +ESTABLISHED  \S+$", text))
+    b.equal("at most", 1, len(json.loads(run(b, "flows", "-o", "json", "--limit", "1"))["items"]))
+    status, _, err = b.program.run("flows", "shap")
+    b.true(err, status == 1 and "did you mean default/shop?" in err)
+    for c in held:
+        c.close()
 
 
 def connect(b):

@@ -1,0 +1,327 @@
+/*
+ * flows: conntrack's entries that were translated, each with the Service whose address it went to.
+ * The entries come from the kernel, datagram by datagram, and the names from the running vipmap; so
+ * neither is held up, however many there are.
+ */
+#include "proxy/commands/commands.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nft/conntrack.h"
+#include "proxy/base/clock.h"
+#include "proxy/base/jsonout.h"
+#include "proxy/base/table.h"
+#include "proxy/commands/ask.h"
+#include "proxy/serve/view.h"
+
+enum { LIMIT_DEFAULT = 1000 };
+
+const struct command_flag flows_flags[] = {
+	{ "output", 'o', false, "\"json\" or \"yaml\" instead of a table" },
+	{ "limit", 0, false, "NUMBER of flows to show at most; by default 1000, 0: all" },
+	{ "no-headers", 0, true, "leave the headers out" },
+	{ NULL, 0, false, NULL },
+};
+
+/* An address, protocol and port of a service port, and its name. */
+struct vip_name {
+	enum family family;
+	struct addr addr; /* of a node port zero */
+	uint16_t port;
+	uint8_t protocol;
+	bool nodeport;
+	char *name; /* NAMESPACE/NAME[:PORT] */
+};
+
+struct flows {
+	struct app *app;
+	struct vip_name *vips;
+	size_t n_vips, room;
+	const char *wanted; /* NAMESPACE/NAME[:PORT], or NULL */
+	enum family family; /* that is listed now */
+	size_t n, limit;    /* shown, at most */
+	struct table table;
+	struct strbuf json; /* NULL text: as a table */
+	bool as_data;
+};
+
+static int vip_order(const void *va, const void *vb)
+{
+	const struct vip_name *a = va, *b = vb;
+	int order = (int)a->nodeport - (int)b->nodeport;
+
+	if (!order)
+		order = (int)a->family - (int)b->family;
+	if (!order)
+		order = addr_compare(&a->addr, &b->addr);
+	if (!order)
+		order = (int)a->port - (int)b->port;
+	return order ? order : (int)a->protocol - (int)b->protocol;
+}
+
+static int add_vip(struct flows *f, const struct json *item, const char *address, int64_t port)
+{
+	const char *name = text_at(item, "port");
+	struct vip_name vip = { .port = (uint16_t)port, .nodeport = !address };
+	struct strbuf label = STRBUF_INIT;
+	char upper[8] = "";
+	size_t i, room = f->room ? f->room * 2 : 256;
+	struct vip_name *more;
+
+	for (i = 0; text_at(item, "protocol")[i] && i < sizeof(upper) - 1; i++)
+		upper[i] = (char)(text_at(item, "protocol")[i] & ~0x20);
+	vip.protocol = protocol_parse(upper);
+	if (address && addr_parse(address, &vip.family, &vip.addr))
+		return 0;
+	strbuf_addf(&label, "%s/%s%s%s", text_at(item, "namespace"), text_at(item, "name"),
+		    *name ? ":" : "", name);
+	if (f->n_vips == f->room) {
+		more = reallocarray(f->vips, room, sizeof(*more));
+		if (!more || label.err) {
+			strbuf_free(&label);
+			return -ENOMEM;
+		}
+		f->vips = more;
+		f->room = room;
+	}
+	vip.name = label.text;
+	f->vips[f->n_vips++] = vip;
+	return 0;
+}
+
+static int on_services(void *ctx, const struct json *page)
+{
+	static const char *const lists[] = { "clusterIPs", "loadBalancerIPs", "externalIPs" };
+	struct flows *f = ctx;
+	int err = 0;
+	size_t i;
+
+	json_for_each (item, json_get(page, "items")) {
+		const int64_t port = number_at(item, "servicePort");
+
+		for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+			json_for_each (ip, json_get(item, lists[i]))
+				err = err ? err : add_vip(f, item, json_string(ip), port);
+		if (!err && number_at(item, "nodePort"))
+			err = add_vip(f, item, NULL, number_at(item, "nodePort"));
+	}
+	return err ? command_fails(EXIT_FAILED, "out of memory") : EXIT_DONE;
+}
+
+/* The Service that an entry's destination is of; NULL: none of today's. */
+static const char *name_of(const struct flows *f, const struct conntrack_entry *e)
+{
+	struct vip_name key = {
+		.family = f->family,
+		.addr = e->destination,
+		.port = e->destination_port,
+		.protocol = e->protocol,
+	};
+	const struct vip_name *found = NULL;
+
+	if (f->n_vips)
+		found = bsearch(&key, f->vips, f->n_vips, sizeof(key), vip_order);
+	if (found || !f->n_vips)
+		return found ? found->name : NULL;
+	key.family = FAMILY_IPV4;
+	memset(&key.addr, 0, sizeof(key.addr));
+	key.nodeport = true;
+	found = bsearch(&key, f->vips, f->n_vips, sizeof(key), vip_order);
+	return found ? found->name : NULL;
+}
+
+static bool is_wanted(const struct flows *f, const char *name)
+{
+	size_t length;
+
+	if (!f->wanted)
+		return true;
+	length = strlen(f->wanted);
+	return name && strncmp(name, f->wanted, length) == 0 &&
+	       (!name[length] || (name[length] == ':' && !strchr(f->wanted, ':')));
+}
+
+static void put_flow(struct flows *f, const char *name, const struct conntrack_entry *e)
+{
+	char client[ENDPOINT_TEXT_SIZE], to[ENDPOINT_TEXT_SIZE], endpoint[ENDPOINT_TEXT_SIZE];
+	const char *state = e->tcp_state ? conntrack_state_name(e->tcp_state) : "";
+	char age[AGE_TEXT_SIZE];
+
+	endpoint_format(f->family, &e->client, e->client_port, client);
+	endpoint_format(f->family, &e->destination, e->destination_port, to);
+	endpoint_format(f->family, &e->endpoint, e->endpoint_port, endpoint);
+	if (!f->as_data) {
+		table_add(&f->table, name);
+		table_add(&f->table, client);
+		table_addf(&f->table, "%s/%s", to, protocol_name(e->protocol));
+		table_add(&f->table, endpoint);
+		table_add(&f->table, state);
+		table_add(&f->table, age_format(e->timeout_s, age));
+		return;
+	}
+	jsonout_object(&f->json, NULL);
+	if (name)
+		jsonout_text(&f->json, "service", name);
+	jsonout_text(&f->json, "client", client);
+	jsonout_text(&f->json, "destination", to);
+	jsonout_text(&f->json, "protocol", protocol_name(e->protocol));
+	jsonout_text(&f->json, "endpoint", endpoint);
+	jsonout_text(&f->json, "state", state);
+	jsonout_integer(&f->json, "expiresSeconds", e->timeout_s);
+	jsonout_object_end(&f->json);
+}
+
+/* Other programs translate, too: without a Service's name an entry is not ours. */
+static bool on_entry(void *ctx, const struct conntrack_entry *e)
+{
+	struct flows *f = ctx;
+	const char *name = name_of(f, e);
+
+	if (!name || !is_wanted(f, name))
+		return true;
+	if (f->limit && f->n >= f->limit) {
+		f->n++;
+		return true;
+	}
+	f->n++;
+	put_flow(f, name, e);
+	return true;
+}
+
+static int list_flows(struct flows *f)
+{
+	struct errbuf eb = { "" };
+	unsigned int i;
+	int err;
+
+	for (i = 0; i < N_FAMILIES; i++) {
+		f->family = (enum family)i;
+		err = f->app->family[i] ? conntrack_each(f->family, on_entry, f, &eb) : 0;
+		if (err && err != -EINTR)
+			return command_fails(
+				EXIT_FAILED, "flows: %s",
+				err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed" : eb.text);
+	}
+	return EXIT_DONE;
+}
+
+static int show(struct flows *f, const struct options *options)
+{
+	const char *output = options_own(options, "output");
+	struct strbuf out = STRBUF_INIT;
+	struct errbuf eb;
+	struct json *json;
+
+	if (!f->as_data) {
+		if (f->table.n_cells)
+			table_print(&f->table, !options_own_is_on(options, "no-headers"), 0, &out);
+		else
+			command_fails(EXIT_DONE, "flows: there are none");
+		if (f->limit && f->n > f->limit)
+			command_fails(EXIT_DONE, "flows: %zu more are not shown: see --limit",
+				      f->n - f->limit);
+		return put_out(&out);
+	}
+	jsonout_array_end(&f->json);
+	jsonout_integer(&f->json, "total", (int64_t)f->n);
+	jsonout_object_end(&f->json);
+	json = f->json.err ? NULL : json_parse(f->json.text, f->json.length, &eb);
+	if (!json)
+		return command_fails(EXIT_FAILED, "flows: too many for one answer: use --limit");
+	if (strcmp(output, "yaml") == 0)
+		print_yaml(json, &out);
+	else
+		print_json(json, &out);
+	json_free(json);
+	return put_out(&out);
+}
+
+static int read_limit(const struct options *options, size_t *limit)
+{
+	const char *text = options_own(options, "limit");
+	unsigned long n;
+	char *end;
+
+	*limit = LIMIT_DEFAULT;
+	if (!text)
+		return 0;
+	n = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end)
+		return -EINVAL;
+	*limit = n;
+	return 0;
+}
+
+int command_flows_check(const struct options *options, struct errbuf *eb)
+{
+	const char *output = options_own(options, "output");
+	size_t limit;
+
+	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
+		return errf(eb, -EINVAL, "flows: --output: \"%s\" is neither json nor yaml",
+			    output);
+	if (read_limit(options, &limit))
+		return errf(eb, -EINVAL, "flows: --limit: \"%s\" is not a whole number",
+			    options_own(options, "limit"));
+	if (options->n_words > 1)
+		return errf(eb, -EINVAL, "flows: unexpected argument \"%s\"", options->words[1]);
+	return 0;
+}
+
+/* "NAME" means "default/NAME" unless it exists elsewhere only. NULL: told why. */
+static char *wanted_name(struct flows *f, const char *typed)
+{
+	const char *slash = strchr(typed, '/');
+	char *whole = NULL;
+	size_t i, length;
+
+	for (i = 0; i < f->n_vips && !whole; i++) {
+		const char *name = slash ? f->vips[i].name : strchr(f->vips[i].name, '/') + 1;
+
+		length = strlen(typed);
+		if (strncmp(name, typed, length) || (name[length] && name[length] != ':'))
+			continue;
+		if (asprintf(&whole, "%.*s%s", (int)(name - f->vips[i].name), f->vips[i].name,
+			     typed) < 0)
+			whole = NULL;
+	}
+	if (!whole)
+		name_unknown(f->app, typed);
+	return whole;
+}
+
+int command_flows(struct app *app, struct options *options)
+{
+	static const char *const headers[] = { "SERVICE",  "CLIENT", "DESTINATION",
+					       "ENDPOINT", "STATE",  "EXPIRES" };
+	struct flows f = { .app = app, .as_data = options_own(options, "output") };
+	char *wanted = NULL;
+	size_t i;
+	int status;
+
+	read_limit(options, &f.limit);
+	table_begin(&f.table, headers, sizeof(headers) / sizeof(headers[0]));
+	jsonout_object(&f.json, NULL);
+	jsonout_array(&f.json, "items");
+	status = ask_list(app, "/v1/services?", on_services, &f);
+	if (f.n_vips)
+		qsort(f.vips, f.n_vips, sizeof(*f.vips), vip_order);
+	if (!status && options->n_words) {
+		f.wanted = wanted = wanted_name(&f, options->words[0]);
+		status = wanted ? EXIT_DONE : EXIT_FAILED;
+	}
+	if (!status)
+		status = list_flows(&f);
+	if (!status)
+		status = show(&f, options);
+	for (i = 0; i < f.n_vips; i++)
+		free(f.vips[i].name);
+	free(f.vips);
+	free(wanted);
+	table_free(&f.table);
+	strbuf_free(&f.json);
+	return status;
+}
