@@ -106,6 +106,12 @@ static void on_warning(void *ctx, const char *message)
 	log_warning_message(app->log, message);
 }
 
+static void remember_file(const char *path, struct stat *st)
+{
+	if (stat(path, st))
+		memset(st, 0, sizeof(*st));
+}
+
 /* A change while it is read, or soon after, is one that follows. */
 static int read_config(void *ctx, const char *path, struct config *config,
 		       void (*warn)(void *ctx, const char *message), void *warn_ctx,
@@ -113,9 +119,18 @@ static int read_config(void *ctx, const char *path, struct config *config,
 {
 	struct app *app = ctx;
 
-	if (stat(path, &app->config_stat))
-		memset(&app->config_stat, 0, sizeof(app->config_stat));
+	remember_file(path, &app->config_stat);
 	return proxyconfig_read(path, config, warn, warn_ctx, eb);
+}
+
+static int read_vipmap_config(void *ctx, const char *path, struct config *config,
+			      void (*warn)(void *ctx, const char *message), void *warn_ctx,
+			      struct errbuf *eb)
+{
+	struct app *app = ctx;
+
+	remember_file(path, &app->vipmap_config_stat);
+	return vipmapconfig_read(path, config, warn, warn_ctx, eb);
 }
 
 /* At the start, so that already the first line is as it should be; a reload must be good first. */
@@ -132,6 +147,7 @@ int app_parse_options(struct app *app, struct options *options, struct errbuf *e
 {
 	const struct options_env env = {
 		.read_config = read_config,
+		.read_vipmap_config = read_vipmap_config,
 		.warn = on_warning,
 		.logging = on_logging,
 		.find_command = command_find,

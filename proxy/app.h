@@ -33,7 +33,8 @@ struct app {
 	struct log *log;
 	struct event_base *base;
 	bool family[N_FAMILIES]; /* which the kernel has (DS-1) */
-	struct stat config_stat; /* of the configuration file as it was last read */
+	/* Of the configuration files as they were last read */
+	struct stat config_stat, vipmap_config_stat;
 	struct event *signals[N_APP_SIGNALS];
 	void (*hangup)(void *ctx); /* at SIGHUP */
 	void *hangup_ctx;

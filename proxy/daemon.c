@@ -713,23 +713,31 @@ static bool same_file(const struct stat *a, const struct stat *b)
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
+/* A file that is not there for a moment is no change. */
+static bool file_changed(const char *path, const struct stat *known)
+{
+	struct stat now;
+
+	return path && stat(path, &now) == 0 && !same_file(&now, known);
+}
+
 static void on_config_poll(evutil_socket_t fd, short what, void *ctx)
 {
 	struct daemon *d = ctx;
-	struct stat now;
+	const struct options *o = &d->feed->options;
 
 	(void)fd;
 	(void)what;
-	if (stat(d->feed->options.config_path, &now) || same_file(&now, &d->app->config_stat))
-		return;
-	reload_config(d);
+	if (file_changed(o->config_path, &d->app->config_stat) ||
+	    file_changed(o->vipmap_config_path, &d->app->vipmap_config_stat))
+		reload_config(d);
 }
 
 static void watch_config(struct daemon *d)
 {
 	const struct timeval poll_period = { CONFIG_POLL_S, 0 };
 
-	if (!d->feed->options.config_path)
+	if (!d->feed->options.config_path && !d->feed->options.vipmap_config_path)
 		return;
 	d->config_timer = event_new(d->app->base, -1, EV_PERSIST, on_config_poll, d);
 	if (d->config_timer)

@@ -29,6 +29,7 @@ enum flag_type {
 	FLAG_HEALTHZ_PORT,
 	FLAG_METRICS_PORT,
 	FLAG_CONFIG,
+	FLAG_VIPMAP_CONFIG,
 	FLAG_WRITE_CONFIG,
 	FLAG_TIMEOUT,
 	FLAG_ACTION,  /* boolean; target is the action */
@@ -47,6 +48,8 @@ struct flag {
 static const struct flag flags[] = {
 	{ "config", FLAG_CONFIG, 0,
 	  "FILE of kind KubeProxyConfiguration; most flags are then ignored" },
+	{ "vipmap-config", FLAG_VIPMAP_CONFIG, 0,
+	  "FILE of kind VipmapConfiguration: what goes beyond kube-proxy" },
 	{ "master", FLAG_TEXT, offsetof(struct config, master),
 	  "URL of the API server, instead of the kubeconfig's" },
 	{ "manifests", FLAG_LIST, offsetof(struct config, manifests),
@@ -505,6 +508,9 @@ static int apply_flag(struct parser *p, const struct given *g)
 		return 0;
 	case FLAG_TIMEOUT:
 		return apply_timeout(p, g);
+	case FLAG_VIPMAP_CONFIG:
+		o->vipmap_config_path = *g->value ? g->value : NULL;
+		return 0;
 	case FLAG_WRITE_CONFIG:
 		o->write_config_path = g->value;
 		if (o->action < ACTION_WRITE_CONFIG)
@@ -604,6 +610,18 @@ static int read_file(struct parser *p)
 	return err;
 }
 
+static int read_vipmap_file(struct parser *p)
+{
+	const struct given *file = find_given(p, "vipmap-config");
+	struct config *config = p->options.config;
+
+	if (!file || !*file->value || !p->outside->read_vipmap_config || find_given(p, "help") ||
+	    find_given(p, "version"))
+		return 0;
+	return p->outside->read_vipmap_config(p->outside->ctx, file->value, config, p->env->warn,
+					      p->env->ctx, p->eb);
+}
+
 static int append_port(const struct parser *p, const char *flag, char **field, int port)
 {
 	enum family family;
@@ -696,6 +714,8 @@ static int parse(struct parser *p)
 
 	if (has_file(p) && !find_given(p, "help") && !find_given(p, "version"))
 		err = read_file(p);
+	if (!err)
+		err = read_vipmap_file(p);
 	if (!err)
 		err = apply_flags(p);
 	if (!err && p->options.action < ACTION_VERSION)

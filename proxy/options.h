@@ -37,9 +37,10 @@ struct own_flag {
 
 struct options {
 	enum action action;
-	struct config *config;	       /* validated, except for ACTION_VERSION and ACTION_HELP */
-	const char *config_path;       /* --config; NULL: none. Borrowed from argv */
-	const char *write_config_path; /* --write-config-to. Borrowed from argv */
+	struct config *config;		/* validated, except for ACTION_VERSION and ACTION_HELP */
+	const char *config_path;	/* --config; NULL: none. Borrowed from argv */
+	const char *vipmap_config_path; /* --vipmap-config; NULL: none. Borrowed from argv */
+	const char *write_config_path;	/* --write-config-to. Borrowed from argv */
 	int64_t timeout_ms; /* --timeout: for commands that wait for an API server; not 0 */
 	/* With ACTION_COMMAND, and perhaps with ACTION_HELP; else NULL */
 	const struct command *command;
@@ -54,6 +55,10 @@ struct options_env {
 	int (*read_config)(void *ctx, const char *path, struct config *config,
 			   void (*warn)(void *ctx, const char *message), void *warn_ctx,
 			   struct errbuf *eb);
+	/* The same for a VipmapConfiguration; NULL: there is no such file. */
+	int (*read_vipmap_config)(void *ctx, const char *path, struct config *config,
+				  void (*warn)(void *ctx, const char *message), void *warn_ctx,
+				  struct errbuf *eb);
 	void (*warn)(void *ctx, const char *message); /* one line; NULL: nobody listens */
 	/*
 	 * How to log is known: called once, before the first warning, also if the options are found

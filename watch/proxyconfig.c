@@ -372,12 +372,12 @@ static struct json *parse_text(const char *text, size_t length, struct strbuf *o
 	return json ? json : yaml_parse_first(text, length, add_other, others, eb);
 }
 
-int proxyconfig_parse(const char *text, size_t length, struct config *config, warn_fn *warn,
-		      void *ctx, struct errbuf *eb)
+static int parse_config(const struct config_schema *schema, const char *text, size_t length,
+			struct config *config, warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	struct strbuf others = { .max = 512 };
 	struct json *root = parse_text(text, length, &others, eb);
-	struct filler f = { &proxy_schema, root, config, warn, ctx, eb, 0 };
+	struct filler f = { schema, root, config, warn, ctx, eb, 0 };
 	int err;
 
 	if (!root) {
@@ -390,6 +390,12 @@ int proxyconfig_parse(const char *text, size_t length, struct config *config, wa
 	err = fill(&f);
 	json_free(root);
 	return err;
+}
+
+int proxyconfig_parse(const char *text, size_t length, struct config *config, warn_fn *warn,
+		      void *ctx, struct errbuf *eb)
+{
+	return parse_config(&proxy_schema, text, length, config, warn, ctx, eb);
 }
 
 static int read_file(const char *path, struct strbuf *sb, struct errbuf *eb)
@@ -416,19 +422,31 @@ static int read_file(const char *path, struct strbuf *sb, struct errbuf *eb)
 	return err;
 }
 
-int proxyconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
-		     struct errbuf *eb)
+static int read_config(const struct config_schema *schema, const char *path, struct config *config,
+		       warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	struct strbuf sb = STRBUF_INIT;
 	struct errbuf problem = { "" };
 	int err = read_file(path, &sb, eb);
 
 	if (!err) {
-		err = proxyconfig_parse(sb.length ? sb.text : "", sb.length, config, warn, ctx,
-					&problem);
+		err = parse_config(schema, sb.length ? sb.text : "", sb.length, config, warn, ctx,
+				   &problem);
 		if (err)
 			errf(eb, err, "%s: %.400s", path, problem.text);
 	}
 	strbuf_free(&sb);
 	return err;
+}
+
+int proxyconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
+		     struct errbuf *eb)
+{
+	return read_config(&proxy_schema, path, config, warn, ctx, eb);
+}
+
+int vipmapconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
+		      struct errbuf *eb)
+{
+	return read_config(&vipmap_schema, path, config, warn, ctx, eb);
 }

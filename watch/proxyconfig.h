@@ -17,4 +17,8 @@ int proxyconfig_read(const char *path, struct config *config,
 int proxyconfig_parse(const char *text, size_t length, struct config *config,
 		      void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb);
 
+/* VipmapConfiguration (vipmap/v1alpha1), where unknown and repeated fields are errors. */
+int vipmapconfig_read(const char *path, struct config *config,
+		      void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb);
+
 #endif

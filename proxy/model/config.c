@@ -106,13 +106,22 @@ int config_default_servers(struct config *config)
 	return err;
 }
 
-int config_default(struct config *config)
+static int fill_empty(struct config *config, const struct config_schema *schema)
 {
 	int err = 0;
 
-	for_each_config_field (field, &proxy_schema)
+	for_each_config_field (field, schema)
 		if (!err && field->traits & FIELD_EMPTY_IS_DEFAULT && field_is_empty(config, field))
 			err = field_set_default(config, field);
+	return err;
+}
+
+int config_default(struct config *config)
+{
+	int err = fill_empty(config, &proxy_schema);
+
+	if (!err)
+		err = fill_empty(config, &vipmap_schema);
 	return err ? err : config_default_servers(config);
 }
 
@@ -138,6 +147,8 @@ struct config *config_new(void)
 	if (!err)
 		err = set_defaults(config, &proxy_schema);
 	if (!err)
+		err = set_defaults(config, &vipmap_schema);
+	if (!err)
 		err = config_default_servers(config);
 	if (!err)
 		return config;
@@ -162,6 +173,7 @@ void config_free(struct config *config)
 	if (!config)
 		return;
 	free_fields(config, &proxy_schema);
+	free_fields(config, &vipmap_schema);
 	free(config->master);
 	config_list_free(config->manifests);
 	config_forget_checks(config);

@@ -56,6 +56,15 @@ struct config {
 
 	bool by_flag[CONFIG_FIELDS_MAX]; /* field_mark_flag() */
 
+	struct {
+		char *close_connections; /* "Never" or "EndpointGone" (BEY-1) */
+		char *no_endpoints;	 /* "Reject" or "Pass" (BEY-2) */
+		char **no_masquerade_cidrs;
+		bool answer_ping, service_counters;
+		char **fast_path_interfaces;
+		char *take_over; /* "None" or "KubeProxy" (BEY-7) */
+	} vipmap;		 /* VipmapConfiguration */
+
 	/* Filled by config_validate() */
 	enum detect_local_mode detect_local;
 	bool has_bind_addr; /* bindAddress is neither 0.0.0.0 nor :: (NODE-2) */
@@ -132,6 +141,7 @@ int bind_address_parse(const char *text, enum family *family, struct addr *addr,
 /* The effective configuration as KubeProxyConfiguration JSON (/configz, --write-config-to). */
 struct strbuf;
 void config_format(const struct config *config, struct strbuf *json);
+void config_format_vipmap(const struct config *config, struct strbuf *json); /* the other kind */
 void config_format_yaml(const struct config *config, struct strbuf *yaml);
 
 #endif

@@ -215,6 +215,13 @@ void config_format(const struct config *config, struct strbuf *json)
 	print_config(&p, &proxy_schema);
 }
 
+void config_format_vipmap(const struct config *config, struct strbuf *json)
+{
+	struct printer p = { .config = config, .out = json };
+
+	print_config(&p, &vipmap_schema);
+}
+
 void config_format_yaml(const struct config *config, struct strbuf *yaml)
 {
 	struct printer p = { .config = config, .out = yaml, .yaml = true };

@@ -143,6 +143,35 @@ const struct config_schema proxy_schema = {
 	.n_fields = N_PROXY_FIELDS,
 };
 
+/*
+ * What goes beyond kube-proxy. A developer who builds one of these takes its FIELD_NOT_BUILT away.
+ */
+static const struct config_field vipmap_fields[] = {
+	{ .path = "apiVersion", .type = FIELD_HEADER },
+	{ .path = "kind", .type = FIELD_HEADER },
+	{ TEXT("closeConnections", vipmap.close_connections), .fallback = "Never",
+	  .words = (const char *const[]){ "Never", "EndpointGone", NULL },
+	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_NOT_BUILT },
+	{ TEXT("noEndpoints", vipmap.no_endpoints), .fallback = "Reject",
+	  .words = (const char *const[]){ "Reject", "Pass", NULL },
+	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_NOT_BUILT },
+	{ LIST("noMasqueradeCIDRs", vipmap.no_masquerade_cidrs), .traits = FIELD_NOT_BUILT },
+	{ BOOL("answerPing", vipmap.answer_ping), .traits = FIELD_NOT_BUILT },
+	{ BOOL("serviceCounters", vipmap.service_counters), .traits = FIELD_NOT_BUILT },
+	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces), .traits = FIELD_NOT_BUILT },
+	{ TEXT("takeOver", vipmap.take_over), .fallback = "None",
+	  .words = (const char *const[]){ "None", "KubeProxy", NULL },
+	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_NOT_BUILT },
+};
+
+const struct config_schema vipmap_schema = {
+	.kind = "VipmapConfiguration",
+	.api_version = "vipmap/v1alpha1",
+	.fields = vipmap_fields,
+	.n_fields = sizeof(vipmap_fields) / sizeof(vipmap_fields[0]),
+	.strict = true,
+};
+
 const struct config_field *field_find(const struct config_schema *schema, const char *path)
 {
 	for_each_config_field (field, schema)
@@ -213,6 +242,13 @@ bool field_is_empty(const struct config *config, const struct config_field *fiel
 	default:
 		return field_number(config, field) == 0;
 	}
+}
+
+bool field_is_default(const struct config *config, const struct config_field *field)
+{
+	if (field->type == FIELD_TEXT && field->fallback)
+		return strcmp(field_text(config, field), field->fallback) == 0;
+	return field_is_empty(config, field);
 }
 
 int field_set_default(struct config *config, const struct config_field *field)

@@ -22,6 +22,8 @@ static void add_configz(const struct metricsd *d, struct strbuf *body)
 {
 	strbuf_adds(body, "{\"kubeproxy.config.k8s.io\":");
 	config_format(d->options.config, body);
+	strbuf_adds(body, ",\"vipmap\":");
+	config_format_vipmap(d->options.config, body);
 	strbuf_addc(body, '}');
 }
 

@@ -29,11 +29,7 @@ static const struct {
 	const char *has;		 /* in the rules */
 	const char *warnings[5];	 /* all of them, in their order */
 } rows[] = {
-	{ "kubeadm",
-	  "kubeadm.yaml",
-	  "--hostname-override=node1",
-	  "10.180.0.0/16",
-	  { NULL } },
+	{ "kubeadm", "kubeadm.yaml", "--hostname-override=node1", "10.180.0.0/16", { NULL } },
 	{ "kubespray",
 	  "kubespray.yaml",
 	  "--hostname-override=node1",

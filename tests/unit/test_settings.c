@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proxy/model/fields.h"
 #include "tests/support/apiserver.h"
 #include "tests/support/program.h"
 #include "watch/json.h"
@@ -256,6 +257,120 @@ START_TEST(levels_of_the_log)
 }
 END_TEST
 
+/* ---- VipmapConfiguration */
+
+#define VIPMAP "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\n"
+
+static const struct {
+	const char *name, *text; /* NULL: there is no such file */
+	const char *error;	 /* NULL: good */
+} vipmap_files[] = {
+	{ "nothing in it", VIPMAP, NULL },
+	{ "all defaults",
+	  VIPMAP "closeConnections: Never\nnoEndpoints: Reject\nnoMasqueradeCIDRs: []\n"
+		 "answerPing: false\nserviceCounters: false\nfastPath: {interfaces: []}\n"
+		 "takeOver: None\n",
+	  NULL },
+	{ "no file", NULL, "vipmap.yaml: No such file" },
+	{ "unknown field", VIPMAP "speed: high\n", "vipmap.yaml: speed: unknown field" },
+	{ "unknown field below", VIPMAP "fastPath: {ports: []}\n",
+	  "vipmap.yaml: fastPath.ports: unknown field" },
+	{ "repeated field", VIPMAP "answerPing: false\nanswerPing: false\n",
+	  "vipmap.yaml: answerPing: repeated" },
+	{ "wrong type", VIPMAP "answerPing: 1\n",
+	  "vipmap.yaml: answerPing: a number where a boolean belongs" },
+	{ "wrong word", VIPMAP "noEndpoints: Drop\n",
+	  "noEndpoints: \"Drop\" is not known, must be Reject or Pass" },
+	{ "another kind", HEADER, "vipmap.yaml: apiVersion: " },
+	{ "another version", "apiVersion: vipmap/v2\nkind: VipmapConfiguration\n",
+	  "vipmap.yaml: apiVersion: \"vipmap/v2\" is not vipmap/v1alpha1" },
+};
+
+static void check_vipmap_file(const char *name, const char *text, const char *error)
+{
+	struct strbuf out = STRBUF_INIT, err = STRBUF_INIT;
+	int status;
+
+	if (text)
+		write_file("vipmap.yaml", text);
+	status = run_apart("./vipmap --vipmap-config=vipmap.yaml --manifests m --dry-run "
+			   "--hostname-override=node1",
+			   &out, &err);
+	ck_assert_msg(status == (error ? 2 : 0), "%s: status %d:\n%s", name, status, err.text);
+	if (error)
+		ck_assert_msg(strstr(err.text, error), "%s: want '%s', got %s", name, error,
+			      err.text);
+	else
+		ck_assert_msg(!*err.text, "%s: %s", name, err.text);
+	strbuf_free(&out);
+	strbuf_free(&err);
+}
+
+START_TEST(vipmap_file_is_checked)
+{
+	struct scratch scratch;
+
+	scratch_enter(&scratch);
+	ck_assert_int_eq(mkdir("m", 0755), 0);
+	write_file("m/node.yaml", NODE);
+	check_vipmap_file(vipmap_files[_i].name, vipmap_files[_i].text, vipmap_files[_i].error);
+	scratch_leave(&scratch);
+}
+END_TEST
+
+/* Whatever is not built is said so, and is not taken in silence. */
+START_TEST(vipmap_fields_are_built_or_refused)
+{
+	char text[256], error[128];
+	struct scratch scratch;
+
+	scratch_enter(&scratch);
+	ck_assert_int_eq(mkdir("m", 0755), 0);
+	write_file("m/node.yaml", NODE);
+	for_each_config_field (field, &vipmap_schema) {
+		const char *last = strrchr(field->path, '.');
+		const char *value = field->type == FIELD_BOOL	? "true"
+				    : field->type == FIELD_LIST ? "[10.0.0.0/8]"
+				    : field->words		? field->words[1]
+								: NULL;
+
+		if (!(field->traits & FIELD_NOT_BUILT))
+			continue;
+		ck_assert_ptr_nonnull(value);
+		if (last)
+			snprintf(text, sizeof(text), VIPMAP "%.*s: {%s: %s}\n",
+				 (int)(last - field->path), field->path, last + 1, value);
+		else
+			snprintf(text, sizeof(text), VIPMAP "%s: %s\n", field->path, value);
+		snprintf(error, sizeof(error), "%s: not built into this version", field->path);
+		check_vipmap_file(field->path, text, error);
+	}
+	scratch_leave(&scratch);
+}
+END_TEST
+
+/* CFG-3 for the second file. */
+START_TEST(vipmap_file_is_followed)
+{
+	struct strbuf answer = STRBUF_INIT;
+	struct scratch s;
+	pid_t pid;
+
+	if (!begin(&s))
+		return;
+	write_file("vipmap.yaml", VIPMAP);
+	pid = daemon_start(FLAGS "--manifests m --vipmap-config=vipmap.yaml");
+	until_rule("10.180.1.1");
+	write_file("vipmap.yaml", VIPMAP "answerPing: maybe\n");
+	until_logged("configuration stays as it was: vipmap.yaml: answerPing: a string where");
+	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/configz", &answer), 200);
+	ck_assert_ptr_nonnull(strstr(answer.text, "\"vipmap\":{\"kind\":\"VipmapConfiguration\""));
+	ck_assert_ptr_nonnull(strstr(answer.text, "\"closeConnections\":\"Never\""));
+	strbuf_free(&answer);
+	end(&s, pid);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("settings");
@@ -267,6 +382,9 @@ int main(void)
 	tcase_add_loop_test(tc, json_from_the_first_line, 0, N(formats));
 	tcase_add_test(tc, daemon_logs_json);
 	tcase_add_test(tc, format_after_a_reload);
+	tcase_add_loop_test(tc, vipmap_file_is_checked, 0, N(vipmap_files));
+	tcase_add_test(tc, vipmap_fields_are_built_or_refused);
+	tcase_add_test(tc, vipmap_file_is_followed);
 	tcase_add_loop_test(tc, levels_of_the_log, 0, N(levels));
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
