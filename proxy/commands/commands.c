@@ -7,6 +7,18 @@
 
 static const struct command commands[] = {
 	{
+		.word = "debug",
+		.synopsis = "debug > FILE.tar",
+		.help = "Writes an archive for whoever looks for a fault later: status, "
+			"configuration, "
+			"objects, the\ntable that is wanted and where the kernel differs, metrics, "
+			"the "
+			"last lines of the log. There are\nno secrets in it.\n\n"
+			"  vipmap debug > bundle.tar\n",
+		.check = command_debug_check,
+		.run = command_debug,
+	},
+	{
 		.word = "diff",
 		.synopsis = "diff",
 		.help = "Compares what is wanted with what the kernel has: a line each, with - "
@@ -72,6 +84,15 @@ static const struct command commands[] = {
 			"  vipmap preflight --config /var/lib/kube-proxy/config.conf\n",
 		.check = command_preflight_check,
 		.run = command_preflight,
+	},
+	{
+		.word = "version",
+		.synopsis = "version [-o json|yaml]",
+		.help = "Prints the version, with -o the revision of the sources, too.\n\n"
+			"  vipmap version -o json\n",
+		.flags = version_flags,
+		.check = command_version_check,
+		.run = command_version,
 	},
 	{
 		.word = "status",

@@ -37,13 +37,17 @@ int command_dry_run(struct app *app, struct options *options);
 int command_init_only(struct app *app, struct options *options);
 int command_cleanup(struct app *app, struct options *options);
 int command_write_config(struct app *app, struct options *options);
-int command_version(struct app *app, struct options *options);
+int command_version(struct app *app, struct options *options); /* by word, too */
+int command_version_check(const struct options *options, struct errbuf *eb);
+extern const struct command_flag version_flags[];
 int command_help(struct app *app, struct options *options);
 
 /* By word */
 int command_explain(struct app *app, struct options *options);
 int command_explain_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag explain_flags[];
+int command_debug(struct app *app, struct options *options);
+int command_debug_check(const struct options *options, struct errbuf *eb);
 int command_diff(struct app *app, struct options *options);
 int command_diff_check(const struct options *options, struct errbuf *eb);
 int command_flows(struct app *app, struct options *options);

@@ -13,10 +13,16 @@ static const struct {
 	int (*page)(const struct view *v, const char *query, struct strbuf *out);
 	bool running; /* it is about the process, not only about its objects */
 } pages[] = {
-	{ "/v1/status", view_status, true },	    { "/v1/services", view_services, false },
-	{ "/v1/endpoints", view_endpoints, false }, { "/v1/node", view_node, false },
-	{ "/v1/config", view_config, false },	    { "/v1/explain", view_explain, false },
-	{ "/v1/objects", view_objects, false },	    { "/v1/changes", view_changes, true },
+	{ "/v1/status", view_status, true },
+	{ "/v1/services", view_services, false },
+	{ "/v1/endpoints", view_endpoints, false },
+	{ "/v1/node", view_node, false },
+	{ "/v1/config", view_config, false },
+	{ "/v1/explain", view_explain, false },
+	{ "/v1/objects", view_objects, false },
+	{ "/v1/changes", view_changes, true },
+	{ "/v1/debug/log", view_debug_log, true },
+	{ "/v1/debug/metrics", view_debug_metrics, true },
 };
 
 static void put_error(struct strbuf *out, const char *message)

@@ -1,12 +1,14 @@
 """The local socket and the commands that ask it, against a daemon that runs: text as people read it, data field by
 field, and peers that are slow, many, huge or strangers."""
 import collections
+import io
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import tarfile
 import time
 
 from lib.apiserver import api
@@ -431,6 +433,31 @@ def flows(b):
     b.true(err, status == 1 and "did you mean default/shop?" in err)
     for c in held:
         c.close()
+
+
+@case("debug makes an archive of all that matters, and of no secrets", "")
+def debug(b):
+    secret = "t0p-s3cret-t0ken"
+    with api(b, token=secret):
+        b.start(shop() + both("other", 12, ["r2"], affinity=5))
+        done = subprocess.run([VIPMAP, "debug"], capture_output=True, preexec_fn=b.program.enter, timeout=30)
+        b.equal("exit status; " + done.stderr.decode(), 0, done.returncode)
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+            files = {m.name: tar.extractfile(m).read().decode() for m in tar}
+        names = ["config.json", "diff-ip.txt", "diff-ip6.txt", "endpoints-1.json", "log.txt", "metrics.txt", "node.json",
+                 "objects-1.json", "services-1.json", "status.json", "wanted-ip.nft", "wanted-ip6.nft"]
+        b.equal("files", ["vipmap-debug/" + n for n in names], sorted(files))
+        get_ = lambda name: files["vipmap-debug/" + name]
+        b.equal("the kernel agrees", ("", ""), (get_("diff-ip.txt"), get_("diff-ip6.txt")))
+        b.true("the log", " ready after " in get_("log.txt") or "info: " in get_("log.txt"))
+        b.true("metrics", "\nvipmap_build_info{" in get_("metrics.txt"))
+        b.equal("status", "ok", json.loads(get_("status.json"))["state"])
+        b.equal("secrets", [], [n for n, text in files.items() if secret in text])
+        # the objects can be read again, and give the same table
+        other = b.program.file("bundle.json", get_("objects-1.json"))
+        text = run(b, "--dry-run", "--manifests", other, "--hostname-override", "node1", *DETECT)
+        b.equal("the table", get_("wanted-ip.nft") + get_("wanted-ip6.nft"), text)
+    b.equal("version", {"version", "revision"}, set(json.loads(run(b, "version", "-o", "json"))))
 
 
 def connect(b):
