@@ -235,6 +235,16 @@ static void ignore_chain(void *ctx, const char *name, uint64_t digest)
 	(void)digest;
 }
 
+static void ignore_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			  uint64_t digest)
+{
+	(void)ctx;
+	(void)set;
+	(void)list;
+	(void)count;
+	(void)digest;
+}
+
 static void check_table(struct preflight *p, enum family family)
 {
 	static const struct readback ignore = {
@@ -242,6 +252,7 @@ static void check_table(struct preflight *p, enum family family)
 		.pick = ignore_pick,
 		.affinity = ignore_map,
 		.sticky = ignore_chain,
+		.ranges = ignore_ranges,
 	};
 	const struct ruleset ruleset = { .family = family };
 	enum table_state state = TABLE_ABSENT;

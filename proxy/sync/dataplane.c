@@ -1350,6 +1350,15 @@ static void diff_sticky(void *ctx, enum change change, const struct sticky_chain
 	strbuf_addc(d->out, '\n');
 }
 
+/* The set and its chain. */
+static void diff_ranges(void *ctx, enum change change, const char *set)
+{
+	struct diff *d = ctx;
+
+	diff_line(d, change, change == CHANGE_UPDATE ? "rules of the chain for set" : "set", set);
+	strbuf_addc(d->out, '\n');
+}
+
 /* What is deleted is known by its key alone; its value is asked for, except for ranges. */
 static void diff_element(void *ctx, enum change change, const struct element *element, void *owner)
 {
@@ -1361,7 +1370,7 @@ static void diff_element(void *ctx, enum change change, const struct element *el
 	bool whole = change != CHANGE_DELETE;
 
 	(void)owner;
-	diff_line(d, change, "element", set_name(element->set));
+	diff_line(d, change, "element", element->ranges ? element->ranges : set_name(element->set));
 	strbuf_adds(d->out, " { ");
 	if (!whole && !is_range &&
 	    lookup_element(d->dp->nl, d->dp->family, element, &found, &eb) == 0) {
@@ -1381,6 +1390,7 @@ static int diff_full(struct dataplane *dp, struct full *full, struct strbuf *out
 		.pick = diff_pick,
 		.affinity = diff_affinity,
 		.sticky = diff_sticky,
+		.ranges = diff_ranges,
 		.element = diff_element,
 	};
 	struct transaction t = transaction(dp, &writer, full->snapshot);

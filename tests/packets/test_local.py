@@ -321,7 +321,7 @@ def explain_outside(b):
     b.start(shop(etp="Local", ranges=["192.168.1.0/24"]))
     for source, destination, verdict, path in (
             ("client", "lb11:80", "DNAT to one of 1 on this node, source kept",
-             "service-ips -> firewall -> firewalled -> external-local -> local-policy -> local-pick-1"),
+             "service-ips -> firewall/default/shop -> firewalled -> external-local -> local-policy -> local-pick-1"),
             ("client2", "lb11:80", "dropped: not in loadBalancerSourceRanges", "service-ips -> firewall"),
             ("client", "node:30080", "DNAT to one of 1 on this node, source kept",
              "service-nodeports -> nodeport-external-local -> nodeport-local-policy -> nodeport-local-pick-1"),
@@ -360,6 +360,30 @@ def diff(b):
     out = run(b, *argv, want=1)
     b.true(out, "\n+ element ip vipmap service-ips { 172.30.0.11 . tcp . 80 comment \"default/shop:t80\" : goto "
            in "\n" + out and "- element ip vipmap service-nodeports { tcp . 31234 : drop }\n" in out)
+
+
+FENCED = """\
+- element ip vipmap ranges/default/fenced { 10.8.0.0/16 }
++ element ip vipmap ranges/default/fenced { 10.9.0.0/16 }
+"""
+
+
+@case("diff and preflight know the source ranges of Services", "RUN-5 LB-4")
+def ranges_known(b):
+    def fenced(*ranges):
+        return named(both("fenced", 11, ["pod1"], protos=("TCP",), families=(4,), kind="LoadBalancer", lb=["lb11"],
+                          ranges=ranges))
+    b.start(fenced("10.7.0.0/16", "10.8.0.0/16"))
+    other = b.program.file("other.json", json.dumps({"apiVersion": "v1", "kind": "List", "items": base()
+                                                     + fenced("10.7.0.0/16", "10.9.0.0/16") + b.program.marker()}))
+    argv = ("diff", "--manifests", other, "--hostname-override", "node1") + DETECT
+    b.equal("other ranges", FENCED, run(b, *argv, want=1))
+    b.stop()
+    b.true("preflight tells of the table", "will be adopted" in
+           run(b, "preflight", "--hostname-override", "node1", "--manifests", b.program.manifests, *DETECT))
+    b.start([])
+    out = run(b, *argv, want=1)
+    b.true(out, "+ element ip vipmap ranges/default/fenced { 10.9.0.0/16 }\n" in out)
 
 
 def preflight(b, *argv, want=0):
