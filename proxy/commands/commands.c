@@ -7,6 +7,15 @@
 
 static const struct command commands[] = {
 	{
+		.word = "completion",
+		.synopsis = "completion bash|zsh|fish",
+		.help = "Prints a script that has a shell complete commands and flags.\n\n"
+			"  source <(vipmap completion bash)\n"
+			"  vipmap completion fish > ~/.config/fish/completions/vipmap.fish\n",
+		.check = command_completion_check,
+		.run = command_completion,
+	},
+	{
 		.word = "debug",
 		.synopsis = "debug > FILE.tar",
 		.help = "Writes an archive for whoever looks for a fault later: status, "

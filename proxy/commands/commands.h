@@ -46,6 +46,8 @@ int command_help(struct app *app, struct options *options);
 int command_explain(struct app *app, struct options *options);
 int command_explain_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag explain_flags[];
+int command_completion(struct app *app, struct options *options);
+int command_completion_check(const struct options *options, struct errbuf *eb);
 int command_debug(struct app *app, struct options *options);
 int command_debug_check(const struct options *options, struct errbuf *eb);
 int command_diff(struct app *app, struct options *options);

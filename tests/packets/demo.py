@@ -336,6 +336,16 @@ def restart(bench, process):
     return again, not right
 
 
+def ask(bench):
+    """What an operator would ask the one that runs; returns how many of the commands failed."""
+    failed = 0
+    for argv in (["status", "--wait", "10s"], ["status"], ["get", "services"], ["explain", "default/web:http"], ["flows", "web", "--limit", "8"]):
+        print("\n$ vipmap " + " ".join(argv), flush=True)
+        failed += subprocess.run([VIPMAP] + argv, preexec_fn=bench.program.enter).returncode != 0
+    print()
+    return failed
+
+
 def show(bench):
     for name, text in manifests().items():
         with open(os.path.join(bench.program.manifests, name), "w") as f:
@@ -351,6 +361,7 @@ def show(bench):
         wrong += change_under_traffic(bench)
         process, broken = restart(bench, process)
         wrong += broken
+        wrong += ask(bench)
     finally:
         process.terminate()
         process.wait()
