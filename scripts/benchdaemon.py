@@ -147,11 +147,11 @@ class Kernel:
 
 
 class Daemon:
-    def __init__(self, kubeconfig):
+    def __init__(self, kubeconfig, *flags):
         self.start = time.monotonic()
         self.process = subprocess.Popen(
             bench.vipmap_command("--kubeconfig", kubeconfig, "-v", "2", "--metrics-bind-address", "127.0.0.1:10249",
-                                 "--healthz-bind-address", "127.0.0.1:10256"),
+                                 "--healthz-bind-address", "127.0.0.1:10256", *flags),
             stderr=subprocess.PIPE, text=True)
         atexit.register(self.process.kill)
         self.log = Lines(self.process.stderr)
