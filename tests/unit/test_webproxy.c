@@ -77,6 +77,7 @@ static const struct {
 	{ "https://com", ".", true },
 };
 
+/* CFG-9: which servers are reached directly */
 START_TEST(choice)
 {
 	const struct webproxy_env env = {
