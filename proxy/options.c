@@ -699,6 +699,18 @@ static int settle_words(struct parser *p)
 	return o->command->check ? o->command->check(o, p->eb) : 0;
 }
 
+/* One makes the rules, the other removes them: whoever says both has mistyped something. */
+static int check_actions(struct parser *p)
+{
+	const struct given *once = find_given(p, "once");
+	bool on = false;
+
+	if (p->options.action != ACTION_CLEANUP || !once ||
+	    boolean_parse(p, once->name, once->value, &on) || !on)
+		return 0;
+	return errf(p->eb, -EINVAL, "--once and --cleanup exclude each other");
+}
+
 static int check_sources(struct parser *p)
 {
 	const char *rival = find_given(p, "kubeconfig") ? "kubeconfig" : "master";
@@ -726,6 +738,8 @@ static int parse(struct parser *p)
 		err = settle_servers(p);
 	if (!err)
 		err = check_sources(p);
+	if (!err)
+		err = check_actions(p);
 	if (!err)
 		err = config_validate(p->options.config, p->env->warn, p->env->ctx, p->eb);
 	return err;
