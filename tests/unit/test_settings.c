@@ -20,15 +20,17 @@
 #define NODE                                                                                       \
 	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"                           \
 	"status: {addresses: [{type: InternalIP, address: 192.168.7.11}]}\n"
-#define WEB(endpoints)                                                                             \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"                  \
-	"spec: {clusterIP: 172.30.0.41, ports: [{name: http, port: 80}]}\n---\n"                   \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                                   \
+#define SLICE(endpoints)                                                                           \
+	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                              \
 	"metadata: {name: web-a, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"    \
 	"addressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints: [" endpoints "]\n"
+#define WEB(endpoints)                                                                             \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"                  \
+	"spec: {clusterIP: 172.30.0.41, ports: [{name: http, port: 80}]}\n" SLICE(endpoints)
 #define ONE "{addresses: [10.180.1.1]}"
 #define TWO ONE ", {addresses: [10.180.1.2]}"
 
+#define EXPLAIN "explain 10.0.0.1 tcp 172.30.0.41 80 --timeout=1s"
 #define FLAGS "--hostname-override=node1 --conntrack-max-per-core=0 --oom-score-adj=0 "
 #define FILES "conntrack: {maxPerCore: 0}\noomScoreAdj: 0\nhostnameOverride: node1\n"
 
@@ -257,6 +259,150 @@ START_TEST(levels_of_the_log)
 }
 END_TEST
 
+/* ---- each field */
+
+#define EXPOSED                                                                                    \
+	NODE "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"        \
+	     "spec: {type: NodePort, clusterIP: 172.30.0.41, externalIPs: [203.0.113.9], "         \
+	     "ports: [{name: http, port: 80, nodePort: 30080}]}\n" SLICE(ONE)
+
+#define DRY_RUN "--manifests objects.yaml --dry-run"
+#define INIT_ONLY "--init-only"
+
+/*
+ * The field with @value makes the program say something else and end with @status. With @without,
+ * that is the whole file before, and @value the whole file after. Or a test by the name of @test in
+ * @suite shows it.
+ */
+static const struct {
+	const char *path, *without, *value, *flags;
+	int status;
+	const char *suite, *test;
+} behaviours[] = {
+	{ "featureGates", NULL, "{AllowServiceExternalIPs: false}", DRY_RUN, 0, NULL, NULL },
+	{ "clientConnection.kubeconfig", NULL, "missing", EXPLAIN, 2, NULL, NULL },
+	{ "clientConnection.acceptContentTypes", NULL, NULL, NULL, 0, "test_apisource.c",
+	  "accept_content_types" },
+	{ "clientConnection.contentType", NULL, NULL, NULL, 0, "test_apisource.c", "content_type" },
+	{ "clientConnection.qps", NULL, NULL, NULL, 0, "test_backoff.c", "limits[_i].qps" },
+	{ "clientConnection.burst", NULL, NULL, NULL, 0, "test_backoff.c", "limits[_i].burst" },
+	{ "logging.format", NULL, NULL, NULL, 0, "test_settings.c", "json_from_the_first_line" },
+	{ "logging.verbosity", NULL, NULL, NULL, 0, "test_settings.c", "levels_of_the_log" },
+	{ "hostnameOverride", NULL, "node2", DRY_RUN, 0, NULL, NULL },
+	{ "bindAddress", NULL, "192.168.7.12", DRY_RUN, 0, NULL, NULL },
+	{ "healthzBindAddress", NULL, NULL, NULL, 0, "test_daemon.c", "healthzBindAddress" },
+	{ "metricsBindAddress", NULL, NULL, NULL, 0, "test_daemon.c", "metricsBindAddress" },
+	{ "bindAddressHardFail", NULL, NULL, NULL, 0, "test_daemon.c", "hard-fail" },
+	{ "mode", NULL, "ipvs", DRY_RUN, 2, NULL, NULL },
+	{ "nftables.masqueradeBit", NULL, "15", DRY_RUN, 0, NULL, NULL },
+	{ "nftables.masqueradeAll", NULL, "true", DRY_RUN, 0, NULL, NULL },
+	{ "nftables.syncPeriod", NULL, NULL, NULL, 0, "test_sync.c", "sync_period_ms" },
+	{ "nftables.minSyncPeriod", NULL, NULL, NULL, 0, "test_sync.c", "min_sync_period_ms" },
+	{ "detectLocalMode", "detectLocal: {bridgeInterface: br0}\n",
+	  "detectLocal: {bridgeInterface: br0}\ndetectLocalMode: BridgeInterface\n", DRY_RUN, 0,
+	  NULL, NULL },
+	{ "detectLocal.bridgeInterface",
+	  "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: br0}\n",
+	  "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: br1}\n", DRY_RUN, 0,
+	  NULL, NULL },
+	{ "detectLocal.interfaceNamePrefix",
+	  "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: v}\n",
+	  "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: w}\n", DRY_RUN,
+	  0, NULL, NULL },
+	{ "clusterCIDR", NULL, "10.180.0.0/16", DRY_RUN, 0, NULL, NULL },
+	{ "nodePortAddresses", NULL, "[all]", DRY_RUN, 0, NULL, NULL },
+	{ "oomScoreAdj", NULL, "77", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.maxPerCore", NULL, "500000", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.min", NULL, "900000", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.tcpEstablishedTimeout", NULL, "77m", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.tcpCloseWaitTimeout", NULL, "77s", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.tcpBeLiberal", NULL, "true", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.udpTimeout", NULL, "77s", INIT_ONLY, 0, NULL, NULL },
+	{ "conntrack.udpStreamTimeout", NULL, "177s", INIT_ONLY, 0, NULL, NULL },
+};
+
+/* What the program says with @config, without the times of its log. */
+static int run_with(const char *config, const char *flags, struct strbuf *said)
+{
+	struct strbuf out = STRBUF_INIT, err = STRBUF_INIT;
+	char command[256];
+	int status;
+
+	write_file("config.yaml", config);
+	snprintf(command, sizeof(command),
+		 "unshare -n ./vipmap --config=config.yaml %s 2>&1 | sed 's/^20[^ ]* //'", flags);
+	run_apart(command, &out, &err);
+	strbuf_adds(said, out.text);
+	snprintf(command, sizeof(command), "unshare -n ./vipmap --config=config.yaml %s", flags);
+	status = run_apart(command, &out, &err);
+	strbuf_free(&out);
+	strbuf_free(&err);
+	return status;
+}
+
+static void make_config(char *text, size_t size, int row)
+{
+	const char *path = behaviours[row].path, *value = behaviours[row].value;
+	const char *dot = strrchr(path, '.');
+
+	if (behaviours[row].without)
+		snprintf(text, size, HEADER "%s", value);
+	else if (dot)
+		snprintf(text, size, HEADER "%.*s: {%s: %s}\n", (int)(dot - path), path, dot + 1,
+			 value);
+	else
+		snprintf(text, size, HEADER "%s: %s\n", path, value);
+}
+
+START_TEST(field_acts)
+{
+	const char *others = behaviours[_i].without ? behaviours[_i].without : "";
+	struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
+	char without[512], with[512], *source;
+	struct scratch scratch;
+	int status;
+
+	if (behaviours[_i].suite) {
+		snprintf(without, sizeof(without), "tests/unit/%s", behaviours[_i].suite);
+		source = read_whole(without);
+		ck_assert_msg(strstr(source, behaviours[_i].test), "%s: no %s in %s",
+			      behaviours[_i].path, behaviours[_i].test, without);
+		free(source);
+		return;
+	}
+	if (geteuid() != 0)
+		return; /* no namespace to be had */
+	scratch_enter(&scratch);
+	write_file("objects.yaml", EXPOSED);
+	snprintf(without, sizeof(without), HEADER "%s", others);
+	make_config(with, sizeof(with), _i);
+	run_with(without, behaviours[_i].flags, &before);
+	status = run_with(with, behaviours[_i].flags, &after);
+	ck_assert_msg(status == behaviours[_i].status, "%s: status %d:\n%.1000s",
+		      behaviours[_i].path, status, after.text);
+	ck_assert_msg(strcmp(before.text, after.text) != 0, "%s: makes no difference:\n%.1000s",
+		      behaviours[_i].path, after.text);
+	scratch_leave(&scratch);
+	strbuf_free(&before);
+	strbuf_free(&after);
+}
+END_TEST
+
+START_TEST(no_field_is_forgotten)
+{
+	int i;
+
+	for_each_config_field (field, &proxy_schema) {
+		if (field->type == FIELD_HEADER || field->traits & FIELD_UNUSED)
+			continue;
+		for (i = 0; i < N(behaviours); i++)
+			if (strcmp(behaviours[i].path, field->path) == 0)
+				break;
+		ck_assert_msg(i < N(behaviours), "%s: who shows that it acts?", field->path);
+	}
+}
+END_TEST
+
 /* ---- VipmapConfiguration */
 
 #define VIPMAP "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\n"
@@ -382,6 +528,8 @@ int main(void)
 	tcase_add_loop_test(tc, json_from_the_first_line, 0, N(formats));
 	tcase_add_test(tc, daemon_logs_json);
 	tcase_add_test(tc, format_after_a_reload);
+	tcase_add_loop_test(tc, field_acts, 0, N(behaviours));
+	tcase_add_test(tc, no_field_is_forgotten);
 	tcase_add_loop_test(tc, vipmap_file_is_checked, 0, N(vipmap_files));
 	tcase_add_test(tc, vipmap_fields_are_built_or_refused);
 	tcase_add_test(tc, vipmap_file_is_followed);
