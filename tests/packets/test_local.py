@@ -322,7 +322,8 @@ def explain_outside(b):
     for source, destination, verdict, path in (
             ("client", "lb11:80", "DNAT to one of 1 on this node, source kept",
              "service-ips -> firewall/default/shop -> firewalled -> external-local -> local-policy -> local-pick-1"),
-            ("client2", "lb11:80", "dropped: not in loadBalancerSourceRanges", "service-ips -> firewall"),
+            ("client2", "lb11:80", "dropped: not in loadBalancerSourceRanges",
+             "service-ips -> firewall/default/shop"),
             ("client", "node:30080", "DNAT to one of 1 on this node, source kept",
              "service-nodeports -> nodeport-external-local -> nodeport-local-policy -> nodeport-local-pick-1"),
             ("pod2", "node:30080", "DNAT to one of 2, source kept",
