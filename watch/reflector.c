@@ -810,14 +810,6 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 	r->failure.code = result->status;
 }
 
-static const char *printable(char *text)
-{
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 127)
-			*p = ' ';
-	return text;
-}
-
 static void tell_failure(struct reflector *r, const struct attempt *a, const struct verdict *v)
 {
 	const char *what = a->mode == MODE_WATCH ? "watch" : "list";
@@ -831,7 +823,7 @@ static void tell_failure(struct reflector *r, const struct attempt *a, const str
 		errf(&eb, 0, "%s: %s", what, a->result.message);
 	else if (code != 200)
 		errf(&eb, 0, "%s: the API server says %d %.60s%s%.250s", what, code,
-		     a->failure.reason, said.text[0] ? ": " : "", printable(said.text));
+		     a->failure.reason, said.text[0] ? ": " : "", said.text);
 	else
 		errf(&eb, 0, "%s: ended too early", what);
 	reflector_trouble(r, is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);

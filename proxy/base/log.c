@@ -1,8 +1,8 @@
 /*
  * The log. A line is made whole and written with one write(), so that lines of several processes on
- * one descriptor do not mix. Control characters are escaped: names and messages come from the API
- * server, and must not forge lines. A line that cannot be written is lost; there is nowhere to say
- * so.
+ * one descriptor do not mix. What is not printable is escaped: names and messages come from the API
+ * server, and must neither forge lines nor steer a terminal. A line that cannot be written is lost;
+ * there is nowhere to say so.
  */
 #include "proxy/base/log.h"
 
@@ -94,18 +94,6 @@ static const char *severity_name(int severity)
 	return severity == LOG_DEBUG ? "debug" : "info";
 }
 
-static void add_plain(struct strbuf *line, const char *message)
-{
-	for (; *message; message++) {
-		unsigned char c = (unsigned char)*message;
-
-		if (c < 0x20 || c == 0x7f)
-			strbuf_addf(line, "\\x%02x", c);
-		else
-			strbuf_addc(line, *message);
-	}
-}
-
 static void write_all(int fd, const char *bytes, size_t length)
 {
 	while (length) {
@@ -186,6 +174,7 @@ static void add_member(struct strbuf *line, const char *key, const char *value)
 static void put_event(struct log *log, int severity, const char *event, const char *service,
 		      const char *message)
 {
+	static const char no_memory[] = "error: a line of the log is lost: out of memory\n";
 	struct strbuf *line = &log->line;
 	char time[CLOCK_TEXT_SIZE];
 
@@ -202,7 +191,7 @@ static void put_event(struct log *log, int severity, const char *event, const ch
 		strbuf_adds(line, "}\n");
 	} else {
 		strbuf_addf(line, "%s %s: ", time, severity_name(severity));
-		add_plain(line, message);
+		strbuf_add_visible(line, message);
 		strbuf_addc(line, '\n');
 	}
 	if (!line->err) {
@@ -210,9 +199,8 @@ static void put_event(struct log *log, int severity, const char *event, const ch
 		write_all(log->fd, line->text, line->length);
 		return;
 	}
-	/* Out of memory is worth a line, too. */
-	write_all(log->fd, message, strlen(message));
-	write_all(log->fd, "\n", 1);
+	/* Out of memory is worth a line, too; the message may hold anything. */
+	write_all(log->fd, no_memory, strlen(no_memory));
 }
 
 static void put_line(struct log *log, int severity, const char *message)

@@ -3,6 +3,8 @@
 #include "proxy/base/strbuf.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,18 +88,71 @@ void strbuf_addf(struct strbuf *sb, const char *fmt, ...)
 	va_end(ap);
 }
 
+/*
+ * The character that @text begins with, and the bytes that it takes. 0 for what is no UTF-8: a byte
+ * out of order, a form longer than needed, half of a surrogate pair, or beyond Unicode's end.
+ */
+static uint32_t next_character(const char *text, size_t *length)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const unsigned char *at = (const unsigned char *)text;
+	uint32_t c = *at;
+	size_t i, n;
+
+	*length = 1;
+	if (c < 0x80)
+		return c;
+	n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+	if (c < 0xc0 || c > 0xf7)
+		return 0;
+	c &= 0x7fu >> n;
+	for (i = 1; i < n; i++) {
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (at[i] & 0x3f);
+	}
+	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+		return 0;
+	*length = n;
+	return c;
+}
+
+/* Not: control characters, and what breaks a line, turns its direction or cannot be seen. */
+static bool is_printable(uint32_t c)
+{
+	return c >= ' ' && (c < 0x7f || c > 0x9f) && (c < 0x200b || c > 0x200f) &&
+	       (c < 0x2028 || c > 0x202e) && (c < 0x2060 || c > 0x206f) && c != 0xfeff;
+}
+
+void strbuf_add_visible(struct strbuf *sb, const char *text)
+{
+	size_t length;
+
+	for (; *text; text += length) {
+		if (is_printable(next_character(text, &length)))
+			strbuf_add(sb, text, length);
+		else
+			for (size_t i = 0; i < length; i++)
+				strbuf_addf(sb, "\\x%02x", (unsigned char)text[i]);
+	}
+}
+
 void strbuf_add_json(struct strbuf *sb, const char *text)
 {
-	strbuf_addc(sb, '"');
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
+	size_t length;
+	uint32_t c;
 
+	strbuf_addc(sb, '"');
+	for (; *text; text += length) {
+		c = next_character(text, &length);
 		if (c == '"' || c == '\\')
-			strbuf_addf(sb, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
+			strbuf_addf(sb, "\\%c", (char)c);
+		else if (is_printable(c))
+			strbuf_add(sb, text, length);
+		else if (c)
 			strbuf_addf(sb, "\\u%04x", c);
 		else
-			strbuf_addc(sb, *text);
+			strbuf_addf(sb, "\\\\x%02x", (unsigned char)*text);
 	}
 	strbuf_addc(sb, '"');
 }

@@ -24,6 +24,15 @@ void strbuf_add(struct strbuf *sb, const char *bytes, size_t length);
 void strbuf_adds(struct strbuf *sb, const char *text);
 void strbuf_addc(struct strbuf *sb, char c);
 void strbuf_addf(struct strbuf *sb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void strbuf_add_json(struct strbuf *sb, const char *text); /* quoted and escaped */
+
+/*
+ * For eyes: what is no printable character of UTF-8 (control characters, bytes that are no UTF-8,
+ * marks that turn or hide text) becomes \xNN, byte by byte. So the result is one line, and can
+ * neither forge another nor steer a terminal.
+ */
+void strbuf_add_visible(struct strbuf *sb, const char *text);
+
+/* Quoted and escaped, and always UTF-8: bytes that are none become the text \xNN. */
+void strbuf_add_json(struct strbuf *sb, const char *text);
 
 #endif

@@ -23,7 +23,8 @@ void table_add(struct table *t, const char *text)
 {
 	if (!text || !*text)
 		text = "-";
-	strbuf_add(&t->cells, text, strlen(text) + 1);
+	strbuf_add_visible(&t->cells, text);
+	strbuf_add(&t->cells, "", 1); /* a terminator of its own */
 	t->n_cells++;
 }
 

@@ -23,6 +23,7 @@ enum {
 
 int command_fails(int status, const char *fmt, ...)
 {
+	struct strbuf visible = STRBUF_INIT;
 	char text[2048];
 	va_list ap;
 
@@ -30,7 +31,9 @@ int command_fails(int status, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	fflush(stdout);
-	fprintf(stderr, "vipmap: %s\n", text);
+	strbuf_add_visible(&visible, text);
+	fprintf(stderr, "vipmap: %s\n", visible.err ? "out of memory" : visible.text);
+	strbuf_free(&visible);
 	return status;
 }
 

@@ -59,7 +59,8 @@ static void add_source(const struct json *s, struct strbuf *out)
 			    age_format(number_at(api, "unreachableSeconds"), age),
 			    (long long)number_at(api, "tries"),
 			    number_at(api, "tries") == 1 ? "try" : "tries");
-	strbuf_addf(out, "%s; %s\n", text_or(reason, "not connected yet"),
+	strbuf_add_visible(out, text_or(reason, "not connected yet"));
+	strbuf_addf(out, "; %s\n",
 		    is_at(api, "listed") ? "rules stay as they are"
 					 : "nothing is programmed before the first lists");
 }
@@ -118,8 +119,11 @@ static void add_health(const struct json *s, struct strbuf *out)
 		    (long long)number_at(h, "livez"), (long long)number_at(h, "readyz"),
 		    (long long)number_at(h, "healthz"), (long long)warnings,
 		    plural(warnings, "warning", "warnings"));
-	if (*text_at(s, "notReady"))
-		strbuf_addf(out, "Not ready   %s\n", text_at(s, "notReady"));
+	if (!*text_at(s, "notReady"))
+		return;
+	strbuf_adds(out, "Not ready   ");
+	strbuf_add_visible(out, text_at(s, "notReady"));
+	strbuf_addc(out, '\n');
 }
 
 static void add_attention(const struct json *s, struct strbuf *out)
@@ -167,12 +171,16 @@ static int show(const struct json *s, const char *output)
 
 static int show_ready(const struct json *s)
 {
-	if (is_at(s, "ready")) {
-		puts("ready");
-		return EXIT_DONE;
-	}
-	printf("not ready: %s\n", text_at(s, "notReady"));
-	return EXIT_FAILED;
+	const bool ready = is_at(s, "ready");
+	struct strbuf out = STRBUF_INIT;
+	int status;
+
+	strbuf_adds(&out, ready ? "ready" : "not ready: ");
+	if (!ready)
+		strbuf_add_visible(&out, text_at(s, "notReady"));
+	strbuf_addc(&out, '\n');
+	status = put_out(&out);
+	return status ? status : ready ? EXIT_DONE : EXIT_FAILED;
 }
 
 static int64_t now_ms(void)

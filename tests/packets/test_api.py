@@ -123,6 +123,46 @@ for row in PARTS:
     first_lists(*row)
 
 
+def refusal(code, body):
+    return ("HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (code, len(body))).encode() + body
+
+
+# answers, and what of them stands in the log
+UNPRINTABLE = [
+    ("no HTTP", b"\xff\xfe\x1b[31mnonsense\x80\x9b\r\n\r\n", r"warning: Service: .*HTTP"),
+    ("a reason and a message", refusal(
+        503, b'{"kind":"Status","code":503,"reason":"Gone\xff\x9b","message":"a\\nb\xe2\x80\xae\xc2\x9b2J\x80"}'),
+     r"warning: Service: .*503 Gone\\xff\\x9b: a\\x0ab\\xe2\\x80\\xae\\xc2\\x9b2J\\x80"),
+    ("a list", refusal(200, b'{"kind":"ServiceList\xff","items":[{"\x80":\xff}]}'), r"warning: Service: .*"),
+]
+
+
+@case("what an API server says never steers a terminal", "API-8")
+def unprintable(b):
+    """Bytes that are not printable are escaped in the log, be it text or JSON, and in what commands print."""
+    with api(b) as server:
+        b.start(web(["pod1", "r1"]))
+        for form in ("text", "json"):
+            b.program.stop()
+            server.tell("clear_faults")
+            server.tell("fault", how="status", code=503, resource="services", times=1)
+            b.program.launch(*DETECT, "--logging-format", form)
+            b.hears("Service: .*503")
+            for name, answer, said in UNPRINTABLE if form == "text" else UNPRINTABLE[1:2]:
+                server.tell("fault", how="raw", hex=answer.hex(), resource="services", times=1)
+                server.tell("break", how="error", code=410, resource="services")
+                if form == "text":
+                    b.hears(said, 20)
+            if form == "json":
+                b.hears(r"Gone\\\\xff\\\\x9b: a\\u000ab\\u202e\\u009b2J\\\\x80", 20)
+            b.program.stop()
+            log = b.program.log
+            b.equal("characters of the log in %s that are not printable" % form, [],
+                    sorted({c for c in log if c != "\n" and not c.isprintable() or c == "\ufffd"}))
+            if form == "json":
+                b.true("each line is an object", all("severity" in json.loads(line) for line in log.splitlines()), "so")
+
+
 @case("an API server that is away for a while", "API-8 RUN-1 HZ-2 VER-15")
 def away(b):
     with api(b) as server:

@@ -198,7 +198,7 @@ class Fault:
 
     how: "status" (code, retry_after, reason, message), "close" (no answer), "cut" (after bytes of
     the answer), "stall" (silence after bytes), "trickle" (bytes at a time, delay seconds between),
-    "garbage" (no JSON). resource, watch (true, false) and answered (a type) choose the requests,
+    "garbage" (no JSON), "raw" (the bytes of hex, and the end). resource, watch (true, false) and answered (a type) choose the requests,
     times how many.
     """
 
@@ -468,6 +468,9 @@ class Server:
         if how == "garbage":
             await self.answer(out, 200, b"<html>this is no API server</html>", "text/html")
             return keep
+        if how == "raw":
+            await out.write(bytes.fromhex(fault.command["hex"]))
+            raise Cut()
         if resource and not self.authorized(headers) and "authorization" not in headers:
             await self.forbid(out, resource, query, "system:anonymous")
         elif not self.authorized(headers):

@@ -79,10 +79,16 @@ static const struct {
 	{ "a line cannot be forged", false, LOG_INFO, "a\nb\x1b[1m\x7f",
 	  STAMP " info: a\\x0ab\\x1b[1m\\x7f\n" },
 	{ "UTF-8 stays", false, LOG_INFO, "\u00e4", STAMP " info: \u00e4\n" },
+	{ "bytes that are no UTF-8 are escaped", false, LOG_INFO, "a\xff\x80\xc3(\xe2\x82",
+	  STAMP " info: a\\xff\\x80\\xc3(\\xe2\\x82\n" },
+	{ "a terminal is not steered", false, LOG_INFO, "\xc2\x9b[2J\xe2\x80\xae",
+	  STAMP " info: \\xc2\\x9b[2J\\xe2\\x80\\xae\n" },
 	{ "JSON", true, LOG_WARNING, "a",
 	  "{\"ts\":\"" STAMP "\",\"severity\":\"warning\",\"message\":\"a\"}\n" },
 	{ "JSON escapes", true, LOG_ERR, "a\"b\\c\nd",
 	  "{\"ts\":\"" STAMP "\",\"severity\":\"error\",\"message\":\"a\\\"b\\\\c\\u000ad\"}\n" },
+	{ "JSON is UTF-8 whatever comes", true, LOG_ERR, "a\xff\xc2\x9b\u00e4",
+	  "{\"ts\":\"" STAMP "\",\"severity\":\"error\",\"message\":\"a\\\\xff\\u009b\u00e4\"}\n" },
 };
 
 START_TEST(line)

@@ -101,7 +101,43 @@ static const struct {
 	{ "quote and backslash", "a\"b\\c", "\"a\\\"b\\\\c\"" },
 	{ "control characters", "\n\t\x01\x7f", "\"\\u000a\\u0009\\u0001\\u007f\"" },
 	{ "UTF-8", "\u00e9", "\"\u00e9\"" },
+	{ "no UTF-8", "\xe9(", "\"\\\\xe9(\"" },
+	{ "text turned round", "\u202e", "\"\\u202e\"" },
 };
+
+static const struct {
+	const char *name, *text, *want;
+} visible[] = {
+	{ "empty", "", "" },
+	{ "plain, quotes and backslash", "a\"b\\c", "a\"b\\c" },
+	{ "control characters", "\n\t\x1b[1m\x7f", "\\x0a\\x09\\x1b[1m\\x7f" },
+	{ "UTF-8 of two, three and four bytes", "\u00e9\u20ac\U0001f600",
+	  "\u00e9\u20ac\U0001f600" },
+	{ "the last character there is", "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
+	{ "one beyond it", "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80" },
+	{ "a byte that never begins one", "\xff\xf8(", "\\xff\\xf8(" },
+	{ "a continuation alone", "\x80x", "\\x80x" },
+	{ "cut", "\xe2\x82", "\\xe2\\x82" },
+	{ "cut by another", "\xe2\x82\u00e9", "\\xe2\\x82\u00e9" },
+	{ "longer than needed", "\xc0\xaf\xe0\x80\xaf", "\\xc0\\xaf\\xe0\\x80\\xaf" },
+	{ "half of a pair", "\xed\xa0\x80", "\\xed\\xa0\\x80" },
+	{ "control characters of Latin-1", "\xc2\x85\xc2\x9b\xc2\xa0",
+	  "\\xc2\\x85\\xc2\\x9b\xc2\xa0" },
+	{ "another direction", "\u202e\u2066", "\\xe2\\x80\\xae\\xe2\\x81\\xa6" },
+	{ "another line", "\u2028\u2029", "\\xe2\\x80\\xa8\\xe2\\x80\\xa9" },
+	{ "without width", "\u200b\ufeff", "\\xe2\\x80\\x8b\\xef\\xbb\\xbf" },
+};
+
+START_TEST(visible_text)
+{
+	struct strbuf sb = STRBUF_INIT;
+
+	strbuf_adds(&sb, "");
+	strbuf_add_visible(&sb, visible[_i].text);
+	CHECK_STR(visible[_i].name, sb.text, visible[_i].want);
+	strbuf_free(&sb);
+}
+END_TEST
 
 START_TEST(json_quoting)
 {
@@ -245,6 +281,7 @@ int main(void)
 	tcase_add_test(tc, maximum_sticks);
 	tcase_add_test(tc, impossible_length);
 	tcase_add_loop_test(tc, json_quoting, 0, N(quoted));
+	tcase_add_loop_test(tc, visible_text, 0, N(visible));
 	tcase_add_test(tc, error_text);
 	tcase_add_test(tc, arena_gives_zeroed_aligned_memory);
 	tcase_add_test(tc, arena_reuses_memory);

@@ -91,7 +91,7 @@ class Program:
         self.write(objects + self.marker())
         self.log = ""
         self.process = subprocess.Popen(self.argv(flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        preexec_fn=self.enter, text=True, errors="backslashreplace")
+                                        preexec_fn=self.enter, text=True, errors="replace")
         self.reader = threading.Thread(target=self.read_log, args=(self.process,), daemon=True)
         self.reader.start()
         self.wait()
