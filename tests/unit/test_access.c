@@ -45,7 +45,8 @@ static const struct {
 	  "kubeconfig: users[u].exec: not supported" },
 };
 
-static const char *const ways[] = { "./vipmap " EXPLAIN, "./vipmap --once --kubeconfig=kubeconfig",
+static const char *const ways[] = { ("./vipmap " EXPLAIN),
+				    "./vipmap --once --kubeconfig=kubeconfig",
 				    "./vipmap --kubeconfig=kubeconfig" };
 
 static void check_hopeless(int row, const char *command)
