@@ -79,17 +79,39 @@ static void change_chain(struct batch *b, enum change change, const struct chain
 	}
 }
 
+static void add_set(struct batch *b, enum set_id set)
+{
+	encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(set), set_name(set), NULL,
+		   b->next_set_id++);
+}
+
 static void add_table(struct batch *b)
 {
 	unsigned int i;
 
 	encode_table(&b->phases[PHASE_TABLE], b->ruleset.family, b->owner ? TABLE_FLAGS_OWNED : 0);
 	for (i = 0; i < N_SETS; i++)
-		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(i), set_name(i),
-			   NULL, b->next_set_id++);
+		if (set_is_in(b->ruleset.parts, i))
+			add_set(b, i);
 }
 
-static void change_table(void *ctx, enum change change)
+/* @parts: those that the table has. */
+static void update_sets(struct batch *b, unsigned int parts)
+{
+	unsigned int i;
+
+	for (i = 0; i < N_SETS; i++) {
+		const bool wanted = set_is_in(b->ruleset.parts, i), there = set_is_in(parts, i);
+
+		if (wanted && !there)
+			add_set(b, i);
+		else if (!wanted && there)
+			encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family,
+					  set_name(i));
+	}
+}
+
+static void change_table(void *ctx, enum change change, unsigned int parts)
 {
 	struct batch *b = ctx;
 	struct chain chain;
@@ -104,11 +126,22 @@ static void change_table(void *ctx, enum change change)
 	}
 	if (change == CHANGE_ADD)
 		add_table(b);
+	else
+		update_sets(b, parts);
 	for (i = 0; i < N_CHAINS; i++) {
+		const bool wanted = chain_is_in(b->ruleset.parts, i);
+		const bool there = change == CHANGE_UPDATE && chain_is_in(parts, i);
+
+		if (!wanted && !there)
+			continue;
 		chain_constant(&b->ruleset, i, &chain);
 		if (b->closed && chain.has_hook)
 			chain.n_rules = 0;
-		change_chain(b, change, &chain);
+		change_chain(b,
+			     !wanted ? CHANGE_DELETE
+			     : there ? CHANGE_UPDATE
+				     : CHANGE_ADD,
+			     &chain);
 	}
 }
 
@@ -120,7 +153,7 @@ void batch_open(struct batch *b)
 	b->has_changes = true;
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(&b->ruleset, i, &chain);
-		if (chain.has_hook)
+		if (chain.has_hook && chain_is_in(b->ruleset.parts, i))
 			encode_rules(&b->phases[PHASE_RULES], b->ruleset.family, &chain);
 	}
 }

@@ -123,6 +123,8 @@ static int key_decode(enum family family, const struct key *key, const struct nl
 		case FIELD_INDEX:
 			memcpy(&f->index, at, sizeof(f->index));
 			break;
+		case FIELD_ORIGINAL:
+			break;
 		}
 		if (!is_zero(at + size, -size & 3))
 			return -EINVAL;

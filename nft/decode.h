@@ -21,7 +21,7 @@ struct bound {
 int element_decode(enum family family, enum set_id set, const struct nlattr *attr,
 		   struct element *element);
 
-/* An element of SET_SERVICE_CIDRS or SET_SOURCE_RANGES. */
+/* An element of a set of ranges. */
 int bound_decode(enum family family, const struct nlattr *attr, struct bound *bound);
 
 /*

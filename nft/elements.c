@@ -202,6 +202,8 @@ static size_t put_key(uint8_t *key, enum family family, const struct key *fields
 			memcpy(key + at, &e->index, sizeof(e->index));
 			at += 4;
 			break;
+		case FIELD_ORIGINAL:
+			break;
 		}
 	}
 	return at;
@@ -301,7 +303,7 @@ void elements_put(struct elements *s, enum family family, const struct element *
 {
 	if (s->set == SET_SOURCE_RANGES && !ranges_turn(s, e->ranges))
 		return;
-	if (s->set == SET_SERVICE_CIDRS || s->set == SET_SOURCE_RANGES)
+	if (set_has_range(s->set))
 		put_range(s, family, &e->range, owner);
 	else
 		put_element(s, family, e, chain, owner);
@@ -399,6 +401,8 @@ static void print_field(struct strbuf *out, enum family family, enum field field
 	case FIELD_INDEX:
 		memcpy(&index, value, sizeof(index));
 		strbuf_addf(out, "%u", index);
+		break;
+	case FIELD_ORIGINAL:
 		break;
 	}
 }

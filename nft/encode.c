@@ -10,12 +10,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -261,6 +263,8 @@ static void typeof_field(struct udata *u, enum family family, enum field field)
 		udata_put_u32(u, 1, TYPEOF_MOD);
 		udata_put_u32(u, 2, 0);
 		udata_nest_end(u, nest);
+		break;
+	case FIELD_ORIGINAL: /* no set has it */
 		break;
 	}
 }
@@ -524,6 +528,19 @@ static void add_numgen(struct builder *b, uint32_t mod, uint32_t dreg)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_NG_OFFSET, 0);
 }
 
+/* The destination before translation. */
+static void add_original(struct builder *b, uint32_t dreg)
+{
+	struct nftnl_expr *e = expr_add(b, "ct");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY,
+			   b->family == FAMILY_IPV4 ? NFT_CT_DST_IP : NFT_CT_DST_IP6);
+	nftnl_expr_set_u8(e, NFTNL_EXPR_CT_DIR, IP_CT_DIR_ORIGINAL);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, dreg);
+}
+
 static void add_field(struct builder *b, enum field field, uint32_t mod, uint32_t dreg)
 {
 	switch (field) {
@@ -539,6 +556,9 @@ static void add_field(struct builder *b, enum field field, uint32_t mod, uint32_
 		break;
 	case FIELD_INDEX:
 		add_numgen(b, mod, dreg);
+		break;
+	case FIELD_ORIGINAL:
+		add_original(b, dreg);
 		break;
 	}
 }
@@ -561,6 +581,8 @@ static void add_lookup(struct builder *b, const struct stmt *stmt, int dreg)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
 	if (dreg != NO_RESULT)
 		nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_DREG, (uint32_t)dreg);
+	if (stmt->differs)
+		nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
 	expr_set_str(b, e, NFTNL_EXPR_LOOKUP_SET, stmt->name);
 }
 
@@ -606,6 +628,23 @@ static void add_local(struct builder *b, bool source, bool differs)
 	add_cmp(b, differs, &local, sizeof(local));
 }
 
+static void add_protocol(struct builder *b, uint8_t protocol)
+{
+	add_meta(b, NFT_META_L4PROTO, NFT_REG_1);
+	add_cmp(b, false, &protocol, sizeof(protocol));
+}
+
+/* ICMP and ICMPv6 number it differently. */
+static void add_echo_request(struct builder *b)
+{
+	const bool ipv4 = b->family == FAMILY_IPV4;
+	const uint8_t type = ipv4 ? 8 : 128;
+
+	add_protocol(b, ipv4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	add_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG_1);
+	add_cmp(b, false, &type, sizeof(type));
+}
+
 /* register 1 & bit != 0 */
 static void add_bit_test(struct builder *b, uint32_t bit)
 {
@@ -640,6 +679,8 @@ static void add_mark(struct builder *b, uint32_t mask, uint32_t xor)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_META_SREG, NFT_REG_1);
 }
 
+enum { NO_PORT = 0 };
+
 /* The address is in register 1, the port in @port_reg. */
 static void add_dnat(struct builder *b, uint32_t port_reg, uint32_t flags)
 {
@@ -650,7 +691,8 @@ static void add_dnat(struct builder *b, uint32_t port_reg, uint32_t flags)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_TYPE, NFT_NAT_DNAT);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_FAMILY, nfproto(b->family));
 	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_ADDR_MIN, NFT_REG_1);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_PROTO_MIN, port_reg);
+	if (port_reg != NO_PORT)
+		nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_PROTO_MIN, port_reg);
 	if (flags)
 		nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_FLAGS, flags);
 }
@@ -709,8 +751,6 @@ static uint8_t port_unreachable(enum family family)
 /* The syntax of each stands in rule.h. */
 static void add_stmt(struct builder *b, const struct stmt *stmt)
 {
-	uint8_t protocol = (uint8_t)stmt->number;
-
 	switch (stmt->kind) {
 	case STMT_SADDR:
 	case STMT_DADDR:
@@ -725,8 +765,10 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		add_local(b, stmt->kind == STMT_SADDR_LOCAL, stmt->differs);
 		break;
 	case STMT_PROTOCOL:
-		add_meta(b, NFT_META_L4PROTO, NFT_REG_1);
-		add_cmp(b, false, &protocol, sizeof(protocol));
+		add_protocol(b, (uint8_t)stmt->number);
+		break;
+	case STMT_ECHO_REQUEST:
+		add_echo_request(b);
 		break;
 	case STMT_MARKED:
 		add_meta(b, NFT_META_MARK, NFT_REG_1);
@@ -747,6 +789,13 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		break;
 	case STMT_DNAT:
 		add_dnat_constant(b, stmt);
+		break;
+	case STMT_DNAT_ADDR:
+		add_immediate(b, NFT_REG_1, stmt->addr.bytes, family_size(b->family));
+		add_dnat(b, NO_PORT, 0);
+		break;
+	case STMT_REDIRECT:
+		expr_add(b, "redir");
 		break;
 	case STMT_REMEMBER:
 		add_remember(b, stmt);
@@ -793,7 +842,7 @@ static int rule_build(struct nftnl_rule *rule, enum family family, const struct 
 static void encode_rule(struct wire *w, enum family family, const char *chain,
 			const struct rule *from)
 {
-	/* 4 statements with keys of 4 fields and a name of 255 bytes each are well below that. */
+	/* 6 statements with keys of 4 fields and a name of 255 bytes each are well below that. */
 	enum { RULE_ROOM = 8192 };
 	struct nftnl_rule *rule = nftnl_rule_alloc();
 	struct nlmsghdr *nlh;

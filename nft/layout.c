@@ -36,7 +36,7 @@ static const struct key vip_key = KEY(VIP), nodeport_key = KEY(NODEPORT);
 static const struct key vip_index_key = KEY(VIP, FIELD_INDEX);
 static const struct key nodeport_index_key = KEY(NODEPORT, FIELD_INDEX);
 static const struct key saddr_key = KEY(FIELD_SADDR), daddr_key = KEY(FIELD_DADDR);
-static const struct key hairpin_key = KEY(FIELD_SADDR, VIP);
+static const struct key hairpin_key = KEY(FIELD_SADDR, VIP), original_key = KEY(FIELD_ORIGINAL);
 
 /* clang-format off */
 #define VERDICT_MAP(...) { KEY(__VA_ARGS__), DATA_VERDICT, NFT_SET_MAP, 0 }
@@ -49,6 +49,8 @@ static const struct set_layout layouts[N_ELEMENT_SETS] = {
 	[SET_NODEPORT_IPS] = { .key = KEY(FIELD_DADDR) },
 	[SET_SERVICE_CIDRS] = { .key = KEY(FIELD_DADDR), .flags = NFT_SET_INTERVAL },
 	[SET_HAIRPIN] = { .key = KEY(FIELD_SADDR, VIP) },
+	[SET_NO_MASQUERADE] = { .key = KEY(FIELD_DADDR), .flags = NFT_SET_INTERVAL },
+	[SET_PING_IPS] = { .key = KEY(FIELD_DADDR) },
 	[MAP_SERVICE_IPS] = VERDICT_MAP(VIP),
 	[MAP_SERVICE_NODEPORTS] = VERDICT_MAP(NODEPORT),
 	[MAP_FIREWALLED] = VERDICT_MAP(VIP),
@@ -79,6 +81,24 @@ const struct set_layout *set_layout(enum set_id set)
 	return &layouts[set];
 }
 
+bool set_is_in(unsigned int parts, enum set_id set)
+{
+	static const unsigned int part_of[N_SETS] = {
+		[SET_NO_MASQUERADE] = PART_NO_MASQUERADE,
+		[SET_PING_IPS] = PART_PING_IPS,
+	};
+
+	return !part_of[set] || parts & part_of[set];
+}
+
+/* None of them is optional today. */
+bool chain_is_in(unsigned int parts, enum chain_id id)
+{
+	(void)parts;
+	(void)id;
+	return true;
+}
+
 const struct set_layout *affinity_layout(void)
 {
 	return &affinity;
@@ -89,6 +109,7 @@ unsigned int field_size(enum family family, enum field field)
 	switch (field) {
 	case FIELD_SADDR:
 	case FIELD_DADDR:
+	case FIELD_ORIGINAL:
 		return (unsigned int)family_size(family);
 	case FIELD_PROTOCOL:
 		return 1;
@@ -105,6 +126,7 @@ static uint32_t field_type(enum family family, enum field field)
 	switch (field) {
 	case FIELD_SADDR:
 	case FIELD_DADDR:
+	case FIELD_ORIGINAL:
 		return family == FAMILY_IPV4 ? TYPE_IPADDR : TYPE_IP6ADDR;
 	case FIELD_PROTOCOL:
 		return TYPE_INET_PROTOCOL;
@@ -316,6 +338,25 @@ static void nodeport_rule(const struct ruleset *ruleset, struct rule *rule)
 }
 
 /*
+ * BEY-4, for clients, pods and host processes. The protocol comes first: other flows pay for one
+ * comparison. A redirect would be to the address of the interface that the packet came in by. The
+ * kernel drops it if there is none, and the interfaces of pods often have none. So the node's own
+ * address is better, where it is known.
+ * icmp type echo-request ip daddr @ping-ips dnat to 10.0.0.1
+ * icmp type echo-request ip daddr @ping-ips redirect
+ */
+static void ping_rule(const struct ruleset *ruleset, struct rule *rule)
+{
+	add(rule, STMT_ECHO_REQUEST);
+	add_key(rule, STMT_LOOKUP, &daddr_key, SET_PING_IPS);
+	if (ruleset->has_ping_addr)
+		add(rule, STMT_DNAT_ADDR)->addr = ruleset->ping_addr;
+	else
+		add(rule, STMT_REDIRECT);
+}
+
+/*
+ * ...echo requests
  * ip daddr . meta l4proto . th dport vmap @service-ips
  * ...node ports: after the former, VER-14
  * ip daddr @cluster-ips goto reject-chain	# VER-5
@@ -328,6 +369,8 @@ static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 {
 	struct rule *rule;
 
+	if (ruleset->parts & PART_PING_IPS)
+		ping_rule(ruleset, new_rule(chain));
 	add_key(new_rule(chain), STMT_VMAP, &vip_key, MAP_SERVICE_IPS);
 	nodeport_rule(ruleset, new_rule(chain));
 
@@ -342,13 +385,36 @@ static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 }
 
 /*
+ * BEY-3: takes the mark away before the next rule sees it. With masqueradeAll a ClusterIP is
+ * masqueraded all the same (MASQ-1).
+ * meta mark and 0x4000 != 0 ct original ip daddr != @cluster-ips ip saddr @no-masquerade-cidrs
+ * ip daddr @no-masquerade-cidrs ct status dnat meta mark set meta mark xor 0x4000
+ */
+static void no_masquerade_rule(const struct ruleset *ruleset, struct rule *rule)
+{
+	add_number(rule, STMT_MARKED, ruleset->masquerade_mark);
+	if (ruleset->masquerade_all) {
+		add_key(rule, STMT_LOOKUP, &original_key, SET_CLUSTER_IPS);
+		rule->stmts[rule->n - 1].differs = true;
+	}
+	add_key(rule, STMT_LOOKUP, &saddr_key, SET_NO_MASQUERADE);
+	add_key(rule, STMT_LOOKUP, &daddr_key, SET_NO_MASQUERADE);
+	add(rule, STMT_DNATED);
+	add_number(rule, STMT_UNMARK, ruleset->masquerade_mark);
+}
+
+/*
+ * ...no masquerade
  * meta mark and 0x4000 != 0 meta mark set meta mark xor 0x4000 masquerade fully-random
  * ct status dnat ip saddr . ip daddr . meta l4proto . th dport @hairpin masquerade fully-random
  */
 static void postrouting_chain(const struct ruleset *ruleset, struct chain *chain)
 {
-	struct rule *rule = new_rule(chain);
+	struct rule *rule;
 
+	if (ruleset->parts & PART_NO_MASQUERADE)
+		no_masquerade_rule(ruleset, new_rule(chain));
+	rule = new_rule(chain);
 	add_number(rule, STMT_MARKED, ruleset->masquerade_mark);
 	add_number(rule, STMT_UNMARK, ruleset->masquerade_mark);
 	add(rule, STMT_MASQUERADE);

@@ -95,7 +95,7 @@ struct feature {
 	struct rule rule;
 };
 
-enum { N_FEATURES = 17 };
+enum { N_FEATURES = 18 };
 
 /* clang-format off */
 #define KEY(...) { sizeof((uint8_t[]){ __VA_ARGS__ }), { __VA_ARGS__ } }
@@ -163,6 +163,12 @@ static void list_features(const struct ruleset *ruleset, struct feature *feature
 		  "m",
 		  CHAIN_NAT_PREROUTING,
 		  { 1, { { .kind = STMT_REMEMBER, .port = 1, .number = 1, .name = "m" } } } },
+		/* the last, as only answerPing needs it */
+		{ "redirect statement",
+		  NULL,
+		  NULL,
+		  CHAIN_NAT_PREROUTING,
+		  { 1, { { .kind = STMT_REDIRECT } } } },
 	};
 
 	memcpy(features, list, sizeof(list));
@@ -234,13 +240,15 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 
 	encode_table(w, ruleset->family, 0);
 	for (i = 0; i < N_SETS; i++)
-		encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL, i + 1);
+		if (set_is_in(ruleset->parts, i))
+			encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL, i + 1);
 	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL, N_SETS + 1);
 	encode_set(w, ruleset->family, set_layout(SET_SOURCE_RANGES), scratch_ranges, NULL,
 		   N_SETS + 2);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(ruleset, i, &chain);
-		encode_chain(w, ruleset->family, &chain);
+		if (chain_is_in(ruleset->parts, i))
+			encode_chain(w, ruleset->family, &chain);
 	}
 	encode_picks(w, ruleset, false);
 	encode_picks(w, ruleset, true);
@@ -248,7 +256,8 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 	encode_ranges(w, ruleset);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(ruleset, i, &chain);
-		encode_rules(w, ruleset->family, &chain);
+		if (chain_is_in(ruleset->parts, i))
+			encode_rules(w, ruleset->family, &chain);
 	}
 }
 
@@ -327,7 +336,7 @@ static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
 	int err;
 
 	list_features(ruleset, features);
-	for (i = 0; i < N_FEATURES; i++) {
+	for (i = 0; i < N_FEATURES - !(ruleset->parts & PART_PING_IPS); i++) {
 		err = try_feature(nl, ruleset, &features[i], &reason);
 		if (is_trouble(err))
 			return errf(eb, err, "nftables: %s", reason.text);

@@ -257,18 +257,31 @@ static int on_rule(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
+/* @always: it is no optional part. */
+static void judge_presence(struct reader *r, bool there, bool wanted, bool always, const char *what,
+			   const char *name)
+{
+	char text[32];
+
+	if (there == wanted)
+		return;
+	snprintf(text, sizeof(text), there ? "has %s" : "lacks %s", what);
+	judge(r, always ? TABLE_OTHER : TABLE_RULES_DIFFER, text, name);
+}
+
 static void check_chains(struct reader *r)
 {
 	struct chain constant;
 	unsigned int i;
 
 	for (i = 0; i < N_CHAINS; i++)
-		if (!r->has_chain[i])
-			judge(r, TABLE_OTHER, "lacks chain", chain_id_name(i));
+		judge_presence(r, r->has_chain[i], chain_is_in(r->ruleset->parts, i),
+			       chain_is_in(0, i), "chain", chain_id_name(i));
 	for (i = 0; i < r->n_chains; i++) {
 		if (r->chains[i].foreign)
 			r->chains[i].digest = 0;
-		if (r->chains[i].kind != CHAIN_IS_CONSTANT)
+		if (r->chains[i].kind != CHAIN_IS_CONSTANT ||
+		    !chain_is_in(r->ruleset->parts, r->chains[i].id))
 			continue;
 		chain_constant(r->ruleset, r->chains[i].id, &constant);
 		if (r->chains[i].digest != chain_digest(r->family, &constant))
@@ -342,8 +355,24 @@ static void check_sets(struct reader *r)
 	unsigned int i;
 
 	for (i = 0; i < N_SETS; i++)
-		if (!r->has_set[i])
-			judge(r, TABLE_OTHER, "lacks set", set_name(i));
+		judge_presence(r, r->has_set[i], set_is_in(r->ruleset->parts, i), set_is_in(0, i),
+			       "set", set_name(i));
+}
+
+/* Those of which the table has a set or a chain. */
+static unsigned int parts_found(const struct reader *r)
+{
+	unsigned int i, part, parts = 0;
+
+	for (part = 1; part; part <<= 1) {
+		for (i = 0; i < N_SETS; i++)
+			if (r->has_set[i] && set_is_in(part, i) && !set_is_in(0, i))
+				parts |= part;
+		for (i = 0; i < N_CHAINS; i++)
+			if (r->has_chain[i] && chain_is_in(part, i) && !chain_is_in(0, i))
+				parts |= part;
+	}
+	return parts;
 }
 
 /* Named counters, flowtables and the like: we have none. */
@@ -378,7 +407,7 @@ static int on_element(void *ctx, const struct nlattr *attr)
 	struct element element;
 	struct reader *r = ctx;
 
-	if (r->set == SET_SERVICE_CIDRS || r->set == SET_SOURCE_RANGES)
+	if (set_has_range(r->set))
 		return add_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
 		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
@@ -410,12 +439,12 @@ static int on_prefix(void *ctx, const struct prefix *prefix)
 {
 	struct reader *r = ctx;
 	const struct element element = {
-		.set = SET_SERVICE_CIDRS,
+		.set = r->set,
 		.addr = prefix->addr,
 		.range = *prefix,
 	};
 
-	if (r->set == SET_SERVICE_CIDRS) {
+	if (r->set != SET_SOURCE_RANGES) {
 		r->found->element(r->found->ctx, &element);
 		return 0;
 	}
@@ -641,6 +670,8 @@ static int read_elements(struct reader *r)
 	int err;
 
 	for (r->set = 0; r->set < N_SETS && r->state != TABLE_OTHER; r->set++) {
+		if (!r->has_set[r->set] || !set_is_in(r->ruleset->parts, r->set))
+			continue;
 		r->set_name = set_name(r->set);
 		err = read_set(r);
 		if (err)
@@ -703,6 +734,8 @@ static void report_objects(const struct reader *r)
 	const struct readback *found = r->found;
 	unsigned int i;
 
+	if (found->parts)
+		found->parts(found->ctx, parts_found(r));
 	for (i = 0; i < r->affinities.count; i++)
 		found->affinity(found->ctx, r->affinities.items[i]);
 	for (i = 0; i < r->n_chains; i++) {

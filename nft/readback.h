@@ -10,8 +10,8 @@
 enum table_state {
 	TABLE_ABSENT,
 	TABLE_CURRENT,	    /* constant sets, maps, chains and rules are as @ruleset wants them */
-	TABLE_RULES_DIFFER, /* sets and chains are right, some rule is not: writer->table(UPDATE)
-			       mends it */
+	TABLE_RULES_DIFFER, /* sets and chains are right but for optional parts, or some rule is
+			       not: writer->table(UPDATE) mends it */
 	TABLE_OTHER, /* another layout, or something of the constant part is missing: replace it */
 	TABLE_OWNED, /* by another process, which @eb names: nobody else can change it */
 };
@@ -30,6 +30,8 @@ struct readback {
 	void (*sticky)(void *ctx, const char *name, uint64_t digest);
 	void (*ranges)(void *ctx, const char *set, const struct prefix *list, unsigned int count,
 		       uint64_t digest);
+	/* Which parts the table has (enum table_part), once. NULL is allowed */
+	void (*parts)(void *ctx, unsigned int parts);
 	bool whoever; /* a table that another process owns is read, too: only to look at it */
 };
 

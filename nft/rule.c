@@ -70,6 +70,9 @@ static void put_field(struct sink *to, enum family family, enum field field, uin
 	case FIELD_INDEX:
 		putf(to, "numgen random mod %" PRIu32, mod);
 		break;
+	case FIELD_ORIGINAL:
+		putf(to, "ct original %s daddr", family_keyword(family));
+		break;
 	}
 }
 
@@ -148,6 +151,8 @@ static void put_dnat(struct sink *to, enum family family, const struct stmt *stm
 
 static void put_stmt(struct sink *to, enum family family, const struct stmt *stmt)
 {
+	char text[ADDR_TEXT_SIZE];
+
 	switch (stmt->kind) {
 	case STMT_SADDR:
 		put_address_match(to, family, "saddr", stmt);
@@ -168,6 +173,10 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 	case STMT_PROTOCOL:
 		putf(to, "meta l4proto %s", protocol_name((uint8_t)stmt->number));
 		break;
+	case STMT_ECHO_REQUEST:
+		put(to,
+		    family == FAMILY_IPV4 ? "icmp type echo-request" : "icmpv6 type echo-request");
+		break;
 	case STMT_MARKED:
 		putf(to, "meta mark and 0x%" PRIx32 " != 0", stmt->number);
 		break;
@@ -176,7 +185,7 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		break;
 	case STMT_LOOKUP:
 		put_key(to, family, &stmt->key, stmt->mod);
-		put(to, " @");
+		put(to, stmt->differs ? " != @" : " @");
 		put(to, stmt->name);
 		break;
 	case STMT_VMAP:
@@ -192,6 +201,13 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		break;
 	case STMT_DNAT:
 		put_dnat(to, family, stmt);
+		break;
+	case STMT_DNAT_ADDR:
+		put(to, "dnat to ");
+		put(to, addr_format(family, &stmt->addr, text));
+		break;
+	case STMT_REDIRECT:
+		put(to, "redirect");
 		break;
 	case STMT_REMEMBER:
 		put_remember(to, family, stmt);

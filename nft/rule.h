@@ -19,6 +19,7 @@ enum field {
 	FIELD_PROTOCOL, /* meta l4proto */
 	FIELD_PORT,	/* th dport */
 	FIELD_INDEX,	/* numgen random mod N: 4 bytes, host byte order */
+	FIELD_ORIGINAL, /* ct original ip daddr: in rules only */
 };
 
 enum { KEY_FIELDS_MAX = 4, KEY_SIZE_MAX = 40, DATA_SIZE_MAX = 20 };
@@ -43,6 +44,8 @@ struct set_layout {
 };
 
 const struct set_layout *set_layout(enum set_id set);
+/* Whether a table with these parts has it. */
+bool set_is_in(unsigned int parts, enum set_id set);
 const struct set_layout *affinity_layout(void);
 /* As the kernel reports them. The size of a verdict depends on the architecture: do not compare it.
  */
@@ -57,17 +60,20 @@ enum stmt_kind {
 	STMT_SADDR_LOCAL,   /* fib saddr type local */
 	STMT_DADDR_LOCAL,   /* fib daddr type local; with @differs != local */
 	STMT_PROTOCOL,	    /* meta l4proto number */
+	STMT_ECHO_REQUEST,  /* icmp type echo-request */
 	STMT_MARKED,	    /* meta mark and number != 0 */
 	STMT_DNATED,	    /* ct status dnat */
-	STMT_LOOKUP,	    /* key @name */
+	STMT_LOOKUP,	    /* key [!=] @name */
 	STMT_VMAP,	    /* key vmap @name */
 	STMT_DNAT_MAP,	    /* dnat to key map @name */
 	STMT_DNAT,	    /* dnat to address:port */
-	STMT_REMEMBER,	    /* update @name { ip saddr timeout number s : address . port } */
-	STMT_MARK,	    /* meta mark set meta mark or number */
-	STMT_UNMARK,	    /* meta mark set meta mark xor number */
-	STMT_MASQUERADE,    /* masquerade fully-random */
-	STMT_GOTO,	    /* goto name */
+	STMT_DNAT_ADDR,	    /* dnat to address */
+	STMT_REDIRECT,
+	STMT_REMEMBER,	 /* update @name { ip saddr timeout number s : address . port } */
+	STMT_MARK,	 /* meta mark set meta mark or number */
+	STMT_UNMARK,	 /* meta mark set meta mark xor number */
+	STMT_MASQUERADE, /* masquerade fully-random */
+	STMT_GOTO,	 /* goto name */
 	STMT_DROP,
 	STMT_RESET,	  /* reject with tcp reset */
 	STMT_UNREACHABLE, /* reject: port-unreachable */
@@ -86,7 +92,7 @@ struct stmt {
 };
 
 /* The longest name that the kernel allows, NFT_NAME_MAXLEN. */
-enum { RULE_STMTS_MAX = 4, CHAIN_RULES_MAX = 4, CHAIN_NAME_SIZE = 256 };
+enum { RULE_STMTS_MAX = 6, CHAIN_RULES_MAX = 5, CHAIN_NAME_SIZE = 256 };
 
 struct rule {
 	unsigned int n;
@@ -123,6 +129,7 @@ void chain_pick(const struct ruleset *ruleset, const struct verdict *pick, struc
 void chain_sticky(const struct sticky_chain *sticky, struct chain *chain);
 void chain_firewall(const char *ranges, struct chain *chain);
 const char *chain_id_name(enum chain_id id);
+bool chain_is_in(unsigned int parts, enum chain_id id); /* as set_is_in() */
 
 /*
  * The chain that a verdict goes to; NULL for a drop. @own is what element->chain says. @text has

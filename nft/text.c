@@ -78,8 +78,9 @@ static bool is_add(struct text *t, enum change change)
 	return change == CHANGE_ADD;
 }
 
-static void add_table(void *ctx, enum change change)
+static void add_table(void *ctx, enum change change, unsigned int parts)
 {
+	(void)parts;
 	(void)is_add(ctx, change);
 }
 
@@ -232,7 +233,7 @@ static void print_field(struct strbuf *out, enum family family, const struct ele
 	switch (field) {
 	case FIELD_SADDR:
 	case FIELD_DADDR:
-		if (e->set == SET_SERVICE_CIDRS || e->set == SET_SOURCE_RANGES)
+		if (set_has_range(e->set))
 			print_range(out, family, &e->range);
 		else
 			strbuf_adds(out, addr_format(family, &e->addr, text));
@@ -245,6 +246,8 @@ static void print_field(struct strbuf *out, enum family family, const struct ele
 		break;
 	case FIELD_INDEX:
 		strbuf_addf(out, "%" PRIu32, e->index);
+		break;
+	case FIELD_ORIGINAL:
 		break;
 	}
 }
@@ -400,6 +403,8 @@ static void print_chains(const struct text *t, struct strbuf *out)
 	size_t i;
 
 	for (i = 0; i < N_CHAINS; i++) {
+		if (!chain_is_in(t->ruleset.parts, (enum chain_id)i))
+			continue;
 		chain_constant(&t->ruleset, (enum chain_id)i, &chain);
 		print_chain(out, t->ruleset.family, &chain);
 	}
@@ -436,7 +441,8 @@ int text_print(struct text *t, struct strbuf *out)
 	strbuf_addf(out, "table %s %s {\n\tcomment \"%s\"\n", family_keyword(family), TABLE_NAME,
 		    TABLE_COMMENT);
 	for (i = 0; i < N_SETS; i++)
-		e = print_set(out, family, (enum set_id)i, set_name(i), e, end);
+		if (set_is_in(t->ruleset.parts, (enum set_id)i))
+			e = print_set(out, family, (enum set_id)i, set_name(i), e, end);
 	for (i = 0; i < t->affinities.count; i++)
 		print_affinity(out, family, &affinities[i]);
 	for (i = 0; i < t->ranges.count; i++)

@@ -12,16 +12,20 @@ enum set_traits {
 	HAS_ENDPOINT = 1 << 1,
 	HAS_INDEX = 1 << 2,
 	IS_NODEPORT = 1 << 3,
+	HAS_RANGE = 1 << 4,
+	IS_SHARED = 1 << 5,
 };
 
 static const struct {
 	const char *name;
 	unsigned int traits;
 } sets[N_ELEMENT_SETS] = {
-	[SET_CLUSTER_IPS] = { "cluster-ips", 0 },
+	[SET_CLUSTER_IPS] = { "cluster-ips", IS_SHARED },
 	[SET_NODEPORT_IPS] = { "nodeport-ips", 0 },
-	[SET_SERVICE_CIDRS] = { "service-cidrs", 0 },
-	[SET_HAIRPIN] = { "hairpin", 0 },
+	[SET_SERVICE_CIDRS] = { "service-cidrs", HAS_RANGE },
+	[SET_HAIRPIN] = { "hairpin", IS_SHARED },
+	[SET_NO_MASQUERADE] = { "no-masquerade-cidrs", HAS_RANGE },
+	[SET_PING_IPS] = { "ping-ips", IS_SHARED },
 	[MAP_SERVICE_IPS] = { "service-ips", HAS_VERDICT },
 	[MAP_SERVICE_NODEPORTS] = { "service-nodeports", HAS_VERDICT | IS_NODEPORT },
 	[MAP_FIREWALLED] = { "firewalled", HAS_VERDICT },
@@ -40,7 +44,7 @@ static const struct {
 					    HAS_VERDICT | HAS_INDEX | IS_NODEPORT },
 	[MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS] = { "sticky-nodeport-local-endpoints",
 						  HAS_VERDICT | HAS_INDEX | IS_NODEPORT },
-	[SET_SOURCE_RANGES] = { "ranges", 0 },
+	[SET_SOURCE_RANGES] = { "ranges", HAS_RANGE },
 };
 
 const char *set_name(enum set_id set)
@@ -66,6 +70,16 @@ bool set_has_index(enum set_id set)
 bool set_is_nodeport(enum set_id set)
 {
 	return sets[set].traits & IS_NODEPORT;
+}
+
+bool set_has_range(enum set_id set)
+{
+	return sets[set].traits & HAS_RANGE;
+}
+
+bool set_is_shared(enum set_id set)
+{
+	return sets[set].traits & IS_SHARED;
 }
 
 /* In the order in which they stand in a chain's name. */

@@ -17,6 +17,10 @@ enum set_id {
 	SET_SERVICE_CIDRS, /* service-cidrs: range (disjoint) */
 	SET_HAIRPIN,	   /* hairpin: address . address . protocol . port of a local endpoint */
 
+	/* there only if the ruleset asks for them: enum table_part */
+	SET_NO_MASQUERADE, /* no-masquerade-cidrs: range (disjoint) */
+	SET_PING_IPS,	   /* ping-ips: address */
+
 	MAP_SERVICE_IPS,	     /* service-ips: VIP : verdict */
 	MAP_SERVICE_NODEPORTS,	     /* service-nodeports: node port : verdict */
 	MAP_FIREWALLED,		     /* firewalled: VIP : verdict once the source is in a range */
@@ -76,8 +80,8 @@ struct verdict {
 /* Fields that a set's key and data do not have are zero. */
 struct element {
 	enum set_id set;
-	struct addr addr;    /* VIP, address, endpoint, or start of range (service-cidrs) */
-	struct prefix range; /* source ranges; service-cidrs */
+	struct addr addr;    /* VIP, address, endpoint, or start of range (constant sets) */
+	struct prefix range; /* of sets of ranges */
 	uint8_t protocol;    /* IPPROTO_* */
 	uint16_t port;	     /* host byte order */
 	uint32_t index;	     /* of endpoint lists */
@@ -99,6 +103,8 @@ bool set_has_verdict(enum set_id set);
 bool set_has_endpoint(enum set_id set); /* data is an address and a port */
 bool set_has_index(enum set_id set);
 bool set_is_nodeport(enum set_id set); /* key starts with the protocol */
+bool set_has_range(enum set_id set);   /* key is a range */
+bool set_is_shared(enum set_id set);   /* several service ports may want the same element */
 
 /* Chain name of a VERDICT_PICK; returns @text. */
 enum { PICK_NAME_SIZE = 64 };

@@ -9,9 +9,19 @@
 #include "proxy/model/config.h"
 #include "proxy/model/element.h"
 
+/*
+ * Sets and chains that are in the table only if somebody asks for what they do, each with a bit of
+ * its own. The rest of the constant table is always there.
+ */
+enum table_part {
+	PART_NO_MASQUERADE = 1 << 0, /* SET_NO_MASQUERADE */
+	PART_PING_IPS = 1 << 1,	     /* SET_PING_IPS */
+};
+
 /* What the rules of the constant chains and of the pick chains depend on. */
 struct ruleset {
 	enum family family;
+	unsigned int parts;	  /* enum table_part */
 	uint32_t masquerade_mark; /* 1 << masqueradeBit */
 	bool masquerade_all;
 	bool detect; /* false: no local detection in this family (MASQ-3, POL-6) */
@@ -21,6 +31,8 @@ struct ruleset {
 			     */
 	bool nodeports_everywhere; /* node ports on all local addresses but loopback, else on
 				      SET_NODEPORT_IPS */
+	bool has_ping_addr;	   /* PART_PING_IPS: false: the kernel chooses who answers */
+	struct addr ping_addr;	   /* of this node */
 };
 
 struct model;
@@ -47,7 +59,9 @@ enum change { CHANGE_ADD, CHANGE_UPDATE, CHANGE_DELETE };
  * additions, objects before what refers to them. All arguments are copied.
  *
  * table:    ADD makes the table, its constant sets, maps and chains with their rules; UPDATE
- * rewrites the rules of the constant chains; DELETE removes all. DELETE followed by ADD replaces.
+ * rewrites the rules of the constant chains, and makes and removes parts (enum table_part) of a
+ * table that has those in @parts, to which other calls do not look; DELETE removes all. DELETE
+ * followed by ADD replaces.
  * pick:     ADD makes a pick chain with its rules, UPDATE rewrites its rules, DELETE removes it.
  * affinity: the map of a service port and list (UPDATE is not used).
  * sticky:   as pick. Before Linux 6.2 DELETE of a chain needs that no element of the same
@@ -59,7 +73,7 @@ enum change { CHANGE_ADD, CHANGE_UPDATE, CHANGE_DELETE };
  */
 struct writer {
 	void *ctx;
-	void (*table)(void *ctx, enum change change);
+	void (*table)(void *ctx, enum change change, unsigned int parts);
 	void (*pick)(void *ctx, enum change change, const struct verdict *pick);
 	void (*affinity)(void *ctx, enum change change, const char *name, const char *comment);
 	void (*sticky)(void *ctx, enum change change, const struct sticky_chain *chain);

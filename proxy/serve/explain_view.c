@@ -238,8 +238,7 @@ static bool source_word(struct explaining *x)
 static bool key_is_of(const struct element *el, const struct explain_query *q,
 		      const struct vip *vip)
 {
-	if (el->set == SET_CLUSTER_IPS || el->set == SET_NODEPORT_IPS ||
-	    el->set == SET_SERVICE_CIDRS || el->set == SET_HAIRPIN || el->set == SET_SOURCE_RANGES)
+	if (!set_has_verdict(el->set) && !set_has_endpoint(el->set))
 		return false;
 	if (set_is_nodeport(el->set) != (vip->role == VIP_NODE_PORT) || el->port != vip->port ||
 	    el->protocol != q->protocol)

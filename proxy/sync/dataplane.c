@@ -751,11 +751,29 @@ static int all_ports(struct dataplane *dp, struct service_port_state ***ports, u
 	return 0;
 }
 
+struct full {
+	struct snapshot *snapshot;
+	enum table_state state;
+	unsigned int parts; /* enum table_part, that the table has */
+	struct service_port_state **ports;
+	unsigned int n_ports;
+	const struct element *globals;
+	size_t n_globals;
+};
+
 struct reading {
 	struct dataplane *dp;
 	struct snapshot *snapshot;
+	unsigned int parts;
 	int err;
 };
+
+static void read_parts(void *ctx, unsigned int parts)
+{
+	struct reading *r = ctx;
+
+	r->parts = parts;
+}
 
 static void read_element(void *ctx, const struct element *el)
 {
@@ -800,8 +818,7 @@ static void read_ranges(void *ctx, const char *set, const struct prefix *list, u
 }
 
 /* Reads the table; the registries know afterwards what is there, and that nothing is wanted yet. */
-static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **snapshot,
-		       enum table_state *state, struct errbuf *eb)
+static int read_kernel(struct dataplane *dp, bool whoever, struct full *full, struct errbuf *eb)
 {
 	struct reading reading = { .dp = dp };
 	const struct readback found = {
@@ -812,7 +829,9 @@ static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **sna
 		.affinity = read_affinity,
 		.sticky = read_sticky,
 		.ranges = read_ranges,
+		.parts = read_parts,
 	};
+	enum table_state state;
 	int err, tries;
 
 	for (err = -EINTR, tries = 0; err == -EINTR && tries < 5; tries++) {
@@ -821,10 +840,10 @@ static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **sna
 		registry_free(&dp->registry);
 		if (!reading.snapshot)
 			return errf(eb, -ENOMEM, "reading the table: out of memory");
-		err = readback_table(dp->nl, &dp->ruleset, &found, state, eb);
+		err = readback_table(dp->nl, &dp->ruleset, &found, &state, eb);
 	}
 	/* eb says whose it is */
-	if (!err && *state == TABLE_OWNED)
+	if (!err && state == TABLE_OWNED)
 		err = -EPERM;
 	if (!err && (reading.err || snapshot_error(reading.snapshot)))
 		err = errf(eb, -ENOMEM, "reading the table: out of memory");
@@ -832,23 +851,16 @@ static int read_kernel(struct dataplane *dp, bool whoever, struct snapshot **sna
 		snapshot_free(reading.snapshot);
 		return err;
 	}
-	if (*state == TABLE_ABSENT || *state == TABLE_OTHER) {
+	if (state == TABLE_ABSENT || state == TABLE_OTHER) {
 		/* nothing of it will stay */
 		registry_free(&dp->registry);
 		snapshot_clear(reading.snapshot);
 	}
-	*snapshot = reading.snapshot;
+	full->snapshot = reading.snapshot;
+	full->state = state;
+	full->parts = reading.parts;
 	return 0;
 }
-
-struct full {
-	struct snapshot *snapshot;
-	enum table_state state;
-	struct service_port_state **ports;
-	unsigned int n_ports;
-	const struct element *globals;
-	size_t n_globals;
-};
 
 /*
  * Builds the transaction that makes the kernel's table right for the first @n service ports, as if
@@ -868,11 +880,11 @@ static struct batch *build_full(struct dataplane *dp, const struct full *full, u
 	registry_unwant(&dp->registry);
 	snapshot_unsee(full->snapshot);
 	if (full->state == TABLE_OTHER)
-		t.writer->table(t.writer->ctx, CHANGE_DELETE);
+		t.writer->table(t.writer->ctx, CHANGE_DELETE, 0);
 	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
-		t.writer->table(t.writer->ctx, CHANGE_ADD);
+		t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	if (full->state == TABLE_RULES_DIFFER)
-		t.writer->table(t.writer->ctx, CHANGE_UPDATE);
+		t.writer->table(t.writer->ctx, CHANGE_UPDATE, full->parts);
 	for (i = 0; i < n; i++)
 		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
 	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
@@ -1021,7 +1033,7 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 	if (!*b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
 	t = transaction(dp, batch_writer(*b), NULL);
-	t.writer->table(t.writer->ctx, CHANGE_ADD);
+	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	for (i = 0; i < full->n_ports; i++) {
 		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
 		if (batch_size(*b) + dp->registry.n_ranges * RANGE_BYTES < FILL_BYTES)
@@ -1115,7 +1127,7 @@ static int sync_full(struct dataplane *dp, bool blame, struct sync_report *repor
 	int err;
 
 	report->full = true;
-	err = read_kernel(dp, false, &full.snapshot, &full.state, eb);
+	err = read_kernel(dp, false, &full, eb);
 	if (err)
 		return err;
 	start = clock_us();
@@ -1282,7 +1294,7 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	if (!text)
 		return -ENOMEM;
 	t = transaction(dp, text_writer(text), NULL);
-	t.writer->table(t.writer->ctx, CHANGE_ADD);
+	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	err = dataplane_compile(dp);
 	if (!err)
 		err = all_ports(dp, &ports, &n);
@@ -1315,9 +1327,11 @@ static void diff_line(struct diff *d, enum change change, const char *what, cons
 		    d->dp->family == FAMILY_IPV4 ? "ip" : "ip6", *name ? " " : "", name);
 }
 
-static void diff_table(void *ctx, enum change change)
+static void diff_table(void *ctx, enum change change, unsigned int parts)
 {
 	struct diff *d = ctx;
+
+	(void)parts; /* their elements are shown */
 
 	diff_line(d, change, "table",
 		  change == CHANGE_UPDATE ? "{ rules of constant chains }" : "");
@@ -1362,8 +1376,7 @@ static void diff_ranges(void *ctx, enum change change, const char *set)
 /* What is deleted is known by its key alone; its value is asked for, except for ranges. */
 static void diff_element(void *ctx, enum change change, const struct element *element, void *owner)
 {
-	const bool is_range =
-		element->set == SET_SERVICE_CIDRS || element->set == SET_SOURCE_RANGES;
+	const bool is_range = set_has_range(element->set);
 	struct diff *d = ctx;
 	struct lookup found;
 	struct errbuf eb;
@@ -1399,11 +1412,11 @@ static int diff_full(struct dataplane *dp, struct full *full, struct strbuf *out
 	registry_unwant(&dp->registry);
 	snapshot_unsee(full->snapshot);
 	if (full->state == TABLE_OTHER)
-		diff_table(&d, CHANGE_DELETE);
+		diff_table(&d, CHANGE_DELETE, 0);
 	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
-		diff_table(&d, CHANGE_ADD);
+		diff_table(&d, CHANGE_ADD, 0);
 	if (full->state == TABLE_RULES_DIFFER)
-		diff_table(&d, CHANGE_UPDATE);
+		diff_table(&d, CHANGE_UPDATE, full->parts);
 	for (i = 0; i < full->n_ports; i++)
 		transaction_program(&t, NULL, full->ports[i]->desired, full->ports[i]);
 	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
@@ -1419,7 +1432,7 @@ int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb)
 	int err;
 
 	model_ruleset(dp->model, dp->family, &dp->ruleset);
-	err = read_kernel(dp, true, &full.snapshot, &full.state, eb);
+	err = read_kernel(dp, true, &full, eb);
 	if (err)
 		return err;
 	err = compile_dirty(dp, full.snapshot, &report);
@@ -1497,7 +1510,7 @@ int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
 	b = batch_new(&ruleset, 0);
 	if (!b)
 		return errf(eb, -ENOMEM, "out of memory");
-	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_DELETE);
+	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_DELETE, 0);
 	err = batch_commit(b, nl, COMMIT_TIMEOUT_MS, NULL, eb);
 	batch_free(b);
 	return err;

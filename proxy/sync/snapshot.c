@@ -88,11 +88,6 @@ void snapshot_unsee(struct snapshot *s)
 		s->entries[i].seen = false;
 }
 
-static bool set_has_range(uint8_t set)
-{
-	return set == SET_SERVICE_CIDRS;
-}
-
 static uint64_t entry_hash(const struct entry *e)
 {
 	const uint32_t rest[2] = { e->index,
@@ -134,7 +129,7 @@ static void entry_fill(struct entry *e, const struct element *el)
 {
 	*e = (struct entry){
 		.addr = el->addr,
-		.data = set_has_range((uint8_t)el->set) ? el->range.addr : el->endpoint,
+		.data = set_has_range(el->set) ? el->range.addr : el->endpoint,
 		.index = el->index,
 		.comment = comment_hash(el->comment),
 		.count = el->verdict.count,

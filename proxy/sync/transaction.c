@@ -19,7 +19,7 @@ static void change_element(struct transaction *t, enum change change, const stru
 	struct registry *r = t->registry;
 	const int by = change == CHANGE_ADD ? 1 : -1;
 
-	if (el->set == SET_CLUSTER_IPS || el->set == SET_HAIRPIN) {
+	if (set_is_shared(el->set)) {
 		t->err = t->err ? t->err : registry_want_shared(r, el, by);
 		return;
 	}
@@ -141,7 +141,7 @@ void transaction_program(struct transaction *t, const struct program *from,
 	firewall(t, from, to, port);
 	merge(t, old, n_old, new, n_new, port);
 	for (i = 0; t->snapshot && i < n_new; i++)
-		if (new[i].set != SET_CLUSTER_IPS &&new[i].set != SET_HAIRPIN)
+		if (!set_is_shared(new[i].set))
 			compare(t, &new[i], port);
 	arena_reset(t->scratch);
 }

@@ -437,7 +437,7 @@ void element_print(struct strbuf *sb, enum family family, const struct element *
 {
 	char text[PREFIX_TEXT_SIZE];
 
-	const bool is_range = el->set == SET_SERVICE_CIDRS || el->set == SET_SOURCE_RANGES;
+	const bool is_range = set_has_range(el->set);
 
 	strbuf_adds(sb, el->ranges ? el->ranges : set_name(el->set));
 	if (!set_is_nodeport(el->set) && !is_range)

@@ -820,7 +820,8 @@ static int ask_element(const struct message *m, const struct fset *s, const stru
 {
 	struct element el;
 
-	if (!m->k->faults.refuse || s->id >= N_ELEMENT_SETS || s->id == SET_SERVICE_CIDRS)
+	if (!m->k->faults.refuse || s->id >= N_ELEMENT_SETS ||
+	    (set_has_range(s->id) && s->id != SET_SOURCE_RANGES))
 		return ask(m, m->type, s->name, NULL);
 	if (m->type != NFT_MSG_NEWSETELEM)
 		return 0;
@@ -1333,7 +1334,7 @@ const struct element *fake_elements(const struct fake_kernel *k, enum family fam
 		total += s->count;
 	l.items = arena_array(scratch, total + 1, sizeof(*l.items));
 	for (s = t ? t->sets : NULL; s; s = s->next) {
-		if (s->id == SET_SERVICE_CIDRS || s->id == SET_SOURCE_RANGES)
+		if (s->id < N_ELEMENT_SETS && set_has_range(s->id))
 			list_ranges(&l, family, s);
 		else if (s->id < N_SETS)
 			list_set_elements(&l, family, s, scratch);
@@ -1469,18 +1470,16 @@ bool fake_delete_key(struct fake_kernel *k, enum family family, const struct ele
 	struct nlattr *attr;
 
 	for (; e; e = e->next_all) {
-		if (key->set == SET_SERVICE_CIDRS && memcmp(e->key, &key->addr, size) == 0)
-			break;
-		if (key->set == SET_SOURCE_RANGES && memcmp(e->key, &key->range.addr, size) == 0)
-			break;
-		if (key->set == SET_SERVICE_CIDRS || key->set == SET_SOURCE_RANGES)
+		if (set_has_range(key->set)) {
+			if (memcmp(e->key, key->ranges ? &key->range.addr : &key->addr, size) == 0)
+				break;
 			continue;
+		}
 		attr = arena_alloc(&scratch, NLA_HDRLEN + e->blob.length);
 		attr->nla_len = (uint16_t)(NLA_HDRLEN + e->blob.length);
 		attr->nla_type = NFTA_LIST_ELEM | NLA_F_NESTED;
 		memcpy(attr + 1, e->blob.bytes, e->blob.length);
-		if (key->set != SET_SERVICE_CIDRS &&
-		    element_decode(family, key->set, attr, &el) == 0 &&
+		if (element_decode(family, key->set, attr, &el) == 0 &&
 		    element_key_compare(&el, key) == 0)
 			break;
 	}

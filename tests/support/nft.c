@@ -34,6 +34,19 @@ struct ruleset sample_ruleset(enum family family)
 	};
 }
 
+struct ruleset sample_ruleset_with(enum family family, unsigned int flags)
+{
+	struct ruleset ruleset = sample_ruleset(family);
+
+	if (flags & SAMPLE_PARTS)
+		ruleset.parts = PART_NO_MASQUERADE | PART_PING_IPS;
+	if (flags & SAMPLE_OTHER) {
+		ruleset.masquerade_all = ruleset.has_ping_addr = true;
+		ruleset.ping_addr = sample_addr(family, 0x300);
+	}
+	return ruleset;
+}
+
 static struct element vip(enum family family, enum set_id set, unsigned int n, uint16_t port)
 {
 	return (struct element){
@@ -138,6 +151,25 @@ static void write_sets(const struct writer *w, enum family family)
 	}
 }
 
+/* Of the sets that are there only if the ruleset asks for them. */
+static void write_parts(const struct writer *w, enum family family)
+{
+	struct element elements[] = {
+		cidr(family, 0x100000, 16),
+		cidr(family, 0x110000, 16),
+		vip(family, SET_PING_IPS, 1, 0),
+		vip(family, SET_PING_IPS, 9, 0),
+	};
+	unsigned int i, n = sizeof(elements) / sizeof(elements[0]);
+
+	for (i = 0; i < n; i++) {
+		if (i < 2)
+			elements[i].set = SET_NO_MASQUERADE;
+		elements[i].protocol = 0;
+		w->element(w->ctx, CHANGE_ADD, &elements[i], NULL);
+	}
+}
+
 static const char sample_ranges[] = "ranges/default/web", other_ranges[] = "ranges/shop/cart";
 
 /* Two Services; ranges that touch, and one up to the last address of all. */
@@ -210,13 +242,15 @@ static void write_sticky(const struct writer *w, enum family family)
 
 void sample_write(const struct writer *w, enum family family, unsigned int flags)
 {
-	w->table(w->ctx, CHANGE_ADD);
+	w->table(w->ctx, CHANGE_ADD, 0);
 	write_picks(w);
 	if (flags & SAMPLE_STICKY)
 		write_sticky(w, family);
 	write_verdicts(w, family);
 	write_endpoints(w, family);
 	write_sets(w, family);
+	if (flags & SAMPLE_PARTS)
+		write_parts(w, family);
 	write_ranges(w, family);
 }
 

@@ -10,11 +10,15 @@
 
 enum sample_flags {
 	SAMPLE_STICKY = 1 << 0, /* session affinity; nft 1.0.6 cannot load that in IPv6 */
+	/* for sample_ruleset_with() as well: */
+	SAMPLE_PARTS = 1 << 1, /* all of enum table_part */
+	SAMPLE_OTHER = 1 << 2, /* other rules that use them */
 };
 
 /* All kinds of sets, chains and elements. */
 void sample_write(const struct writer *w, enum family family, unsigned int flags);
 struct ruleset sample_ruleset(enum family family);
+struct ruleset sample_ruleset_with(enum family family, unsigned int flags);
 
 struct addr sample_addr(enum family family, unsigned int n); /* 10.x.x.x, fd00::x */
 

@@ -444,8 +444,14 @@ const struct element *world_elements(struct world *w, enum family family, struct
 				     size_t *count)
 {
 	struct listing l = { .scratch = scratch };
-	const struct readback found = { &l,	     list_element, list_pick, list_affinity,
-					list_sticky, list_ranges,  false };
+	const struct readback found = {
+		.ctx = &l,
+		.element = list_element,
+		.pick = list_pick,
+		.affinity = list_affinity,
+		.sticky = list_sticky,
+		.ranges = list_ranges,
+	};
 	struct ruleset ruleset;
 	enum table_state state;
 	struct element *list;

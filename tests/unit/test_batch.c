@@ -46,7 +46,7 @@ static void commit(struct nlsock *nl, struct batch *b)
 
 static struct batch *sample_batch(enum family family, unsigned int flags)
 {
-	struct ruleset ruleset = sample_ruleset(family);
+	struct ruleset ruleset = sample_ruleset_with(family, flags);
 	struct batch *b = batch_new(&ruleset, 0);
 
 	ck_assert_ptr_nonnull(b);
@@ -56,7 +56,7 @@ static struct batch *sample_batch(enum family family, unsigned int flags)
 
 static char *sample_text(enum family family, unsigned int flags)
 {
-	struct ruleset ruleset = sample_ruleset(family);
+	struct ruleset ruleset = sample_ruleset_with(family, flags);
 	struct text *t = text_new(&ruleset);
 	struct strbuf out = STRBUF_INIT;
 
@@ -91,7 +91,15 @@ static const struct {
 } families[] = {
 	{ "IPv4", "nft list table ip vipmap", FAMILY_IPV4, SAMPLE_STICKY },
 	{ "IPv6", "nft list table ip6 vipmap", FAMILY_IPV6, 0 },
+	{ "IPv4, parts", "nft list table ip vipmap", FAMILY_IPV4, SAMPLE_PARTS },
+	{ "IPv6, parts", "nft list table ip6 vipmap", FAMILY_IPV6, SAMPLE_PARTS },
+	{ "IPv4, other rules", "nft list table ip vipmap", FAMILY_IPV4,
+	  SAMPLE_PARTS | SAMPLE_OTHER },
+	{ "IPv6, other rules", "nft list table ip6 vipmap", FAMILY_IPV6,
+	  SAMPLE_PARTS | SAMPLE_OTHER },
 };
+
+enum { N_SAMPLES = sizeof(families) / sizeof(families[0]) };
 
 /* A table as it is listed, after a batch, or after nft has loaded our text. */
 static char *listed_after_batch(int i, unsigned int flags)
@@ -324,7 +332,7 @@ START_TEST(test_expressions)
 		ck_assert_int_eq(run_with("nft --debug=netlink -c -f %s", text, &debug), 0);
 		got = sent_expressions(&fake);
 		ck_assert_msg(!strstr(got, "byteorder"), "needless in: %.3000s", got);
-		want = nft_expressions(debug.text, _i ? "ip6" : "ip");
+		want = nft_expressions(debug.text, _i % 2 ? "ip6" : "ip");
 		ck_assert_msg(strcmp(got, want) == 0, "%s: want:\n%.2000s\ngot:\n%.2000s",
 			      families[_i].name, difference(want, got), difference(got, want));
 		free(got);
@@ -417,6 +425,15 @@ static int compare_lines(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static unsigned int count_sets(bool all)
+{
+	unsigned int id, n = 0;
+
+	for (id = 0; id < N_SETS; id++)
+		n += set_is_in(all ? ~0u : 0, id);
+	return n;
+}
+
 /* Types, lengths, flags, sizes and the userdata in which nft keeps typeof. */
 START_TEST(test_sets_like_nft)
 {
@@ -434,7 +451,8 @@ START_TEST(test_sets_like_nft)
 	load_text(_i, flags);
 	dump_kernel(families[_i].family, NFT_MSG_GETSET, NULL, on_set, &want);
 
-	ck_assert_uint_eq(got.n, N_SETS + 2 + (flags ? 1 : 0));
+	/* and two of source ranges, and an affinity map */
+	ck_assert_uint_eq(got.n, count_sets(flags & SAMPLE_PARTS) + 2 + (flags & SAMPLE_STICKY));
 	ck_assert_uint_eq(got.n, want.n);
 	qsort(got.lines, got.n, sizeof(got.lines[0]), compare_lines);
 	qsort(want.lines, want.n, sizeof(want.lines[0]), compare_lines);
@@ -487,7 +505,7 @@ static struct batch *new_batch(enum family family, bool table)
 
 	ck_assert_ptr_nonnull(b);
 	if (table)
-		batch_writer(b)->table(b, CHANGE_ADD);
+		batch_writer(b)->table(b, CHANGE_ADD, 0);
 	return b;
 }
 
@@ -650,7 +668,7 @@ static void write_sticky_without_map(const struct writer *w, enum family family)
 static void write_table_again(const struct writer *w, enum family family)
 {
 	(void)family;
-	w->table(w->ctx, CHANGE_ADD);
+	w->table(w->ctx, CHANGE_ADD, 0);
 }
 
 static const struct {
@@ -782,7 +800,7 @@ START_TEST(test_empty)
 	ck_assert(batch_is_empty(b));
 	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, NULL, &eb), 0);
 	ck_assert_uint_eq(fake.exchanges, 0);
-	batch_writer(b)->table(b, CHANGE_UPDATE);
+	batch_writer(b)->table(b, CHANGE_UPDATE, 0);
 	ck_assert(!batch_is_empty(b));
 	batch_free(b);
 	batch_free(NULL);
@@ -842,8 +860,8 @@ START_TEST(test_order)
 	w->element(w->ctx, CHANGE_ADD, &e, NULL);
 	w->element(w->ctx, CHANGE_DELETE, &e, NULL);
 	w->pick(w->ctx, CHANGE_ADD, &pick);
-	w->table(w->ctx, CHANGE_ADD);
-	w->table(w->ctx, CHANGE_DELETE);
+	w->table(w->ctx, CHANGE_ADD, 0);
+	w->table(w->ctx, CHANGE_DELETE, 0);
 	commit(nl, b);
 	for_each_sent(nlh, at, &fake)
 	{
@@ -967,7 +985,7 @@ static void step_update_pick(const struct writer *w)
 
 static void step_update(const struct writer *w)
 {
-	w->table(w->ctx, CHANGE_UPDATE);
+	w->table(w->ctx, CHANGE_UPDATE, 0);
 }
 
 static void step_cidrs(const struct writer *w)
@@ -1017,13 +1035,13 @@ static void step_no_source_ranges(const struct writer *w)
 
 static void step_replace(const struct writer *w)
 {
-	w->table(w->ctx, CHANGE_DELETE);
-	w->table(w->ctx, CHANGE_ADD);
+	w->table(w->ctx, CHANGE_DELETE, 0);
+	w->table(w->ctx, CHANGE_ADD, 0);
 }
 
 static void step_delete(const struct writer *w)
 {
-	w->table(w->ctx, CHANGE_DELETE);
+	w->table(w->ctx, CHANGE_DELETE, 0);
 }
 
 static const struct {
@@ -1106,7 +1124,7 @@ static struct batch *owner_batch(bool table)
 	struct batch *b = batch_new(&ruleset, BATCH_OWNER);
 
 	if (table)
-		batch_writer(b)->table(b, CHANGE_ADD);
+		batch_writer(b)->table(b, CHANGE_ADD, 0);
 	return b;
 }
 
@@ -1139,7 +1157,7 @@ START_TEST(test_owner)
 	free(shell("nft flush ruleset"));
 	ck_assert(lists("nft list table ip vipmap", "chain services"));
 	b = owner_batch(false);
-	batch_writer(b)->table(b, CHANGE_DELETE);
+	batch_writer(b)->table(b, CHANGE_DELETE, 0);
 	commit(nl, b);
 	ck_assert(!lists("nft list ruleset", "table"));
 	nlsock_close(nl);
@@ -1176,10 +1194,10 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_set_timeout(load, 120);
 	tcase_set_timeout(like, 120);
-	tcase_add_loop_test(tc, test_lists_like_text, 0, 2);
+	tcase_add_loop_test(tc, test_lists_like_text, 0, N_SAMPLES);
 	tcase_add_test(tc, test_lists_ipv6_affinity);
-	tcase_add_loop_test(like, test_expressions, 0, 2);
-	tcase_add_loop_test(tc, test_sets_like_nft, 0, 2);
+	tcase_add_loop_test(like, test_expressions, 0, N_SAMPLES);
+	tcase_add_loop_test(tc, test_sets_like_nft, 0, N_SAMPLES);
 	tcase_add_loop_test(load, test_long_lists, 0, 2);
 	tcase_add_test(load, test_million);
 	tcase_add_loop_test(tc, test_refusal, 0, 2 * N_REFUSALS);

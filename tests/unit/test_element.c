@@ -15,29 +15,36 @@
 static const struct {
 	enum set_id set;
 	const char *name;
-	bool verdict, endpoint, index, nodeport;
+	bool verdict, endpoint, index, nodeport, range, shared;
 } sets[N_ELEMENT_SETS] = {
-	{ SET_CLUSTER_IPS, "cluster-ips", false, false, false, false },
-	{ SET_NODEPORT_IPS, "nodeport-ips", false, false, false, false },
-	{ SET_SERVICE_CIDRS, "service-cidrs", false, false, false, false },
-	{ SET_HAIRPIN, "hairpin", false, false, false, false },
-	{ MAP_SERVICE_IPS, "service-ips", true, false, false, false },
-	{ MAP_SERVICE_NODEPORTS, "service-nodeports", true, false, false, true },
-	{ MAP_FIREWALLED, "firewalled", true, false, false, false },
-	{ MAP_CLUSTER_POLICY, "cluster-policy", true, false, false, false },
-	{ MAP_LOCAL_POLICY, "local-policy", true, false, false, false },
-	{ MAP_NODEPORT_CLUSTER_POLICY, "nodeport-cluster-policy", true, false, false, true },
-	{ MAP_NODEPORT_LOCAL_POLICY, "nodeport-local-policy", true, false, false, true },
-	{ MAP_ENDPOINTS, "endpoints", false, true, true, false },
-	{ MAP_LOCAL_ENDPOINTS, "local-endpoints", false, true, true, false },
-	{ MAP_NODEPORT_ENDPOINTS, "nodeport-endpoints", false, true, true, true },
-	{ MAP_NODEPORT_LOCAL_ENDPOINTS, "nodeport-local-endpoints", false, true, true, true },
-	{ MAP_STICKY_ENDPOINTS, "sticky-endpoints", true, false, true, false },
-	{ MAP_STICKY_LOCAL_ENDPOINTS, "sticky-local-endpoints", true, false, true, false },
-	{ MAP_STICKY_NODEPORT_ENDPOINTS, "sticky-nodeport-endpoints", true, false, true, true },
+	{ SET_CLUSTER_IPS, "cluster-ips", false, false, false, false, false, true },
+	{ SET_NODEPORT_IPS, "nodeport-ips", false, false, false, false, false, false },
+	{ SET_SERVICE_CIDRS, "service-cidrs", false, false, false, false, true, false },
+	{ SET_HAIRPIN, "hairpin", false, false, false, false, false, true },
+	{ SET_NO_MASQUERADE, "no-masquerade-cidrs", false, false, false, false, true, false },
+	{ SET_PING_IPS, "ping-ips", false, false, false, false, false, true },
+	{ MAP_SERVICE_IPS, "service-ips", true, false, false, false, false, false },
+	{ MAP_SERVICE_NODEPORTS, "service-nodeports", true, false, false, true, false, false },
+	{ MAP_FIREWALLED, "firewalled", true, false, false, false, false, false },
+	{ MAP_CLUSTER_POLICY, "cluster-policy", true, false, false, false, false, false },
+	{ MAP_LOCAL_POLICY, "local-policy", true, false, false, false, false, false },
+	{ MAP_NODEPORT_CLUSTER_POLICY, "nodeport-cluster-policy", true, false, false, true, false,
+	  false },
+	{ MAP_NODEPORT_LOCAL_POLICY, "nodeport-local-policy", true, false, false, true, false,
+	  false },
+	{ MAP_ENDPOINTS, "endpoints", false, true, true, false, false, false },
+	{ MAP_LOCAL_ENDPOINTS, "local-endpoints", false, true, true, false, false, false },
+	{ MAP_NODEPORT_ENDPOINTS, "nodeport-endpoints", false, true, true, true, false, false },
+	{ MAP_NODEPORT_LOCAL_ENDPOINTS, "nodeport-local-endpoints", false, true, true, true, false,
+	  false },
+	{ MAP_STICKY_ENDPOINTS, "sticky-endpoints", true, false, true, false, false, false },
+	{ MAP_STICKY_LOCAL_ENDPOINTS, "sticky-local-endpoints", true, false, true, false, false,
+	  false },
+	{ MAP_STICKY_NODEPORT_ENDPOINTS, "sticky-nodeport-endpoints", true, false, true, true,
+	  false, false },
 	{ MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS, "sticky-nodeport-local-endpoints", true, false, true,
-	  true },
-	{ SET_SOURCE_RANGES, "ranges", false, false, false, false },
+	  true, false, false },
+	{ SET_SOURCE_RANGES, "ranges", false, false, false, false, true, false },
 };
 
 START_TEST(set_traits)
@@ -51,6 +58,8 @@ START_TEST(set_traits)
 	ck_assert_msg(set_has_endpoint(set) == sets[_i].endpoint, "%s: endpoint", sets[_i].name);
 	ck_assert_msg(set_has_index(set) == sets[_i].index, "%s: index", sets[_i].name);
 	ck_assert_msg(set_is_nodeport(set) == sets[_i].nodeport, "%s: node port", sets[_i].name);
+	ck_assert_msg(set_has_range(set) == sets[_i].range, "%s: range", sets[_i].name);
+	ck_assert_msg(set_is_shared(set) == sets[_i].shared, "%s: shared", sets[_i].name);
 }
 END_TEST
 

@@ -58,10 +58,11 @@ static void add_object(struct model *m, const char *name, uint64_t digest)
 	strbuf_addf(&m->objects, "%s %016llx\n", name, (unsigned long long)digest);
 }
 
-static void write_table(void *ctx, enum change change)
+static void write_table(void *ctx, enum change change, unsigned int parts)
 {
 	(void)ctx;
 	(void)change;
+	(void)parts;
 }
 
 static void write_pick(void *ctx, enum change change, const struct verdict *pick)
@@ -381,6 +382,10 @@ static const struct {
 	{ "pick with a name out of order", "nft add chain ip vipmap sticky-cluster-pick-7",
 	  TABLE_OTHER, 0 },
 	{ "foreign set", "nft 'add set ip vipmap mine { type ipv4_addr; }'", TABLE_OTHER, 0 },
+	{ "optional set that nobody asked for",
+	  "nft 'add set ip vipmap ping-ips { type ipv4_addr; }'", TABLE_RULES_DIFFER, 0 },
+	{ "optional set of another type", "nft 'add set ip vipmap ping-ips { type inet_service; }'",
+	  TABLE_OTHER, 0 },
 	{ "foreign counter", "nft add counter ip vipmap mine", TABLE_OTHER, 0 },
 	{ "affinity map of another kind", "nft 'add set ip vipmap affinity/x { type ipv4_addr; }'",
 	  TABLE_OTHER, 0 },
@@ -463,7 +468,7 @@ static void large_write(const struct writer *w)
 	struct element e;
 	unsigned int i, j;
 
-	w->table(w->ctx, CHANGE_ADD);
+	w->table(w->ctx, CHANGE_ADD, 0);
 	w->pick(w->ctx, CHANGE_ADD, &pick);
 	w->pick(w->ctx, CHANGE_ADD, &same);
 	for (i = 0; i < LARGE_SERVICES; i++) {
@@ -634,11 +639,125 @@ START_TEST(settings_changed)
 	other.masquerade_mark = 0x8000;
 	ck_assert_int_eq(read_table(nl, &other, &got, &eb), TABLE_RULES_DIFFER);
 	b = batch_new(&other, 0);
-	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_UPDATE);
+	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_UPDATE, 0);
 	ck_assert_msg(batch_commit(b, nl, 1000, NULL, &eb) == 0, "%s", eb.text);
 	batch_free(b);
 	ck_assert_int_eq(read_table(nl, &other, &got, &eb), TABLE_CURRENT);
 	model_free(&got);
+	nlsock_close(nl);
+}
+END_TEST
+
+struct parts_found {
+	unsigned int calls, parts;
+};
+
+static void read_parts(void *ctx, unsigned int parts)
+{
+	struct parts_found *found = ctx;
+
+	found->calls++;
+	found->parts = parts;
+}
+
+static void count_element(void *ctx, const struct element *e)
+{
+	(void)ctx;
+	(void)e;
+}
+
+static void skip_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+{
+	(void)ctx;
+	(void)pick;
+	(void)digest;
+}
+
+static void skip_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			uint64_t digest)
+{
+	(void)ctx;
+	(void)set;
+	(void)list;
+	(void)count;
+	(void)digest;
+}
+
+static enum table_state read_which_parts(struct nlsock *nl, const struct ruleset *ruleset,
+					 unsigned int *parts)
+{
+	struct parts_found seen = { 0, 0 };
+	const struct readback found = { .ctx = &seen,
+					.element = count_element,
+					.pick = skip_pick,
+					.ranges = skip_ranges,
+					.parts = read_parts };
+	enum table_state state = 99;
+	struct errbuf eb = { "" };
+
+	ck_assert_msg(readback_table(nl, ruleset, &found, &state, &eb) == 0, "%s", eb.text);
+	ck_assert_uint_eq(seen.calls, 1);
+	*parts = seen.parts;
+	return state;
+}
+
+static void nft_list(enum family family, struct strbuf *out)
+{
+	ck_assert_int_eq(run(family == FAMILY_IPV4 ? "nft -s list table ip vipmap | sort"
+						   : "nft -s list table ip6 vipmap | sort",
+			     out),
+			 0);
+}
+
+/*
+ * Parts of the table that are asked for, or no longer, come and go by an update, with whatever they
+ * hold. Then the table is what it would be if it had been made so.
+ */
+static const unsigned int part_sets[] = {
+	0,
+	PART_NO_MASQUERADE,
+	PART_PING_IPS,
+	PART_NO_MASQUERADE | PART_PING_IPS,
+};
+
+enum { N_PART_SETS = 4 };
+
+START_TEST(parts_changed)
+{
+	const enum family family = _i % N_FAMILIES;
+	struct ruleset from = sample_ruleset(family), to = from;
+	struct strbuf want = STRBUF_INIT, got = STRBUF_INIT;
+	struct errbuf eb = { "" };
+	struct nlsock *nl;
+	unsigned int parts;
+	struct batch *b;
+
+	from.parts = part_sets[_i / N_FAMILIES % N_PART_SETS];
+	to.parts = part_sets[_i / N_FAMILIES / N_PART_SETS];
+	if (!new_namespace())
+		return;
+	nl = open_socket();
+	install(nl, &to, 0, 0);
+	nft_list(family, &want);
+	nlsock_close(nl);
+	ck_assert(new_namespace());
+	nl = open_socket();
+	install(nl, &from, from.parts == (PART_NO_MASQUERADE | PART_PING_IPS) ? SAMPLE_PARTS : 0,
+		0);
+	ck_assert_int_eq(read_which_parts(nl, &to, &parts),
+			 from.parts == to.parts ? TABLE_CURRENT : TABLE_RULES_DIFFER);
+	ck_assert_uint_eq(parts, from.parts);
+	b = batch_new(&to, 0);
+	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_UPDATE, parts);
+	ck_assert_msg(batch_commit(b, nl, 1000, NULL, &eb) == 0, "%s", eb.text);
+	batch_free(b);
+	ck_assert_int_eq(read_which_parts(nl, &to, &parts), TABLE_CURRENT);
+	ck_assert_uint_eq(parts, to.parts);
+	nft_list(family, &got);
+	if (!(from.parts & to.parts)) /* else elements stay */
+		ck_assert_str_eq(got.text, want.text);
+	strbuf_free(&want);
+	strbuf_free(&got);
 	nlsock_close(nl);
 }
 END_TEST
@@ -1024,6 +1143,7 @@ int main(void)
 	tcase_add_test(load, large);
 	tcase_add_loop_test(tcase, chain_damaged, 0, ROWS(chain_damages));
 	tcase_add_test(tcase, settings_changed);
+	tcase_add_loop_test(tcase, parts_changed, 0, N_FAMILIES * N_PART_SETS * N_PART_SETS);
 	tcase_add_loop_test(tcase, changed_meanwhile, 0, ROWS(disturbances));
 	tcase_add_test(load, busy_neighbour);
 	tcase_add_loop_test(tcase, purges, 0, 2 * N_FAMILIES);

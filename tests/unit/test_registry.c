@@ -12,8 +12,9 @@
 /* A writer that writes down. */
 static const char *const changes[] = { "add", "update", "delete" };
 
-static void on_table(void *ctx, enum change change)
+static void on_table(void *ctx, enum change change, unsigned int parts)
 {
+	(void)parts;
 	strbuf_addf(ctx, "%s table\n", changes[change]);
 }
 

@@ -268,7 +268,7 @@ static bool take_table(struct nlsock *nl, enum family family)
 	struct errbuf eb = { "" };
 	bool owned;
 
-	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_ADD);
+	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_ADD, 0);
 	ck_assert_msg(batch_commit(b, nl, 5000, NULL, &eb) == 0, "%s", eb.text);
 	owned = batch_is_owned(b);
 	batch_free(b);

@@ -342,10 +342,11 @@ struct recorder {
 	unsigned int n_elements, n_picks, n_ranges;
 };
 
-static void record_table(void *ctx, enum change change)
+static void record_table(void *ctx, enum change change, unsigned int parts)
 {
 	(void)ctx;
 	(void)change;
+	(void)parts;
 }
 
 static void record_pick(void *ctx, enum change change, const struct verdict *pick)
@@ -394,7 +395,7 @@ START_TEST(test_order_does_not_show)
 		w->pick(w->ctx, CHANGE_ADD, &r.picks[--r.n_picks]);
 	while (r.n_ranges)
 		w->ranges(w->ctx, CHANGE_ADD, r.ranges[--r.n_ranges]);
-	w->table(w->ctx, CHANGE_ADD);
+	w->table(w->ctx, CHANGE_ADD, 0);
 	ck_assert_int_eq(text_print(t, &got), 0);
 	ck_assert_str_eq(got.text, want);
 	strbuf_free(&got);
@@ -417,7 +418,7 @@ START_TEST(test_changes_refused)
 	if (_i == 0)
 		w->pick(w->ctx, CHANGE_DELETE, &pick);
 	else if (_i == 1)
-		w->table(w->ctx, CHANGE_UPDATE);
+		w->table(w->ctx, CHANGE_UPDATE, 0);
 	else if (_i == 2)
 		w->sticky(w->ctx, CHANGE_ADD, &no_protocol);
 	else
