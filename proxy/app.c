@@ -170,9 +170,8 @@ static void on_terminate(evutil_socket_t fd, short what, void *ctx)
 {
 	struct app *app = ctx;
 
-	(void)fd;
 	(void)what;
-	app->signalled = true;
+	app->signal = (int)fd;
 	app_exit(app, app->end_status);
 }
 

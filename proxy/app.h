@@ -39,7 +39,7 @@ struct app {
 	void (*hangup)(void *ctx); /* at SIGHUP */
 	void *hangup_ctx;
 	bool log_is_set;
-	bool signalled; /* SIGTERM or SIGINT came */
+	int signal; /* SIGTERM or SIGINT, once it has come; else 0 */
 	/* What commands look at if flags name objects that do not run here; NULL: what runs */
 	const struct view *view;
 	int end_status; /* at SIGTERM and SIGINT */

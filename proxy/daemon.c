@@ -8,9 +8,11 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "proxy/base/clock.h"
@@ -299,6 +301,7 @@ static void on_waiting(void *ctx, struct strbuf *why)
 static void on_first_ready(void *ctx)
 {
 	const struct daemon *d = ctx;
+	const struct reporter_beginning begun = reporter_beginning(d->reporter);
 	unsigned int service_ports = 0, endpoints = 0, f;
 	const struct dataplane_gauges *g;
 
@@ -307,8 +310,14 @@ static void on_first_ready(void *ctx)
 		service_ports += g ? g->service_ports : 0;
 		endpoints += g ? g->endpoints : 0;
 	}
-	log_info(d->app->log, "ready after %.1f s: %u service ports, %u endpoints",
-		 (double)(now_us(d) - d->began_us) / 1e6, service_ports, endpoints);
+	log_info(d->app->log,
+		 "ready after %.1f s: %u service port%s, %u endpoint%s; %s, %u element%s written",
+		 (double)(now_us(d) - d->began_us) / 1e6, service_ports,
+		 service_ports == 1 ? "" : "s", endpoints, endpoints == 1 ? "" : "s",
+		 begun.replaced	 ? "replaced the table of another version"
+		 : begun.adopted ? "adopted the table of the former process"
+				 : "a new table",
+		 begun.elements, begun.elements == 1 ? "" : "s");
 }
 
 static int open_health(struct daemon *d, struct errbuf *eb)
@@ -567,6 +576,8 @@ static void tell_change(struct daemon *d, const struct strbuf *differences,
 	}
 	if (text.length)
 		strbuf_adds(&text, pending ? " will be replaced" : " replaced");
+	if (change->new_source && d->feed->source)
+		strbuf_addf(&text, "; API server %s", apisource_status(d->feed->source).server);
 	if (change->new_source)
 		strbuf_adds(&text, "; objects are listed again, and stay as they are until then");
 	if (differences->length)
@@ -777,6 +788,39 @@ static int open_parts(struct daemon *d, struct errbuf *eb)
 	return err;
 }
 
+/* The first line of the story: who, for which node, from where, on what. */
+static void tell_start(const struct daemon *d)
+{
+	const struct config *config = d->feed->options.config;
+	struct strbuf from = STRBUF_INIT;
+	struct sync_status status;
+	struct utsname kernel;
+	bool owned = true;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (sync_status(d->sync, (enum family)f, &status))
+			owned &= status.owner;
+	if (d->feed->source)
+		strbuf_addf(&from, "API server %s", apisource_status(d->feed->source).server);
+	else
+		for (f = 0; config->manifests[f]; f++)
+			strbuf_addf(&from, "%s %s", f ? "" : "manifests", config->manifests[f]);
+	log_info(d->app->log, "vipmap %s starting: node %s, %s, clusterCIDR %s, kernel %s (%s)",
+		 VIPMAP_VERSION, d->feed->node_name, from.text ? from.text : "",
+		 *config->cluster_cidr ? config->cluster_cidr : "unset",
+		 uname(&kernel) ? "unknown" : kernel.release,
+		 owned ? "table owned" : "table watched");
+	strbuf_free(&from);
+}
+
+static void tell_end(const struct app *app)
+{
+	if (app->signal)
+		log_info(app->log, "stopped by %s; rules stay in force",
+			 app->signal == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
 static int run(struct daemon *d, struct options *options)
 {
 	struct errbuf eb = { "" };
@@ -795,6 +839,7 @@ static int run(struct daemon *d, struct options *options)
 		return err == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED;
 	}
 	d->started = true;
+	tell_start(d);
 	startup_begin(d->startup);
 	if (d->feed->source)
 		apisource_start(d->feed->source);
@@ -848,5 +893,6 @@ int daemon_run(struct app *app, struct options *options)
 	notify_stopping(d.notify);
 	close_all(&d);
 	notify_free(d.notify);
+	tell_end(app);
 	return status;
 }

@@ -17,6 +17,7 @@
 #include <syslog.h>
 #include <time.h>
 
+#include "proxy/base/clock.h"
 #include "watch/backoff.h"
 
 /* A server that answers but fails this often in a row is left, too. */
@@ -188,7 +189,7 @@ static void refresh_credentials(struct apiclient *client)
 		client->trouble[0] = '\0';
 }
 
-static void server_failed(struct apiclient *client, const struct apicall *call)
+static void server_failed(struct apiclient *client, const struct apicall *call, const char *why)
 {
 	const struct credentials *c = client->credentials;
 	struct errbuf eb;
@@ -197,17 +198,20 @@ static void server_failed(struct apiclient *client, const struct apicall *call)
 	if (c->n_servers < 2 || call->server != client->server)
 		return;
 	client->server = (client->server + 1) % c->n_servers;
-	errf(&eb, 0, "API server %.150s failed, trying %.150s", c->servers[call->server],
-	     c->servers[client->server]);
+	errf(&eb, 0, "API server %.120s failed (%.120s), trying %.120s; rules stay as they are",
+	     c->servers[call->server], why, c->servers[client->server]);
 	client->log(client->ctx, LOG_NOTICE, eb.text);
 }
 
 /* Said once for all calls, and when it is over. */
 static void tell_unreached(struct apiclient *client, const struct apicall *call)
 {
-	if (call->server == client->server && ++client->unreached == client->credentials->n_servers)
-		client->log(client->ctx, LOG_WARNING,
-			    "no API server can be reached: what is programmed stays in force");
+	struct errbuf eb;
+
+	if (call->server != client->server || ++client->unreached != client->credentials->n_servers)
+		return;
+	errf(&eb, 0, "API server unreachable: %s; rules stay as they are", client->outage.reason);
+	client->log(client->ctx, LOG_WARNING, eb.text);
 }
 
 static void note_unreached(struct apiclient *client, const struct http_result *result)
@@ -220,12 +224,17 @@ static void note_unreached(struct apiclient *client, const struct http_result *r
 static void tell_reached(struct apiclient *client)
 {
 	const bool again = client->unreached >= client->credentials->n_servers;
+	const int64_t since_us = client->outage.since_us;
+	char age[AGE_TEXT_SIZE];
+	struct errbuf eb;
 
 	client->outage.tries = 0;
 	client->unreached = 0;
 	if (!again)
 		return;
-	client->log(client->ctx, LOG_NOTICE, "the API server answers again");
+	errf(&eb, 0, "API server reachable again after %s",
+	     age_format((now_us() - since_us) / 1000000, age));
+	client->log(client->ctx, LOG_NOTICE, eb.text);
 	client->answers(client->ctx);
 }
 
@@ -255,7 +264,7 @@ static void look_at_result(struct apiclient *client, const struct apicall *call,
 			note_unreached(client, result);
 			tell_unreached(client, call);
 		}
-		server_failed(client, call);
+		server_failed(client, call, result->message);
 		break;
 	case HTTP_COMPLETE:
 		if (result->status == 401)
@@ -263,7 +272,7 @@ static void look_at_result(struct apiclient *client, const struct apicall *call,
 		if (result->status < 500)
 			client->failures = 0;
 		else if (++client->failures >= FAILURES_MAX)
-			server_failed(client, call);
+			server_failed(client, call, "its answers are 5xx");
 		break;
 	case HTTP_BROKEN:
 	case HTTP_REFUSED:

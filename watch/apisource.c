@@ -332,8 +332,6 @@ static void warn_about_address(struct apisource *source)
 {
 	struct errbuf eb;
 
-	errf(&eb, 0, "API server: %.200s", apiclient_server(source->client));
-	source_log(source, LOG_INFO, eb.text);
 	if (!is_service_address(source))
 		return;
 	errf(&eb, 0,
@@ -448,7 +446,7 @@ static void event_failed(struct apisource *source, const char *why)
 {
 	struct errbuf eb;
 
-	errf(&eb, 0, "event: not created: %.300s", why);
+	errf(&eb, 0, "Event not created: %.300s; traffic is not concerned", why);
 	source_log(source, LOG_WARNING, eb.text);
 }
 

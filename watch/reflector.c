@@ -247,6 +247,14 @@ static void reflector_trouble(struct reflector *r, int severity, const char *tex
 	reflector_log(r, severity, eb.text);
 }
 
+static void tell_garbled(struct reflector *r, const char *why)
+{
+	struct errbuf eb;
+
+	errf(&eb, 0, "the API server's answer cannot be read: %.300s; rules stay as they are", why);
+	reflector_trouble(r, LOG_WARNING, eb.text);
+}
+
 static void trouble_over(struct reflector *r, const char *text)
 {
 	reflector_log(r, r->trouble[0] ? LOG_NOTICE : LOG_DEBUG, text);
@@ -675,7 +683,7 @@ static int call_data(void *ctx, const char *bytes, size_t length)
 		return 0;
 	if (!r->failure.code) {
 		r->garbled = true;
-		reflector_trouble(r, LOG_WARNING, eb.text);
+		tell_garbled(r, eb.text);
 	}
 	return -1;
 }
@@ -790,7 +798,7 @@ static void check_end(struct reflector *r, const struct http_result *result)
 		return;
 	if (split_finish(r, &eb) || (r->mode == MODE_PAGES && !r->progress)) {
 		r->garbled = true;
-		reflector_trouble(r, LOG_WARNING, eb.text[0] ? eb.text : "no list in the response");
+		tell_garbled(r, eb.text[0] ? eb.text : "no list in it");
 	}
 }
 
@@ -813,6 +821,8 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 static void tell_failure(struct reflector *r, const struct attempt *a, const struct verdict *v)
 {
 	const char *what = a->mode == MODE_WATCH ? "watch" : "list";
+	const bool without = v->step == NEXT_ABSENT && !r->listed;
+	const char *stay = without ? "; going on without" : "; rules stay as they are";
 	struct errbuf eb, said;
 	int code = a->failure.code ? a->failure.code : a->result.status;
 
@@ -820,12 +830,18 @@ static void tell_failure(struct reflector *r, const struct attempt *a, const str
 		return;
 	errf(&said, 0, "%s", a->failure.message);
 	if (a->result.outcome != HTTP_COMPLETE && !a->failure.code)
-		errf(&eb, 0, "%s: %s", what, a->result.message);
+		errf(&eb, 0, "%s: %s%s", what, a->result.message, stay);
 	else if (code != 200)
-		errf(&eb, 0, "%s: the API server says %d %.60s%s%.250s", what, code,
-		     a->failure.reason, said.text[0] ? ": " : "", said.text);
+		errf(&eb, 0, "%s: the API server says %d%s%.60s%s%.250s%s", what, code,
+		     a->failure.reason[0] ? " " : "", a->failure.reason, said.text[0] ? ": " : "",
+		     said.text, stay);
 	else
-		errf(&eb, 0, "%s: ended too early", what);
+		errf(&eb, 0, "%s: ended too early%s", what, stay);
+	/* That no server is there is told once for all kinds, by the client. */
+	if (!a->failure.code && !a->result.status && a->result.outcome != HTTP_REFUSED) {
+		reflector_log(r, LOG_DEBUG, eb.text);
+		return;
+	}
 	reflector_trouble(r, is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);
 }
 

@@ -118,10 +118,11 @@ static int sync_source(struct once *once)
 		return EXIT_FAILED;
 	}
 	startup_begin(once->startup);
+	log_info(once->app->log, "API server: %s", apisource_status(once->feed->source).server);
 	apisource_start(once->feed->source);
 	if (!once->app->ending)
 		event_base_dispatch(once->app->base);
-	if (once->app->signalled && once->app->exit_status)
+	if (once->app->signal && once->app->exit_status)
 		log_error(once->app->log, "ended by a signal; rules stay as they are");
 	return once->app->exit_status;
 }

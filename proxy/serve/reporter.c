@@ -35,6 +35,7 @@ struct reporter {
 	struct notify *notify;
 	bool reloading;
 	bool ready; /* the first sync is done, and told */
+	struct reporter_beginning beginning;
 	bool family[N_FAMILIES];
 	struct changes changes[N_FAMILIES];
 	struct arena scratch;
@@ -234,6 +235,11 @@ static void tell_health(struct reporter *r, enum family family)
 	changes->all = again;
 }
 
+struct reporter_beginning reporter_beginning(const struct reporter *r)
+{
+	return r->beginning;
+}
+
 static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
 		      int64_t duration_us)
 {
@@ -247,6 +253,11 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 	metrics_add(m, METRIC_SYNC_FAILURES, family, report->refused ? report->refused : err != 0);
 	metrics_add(m, METRIC_TRANSACTIONS, family, report->wrote);
 	metrics_add(m, METRIC_ELEMENTS_WRITTEN, family, written);
+	if (!err) {
+		r->beginning.adopted |= report->adopted;
+		r->beginning.replaced |= report->replaced;
+	}
+	r->beginning.elements += written;
 	if (report->repair)
 		metrics_add(m, METRIC_REPAIRS, family, written);
 	set_gauges(r, family);

@@ -32,6 +32,12 @@ void reporter_reload_ended(struct reporter *r, bool refused);
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
 /* Hears of what is in the kernel, too. Not NULL. */
 void reporter_set_localports(struct reporter *r, struct localports *localports);
+/* What the syncs until the first ready found and wrote. */
+struct reporter_beginning {
+	bool adopted, replaced; /* as in struct sync_report, of any family */
+	unsigned int elements;
+};
+struct reporter_beginning reporter_beginning(const struct reporter *r);
 /* For the gauges; the reporter lives shorter than the sync. */
 void reporter_set_sync(struct reporter *r, const struct sync *sync);
 

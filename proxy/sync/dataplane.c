@@ -1130,6 +1130,8 @@ static int sync_full(struct dataplane *dp, bool blame, struct sync_report *repor
 	err = read_kernel(dp, false, &full, eb);
 	if (err)
 		return err;
+	report->adopted = full.state == TABLE_CURRENT || full.state == TABLE_RULES_DIFFER;
+	report->replaced = full.state == TABLE_OTHER;
 	start = clock_us();
 	err = compile_dirty(dp, full.snapshot, report);
 	if (!err)

@@ -43,8 +43,10 @@ struct dataplane_gauges {
 const struct dataplane_gauges *dataplane_gauges(const struct dataplane *dp);
 
 struct sync_report {
-	bool full;   /* the kernel was read back and compared */
-	bool repair; /* all was in step before: what was written had been changed by others */
+	bool full;     /* the kernel was read back and compared; then at most one of: */
+	bool adopted;  /* a table of an earlier process was there, and stays */
+	bool replaced; /* one was there, of another layout */
+	bool repair;   /* all was in step before: what was written had been changed by others */
 	unsigned int wrote; /* transactions committed; several fill a new table */
 	unsigned int elements_added, elements_deleted;
 	unsigned int services; /* service ports compiled */

@@ -129,7 +129,7 @@ START_TEST(a_server_may_come_later)
 	write_kubeconfig((int)number);
 	write_file("token", "x");
 	pid = daemon_start(EXPLAIN);
-	until_logged("no API server can be reached");
+	until_logged("API server unreachable: ");
 	home = getcwd(NULL, 0);
 	ck_assert_int_eq(chdir(scratch.before), 0);
 	fake = fake_start(arguments);

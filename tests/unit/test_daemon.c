@@ -925,11 +925,51 @@ START_TEST(test_ready)
 	for (i = 0; i < 200 && fetch("127.0.0.1", 10256, "/readyz", &answer) != 200; i++)
 		usleep(50 * 1000);
 	ck_assert_ptr_nonnull(strstr(answer.text, "{\"ready\":true,"));
-	until("ready is told once", "test $(grep -c 'ready after [0-9.]* s: 1 service ports, 1 "
-				    "endpoints' log) = 1");
+	until("ready is told once", "test $(grep -c 'ready after [0-9.]* s: 1 service port, 1 "
+				    "endpoint;' log) = 1");
 	strbuf_free(&answer);
 	strbuf_free(&out);
 	strbuf_free(&err);
+	end(&s, pid);
+}
+END_TEST
+
+/* What an operator reads at level 0, from the first line to the last. */
+START_TEST(test_story)
+{
+	struct scratch s;
+	pid_t pid;
+
+	if (!begin(&s, WEB("41", "10.180.1.1")))
+		return;
+	pid = daemon_start(FROM_FOLDER " --cluster-cidr 10.180.0.0/16");
+	until("who starts, and on what",
+	      "grep -qE 'info: vipmap [0-9.]+ starting: node node1, manifests [^ ]+, "
+	      "clusterCIDR 10.180.0.0/16, kernel '$(uname -r)' "
+	      "[(]table (owned|watched)[)]$' log");
+	until("ready", "grep -qE 'info: ready after [0-9.]+ s: 1 service port, 1 endpoint; "
+		       "a new table, [1-9][0-9]* elements written$' log");
+	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
+	until("the end",
+	      "tail -n 1 log | grep -q 'info: stopped by SIGTERM; rules stay in force$'");
+
+	ck_assert_int_eq(unlink("log"), 0);
+	pid = daemon_start(FROM_FOLDER " --cluster-cidr 10.180.0.0/16");
+	until("adopted", "grep -qE 'info: ready after [0-9.]+ s: 1 service port, 1 endpoint; "
+			 "adopted the table of the former process, 0 elements written$' log");
+	ck_assert_int_eq(daemon_stop(pid, SIGINT), 0);
+	until("the end", "tail -n 1 log | grep -q 'info: stopped by SIGINT; rules stay in force$'");
+	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080");
+
+	/* the other way round: a table that is of no version of ours */
+	ck_assert_int_eq(system("nft delete table ip vipmap && nft add table ip vipmap && "
+				"nft add chain ip vipmap foreign"),
+			 0);
+	ck_assert_int_eq(unlink("log"), 0);
+	pid = daemon_start(FROM_FOLDER);
+	until("replaced", "grep -qE 'info: .* replaced the table of another version, "
+			  "[1-9][0-9]* elements written$' log");
+	until("without a range", "grep -q 'clusterCIDR unset' log");
 	end(&s, pid);
 }
 END_TEST
@@ -957,6 +997,7 @@ int main(void)
 		test_hangup_during_start,
 		test_hangup_while_events_are_sent,
 		test_ready,
+		test_story,
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");
