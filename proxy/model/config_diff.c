@@ -135,19 +135,34 @@ static int walk(const char *old, const char *new,
 	return err ? err : n;
 }
 
-int config_diff(const struct config *old, const struct config *new,
-		void (*found)(void *ctx, const char *field, const char *old, const char *new),
-		void *ctx)
+/* The number of differences in what @format prints, or -ENOMEM. */
+static int diff_printed(void (*format)(const struct config *config, struct strbuf *json),
+			const struct config *old, const struct config *new,
+			void (*found)(void *ctx, const char *field, const char *old,
+				      const char *new),
+			void *ctx)
 {
 	struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
 	int result;
 
-	config_format(old, &before);
-	config_format(new, &after);
+	format(old, &before);
+	format(new, &after);
 	result = before.err ? before.err : after.err;
 	if (!result)
 		result = walk(before.text, after.text, found, ctx);
 	strbuf_free(&before);
 	strbuf_free(&after);
 	return result;
+}
+
+int config_diff(const struct config *old, const struct config *new,
+		void (*found)(void *ctx, const char *field, const char *old, const char *new),
+		void *ctx)
+{
+	int n = diff_printed(config_format, old, new, found, ctx), more;
+
+	if (n < 0)
+		return n;
+	more = diff_printed(config_format_vipmap, old, new, found, ctx);
+	return more < 0 ? more : n + more;
 }

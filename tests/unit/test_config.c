@@ -10,8 +10,6 @@
 #include "proxy/base/strbuf.h"
 #include "watch/proxyconfig.h"
 
-#include "tests/support/suite.h"
-
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 
@@ -841,7 +839,8 @@ START_TEST(differences)
 	ck_assert_int_eq(config_append(&b->nodeport_addresses, "fd00::/8"), 0);
 	b->conntrack.tcp_be_liberal = true;
 	b->config_sync_period_ms = 60000;
-	ck_assert_int_eq(config_diff(a, b, note_difference, &out), 11);
+	set_text(&b->vipmap.close_connections, "EndpointGone");
+	ck_assert_int_eq(config_diff(a, b, note_difference, &out), 12);
 	CHECK_STR("all", out.text,
 		  "featureGates.AllowServiceExternalIPs true -> false\n"
 		  "clientConnection.kubeconfig \"\" -> /a \\\"b\\\", {c}\n"
@@ -853,17 +852,20 @@ START_TEST(differences)
 		  "clusterCIDR \"\" -> 10.0.0.0/8,fd00::/8\n"
 		  "nodePortAddresses null -> [\"10.0.0.0/8\",\"fd00::/8\"]\n"
 		  "conntrack.tcpBeLiberal false -> true\n"
-		  "configSyncPeriod 15m0s -> 1m0s\n");
+		  "configSyncPeriod 15m0s -> 1m0s\n"
+		  "closeConnections Never -> EndpointGone\n");
 	strbuf_free(&out);
 	config_free(a);
 	config_free(b);
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("config");
 	TCase *tc = tcase_create("config");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, empty_means_default);
@@ -881,5 +883,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, format_escapes_and_durations);
 	tcase_add_loop_test(tc, round_trip, 0, 2);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
