@@ -39,6 +39,7 @@ enum {
 
 struct sweep {
 	enum family family;
+	uint8_t protocol;
 	int epoll_fd, dump_fd, delete_fd; /* dump_fd is -1 unless a dump is under way */
 	bool can_filter;		  /* by protocol: Linux 5.8 */
 	bool filter;			  /* this dump is filtered by the kernel */
@@ -75,7 +76,7 @@ static int netfilter_socket(void)
 	return err;
 }
 
-struct sweep *sweep_new(enum family family, struct errbuf *eb)
+struct sweep *sweep_new(enum family family, uint8_t protocol, struct errbuf *eb)
 {
 	struct sweep *s = calloc(1, sizeof(*s));
 	int err = -ENOMEM;
@@ -83,6 +84,7 @@ struct sweep *sweep_new(enum family family, struct errbuf *eb)
 	if (!s)
 		goto fail;
 	s->family = family;
+	s->protocol = protocol;
 	s->can_filter = true;
 	s->dump_fd = s->delete_fd = -1;
 	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -141,13 +143,13 @@ static struct nlmsghdr *message_begin(void *buf, uint16_t type, uint16_t flags, 
 	return nlh;
 }
 
-static void put_filter(struct nlmsghdr *nlh)
+static void put_filter(struct nlmsghdr *nlh, uint8_t protocol)
 {
 	struct nlattr *tuple, *proto, *filter;
 
 	tuple = mnl_attr_nest_start(nlh, CTA_TUPLE_ORIG);
 	proto = mnl_attr_nest_start(nlh, CTA_TUPLE_PROTO);
-	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, IPPROTO_UDP);
+	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, protocol);
 	mnl_attr_nest_end(nlh, proto);
 	mnl_attr_nest_end(nlh, tuple);
 	filter = mnl_attr_nest_start(nlh, CTA_FILTER);
@@ -170,7 +172,7 @@ static int dump_begin(struct sweep *s)
 			    s->filter ? family_number(s->family) : AF_UNSPEC);
 	nlh->nlmsg_seq = ++s->seq;
 	if (s->filter)
-		put_filter(nlh);
+		put_filter(nlh, s->protocol);
 	if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->dump_fd, &event) ||
 	    send(s->dump_fd, nlh, nlh->nlmsg_len, 0) < 0)
 		return -errno;
@@ -285,7 +287,7 @@ static bool tuple_decode(const struct nlattr *nest, enum family family, struct t
 
 /* The attributes of an entry that matter here; they point into the message. */
 struct entry {
-	const struct nlattr *orig, *reply, *status, *zone, *id;
+	const struct nlattr *orig, *reply, *status, *zone, *id, *protoinfo;
 };
 
 static struct entry entry_split(const struct nlmsghdr *nlh)
@@ -310,9 +312,27 @@ static struct entry entry_split(const struct nlmsghdr *nlh)
 		case CTA_ID:
 			e.id = attr;
 			break;
+		case CTA_PROTOINFO:
+			e.protoinfo = attr;
+			break;
 		}
 	}
 	return e;
+}
+
+static uint8_t state_decode(const struct nlattr *protoinfo)
+{
+	const struct nlattr *attr, *inner;
+
+	for_each_attr_in (attr, protoinfo) {
+		if (mnl_attr_get_type(attr) != CTA_PROTOINFO_TCP)
+			continue;
+		for_each_attr_in (inner, attr)
+			if (mnl_attr_get_type(inner) == CTA_PROTOINFO_TCP_STATE &&
+			    mnl_attr_get_payload_len(inner) == 1)
+				return mnl_attr_get_u8(inner);
+	}
+	return 0;
 }
 
 static bool is_entry_of(const struct nlmsghdr *nlh, enum family family)
@@ -324,7 +344,7 @@ static bool is_entry_of(const struct nlmsghdr *nlh, enum family family)
 	       nfg->nfgen_family == family_number(family);
 }
 
-int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flow)
+int flow_decode(const struct nlmsghdr *nlh, enum family family, uint8_t protocol, struct flow *flow)
 {
 	struct tuple orig, reply;
 	struct entry e;
@@ -334,8 +354,8 @@ int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flo
 	e = entry_split(nlh);
 	if (!e.orig || !e.reply || !e.status || mnl_attr_get_payload_len(e.status) != 4)
 		return -EINVAL;
-	if (!tuple_decode(e.orig, family, &orig) || orig.protocol != IPPROTO_UDP ||
-	    !tuple_decode(e.reply, family, &reply) || reply.protocol != IPPROTO_UDP)
+	if (!tuple_decode(e.orig, family, &orig) || orig.protocol != protocol ||
+	    !tuple_decode(e.reply, family, &reply) || reply.protocol != protocol)
 		return -EINVAL;
 	*flow = (struct flow){
 		.client = orig.src,
@@ -345,6 +365,7 @@ int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flo
 		.reply_source = reply.src,
 		.reply_source_port = reply.src_port,
 		.translated = ntohl(mnl_attr_get_u32(e.status)) & IPS_DST_NAT,
+		.tcp_state = e.protoinfo ? state_decode(e.protoinfo) : 0,
 	};
 	return 0;
 }
@@ -438,7 +459,7 @@ static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
 			result = 0;
 		else if (nlh->nlmsg_type == NLMSG_ERROR)
 			result = message_error(nlh);
-		else if (flow_decode(nlh, s->family, &flow) == 0 && stale(ctx, &flow))
+		else if (flow_decode(nlh, s->family, s->protocol, &flow) == 0 && stale(ctx, &flow))
 			delete_entry(s, nlh);
 	}
 	return result;
@@ -513,21 +534,6 @@ const char *conntrack_state_name(uint8_t tcp_state)
 	return tcp_state < sizeof(names) / sizeof(names[0]) ? names[tcp_state] : "?";
 }
 
-static uint8_t state_decode(const struct nlattr *protoinfo)
-{
-	const struct nlattr *attr, *inner;
-
-	for_each_attr_in (attr, protoinfo) {
-		if (mnl_attr_get_type(attr) != CTA_PROTOINFO_TCP)
-			continue;
-		for_each_attr_in (inner, attr)
-			if (mnl_attr_get_type(inner) == CTA_PROTOINFO_TCP_STATE &&
-			    mnl_attr_get_payload_len(inner) == 1)
-				return mnl_attr_get_u8(inner);
-	}
-	return 0;
-}
-
 /* Returns false for what is not translated, or damaged. */
 static bool entry_decode(const struct nlmsghdr *nlh, enum family family,
 			 struct conntrack_entry *entry)
@@ -552,13 +558,11 @@ static bool entry_decode(const struct nlmsghdr *nlh, enum family family,
 		.endpoint_port = reply.src_port,
 		.protocol = orig.protocol,
 	};
-	for_each_attr (attr, nlh, sizeof(struct nfgenmsg)) {
-		if (mnl_attr_get_type(attr) == CTA_PROTOINFO)
-			entry->tcp_state = state_decode(attr);
-		else if (mnl_attr_get_type(attr) == CTA_TIMEOUT &&
-			 mnl_attr_get_payload_len(attr) == 4)
+	if (e.protoinfo)
+		entry->tcp_state = state_decode(e.protoinfo);
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
+		if (mnl_attr_get_type(attr) == CTA_TIMEOUT && mnl_attr_get_payload_len(attr) == 4)
 			entry->timeout_s = ntohl(mnl_attr_get_u32(attr));
-	}
 	return true;
 }
 

@@ -1,7 +1,7 @@
 /*
- * Removal of stale conntrack entries over ctnetlink: a streamed dump of one family's UDP entries,
- * in small steps, so that a table of a million entries neither blocks the loop nor is held in
- * memory.
+ * Removal of stale conntrack entries over ctnetlink: a streamed dump of one family's entries of one
+ * protocol, in small steps, so that a table of a million entries neither blocks the loop nor is
+ * held in memory.
  */
 #ifndef NFT_CONNTRACK_H
 #define NFT_CONNTRACK_H
@@ -14,14 +14,18 @@ struct flow {
 	uint16_t client_port, destination_port;
 	struct addr reply_source; /* who answers: the endpoint, if translated */
 	uint16_t reply_source_port;
-	bool translated; /* IPS_DST_NAT */
+	bool translated;   /* IPS_DST_NAT */
+	uint8_t tcp_state; /* enum tcp_conntrack; 0: none, or not TCP */
 };
 
 struct nlmsghdr;
 
-/* Reads a ctnetlink entry. Returns 0, or -EINVAL if it is not a UDP entry of @family or is damaged.
+/*
+ * Reads a ctnetlink entry. Returns 0, or -EINVAL if it is not of @family and @protocol or is
+ * damaged.
  */
-int flow_decode(const struct nlmsghdr *nlh, enum family family, struct flow *flow);
+int flow_decode(const struct nlmsghdr *nlh, enum family family, uint8_t protocol,
+		struct flow *flow);
 
 /* A translated connection of any protocol, for people. */
 struct conntrack_entry {
@@ -46,11 +50,11 @@ const char *conntrack_state_name(uint8_t tcp_state); /* "ESTABLISHED" */
 struct sweep;
 
 /* NULL with @eb on failure. The sweep has its own sockets. */
-struct sweep *sweep_new(enum family family, struct errbuf *eb);
+struct sweep *sweep_new(enum family family, uint8_t protocol, struct errbuf *eb);
 void sweep_free(struct sweep *s);
 int sweep_fd(const struct sweep *s); /* readable while a sweep is under way */
 
-/* Begins a dump of UDP entries; one that is under way is given up. */
+/* Begins a dump; one that is under way is given up. */
 int sweep_start(struct sweep *s, struct errbuf *eb);
 
 /*

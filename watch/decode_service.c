@@ -553,6 +553,48 @@ static int read_policies(struct reading *r, const struct json *spec, enum servic
 	return 0;
 }
 
+/*
+ * BEY-1: a Service may say otherwise than the configuration. A word that is unknown leaves it to
+ * that. @words end with NULL; *found becomes the index of the one that is there, or -1. Returns 0
+ * or -EINVAL.
+ */
+static int read_word(struct reading *r, const char *annotation, const char *const *words,
+		     int *found)
+{
+	const struct json *annotations = NULL, *item;
+	const char *text;
+	int i;
+
+	*found = -1;
+	if (reading_object(r, r->metadata, "annotations", &annotations) < 0)
+		return -EINVAL;
+	item = json_get(annotations, annotation);
+	if (!item)
+		return 0;
+	text = json_string(item);
+	for (i = 0; text && words[i]; i++)
+		if (strcmp(text, words[i]) == 0)
+			*found = i;
+	if (*found < 0)
+		reading_complain(r, annotations, annotation,
+				 "%s is neither %s nor %s; the configuration counts",
+				 text ? reading_quote(r, text) : json_type_name(json_type(item)),
+				 words[0], words[1]);
+	return 0;
+}
+
+static int read_close_connections(struct reading *r, struct service *service)
+{
+	static const char *const words[] = { "Never", "EndpointGone", NULL };
+	int found;
+
+	if (read_word(r, "vipmap/close-connections", words, &found))
+		return -EINVAL;
+	if (found >= 0)
+		service->flags |= found ? SERVICE_CLOSE_GONE : SERVICE_CLOSE_NEVER;
+	return 0;
+}
+
 static int read_creation(struct reading *r, struct service *service)
 {
 	const char *text = NULL;
@@ -601,6 +643,8 @@ static int read_programmed(struct reading *r, const struct json *spec, enum serv
 		err = read_affinity(r, spec, service);
 	if (!err)
 		err = read_health_check(r, spec, service);
+	if (!err)
+		err = read_close_connections(r, service);
 	return err;
 }
 

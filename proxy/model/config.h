@@ -134,6 +134,9 @@ int config_check_families(const struct config *config, enum family primary, bool
  */
 bool config_nodeports_everywhere(const struct config *config, enum family family);
 
+/* Whether connections end whose endpoint is gone, where a Service does not say (BEY-1). */
+bool config_closes_connections(const struct config *config);
+
 /* Splits "ADDRESS:PORT", "[ADDRESS]:PORT"; after config_validate() this succeeds unless ""
  * (-EINVAL). */
 int bind_address_parse(const char *text, enum family *family, struct addr *addr, uint16_t *port);

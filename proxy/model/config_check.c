@@ -390,6 +390,11 @@ bool config_nodeports_everywhere(const struct config *config, enum family family
 	return config->family[family].nodeport_all || !has_nodeport_entry(config, family);
 }
 
+bool config_closes_connections(const struct config *config)
+{
+	return strcmp(config->vipmap.close_connections, "EndpointGone") == 0;
+}
+
 /* CFG-6, and the listeners of NP-9, which this version does not have. */
 static void warn_of_nodeports(struct checker *c)
 {

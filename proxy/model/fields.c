@@ -151,7 +151,7 @@ static const struct config_field vipmap_fields[] = {
 	{ .path = "kind", .type = FIELD_HEADER },
 	{ TEXT("closeConnections", vipmap.close_connections), .fallback = "Never",
 	  .words = (const char *const[]){ "Never", "EndpointGone", NULL },
-	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_NOT_BUILT },
+	  .traits = FIELD_EMPTY_IS_DEFAULT },
 	{ TEXT("noEndpoints", vipmap.no_endpoints), .fallback = "Reject",
 	  .words = (const char *const[]){ "Reject", "Pass", NULL },
 	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_NOT_BUILT },

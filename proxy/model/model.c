@@ -434,6 +434,27 @@ int model_settle(struct model *m, struct service_entry *s, enum family family)
 	return err;
 }
 
+bool model_closes_connections(const struct model *m, const struct service_entry *service)
+{
+	const unsigned int flags = service->object ? service->object->flags : SERVICE_CLOSE_NEVER;
+
+	if (flags & (SERVICE_CLOSE_GONE | SERVICE_CLOSE_NEVER))
+		return flags & SERVICE_CLOSE_GONE;
+	return config_closes_connections(m->config);
+}
+
+/* Endpoints that went while their connections were left alone count as soon as they are not. */
+static void closing_changed(struct service_entry *s, const struct service *old)
+{
+	const unsigned int both = SERVICE_CLOSE_GONE | SERVICE_CLOSE_NEVER;
+	unsigned int f;
+
+	if (old && s->object && (old->flags & both) == (s->object->flags & both))
+		return;
+	for (f = 0; f < N_FAMILIES; f++)
+		s->endpoints_left[f] = true;
+}
+
 /* Replaces the object (NULL: removes it). */
 static void service_set(struct model *m, struct service_entry *s, struct service *object)
 {
@@ -452,6 +473,7 @@ static void service_set(struct model *m, struct service_entry *s, struct service
 			p->spec = NULL;
 		}
 	s->object = object;
+	closing_changed(s, old);
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->unfinished[f] = object && service_refresh(m, s, (enum family)f, recreated);
 		if (s->unfinished[f])
@@ -516,12 +538,62 @@ static void trigger_add(struct model *m, enum family family, int64_t trigger_us)
 	m->n_triggers[family] = n + 1;
 }
 
+static bool has_same_ports(const struct slice *a, const struct slice *b)
+{
+	unsigned int i;
+
+	if (a->n_ports != b->n_ports)
+		return false;
+	for (i = 0; i < a->n_ports; i++)
+		if (a->ports[i].port != b->ports[i].port ||
+		    a->ports[i].protocol != b->ports[i].protocol ||
+		    strcmp(a->ports[i].name, b->ports[i].name))
+			return false;
+	return true;
+}
+
+/*
+ * Whether an endpoint that may have connections is not among those of @new that may. Most keep
+ * their order, so that the next one is found at once.
+ */
+static bool slice_lost(const struct slice *old, const struct slice *new)
+{
+	const unsigned int lives = ENDPOINT_READY | ENDPOINT_SERVING;
+	const unsigned int n = new->n_endpoints;
+	unsigned int i, k, at = 0;
+
+	for (i = 0; i < old->n_endpoints; i++) {
+		if (!(old->endpoints[i].flags & lives))
+			continue;
+		for (k = 0; k < n; k++, at++) {
+			at = at < n ? at : 0;
+			if (new->endpoints[at].flags &
+			    lives &&addr_compare(&new->endpoints[at].addr,
+						 &old->endpoints[i].addr) == 0)
+				break;
+		}
+		if (k == n)
+			return true;
+	}
+	return false;
+}
+
+/* @new replaces @old in the Service, or nothing does. */
+static void endpoints_left(struct model *m, struct service_entry *s, const struct slice *old,
+			   const struct slice *new)
+{
+	if (model_closes_connections(m, s) && (!new || new->family != old->family ||
+					       !has_same_ports(old, new) || slice_lost(old, new)))
+		s->endpoints_left[old->family] = true;
+}
+
 static void slice_remove(struct model *m, struct slice_entry *e)
 {
 	struct service_entry *s = e->service;
 
 	slice_changed(m, e->object->family);
 	slice_unlink(e);
+	endpoints_left(m, s, e->object, NULL);
 	hashtab_remove(&m->slices, &e->node);
 	slice_touched(m, s, e->object->family);
 	free(e->object);
@@ -536,6 +608,7 @@ static void slice_move(struct model *m, struct slice_entry *e, struct service_en
 
 	slice_touched(m, from, e->object->family);
 	slice_unlink(e);
+	endpoints_left(m, from, e->object, NULL);
 	slice_link(e, to);
 	model_prune(m, from);
 }
@@ -563,8 +636,10 @@ static int put_slice(void *ctx, struct slice *slice)
 		slice_link(e, s);
 	} else if (e->service != s) {
 		slice_move(m, e, s);
-	} else if (e->object->family != slice->family) {
-		slice_touched(m, s, e->object->family);
+	} else {
+		endpoints_left(m, s, e->object, slice);
+		if (e->object->family != slice->family)
+			slice_touched(m, s, e->object->family);
 	}
 	free(e->object);
 	e->object = slice;

@@ -40,8 +40,8 @@ struct service_port_state {
 	bool dropped;	     /* set aside, and not even what was applied can stay */
 	uint64_t changed_in; /* the dataplane's list of changes that has it */
 	bool flows_touched;  /* compiled since stale entries of conntrack were last looked for */
-	uint64_t
-		udp_change; /* number of its latest change that may leave stale conntrack entries */
+	/* number of its latest change that may leave stale conntrack entries */
+	uint64_t flow_change;
 };
 
 /* A Service, or a name that slices speak of before it exists. */
@@ -55,6 +55,8 @@ struct service_entry {
 	bool dirty[N_FAMILIES];
 	bool unfinished[N_FAMILIES]; /* memory ran out over the object: model_settle() */
 	uint64_t epoch;		     /* of the list that last had it */
+	/* BEY-1: since it was last compiled, endpoints went whose connections may have to end */
+	bool endpoints_left[N_FAMILIES];
 	/* has, or had, node ports on loopback: the listeners are to be told */
 	bool localhost_ports[N_FAMILIES];
 };
@@ -144,6 +146,9 @@ int model_catch_up(struct model *m);
 /* Frees service ports that are neither wanted nor applied, and @service itself if nothing is left.
  */
 void model_prune(struct model *m, struct service_entry *service);
+
+/* Whether connections of a Service end when their endpoint is gone (BEY-1). */
+bool model_closes_connections(const struct model *m, const struct service_entry *service);
 
 const char *model_zone(const struct model *m); /* "" if unknown */
 

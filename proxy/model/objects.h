@@ -42,6 +42,9 @@ enum service_flags {
 	SERVICE_EXTERNAL_LOCAL = 1 << 3, /* spec.externalTrafficPolicy, where it counts (POL-3) */
 	SERVICE_NODE_PORT = 1 << 4,	 /* spec.type; shown only, as is the next */
 	SERVICE_EXTERNAL_NAME = 1 << 5,
+	/* BEY-1: the annotation, if there is one with a word that is known */
+	SERVICE_CLOSE_NEVER = 1 << 6,
+	SERVICE_CLOSE_GONE = 1 << 7,
 };
 
 struct service {

@@ -32,20 +32,21 @@ enum metric {
 	METRIC_CONNTRACK_DELETED,
 
 	/* vipmap's own */
-	METRIC_TRANSACTIONS,	  /* committed */
-	METRIC_ELEMENTS_WRITTEN,  /* added and deleted by them */
-	METRIC_REPAIRS,		  /* objects mended after others' changes */
-	METRIC_SET_ASIDE,	  /* service ports that the kernel refuses now */
-	METRIC_CONFLICTS,	  /* VIPs claimed by more than one service port now */
-	METRIC_SERVICE_PORTS,	  /* programmed now */
-	METRIC_ENDPOINTS,	  /* behind them now */
-	METRIC_API_CONNECTED,	  /* whether Services and EndpointSlices are watched now */
-	METRIC_API_CONTACT,	  /* Unix time of the last byte from the API server */
-	METRIC_WATCH_RESTARTS,	  /* watches that ended; by kind */
-	METRIC_EVENT_TO_COMMIT,	  /* seconds from the arrival of a change to the end of its sync */
-	METRIC_HEALTHY,		  /* whether /healthz answers 200 now */
-	METRIC_RELOAD_SUCCESSFUL, /* whether the configuration that was read last is in force */
-	METRIC_RELOAD_TIME,	  /* Unix time at which one came into force */
+	METRIC_TRANSACTIONS,	   /* committed */
+	METRIC_ELEMENTS_WRITTEN,   /* added and deleted by them */
+	METRIC_CONNECTIONS_CLOSED, /* entries of conntrack deleted for BEY-1 */
+	METRIC_REPAIRS,		   /* objects mended after others' changes */
+	METRIC_SET_ASIDE,	   /* service ports that the kernel refuses now */
+	METRIC_CONFLICTS,	   /* VIPs claimed by more than one service port now */
+	METRIC_SERVICE_PORTS,	   /* programmed now */
+	METRIC_ENDPOINTS,	   /* behind them now */
+	METRIC_API_CONNECTED,	   /* whether Services and EndpointSlices are watched now */
+	METRIC_API_CONTACT,	   /* Unix time of the last byte from the API server */
+	METRIC_WATCH_RESTARTS,	   /* watches that ended; by kind */
+	METRIC_EVENT_TO_COMMIT,	   /* seconds from the arrival of a change to the end of its sync */
+	METRIC_HEALTHY,		   /* whether /healthz answers 200 now */
+	METRIC_RELOAD_SUCCESSFUL,  /* whether the configuration that was read last is in force */
+	METRIC_RELOAD_TIME,	   /* Unix time at which one came into force */
 	METRIC_LOCALHOST_LISTENERS,	    /* MET-5: node ports on loopback */
 	METRIC_LOCALHOST_LISTENER_FAILURES, /* that could not be bound */
 	METRIC_LOCALHOST_REJECTED,	    /* always 0 (NP-3); by family and protocol */

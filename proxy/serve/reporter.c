@@ -279,6 +279,13 @@ static void on_swept(void *ctx, enum family family, unsigned long deleted, int64
 	metrics_add(r->metrics, METRIC_CONNTRACK_DELETED, family, (double)deleted);
 }
 
+static void on_closed(void *ctx, enum family family, unsigned long count)
+{
+	struct reporter *r = ctx;
+
+	metrics_add(r->metrics, METRIC_CONNECTIONS_CLOSED, family, (double)count);
+}
+
 static void on_cleanup_failed(void *ctx, enum family family)
 {
 	struct reporter *r = ctx;
@@ -385,6 +392,7 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 {
 	options->synced = on_synced;
 	options->swept = on_swept;
+	options->closed = on_closed;
 	options->queued = on_queued;
 	options->compiled = on_compiled;
 	options->settled = on_settled;

@@ -48,7 +48,7 @@ struct dataplane {
 	enum family family;
 	struct model *model;
 	struct nlsock *nl;
-	struct stale *stale;
+	struct stale *stale, *closing;
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*bulk)(void *ctx, bool begin);
 	void (*port_changed)(void *ctx, enum family family, const struct service_port_state *port,
@@ -94,6 +94,7 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->model = options->model;
 	dp->nl = options->nl;
 	dp->stale = options->stale;
+	dp->closing = options->closing;
 	dp->compiled = options->compiled;
 	dp->ctx = options->ctx;
 	dp->bulk = options->bulk;
@@ -245,11 +246,18 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 
 /*
  * Endpoints may cease to serve without any change of the program: those that were draining are on
- * no list while others are ready. So flows are looked at after each compilation (CT-2, CT-6).
+ * no list while others are ready. So UDP flows are looked at after each compilation (CT-2, CT-6),
+ * TCP connections after one that may have left some without their endpoint (BEY-1).
  */
 static bool has_flows(const struct dataplane *dp, const struct service_port_state *p)
 {
-	return dp->stale && p->protocol == IPPROTO_UDP && (p->applied || p->desired);
+	const struct service_entry *s = p->service;
+
+	if (p->protocol == IPPROTO_UDP)
+		return dp->stale && (p->applied || p->desired);
+	return p->protocol == IPPROTO_TCP && dp->closing && p->desired &&
+	       (!p->applied || s->endpoints_left[dp->family]) &&
+	       model_closes_connections(dp->model, s);
 }
 
 static int compile_service(struct dataplane *dp, struct service_entry *s,
@@ -263,15 +271,18 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 	for (p = s->ports[dp->family]; !err && p; p = p->next) {
 		err = compile_one(dp, p, snapshot);
 		arena_reset(&dp->brief);
-		if (!err && (!p->desired_is_applied || has_flows(dp, p)))
+		if (!err && has_flows(dp, p))
+			p->flows_touched = true;
+		if (!err && (!p->desired_is_applied || p->flows_touched))
 			err = changed_add(dp, p);
 		if (err)
 			break;
-		p->flows_touched = has_flows(dp, p);
 		p->retry_us = dp->now_us; /* another program, another chance */
 		report_conflicts(dp, p);
 		report->services++;
 	}
+	if (!err)
+		s->endpoints_left[dp->family] = false;
 	return err;
 }
 
@@ -494,6 +505,8 @@ static void flows_changed(struct dataplane *dp, struct service_port_state *port,
 {
 	unsigned int i;
 
+	if (port->protocol == IPPROTO_TCP && dp->closing && port->flows_touched && to)
+		stale_port_changed(dp->closing, port);
 	if (!dp->stale || port->protocol != IPPROTO_UDP)
 		return;
 	stale_port_changed(dp->stale, port);

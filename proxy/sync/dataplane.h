@@ -14,10 +14,11 @@ struct dataplane;
 
 struct dataplane_options {
 	enum family family;
-	struct model *model; /* borrowed, as is @nl */
-	struct nlsock *nl;   /* NULL: only dataplane_print() */
-	struct stale *stale; /* told which UDP flows may be stale; NULL is allowed */
-	bool owner;	     /* the kernel has table flags owner|persist */
+	struct model *model;   /* borrowed, as is @nl */
+	struct nlsock *nl;     /* NULL: only dataplane_print() */
+	struct stale *stale;   /* told which UDP flows may be stale; NULL is allowed, as below */
+	struct stale *closing; /* the same of TCP connections that are to be ended (BEY-1) */
+	bool owner;	       /* the kernel has table flags owner|persist */
 	/* Clients of former endpoints may be forgotten later, by dataplane_purge(). */
 	bool purge_later;
 	/* Each Service that is compiled, before its rules are in the kernel. NULL is allowed */

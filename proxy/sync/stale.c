@@ -8,6 +8,7 @@
 #include "nft/conntrack.h"
 
 #include <errno.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ struct removed {
 	uint64_t change;
 };
 
-/* The serving endpoints of one service port, sorted. */
+/* The endpoints of one service port that may have flows, sorted. */
 struct serving {
 	struct hash_node node;
 	const struct service_port_state *port;
@@ -32,21 +33,24 @@ struct serving {
 struct stale {
 	const struct model *model;
 	enum family family;
+	uint8_t protocol;
 	struct sweep *sweep;
 	bool sweeping;
 	uint64_t changes, swept, sweeping_to; /* numbers of changes */
+	uint64_t all_changed;		      /* the latest that concerned all service ports */
 	struct hashtab removed;		      /* struct removed, each once */
 	struct hashtab cache;		      /* struct serving */
 	uint64_t cache_revision;
 };
 
-struct stale *stale_new(const struct model *model, enum family family)
+struct stale *stale_new(const struct model *model, enum family family, uint8_t protocol)
 {
 	struct stale *s = calloc(1, sizeof(*s));
 
 	if (s) {
 		s->model = model;
 		s->family = family;
+		s->protocol = protocol;
 	}
 	return s;
 }
@@ -91,7 +95,12 @@ void stale_free(struct stale *s)
 
 void stale_port_changed(struct stale *s, struct service_port_state *port)
 {
-	port->udp_change = ++s->changes;
+	port->flow_change = ++s->changes;
+}
+
+void stale_all_changed(struct stale *s)
+{
+	s->all_changed = ++s->changes;
 }
 
 static uint64_t removed_hash(const struct vip *vip)
@@ -159,7 +168,7 @@ int stale_begin(struct stale *s, struct errbuf *eb)
 {
 	int err;
 
-	if (!s->sweep && !(s->sweep = sweep_new(s->family, eb)))
+	if (!s->sweep && !(s->sweep = sweep_new(s->family, s->protocol, eb)))
 		return -EIO;
 	err = sweep_start(s->sweep, eb);
 	s->sweeping = err >= 0;
@@ -197,12 +206,19 @@ static int endpoint_order(const void *a, const void *b)
 	return endpoint_compare(a, b);
 }
 
-static void serving_add(struct serving *serving, const struct slice *slice, uint16_t port)
+/* CT-2: who serves. A TCP connection stays with one that is on a list for being ready as well. */
+static unsigned int flags_that_keep(const struct stale *s)
+{
+	return s->protocol == IPPROTO_TCP ? ENDPOINT_SERVING | ENDPOINT_READY : ENDPOINT_SERVING;
+}
+
+static void serving_add(struct serving *serving, const struct slice *slice, uint16_t port,
+			unsigned int flags)
 {
 	unsigned int i;
 
 	for (i = 0; i < slice->n_endpoints; i++)
-		if (slice->endpoints[i].flags & ENDPOINT_SERVING)
+		if (slice->endpoints[i].flags & flags)
 			serving->items[serving->count++] = (struct endpoint){
 				.addr = slice->endpoints[i].addr,
 				.port = port,
@@ -226,7 +242,8 @@ static struct serving *serving_new(const struct stale *s, const struct service_p
 		for (i = 0; e->object->family == s->family && i < e->object->n_ports; i++)
 			if (e->object->ports[i].protocol == port->protocol &&
 			    strcmp(e->object->ports[i].name, port->name) == 0)
-				serving_add(serving, e->object, e->object->ports[i].port);
+				serving_add(serving, e->object, e->object->ports[i].port,
+					    flags_that_keep(s));
 	qsort(serving->items, serving->count, sizeof(struct endpoint), endpoint_order);
 	return serving;
 }
@@ -277,22 +294,45 @@ static bool was_removed(const struct stale *s, const struct addr *addr, uint16_t
 	       (removed_find(s, &nodeport) && is_nodeport_address(s, addr));
 }
 
+/* The service port that the destination belongs to, or NULL. */
+static const struct service_port_state *port_of(const struct stale *s, const struct flow *flow)
+{
+	const struct service_port_state *port;
+
+	port = model_vip_owner(s->model, s->family, &flow->destination, s->protocol,
+			       flow->destination_port);
+	if (!port && is_nodeport_address(s, &flow->destination))
+		port = model_vip_owner(s->model, s->family, NULL, s->protocol,
+				       flow->destination_port);
+	return port;
+}
+
+/* A connection that has ended leaves an entry that nobody needs, and that does no harm. */
+static bool is_over(const struct flow *flow)
+{
+	return flow->tcp_state == TCP_CONNTRACK_TIME_WAIT || flow->tcp_state == TCP_CONNTRACK_CLOSE;
+}
+
+static bool may_close(const struct stale *s, const struct service_port_state *port,
+		      const struct flow *flow)
+{
+	return flow->translated && !is_over(flow) &&
+	       model_closes_connections(s->model, port->service);
+}
+
 bool stale_flow(void *ctx, const struct flow *flow)
 {
 	struct stale *s = ctx;
-	const struct service_port_state *port;
+	const struct service_port_state *port = port_of(s, flow);
 	const struct serving *serving;
 	struct endpoint answers = { .addr = flow->reply_source, .port = flow->reply_source_port };
 
-	port = model_vip_owner(s->model, s->family, &flow->destination, IPPROTO_UDP,
-			       flow->destination_port);
-	if (!port && is_nodeport_address(s, &flow->destination))
-		port = model_vip_owner(s->model, s->family, NULL, IPPROTO_UDP,
-				       flow->destination_port);
 	if (!port)
 		return flow->translated &&
 		       was_removed(s, &flow->destination, flow->destination_port);
-	if (port->udp_change <= s->swept || !port->applied)
+	if ((port->flow_change <= s->swept && s->all_changed <= s->swept) || !port->applied)
+		return false;
+	if (s->protocol == IPPROTO_TCP && !may_close(s, port, flow))
 		return false;
 	serving = serving_get(s, port);
 	return serving &&

@@ -1,7 +1,8 @@
 /*
- * Which conntrack entries are stale (section 13 of the service semantics): UDP flows to a virtual
+ * Which conntrack entries are stale. UDP (section 13 of the service semantics): flows to a virtual
  * IP that are not answered by a serving endpoint of it, and translated flows to one that has gone.
- * Driven by what was committed; the sweep itself is nft/conntrack.h's.
+ * TCP, where Services ask for it (BEY-1): connections whose endpoint is gone. Driven by what was
+ * committed; the sweep itself is nft/conntrack.h's.
  */
 #ifndef SYNC_STALE_H
 #define SYNC_STALE_H
@@ -10,11 +11,14 @@
 
 struct stale;
 
-struct stale *stale_new(const struct model *model, enum family family); /* NULL: no memory */
+/* @protocol is that of UDP or TCP. NULL: no memory */
+struct stale *stale_new(const struct model *model, enum family family, uint8_t protocol);
 void stale_free(struct stale *s);
 
-/* The kernel has a new program for this UDP service port: its flows are to be looked at. */
+/* The kernel has what is wanted of this service port: its flows are to be looked at. */
 void stale_port_changed(struct stale *s, struct service_port_state *port);
+/* The flows of all service ports are to be looked at. */
+void stale_all_changed(struct stale *s);
 /* A UDP VIP is gone from the kernel (CT-5). */
 void stale_vip_removed(struct stale *s, const struct vip *vip);
 

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,15 @@ enum {
 	/* Sweeps of a family begin this far apart, and take a tenth of the time at most. */
 	SWEEP_PERIOD_US = 100 * 1000,
 	SWEEP_REST = 9,
-	SWEEP_STEP_ENTRIES = 2000,   /* about a millisecond */
+	SWEEP_STEP_ENTRIES = 2000, /* about a millisecond */
+	/*
+	 * Connections are ended a little later: an endpoint that moves to another slice may be in
+	 * none for a moment. Steps take a fifth of the time at most.
+	 */
+	CLOSE_DELAY_US = 200 * 1000,
+	CLOSE_STEP_ENTRIES = 250, /* two datagrams, 2 ms if all are deleted */
+	CLOSE_REST = 4,
+	CLOSE_PAUSE_US = 500,	     /* and a little more */
 	RETRY_FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
 	/* A failed sync has read the whole table, so changes that follow it closely wait. */
 	CHANGE_LONGEST_US = 1000 * 1000,
@@ -34,13 +43,20 @@ enum {
 	PURGE_STEP_US = 5000,
 };
 
+/* Conntrack sweeps of one protocol */
+struct sweeper {
+	struct family_sync *family;
+	struct stale *stale;
+	struct event *event, *timer;
+	int64_t began_us, next_us;
+};
+
 struct family_sync {
 	struct sync *sync;
 	enum family family;
 	struct dataplane *dataplane; /* NULL: this family is not handled */
-	struct stale *stale;
-	struct event *sweep_event, *sweep_timer, *purge_timer;
-	int64_t sweep_began_us, sweep_next_us;
+	struct sweeper udp, tcp;
+	struct event *purge_timer;
 	unsigned int failures; /* in a row */
 	int64_t retry_us;      /* after a failure; INT64_MAX: none */
 	/* What failed is tried again before that only for a change, and not before... */
@@ -88,93 +104,148 @@ static void timer_set(struct event *timer, int64_t delay_us)
 
 /* Conntrack sweeps */
 
-static void sweep_finished(struct family_sync *f, int err, const struct errbuf *eb)
+static bool is_udp(const struct sweeper *w)
 {
-	const int64_t end = now_us(), took = end - f->sweep_began_us;
-	struct sync *s = f->sync;
-
-	f->sweep_next_us =
-		end + (took * SWEEP_REST > SWEEP_PERIOD_US ? took * SWEEP_REST : SWEEP_PERIOD_US);
-	if (f->sweep_event)
-		event_del(f->sweep_event);
-	if (err < 0)
-		log_limited(s->options.log, LOG_WARNING, "conntrack", "conntrack cleanup (%s): %s",
-			    family_name(f->family), eb->text);
-	else
-		log_debug(s->options.log, 2, "conntrack cleanup (%s): %lu entries deleted",
-			  family_name(f->family), stale_deleted(f->stale));
-	if (s->options.swept)
-		s->options.swept(s->options.ctx, f->family, stale_deleted(f->stale), took);
+	return w == &w->family->udp;
 }
 
-static void sweep_request(struct family_sync *f);
-
-static void on_sweep(evutil_socket_t fd, short what, void *ctx)
+static void sweep_tell(struct sweeper *w, int64_t took_us)
 {
-	struct family_sync *f = ctx;
+	const struct family_sync *f = w->family;
+	const struct sync_options *o = &f->sync->options;
+	const unsigned long deleted = stale_deleted(w->stale);
+
+	if (is_udp(w) && o->swept)
+		o->swept(o->ctx, f->family, deleted, took_us);
+	if (!is_udp(w) && o->closed)
+		o->closed(o->ctx, f->family, deleted);
+}
+
+static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
+{
+	const int64_t end = now_us(), took = end - w->began_us;
+	const struct family_sync *f = w->family;
+	const char *what = is_udp(w) ? "conntrack cleanup" : "ending connections";
+	int64_t rest = is_udp(w) ? took * SWEEP_REST : 0;
+
+	w->next_us = end + (rest > SWEEP_PERIOD_US ? rest : SWEEP_PERIOD_US);
+	if (w->event)
+		event_del(w->event);
+	if (err < 0)
+		log_limited(f->sync->options.log, LOG_WARNING, "conntrack", "%s (%s): %s", what,
+			    family_name(f->family), eb->text);
+	else
+		log_debug(f->sync->options.log, 2, "%s (%s): %lu entries deleted", what,
+			  family_name(f->family), stale_deleted(w->stale));
+	sweep_tell(w, took);
+}
+
+static int sweep_begin(struct sweeper *w)
+{
 	struct errbuf eb;
-	int more = stale_step(f->stale, SWEEP_STEP_ENTRIES, &eb);
+	int err;
+
+	w->began_us = now_us();
+	err = stale_begin(w->stale, &eb);
+	if (err < 0)
+		sweep_finished(w, err, &eb);
+	return err;
+}
+
+/* UDP: as fast as the loop allows, and a long rest afterwards. */
+
+static void udp_request(struct sweeper *w);
+
+static void on_udp_sweep(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sweeper *w = ctx;
+	struct errbuf eb;
+	int more = stale_step(w->stale, SWEEP_STEP_ENTRIES, &eb);
 
 	(void)fd;
 	(void)what;
 	if (more > 0)
 		return;
-	sweep_finished(f, more, &eb);
-	sweep_request(f);
+	sweep_finished(w, more, &eb);
+	udp_request(w);
 }
 
-static int sweep_begin(struct family_sync *f)
-{
-	struct errbuf eb;
-	int err;
-
-	f->sweep_began_us = now_us();
-	err = stale_begin(f->stale, &eb);
-	if (err < 0)
-		sweep_finished(f, err, &eb);
-	return err;
-}
-
-static void on_sweep_timer(evutil_socket_t fd, short what, void *ctx)
+static void on_udp_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
-	sweep_request(ctx);
+	udp_request(ctx);
 }
 
 /* Begins a sweep if one is due, or sees to it that it begins later. */
-static void sweep_request(struct family_sync *f)
+static void udp_request(struct sweeper *w)
 {
-	struct event_base *base = f->sync->options.base;
-	int64_t wait = f->sweep_next_us - now_us();
+	struct event_base *base = w->family->sync->options.base;
+	int64_t wait = w->next_us - now_us();
 
-	if (!f->stale || !stale_is_pending(f->stale) || stale_is_sweeping(f->stale))
+	if (!w->stale || !stale_is_pending(w->stale) || stale_is_sweeping(w->stale))
 		return;
 	if (wait > 0) {
-		timer_set(f->sweep_timer, wait);
+		timer_set(w->timer, wait);
 		return;
 	}
-	if (sweep_begin(f) < 0)
+	if (sweep_begin(w) < 0)
 		return;
-	if (!f->sweep_event)
-		f->sweep_event =
-			event_new(base, stale_fd(f->stale), EV_READ | EV_PERSIST, on_sweep, f);
-	if (f->sweep_event)
-		event_add(f->sweep_event, NULL);
+	if (!w->event)
+		w->event =
+			event_new(base, stale_fd(w->stale), EV_READ | EV_PERSIST, on_udp_sweep, w);
+	if (!w->event)
+		return;
+	/* The dump is readable until it ends: whatever else there is comes first. */
+	event_priority_set(w->event, event_base_get_npriorities(base) - 1);
+	event_add(w->event, NULL);
 }
 
-static void sweep_whole(struct family_sync *f)
+/* TCP (BEY-1): a little at a time. The kernel always has more of the dump to give. */
+
+static void tcp_request(struct sweeper *w);
+
+static void on_tcp_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sweeper *w = ctx;
+	int64_t spent_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
+	struct errbuf eb;
+	int more;
+
+	(void)fd;
+	(void)what;
+	if (!stale_is_sweeping(w->stale) && sweep_begin(w) < 0)
+		return;
+	more = stale_step(w->stale, CLOSE_STEP_ENTRIES, &eb);
+	if (more > 0) {
+		spent_us = clock_us(CLOCK_THREAD_CPUTIME_ID) - spent_us;
+		timer_set(w->timer, spent_us * CLOSE_REST + CLOSE_PAUSE_US);
+		return;
+	}
+	sweep_finished(w, more, &eb);
+	tcp_request(w);
+}
+
+static void tcp_request(struct sweeper *w)
+{
+	int64_t wait = w->next_us - now_us();
+
+	if (w->stale && stale_is_pending(w->stale) && !event_pending(w->timer, EV_TIMEOUT, NULL))
+		timer_set(w->timer, wait > CLOSE_DELAY_US ? wait : CLOSE_DELAY_US);
+}
+
+static void sweep_whole(struct sweeper *w)
 {
 	struct pollfd pfd;
 	struct errbuf eb;
 	int more = 1;
 
-	if (!f->stale || !stale_is_pending(f->stale) || sweep_begin(f) < 0)
+	if (!w->stale || !stale_is_pending(w->stale) || sweep_begin(w) < 0)
 		return;
-	pfd = (struct pollfd){ .fd = stale_fd(f->stale), .events = POLLIN };
+	pfd = (struct pollfd){ .fd = stale_fd(w->stale), .events = POLLIN };
 	while (more > 0 && poll(&pfd, 1, 5000) > 0)
-		more = stale_step(f->stale, SWEEP_STEP_ENTRIES, &eb);
-	sweep_finished(f, more, &eb);
+		more = stale_step(w->stale, SWEEP_STEP_ENTRIES, &eb);
+	sweep_finished(w, more, &eb);
 }
 
 /* Syncing */
@@ -467,7 +538,8 @@ static void run(struct sync *s)
 		timer_set(s->collect_timer, (int64_t)COLLECT_AFTER_S * 1000000);
 	for (f = 0; f < N_FAMILIES; f++) {
 		purge_request(&s->families[f]);
-		sweep_request(&s->families[f]);
+		udp_request(&s->families[f].udp);
+		tcp_request(&s->families[f].tcp);
 	}
 }
 
@@ -515,7 +587,8 @@ int sync_once(struct sync *s)
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (s->families[f].dataplane)
 			dataplane_purge(s->families[f].dataplane, INT64_MAX);
-		sweep_whole(&s->families[f]);
+		sweep_whole(&s->families[f].udp);
+		sweep_whole(&s->families[f].tcp);
 	}
 	return err;
 }
@@ -708,10 +781,10 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 	if (err)
 		return err;
 	options.owner &= !s->options.no_owner;
-	f->stale = stale_new(s->options.model, family);
-	options.stale = f->stale;
+	options.stale = f->udp.stale = stale_new(s->options.model, family, IPPROTO_UDP);
+	options.closing = f->tcp.stale = stale_new(s->options.model, family, IPPROTO_TCP);
 	f->dataplane = dataplane_new(&options);
-	if (!f->stale || !f->dataplane)
+	if (!f->udp.stale || !f->tcp.stale || !f->dataplane)
 		return errf(eb, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -745,10 +818,14 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 	    !s->addresses_event)
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	for (f = 0; f < N_FAMILIES; f++) {
-		s->families[f].sweep_timer = evtimer_new(base, on_sweep_timer, &s->families[f]);
-		s->families[f].purge_timer = evtimer_new(base, on_purge_timer, &s->families[f]);
-		if (!s->families[f].sweep_timer || !s->families[f].purge_timer)
+		struct family_sync *one = &s->families[f];
+
+		one->udp.timer = evtimer_new(base, on_udp_timer, &one->udp);
+		one->tcp.timer = evtimer_new(base, on_tcp_timer, &one->tcp);
+		one->purge_timer = evtimer_new(base, on_purge_timer, one);
+		if (!one->udp.timer || !one->tcp.timer || !one->purge_timer)
 			return errf(eb, -ENOMEM, "event loop: out of memory");
+		event_priority_set(one->tcp.timer, event_base_get_npriorities(base) - 1);
 	}
 	event_add(s->addresses_event, NULL);
 	if (s->addresses_are_old)
@@ -777,6 +854,7 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->families[f].sync = s;
 		s->families[f].family = (enum family)f;
+		s->families[f].udp.family = s->families[f].tcp.family = &s->families[f];
 	}
 	if (!s->nl && !(s->nl = nlsock_open(eb)))
 		*err = -EIO;
@@ -799,6 +877,13 @@ static void event_drop(struct event *event)
 		event_free(event);
 }
 
+static void sweeper_end(struct sweeper *w)
+{
+	event_drop(w->event);
+	event_drop(w->timer);
+	stale_free(w->stale);
+}
+
 void sync_free(struct sync *s)
 {
 	unsigned int f;
@@ -806,11 +891,10 @@ void sync_free(struct sync *s)
 	if (!s)
 		return;
 	for (f = 0; f < N_FAMILIES; f++) {
-		event_drop(s->families[f].sweep_event);
-		event_drop(s->families[f].sweep_timer);
+		sweeper_end(&s->families[f].udp);
+		sweeper_end(&s->families[f].tcp);
 		event_drop(s->families[f].purge_timer);
 		dataplane_free(s->families[f].dataplane);
-		stale_free(s->families[f].stale);
 	}
 	event_drop(s->timer);
 	event_drop(s->addresses_timer);
@@ -834,6 +918,16 @@ void sync_start(struct sync *s)
 
 void sync_set_config(struct sync *s, const struct config *config)
 {
+	const bool closes =
+		config_closes_connections(config) && !config_closes_connections(s->options.config);
+	unsigned int f;
+
 	s->options.config = config;
+	for (f = 0; closes && f < N_FAMILIES; f++) {
+		if (!s->families[f].tcp.stale)
+			continue;
+		stale_all_changed(s->families[f].tcp.stale);
+		tcp_request(&s->families[f].tcp);
+	}
 	pacer_set_min_period(&s->pacer, config->min_sync_period_ms * 1000);
 }

@@ -27,6 +27,8 @@ struct sync_options {
 	void (*synced)(void *ctx, enum family family, int err, const struct sync_report *report,
 		       int64_t duration_us);
 	void (*swept)(void *ctx, enum family family, unsigned long deleted, int64_t duration_us);
+	/* connections ended (BEY-1), after each such sweep */
+	void (*closed)(void *ctx, enum family family, unsigned long count);
 	void (*queued)(void *ctx, enum family family); /* something waits to be programmed */
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*settled)(void *ctx);	      /* every family is in step with the model */

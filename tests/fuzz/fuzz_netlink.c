@@ -9,6 +9,7 @@
 #include "nft/affinity.h"
 #include "nft/readback.h"
 
+#include <netinet/in.h>
 #include <errno.h>
 #include <linux/netlink.h>
 #include <stdlib.h>
@@ -160,7 +161,9 @@ static void read_flows(struct messages *m, enum family family)
 
 	/* Addresses are compared as a whole: what an IPv4 one does not use must be zero. */
 	while ((nlh = next_message(m)))
-		if (flow_decode(nlh, family, &flow) == 0 && family == FAMILY_IPV4 &&
+		if ((flow_decode(nlh, family, IPPROTO_UDP, &flow) == 0 ||
+		     flow_decode(nlh, family, IPPROTO_TCP, &flow) == 0) &&
+		    family == FAMILY_IPV4 &&
 		    (memcmp(flow.client.bytes + 4, zeros, sizeof(zeros)) ||
 		     memcmp(flow.reply_source.bytes + 4, zeros, sizeof(zeros))))
 			abort();

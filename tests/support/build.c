@@ -146,6 +146,8 @@ static void service_word(struct service_builder *b, char *word)
 		{ "load-balancer", SERVICE_LOAD_BALANCER },
 		{ "internal-local", SERVICE_INTERNAL_LOCAL },
 		{ "external-local", SERVICE_EXTERNAL_LOCAL },
+		{ "close-never", SERVICE_CLOSE_NEVER },
+		{ "close-gone", SERVICE_CLOSE_GONE },
 	};
 	const char *value;
 	struct addr addr;

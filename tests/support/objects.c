@@ -58,6 +58,10 @@ void describe_service(struct strbuf *sb, const struct service *service)
 		describe_prefixes(sb, "from", f, &service->family[f].source_ranges);
 	}
 	describe_flags(sb, service->flags, flags);
+	if (service->flags & SERVICE_CLOSE_NEVER)
+		strbuf_adds(sb, " close-never");
+	if (service->flags & SERVICE_CLOSE_GONE)
+		strbuf_adds(sb, " close-gone");
 	if (service->affinity_timeout_s)
 		strbuf_addf(sb, " affinity=%u", service->affinity_timeout_s);
 	if (service->health_check_node_port)

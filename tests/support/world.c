@@ -4,6 +4,7 @@
 #include "nft/readback.h"
 
 #include <check.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,8 @@ static void planes_new(struct world *w)
 			.family = (enum family)f,
 			.model = w->model,
 			.nl = w->nl,
-			.stale = w->stale[f] = stale_new(w->model, (enum family)f),
+			.stale = w->stale[f] = stale_new(w->model, (enum family)f, IPPROTO_UDP),
+			.closing = w->closing[f] = stale_new(w->model, (enum family)f, IPPROTO_TCP),
 			.owner = w->owner,
 			.bulk = w->bulk,
 		};
@@ -47,6 +49,7 @@ static void planes_free(struct world *w)
 	for (f = 0; f < N_FAMILIES; f++) {
 		dataplane_free(w->dp[f]);
 		stale_free(w->stale[f]);
+		stale_free(w->closing[f]);
 	}
 	model_free(w->model);
 }

@@ -23,7 +23,7 @@ struct world {
 	bool owner;			     /* tables have one */
 	void (*bulk)(void *ctx, bool begin); /* for dataplanes from the next restart on */
 	struct dataplane *dp[N_FAMILIES];
-	struct stale *stale[N_FAMILIES];
+	struct stale *stale[N_FAMILIES], *closing[N_FAMILIES];
 	struct build_log log;
 	int64_t now_us;
 	struct errbuf eb;

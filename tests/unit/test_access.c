@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 #include "tests/support/http.h"
 #include "tests/support/program.h"
@@ -144,15 +143,21 @@ START_TEST(a_server_may_come_later)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("access");
 	TCase *tc = tcase_create("access");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, hopeless_ones_end_the_program, 0, N(hopeless));
 	tcase_add_test(tc, a_token_may_come_later);
 	tcase_add_test(tc, a_server_may_come_later);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
 }

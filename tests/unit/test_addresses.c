@@ -10,8 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
-
 static bool own_namespace(void)
 {
 	if (unshare(CLONE_NEWNET) == 0)
@@ -165,15 +163,21 @@ START_TEST(loses_notifications)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("addresses");
 	TCase *tcase = tcase_create("kernel");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, follows);
 	tcase_add_test(tcase, wakes_up);
 	tcase_add_test(tcase, loses_notifications);
 	suite_add_tcase(suite, tcase);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

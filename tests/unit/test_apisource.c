@@ -10,7 +10,6 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
 #include "tests/support/live.h"
 #include "watch/backoff.h"
 
@@ -1213,11 +1212,17 @@ static void add_faults(Suite *suite)
 	tcase_add_loop_test(tcase, random_changes_and_faults, 0, 2); /* protobuf, JSON */
 }
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("apisource");
+	SRunner *runner;
+	int failed;
 
 	add_ways(suite);
 	add_faults(suite);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
 #include "tests/support/program.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -445,10 +444,12 @@ START_TEST(test_not_root)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("cli");
 	TCase *pure = tcase_create("no kernel"), *kernel = tcase_create("kernel");
+	SRunner *runner = srunner_create(suite);
+	int failed;
 
 	tcase_set_timeout(pure, 30);
 	tcase_add_loop_test(pure, test_usage, 0, N(usage_rows));
@@ -462,5 +463,8 @@ Suite *make_suite(void)
 	tcase_add_test(kernel, test_init_only);
 	tcase_add_test(kernel, test_not_root);
 	suite_add_tcase(suite, kernel);
-	return suite;
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed > 0;
 }

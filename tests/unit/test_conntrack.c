@@ -21,8 +21,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
-
 /* Between the sweep and the kernel: the next so many datagrams of a dump claim to be interrupted.
  */
 static unsigned int interrupts;
@@ -277,7 +275,7 @@ START_TEST(removes_stale)
 	for (i = 0; i < N_GROUPS; i++)
 		inject(&groups[i]);
 	for (family = 0; family < N_FAMILIES; family++) {
-		s = sweep_new(family, &eb);
+		s = sweep_new(family, IPPROTO_UDP, &eb);
 		ck_assert_msg(s, "%s", eb.text);
 		want = stay = 0;
 		for (i = 0; i < N_GROUPS; i++) {
@@ -317,7 +315,7 @@ START_TEST(empty_table)
 
 	if (!own_namespace())
 		return;
-	s = sweep_new(FAMILY_IPV6, &eb);
+	s = sweep_new(FAMILY_IPV6, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
 	ck_assert_int_eq(sweep_step(s, 100, is_stale, &w, &eb), 0);
 	ck_assert_uint_eq(run_sweep(s, 100, &w), 1);
@@ -336,7 +334,7 @@ START_TEST(starts_over)
 	if (!own_namespace())
 		return;
 	inject(&groups[1]);
-	s = sweep_new(FAMILY_IPV4, &eb);
+	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
 	ck_assert_int_eq(sweep_start(s, &eb), 0);
 	ck_assert_int_eq(sweep_step(s, 10, is_stale, &w, &eb), 1);
@@ -367,7 +365,7 @@ START_TEST(is_interrupted)
 	if (!own_namespace())
 		return;
 	inject(&groups[3]);
-	s = sweep_new(FAMILY_IPV4, &eb);
+	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
 	interrupts = interrupted[_i].interrupts;
 	run_sweep(s, 100, &w);
@@ -407,7 +405,7 @@ START_TEST(spares_new_entry)
 		return;
 	one.count = 1;
 	inject(&one);
-	s = sweep_new(FAMILY_IPV4, &eb);
+	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
 	ck_assert_int_eq(sweep_start(s, &eb), 0);
 	while ((result = sweep_step(s, 100, replace_entry, &asked, &eb)) > 0)
@@ -429,10 +427,11 @@ START_TEST(decodes_flow)
 	struct addr addr;
 
 	put_entry(buf, &groups[0], 10000);
-	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, &flow), -EINVAL); /* no status */
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow),
+			 -EINVAL); /* no status */
 	mnl_attr_put_u32(nlh, CTA_STATUS, htonl(1 << 5 | 1 << 3));
-	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV6, &flow), -EINVAL);
-	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, &flow), 0);
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV6, IPPROTO_UDP, &flow), -EINVAL);
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow), 0);
 	addr = address(groups[0].client, &family);
 	ck_assert(addr_compare(&flow.client, &addr) == 0);
 	addr = address(groups[0].destination, &family);
@@ -444,14 +443,16 @@ START_TEST(decodes_flow)
 	ck_assert(flow.translated);
 	put_entry(buf, &groups[6], 10000);
 	mnl_attr_put_u32(nlh, CTA_STATUS, 0);
-	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, &flow), -EINVAL); /* TCP */
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow), -EINVAL); /* TCP */
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("conntrack");
 	TCase *tcase = tcase_create("kernel");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, decodes_flow);
@@ -461,5 +462,9 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tcase, is_interrupted, 0, sizeof(interrupted) / sizeof(interrupted[0]));
 	tcase_add_test(tcase, spares_new_entry);
 	suite_add_tcase(suite, tcase);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

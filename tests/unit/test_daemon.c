@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
 #include "tests/support/http.h"
 #include "tests/support/nft.h"
 #include "tests/support/program.h"
@@ -975,7 +974,7 @@ START_TEST(test_story)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	const TTest *const tests[] = {
 		test_folder_followed,
@@ -1002,12 +1001,16 @@ Suite *make_suite(void)
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");
-	int i;
+	SRunner *runner = srunner_create(suite);
+	int failed, i;
 
 	/* several waits of support_program.c's 20 s, which say more than this */
 	tcase_set_timeout(tcase, 180);
 	for (i = 0; i < N(tests); i++)
 		tcase_add_test(tcase, tests[i]);
 	suite_add_tcase(suite, tcase);
-	return suite;
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed > 0;
 }

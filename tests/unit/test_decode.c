@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "proxy/base/strbuf.h"
-#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 #include "watch/reading.h"
 #include "watch/splitter.h"
@@ -360,6 +359,10 @@ END_TEST
 
 /* ---- metadata */
 
+#define CLOSING(word)                                                                              \
+	"{'metadata':{'namespace':'default','name':'web','annotations':{'a':'b',"                  \
+	"'vipmap/close-connections':" word "}},'spec':{'clusterIP':'10.0.0.1'}}"
+
 static const struct row metadata[] = {
 	{ "uid and time",
 	  "{'metadata':{'namespace':'default','name':'web','uid':'4e-da','creationTimestamp':"
@@ -370,6 +373,19 @@ static const struct row metadata[] = {
 	  "{}}",
 	  "service default/web ignored",
 	  "Service default/web: metadata.creationTimestamp: 'yesterday' is not a time\n" },
+	{ "BEY-1 never", CLOSING("'Never'"), "service default/web 10.0.0.1 close-never", NULL },
+	{ "BEY-1 ends them", CLOSING("'EndpointGone'"), "service default/web 10.0.0.1 close-gone",
+	  NULL },
+	{ "BEY-1 another word", CLOSING("'endpointgone'"), "service default/web 10.0.0.1",
+	  "Service default/web: metadata.annotations.vipmap/close-connections: 'endpointgone' is "
+	  "neither Never nor EndpointGone; the configuration counts\n" },
+	{ "BEY-1 no word", CLOSING("true"), "service default/web 10.0.0.1",
+	  "Service default/web: metadata.annotations.vipmap/close-connections: a boolean is "
+	  "neither Never nor EndpointGone; the configuration counts\n" },
+	{ "BEY-1 none of it",
+	  "{'metadata':{'namespace':'default','name':'web','annotations':{'close-connections':"
+	  "'Never'}},'spec':{'clusterIP':'10.0.0.1'}}",
+	  "service default/web 10.0.0.1", NULL },
 	{ "no object", "[1]", NULL, "Service: a list where an object belongs" },
 	{ "no metadata", "{'spec':{}}", NULL, "Service: metadata: missing" },
 	{ "no name", "{'metadata':{'namespace':'default'}}", NULL,
@@ -946,10 +962,14 @@ START_TEST(test_recorded)
 }
 END_TEST
 
-Suite *make_suite(void)
+#define ADD_LOOP(tc, test, rows) tcase_add_loop_test(tc, test, 0, sizeof(rows) / sizeof((rows)[0]))
+
+int main(void)
 {
 	Suite *suite = suite_create("decode");
 	TCase *tc = tcase_create("decode");
+	SRunner *runner;
+	int failed;
 
 	ADD_LOOP(tc, test_service, services);
 	ADD_LOOP(tc, test_metadata, metadata);
@@ -965,5 +985,9 @@ Suite *make_suite(void)
 	ADD_LOOP(tc, test_time, times);
 	ADD_LOOP(tc, test_recorded, recordings);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 #include "tests/support/twin.h"
 #include "watch/decode.h"
@@ -310,8 +309,10 @@ static void add_service_status(struct twin *t)
 static void make_service(struct twin *t)
 {
 	static const char *const labels[] = { "service.kubernetes.io/service-proxy-name", NULL };
+	static const char *const annotations[] = { "vipmap/close-connections", NULL };
+	static const char *const words[] = { "Never", "EndpointGone", "Soon" };
 
-	add_metadata(t, labels, "other", labels, "");
+	add_metadata(t, labels, "other", annotations, PICK(t->random, words));
 	add_service_spec(t);
 	add_service_status(t);
 }
@@ -772,15 +773,21 @@ START_TEST(values_are_bounded)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("decode protobuf");
 	TCase *tcase = tcase_create("decode protobuf");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, both_decoders_agree, 0, N_KINDS);
 	tcase_add_loop_test(tcase, reads_trees, 0, sizeof(readings) / sizeof(readings[0]));
 	tcase_add_test(tcase, values_are_bounded);
 	suite_add_tcase(suite, tcase);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
 }

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #define FOLDER "tests/data/goldens/"
@@ -445,16 +444,17 @@ START_TEST(test_comparison)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	char unused[NAME_SIZE];
-	int n = golden_name(-1, unused);
+	int n = golden_name(-1, unused), failed;
 	Suite *suite = suite_create("goldens");
 	TCase *text = tcase_create("text"), *kernel = tcase_create("kernel");
+	SRunner *runner = srunner_create(suite);
 
 	if (n <= 0) {
 		fprintf(stderr, "no goldens in " FOLDER "\n");
-		exit(EXIT_FAILURE);
+		return 1;
 	}
 	tcase_set_timeout(text, 30);
 	tcase_set_timeout(kernel, 60);
@@ -469,5 +469,8 @@ Suite *make_suite(void)
 		tcase_add_loop_test(kernel, test_second_time_writes_nothing, 0, n);
 		suite_add_tcase(suite, kernel);
 	}
-	return suite;
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed > 0;
 }

@@ -1,6 +1,5 @@
 /* The hash table, against a plain list. */
 #include "proxy/base/hashtab.h"
-#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -141,10 +140,12 @@ START_TEST(text)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("hashtab");
 	TCase *tc = tcase_create("hashtab");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, like_a_list, 0, 2);
 	tcase_add_loop_test(tc, removal_while_walking, 0, 200);
@@ -152,5 +153,9 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tc, spreads, 0, 4);
 	tcase_add_test(tc, text);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -8,7 +8,6 @@
 
 #include "proxy/base/strbuf.h"
 #include "proxy/serve/health.h"
-#include "tests/support/suite.h"
 #include "tests/support/http.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -833,10 +832,12 @@ START_TEST(many_services)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("health");
 	TCase *tc = tcase_create("health");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_test(tc, paths);
 	tcase_add_loop_test(tc, ready, 0, N(readiness));
@@ -859,5 +860,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, listens_later);
 	tcase_add_test(tc, many_services);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
-#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 
 #define SERVICES "/api/v1/services"
@@ -554,10 +553,12 @@ static void stop_tls_servers(void)
 	certificates_free(certificates);
 }
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("http");
 	TCase *plain = tcase_create("plain"), *secure = tcase_create("tls");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(plain, 60);
 	tcase_add_unchecked_fixture(plain, start_shared, stop_shared);
@@ -580,5 +581,9 @@ Suite *make_suite(void)
 			    sizeof(proxies) / sizeof(proxies[0]));
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, secure);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
 }

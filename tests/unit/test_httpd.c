@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "proxy/serve/httpd.h"
-#include "tests/support/suite.h"
 #include "tests/support/http.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -503,10 +502,12 @@ START_TEST(stream_not_read)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("httpd");
 	TCase *tc = tcase_create("httpd");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, request, 0, N(requests));
@@ -524,5 +525,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, stream_left);
 	tcase_add_test(tc, stream_not_read);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

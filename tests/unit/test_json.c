@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/suite.h"
-
 static struct json *parse(const char *text)
 {
 	struct errbuf eb = { "" };
@@ -316,10 +314,12 @@ START_TEST(test_build)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("json");
 	TCase *tc = tcase_create("json");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_texts, 0, sizeof(texts) / sizeof(texts[0]));
@@ -333,5 +333,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, test_duplicates);
 	tcase_add_test(tc, test_build);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

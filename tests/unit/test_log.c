@@ -8,8 +8,6 @@
 #include "proxy/base/log.h"
 #include "proxy/base/strbuf.h"
 
-#include "tests/support/suite.h"
-
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define STAMP "2023-11-14T22:13:20.000042Z"
 
@@ -242,10 +240,12 @@ START_TEST(many_keys)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("log");
 	TCase *tc = tcase_create("log");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, line, 0, N(lines));
 	tcase_add_test(tc, verbosity);
@@ -255,5 +255,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, rate);
 	tcase_add_test(tc, many_keys);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

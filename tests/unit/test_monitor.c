@@ -17,8 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/support/suite.h"
-
 static bool own_namespace(void)
 {
 	if (unshare(CLONE_NEWNET) == 0)
@@ -261,10 +259,12 @@ START_TEST(affinity)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("monitor");
 	TCase *tcase = tcase_create("kernel");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, others, 0, sizeof(cases) / sizeof(cases[0]));
@@ -273,5 +273,9 @@ Suite *make_suite(void)
 	tcase_add_test(tcase, lost);
 	tcase_add_test(tcase, affinity);
 	suite_add_tcase(suite, tcase);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

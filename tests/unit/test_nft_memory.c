@@ -4,7 +4,6 @@
  */
 #include "nft/batch.h"
 #include "nft/text.h"
-#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <check.h>
@@ -147,14 +146,20 @@ START_TEST(test_nlsock)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("nft memory");
 	TCase *tc = tcase_create("nft memory");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_test(tc, test_batch);
 	tcase_add_test(tc, test_text);
 	tcase_add_test(tc, test_nlsock);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,6 +1,5 @@
 /* What follows from the Node object, the configuration and the addresses of this machine. */
 #include "proxy/model/node.h"
-#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -168,13 +167,19 @@ START_TEST(equality)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("node");
 	TCase *tc = tcase_create("node");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, computes, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, equality);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

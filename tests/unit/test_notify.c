@@ -16,8 +16,6 @@
 
 #include "proxy/base/clock.h"
 
-#include "tests/support/suite.h"
-
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
 /* The manager's end. */
@@ -231,10 +229,12 @@ START_TEST(nobody_manages)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *s = suite_create("notify");
 	TCase *tc = tcase_create("notify");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, what_is_said, 0, 2);
 	tcase_add_test(tc, ready_is_not_lost);
@@ -242,5 +242,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, bad_names);
 	tcase_add_test(tc, nobody_manages);
 	suite_add_tcase(s, tc);
-	return s;
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
 }

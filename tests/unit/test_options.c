@@ -10,8 +10,6 @@
 #include "proxy/base/strbuf.h"
 #include "proxy/commands/commands.h"
 
-#include "tests/support/suite.h"
-
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -545,10 +543,12 @@ START_TEST(node_name_too_long)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("options");
 	TCase *tc = tcase_create("options");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, flag_sets_field, 0, N(fields));
 	tcase_add_loop_test(tc, action, 0, N(actions));
@@ -562,5 +562,9 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tc, node_names, 0, N(names));
 	tcase_add_test(tc, node_name_too_long);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -3,7 +3,6 @@
  * liveness, affinity and ranges, told by an oracle that reads the semantics; and the form of it.
  */
 #include "proxy/model/program.h"
-#include "tests/support/suite.h"
 #include "tests/support/build.h"
 #include "tests/support/packet.h"
 
@@ -325,10 +324,12 @@ END_TEST
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("program");
 	TCase *tc = tcase_create("program");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, every_combination, 0, N_COMBINATIONS);
 	tcase_add_test(tc, packing);
@@ -338,5 +339,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, longest_names_fit);
 	tcase_add_test(tc, orders);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

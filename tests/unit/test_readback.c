@@ -18,7 +18,6 @@
 #include "nft/batch.h"
 #include "proxy/base/arena.h"
 #include "proxy/model/program.h"
-#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 /* What a table has, either as written or as read back. */
@@ -1128,11 +1127,13 @@ END_TEST
 
 #define ROWS(table) (int)(sizeof(table) / sizeof((table)[0]))
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("readback");
 	TCase *tcase = tcase_create("kernel");
 	TCase *load = tcase_create("load"); /* much at once, or against the clock */
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_set_timeout(load, 60);
@@ -1151,5 +1152,9 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tcase, finds_rivals, 0, ROWS(rivals));
 	suite_add_tcase(suite, tcase);
 	suite_add_tcase(suite, load);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "proxy/model/fields.h"
-#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 #include "tests/support/program.h"
 #include "watch/json.h"
@@ -418,6 +417,9 @@ static const struct {
 		 "answerPing: false\nserviceCounters: false\nfastPath: {interfaces: []}\n"
 		 "takeOver: None\n",
 	  NULL },
+	{ "BEY-1", VIPMAP "closeConnections: EndpointGone\n", NULL },
+	{ "BEY-1 wrong word", VIPMAP "closeConnections: Always\n",
+	  "closeConnections: \"Always\" is not known, must be Never or EndpointGone" },
 	{ "no file", NULL, "vipmap.yaml: No such file" },
 	{ "unknown field", VIPMAP "speed: high\n", "vipmap.yaml: speed: unknown field" },
 	{ "unknown field below", VIPMAP "fastPath: {ports: []}\n",
@@ -518,10 +520,12 @@ START_TEST(vipmap_file_is_followed)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("settings");
 	TCase *tc = tcase_create("settings");
+	SRunner *runner;
+	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, json_from_the_first_line, 0, N(formats));
@@ -534,5 +538,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, vipmap_file_is_followed);
 	tcase_add_loop_test(tc, levels_of_the_log, 0, N(levels));
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
 }

@@ -1,11 +1,12 @@
-/* Which conntrack entries are stale (section 13 of the semantics), on made-up flows. */
+/* Which conntrack entries are stale (sections 13 and 25 of the semantics), on made-up flows. */
 #include "nft/conntrack.h"
 #include "proxy/sync/dataplane.h"
-#include "tests/support/suite.h"
 #include "tests/support/build.h"
 #include "tests/support/world.h"
 
 #include <check.h>
+#include <errno.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,288 @@ START_TEST(judges)
 	/* asked again, out of the cache */
 	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale, "%s, again",
 		      cases[_i].name);
+	world_free(w);
+}
+END_TEST
+
+/* TCP (BEY-1) */
+
+enum { ESTABLISHED = TCP_CONNTRACK_ESTABLISHED };
+
+/*
+ * Services: on, where its annotation says that connections are ended; off, where it says never;
+ * unsaid. Each has lost 10.244.0.9 since the last sweep.
+ */
+static const char *const tcp_before[] = {
+	"node n1 192.168.7.1 fd00:7::1",
+	"service d/on close-gone tcp:80:web@30080 udp:80:udp ip=10.96.0.1 ip=fd00:96::1 "
+	"ext=203.0.113.1 lb=203.0.113.2",
+	"slice d/on-1 on v4 tcp:8080:web udp:8080:udp 10.244.0.1 10.244.0.2(unready,terminating) "
+	"10.244.0.3(unserving) 10.244.0.4(unready,unserving) 10.244.0.9",
+	"slice d/on-2 on v6 tcp:8080:web fd00:244::1 fd00:244::9",
+	"service d/off close-never tcp:80 ip=10.96.0.2",
+	"slice d/off-1 off v4 tcp:8080 10.244.0.1 10.244.0.9",
+	"service d/unsaid tcp:80 ip=10.96.0.3",
+	"slice d/unsaid-1 unsaid v4 tcp:8080 10.244.0.1 10.244.0.9",
+	"service d/gone close-gone tcp:80@30081 ip=10.96.0.4",
+	"slice d/gone-1 gone v4 tcp:8080 10.244.0.9",
+	"service d/quiet close-gone tcp:80 ip=10.96.0.5",
+	"slice d/quiet-1 quiet v4 tcp:8080 10.244.0.8",
+	"service d/last close-gone tcp:80 ip=10.96.0.6",
+	"slice d/last-1 last v4 tcp:8080 10.244.0.9",
+	"service d/moved close-gone tcp:80 ip=10.96.0.7",
+	"slice d/moved-1 moved v4 tcp:8080 10.244.0.1 10.244.0.9",
+};
+
+static const char *const tcp_after[] = {
+	"slice d/on-1 on v4 tcp:8080:web udp:8080:udp 10.244.0.1 10.244.0.2(unready,terminating) "
+	"10.244.0.3(unserving) 10.244.0.4(unready,unserving)",
+	"slice d/on-2 on v6 tcp:8080:web fd00:244::1",
+	"slice d/off-1 off v4 tcp:8080 10.244.0.1",
+	"slice d/unsaid-1 unsaid v4 tcp:8080 10.244.0.1",
+	"gone service d/gone",
+	"gone slice d/gone-1",
+	"slice d/last-1 last v4 tcp:8080",
+	"slice d/moved-1 moved v4 tcp:8080 10.244.0.1",
+	"slice d/moved-2 moved v4 tcp:8080 10.244.0.9",
+};
+
+static const struct {
+	const char *name, *destination;
+	uint16_t port;
+	const char *source;
+	uint16_t source_port;
+	uint8_t state;
+	bool unsaid, on; /* stale with closeConnections Never, and EndpointGone */
+} tcp_cases[] = {
+	{ "its endpoint is gone", "10.96.0.1", 80, "10.244.0.9", 8080, ESTABLISHED, true, true },
+	{ "to an externalIP", "203.0.113.1", 80, "10.244.0.9", 8080, ESTABLISHED, true, true },
+	{ "to a load balancer address", "203.0.113.2", 80, "10.244.0.9", 8080, ESTABLISHED, true,
+	  true },
+	{ "to a node port", "192.168.7.1", 30080, "10.244.0.9", 8080, ESTABLISHED, true, true },
+	{ "IPv6", "fd00:96::1", 80, "fd00:244::9", 8080, ESTABLISHED, true, true },
+	{ "IPv6, to a node port", "fd00:7::1", 30080, "fd00:244::9", 8080, ESTABLISHED, true,
+	  true },
+	{ "its endpoint has not answered yet", "10.96.0.1", 80, "10.244.0.9", 8080,
+	  TCP_CONNTRACK_SYN_SENT, true, true },
+	{ "half closed", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_CLOSE_WAIT, true,
+	  true },
+	{ "over", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_TIME_WAIT, false, false },
+	{ "reset", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_CLOSE, false, false },
+	{ "a former target port", "10.96.0.1", 80, "10.244.0.1", 8081, ESTABLISHED, true, true },
+	{ "neither ready nor serving", "10.96.0.1", 80, "10.244.0.4", 8080, ESTABLISHED, true,
+	  true },
+	{ "another endpoint", "10.96.0.1", 80, "10.244.0.1", 8080, ESTABLISHED, false, false },
+	{ "one that drains", "10.96.0.1", 80, "10.244.0.2", 8080, ESTABLISHED, false, false },
+	{ "one that is on a list and does not serve", "10.96.0.1", 80, "10.244.0.3", 8080,
+	  ESTABLISHED, false, false },
+	{ "IPv6, another endpoint", "fd00:96::1", 80, "fd00:244::1", 8080, ESTABLISHED, false,
+	  false },
+	{ "in another slice by now", "10.96.0.7", 80, "10.244.0.9", 8080, ESTABLISHED, false,
+	  false },
+	{ "of no endpoint, as there is none left", "10.96.0.6", 80, "10.244.0.9", 8080, ESTABLISHED,
+	  true, true },
+	{ "never translated", "10.96.0.1", 80, "10.96.0.1", 80, ESTABLISHED, false, false },
+	{ "the annotation says never", "10.96.0.2", 80, "10.244.0.9", 8080, ESTABLISHED, false,
+	  false },
+	{ "no annotation", "10.96.0.3", 80, "10.244.0.9", 8080, ESTABLISHED, false, true },
+	{ "the Service went", "10.96.0.4", 80, "10.244.0.9", 8080, ESTABLISHED, false, false },
+	{ "the Service went, its node port", "192.168.7.1", 30081, "10.244.0.9", 8080, ESTABLISHED,
+	  false, false },
+	{ "nothing changed there", "10.96.0.5", 80, "10.244.0.9", 8080, ESTABLISHED, false, false },
+	{ "to another port of a VIP", "10.96.0.1", 81, "10.244.0.9", 8080, ESTABLISHED, false,
+	  false },
+	{ "to nothing of ours", "198.51.100.1", 80, "10.244.0.9", 8080, ESTABLISHED, false, false },
+	{ "to the endpoint itself", "10.244.0.9", 8080, "10.244.0.9", 8080, ESTABLISHED, false,
+	  false },
+};
+
+/* What went, went before a sweep; @on is the setting. */
+static struct world *tcp_world(bool on)
+{
+	struct world *w = world_new(0);
+	int i;
+
+	if (on)
+		ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "EndpointGone"),
+				 0);
+	for (i = 0; i < COUNT(tcp_before); i++)
+		world_put(w, tcp_before[i]);
+	world_must_sync(w, "before");
+	for (i = 0; i < N_FAMILIES; i++) {
+		stale_swept(w->stale[i]);
+		stale_swept(w->closing[i]);
+	}
+	return w;
+}
+
+static void tcp_changes(struct world *w)
+{
+	int i;
+
+	for (i = 0; i < COUNT(tcp_after); i++)
+		world_put(w, tcp_after[i]);
+	world_must_sync(w, "after");
+}
+
+static struct flow tcp_flow(int i, enum family *f)
+{
+	struct flow flow = flow_to(tcp_cases[i].destination, tcp_cases[i].port, tcp_cases[i].source,
+				   tcp_cases[i].source_port, f);
+
+	flow.tcp_state = tcp_cases[i].state;
+	return flow;
+}
+
+START_TEST(judges_connections)
+{
+	enum family f;
+	struct flow flow = tcp_flow(_i, &f);
+	struct world *w;
+	int on;
+
+	for (on = 0; on < 2; on++) {
+		w = tcp_world(on);
+		ck_assert_msg(!stale_flow(w->closing[f], &flow), "BEY-1: %s, before",
+			      tcp_cases[_i].name);
+		tcp_changes(w);
+		ck_assert_msg(stale_flow(w->closing[f], &flow) ==
+				      (on ? tcp_cases[_i].on : tcp_cases[_i].unsaid),
+			      "BEY-1: %s, the setting is %s", tcp_cases[_i].name,
+			      on ? "on" : "off");
+		stale_swept(w->closing[f]);
+		ck_assert_msg(!stale_flow(w->closing[f], &flow), "BEY-1: %s, swept",
+			      tcp_cases[_i].name);
+		world_free(w);
+	}
+}
+END_TEST
+
+/* What makes a look at all connections due, where connections of d/on are ended. */
+static const struct {
+	const char *name, *object;
+	bool due;
+} closing[] = {
+	{ "an endpoint goes", "slice d/on-2 on v4 tcp:8080:web 10.244.0.1", true },
+	{ "all go", "slice d/on-2 on v4 tcp:8080:web", true },
+	{ "the slice goes", "gone slice d/on-2", true },
+	{ "the slice becomes another Service's", "slice d/on-2 off v4 tcp:8080:web 10.244.0.9",
+	  true },
+	{ "the target port is another", "slice d/on-2 on v4 tcp:8081:web 10.244.0.9", true },
+	{ "one ceases to be ready and to serve",
+	  "slice d/on-2 on v4 tcp:8080:web 10.244.0.9(unready,unserving)", true },
+	{ "one begins to drain", "slice d/on-2 on v4 tcp:8080:web 10.244.0.9(unready,terminating)",
+	  false },
+	{ "one comes", "slice d/on-2 on v4 tcp:8080:web 10.244.0.7 10.244.0.9 10.244.0.8", false },
+	{ "a slice comes", "slice d/on-3 on v4 tcp:8080:web 10.244.0.7", false },
+	{ "another virtual IP",
+	  "service d/on close-gone tcp:80:web udp:80:udp ip=10.96.0.1 ext=203.0.113.9", false },
+	{ "the annotation goes, and with it the wish", "service d/on tcp:80:web ip=10.96.0.1",
+	  false },
+	{ "an annotation comes", "service d/unsaid close-gone tcp:80 ip=10.96.0.3", true },
+	{ "the Service goes", "gone service d/on", false },
+	{ "an endpoint of a Service that says never goes", "slice d/off-1 off v4 tcp:8080", false },
+	{ "an endpoint of a Service that says nothing goes", "slice d/unsaid-1 unsaid v4 tcp:8080",
+	  false },
+};
+
+START_TEST(looks_when_endpoints_go)
+{
+	struct world *w = tcp_world(false);
+	const enum family f = FAMILY_IPV4;
+
+	world_put(w, "slice d/on-2 on v4 tcp:8080:web 10.244.0.9");
+	world_must_sync(w, "begin");
+	stale_swept(w->closing[f]);
+	world_put(w, closing[_i].object);
+	ck_assert(!stale_is_pending(w->closing[f])); /* not before the rules are there */
+	world_must_sync(w, closing[_i].name);
+	ck_assert_msg(stale_is_pending(w->closing[f]) == closing[_i].due, "BEY-1: %s",
+		      closing[_i].name);
+	world_free(w);
+}
+END_TEST
+
+/* BEY-1 is off: not once is a look due, from the start on. */
+START_TEST(never_looks)
+{
+	struct world *w = world_new(0);
+	int i;
+
+	world_put(w, "service d/a tcp:80@30080 ip=10.96.0.1 ip=fd00:96::1");
+	world_put(w, "slice d/a-1 a v4 tcp:8080 10.244.0.1 10.244.0.9");
+	world_must_sync(w, "start");
+	world_put(w, "slice d/a-1 a v4 tcp:8080 10.244.0.1");
+	world_must_sync(w, "one less");
+	world_put(w, "gone slice d/a-1");
+	world_must_sync(w, "none");
+	world_restart(w);
+	world_must_sync(w, "restart");
+	for (i = 0; i < N_FAMILIES; i++)
+		ck_assert(!stale_is_pending(w->closing[i]));
+	world_free(w);
+}
+END_TEST
+
+/* The change's own transaction fails: the one that makes up for it has to be followed by a look. */
+START_TEST(looks_after_a_refusal)
+{
+	struct world *w = tcp_world(false);
+	const enum family f = FAMILY_IPV4;
+
+	world_put(w, "slice d/on-1 on v4 tcp:8080:web udp:8080:udp 10.244.0.1");
+	fake_faults(w->kernel)->fail_at = 1;
+	fake_faults(w->kernel)->fail_err = -ENOBUFS;
+	world_must_sync(w, "the second transaction");
+	ck_assert_uint_eq(fake_faults(w->kernel)->fail_at, 0);
+	ck_assert(stale_is_pending(w->closing[f]));
+	world_free(w);
+}
+END_TEST
+
+/* After a restart all is looked at, and only what is gone is ended. */
+START_TEST(restart_closes)
+{
+	struct world *w = tcp_world(false);
+	enum family f;
+	struct flow lost = flow_to("10.96.0.1", 80, "10.244.0.9", 8080, &f);
+	struct flow kept = flow_to("10.96.0.1", 80, "10.244.0.1", 8080, &f);
+	struct flow of_none = flow_to("10.96.0.4", 80, "10.244.0.9", 8080, &f);
+
+	world_remember(w, tcp_after[0]);
+	world_remember(w, "gone service d/gone");
+	world_restart(w);
+	world_must_sync(w, "restart");
+	ck_assert(stale_is_pending(w->closing[f]));
+	ck_assert(stale_flow(w->closing[f], &lost));
+	ck_assert(!stale_flow(w->closing[f], &kept));
+	ck_assert(!stale_flow(w->closing[f], &of_none));
+	world_free(w);
+}
+END_TEST
+
+/* The setting changes: all Services count that say nothing themselves. */
+START_TEST(setting_changes)
+{
+	struct world *w = tcp_world(false);
+	enum family f;
+	struct flow unsaid = flow_to("10.96.0.3", 80, "10.244.0.9", 8080, &f);
+	struct flow kept = flow_to("10.96.0.3", 80, "10.244.0.1", 8080, &f);
+	struct flow off = flow_to("10.96.0.2", 80, "10.244.0.9", 8080, &f);
+
+	tcp_changes(w);
+	stale_swept(w->closing[f]);
+	ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "EndpointGone"), 0);
+	ck_assert(!stale_flow(w->closing[f], &unsaid));
+	stale_all_changed(w->closing[f]);
+	ck_assert(stale_is_pending(w->closing[f]));
+	ck_assert(stale_flow(w->closing[f], &unsaid));
+	ck_assert(!stale_flow(w->closing[f], &kept));
+	ck_assert(!stale_flow(w->closing[f], &off));
+	ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "Never"), 0);
+	ck_assert(!stale_flow(w->closing[f], &unsaid));
+	stale_swept(w->closing[f]);
+	ck_assert(!stale_is_pending(w->closing[f]));
 	world_free(w);
 }
 END_TEST
@@ -321,13 +604,21 @@ START_TEST(mass_deletion)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("stale");
 	TCase *tc = tcase_create("stale");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, judges, 0, COUNT(cases));
 	tcase_add_loop_test(tc, nothing_changed, 0, COUNT(cases));
+	tcase_add_loop_test(tc, judges_connections, 0, COUNT(tcp_cases));
+	tcase_add_loop_test(tc, looks_when_endpoints_go, 0, COUNT(closing));
+	tcase_add_test(tc, never_looks);
+	tcase_add_test(tc, looks_after_a_refusal);
+	tcase_add_test(tc, restart_closes);
+	tcase_add_test(tc, setting_changes);
 	tcase_add_test(tc, follows_the_model);
 	tcase_add_test(tc, nodeports_everywhere);
 	tcase_add_test(tc, back_before_the_sweep);
@@ -337,5 +628,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, mass_deletion);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -2,7 +2,6 @@
  * says. */
 #include "nft/text.h"
 #include "nft/rule.h"
-#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <check.h>
@@ -520,10 +519,12 @@ START_TEST(test_chain_digest)
 }
 END_TEST
 
-Suite *make_suite(void)
+int main(void)
 {
 	Suite *suite = suite_create("text");
 	TCase *tc = tcase_create("text");
+	SRunner *runner;
+	int failed;
 
 	tcase_add_loop_test(tc, test_golden, 0, 2);
 	tcase_add_loop_test(tc, test_nft_accepts, 0, 2);
@@ -539,5 +540,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, test_digest);
 	tcase_add_test(tc, test_chain_digest);
 	suite_add_tcase(suite, tc);
-	return suite;
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
