@@ -69,8 +69,8 @@ int startup_check(const struct app *app, const char *node_name, const struct con
 	/* DS-2: without rules in it a node would look healthy and be useless. */
 	if (!kernel[primary])
 		return errf(eb, -EAFNOSUPPORT,
-			    "Node %s: its primary family is %s, which this kernel has not",
-			    node_name, family_name(primary));
+			    "Node %s: its primary family is %s, which this kernel lacks", node_name,
+			    family_name(primary));
 	/* NODE-3: without the Node's ranges every pod would be taken for a stranger. */
 	if (config->detect_local == DETECT_NODE_CIDR && !has_pod_cidrs(node))
 		return errf(eb, -ENOENT,

@@ -302,8 +302,8 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us, const
 		wait = took_us * CHANGE_REST;
 	f->earliest_us = now_us() + wait;
 	log_limited(s->options.log, LOG_ERR, family_name(f->family),
-		    "sync of %s failed, rules stay as they are: %s (%s)", family_name(f->family),
-		    eb->text, strerror(-err));
+		    "sync of %s failed, rules stay as they are: %s", family_name(f->family),
+		    *eb->text ? eb->text : strerror(-err));
 }
 
 static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)

@@ -74,7 +74,7 @@ static const struct {
 	{ "all", true, false, "10.0.0.0/8", ADDRESSES, NULL },
 	{ "unknown Node", true, false, "10.0.0.0/8", NO_NODE, NULL },
 	{ "DS-2", false, false, "fd00::/8", V6_AND_PODS,
-	  "Node node1: its primary family is IPv6, which this kernel has not" },
+	  "Node node1: its primary family is IPv6, which this kernel lacks" },
 	{ "DS-2: can", true, false, "fd00::/8", V6_AND_PODS, NULL },
 	{ "NODE-3", true, true, "", ADDRESSES, "Node node1: spec.podCIDRs: none" },
 	{ "NODE-3: has", true, true, "", ADDRESSES_AND_PODS, NULL },
