@@ -159,6 +159,9 @@ static int verdict_decode(const struct nlattr *data, struct element *e)
 	case NF_DROP:
 		e->verdict.kind = VERDICT_DROP;
 		return 0;
+	case NF_ACCEPT:
+		e->verdict.kind = VERDICT_PASS;
+		return 0;
 	case NFT_GOTO:
 		if (!chain || verdict_parse(chain, &e->verdict))
 			return -EINVAL;

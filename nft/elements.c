@@ -135,14 +135,17 @@ static uint8_t *attr_u32(uint8_t *at, uint16_t type, uint32_t value)
 	return at + sizeof(value_be);
 }
 
-static uint8_t *attr_verdict(uint8_t *at, const char *chain)
+static uint8_t *attr_verdict(uint8_t *at, const struct verdict *verdict, const char *chain)
 {
+	const uint32_t code = chain			      ? (uint32_t)NFT_GOTO
+			      : verdict->kind == VERDICT_PASS ? NF_ACCEPT
+							      : NF_DROP;
 	size_t length = chain ? strlen(chain) + 1 : 0;
 	size_t size = NLA_HDRLEN + 4 + (chain ? NLA_HDRLEN + NLA_ALIGN(length) : 0);
 
 	at = attr_header(at, NFTA_SET_ELEM_DATA | NLA_F_NESTED, NLA_HDRLEN + size);
 	at = attr_header(at, NFTA_DATA_VERDICT | NLA_F_NESTED, size);
-	at = attr_u32(at, NFTA_VERDICT_CODE, chain ? (uint32_t)NFT_GOTO : NF_DROP);
+	at = attr_u32(at, NFTA_VERDICT_CODE, code);
 	if (chain) {
 		at = attr_header(at, NFTA_VERDICT_CHAIN, length);
 		memcpy(at, chain, length);
@@ -245,7 +248,7 @@ static void put_element(struct elements *s, enum family family, const struct ele
 	size = put_key(key, family, &layout->key, e);
 	at = attr_value(at, NFTA_SET_ELEM_KEY, key, size);
 	if (s->add && layout->data == DATA_VERDICT)
-		at = attr_verdict(at, chain);
+		at = attr_verdict(at, &e->verdict, chain);
 	else if (s->add && layout->data == DATA_ENDPOINT)
 		at = put_endpoint(at, family, e);
 	if (s->add && e->comment)

@@ -132,8 +132,8 @@ const char *chain_id_name(enum chain_id id);
 bool chain_is_in(unsigned int parts, enum chain_id id); /* as set_is_in() */
 
 /*
- * The chain that a verdict goes to; NULL for a drop. @own is what element->chain says. @text has
- * PICK_NAME_SIZE bytes.
+ * The chain that a verdict goes to; NULL for a drop and a pass. @own is what element->chain says.
+ * @text has PICK_NAME_SIZE bytes.
  */
 const char *verdict_chain(const struct verdict *verdict, const char *own, char *text);
 

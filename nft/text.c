@@ -260,8 +260,10 @@ static void print_data(struct strbuf *out, enum family family, const struct elem
 	switch (set_layout(e->set)->data) {
 	case DATA_VERDICT:
 		chain = verdict_chain(&e->verdict, e->chain, name);
-		strbuf_adds(out, chain ? " : goto " : " : drop");
-		strbuf_adds(out, chain ? chain : "");
+		if (chain)
+			strbuf_addf(out, " : goto %s", chain);
+		else
+			strbuf_adds(out, e->verdict.kind == VERDICT_PASS ? " : accept" : " : drop");
 		break;
 	case DATA_ENDPOINT:
 		strbuf_addf(out, " : %s . %u", addr_format(family, &e->endpoint, text),

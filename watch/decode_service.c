@@ -613,6 +613,18 @@ static int read_creation(struct reading *r, struct service *service)
 	return 0;
 }
 
+static int read_no_endpoints(struct reading *r, struct service *service)
+{
+	static const char *const words[] = { "Reject", "Pass", NULL };
+	int found;
+
+	if (read_word(r, "vipmap/no-endpoints", words, &found))
+		return -EINVAL;
+	if (found >= 0)
+		service->flags |= found ? SERVICE_PASS : SERVICE_NO_PASS;
+	return 0;
+}
+
 /* SVC-1, SVC-2. Returns whether there is anything to program, or -EINVAL. */
 static int read_ignored(struct reading *r, const struct json *spec, enum service_type type)
 {
@@ -645,6 +657,8 @@ static int read_programmed(struct reading *r, const struct json *spec, enum serv
 		err = read_health_check(r, spec, service);
 	if (!err)
 		err = read_close_connections(r, service);
+	if (!err)
+		err = read_no_endpoints(r, service);
 	return err;
 }
 

@@ -86,6 +86,14 @@ static int source_ranges(const struct model *m, enum family family, const struct
 	return 0;
 }
 
+/* BEY-2 */
+static bool passes_without_endpoints(const struct model *m, const struct service *s)
+{
+	if (s->flags & (SERVICE_PASS | SERVICE_NO_PASS))
+		return s->flags & SERVICE_PASS;
+	return m->config->pass_without_endpoints;
+}
+
 /* Policies, lists and ranges of a program whose VIPs are known. */
 static int fill(const struct model *m, enum family family, const struct service_port_state *port,
 		struct arena *scratch, struct program *p)
@@ -113,6 +121,8 @@ static int fill(const struct model *m, enum family family, const struct service_
 	p->flags = (uint8_t)((selection.alive ? PROGRAM_ALIVE : 0) |
 			     (s->flags & SERVICE_INTERNAL_LOCAL ? PROGRAM_INTERNAL_LOCAL : 0) |
 			     (s->flags & SERVICE_EXTERNAL_LOCAL ? PROGRAM_EXTERNAL_LOCAL : 0));
+	if (!selection.alive && passes_without_endpoints(m, s))
+		p->flags |= PROGRAM_PASS;
 	p->affinity_timeout_s = s->affinity_timeout_s;
 	p->label = port->label;
 	p->sticky = port->sticky;

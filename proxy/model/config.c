@@ -84,7 +84,7 @@ void config_forget_checks(struct config *config)
 	for (f = 0; f < N_FAMILIES; f++)
 		free(config->family[f].nodeport_ranges);
 	memset(config->family, 0, sizeof(config->family));
-	config->has_bind_addr = false;
+	config->has_bind_addr = config->pass_without_endpoints = false;
 	config->detect_local = DETECT_CLUSTER_CIDR;
 }
 

@@ -67,7 +67,8 @@ struct config {
 
 	/* Filled by config_validate() */
 	enum detect_local_mode detect_local;
-	bool has_bind_addr; /* bindAddress is neither 0.0.0.0 nor :: (NODE-2) */
+	bool pass_without_endpoints; /* BEY-2 */
+	bool has_bind_addr;	     /* bindAddress is neither 0.0.0.0 nor :: (NODE-2) */
 	enum family bind_family;
 	struct addr bind_addr;
 	struct {

@@ -456,6 +456,8 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 	if (!err)
 		err = check_built(&c);
 	if (!err)
+		config->pass_without_endpoints = strcmp(config->vipmap.no_endpoints, "Pass") == 0;
+	if (!err)
 		err = check_periods(&c);
 	if (!err)
 		err = check_bind_address(&c);

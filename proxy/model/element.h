@@ -68,6 +68,7 @@ enum verdict_kind {
 	VERDICT_EXTERNAL_LOCAL, /* goto external-local, or nodeport-external-local with
 				   PICK_NODEPORT */
 	VERDICT_PICK,	/* goto [cluster-|external-][sticky-][nodeport-][local-]pick-COUNT */
+	VERDICT_PASS,	/* accept: nothing after it is asked (BEY-2) */
 	VERDICT_STICKY, /* goto an endpoint's affinity chain: name in element->chain */
 };
 

@@ -88,6 +88,8 @@ static enum explain_verdict vip_verdict(const struct program *p, const struct vi
 {
 	if (vip->role == VIP_LOAD_BALANCER && !in_source_ranges(p, q))
 		return EXPLAIN_NOT_IN_RANGES;
+	if (vip_is_passed(p, vip))
+		return EXPLAIN_PASSED;
 	if (!(p->flags & PROGRAM_ALIVE))
 		return EXPLAIN_NO_ENDPOINTS;
 	return program_list(p, local)->count ? EXPLAIN_DNAT : EXPLAIN_NO_LOCAL;

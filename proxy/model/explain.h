@@ -21,6 +21,7 @@ enum explain_verdict {
 	EXPLAIN_DNAT,
 	EXPLAIN_NOT_IN_RANGES, /* dropped: loadBalancerSourceRanges */
 	EXPLAIN_NO_ENDPOINTS,  /* refused */
+	EXPLAIN_PASSED,	       /* passed, as there are no endpoints (BEY-2) */
 	EXPLAIN_NO_LOCAL,      /* dropped: none on this node, and the policy is Local */
 	EXPLAIN_NO_PORT,       /* refused: a ClusterIP, but not this port */
 	EXPLAIN_NO_SERVICE,    /* dropped: in a ServiceCIDR, and nobody's */

@@ -1001,9 +1001,27 @@ static void refresh_external_ips(struct model *m)
 	}
 }
 
+/* BEY-2: what becomes of external VIPs of service ports that are not alive. */
+static void mark_external(struct model *m)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+	unsigned int f;
+
+	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk)) {
+		struct service_entry *s = hash_entry(n, struct service_entry, node);
+
+		for (f = 0; s->object && f < N_FAMILIES; f++)
+			if (s->ports[f] && (s->object->family[f].external_ips.count ||
+					    s->object->family[f].load_balancer_ips.count))
+				model_mark(m, s, (enum family)f);
+	}
+}
+
 int model_set_config(struct model *m, const struct config *config, bool rules[N_FAMILIES])
 {
 	const bool external_ips = config->allow_external_ips != m->config->allow_external_ips;
+	const bool pass = config->pass_without_endpoints != m->config->pass_without_endpoints;
 	struct ruleset before[N_FAMILIES], after;
 	struct node_info info = { 0 };
 	unsigned int f;
@@ -1016,6 +1034,8 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 	node_info_take(m, &info);
 	if (external_ips)
 		refresh_external_ips(m);
+	if (pass)
+		mark_external(m);
 	for (f = 0; f < N_FAMILIES; f++) {
 		model_ruleset(m, (enum family)f, &after);
 		rules[f] = memcmp(&before[f], &after, sizeof(after)) != 0;

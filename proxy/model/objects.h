@@ -45,6 +45,9 @@ enum service_flags {
 	/* BEY-1: the annotation, if there is one with a word that is known */
 	SERVICE_CLOSE_NEVER = 1 << 6,
 	SERVICE_CLOSE_GONE = 1 << 7,
+	/* annotation vipmap/no-endpoints (BEY-2); neither: the setting counts */
+	SERVICE_PASS = 1 << 8,
+	SERVICE_NO_PASS = 1 << 9,
 };
 
 struct service {

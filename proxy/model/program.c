@@ -296,9 +296,20 @@ static struct verdict pick_verdict(const struct program *p, const struct vip *vi
 	return v;
 }
 
-/* What becomes of a packet to this VIP once its source is allowed: VER-2 to VER-4. */
+bool vip_is_passed(const struct program *p, const struct vip *vip)
+{
+	return p->flags & PROGRAM_PASS &&
+	       (vip->role == VIP_LOAD_BALANCER || vip->role == VIP_EXTERNAL_IP);
+}
+
+/*
+ * What becomes of a packet to this VIP once its source is allowed: VER-2 to VER-4. One that is
+ * passed has an element all the same, so that no node port is looked for (VER-14).
+ */
 static struct verdict vip_verdict(const struct program *p, const struct vip *vip)
 {
+	if (vip_is_passed(p, vip))
+		return (struct verdict){ .kind = VERDICT_PASS };
 	if (!(p->flags & PROGRAM_ALIVE))
 		return (struct verdict){ .kind = VERDICT_REJECT };
 	if (vip_is_external_local(p, vip))

@@ -22,6 +22,7 @@ enum program_flags {
 	PROGRAM_ALIVE = 1 << 0,
 	PROGRAM_INTERNAL_LOCAL = 1 << 1,
 	PROGRAM_EXTERNAL_LOCAL = 1 << 2,
+	PROGRAM_PASS = 1 << 3, /* not alive, and external VIPs are not to be rejected (BEY-2) */
 };
 
 struct program {
@@ -54,6 +55,9 @@ bool program_uses(const struct program *program, bool local);
 /* The same with session affinity: then there is an affinity map, and a chain per endpoint. */
 bool program_remembers(const struct program *program, bool local);
 const struct endpoint_list *program_list(const struct program *program, bool local);
+
+/* Whether what is sent there is left alone, since nobody is alive (BEY-2). */
+bool vip_is_passed(const struct program *program, const struct vip *vip);
 
 /* Whether some VIP lets in only the sources in @program->ranges. NULL does not. */
 bool program_firewalled(const struct program *program);

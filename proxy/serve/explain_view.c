@@ -265,7 +265,10 @@ static enum verdict_kind follow(struct explaining *x, const struct explain_query
 		strbuf_adds(path, " (nothing)");
 		return VERDICT_NONE;
 	}
-	strbuf_addf(path, " -> %s", *found.chain ? found.chain : "drop");
+	strbuf_addf(path, " -> %s",
+		    *found.chain				 ? found.chain
+		    : found.element.verdict.kind == VERDICT_PASS ? "accept"
+								 : "drop");
 	return (enum verdict_kind)found.element.verdict.kind;
 }
 
@@ -384,6 +387,7 @@ static const char *verdict_word(enum explain_verdict verdict)
 	case EXPLAIN_NO_ENDPOINTS:
 	case EXPLAIN_NO_PORT:
 		return "refused";
+	case EXPLAIN_PASSED:
 	case EXPLAIN_NOT_OURS:
 		return "passed";
 	case EXPLAIN_NOT_IN_RANGES:
@@ -398,6 +402,7 @@ static const char *const reasons[] = {
 	[EXPLAIN_DNAT] = "",
 	[EXPLAIN_NOT_IN_RANGES] = "not in loadBalancerSourceRanges",
 	[EXPLAIN_NO_ENDPOINTS] = "no endpoints",
+	[EXPLAIN_PASSED] = "no endpoints, and noEndpoints is Pass for the Service",
 	[EXPLAIN_NO_LOCAL] = "no endpoints on this node",
 	[EXPLAIN_NO_PORT] = "no service has this port of the ClusterIP",
 	[EXPLAIN_NO_SERVICE] = "no service has this address",

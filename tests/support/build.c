@@ -148,6 +148,8 @@ static void service_word(struct service_builder *b, char *word)
 		{ "external-local", SERVICE_EXTERNAL_LOCAL },
 		{ "close-never", SERVICE_CLOSE_NEVER },
 		{ "close-gone", SERVICE_CLOSE_GONE },
+		{ "pass", SERVICE_PASS },
+		{ "no-pass", SERVICE_NO_PASS },
 	};
 	const char *value;
 	struct addr addr;
@@ -415,6 +417,9 @@ static void print_verdict(struct strbuf *sb, const struct element *el)
 	switch (el->verdict.kind) {
 	case VERDICT_DROP:
 		strbuf_adds(sb, " : drop");
+		break;
+	case VERDICT_PASS:
+		strbuf_adds(sb, " : accept");
 		break;
 	case VERDICT_REJECT:
 		strbuf_adds(sb, " : reject");

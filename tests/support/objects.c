@@ -62,6 +62,10 @@ void describe_service(struct strbuf *sb, const struct service *service)
 		strbuf_adds(sb, " close-never");
 	if (service->flags & SERVICE_CLOSE_GONE)
 		strbuf_adds(sb, " close-gone");
+	if (service->flags & SERVICE_PASS)
+		strbuf_adds(sb, " pass");
+	if (service->flags & SERVICE_NO_PASS)
+		strbuf_adds(sb, " no-pass");
 	if (service->affinity_timeout_s)
 		strbuf_addf(sb, " affinity=%u", service->affinity_timeout_s);
 	if (service->health_check_node_port)

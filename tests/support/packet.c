@@ -126,6 +126,8 @@ static struct outcome run(const struct table *t, const struct element *el, bool 
 	case VERDICT_REJECT:
 		o.fate = FATE_REJECT;
 		return o;
+	case VERDICT_PASS:
+		return o;
 	case VERDICT_FIREWALL:
 		o.fate = FATE_DROP;
 		return in_source_ranges(t, el->chain)
@@ -391,6 +393,13 @@ static bool source_allowed(const struct model *m, enum family family, const stru
 	return node_inside && list_has(&s->family[family].load_balancer_ips, &packet->source);
 }
 
+static bool passes(const struct model *m, const struct service *s)
+{
+	if (s->flags & SERVICE_NO_PASS)
+		return false;
+	return (s->flags & SERVICE_PASS) || strcmp(m->config->vipmap.no_endpoints, "Pass") == 0;
+}
+
 static struct outcome judge(const struct model *m, enum family family, const struct owner *owner,
 			    const struct packet *packet, struct arena *scratch)
 {
@@ -405,6 +414,8 @@ static struct outcome judge(const struct model *m, enum family family, const str
 	all = endpoints_of(m, family, owner, scratch, &n);
 	for (i = 0; i < n; i++)
 		alive |= ready(&all[i]) || draining(&all[i]);
+	if (!alive && external && owner->role != ROLE_NODEPORT && passes(m, s))
+		o.fate = FATE_PASS; /* BEY-2 */
 	if (!alive)
 		return o; /* VER-2, VER-10 */
 	if (external)

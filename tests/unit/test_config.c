@@ -840,7 +840,8 @@ START_TEST(differences)
 	b->conntrack.tcp_be_liberal = true;
 	b->config_sync_period_ms = 60000;
 	set_text(&b->vipmap.close_connections, "EndpointGone");
-	ck_assert_int_eq(config_diff(a, b, note_difference, &out), 12);
+	set_text(&b->vipmap.no_endpoints, "Pass");
+	ck_assert_int_eq(config_diff(a, b, note_difference, &out), 13);
 	CHECK_STR("all", out.text,
 		  "featureGates.AllowServiceExternalIPs true -> false\n"
 		  "clientConnection.kubeconfig \"\" -> /a \\\"b\\\", {c}\n"
@@ -853,7 +854,8 @@ START_TEST(differences)
 		  "nodePortAddresses null -> [\"10.0.0.0/8\",\"fd00::/8\"]\n"
 		  "conntrack.tcpBeLiberal false -> true\n"
 		  "configSyncPeriod 15m0s -> 1m0s\n"
-		  "closeConnections Never -> EndpointGone\n");
+		  "closeConnections Never -> EndpointGone\n"
+		  "noEndpoints Reject -> Pass\n");
 	strbuf_free(&out);
 	config_free(a);
 	config_free(b);

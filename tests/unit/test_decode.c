@@ -259,6 +259,31 @@ static const struct row services[] = {
 	  "'healthCheckNodePort':32000}",
 	  "service default/web 10.0.0.1 external-local", NULL },
 
+	{ "BEY-2 Pass",
+	  "'metadata':{'namespace':'default','name':'web','annotations':{'vipmap/"
+	  "no-endpoints':'Pass'}},"
+	  "'spec':{'clusterIP':'10.0.0.1'}",
+	  "service default/web 10.0.0.1 pass", NULL },
+	{ "BEY-2 Reject",
+	  "'metadata':{'namespace':'default','name':'web','annotations':{'a':'b','vipmap/"
+	  "no-endpoints':'Reject'}},"
+	  "'spec':{'clusterIP':'10.0.0.1'}",
+	  "service default/web 10.0.0.1 no-pass", NULL },
+	{ "BEY-2 another word",
+	  "'metadata':{'namespace':'default','name':'web','annotations':{'vipmap/"
+	  "no-endpoints':'pass'}},"
+	  "'spec':{'clusterIP':'10.0.0.1'}",
+	  "service default/web 10.0.0.1",
+	  "Service default/web: metadata.annotations.vipmap/no-endpoints: 'pass' is neither Reject "
+	  "nor Pass; the configuration counts\n" },
+	{ "BEY-2 no word",
+	  "'metadata':{'namespace':'default','name':'web','annotations':{'vipmap/"
+	  "no-endpoints':''}},"
+	  "'spec':{'clusterIP':'10.0.0.1'}",
+	  "service default/web 10.0.0.1",
+	  "Service default/web: metadata.annotations.vipmap/no-endpoints: '' is neither Reject nor "
+	  "Pass; the configuration counts\n" },
+
 	{ "AFF-1 AFF-2 default timeout",
 	  "'spec':{'clusterIP':'10.0.0.1','sessionAffinity':'ClientIP'}",
 	  "service default/web 10.0.0.1 affinity=10800", NULL },

@@ -309,8 +309,10 @@ static void add_service_status(struct twin *t)
 static void make_service(struct twin *t)
 {
 	static const char *const labels[] = { "service.kubernetes.io/service-proxy-name", NULL };
-	static const char *const annotations[] = { "vipmap/close-connections", NULL };
-	static const char *const words[] = { "Never", "EndpointGone", "Soon" };
+	static const char *const closing[] = { "vipmap/close-connections", NULL };
+	static const char *const passing[] = { "vipmap/no-endpoints", NULL };
+	const char *const *annotations = chance(t->random, 2) ? closing : passing;
+	static const char *const words[] = { "Never", "EndpointGone", "Soon", "Pass", "Reject" };
 
 	add_metadata(t, labels, "other", annotations, PICK(t->random, words));
 	add_service_spec(t);

@@ -119,6 +119,8 @@ static void put_service(struct toy *t)
 		say(" internal-local");
 	if (chance(t, 40))
 		say(" external-local load-balancer");
+	if (chance(t, 30))
+		say(chance(t, 50) ? " pass" : " no-pass");
 	if (chance(t, 3))
 		say(" ignored");
 	say(" created=%u", pick(t, 4));
@@ -620,8 +622,10 @@ static void toy_begin(struct toy *t, uint64_t seed, struct world *w)
 	if (chance(t, 40)) {
 		config_append(&w->config->nodeport_addresses, "192.168.0.0/16");
 		config_append(&w->config->nodeport_addresses, "fd00:7::/64");
-		ck_assert_int_eq(config_validate(w->config, NULL, NULL, &w->eb), 0);
 	}
+	if (chance(t, 50))
+		config_set(&w->config->vipmap.no_endpoints, "Pass");
+	ck_assert_int_eq(config_validate(w->config, NULL, NULL, &w->eb), 0);
 }
 
 static void toy_end(struct toy *t)

@@ -344,7 +344,7 @@ static const struct {
 	{ "range that is no prefix",
 	  "nft add element ip vipmap service-cidrs { 192.168.0.1-192.168.0.4 }", TABLE_OTHER, 0 },
 	{ "foreign verdict",
-	  "nft add element ip vipmap service-ips { 10.9.9.9 . tcp . 80 : accept }", TABLE_OTHER,
+	  "nft add element ip vipmap service-ips { 10.9.9.9 . tcp . 80 : return }", TABLE_OTHER,
 	  0 },
 	{ "jump instead of goto",
 	  "nft add element ip vipmap service-ips { 10.9.9.9 . tcp . 80 : jump pick-3 }",
