@@ -22,13 +22,13 @@
 enum {
 	CHECK_PERIOD_S = 3600, /* RUN-5 */
 	COLLECT_AFTER_S = 11,  /* a little more than objects must have been idle */
-	/* Sweeps of a family begin this far apart, and take a tenth of the time at most. */
+	/* Sweeps of a family begin this far apart, and take a tenth of a core at most. */
 	SWEEP_PERIOD_US = 100 * 1000,
 	SWEEP_REST = 9,
-	SWEEP_STEP_ENTRIES = 2000, /* about a millisecond */
+	SWEEP_STEP_ENTRIES = 500, /* 1 ms, 3 ms if all are deleted */
 	/*
 	 * Connections are ended a little later: an endpoint that moves to another slice may be in
-	 * none for a moment. Steps take a fifth of the time at most.
+	 * none for a moment. Steps take a fifth of a core at most.
 	 */
 	CLOSE_DELAY_US = 200 * 1000,
 	CLOSE_STEP_ENTRIES = 250, /* two datagrams, 2 ms if all are deleted */
@@ -49,6 +49,7 @@ struct sweeper {
 	struct stale *stale;
 	struct event *event, *timer;
 	int64_t began_us, next_us;
+	int64_t spent_us; /* processor time of the sweep under way */
 };
 
 struct family_sync {
@@ -126,7 +127,7 @@ static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
 	const int64_t end = now_us(), took = end - w->began_us;
 	const struct family_sync *f = w->family;
 	const char *what = is_udp(w) ? "conntrack cleanup" : "ending connections";
-	int64_t rest = is_udp(w) ? took * SWEEP_REST : 0;
+	int64_t rest = is_udp(w) ? w->spent_us * SWEEP_REST : 0;
 
 	w->next_us = end + (rest > SWEEP_PERIOD_US ? rest : SWEEP_PERIOD_US);
 	if (w->event)
@@ -146,10 +147,21 @@ static int sweep_begin(struct sweeper *w)
 	int err;
 
 	w->began_us = now_us();
+	w->spent_us = -clock_us(CLOCK_THREAD_CPUTIME_ID);
 	err = stale_begin(w->stale, &eb);
+	w->spent_us += clock_us(CLOCK_THREAD_CPUTIME_ID);
 	if (err < 0)
 		sweep_finished(w, err, &eb);
 	return err;
+}
+
+static int sweep_step_timed(struct sweeper *w, unsigned int max_entries, struct errbuf *eb)
+{
+	int64_t start = clock_us(CLOCK_THREAD_CPUTIME_ID);
+	int more = stale_step(w->stale, max_entries, eb);
+
+	w->spent_us += clock_us(CLOCK_THREAD_CPUTIME_ID) - start;
+	return more;
 }
 
 /* UDP: as fast as the loop allows, and a long rest afterwards. */
@@ -160,7 +172,7 @@ static void on_udp_sweep(evutil_socket_t fd, short what, void *ctx)
 {
 	struct sweeper *w = ctx;
 	struct errbuf eb;
-	int more = stale_step(w->stale, SWEEP_STEP_ENTRIES, &eb);
+	int more = sweep_step_timed(w, SWEEP_STEP_ENTRIES, &eb);
 
 	(void)fd;
 	(void)what;
@@ -208,18 +220,18 @@ static void tcp_request(struct sweeper *w);
 static void on_tcp_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct sweeper *w = ctx;
-	int64_t spent_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
 	struct errbuf eb;
+	int64_t before;
 	int more;
 
 	(void)fd;
 	(void)what;
 	if (!stale_is_sweeping(w->stale) && sweep_begin(w) < 0)
 		return;
-	more = stale_step(w->stale, CLOSE_STEP_ENTRIES, &eb);
+	before = w->spent_us;
+	more = sweep_step_timed(w, CLOSE_STEP_ENTRIES, &eb);
 	if (more > 0) {
-		spent_us = clock_us(CLOCK_THREAD_CPUTIME_ID) - spent_us;
-		timer_set(w->timer, spent_us * CLOSE_REST + CLOSE_PAUSE_US);
+		timer_set(w->timer, (w->spent_us - before) * CLOSE_REST + CLOSE_PAUSE_US);
 		return;
 	}
 	sweep_finished(w, more, &eb);

@@ -245,3 +245,15 @@ def many_flows(b):
     again = b.apply(web(["r1"]) + both("other", 12, ["pod1"]))
     b.true("the next one, during cleanup, after %.2f s" % again, again < 1.0, "less than 1 s")
     b.until("stale entries left", 0, lambda: len(b.conntrack(4, "udp", reply_src=addr("pod1", 4))), seconds=15)
+
+
+@case("100,000 entries of others hold no cleanup up", "CT-1 CT-10")
+def among_many(b):
+    b.start(web(["pod1"]))
+    b.in_node(os.path.join(topology.TOOLS, "entries"), "100000", "tcp", addr("svc11", 4), "80", addr("pod1", 4), "8080")
+    f = flow(b, "svc11:80", 4)
+    b.equal("first", place("pod1", 4), at(f))
+    time.sleep(1)  # a quiet time
+    b.apply(web(["r1"]))
+    b.until("the flow", place("r1", 4), lambda: at(f), 1.0)
+    b.equal("TCP entries", 100000, len(b.conntrack(4, "tcp", dst=addr("svc11", 4))))

@@ -24,12 +24,21 @@
 /* Between the sweep and the kernel: the next so many datagrams of a dump claim to be interrupted.
  */
 static unsigned int interrupts;
+/* The table claims to have a million entries, too many for the kernel to filter. */
+static bool claims_a_million;
 
 ssize_t recv(int fd, void *buf, size_t length, int flags)
 {
 	ssize_t n = syscall(SYS_recvfrom, fd, buf, length, flags, NULL, NULL);
 	struct nlmsghdr *nlh = buf;
 
+	if (n >= (ssize_t)sizeof(*nlh) && claims_a_million &&
+	    nlh->nlmsg_type == (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS)) {
+		struct nlattr *attr = mnl_nlmsg_get_payload_offset(nlh, sizeof(struct nfgenmsg));
+
+		ck_assert_uint_eq(mnl_attr_get_type(attr), CTA_STATS_GLOBAL_ENTRIES);
+		*(uint32_t *)mnl_attr_get_payload(attr) = htonl(1000000);
+	}
 	if (n >= (ssize_t)sizeof(*nlh) && interrupts &&
 	    nlh->nlmsg_type == (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW)) {
 		interrupts--;
@@ -261,7 +270,7 @@ static unsigned int run_sweep(struct sweep *s, unsigned int per_step, struct wor
 	return steps;
 }
 
-/* The first sweep meets a table too large for the kernel's filter, the second a small one. */
+/* With a table that the kernel filters, and with one that is too large for that. */
 START_TEST(removes_stale)
 {
 	struct errbuf eb = { "" };
@@ -287,6 +296,7 @@ START_TEST(removes_stale)
 			stay += groups[i].protocol == IPPROTO_UDP ? groups[i].left : 0;
 		}
 		w = world_of(family);
+		claims_a_million = _i;
 		ck_assert_uint_ge(run_sweep(s, 200, &w), 2);
 		ck_assert_uint_eq(sweep_deleted(s), want);
 		ck_assert_uint_eq(w.asked, want + stay);
@@ -304,6 +314,29 @@ START_TEST(removes_stale)
 		ck_assert_uint_eq(w.asked, stay);
 		sweep_free(s);
 	}
+}
+END_TEST
+
+/* BEY-1: a sweep of TCP sees TCP alone. */
+START_TEST(sweeps_tcp)
+{
+	struct world w = world_of(FAMILY_IPV4);
+	struct errbuf eb = { "" };
+	struct sweep *s;
+
+	if (!own_namespace())
+		return;
+	inject(&groups[0]);
+	inject(&groups[6]);
+	s = sweep_new(FAMILY_IPV4, IPPROTO_TCP, &eb);
+	ck_assert_msg(s, "%s", eb.text);
+	claims_a_million = _i;
+	run_sweep(s, 100, &w);
+	ck_assert_uint_eq(w.asked, groups[6].count);
+	ck_assert_uint_eq(sweep_deleted(s), groups[6].count);
+	ck_assert_uint_eq(count_left(&groups[6]), 0);
+	ck_assert_uint_eq(count_left(&groups[0]), groups[0].count);
+	sweep_free(s);
 }
 END_TEST
 
@@ -444,6 +477,8 @@ START_TEST(decodes_flow)
 	put_entry(buf, &groups[6], 10000);
 	mnl_attr_put_u32(nlh, CTA_STATUS, 0);
 	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow), -EINVAL); /* TCP */
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_TCP, &flow), 0);
+	ck_assert_uint_eq(flow.tcp_state, TCP_CONNTRACK_ESTABLISHED);
 }
 END_TEST
 
@@ -456,7 +491,8 @@ int main(void)
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, decodes_flow);
-	tcase_add_test(tcase, removes_stale);
+	tcase_add_loop_test(tcase, removes_stale, 0, 2);
+	tcase_add_loop_test(tcase, sweeps_tcp, 0, 2);
 	tcase_add_test(tcase, empty_table);
 	tcase_add_test(tcase, starts_over);
 	tcase_add_loop_test(tcase, is_interrupted, 0, sizeof(interrupted) / sizeof(interrupted[0]));
