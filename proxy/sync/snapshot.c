@@ -2,6 +2,10 @@
  * One array of fixed-size entries, found by an open hash of indices; names of chains go to a pool.
  * Comments are kept as hashes: they are only compared.
  *
+ * Nearly all elements are endpoints with an index, and neighbours of one list at that. So these
+ * stand in runs: eight indices share a key and a look-up, and of each only address and port are
+ * kept. An endpoint that is not of our making, with a comment say, is an entry like any other.
+ *
  * Looking up costs cache misses above all. So a bucket holds half of the hash, which spares looking
  * at the wrong entries, and since large lists are read in order, what follows the entry that was
  * found last is tried first.
@@ -32,6 +36,26 @@ struct bucket {
 	uint32_t hash;	 /* its upper half */
 };
 
+/* Indices first to first + RUN - 1 of an endpoint list. */
+enum { RUN = 8 };
+
+struct run {
+	struct addr addr;
+	uint32_t first;
+	uint16_t port;
+	uint8_t set, protocol;
+	uint8_t present, seen; /* a bit for each index */
+};
+
+struct runs {
+	struct run *items;
+	uint8_t *slots; /* RUN for each: address and port */
+	size_t count, size;
+	size_t last; /* that was added or matched */
+	struct bucket *buckets;
+	size_t n_buckets;
+};
+
 struct snapshot {
 	enum family family;
 	struct entry *entries;
@@ -39,6 +63,8 @@ struct snapshot {
 	size_t last; /* that was matched */
 	struct bucket *buckets;
 	size_t n_buckets;
+	struct runs runs;
+	size_t n_slots; /* present */
 	struct strbuf pool;
 	int err;
 };
@@ -58,6 +84,9 @@ void snapshot_free(struct snapshot *s)
 		return;
 	free(s->entries);
 	free(s->buckets);
+	free(s->runs.items);
+	free(s->runs.slots);
+	free(s->runs.buckets);
 	strbuf_free(&s->pool);
 	free(s);
 }
@@ -69,14 +98,17 @@ int snapshot_error(const struct snapshot *s)
 
 size_t snapshot_count(const struct snapshot *s)
 {
-	return s->count;
+	return s->count + s->n_slots;
 }
 
 void snapshot_clear(struct snapshot *s)
 {
 	s->count = s->last = 0;
+	s->runs.count = s->runs.last = s->n_slots = 0;
 	if (s->buckets)
 		memset(s->buckets, 0, s->n_buckets * sizeof(*s->buckets));
+	if (s->runs.buckets)
+		memset(s->runs.buckets, 0, s->runs.n_buckets * sizeof(*s->runs.buckets));
 	strbuf_reset(&s->pool);
 }
 
@@ -86,6 +118,8 @@ void snapshot_unsee(struct snapshot *s)
 
 	for (i = 0; i < s->count; i++)
 		s->entries[i].seen = false;
+	for (i = 0; i < s->runs.count; i++)
+		s->runs.items[i].seen = 0;
 }
 
 static uint64_t entry_hash(const struct entry *e)
@@ -187,12 +221,180 @@ static int snapshot_grow(struct snapshot *s)
 	return 0;
 }
 
+/* Runs */
+
+static size_t slot_size(const struct snapshot *s)
+{
+	return family_size(s->family) + sizeof(uint16_t);
+}
+
+static uint8_t *slot_of(const struct snapshot *s, const struct run *run, uint32_t index)
+{
+	const size_t number = (size_t)(run - s->runs.items) * RUN + index % RUN;
+
+	return s->runs.slots + number * slot_size(s);
+}
+
+static uint8_t slot_bit(uint32_t index)
+{
+	return (uint8_t)(1u << index % RUN);
+}
+
+static void slot_put(const struct snapshot *s, uint8_t *slot, const struct addr *addr,
+		     uint16_t port)
+{
+	memcpy(slot, addr->bytes, family_size(s->family));
+	memcpy(slot + family_size(s->family), &port, sizeof(port));
+}
+
+static struct endpoint slot_endpoint(const struct snapshot *s, const uint8_t *slot)
+{
+	struct endpoint ep = { .port = 0 };
+
+	memcpy(ep.addr.bytes, slot, family_size(s->family));
+	memcpy(&ep.port, slot + family_size(s->family), sizeof(ep.port));
+	return ep;
+}
+
+/* Whether a slot says all that there is to say of it. */
+static bool fits_slot(const struct element *el)
+{
+	return set_has_index(el->set) && set_has_endpoint(el->set) && !el->chain && !el->comment &&
+	       el->verdict.kind == VERDICT_NONE && !el->verdict.pick && !el->verdict.count;
+}
+
+static struct run run_key(const struct element *el)
+{
+	return (struct run){
+		.addr = el->addr,
+		.first = el->index - el->index % RUN,
+		.port = el->port,
+		.set = (uint8_t)el->set,
+		.protocol = el->protocol,
+	};
+}
+
+static uint64_t run_hash(const struct run *run)
+{
+	const uint32_t rest[2] = { run->first, (uint32_t)run->port << 16 |
+						       (uint32_t)run->protocol << 8 | run->set };
+
+	return hash_bytes(hash_bytes(HASH_SEED, &run->addr, sizeof(run->addr)), rest, sizeof(rest));
+}
+
+static bool same_run(const struct run *a, const struct run *b)
+{
+	return a->first == b->first && a->port == b->port && a->set == b->set &&
+	       a->protocol == b->protocol && addr_compare(&a->addr, &b->addr) == 0;
+}
+
+/* The bucket of the run, or the free one where it belongs. */
+static struct bucket *run_bucket(const struct runs *runs, const struct run *key, uint64_t hash)
+{
+	size_t i = hash & (runs->n_buckets - 1);
+
+	while (runs->buckets[i].number &&
+	       (runs->buckets[i].hash != hash >> 32 ||
+		!same_run(&runs->items[runs->buckets[i].number - 1], key)))
+		i = (i + 1) & (runs->n_buckets - 1);
+	return &runs->buckets[i];
+}
+
+static int runs_grow(struct snapshot *s)
+{
+	struct runs *runs = &s->runs;
+	size_t i, size = runs->size ? runs->size * 2 : 64;
+	struct bucket *bucket;
+	uint64_t hash;
+	void *more;
+
+	if (size > UINT32_MAX / 2)
+		return -ENOMEM;
+	more = reallocarray(runs->items, size, sizeof(*runs->items));
+	if (!more)
+		return -ENOMEM;
+	runs->items = more;
+	more = reallocarray(runs->slots, size, RUN * slot_size(s));
+	if (!more)
+		return -ENOMEM;
+	runs->slots = more;
+	runs->size = size;
+	free(runs->buckets);
+	runs->n_buckets = size * 2;
+	runs->buckets = calloc(runs->n_buckets, sizeof(*runs->buckets));
+	if (!runs->buckets)
+		return -ENOMEM;
+	for (i = 0; i < runs->count; i++) {
+		hash = run_hash(&runs->items[i]);
+		bucket = run_bucket(runs, &runs->items[i], hash);
+		*bucket = (struct bucket){ (uint32_t)i + 1, (uint32_t)(hash >> 32) };
+	}
+	return 0;
+}
+
+/* @last: the run that was found before. Lists are read in order: it is that, or the next. */
+static struct run *run_find(const struct snapshot *s, const struct run *key, size_t *last)
+{
+	const struct runs *runs = &s->runs;
+	const struct bucket *bucket;
+	size_t i;
+
+	for (i = *last; i < runs->count && i < *last + 2; i++)
+		if (same_run(&runs->items[i], key))
+			return &runs->items[*last = i];
+	if (!runs->n_buckets)
+		return NULL;
+	bucket = run_bucket(runs, key, run_hash(key));
+	if (!bucket->number)
+		return NULL;
+	*last = bucket->number - 1;
+	return &runs->items[*last];
+}
+
+static struct run *run_get(struct snapshot *s, const struct run *key)
+{
+	struct run *run = run_find(s, key, &s->runs.last);
+	struct bucket *bucket;
+	uint64_t hash;
+
+	if (run)
+		return run;
+	if (s->runs.count == s->runs.size)
+		s->err = runs_grow(s);
+	if (s->err)
+		return NULL;
+	hash = run_hash(key);
+	bucket = run_bucket(&s->runs, key, hash);
+	s->runs.last = s->runs.count++;
+	*bucket = (struct bucket){ (uint32_t)s->runs.count, (uint32_t)(hash >> 32) };
+	run = &s->runs.items[s->runs.last];
+	*run = *key;
+	return run;
+}
+
+static void slot_add(struct snapshot *s, const struct element *el)
+{
+	const struct run key = run_key(el);
+	struct run *run = run_get(s, &key);
+
+	if (!run)
+		return;
+	s->n_slots += !(run->present & slot_bit(el->index));
+	run->present |= slot_bit(el->index);
+	slot_put(s, slot_of(s, run, el->index), &el->endpoint, el->endpoint_port);
+}
+
 void snapshot_add(struct snapshot *s, const struct element *element)
 {
 	struct bucket *bucket;
 	struct entry *e;
 	uint64_t hash;
 
+	if (fits_slot(element)) {
+		if (!s->err)
+			slot_add(s, element);
+		return;
+	}
 	if (s->count == s->size && !s->err)
 		s->err = snapshot_grow(s);
 	if (s->err)
@@ -237,10 +439,37 @@ static bool same_data(const struct snapshot *s, const struct entry *have, const 
 	return strcmp(s->pool.text + have->chain, chain) == 0;
 }
 
+/* The run with the endpoint that @el has the key of, if there is one. */
+static struct run *find_slot(const struct snapshot *s, const struct element *el, size_t *last)
+{
+	const struct run key = run_key(el);
+	struct run *run;
+
+	if (!set_has_index(el->set) || !set_has_endpoint(el->set))
+		return NULL;
+	run = run_find(s, &key, last);
+	return run && run->present & slot_bit(el->index) ? run : NULL;
+}
+
+static enum snapshot_match slot_match(const struct snapshot *s, struct run *run,
+				      const struct element *el)
+{
+	const struct endpoint ep = slot_endpoint(s, slot_of(s, run, el->index));
+
+	run->seen |= slot_bit(el->index);
+	return fits_slot(el) && ep.port == el->endpoint_port &&
+			       addr_compare(&ep.addr, &el->endpoint) == 0
+		       ? SNAPSHOT_SAME
+		       : SNAPSHOT_DIFFERS;
+}
+
 enum snapshot_match snapshot_match(struct snapshot *s, const struct element *element)
 {
+	struct run *run = find_slot(s, element, &s->runs.last);
 	struct entry want, *have;
 
+	if (run)
+		return slot_match(s, run, element);
 	entry_fill(&want, element);
 	have = find(s, &want, &s->last);
 	if (!have)
@@ -267,6 +496,29 @@ static void element_fill(const struct snapshot *s, const struct entry *e, struct
 		el->endpoint = e->data;
 }
 
+static void each_unseen_slot(const struct snapshot *s, const struct run *run,
+			     void (*call)(void *ctx, const struct element *element), void *ctx)
+{
+	struct element el = {
+		.set = (enum set_id)run->set,
+		.addr = run->addr,
+		.protocol = run->protocol,
+		.port = run->port,
+	};
+	struct endpoint ep;
+	uint32_t i;
+
+	for (i = 0; i < RUN; i++) {
+		if (!(run->present & ~run->seen & slot_bit(i)))
+			continue;
+		ep = slot_endpoint(s, slot_of(s, run, i));
+		el.index = run->first + i;
+		el.endpoint = ep.addr;
+		el.endpoint_port = ep.port;
+		call(ctx, &el);
+	}
+}
+
 void snapshot_each_unseen(struct snapshot *s,
 			  void (*call)(void *ctx, const struct element *element), void *ctx)
 {
@@ -279,40 +531,60 @@ void snapshot_each_unseen(struct snapshot *s,
 		element_fill(s, &s->entries[i], &el);
 		call(ctx, &el);
 	}
+	for (i = 0; i < s->runs.count; i++)
+		each_unseen_slot(s, &s->runs.items[i], call, ctx);
 }
 
-static bool entry_endpoint(const struct snapshot *s, const struct entry *e, struct endpoint *ep)
+/* Where the look-ups of one list were last. */
+struct cursor {
+	size_t run, entry;
+};
+
+/* False if there is none, or none that is of our making. */
+static bool find_endpoint(const struct snapshot *s, const struct element *key, struct cursor *last,
+			  struct endpoint *ep)
 {
-	if (e->chain)
+	const struct run *run = find_slot(s, key, &last->run);
+	const struct entry *e;
+	struct entry entry;
+
+	if (run) {
+		*ep = slot_endpoint(s, slot_of(s, run, key->index));
+		return true;
+	}
+	entry_fill(&entry, key);
+	e = find(s, &entry, &last->entry);
+	if (e && e->chain)
 		return sticky_chain_parse(s->pool.text + e->chain, s->family, ep) == 0;
-	*ep = (struct endpoint){ .addr = e->data, .port = e->data_port };
-	return true;
+	if (e)
+		*ep = (struct endpoint){ .addr = e->data, .port = e->data_port };
+	return e;
 }
 
 /* The list of one VIP in one set; 0 endpoints if the kernel has none. */
 static int list_of(const struct snapshot *s, enum set_id set, const struct vip *vip,
 		   uint8_t protocol, struct arena *scratch, struct endpoint_list *list)
 {
-	struct entry key = {
+	struct element key = {
+		.set = set,
 		.addr = vip->addr,
-		.port = vip->port,
-		.set = (uint8_t)set,
 		.protocol = protocol,
+		.port = vip->port,
 	};
-	struct endpoint *items;
-	unsigned int n = 0;
-	size_t last = 0;
+	struct cursor last = { 0 };
+	struct endpoint ep, *items;
+	uint32_t n;
 
-	while (find(s, &key, &last))
+	while (find_endpoint(s, &key, &last, &ep))
 		key.index++;
-	items = arena_array(scratch, key.index, sizeof(*items));
+	n = key.index;
+	items = arena_array(scratch, n, sizeof(*items));
 	if (!items)
 		return -ENOMEM;
-	for (n = key.index, key.index = 0; key.index < n; key.index++)
-		if (!entry_endpoint(s, find(s, &key, &last), &items[key.index]))
-			break;
+	for (key.index = 0; key.index < n; key.index++)
+		find_endpoint(s, &key, &last, &items[key.index]);
 	list->items = items;
-	list->count = key.index;
+	list->count = n;
 	return 0;
 }
 

@@ -255,13 +255,135 @@ START_TEST(twice)
 }
 END_TEST
 
+/* An endpoint of a list as we write it. */
+static struct element plain(uint32_t index)
+{
+	return (struct element){
+		.set = MAP_ENDPOINTS,
+		.addr = { { 10, 96, 0, 1 } },
+		.protocol = IPPROTO_TCP,
+		.port = 80,
+		.index = index,
+		.endpoint = { { 10, 0, (uint8_t)(index >> 8), (uint8_t)index } },
+		.endpoint_port = 8080,
+	};
+}
+
+static const struct {
+	const char *name;
+	void (*change)(struct element *e);
+	enum snapshot_match want;
+} plain_fields[] = {
+	{ "nothing", nothing, SNAPSHOT_SAME },
+	{ "address", change_addr, SNAPSHOT_MISSING },
+	{ "last byte of the address", change_last_byte, SNAPSHOT_MISSING },
+	{ "protocol", change_protocol, SNAPSHOT_MISSING },
+	{ "port", change_port, SNAPSHOT_MISSING },
+	{ "index", change_index, SNAPSHOT_MISSING },
+	{ "set", change_set, SNAPSHOT_MISSING },
+	{ "kind of verdict", change_kind, SNAPSHOT_DIFFERS },
+	{ "endpoint", change_endpoint, SNAPSHOT_DIFFERS },
+	{ "endpoint's port", change_endpoint_port, SNAPSHOT_DIFFERS },
+	{ "chain", change_chain, SNAPSHOT_DIFFERS },
+	{ "comment", change_comment, SNAPSHOT_DIFFERS },
+};
+
+START_TEST(matches_plain)
+{
+	const enum family family = _i % 2 ? FAMILY_IPV6 : FAMILY_IPV4;
+	struct snapshot *s = snapshot_new(family);
+	struct element el = plain(0);
+	enum snapshot_match got;
+
+	snapshot_add(s, &el);
+	plain_fields[_i / 2].change(&el);
+	got = snapshot_match(s, &el);
+	ck_assert_msg(got == plain_fields[_i / 2].want, "%s: got %d, want %d",
+		      plain_fields[_i / 2].name, got, plain_fields[_i / 2].want);
+	ck_assert_int_eq(snapshot_error(s), 0);
+	snapshot_free(s);
+}
+END_TEST
+
+/* All bytes of an IPv6 endpoint count. */
+START_TEST(matches_last_byte)
+{
+	struct snapshot *s = snapshot_new(FAMILY_IPV6);
+	struct element el = plain(0);
+
+	snapshot_add(s, &el);
+	el.endpoint.bytes[15] = 1;
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_DIFFERS);
+	snapshot_add(s, &el);
+	ck_assert_uint_eq(snapshot_count(s), 1);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_SAME);
+	snapshot_free(s);
+}
+END_TEST
+
+static void expect_unseen(struct snapshot *s, const char *name, const uint32_t *indices,
+			  unsigned int n)
+{
+	struct strbuf got = STRBUF_INIT, want = STRBUF_INIT;
+	struct element el;
+	unsigned int i;
+
+	snapshot_each_unseen(s, collect, &got);
+	for (i = 0; i < n; i++) {
+		el = plain(indices[i]);
+		element_print(&want, FAMILY_IPV4, &el);
+	}
+	check_text(name, got.text, want.text);
+	strbuf_free(&got);
+	strbuf_free(&want);
+}
+
+/* Of a list with holes, what was not looked for is told, index by index, and nothing else. */
+START_TEST(unseen_endpoints)
+{
+	static const uint32_t there[] = { 0, 7, 8, 15, 16, 4000000000u };
+	static const uint32_t odd[] = { 7, 15, 4000000000u };
+	struct snapshot *s = snapshot_new(FAMILY_IPV4);
+	struct element el;
+	unsigned int i;
+
+	for (i = 0; i < COUNT(there); i++) {
+		el = plain(there[i]);
+		snapshot_add(s, &el);
+	}
+	ck_assert_uint_eq(snapshot_count(s), COUNT(there));
+	expect_unseen(s, "all", there, COUNT(there));
+	el = plain(1);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_MISSING);
+	el = plain(17);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_MISSING);
+	for (i = 0; i < COUNT(there); i += 2) {
+		el = plain(there[i]);
+		ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_SAME);
+	}
+	expect_unseen(s, "odd places", odd, COUNT(odd));
+	snapshot_unsee(s);
+	expect_unseen(s, "all again", there, COUNT(there));
+	snapshot_clear(s);
+	ck_assert_uint_eq(snapshot_count(s), 0);
+	el = plain(7);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_MISSING);
+	snapshot_add(s, &el);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_SAME);
+	snapshot_free(s);
+}
+END_TEST
+
 /* Many, of keys that differ in one part only: found at once, and none for another. */
-static const char *const parts[] = { "address", "port", "index", "node port", "range" };
+static const char *const parts[] = { "address", "port",		 "index",      "node port",
+				     "range",	"plain address", "plain port", "plain index" };
 
 static struct element numbered(int part, unsigned int i)
 {
-	struct element el = whole(MAP_ENDPOINTS);
+	struct element el = part < 5 ? whole(MAP_ENDPOINTS) : plain(1);
 
+	if (part >= 5)
+		part -= 5;
 	if (part == 0) {
 		el.addr.bytes[1] = (uint8_t)(i >> 16);
 		el.addr.bytes[2] = (uint8_t)(i >> 8);
@@ -379,6 +501,36 @@ START_TEST(orders)
 }
 END_TEST
 
+/* Somebody's endpoint with a comment among ours: it differs, and has its place in the order. */
+START_TEST(foreign_endpoint)
+{
+	struct snapshot *s = snapshot_new(FAMILY_IPV4);
+	struct strbuf sb = STRBUF_INIT;
+	struct element el;
+	uint32_t i;
+
+	for (i = 0; i < 3; i++) {
+		el = plain(i);
+		el.comment = i == 1 ? "mine" : NULL;
+		snapshot_add(s, &el);
+	}
+	check_order(s, "order", "10.0.0.0:8080 10.0.0.1:8080 10.0.0.2:8080\n\n");
+	snapshot_each_unseen(s, collect, &sb);
+	ck_assert_ptr_nonnull(strstr(sb.text, "10.0.0.1"));
+	el = plain(1);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_DIFFERS);
+	el = plain(0);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_SAME);
+	el = plain(2);
+	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_SAME);
+	strbuf_reset(&sb);
+	snapshot_each_unseen(s, collect, &sb);
+	ck_assert_uint_eq(sb.length, 0);
+	strbuf_free(&sb);
+	snapshot_free(s);
+}
+END_TEST
+
 /* Session affinity, and what cannot be a chain of ours. */
 START_TEST(orders_by_chains)
 {
@@ -405,6 +557,10 @@ int main(void)
 	tcase_add_test(tc, unseen);
 	tcase_add_loop_test(tc, unseen_has_its_key, 0, 5);
 	tcase_add_test(tc, twice);
+	tcase_add_loop_test(tc, matches_plain, 0, 2 * COUNT(plain_fields));
+	tcase_add_test(tc, matches_last_byte);
+	tcase_add_test(tc, unseen_endpoints);
+	tcase_add_test(tc, foreign_endpoint);
 	tcase_add_loop_test(tc, many, 0, COUNT(parts));
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, orders_by_chains);
