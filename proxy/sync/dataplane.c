@@ -20,6 +20,7 @@
 #include "proxy/sync/purges.h"
 #include "proxy/sync/registry.h"
 #include "proxy/sync/snapshot.h"
+#include "proxy/sync/spares.h"
 #include "proxy/sync/transaction.h"
 
 #include <errno.h>
@@ -533,8 +534,7 @@ static void gauges_count(struct dataplane_gauges *g, const struct program *p, un
 	if (!p || !p->n_vips)
 		return;
 	g->service_ports += by;
-	g->endpoints +=
-		by * (p->cluster.count > p->local.count ? p->cluster.count : p->local.count);
+	g->endpoints += by * spares_weight(p);
 	if (lonely && (p->flags & PROGRAM_INTERNAL_LOCAL))
 		g->no_local[0] += by;
 	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external(p))
@@ -875,6 +875,27 @@ static int read_kernel(struct dataplane *dp, bool whoever, struct full *full, st
 	return 0;
 }
 
+struct port_list {
+	const struct dataplane *dp;
+	struct service_port_state **ports;
+};
+
+static const struct program *listed_target(void *ctx, unsigned int i)
+{
+	const struct port_list *list = ctx;
+
+	return target(list->dp, list->ports[i]);
+}
+
+/* For a table that is made now. */
+static int want_spares(struct dataplane *dp, struct service_port_state **ports, unsigned int n)
+{
+	struct port_list list = { dp, ports };
+
+	return spares_want(&dp->registry, listed_target, &list, n, dp->family, &dp->brief,
+			   dp->now_us);
+}
+
 /*
  * Builds the transaction that makes the kernel's table right for the first @n service ports, as if
  * there were no others. The registries count from nothing.
@@ -898,6 +919,8 @@ static struct batch *build_full(struct dataplane *dp, const struct full *full, u
 		t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	if (full->state == TABLE_RULES_DIFFER)
 		t.writer->table(t.writer->ctx, CHANGE_UPDATE, full->parts);
+	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
+		t.err = want_spares(dp, full->ports, n);
 	for (i = 0; i < n; i++)
 		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
 	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
@@ -1047,6 +1070,7 @@ static int fill_table(struct dataplane *dp, const struct full *full, struct batc
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
 	t = transaction(dp, batch_writer(*b), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
+	t.err = want_spares(dp, full->ports, full->n_ports);
 	for (i = 0; i < full->n_ports; i++) {
 		transaction_program(&t, NULL, target(dp, full->ports[i]), full->ports[i]);
 		if (batch_size(*b) + dp->registry.n_ranges * RANGE_BYTES < FILL_BYTES)
@@ -1269,6 +1293,7 @@ int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us, s
 	b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
 	if (!b)
 		return errf(eb, -ENOMEM, "out of memory");
+	dp->registry.keep_picks = dp->gauges.endpoints >= SPARES_FROM ? SPARES_KEPT : 0;
 	n = registry_collect(&dp->registry, batch_writer(b), now_us - IDLE_US);
 	err = n ? batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, NULL, eb) : 0;
 	batch_free(b);
@@ -1278,7 +1303,7 @@ int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us, s
 		*again_us = now_us + COLLECT_RETRY_US;
 		return err;
 	}
-	if (dp->registry.n_idle)
+	if (registry_collectable(&dp->registry))
 		*again_us = now_us + IDLE_US;
 	return n;
 }
@@ -1315,6 +1340,8 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 		err = all_ports(dp, &ports, &n);
 	if (!err)
 		err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
+	if (!err)
+		err = want_spares(dp, ports, n);
 	for (i = 0; !err && i < n; i++)
 		transaction_program(&t, NULL, ports[i]->desired, ports[i]);
 	if (!err && !t.err) {
@@ -1432,6 +1459,8 @@ static int diff_full(struct dataplane *dp, struct full *full, struct strbuf *out
 		diff_table(&d, CHANGE_ADD, 0);
 	if (full->state == TABLE_RULES_DIFFER)
 		diff_table(&d, CHANGE_UPDATE, full->parts);
+	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
+		t.err = want_spares(dp, full->ports, full->n_ports);
 	for (i = 0; i < full->n_ports; i++)
 		transaction_program(&t, NULL, full->ports[i]->desired, full->ports[i]);
 	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);

@@ -23,6 +23,7 @@ struct registry_entry {
 	int wanted;
 	uint8_t kind; /* enum entry_kind */
 	bool touched : 1, in_kernel : 1, pending : 1, broken : 1, idle : 1, collecting : 1;
+	bool spare : 1; /* to be made, though nobody wants it */
 };
 
 struct shared_entry {
@@ -182,10 +183,21 @@ static void entry_release(struct registry_entry *e)
 	free(e);
 }
 
+static void set_idle(struct registry *r, struct registry_entry *e, bool idle)
+{
+	const unsigned int by = idle ? 1u : -1u;
+
+	if (idle == e->idle)
+		return;
+	e->idle = idle;
+	r->n_idle += by;
+	if (e->kind == ENTRY_PICK)
+		r->n_idle_picks += by;
+}
+
 static void entry_free(struct registry *r, struct registry_entry *e)
 {
-	if (e->idle)
-		r->n_idle--;
+	set_idle(r, e, false);
 	hashtab_remove(&r->entries, &e->node);
 	entry_release(e);
 }
@@ -218,6 +230,17 @@ int registry_want_pick(struct registry *r, const struct verdict *pick, int by, i
 	if (!l)
 		return -ENOMEM;
 	l->entry.wanted += by;
+	l->idle_since_us = now_us;
+	return 0;
+}
+
+int registry_spare_pick(struct registry *r, const struct verdict *pick, int64_t now_us)
+{
+	struct lasting_entry *l = pick_get(r, pick);
+
+	if (!l)
+		return -ENOMEM;
+	l->entry.spare = true;
 	l->idle_since_us = now_us;
 	return 0;
 }
@@ -383,7 +406,7 @@ void registry_unwant(struct registry *r)
 		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
 
 		e->wanted = 0;
-		e->pending = false;
+		e->pending = e->spare = false;
 		if (e->kind == ENTRY_RANGES)
 			ranges_unwant(lasting_entry(e)->ranges);
 		touch(r, e);
@@ -444,7 +467,7 @@ void registry_write(struct registry *r, const struct writer *writer,
 
 	r->n_ranges = 0;
 	for (e = r->touched; e; e = e->next_touched) {
-		const bool add = e->wanted > 0 && !e->in_kernel;
+		const bool add = (e->wanted > 0 || e->spare) && !e->in_kernel;
 
 		if (e->kind != ENTRY_SHARED) {
 			write_lasting(lasting_entry(e), writer, add);
@@ -475,23 +498,18 @@ static void ranges_applied(struct ranges *ranges)
 
 static void entry_applied(struct registry *r, struct registry_entry *e)
 {
-	bool idle;
-
 	if (e->kind == ENTRY_SHARED)
 		e->in_kernel = e->wanted > 0;
 	else if (e->kind == ENTRY_CHAIN)
 		e->in_kernel |= e->pending;
 	else
-		e->in_kernel |= e->wanted > 0;
+		e->in_kernel |= e->wanted > 0 || e->spare;
 	if (e->pending)
 		lasting_entry(e)->digest = lasting_entry(e)->pending_digest;
 	if (e->kind == ENTRY_RANGES && e->wanted > 0)
 		ranges_applied(lasting_entry(e)->ranges);
-	e->pending = e->broken = false;
-	idle = e->kind != ENTRY_SHARED && e->wanted <= 0 && e->in_kernel;
-	if (idle != e->idle)
-		r->n_idle += idle ? 1u : -1u;
-	e->idle = idle;
+	e->pending = e->broken = e->spare = false;
+	set_idle(r, e, e->kind != ENTRY_SHARED && e->wanted <= 0 && e->in_kernel);
 	if (!e->in_kernel && e->wanted <= 0)
 		entry_free(r, e);
 }
@@ -523,13 +541,24 @@ static void delete_lasting(const struct lasting_entry *l, const struct writer *w
 		writer->affinity(writer->ctx, CHANGE_DELETE, l->name, NULL);
 }
 
+static unsigned int excess_picks(const struct registry *r)
+{
+	return r->n_idle_picks > r->keep_picks ? r->n_idle_picks - r->keep_picks : 0;
+}
+
+unsigned int registry_collectable(const struct registry *r)
+{
+	return r->n_idle - r->n_idle_picks + excess_picks(r);
+}
+
 int registry_collect(struct registry *r, const struct writer *writer, int64_t before_us)
 {
+	unsigned int picks = excess_picks(r);
 	struct hash_walk walk;
 	struct hash_node *n;
 	int count = 0;
 
-	if (!r->n_idle)
+	if (!registry_collectable(r))
 		return 0;
 	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
 		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
@@ -537,6 +566,9 @@ int registry_collect(struct registry *r, const struct writer *writer, int64_t be
 		/* never true of a shared one */
 		if (!e->idle || lasting_entry(e)->idle_since_us > before_us)
 			continue;
+		if (e->kind == ENTRY_PICK && !picks)
+			continue;
+		picks -= e->kind == ENTRY_PICK;
 		e->collecting = true;
 		count++;
 		delete_lasting(lasting_entry(e), writer);

@@ -15,6 +15,8 @@ struct registry {
 	struct hashtab entries;
 	struct registry_entry *touched; /* since the last registry_applied() */
 	unsigned int n_idle;		/* chains, maps and sets in the kernel that nobody wants */
+	unsigned int n_idle_picks;	/* of them pick chains */
+	unsigned int keep_picks;	/* so many of these are not collected */
 	size_t n_ranges; /* at most these are to be written, and registry_write() has not been */
 };
 
@@ -23,6 +25,8 @@ void registry_free(struct registry *r); /* empty and usable afterwards */
 /* One more (or less, @by -1) wants it. All of these return 0 or -ENOMEM. */
 int registry_want_shared(struct registry *r, const struct element *el, int by);
 int registry_want_pick(struct registry *r, const struct verdict *pick, int by, int64_t now_us);
+/* Nobody wants it yet, but it is to be made while that costs little. */
+int registry_spare_pick(struct registry *r, const struct verdict *pick, int64_t now_us);
 int registry_want_map(struct registry *r, const char *name, const char *comment, bool wanted,
 		      int64_t now_us);
 /* Writes the chain at once if the kernel has not the like; @writer NULL: only the wish is noted. */
@@ -54,6 +58,8 @@ void registry_write(struct registry *r, const struct writer *writer,
 /* The kernel has acknowledged it. */
 void registry_applied(struct registry *r);
 
+/* How many will be collected once they have been idle for long enough. */
+unsigned int registry_collectable(const struct registry *r);
 /* Deletes what has been idle since @before_us; returns how many. Then tell whether it worked. */
 int registry_collect(struct registry *r, const struct writer *writer, int64_t before_us);
 void registry_collected(struct registry *r, bool done);

@@ -37,6 +37,9 @@ struct step {
 	unsigned int added, deleted, verdicts, chains, services;
 };
 
+/* Of chains: one, that a large table has already. */
+enum { ONE_OR_SPARE = 100 };
+
 /* The world has @n services of three endpoints each; one of them is played with. */
 static const struct step steps[] = {
 	{ "the same again", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3", 0, 0, 0,
@@ -44,17 +47,17 @@ static const struct step steps[] = {
 	{ "an endpoint is another", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.9 10.244.0.3", 1,
 	  1, 0, 0, 1 },
 	{ "one more", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.9 10.244.0.3 10.244.0.4", 2, 1,
-	  2, 1, 1 },
+	  2, ONE_OR_SPARE, 1 },
 	{ "one less: the last moves", "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4",
 	  2, 3, 2, 0, 1 },
 	{ "one is not ready", "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4(unready)",
-	  2, 3, 2, 1, 1 },
+	  2, 3, 2, ONE_OR_SPARE, 1 },
 	{ "and ready again", "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4", 2, 1, 2,
 	  0, 1 },
 	{ "a local one: hairpin",
 	  "slice s/7-x 7 v4 tcp:8080 10.244.0.9(local) 10.244.0.3 10.244.0.4", 1, 0, 0, 0, 1 },
 	{ "another slice joins", "slice s/7-y 7 v4 tcp:8080 10.244.0.5", 2, 1, 2, 0, 1 },
-	{ "none is left in the first", "slice s/7-x 7 v4 tcp:8080", 2, 6, 2, 1, 1 },
+	{ "none is left in the first", "slice s/7-x 7 v4 tcp:8080", 2, 6, 2, ONE_OR_SPARE, 1 },
 	{ "nobody is left", "gone slice s/7-y", 1, 2, 2, 0, 1 },
 	{ "they are back", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3", 4, 1, 2, 0,
 	  1 },
@@ -92,6 +95,7 @@ static const struct step steps[] = {
 
 static void try_step(struct world *w, const struct step *s, unsigned int n)
 {
+	const unsigned int chains = s->chains == ONE_OR_SPARE ? n <= 100 : s->chains;
 	struct fake_counts c;
 
 	fake_counts_reset(w->kernel);
@@ -99,7 +103,7 @@ static void try_step(struct world *w, const struct step *s, unsigned int n)
 	world_must_sync(w, s->name);
 	c = fake_counts(w->kernel);
 	ck_assert_msg(c.elements_added == s->added && c.elements_deleted == s->deleted &&
-			      c.verdicts == s->verdicts && c.chains_added == s->chains &&
+			      c.verdicts == s->verdicts && c.chains_added == chains &&
 			      w->report.services == s->services,
 		      "%s, of %u: added %u, deleted %u, verdicts %u, chains %u, compiled %u",
 		      s->name, n, c.elements_added, c.elements_deleted, c.verdicts, c.chains_added,
@@ -1404,6 +1408,138 @@ START_TEST(collection_may_fail)
 }
 END_TEST
 
+/* Pick chains of a large table that nobody wants yet */
+
+/* @n Services of 100 endpoints each; 100 of them make a large table. */
+static struct world *world_of_hundreds(unsigned int n)
+{
+	struct world *w = world_new(0);
+	struct strbuf list = STRBUF_INIT;
+	unsigned int i;
+
+	for (i = 0; i < 100; i++)
+		strbuf_addf(&list, "10.244.0.%u ", i);
+	for (i = 1; i <= n; i++) {
+		put_service(w, i, "");
+		put_slice(w, i, list.text);
+	}
+	strbuf_free(&list);
+	return w;
+}
+
+static void put_hundred_and(struct world *w, unsigned int service, unsigned int more)
+{
+	struct strbuf list = STRBUF_INIT;
+	unsigned int i;
+
+	for (i = 0; i < 100 + more; i++)
+		strbuf_addf(&list, "10.244.0.%u ", i);
+	put_slice(w, service, list.text);
+	strbuf_free(&list);
+}
+
+static const struct {
+	const char *name;
+	bool small, large; /* whether such a table begins with it */
+} spare_chains[] = {
+	{ "cluster-pick-100", true, true },
+	{ "cluster-pick-99", false, true },
+	{ "cluster-pick-101", false, true },
+	{ "cluster-pick-1", false, true },
+	{ "cluster-pick-8", false, true },
+	{ "cluster-pick-9", false, false },
+	{ "cluster-pick-98", false, false },
+	{ "external-pick-3", false, true },
+	{ "external-pick-4", false, false },
+	{ "pick-3", false, true },
+	{ "external-nodeport-pick-1", false, false },
+	{ "cluster-sticky-pick-1", false, false },
+};
+
+START_TEST(large_tables_have_spare_chains)
+{
+	const bool large = _i;
+	struct world *w = world_of_hundreds(large ? 100 : 99);
+	unsigned int i;
+
+	world_must_sync(w, "start");
+	world_verify(w, "start");
+	for (i = 0; i < COUNT(spare_chains); i++)
+		ck_assert_msg(fake_has_chain(w->kernel, FAMILY_IPV4, spare_chains[i].name) ==
+				      (large ? spare_chains[i].large : spare_chains[i].small),
+			      "%s: %s", large ? "large" : "small", spare_chains[i].name);
+	/* the first change of a number of endpoints binds no map anew */
+	fake_counts_reset(w->kernel);
+	put_hundred_and(w, 7, 1);
+	world_must_sync(w, "one more");
+	ck_assert_uint_eq(fake_counts(w->kernel).chains_added, large ? 0 : 1);
+	world_verify(w, "one more");
+	world_verify_quiet(w, "one more");
+	world_free(w);
+}
+END_TEST
+
+/* Printed is what is made. */
+START_TEST(spare_chains_are_in_the_text)
+{
+	const bool large = _i;
+	struct world *w = world_of_hundreds(large ? 100 : 99);
+	struct dataplane *dp = dataplane_new(
+		&(struct dataplane_options){ .family = FAMILY_IPV4, .model = w->model });
+	struct strbuf text = STRBUF_INIT;
+	char line[80];
+	unsigned int i;
+
+	ck_assert_int_eq(dataplane_print(dp, &text), 0);
+	for (i = 0; i < COUNT(spare_chains); i++) {
+		snprintf(line, sizeof(line), "chain %s {", spare_chains[i].name);
+		ck_assert_msg(!!strstr(text.text, line) ==
+				      (large ? spare_chains[i].large : spare_chains[i].small),
+			      "%s: %s", large ? "large" : "small", spare_chains[i].name);
+	}
+	strbuf_free(&text);
+	dataplane_free(dp);
+	world_free(w);
+}
+END_TEST
+
+/* They and others that become idle stay, until the table is a small one again. */
+START_TEST(idle_chains_of_large_tables_stay)
+{
+	struct world *w = world_of_hundreds(101);
+	unsigned int before;
+	int64_t again_us;
+
+	world_must_sync(w, "start");
+	put_hundred_and(w, 7, 5);
+	world_must_sync(w, "five more");
+	put_hundred_and(w, 7, 0);
+	world_must_sync(w, "five less");
+	before = fake_n_chains(w->kernel, FAMILY_IPV4);
+	ck_assert_int_eq(collect(w, 60, &again_us), 0);
+	ck_assert_int_eq(again_us, INT64_MAX);
+	ck_assert_uint_eq(fake_n_chains(w->kernel, FAMILY_IPV4), before);
+	ck_assert(fake_has_chain(w->kernel, FAMILY_IPV4, "cluster-pick-105"));
+	/* the next process keeps them, and writes nothing */
+	world_restart(w);
+	fake_counts_reset(w->kernel);
+	world_must_sync(w, "restart");
+	ck_assert_uint_eq(fake_counts(w->kernel).transactions, 0);
+	ck_assert_int_eq(collect(w, 60, &again_us), 0);
+	ck_assert_uint_eq(fake_n_chains(w->kernel, FAMILY_IPV4), before);
+	world_put(w, "gone service s/1");
+	world_put(w, "gone service s/2");
+	world_must_sync(w, "smaller");
+	ck_assert_int_gt(collect(w, 60, &again_us), 10);
+	ck_assert_int_eq(again_us, INT64_MAX);
+	ck_assert(!fake_has_chain(w->kernel, FAMILY_IPV4, "cluster-pick-105"));
+	ck_assert(!fake_has_chain(w->kernel, FAMILY_IPV4, "cluster-pick-8"));
+	ck_assert(fake_has_chain(w->kernel, FAMILY_IPV4, "cluster-pick-100"));
+	world_verify_quiet(w, "smaller");
+	world_free(w);
+}
+END_TEST
+
 /* Conntrack: what makes a sweep due */
 
 static const struct {
@@ -1694,6 +1830,9 @@ int main(void)
 	tcase_add_test(tc, idle_chains_are_used_again);
 	tcase_add_loop_test(tc, affinity_objects_are_collected, 0, 2);
 	tcase_add_test(tc, leftovers_are_collected);
+	tcase_add_loop_test(tc, large_tables_have_spare_chains, 0, 2);
+	tcase_add_loop_test(tc, spare_chains_are_in_the_text, 0, 2);
+	tcase_add_test(tc, idle_chains_of_large_tables_stay);
 	tcase_add_test(tc, collection_may_fail);
 
 	tc = tcase(suite, "rest");

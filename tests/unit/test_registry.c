@@ -184,6 +184,59 @@ START_TEST(picks_idle_and_go)
 }
 END_TEST
 
+/* Made though nobody wants them; a number of those that are idle may stay. */
+START_TEST(spare_picks)
+{
+	struct play p;
+
+	play_begin(&p);
+	registry_spare_pick(&p.r, &pick2, 1);
+	expect(&p, "lost", false, "add cluster-pick-2\n");
+	registry_want_pick(&p.r, &pick3, 1, 1);
+	expect(&p, "both", true, "add cluster-pick-3\nadd cluster-pick-2\n");
+	ck_assert_uint_eq(p.r.n_idle, 1);
+	registry_spare_pick(&p.r, &pick2, 2);
+	expect(&p, "it is there", true, "");
+	registry_want_pick(&p.r, &pick2, 1, 3);
+	expect(&p, "it is there for use", true, "");
+	ck_assert_uint_eq(p.r.n_idle, 0);
+	registry_want_pick(&p.r, &pick2, -1, 4);
+	registry_want_pick(&p.r, &pick3, -1, 4);
+	registry_want_map(&p.r, "affinity/d/w/tcp/", "d/w:", true, 4);
+	expect(&p, "idle", true, "add affinity/d/w/tcp/ # d/w:\n");
+	registry_want_map(&p.r, "affinity/d/w/tcp/", "d/w:", false, 4);
+	expect(&p, "idle, too", true, "");
+	ck_assert_uint_eq(registry_collectable(&p.r), 3);
+	p.r.keep_picks = 1;
+	ck_assert_uint_eq(registry_collectable(&p.r), 2);
+	ck_assert_int_eq(registry_collect(&p.r, &p.writer, 4), 2);
+	registry_collected(&p.r, true);
+	ck_assert_uint_eq(p.r.n_idle, 1);
+	ck_assert_uint_eq(registry_collectable(&p.r), 0);
+	ck_assert_int_eq(registry_collect(&p.r, &p.writer, 4), 0);
+	p.r.keep_picks = 0;
+	ck_assert_int_eq(registry_collect(&p.r, &p.writer, 4), 1);
+	registry_collected(&p.r, true);
+	ck_assert_uint_eq(p.r.entries.count, 0);
+	strbuf_reset(&p.text);
+	play_end(&p);
+}
+END_TEST
+
+/* What is asked for anew after a refusal is asked for from nothing. */
+START_TEST(spare_picks_are_forgotten)
+{
+	struct play p;
+
+	play_begin(&p);
+	registry_spare_pick(&p.r, &pick2, 1);
+	registry_unwant(&p.r);
+	expect(&p, "unwanted", true, "");
+	ck_assert_uint_eq(p.r.entries.count, 0);
+	play_end(&p);
+}
+END_TEST
+
 START_TEST(idle_ones_are_wanted_again)
 {
 	struct play p;
@@ -399,6 +452,8 @@ int main(void)
 	tcase_add_test(tc, a_lost_transaction);
 	tcase_add_test(tc, picks_idle_and_go);
 	tcase_add_test(tc, idle_ones_are_wanted_again);
+	tcase_add_test(tc, spare_picks);
+	tcase_add_test(tc, spare_picks_are_forgotten);
 	tcase_add_test(tc, what_was_found);
 	tcase_add_test(tc, chains_by_digest);
 	tcase_add_test(tc, chains_that_were_found);
