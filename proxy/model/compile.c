@@ -123,6 +123,8 @@ static int fill(const struct model *m, enum family family, const struct service_
 			     (s->flags & SERVICE_EXTERNAL_LOCAL ? PROGRAM_EXTERNAL_LOCAL : 0));
 	if (!selection.alive && passes_without_endpoints(m, s))
 		p->flags |= PROGRAM_PASS;
+	if (selection.alive && m->config->vipmap.answer_ping)
+		p->flags |= PROGRAM_PING;
 	p->affinity_timeout_s = s->affinity_timeout_s;
 	p->label = port->label;
 	p->sticky = port->sticky;

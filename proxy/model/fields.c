@@ -156,7 +156,7 @@ static const struct config_field vipmap_fields[] = {
 	  .words = (const char *const[]){ "Reject", "Pass", NULL },
 	  .traits = FIELD_EMPTY_IS_DEFAULT },
 	{ LIST("noMasqueradeCIDRs", vipmap.no_masquerade_cidrs), .traits = FIELD_NOT_BUILT },
-	{ BOOL("answerPing", vipmap.answer_ping), .traits = FIELD_NOT_BUILT },
+	{ BOOL("answerPing", vipmap.answer_ping) },
 	{ BOOL("serviceCounters", vipmap.service_counters), .traits = FIELD_NOT_BUILT },
 	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces), .traits = FIELD_NOT_BUILT },
 	{ TEXT("takeOver", vipmap.take_over), .fallback = "None",

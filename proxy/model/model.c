@@ -1018,9 +1018,26 @@ static void mark_external(struct model *m)
 	}
 }
 
+/* BEY-4: all that is alive. */
+static void mark_all(struct model *m)
+{
+	struct hash_walk walk;
+	struct hash_node *n;
+	unsigned int f;
+
+	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk)) {
+		struct service_entry *s = hash_entry(n, struct service_entry, node);
+
+		for (f = 0; s->object && f < N_FAMILIES; f++)
+			if (s->ports[f])
+				model_mark(m, s, (enum family)f);
+	}
+}
+
 int model_set_config(struct model *m, const struct config *config, bool rules[N_FAMILIES])
 {
 	const bool external_ips = config->allow_external_ips != m->config->allow_external_ips;
+	const bool ping = config->vipmap.answer_ping != m->config->vipmap.answer_ping;
 	const bool pass = config->pass_without_endpoints != m->config->pass_without_endpoints;
 	struct ruleset before[N_FAMILIES], after;
 	struct node_info info = { 0 };
@@ -1036,6 +1053,8 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 		refresh_external_ips(m);
 	if (pass)
 		mark_external(m);
+	if (ping)
+		mark_all(m);
 	for (f = 0; f < N_FAMILIES; f++) {
 		model_ruleset(m, (enum family)f, &after);
 		rules[f] = memcmp(&before[f], &after, sizeof(after)) != 0;

@@ -243,11 +243,12 @@ struct maker {
 
 static size_t elements_max(const struct program *p)
 {
-	/* cluster-ips, a verdict and three more for policies and firewall, per VIP; lists; hairpin
+	/* cluster-ips, ping-ips, a verdict and three more for policies and firewall, per VIP;
+	 * lists; hairpin
 	 */
 	size_t lists = (size_t)p->cluster.count + p->local.count;
 
-	return p->n_vips * (5 + lists) + lists + p->has_lost_ip;
+	return p->n_vips * (6 + lists) + lists + p->has_lost_ip;
 }
 
 static struct element *make(struct maker *m, enum set_id set, const struct vip *vip)
@@ -382,6 +383,21 @@ static void make_hairpin(struct maker *m)
 	m->count = to + 1;
 }
 
+static void make_ping_ips(struct maker *m)
+{
+	const struct program *p = m->program;
+	struct element *el;
+	unsigned int i;
+
+	for (i = 0; (p->flags & PROGRAM_PING) && i < p->n_vips; i++) {
+		if (p->vips[i].role == VIP_NODE_PORT)
+			continue;
+		el = make(m, SET_PING_IPS, &p->vips[i]);
+		el->protocol = 0;
+		el->port = 0;
+	}
+}
+
 static void make_firewall(struct maker *m, const struct vip *vip)
 {
 	if (!m->firewall)
@@ -491,6 +507,7 @@ int program_elements(const struct program *program, enum family family, struct a
 		return -ENOMEM;
 	make_cluster_ips(&m);
 	make_hairpin(&m);
+	make_ping_ips(&m);
 	make_verdicts(&m, false);
 	make_verdicts(&m, true);
 	make_firewalled(&m);

@@ -22,6 +22,7 @@ enum program_flags {
 	PROGRAM_ALIVE = 1 << 0,
 	PROGRAM_INTERNAL_LOCAL = 1 << 1,
 	PROGRAM_EXTERNAL_LOCAL = 1 << 2,
+	PROGRAM_PING = 1 << 4, /* alive, and its addresses answer ping (BEY-4) */
 	PROGRAM_PASS = 1 << 3, /* not alive, and external VIPs are not to be rejected (BEY-2) */
 };
 

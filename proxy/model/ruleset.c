@@ -13,6 +13,21 @@ static void interface_name(const char *from, char to[16])
 	snprintf(to, 16, "%s", from);
 }
 
+/* BEY-4: the node's own address answers, if it is certain that this node has it. */
+static void ping_rules(const struct model *m, enum family family, struct ruleset *rs)
+{
+	const struct addr *own = &m->info.family[family].primary;
+	unsigned int i;
+
+	rs->parts |= PART_PING_IPS;
+	for (i = 0; m->info.family[family].has_primary && i < m->n_local[family]; i++)
+		rs->has_ping_addr |= addr_compare(&m->local[family][i], own) == 0;
+	if (addr_is_loopback(family, own))
+		rs->has_ping_addr = false;
+	if (rs->has_ping_addr)
+		rs->ping_addr = *own;
+}
+
 void model_ruleset(const struct model *m, enum family family, struct ruleset *rs)
 {
 	const struct config *c = m->config;
@@ -23,6 +38,8 @@ void model_ruleset(const struct model *m, enum family family, struct ruleset *rs
 	rs->masquerade_mark = 1u << c->masquerade_bit;
 	rs->masquerade_all = c->masquerade_all;
 	rs->detect_local = c->detect_local;
+	if (c->vipmap.answer_ping)
+		ping_rules(m, family, rs);
 	rs->nodeports_everywhere = m->info.family[family].nodeports_everywhere;
 	switch (c->detect_local) {
 	case DETECT_CLUSTER_CIDR:

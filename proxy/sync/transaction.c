@@ -19,6 +19,9 @@ static void change_element(struct transaction *t, enum change change, const stru
 	struct registry *r = t->registry;
 	const int by = change == CHANGE_ADD ? 1 : -1;
 
+	/* What was set aside may be of a time when the set was asked for. */
+	if (el->set == SET_PING_IPS && !(t->ruleset->parts & PART_PING_IPS))
+		return;
 	if (set_is_shared(el->set)) {
 		t->err = t->err ? t->err : registry_want_shared(r, el, by);
 		return;

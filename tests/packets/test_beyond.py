@@ -5,6 +5,7 @@ import os
 import signal
 import tempfile
 
+from lib import packet, topology
 from lib.case import *
 
 
@@ -95,3 +96,93 @@ def follows(b, family, proto):
     status, out, err = b.program.run("explain", addr("client", family), proto, addr("lb1", family), "80")
     b.equal("exit status of explain; " + out + err, 0, status)
     b.true("explain says that it is passed: " + out, "passed" in out and "noEndpoints is Pass" in out)
+
+
+# answerPing
+
+IDENT = iter(range(9000, 60000))
+
+
+def ping(b, source, target, family):
+    """Who answers an echo request: "vip" if a reply came from the address itself and the node alone made it, "world"
+    if it went on and was answered there, "refused" or "silence"."""
+    w, ident = b.world.name, next(IDENT)
+    ns = w[topology.namespace_of(source)]
+    with packet.Sniffer(ns, w["world"]) as sniffer:
+        packet.send_echo(ns, family, None if source == "host" else addr(source, family), addr(target, family), ident)
+
+        def answer(where, p):
+            if where != ns:
+                return False
+            return p.type in (0, 129) and p.ident == ident or p.inner is not None and p.inner.dst == addr(target, family)
+        got = sniffer.collect(answer, 1.5)
+        sniffer.collect(lambda *_: False, 0.1)  # what came at the same time elsewhere
+    if not got:
+        return "silence"
+    if got[1].inner is not None:
+        return "refused"
+    left = any(where == w["world"] and p.type in (8, 128) and p.ident == ident for where, p in sniffer.seen)
+    return "world" if left else "vip" if got[1].src == addr(target, family) else got[1].src
+
+
+def pinged(n=11, **more):
+    return balanced("web", n, ["pod1", "r1"], **more)
+
+
+@case("addresses of Services that are alive answer ping", "BEY-4 PROTO-2", both_families)
+def answers(b, family):
+    b.once(pinged() + balanced("local", 12, ["r1"], etp="Local", itp="Local") + balanced("gone", 13, [])
+           + balanced("ranged", 14, ["pod1"], ranges=["203.0.113.0/24", "2001:db8:113::/48"]),
+           *settings("answerPing: true\n"))
+    for source in ("client", "pod1", "pod2", "rpod", "host"):
+        for target, want in (("svc11", "vip"), ("lb11", "vip"), ("ext11", "vip"), ("svc12", "vip"), ("lb12", "vip"),
+                             ("lb14", "vip"), ("lb13", "world"), ("ext13", "world"), ("svc13", "refused")):
+            if source == "host" and want == "refused":
+                continue
+            b.equal("%s pings %s" % (source, target), want, ping(b, source, target, family))
+    for target in ("pod1", "r1", "node"):
+        b.true("what is no VIP answers as ever", ping(b, "client", target, family) == "vip")
+    b.expect("client", "lb11:80", family, "tcp", reach("pod1", "r1"))
+
+
+@case("a pod whose interface on the node has no address", "BEY-4", both_families)
+def no_address(b, family):
+    b.once(pinged(), *settings("answerPing: true\n"))
+    gateway = topology.POD_GATEWAY[family == 6]
+    # the last address takes the routes along
+    b.world.ip("node", "addr del %s/%d dev vethpod1" % (gateway, 32 if family == 4 else 128),
+               "route replace %s dev vethpod1" % addr("pod1", family))
+    try:
+        b.world.ip("pod1", "neigh replace %s lladdr %s dev eth0" % (gateway, mac(b, "vethpod1")))
+        b.equal("pod1 pings", "vip", ping(b, "pod1", "svc11", family))
+    finally:
+        b.world.rebuild()
+
+
+def mac(b, device):
+    return b.in_node("ip", "-o", "link", "show", "dev", device).split("link/ether ")[1].split()[0]
+
+
+@case("answerPing follows the file, and the last port that is alive", "BEY-4 CFG-3 RUN-2", both_families)
+def ping_follows(b, family):
+    flags = settings("")
+    one = balanced("one", 11, ["pod1"])
+    b.start(one, *flags)
+    b.equal("off", "refused", ping(b, "client", "svc11", family))
+    for text, want in (("true", "vip"), ("false", "refused"), ("true", "vip")):
+        with open(flags[-1], "w") as f:
+            f.write("apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\nanswerPing: %s\n" % text)
+        b.program.process.send_signal(signal.SIGHUP)
+        b.until("answerPing " + text, want, lambda: ping(b, "client", "svc11", family))
+        b.expect("client", "lb11:80", family, "tcp", reach("pod1"))
+    two = both("two", 12, ["pod1"], ports=(81,), external=["ext11"])
+    b.apply(one + two)
+    b.equal("shared", "vip", ping(b, "client", "ext11", family))
+    b.apply(balanced("one", 11, []) + two)
+    b.equal("shared, one is gone", "vip", ping(b, "client", "ext11", family))
+    b.equal("the other addresses of it", "refused", ping(b, "client", "svc11", family))
+    b.apply(balanced("one", 11, []) + both("two", 12, [], ports=(81,), external=["ext11"]))
+    b.equal("both are gone", "world", ping(b, "client", "ext11", family))
+    b.stop()
+    b.start(one, *flags)
+    b.equal("after a restart", "vip", ping(b, "client", "svc11", family))

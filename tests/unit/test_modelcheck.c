@@ -625,6 +625,7 @@ static void toy_begin(struct toy *t, uint64_t seed, struct world *w)
 	}
 	if (chance(t, 50))
 		config_set(&w->config->vipmap.no_endpoints, "Pass");
+	w->config->vipmap.answer_ping = chance(t, 50);
 	ck_assert_int_eq(config_validate(w->config, NULL, NULL, &w->eb), 0);
 }
 
