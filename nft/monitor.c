@@ -22,10 +22,12 @@
 #include <unistd.h>
 
 #include "nft/attr.h"
+#include "nft/kubeproxy.h"
 
 struct monitor {
 	int fd;
 	uint32_t own_port_id;
+	unsigned int (*decode)(const void *datagram, size_t length, uint32_t own_port_id);
 	uint32_t buf[16384]; /* 64 KiB: any notification datagram */
 };
 
@@ -68,13 +70,15 @@ static int monitor_socket(uint32_t own_port_id)
 	return err;
 }
 
-struct monitor *monitor_open(uint32_t own_port_id, struct errbuf *eb)
+static struct monitor *open_with(unsigned int (*decode)(const void *, size_t, uint32_t),
+				 uint32_t own_port_id, struct errbuf *eb)
 {
 	struct monitor *m = calloc(1, sizeof(*m));
 	int err = -ENOMEM;
 
 	if (m) {
 		m->own_port_id = own_port_id;
+		m->decode = decode;
 		m->fd = err = monitor_socket(own_port_id);
 		if (err >= 0)
 			return m;
@@ -82,6 +86,16 @@ struct monitor *monitor_open(uint32_t own_port_id, struct errbuf *eb)
 	free(m);
 	errf(eb, err, "nftables notifications: %s", strerror(-err));
 	return NULL;
+}
+
+struct monitor *monitor_open(uint32_t own_port_id, struct errbuf *eb)
+{
+	return open_with(monitor_decode, own_port_id, eb);
+}
+
+struct monitor *monitor_open_rival(struct errbuf *eb)
+{
+	return open_with(monitor_decode_rival, 0, eb);
 }
 
 void monitor_close(struct monitor *m)
@@ -128,7 +142,41 @@ static bool names_our_table(const struct nlmsghdr *nlh)
 	return false;
 }
 
-static unsigned int message_families(const struct nlmsghdr *nlh, uint32_t own_port_id)
+static bool is_text(const struct nlattr *attr, const char **text)
+{
+	const size_t length = attr ? mnl_attr_get_payload_len(attr) : 0;
+
+	*text = length ? mnl_attr_get_payload(attr) : NULL;
+	return length && (*text)[length - 1] == '\0';
+}
+
+/* A chain's own name is attribute 3 of its message; a rule has that of its chain as attribute 2. */
+static bool names_rival(const struct nlmsghdr *nlh)
+{
+	const unsigned int type = nlh->nlmsg_type & 0xff;
+	const bool is_chain = type == NFT_MSG_NEWCHAIN || type == NFT_MSG_DELCHAIN;
+	const bool is_rule = type == NFT_MSG_NEWRULE || type == NFT_MSG_DELRULE;
+	const unsigned int wanted = is_chain ? NFTA_CHAIN_NAME : NFTA_RULE_CHAIN;
+	const struct nlattr *attr, *table = NULL, *chain = NULL;
+	const char *text;
+
+	if (type == NFT_MSG_NEWGEN)
+		return false;
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME)
+			table = attr;
+		else if ((is_chain || is_rule) && mnl_attr_get_type(attr) == wanted)
+			chain = attr;
+	}
+	if (!is_text(table, &text))
+		return false;
+	if (strcmp(text, KUBEPROXY_TABLE) == 0)
+		return true;
+	return kubeproxy_is_iptables(text) && is_text(chain, &text) && kubeproxy_is_chain(text);
+}
+
+static unsigned int message_families(const struct nlmsghdr *nlh, uint32_t own_port_id,
+				     bool (*names)(const struct nlmsghdr *nlh))
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
 
@@ -137,7 +185,7 @@ static unsigned int message_families(const struct nlmsghdr *nlh, uint32_t own_po
 		return 0;
 	if (own_port_id && nlh->nlmsg_pid == own_port_id)
 		return 0;
-	if (!names_our_table(nlh))
+	if (!names(nlh))
 		return 0;
 	if (nfg->nfgen_family == NFPROTO_IPV4)
 		return 1 << FAMILY_IPV4;
@@ -150,7 +198,17 @@ unsigned int monitor_decode(const void *datagram, size_t length, uint32_t own_po
 	unsigned int families = 0;
 
 	for_each_nlmsg (nlh, datagram, length)
-		families |= message_families(nlh, own_port_id);
+		families |= message_families(nlh, own_port_id, names_our_table);
+	return families;
+}
+
+unsigned int monitor_decode_rival(const void *datagram, size_t length, uint32_t own_port_id)
+{
+	const struct nlmsghdr *nlh;
+	unsigned int families = 0;
+
+	for_each_nlmsg (nlh, datagram, length)
+		families |= message_families(nlh, own_port_id, names_rival);
 	return families;
 }
 
@@ -170,7 +228,7 @@ int monitor_read(struct monitor *m, unsigned int *changed, struct errbuf *eb)
 		if (length < 0 || (size_t)length > sizeof(m->buf))
 			families = EVERYTHING;
 		else
-			families |= monitor_decode(m->buf, (size_t)length, m->own_port_id);
+			families |= m->decode(m->buf, (size_t)length, m->own_port_id);
 	}
 	*changed = families;
 	return 0;

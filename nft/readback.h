@@ -58,6 +58,8 @@ int readback_generation(struct nlsock *nl, uint32_t *generation, struct errbuf *
  */
 int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what), void *ctx,
 		    struct errbuf *eb);
+/* Whether kube-proxy's chains are in legacy iptables, which has a memory of its own. */
+bool readback_legacy(enum family family);
 
 /*
  * Whether the kernel knows all that the ruleset needs: 0, or -EOPNOTSUPP with @eb naming what lacks

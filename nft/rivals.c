@@ -125,23 +125,31 @@ static bool entries_name_chain(int fd, int level, const char *table)
 }
 
 /* Both families number these options alike. Without the right to ask there is nothing to tell. */
-static void search_legacy(const struct search *s, enum family family)
+bool readback_legacy(enum family family)
 {
 	const bool v4 = family == FAMILY_IPV4;
-	char text[64];
+	bool found;
 	int fd;
 
 	if (!lists_table(v4 ? "/proc/net/ip_tables_names" : "/proc/net/ip6_tables_names", "nat"))
-		return;
+		return false;
 	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return;
-	if (entries_name_chain(fd, v4 ? SOL_IP : SOL_IPV6, "nat")) {
-		snprintf(text, sizeof(text), "chain %s in legacy %s table nat", SERVICES_CHAIN,
-			 v4 ? "iptables" : "ip6tables");
-		s->found(s->ctx, text);
-	}
+		return false;
+	found = entries_name_chain(fd, v4 ? SOL_IP : SOL_IPV6, "nat");
 	close(fd);
+	return found;
+}
+
+static void search_legacy(const struct search *s, enum family family)
+{
+	char text[64];
+
+	if (!readback_legacy(family))
+		return;
+	snprintf(text, sizeof(text), "chain %s in legacy %s table nat", SERVICES_CHAIN,
+		 family == FAMILY_IPV4 ? "iptables" : "ip6tables");
+	s->found(s->ctx, text);
 }
 
 int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what), void *ctx,

@@ -31,6 +31,7 @@
 #include "proxy/startup.h"
 #include "proxy/sync/sync.h"
 #include "proxy/sysctl.h"
+#include "proxy/takeover.h"
 #include "watch/apisource.h"
 #include "watch/manifests.h"
 
@@ -52,6 +53,7 @@ struct daemon {
 	struct reporter *reporter;
 	struct forwarder *forwarder;
 	struct localports *localports;
+	struct takeover *takeover;
 	struct local *local;
 	struct notify *notify; /* NULL: nobody manages us */
 	struct event *manifests_event, *reload_timer, *config_timer;
@@ -217,6 +219,7 @@ static void close_all(struct daemon *d)
 		event_free(d->reload_timer);
 	startup_free(d->startup);
 	sync_free(d->sync);
+	takeover_free(d->takeover);
 	reporter_free(d->reporter);
 	localports_free(d->localports);
 	forwarder_free(d->forwarder);
@@ -318,6 +321,7 @@ static void on_first_ready(void *ctx)
 		 : begun.adopted ? "adopted the table of the former process"
 				 : "a new table",
 		 begun.elements, begun.elements == 1 ? "" : "s");
+	takeover_begin(d->takeover);
 }
 
 static int open_health(struct daemon *d, struct errbuf *eb)
@@ -458,6 +462,53 @@ static int open_servers(struct daemon *d, struct errbuf *eb)
 	return open_localports(d) ? errf(eb, -ENOMEM, "out of memory") : 0;
 }
 
+/* BEY-7 */
+
+static bool all_in_force(void *ctx)
+{
+	const struct daemon *d = ctx;
+	struct strbuf why = STRBUF_INIT;
+	struct sync_status status;
+	bool in_force = health_is_ready(d->health, &why);
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (d->app->family[f] && (!sync_status(d->sync, (enum family)f, &status) ||
+					  !status.known || !status.synced_us || status.failed))
+			in_force = false;
+	strbuf_free(&why);
+	return in_force;
+}
+
+static bool wants_takeover(const struct config *config)
+{
+	return strcmp(config->vipmap.take_over, "KubeProxy") == 0;
+}
+
+static int open_takeover(struct daemon *d)
+{
+	const struct takeover_options options = {
+		.base = d->app->base,
+		.clock = d->app->clock,
+		.log = on_message,
+		.in_force = all_in_force,
+		.ctx = d,
+	};
+
+	d->takeover = takeover_new(&options);
+	if (!d->takeover)
+		return -ENOMEM;
+	takeover_enable(d->takeover, wants_takeover(d->feed->options.config));
+	return 0;
+}
+
+static void on_bulk(void *ctx, bool begin)
+{
+	const struct daemon *d = ctx;
+
+	takeover_bulk(d->takeover, begin);
+}
+
 static int open_sync(struct daemon *d, struct errbuf *eb)
 {
 	struct app *app = d->app;
@@ -467,6 +518,8 @@ static int open_sync(struct daemon *d, struct errbuf *eb)
 		.model = d->feed->model,
 		.log = app->log,
 		.family = { app->family[FAMILY_IPV4], app->family[FAMILY_IPV6] },
+		.bulk = on_bulk,
+		.bulk_ctx = d,
 	};
 	int err;
 
@@ -600,6 +653,7 @@ static void adopt_config(struct daemon *d, struct feed_change *change, struct op
 
 	sync_set_config(d->sync, fresh->config);
 	enable_localports(d, fresh->config);
+	takeover_enable(d->takeover, wants_takeover(fresh->config));
 	if (change->new_source && d->manifests_event) {
 		event_free(d->manifests_event);
 		d->manifests_event = NULL;
@@ -781,6 +835,8 @@ static int open_parts(struct daemon *d, struct errbuf *eb)
 	if (err)
 		return errf(eb, err, "local socket: out of memory");
 	err = open_servers(d, eb);
+	if (!err && open_takeover(d))
+		err = errf(eb, -ENOMEM, "out of memory");
 	if (!err)
 		err = open_sync(d, eb);
 	if (!err && d->feed->manifests && follow_manifests(d))

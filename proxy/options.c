@@ -31,6 +31,7 @@ enum flag_type {
 	FLAG_CONFIG,
 	FLAG_VIPMAP_CONFIG,
 	FLAG_WRITE_CONFIG,
+	FLAG_TAKE_OVER,
 	FLAG_TIMEOUT,
 	FLAG_ACTION,  /* boolean; target is the action */
 	FLAG_VERSION, /* boolean, or "raw" */
@@ -54,6 +55,8 @@ static const struct flag flags[] = {
 	  "URL of the API server, instead of the kubeconfig's" },
 	{ "manifests", FLAG_LIST, offsetof(struct config, manifests),
 	  "PATH of objects: file, directory or \"-\"; repeatable" },
+	{ "take-over", FLAG_TAKE_OVER, 0,
+	  "kube-proxy: remove its rules once vipmap's are in force and it has stopped" },
 	{ "once", FLAG_ACTION, ACTION_ONCE, "sync once and exit" },
 	{ "dry-run", FLAG_ACTION, ACTION_DRY_RUN, "print the ruleset as nft text and exit" },
 	{ "cleanup", FLAG_ACTION, ACTION_CLEANUP, "remove all that vipmap installed and exit" },
@@ -483,6 +486,15 @@ static int apply_timeout(struct parser *p, const struct given *g)
 	return err;
 }
 
+static int apply_take_over(struct parser *p, const struct given *g)
+{
+	const bool on = strcmp(g->value, "kube-proxy") == 0;
+
+	if (!on && strcmp(g->value, "none"))
+		return bad_value(p, g, "is neither kube-proxy nor none");
+	return config_set(&p->options.config->vipmap.take_over, on ? "KubeProxy" : "None");
+}
+
 static int apply_flag(struct parser *p, const struct given *g)
 {
 	struct options *o = &p->options;
@@ -506,6 +518,8 @@ static int apply_flag(struct parser *p, const struct given *g)
 	case FLAG_CONFIG:
 		o->config_path = *g->value ? g->value : NULL;
 		return 0;
+	case FLAG_TAKE_OVER:
+		return apply_take_over(p, g);
 	case FLAG_TIMEOUT:
 		return apply_timeout(p, g);
 	case FLAG_VIPMAP_CONFIG:

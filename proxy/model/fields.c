@@ -161,7 +161,7 @@ static const struct config_field vipmap_fields[] = {
 	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces), .traits = FIELD_NOT_BUILT },
 	{ TEXT("takeOver", vipmap.take_over), .fallback = "None",
 	  .words = (const char *const[]){ "None", "KubeProxy", NULL },
-	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_NOT_BUILT },
+	  .traits = FIELD_EMPTY_IS_DEFAULT },
 };
 
 const struct config_schema vipmap_schema = {

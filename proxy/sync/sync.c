@@ -335,6 +335,8 @@ static void on_bulk(void *ctx, bool begin)
 {
 	struct sync *s = ctx;
 
+	if (s->options.bulk)
+		s->options.bulk(s->options.bulk_ctx, begin);
 	if (!s->monitor)
 		return;
 	if ((begin ? monitor_pause(s->monitor) : monitor_resume(s->monitor)) < 0)

@@ -33,8 +33,12 @@ struct sync_options {
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*settled)(void *ctx);	      /* every family is in step with the model */
 	void (*addresses_changed)(void *ctx); /* of this machine; the model knows them */
+	/* Before and after a large transaction, for whoever else listens to nf_tables. */
 	void (*cleanup_failed)(void *ctx, enum family family);
 	void *ctx;
+	/* Before and after a large transaction, for whoever else listens to nf_tables; or NULL */
+	void (*bulk)(void *bulk_ctx, bool begin);
+	void *bulk_ctx;
 };
 
 /*

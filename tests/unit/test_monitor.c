@@ -136,6 +136,50 @@ START_TEST(others)
 }
 END_TEST
 
+static const char rival_setup[] =
+	"nft 'table ip kube-proxy { set s { type ipv4_addr; }; chain c { }; }; "
+	"table ip6 nat { chain KUBE-SVC-AAAA { }; chain KUBE-ROUTER-X { }; chain other { }; }; "
+	"table ip vipmap { chain c { }; }; table ip kube-proxy2 { chain c { }; }'";
+
+/* What a refresh by kube-proxy looks like (BEY-7). */
+static const struct {
+	const char *name, *command;
+	unsigned int want;
+} rival_cases[] = {
+	{ "nothing", "true", 0 },
+	{ "element", "nft add element ip kube-proxy s { 10.0.0.1 }", V4 },
+	{ "a chain filled anew", "nft 'flush chain ip kube-proxy c; add rule ip kube-proxy c drop'",
+	  V4 },
+	{ "table deleted", "nft delete table ip kube-proxy", V4 },
+	{ "table made", "nft add table ip6 kube-proxy", V6 },
+	{ "rule of iptables-nft", "nft add rule ip6 nat KUBE-SVC-AAAA counter", V6 },
+	{ "chain of iptables-nft", "nft add chain ip6 nat KUBE-SEP-AAAA", V6 },
+	{ "chain deleted", "nft delete chain ip6 nat KUBE-SVC-AAAA", V6 },
+	{ "another's chain",
+	  "nft 'add rule ip6 nat other drop; add rule ip6 nat KUBE-ROUTER-X drop'", 0 },
+	{ "its chain's name elsewhere", "nft add chain ip kube-proxy2 KUBE-SVC-AAAA", 0 },
+	{ "ours", "nft add rule ip vipmap c drop", 0 },
+};
+
+START_TEST(rivals)
+{
+	struct errbuf eb = { "" };
+	struct monitor *m;
+	unsigned int changed = 99;
+
+	if (!own_namespace())
+		return;
+	run(rival_setup);
+	m = monitor_open_rival(&eb);
+	ck_assert_msg(m, "%s", eb.text);
+	run(rival_cases[_i].command);
+	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
+	ck_assert_msg(changed == rival_cases[_i].want, "%s: want %u got %u", rival_cases[_i].name,
+		      rival_cases[_i].want, changed);
+	monitor_close(m);
+}
+END_TEST
+
 static bool readable(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -268,6 +312,7 @@ int main(void)
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, others, 0, sizeof(cases) / sizeof(cases[0]));
+	tcase_add_loop_test(tcase, rivals, 0, sizeof(rival_cases) / sizeof(rival_cases[0]));
 	tcase_add_test(tcase, ours);
 	tcase_add_test(tcase, paused);
 	tcase_add_test(tcase, lost);
