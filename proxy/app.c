@@ -134,12 +134,14 @@ static int read_vipmap_config(void *ctx, const char *path, struct config *config
 }
 
 /* At the start, so that already the first line is as it should be; a reload must be good first. */
-static void on_logging(void *ctx, const struct config *config)
+static void on_logging(void *ctx, const struct config *config, bool lasts)
 {
 	struct app *app = ctx;
 
 	if (!app->log_is_set)
 		app_set_log(app, config);
+	if (!app->log_is_set)
+		log_set_plain(app->log, !lasts);
 	app->log_is_set = true;
 }
 

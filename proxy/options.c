@@ -200,7 +200,8 @@ static bool given_yields(const struct given *g)
 	return g->flag->type == FLAG_HEALTHZ_PORT || g->flag->type == FLAG_METRICS_PORT;
 }
 
-static int unknown_flag(const struct parser *p, const char *name, size_t length)
+/* @dashes: as typed. */
+static int unknown_flag(const struct parser *p, const char *name, size_t length, const char *dashes)
 {
 	const struct command *command = p->options.command;
 	const struct command_flag *own;
@@ -218,9 +219,9 @@ static int unknown_flag(const struct parser *p, const char *name, size_t length)
 		if (field->flag)
 			nearest_try(&nearest, field->flag + 2);
 	if (nearest.best)
-		return errf(p->eb, -EINVAL, "unknown flag --%s; did you mean --%s?", typed,
+		return errf(p->eb, -EINVAL, "unknown flag %s%s; did you mean --%s?", dashes, typed,
 			    nearest.best);
-	return errf(p->eb, -EINVAL, "unknown flag --%s; vipmap --help lists all", typed);
+	return errf(p->eb, -EINVAL, "unknown flag %s%s; vipmap --help lists all", dashes, typed);
 }
 
 /* "-v 2", "-v2", "-v=2" and "-h"; *name and *value as if it were a long flag. */
@@ -302,10 +303,10 @@ static int match_flag(struct parser *p, char *const *argv)
 	} else if (short_flag(argv[0], &name, &value)) {
 		length = strlen(name);
 	} else {
-		return errf(p->eb, -EINVAL, "unknown flag %s; vipmap --help lists all", argv[0]);
+		return unknown_flag(p, argv[0] + 1, strcspn(argv[0] + 1, "="), "-");
 	}
 	if (!given_find(name, length, &g))
-		return unknown_flag(p, name, length);
+		return unknown_flag(p, name, length, "--");
 	if (!value && !given_is_boolean(&g)) {
 		value = argv[1];
 		used = 2;
@@ -552,8 +553,11 @@ static const struct given *find_given(const struct parser *p, const char *name)
 }
 
 /* Flags decide before the file, also if that could not be read. */
-static void release_warnings(struct parser *p)
+static void release_warnings(struct parser *p, bool failed)
 {
+	const enum action action = p->options.action;
+	const bool lasts =
+		action == ACTION_RUN || action == ACTION_ONCE || action == ACTION_INIT_ONLY;
 	const struct given *format = find_given(p, "logging-format");
 	struct config *config = p->options.config;
 	size_t i;
@@ -564,7 +568,7 @@ static void release_warnings(struct parser *p)
 	if (format)
 		config_set(&config->logging_format, format->value);
 	if (p->outside->logging)
-		p->outside->logging(p->outside->ctx, config);
+		p->outside->logging(p->outside->ctx, config, lasts && !failed);
 	for (i = 0; p->held && p->held[i]; i++)
 		hold_warning(p, p->held[i]);
 }
@@ -691,10 +695,9 @@ static int unknown_word(const struct parser *p)
 	for (i = 0; (command = command_at(i)); i++)
 		nearest_try(&nearest, command->word);
 	if (nearest.best)
-		return errf(p->eb, -EINVAL, "unexpected argument \"%s\"; did you mean %s?",
+		return errf(p->eb, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?",
 			    p->unknown, nearest.best);
-	return errf(p->eb, -EINVAL, "unexpected argument \"%s\"; vipmap --help lists the commands",
-		    p->unknown);
+	return errf(p->eb, -EINVAL, "unknown command \"%s\"; vipmap --help lists all", p->unknown);
 }
 
 static int settle_words(struct parser *p)
@@ -756,6 +759,11 @@ static int parse(struct parser *p)
 		err = check_actions(p);
 	if (!err)
 		err = config_validate(p->options.config, p->env->warn, p->env->ctx, p->eb);
+	if (err == -EINVAL && p->options.action == ACTION_COMMAND &&
+	    p->options.command->judges_config) {
+		p->options.config_error = *p->eb;
+		err = 0;
+	}
 	return err;
 }
 
@@ -785,7 +793,7 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 		err = match_arguments(&p, argc, argv);
 	if (!err)
 		err = parse(&p);
-	release_warnings(&p);
+	release_warnings(&p, err != 0);
 	if (err) {
 		errf(eb, err, "%s", *local.text ? local.text : strerror(-err));
 		options_free(&p.options);

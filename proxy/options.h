@@ -46,6 +46,8 @@ struct options {
 	const struct command *command;
 	const char **words; /* that follow the command's, borrowed from argv */
 	unsigned int n_words;
+	/* Of a command that judges it by itself: why the configuration is not valid; "": it is */
+	struct errbuf config_error;
 	struct own_flag *own; /* as given */
 	unsigned int n_own;
 };
@@ -62,9 +64,10 @@ struct options_env {
 	void (*warn)(void *ctx, const char *message); /* one line; NULL: nobody listens */
 	/*
 	 * How to log is known: called once, before the first warning, also if the options are found
-	 * bad. @config is not checked yet. NULL is allowed.
+	 * bad. @config is not checked yet; @lasts: it is not a command whose end somebody waits
+	 * for. NULL is allowed.
 	 */
-	void (*logging)(void *ctx, const struct config *config);
+	void (*logging)(void *ctx, const struct config *config, bool lasts);
 	const struct command *(*find_command)(const char *word); /* NULL: there are none */
 	void *ctx;
 };

@@ -134,15 +134,15 @@ static bool ensure(struct target *t, const char *path, int64_t value, unsigned i
 	}
 	if (now == value || (flags & AT_LEAST && now > value))
 		return true;
-	err = write_number(path, value);
+	err = t->report->look_only ? 0 : write_number(path, value);
 	if (err) {
 		snprintf(text, sizeof(text), "be set from %lld to %lld", (long long)now,
 			 (long long)value);
 		fail(t, path, text, err, flags);
 		return false;
 	}
-	snprintf(text, sizeof(text), "%s: set from %lld to %lld", path, (long long)now,
-		 (long long)value);
+	snprintf(text, sizeof(text), "%s: %sset from %lld to %lld", path,
+		 t->report->look_only ? "would be " : "", (long long)now, (long long)value);
 	tell(t, t->report->written, text);
 	return true;
 }

@@ -18,6 +18,7 @@ struct sysctl_report {
 	void (*refused)(void *ctx, const char *message);
 	void (*written)(void *ctx, const char *message);
 	void *ctx;
+	bool look_only; /* nothing is written, @written is told what would be */
 };
 
 /* Values that are right already are not written. Returns the number of failures. */

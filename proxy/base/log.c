@@ -34,7 +34,7 @@ struct bucket {
 
 struct log {
 	int fd, verbosity;
-	bool json;
+	bool json, plain;
 	const struct clock *clock;
 	struct strbuf line;
 	struct bucket buckets[N_BUCKETS];
@@ -73,6 +73,11 @@ void log_free(struct log *log)
 void log_set_verbosity(struct log *log, int verbosity)
 {
 	log->verbosity = verbosity;
+}
+
+void log_set_plain(struct log *log, bool plain)
+{
+	log->plain = plain;
 }
 
 void log_set_json(struct log *log, bool json)
@@ -190,7 +195,9 @@ static void put_event(struct log *log, int severity, const char *event, const ch
 		add_member(line, "message", message);
 		strbuf_adds(line, "}\n");
 	} else {
-		strbuf_addf(line, "%s %s: ", time, severity_name(severity));
+		if (!log->plain)
+			strbuf_addf(line, "%s ", time);
+		strbuf_addf(line, "%s: ", severity_name(severity));
 		strbuf_add_visible(line, message);
 		strbuf_addc(line, '\n');
 	}

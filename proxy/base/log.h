@@ -25,6 +25,8 @@ void log_free(struct log *log); /* NULL is allowed */
 
 void log_set_verbosity(struct log *log, int verbosity);
 void log_set_json(struct log *log, bool json);
+/* Text without the time, for a command that somebody waits for. */
+void log_set_plain(struct log *log, bool plain);
 
 /* Whether a line of level @v would be written: for lines that are costly to make. */
 bool log_wants(const struct log *log, int v);

@@ -91,13 +91,14 @@ static const struct command commands[] = {
 			"conntrack. 0 "
 			"if it would, 1 if not, 3 if the\nkernel lacks something.\n\n"
 			"  vipmap preflight --config /var/lib/kube-proxy/config.conf\n",
+		.judges_config = true,
 		.check = command_preflight_check,
 		.run = command_preflight,
 	},
 	{
 		.word = "version",
 		.synopsis = "version [-o json|yaml]",
-		.help = "Prints the version, with -o the revision of the sources, too.\n\n"
+		.help = "Prints the version and the revision of the sources.\n\n"
 			"  vipmap version -o json\n",
 		.flags = version_flags,
 		.check = command_version_check,

@@ -15,6 +15,7 @@ struct command {
 	const char *help;     /* what it does, with examples; whole lines */
 	/* Flags of its own, ended by a row without a name; NULL: none. */
 	const struct command_flag *flags;
+	bool judges_config; /* a bad configuration is no error of usage: options->config_error */
 	/*
 	 * Looks at the words, before anything is done. Returns 0, or a negative errno with @eb
 	 * (exit status 2). NULL: it takes no words.

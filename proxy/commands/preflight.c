@@ -6,12 +6,15 @@
 
 #include <errno.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "nft/kubeproxy.h"
+#include "nft/monitor.h"
 #include "nft/readback.h"
 #include "proxy/commands/ask.h"
 #include "proxy/serve/httpd.h"
@@ -19,14 +22,24 @@
 #include "proxy/sysctl.h"
 #include "watch/apicheck.h"
 
-enum { PATIENCE_MS = 10000, PROBE_MS = 1000, PROXY_METRICS_PORT = 10249, NEARLY_FULL = 80 };
+enum {
+	PATIENCE_MS = 10000,
+	PROBE_MS = 1000,
+	PROXY_METRICS_PORT = 10249,
+	NEARLY_FULL = 80,
+	REFRESH_MS = 3000
+};
 
 struct preflight {
 	struct app *app;
-	const struct config *config;
+	struct config *config;
+	const char *config_error; /* "": it is valid */
 	const char *node_name;
-	struct nlsock *nl; /* NULL: cannot be had */
-	int running;	   /* process of the vipmap that runs here; else not positive */
+	struct nlsock *nl;	 /* NULL: cannot be had */
+	struct monitor *monitor; /* of kube-proxy's rules, from the beginning on; likewise */
+	int64_t began_us;
+	unsigned int rivals;
+	int running; /* process of the vipmap that runs here; else not positive */
 	unsigned int failures;
 	bool kernel_lacks;
 };
@@ -154,10 +167,35 @@ static const char *mode_name(enum detect_local_mode mode)
 	return "?";
 }
 
+static void ignore_warning(void *ctx, const char *message)
+{
+	(void)ctx;
+	(void)message;
+}
+
+/* Another mode than ours hides the rest of the configuration, which is looked at all the same. */
+static bool is_valid(struct preflight *p)
+{
+	struct errbuf eb = { "" };
+
+	if (!*p->config_error)
+		return true;
+	fail(p, "configuration: %s", p->config_error);
+	if (config_set(&p->config->mode, "nftables"))
+		return false;
+	if (config_validate(p->config, ignore_warning, NULL, &eb) == 0)
+		return true;
+	if (strcmp(eb.text, p->config_error))
+		fail(p, "configuration: %s", eb.text);
+	return false;
+}
+
 static void check_config(struct preflight *p)
 {
 	const bool by_cidr = p->config->detect_local == DETECT_CLUSTER_CIDR;
 
+	if (!is_valid(p))
+		return;
 	if (by_cidr && !*p->config->cluster_cidr)
 		warn(p,
 		     "clusterCIDR is unset: pods are not told from others, and nothing that goes "
@@ -176,7 +214,11 @@ static void on_rival(void *ctx, const char *what)
 {
 	struct preflight *p = ctx;
 
-	warn(p, "%s: another proxy's rules translate the same addresses; stop it, and remove them",
+	p->rivals++;
+	warn(p,
+	     "%s: another proxy's rules translate the same addresses; --take-over kube-proxy "
+	     "removes "
+	     "them once it has stopped",
 	     what);
 }
 
@@ -194,12 +236,35 @@ static void check_kube_proxy(struct preflight *p)
 	strbuf_free(&mode);
 }
 
+/* A sync of kube-proxy's comes when something changes, and so may not come while we look. */
+static void check_refresh(struct preflight *p)
+{
+	struct pollfd wait = { .fd = p->monitor ? monitor_fd(p->monitor) : -1, .events = POLLIN };
+	unsigned int changed = 0;
+	struct errbuf eb;
+	int64_t left_ms = 0;
+
+	while (p->monitor && !changed && left_ms >= 0) {
+		if (monitor_read(p->monitor, &changed, &eb) || changed)
+			break;
+		left_ms = REFRESH_MS - (clock_monotonic_us(p->app->clock) - p->began_us) / 1000;
+		if (left_ms >= 0 && poll(&wait, 1, (int)left_ms + 1) < 0)
+			break;
+	}
+	if (changed)
+		warn(p, "kube-proxy's rules have just been changed: it is running");
+	else if (p->monitor)
+		good(p, "kube-proxy's rules: nobody has changed them for %d s", REFRESH_MS / 1000);
+}
+
 static void check_rivals(struct preflight *p)
 {
 	struct errbuf eb;
 
 	if (p->nl && readback_rivals(p->nl, on_rival, p, &eb))
 		warn(p, "looking for other proxies: %s", eb.text);
+	if (p->rivals)
+		check_refresh(p);
 	if (if_nametoindex("kube-ipvs0"))
 		warn(p, "interface kube-ipvs0: kube-proxy in mode ipvs left it; its addresses are "
 			"taken for the node's own: ip link del kube-ipvs0, ipvsadm --clear");
@@ -281,8 +346,25 @@ static long long read_number(const char *path)
 	return n;
 }
 
+static void on_setting(void *ctx, const char *message)
+{
+	good(ctx, "%s", message);
+}
+
+static void on_setting_unread(void *ctx, const char *message)
+{
+	warn(ctx, "%s", message);
+}
+
 static void check_conntrack(struct preflight *p)
 {
+	const struct sysctl_report report = {
+		.failed = on_setting_unread,
+		.refused = on_setting_unread,
+		.written = on_setting,
+		.ctx = p,
+		.look_only = true,
+	};
 	const long long wanted = sysctl_conntrack_max(p->config, sysctl_count_cpus());
 	const long long max = read_number("/proc/sys/net/netfilter/nf_conntrack_max");
 	const long long count = read_number("/proc/sys/net/netfilter/nf_conntrack_count");
@@ -297,10 +379,9 @@ static void check_conntrack(struct preflight *p)
 		     "conntrack is nearly full: %lld of %lld entries; new connections fail when it "
 		     "is",
 		     count, max);
-	if (wanted > 0 && wanted != max)
-		good(p, "conntrack: the limit would be set from %lld to %lld", max, wanted);
-	else
-		good(p, "conntrack: %lld of %lld entries", count, max);
+	good(p, "conntrack: %lld of %lld entries%s", count, max,
+	     wanted > 0 && wanted < max ? "; the limit is higher than configured, and stays" : "");
+	sysctl_apply(p->config, sysctl_count_cpus(), NULL, &report);
 }
 
 int command_preflight_check(const struct options *options, struct errbuf *eb)
@@ -313,7 +394,12 @@ int command_preflight_check(const struct options *options, struct errbuf *eb)
 
 int command_preflight(struct app *app, struct options *options)
 {
-	struct preflight p = { .app = app, .config = options->config };
+	struct preflight p = {
+		.app = app,
+		.config = options->config,
+		.config_error = options->config_error.text,
+		.began_us = clock_monotonic_us(app->clock),
+	};
 	char name[NODE_NAME_SIZE];
 	struct errbuf eb = { "" };
 
@@ -322,6 +408,7 @@ int command_preflight(struct app *app, struct options *options)
 	p.node_name = name;
 	p.running = httpd_local_owner(LOCAL_SOCKET);
 	p.nl = nlsock_open(&eb);
+	p.monitor = monitor_open_rival(&eb);
 	check_kernel(&p);
 	check_api(&p);
 	check_config(&p);
@@ -331,6 +418,7 @@ int command_preflight(struct app *app, struct options *options)
 		check_table(&p, FAMILY_IPV6);
 	check_conntrack(&p);
 	nlsock_close(p.nl);
+	monitor_close(p.monitor);
 	if (fflush(stdout))
 		return EXIT_FAILED;
 	return p.kernel_lacks ? EXIT_KERNEL : p.failures ? EXIT_FAILED : EXIT_DONE;

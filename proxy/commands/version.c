@@ -31,7 +31,8 @@ int command_version(struct app *app, struct options *options)
 	struct strbuf out = STRBUF_INIT;
 
 	if (!output) {
-		strbuf_addf(&out, "vipmap %s\n", VIPMAP_VERSION);
+		strbuf_addf(&out, "vipmap %s%s%s%s\n", VIPMAP_VERSION, *app->revision ? " (" : "",
+			    app->revision, *app->revision ? ")" : "");
 	} else if (strcmp(output, "json") == 0) {
 		jsonout_object(&out, NULL);
 		jsonout_text(&out, "version", VIPMAP_VERSION);

@@ -401,7 +401,20 @@ def preflight_case(b):
         argv = ("--kubeconfig", server.kubeconfig()) + DETECT
         lines = preflight(b, *argv)
         texts = [rest for _, rest in lines]
-        b.equal("words " + repr(lines), ["ok", "ok", "ok", "warn", "ok"], [word for word, _ in lines])
+        b.equal("words " + repr(lines), ["ok", "ok", "ok", "warn", "ok"], [word for word, _ in lines[:5]])
+        settings = [rest for _, rest in lines[5:]]
+        b.true("settings that would be changed: %s" % settings, any(
+            re.match(r"/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait: would be set from \d+ to 3600$", rest)
+            for rest in settings) and all(" would be set from " in rest for rest in settings))
+        b.true(texts[4], re.match(r"conntrack: \d+ of \d+ entries$", texts[4]))
+        mine = [w for w in preflight(b, *argv, "--conntrack-min", "1", "--conntrack-max-per-core", "1")
+                if "limit" in w[1] or "nf_conntrack_max" in w[1]]
+        b.equal("a limit that is never lowered", True, len(mine) == 1 and mine[0][1].endswith(
+            " entries; the limit is higher than configured, and stays"))
+        lines = preflight(b, *argv, "--proxy-mode", "iptables", want=1)
+        b.equal("another mode", [["FAIL", "configuration: --proxy-mode: \"iptables\" is not offered, vipmap knows only \"nftables\" (or \"\")"]],
+                [line for line in lines if line[0] == "FAIL"])
+        b.true("the rest all the same: %s" % lines, any(rest.startswith("configuration: pods are told") for _, rest in lines))
         b.true(texts[0], texts[0].startswith("kernel %s: all that the rules need; " % os.uname().release))
         b.true(texts[1], re.match(r"API server http\S+: may list services, endpointslices, servicecidrs, nodes$", texts[1]))
         b.equal("pods", "configuration: pods are told by ClusterCIDR " + CLUSTER_CIDR, texts[2])
@@ -411,7 +424,15 @@ def preflight_case(b):
         try:
             lines = preflight(b, *argv)
             b.true("nftables: %s" % lines, ["warn", "nftables table ip kube-proxy: another proxy's rules translate the same "
-                                            "addresses; stop it, and remove them"] in lines)
+                                            "addresses; --take-over kube-proxy removes them once it has stopped"] in lines)
+            b.true("refresh: %s" % lines, ["ok", "kube-proxy's rules: nobody has changed them for 3 s"] in lines)
+            asking = subprocess.Popen([VIPMAP, "preflight", "--hostname-override", "node1", *argv], text=True,
+                                      stdout=subprocess.PIPE, preexec_fn=b.program.enter)
+            while asking.poll() is None:
+                b.nft("add chain ip kube-proxy c; add rule ip kube-proxy c drop; flush chain ip kube-proxy c")
+                time.sleep(0.05)
+            out = asking.stdout.read()
+            b.true("it runs: " + out, "kube-proxy's rules have just been changed: it is running\n" in out)
             b.true("ipvs: %s" % lines, any("kube-ipvs0" in rest for word, rest in lines if word == "warn"))
         finally:
             b.nft("delete table ip kube-proxy")
