@@ -1,10 +1,8 @@
 /*
- * The node's own addresses. A notification only says "look again": the whole list is dumped anew,
- * which makes lost notifications harmless and counts an address that two interfaces carry by
- * itself. Notifications and dumps have a socket each, so that a storm of the former cannot overrun
- * the answer to the latter. Invariant: a list is replaced as a whole, and only by a complete dump.
- * A node with very many pod interfaces pays one dump of all their link-local addresses for each
- * that comes or goes.
+ * The node's own addresses. Each change has the whole list dumped anew, which also counts an
+ * address that two interfaces carry by itself. Invariant: a list is replaced as a whole, and only
+ * by a complete dump. A node with very many pod interfaces pays one dump of all their link-local
+ * addresses for each that comes or goes.
  */
 #include "nft/addresses.h"
 
@@ -15,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 #include "nft/attr.h"
+#include "nft/route.h"
 
 struct list {
 	struct addr *addrs;
@@ -26,52 +23,24 @@ struct list {
 };
 
 struct addresses {
-	int notify_fd, dump_fd;
-	uint32_t seq;
+	struct route route;
 	bool stale; /* the lists may be out of date: nothing dumped yet, or the last dump failed */
 	struct list lists[N_FAMILIES];
 };
 
-/* Large enough for any datagram of a dump (the kernel's are 32 KiB at most). */
-enum { BUFFER_SIZE = 65536, DUMP_ATTEMPTS = 5 };
-
-static int route_socket(uint32_t groups, int flags)
-{
-	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = groups };
-	int fd, err;
-
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, NETLINK_ROUTE);
-	if (fd < 0)
-		return -errno;
-	if (bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0)
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
-}
-
 struct addresses *addresses_open(struct errbuf *eb)
 {
-	/* A dump is answered at once; the limit only guards against a kernel that never does. */
-	const struct timeval limit = { .tv_sec = 2 };
 	struct addresses *a = calloc(1, sizeof(*a));
 	int err = -ENOMEM;
 
-	if (!a)
-		goto fail;
-	a->stale = true;
-	a->dump_fd = -1;
-	a->notify_fd = err = route_socket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, SOCK_NONBLOCK);
-	if (err < 0)
-		goto fail;
-	a->dump_fd = err = route_socket(0, 0);
-	if (err < 0)
-		goto fail;
-	setsockopt(a->dump_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	return a;
-fail:
+	if (a) {
+		a->stale = true;
+		err = route_open(&a->route, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+		if (!err)
+			return a;
+		addresses_close(a);
+	}
 	errf(eb, err, "addresses: cannot open a routing socket: %s", strerror(-err));
-	addresses_close(a);
 	return NULL;
 }
 
@@ -81,10 +50,7 @@ void addresses_close(struct addresses *a)
 
 	if (!a)
 		return;
-	if (a->notify_fd >= 0)
-		close(a->notify_fd);
-	if (a->dump_fd >= 0)
-		close(a->dump_fd);
+	route_close(&a->route);
 	for (i = 0; i < N_FAMILIES; i++)
 		free(a->lists[i].addrs);
 	free(a);
@@ -92,7 +58,7 @@ void addresses_close(struct addresses *a)
 
 int addresses_fd(const struct addresses *a)
 {
-	return a->notify_fd;
+	return a->route.notify_fd;
 }
 
 static int list_add(struct list *list, const void *bytes, size_t size)
@@ -114,8 +80,9 @@ static int list_add(struct list *list, const void *bytes, size_t size)
 }
 
 /* A point-to-point interface has its own address in IFA_LOCAL and its peer's in IFA_ADDRESS. */
-static int address_decode(const struct nlmsghdr *nlh, struct list *lists)
+static int address_decode(const struct nlmsghdr *nlh, void *ctx)
 {
+	struct list *lists = ctx;
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
 	const struct nlattr *attr, *local = NULL, *address = NULL;
 	enum family family;
@@ -140,30 +107,14 @@ static int address_decode(const struct nlmsghdr *nlh, struct list *lists)
 	return list_add(&lists[family], mnl_attr_get_payload(local), family_size(family));
 }
 
-/* Returns 1 while the dump goes on, 0 at its end, or a negative errno. */
-static int dump_datagram(const struct addresses *a, const void *buf, size_t length,
-			 struct list *lists)
+static void lists_restart(void *ctx)
 {
-	const struct nlmsghdr *nlh;
-	int err;
+	struct list *lists = ctx;
 
-	for_each_nlmsg (nlh, buf, length) {
-		if (nlh->nlmsg_seq != a->seq)
-			continue; /* rest of a dump that we gave up */
-		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
-			return -EINTR;
-		if (nlh->nlmsg_type == NLMSG_DONE)
-			return 0;
-		if (nlh->nlmsg_type == NLMSG_ERROR)
-			return message_error(nlh);
-		err = address_decode(nlh, lists);
-		if (err)
-			return err;
-	}
-	return 1;
+	lists[FAMILY_IPV4].count = lists[FAMILY_IPV6].count = 0;
 }
 
-static int dump_request(struct addresses *a)
+static int dump(struct addresses *a, struct list *lists)
 {
 	struct {
 		struct nlmsghdr nlh;
@@ -171,47 +122,12 @@ static int dump_request(struct addresses *a)
 	} request = {
 		.nlh = { .nlmsg_len = sizeof(request),
 			 .nlmsg_type = RTM_GETADDR,
-			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
-			 .nlmsg_seq = ++a->seq },
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
 		.ifa = { .ifa_family = AF_UNSPEC },
 	};
+	const struct route_dump dump = { &request.nlh, lists_restart, address_decode, lists };
 
-	return send(a->dump_fd, &request, sizeof(request), 0) < 0 ? -errno : 0;
-}
-
-static int dump_once(struct addresses *a, void *buf, struct list *lists)
-{
-	ssize_t length;
-	int err = dump_request(a);
-
-	if (err)
-		return err;
-	do {
-		length = recv(a->dump_fd, buf, BUFFER_SIZE, 0);
-		if (length < 0 && errno == EINTR)
-			err = 1;
-		else if (length < 0)
-			err = errno == EAGAIN ? -ETIMEDOUT : -errno;
-		else
-			err = dump_datagram(a, buf, (size_t)length, lists);
-	} while (err > 0);
-	return err;
-}
-
-/* The rest of an interrupted dump must not fill the socket: it is read away with the next one. */
-static int dump(struct addresses *a, struct list *lists)
-{
-	void *buf = malloc(BUFFER_SIZE);
-	int err = -ENOMEM, attempt;
-
-	for (attempt = 0; buf && attempt < DUMP_ATTEMPTS; attempt++) {
-		lists[FAMILY_IPV4].count = lists[FAMILY_IPV6].count = 0;
-		err = dump_once(a, buf, lists);
-		if (err != -EINTR)
-			break;
-	}
-	free(buf);
-	return err;
+	return route_dump(&a->route, &dump);
 }
 
 static int compare(const void *a, const void *b)
@@ -237,29 +153,17 @@ static bool list_equal(const struct list *a, const struct list *b)
 	       (a->count == 0 || memcmp(a->addrs, b->addrs, a->count * sizeof(*a->addrs)) == 0);
 }
 
-/* What the notifications say does not matter, only that there were some. */
-static int drain(struct addresses *a)
-{
-	char byte;
-
-	for (;;) {
-		if (recv(a->notify_fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0 ||
-		    errno == ENOBUFS)
-			a->stale = true;
-		else if (errno != EINTR)
-			return errno == EAGAIN ? 0 : -errno;
-	}
-}
-
 int addresses_read(struct addresses *a, bool *changed, struct errbuf *eb)
 {
 	struct list lists[N_FAMILIES] = { { 0 } };
 	unsigned int i;
 	bool differ = false;
-	int err = drain(a);
+	int err = route_drain(&a->route);
 
-	if (err)
+	if (err < 0)
 		return errf(eb, err, "addresses: cannot read notifications: %s", strerror(-err));
+	a->stale |= err;
+	err = 0;
 	if (a->stale) {
 		err = dump(a, lists);
 		for (i = 0; i < N_FAMILIES; i++) {
