@@ -93,6 +93,8 @@ static void add_table(struct batch *b)
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(b->ruleset.parts, i))
 			add_set(b, i);
+	if (b->ruleset.parts & PART_FAST_PATH)
+		encode_flowtable(&b->phases[PHASE_SETS], b->ruleset.family);
 }
 
 /* @parts: those that the table has. */
@@ -109,6 +111,16 @@ static void update_sets(struct batch *b, unsigned int parts)
 			encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family,
 					  set_name(i));
 	}
+}
+
+static void update_flowtable(struct batch *b, unsigned int parts)
+{
+	const bool wanted = b->ruleset.parts & PART_FAST_PATH, there = parts & PART_FAST_PATH;
+
+	if (wanted && !there)
+		encode_flowtable(&b->phases[PHASE_SETS], b->ruleset.family);
+	else if (!wanted && there)
+		encode_flowtable_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family);
 }
 
 static void change_table(void *ctx, enum change change, unsigned int parts)
@@ -128,6 +140,8 @@ static void change_table(void *ctx, enum change change, unsigned int parts)
 		add_table(b);
 	else
 		update_sets(b, parts);
+	if (change == CHANGE_UPDATE)
+		update_flowtable(b, parts);
 	for (i = 0; i < N_CHAINS; i++) {
 		const bool wanted = chain_is_in(b->ruleset.parts, i);
 		const bool there = change == CHANGE_UPDATE && chain_is_in(parts, i);

@@ -27,6 +27,8 @@
 #include <libnftnl/rule.h>
 #include <libnftnl/udata.h>
 
+#include "nft/flowtable.h"
+
 void wire_free(struct wire *w)
 {
 	free(w->bytes);
@@ -373,7 +375,7 @@ void encode_chain(struct wire *w, enum family family, const struct chain *chain)
 	if (!nlh)
 		return;
 	if (chain->has_hook) {
-		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, "nat");
+		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, chain->type);
 		hook = mnl_attr_nest_start(nlh, NFTA_CHAIN_HOOK);
 		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(chain->hook));
 		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY, htonl((uint32_t)chain->priority));
@@ -381,6 +383,53 @@ void encode_chain(struct wire *w, enum family family, const struct chain *chain)
 		mnl_attr_put_u32(nlh, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT));
 	}
 	message_end(w, nlh);
+}
+
+/* The hook is the same for all: ingress of a device, priority filter. */
+static struct nlmsghdr *flowtable_begin(struct wire *w, enum family family, uint16_t type,
+					uint16_t flags, struct nlattr **hook)
+{
+	struct nlmsghdr *nlh =
+		object_begin(w, family, type, flags, NFTA_FLOWTABLE_NAME, FLOWTABLE_NAME);
+
+	if (!nlh)
+		return NULL;
+	*hook = mnl_attr_nest_start(nlh, NFTA_FLOWTABLE_HOOK);
+	mnl_attr_put_u32(nlh, NFTA_FLOWTABLE_HOOK_NUM, htonl(NF_NETDEV_INGRESS));
+	mnl_attr_put_u32(nlh, NFTA_FLOWTABLE_HOOK_PRIORITY, 0);
+	return nlh;
+}
+
+void encode_flowtable(struct wire *w, enum family family)
+{
+	struct nlattr *hook;
+	struct nlmsghdr *nlh =
+		flowtable_begin(w, family, NFT_MSG_NEWFLOWTABLE, NLM_F_CREATE | NLM_F_EXCL, &hook);
+
+	if (!nlh)
+		return;
+	mnl_attr_nest_end(nlh, hook);
+	message_end(w, nlh);
+}
+
+void encode_flowtable_device(struct wire *w, enum family family, const char *device, bool remove)
+{
+	struct nlattr *hook, *devices;
+	struct nlmsghdr *nlh = flowtable_begin(
+		w, family, remove ? NFT_MSG_DELFLOWTABLE : NFT_MSG_NEWFLOWTABLE, 0, &hook);
+
+	if (!nlh)
+		return;
+	devices = mnl_attr_nest_start(nlh, NFTA_FLOWTABLE_HOOK_DEVS);
+	mnl_attr_put_strz(nlh, NFTA_DEVICE_NAME, device);
+	mnl_attr_nest_end(nlh, devices);
+	mnl_attr_nest_end(nlh, hook);
+	message_end(w, nlh);
+}
+
+void encode_flowtable_delete(struct wire *w, enum family family)
+{
+	object_message(w, family, NFT_MSG_DELFLOWTABLE, NFTA_FLOWTABLE_NAME, FLOWTABLE_NAME);
 }
 
 /* With all rules in it. */
@@ -609,10 +658,12 @@ static void add_interface(struct builder *b, const struct stmt *stmt)
 {
 	char name[16] = { 0 };
 	size_t length = strnlen(stmt->name, sizeof(name));
+	bool out = stmt->kind == STMT_OIFNAME || stmt->kind == STMT_OIFNAME_BEGIN;
+	bool begin = stmt->kind == STMT_IIFNAME_BEGIN || stmt->kind == STMT_OIFNAME_BEGIN;
 
 	memcpy(name, stmt->name, length);
-	add_meta(b, NFT_META_IIFNAME, NFT_REG_1);
-	add_cmp(b, stmt->differs, name, stmt->kind == STMT_IIFNAME_BEGIN ? length : sizeof(name));
+	add_meta(b, out ? NFT_META_OIFNAME : NFT_META_IIFNAME, NFT_REG_1);
+	add_cmp(b, stmt->differs, name, begin ? length : sizeof(name));
 }
 
 static void add_local(struct builder *b, bool source, bool differs)
@@ -654,15 +705,24 @@ static void add_bit_test(struct builder *b, uint32_t bit)
 	add_cmp(b, true, &zero, sizeof(zero));
 }
 
-static void add_dnated(struct builder *b)
+/* @key: NFT_CT_STATUS, NFT_CT_STATE */
+static void add_ct_bit(struct builder *b, uint32_t key, uint32_t bit)
 {
 	struct nftnl_expr *e = expr_add(b, "ct");
 
 	if (!e)
 		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, NFT_CT_STATUS);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, key);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
-	add_bit_test(b, IPS_DST_NAT);
+	add_bit_test(b, bit);
+}
+
+static void add_flow(struct builder *b, const char *flowtable)
+{
+	struct nftnl_expr *e = expr_add(b, "flow_offload");
+
+	if (e)
+		expr_set_str(b, e, NFTNL_EXPR_FLOW_TABLE_NAME, flowtable);
 }
 
 /* meta mark = (meta mark & mask) ^ xor */
@@ -679,7 +739,7 @@ static void add_mark(struct builder *b, uint32_t mask, uint32_t xor)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_META_SREG, NFT_REG_1);
 }
 
-enum { NO_PORT = 0 };
+enum { NO_PORT = 0, STATE_ESTABLISHED = 1 << (IP_CT_ESTABLISHED + 1) };
 
 /* The address is in register 1, the port in @port_reg. */
 static void add_dnat(struct builder *b, uint32_t port_reg, uint32_t flags)
@@ -758,6 +818,8 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		break;
 	case STMT_IIFNAME:
 	case STMT_IIFNAME_BEGIN:
+	case STMT_OIFNAME:
+	case STMT_OIFNAME_BEGIN:
 		add_interface(b, stmt);
 		break;
 	case STMT_SADDR_LOCAL:
@@ -775,7 +837,13 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		add_bit_test(b, stmt->number);
 		break;
 	case STMT_DNATED:
-		add_dnated(b);
+		add_ct_bit(b, NFT_CT_STATUS, IPS_DST_NAT);
+		break;
+	case STMT_ASSURED:
+		add_ct_bit(b, NFT_CT_STATUS, IPS_ASSURED);
+		break;
+	case STMT_ESTABLISHED:
+		add_ct_bit(b, NFT_CT_STATE, STATE_ESTABLISHED);
 		break;
 	case STMT_LOOKUP:
 		add_lookup(b, stmt, NO_RESULT);
@@ -811,6 +879,9 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		break;
 	case STMT_GOTO:
 		add_verdict(b, NFT_GOTO, stmt->name);
+		break;
+	case STMT_FLOW:
+		add_flow(b, stmt->name);
 		break;
 	case STMT_DROP:
 		add_verdict(b, NF_DROP, NULL);

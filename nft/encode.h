@@ -49,6 +49,11 @@ void encode_set(struct wire *w, enum family family, const struct set_layout *lay
 void encode_set_delete(struct wire *w, enum family family, const char *name);
 void encode_chain(struct wire *w, enum family family, const struct chain *chain);
 void encode_chain_delete(struct wire *w, enum family family, const char *name);
+/* Without devices. */
+void encode_flowtable(struct wire *w, enum family family);
+void encode_flowtable_delete(struct wire *w, enum family family);
+/* Of a flowtable that is there. */
+void encode_flowtable_device(struct wire *w, enum family family, const char *device, bool remove);
 void encode_rules(struct wire *w, enum family family, const struct chain *chain);
 void encode_rules_flush(struct wire *w, enum family family, const char *chain);
 

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "nft/flowtable.h"
+
 /* nft's numbers of data types. The kernel keeps them for nft and does not look at them. */
 enum {
 	TYPE_INTEGER = 4,
@@ -91,12 +93,9 @@ bool set_is_in(unsigned int parts, enum set_id set)
 	return !part_of[set] || parts & part_of[set];
 }
 
-/* None of them is optional today. */
 bool chain_is_in(unsigned int parts, enum chain_id id)
 {
-	(void)parts;
-	(void)id;
-	return true;
+	return id < CHAIN_FAST_PATH || parts & PART_FAST_PATH;
 }
 
 const struct set_layout *affinity_layout(void)
@@ -425,9 +424,51 @@ static void postrouting_chain(const struct ruleset *ruleset, struct chain *chain
 	add(rule, STMT_MASQUERADE);
 }
 
+/*
+ * BEY-6. What is not translated by this table pays for one comparison.
+ * ct status dnat ct state established ct status assured goto fast-path-in
+ */
+static void fast_path_chain(struct chain *chain)
+{
+	struct rule *rule = new_rule(chain);
+
+	add(rule, STMT_DNATED);
+	add(rule, STMT_ESTABLISHED);
+	add(rule, STMT_ASSURED);
+	add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_IN));
+}
+
+/*
+ * A rule for each pattern: a connection is handed over if both of its interfaces are named.
+ * iifname "cali*" goto fast-path-out
+ * oifname "cali*" flow add @fast
+ */
+static void fast_path_interfaces(const struct ruleset *ruleset, bool out, struct chain *chain)
+{
+	const enum stmt_kind whole = out ? STMT_OIFNAME : STMT_IIFNAME;
+	const enum stmt_kind begin = out ? STMT_OIFNAME_BEGIN : STMT_IIFNAME_BEGIN;
+	const struct interface_pattern *p;
+	struct rule *rule;
+	unsigned int i;
+
+	for (i = 0; i < ruleset->n_fast; i++) {
+		p = &ruleset->fast[i];
+		rule = new_rule(chain);
+		if (*p->name) /* else it is a prefix of all names */
+			add_name(rule, p->is_prefix ? begin : whole, p->name);
+		if (out)
+			add_name(rule, STMT_FLOW, FLOWTABLE_NAME);
+		else
+			add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_OUT));
+	}
+}
+
+/* A forward chain that comes after those of others: what they drop is not handed over. */
+enum { PRIORITY_FAST_PATH = NF_IP_PRI_FILTER + 10 };
+
 static const struct {
 	const char *name;
-	bool has_hook;
+	const char *type; /* NULL: no hook */
 	uint32_t hook;
 	int32_t priority;
 } chains[N_CHAINS] = {
@@ -438,10 +479,14 @@ static const struct {
 	[CHAIN_EXTERNAL_LOCAL] = { .name = "external-local" },
 	[CHAIN_NODEPORT_EXTERNAL_LOCAL] = { .name = "nodeport-external-local" },
 	[CHAIN_SERVICES] = { .name = "services" },
-	[CHAIN_NAT_PREROUTING] = { "nat-prerouting", true, NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST },
-	[CHAIN_NAT_OUTPUT] = { "nat-output", true, NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST },
-	[CHAIN_NAT_POSTROUTING] = { "nat-postrouting", true, NF_INET_POST_ROUTING,
+	[CHAIN_NAT_PREROUTING] = { "nat-prerouting", "nat", NF_INET_PRE_ROUTING,
+				   NF_IP_PRI_NAT_DST },
+	[CHAIN_NAT_OUTPUT] = { "nat-output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST },
+	[CHAIN_NAT_POSTROUTING] = { "nat-postrouting", "nat", NF_INET_POST_ROUTING,
 				    NF_IP_PRI_NAT_SRC },
+	[CHAIN_FAST_PATH] = { "fast-path", "filter", NF_INET_FORWARD, PRIORITY_FAST_PATH },
+	[CHAIN_FAST_PATH_IN] = { .name = "fast-path-in" },
+	[CHAIN_FAST_PATH_OUT] = { .name = "fast-path-out" },
 };
 
 const char *chain_id_name(enum chain_id id)
@@ -453,6 +498,7 @@ static void chain_begin(struct chain *chain)
 {
 	chain->name = NULL;
 	chain->has_hook = false;
+	chain->type = NULL;
 	chain->hook = 0;
 	chain->priority = 0;
 	chain->n_rules = 0;
@@ -462,7 +508,8 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 {
 	chain_begin(chain);
 	chain->name = chains[id].name;
-	chain->has_hook = chains[id].has_hook;
+	chain->has_hook = chains[id].type;
+	chain->type = chains[id].type;
 	chain->hook = chains[id].hook;
 	chain->priority = chains[id].priority;
 
@@ -490,6 +537,13 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 		break;
 	case CHAIN_NAT_POSTROUTING:
 		postrouting_chain(ruleset, chain);
+		break;
+	case CHAIN_FAST_PATH:
+		fast_path_chain(chain);
+		break;
+	case CHAIN_FAST_PATH_IN:
+	case CHAIN_FAST_PATH_OUT:
+		fast_path_interfaces(ruleset, id == CHAIN_FAST_PATH_OUT, chain);
 		break;
 	case N_CHAINS:
 		break;

@@ -250,6 +250,8 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 		if (chain_is_in(ruleset->parts, i))
 			encode_chain(w, ruleset->family, &chain);
 	}
+	if (ruleset->parts & PART_FAST_PATH)
+		encode_flowtable(w, ruleset->family);
 	encode_picks(w, ruleset, false);
 	encode_picks(w, ruleset, true);
 	encode_sticky(w, ruleset);
@@ -345,6 +347,57 @@ static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
 				    features[i].name, family_name(ruleset->family), reason.text);
 	}
 	return name_what_is_refused(ruleset, object, everything, eb);
+}
+
+/*
+ * Older kernels refuse to delete a conntrack entry whose packets go through a flowtable (EBUSY), so
+ * that the datagrams of a client would go to an endpoint that is gone, for as long as the client
+ * goes on. 6.1 is the oldest that is tried.
+ */
+static bool can_end_flows(const char *release)
+{
+	unsigned int major = 0, minor = 0;
+
+	return sscanf(release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 1));
+}
+
+int kernel_probe_fast_path(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	const struct ruleset ruleset = {
+		.family = family,
+		.parts = PART_FAST_PATH,
+		.n_fast = 1,
+		.fast = { { "lo", false } },
+	};
+	struct utsname kernel = { .release = "" };
+	struct refused refused;
+	struct errbuf reason;
+	struct wire w = { 0 };
+	struct chain chain;
+	unsigned int i;
+	int err;
+
+	encode_table(&w, family, 0);
+	encode_flowtable(&w, family);
+	for (i = CHAIN_FAST_PATH; i < N_CHAINS; i++) {
+		chain_constant(&ruleset, i, &chain);
+		encode_chain(&w, family, &chain);
+	}
+	for (i = CHAIN_FAST_PATH; i < N_CHAINS; i++) {
+		chain_constant(&ruleset, i, &chain);
+		encode_rules(&w, family, &chain);
+	}
+	err = try_messages(nl, &w, &refused, &reason);
+	wire_free(&w);
+	if (err)
+		return errf(eb, err, "the kernel has no flowtables for %s: %s", family_name(family),
+			    reason.text);
+	if (uname(&kernel) || !can_end_flows(kernel.release))
+		return errf(eb, -EOPNOTSUPP,
+			    "kernel %.64s is too old to end connections in a flowtable (Linux 6.1)",
+			    kernel.release);
+	return 0;
 }
 
 int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb)

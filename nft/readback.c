@@ -32,6 +32,7 @@
 
 #include "nft/attr.h"
 #include "nft/decode.h"
+#include "nft/flowtable.h"
 #include "nft/lists.h"
 #include "nft/monitor.h"
 #include "nft/request.h"
@@ -81,7 +82,7 @@ struct reader {
 	struct found_chain *chains; /* in the kernel's order */
 	unsigned int n_chains, chains_size, current;
 	struct names affinities, ranges; /* of sets */
-	bool has_set[N_SETS], has_chain[N_CHAINS];
+	bool has_set[N_SETS], has_chain[N_CHAINS], has_flowtable;
 	struct {
 		bool known;
 		uint32_t n;
@@ -159,7 +160,7 @@ static bool hook_is(const struct chain *want, const struct nlattr *const *attrs)
 	if (!want->has_hook)
 		return !attrs[NFTA_CHAIN_HOOK];
 	nested_attrs(attrs[NFTA_CHAIN_HOOK], hook, NFTA_HOOK_MAX + 1);
-	return type && strcmp(type, "nat") == 0 &&
+	return type && strcmp(type, want->type) == 0 &&
 	       attr_u32(hook[NFTA_HOOK_HOOKNUM], UINT32_MAX) == want->hook &&
 	       (int32_t)attr_u32(hook[NFTA_HOOK_PRIORITY], INT32_MAX) == want->priority &&
 	       attr_u32(attrs[NFTA_CHAIN_POLICY], NF_ACCEPT) == NF_ACCEPT;
@@ -375,15 +376,54 @@ static unsigned int parts_found(const struct reader *r)
 	return parts;
 }
 
-/* Named counters, flowtables and the like: we have none. */
+/* Its devices come and go, and are read by themselves (flowtable.h). */
+static bool flowtable_is_ours(const struct nlattr *const *attrs)
+{
+	const struct nlattr *hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
+	const char *name = attr_string(attrs[NFTA_FLOWTABLE_NAME]);
+
+	nested_attrs(attrs[NFTA_FLOWTABLE_HOOK], hook, NFTA_FLOWTABLE_HOOK_MAX + 1);
+	return name && strcmp(name, FLOWTABLE_NAME) == 0 &&
+	       attr_u32(attrs[NFTA_FLOWTABLE_FLAGS], 0) == 0 &&
+	       attr_u32(hook[NFTA_FLOWTABLE_HOOK_NUM], UINT32_MAX) == NF_NETDEV_INGRESS &&
+	       attr_u32(hook[NFTA_FLOWTABLE_HOOK_PRIORITY], UINT32_MAX) == 0;
+}
+
+static int on_flowtable(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1];
+	struct reader *r = data;
+	const char *name;
+
+	message_attrs(nlh, attrs, NFTA_FLOWTABLE_MAX + 1);
+	if (!is_ours(r, nlh, NFT_MSG_NEWFLOWTABLE, attrs[NFTA_FLOWTABLE_TABLE]))
+		return 0;
+	name = attr_string(attrs[NFTA_FLOWTABLE_NAME]);
+	if (!flowtable_is_ours(attrs))
+		return judge(r, TABLE_OTHER, "foreign or changed flowtable", name ? name : "");
+	r->has_flowtable = true;
+	return 0;
+}
+
+/* All of it, or nothing: a part of it cannot be mended by adding and removing the whole. */
+static void check_fast_path(struct reader *r)
+{
+	unsigned int i, n = r->has_flowtable;
+
+	for (i = CHAIN_FAST_PATH; i < N_CHAINS; i++)
+		n += r->has_chain[i];
+	if (n && n != N_CHAINS - CHAIN_FAST_PATH + 1)
+		judge(r, TABLE_OTHER, "lacks a part of", "the fast path");
+}
+
+/* Named counters and the like: we have none. */
 static int on_object(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[2];
 	struct reader *r = data;
 
 	message_attrs(nlh, attrs, 2);
-	if (is_ours(r, nlh, NFT_MSG_NEWOBJ, attrs[1]) ||
-	    is_ours(r, nlh, NFT_MSG_NEWFLOWTABLE, attrs[1]))
+	if (is_ours(r, nlh, NFT_MSG_NEWOBJ, attrs[1]))
 		judge(r, TABLE_OTHER, "foreign", "object");
 	return 0;
 }
@@ -506,14 +546,21 @@ static void forget_sets(struct reader *r)
 	memset(r->has_set, 0, sizeof(r->has_set));
 }
 
+static void forget_flowtable(struct reader *r)
+{
+	r->has_flowtable = false;
+}
+
 static const struct list {
 	uint16_t type;
 	int (*reply)(const struct nlmsghdr *nlh, void *data);
 	void (*forget)(struct reader *r);
 } lists[] = {
-	{ NFT_MSG_GETCHAIN, on_chain, forget_chains }, { NFT_MSG_GETRULE, on_rule, forget_rules },
-	{ NFT_MSG_GETSET, on_set, forget_sets },       { NFT_MSG_GETOBJ, on_object, NULL },
-	{ NFT_MSG_GETFLOWTABLE, on_object, NULL },
+	{ NFT_MSG_GETCHAIN, on_chain, forget_chains },
+	{ NFT_MSG_GETRULE, on_rule, forget_rules },
+	{ NFT_MSG_GETSET, on_set, forget_sets },
+	{ NFT_MSG_GETOBJ, on_object, NULL },
+	{ NFT_MSG_GETFLOWTABLE, on_flowtable, forget_flowtable },
 };
 
 static int read_list(struct reader *r, const struct list *list)
@@ -593,6 +640,7 @@ static int read_layout(struct reader *r)
 	}
 	check_sets(r);
 	check_chains(r);
+	check_fast_path(r);
 	return 0;
 }
 

@@ -67,5 +67,10 @@ bool readback_legacy(enum family family);
  * owner|persist.
  */
 int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb);
+/*
+ * Whether it has what PART_FAST_PATH needs, and can end connections in a flowtable: 0, or a
+ * negative errno with @eb.
+ */
+int kernel_probe_fast_path(struct nlsock *nl, enum family family, struct errbuf *eb);
 
 #endif

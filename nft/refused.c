@@ -74,6 +74,8 @@ static const struct {
 	[NFT_MSG_DELRULE] = { "flush", "chain", NFTA_RULE_CHAIN },
 	[NFT_MSG_NEWSETELEM] = { "add", "to set", NFTA_SET_ELEM_LIST_SET },
 	[NFT_MSG_DELSETELEM] = { "delete", "from set", NFTA_SET_ELEM_LIST_SET },
+	[NFT_MSG_NEWFLOWTABLE] = { "add", "flowtable", NFTA_FLOWTABLE_NAME },
+	[NFT_MSG_DELFLOWTABLE] = { "delete", "flowtable", NFTA_FLOWTABLE_NAME },
 };
 
 static unsigned int type_of(const struct nlmsghdr *nlh)

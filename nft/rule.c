@@ -105,13 +105,14 @@ static void put_interface(struct sink *to, const struct stmt *stmt)
 {
 	size_t length = strlen(stmt->name);
 	bool literal = length && stmt->name[length - 1] == '*';
+	bool out = stmt->kind == STMT_OIFNAME || stmt->kind == STMT_OIFNAME_BEGIN;
+	bool begin = stmt->kind == STMT_IIFNAME_BEGIN || stmt->kind == STMT_OIFNAME_BEGIN;
 
-	if (stmt->kind == STMT_IIFNAME && literal)
-		putf(to, "iifname %s\"%.*s\\*\"", stmt->differs ? "!= " : "", (int)length - 1,
-		     stmt->name);
+	putf(to, "%s %s", out ? "oifname" : "iifname", stmt->differs ? "!= " : "");
+	if (!begin && literal)
+		putf(to, "\"%.*s\\*\"", (int)length - 1, stmt->name);
 	else
-		putf(to, "iifname %s\"%s%s\"", stmt->differs ? "!= " : "", stmt->name,
-		     stmt->kind == STMT_IIFNAME_BEGIN ? "*" : "");
+		putf(to, "\"%s%s\"", stmt->name, begin ? "*" : "");
 }
 
 /* The largest unit that divides it, as nft prints it: 3h, 90m, 61s. */
@@ -162,6 +163,8 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		break;
 	case STMT_IIFNAME:
 	case STMT_IIFNAME_BEGIN:
+	case STMT_OIFNAME:
+	case STMT_OIFNAME_BEGIN:
 		put_interface(to, stmt);
 		break;
 	case STMT_SADDR_LOCAL:
@@ -182,6 +185,12 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		break;
 	case STMT_DNATED:
 		put(to, "ct status dnat");
+		break;
+	case STMT_ASSURED:
+		put(to, "ct status assured");
+		break;
+	case STMT_ESTABLISHED:
+		put(to, "ct state established");
 		break;
 	case STMT_LOOKUP:
 		put_key(to, family, &stmt->key, stmt->mod);
@@ -223,6 +232,10 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		break;
 	case STMT_GOTO:
 		put(to, "goto ");
+		put(to, stmt->name);
+		break;
+	case STMT_FLOW:
+		put(to, "flow add @");
 		put(to, stmt->name);
 		break;
 	case STMT_DROP:

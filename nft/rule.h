@@ -57,23 +57,28 @@ enum stmt_kind {
 	STMT_DADDR,	    /* ip daddr [!=] prefix */
 	STMT_IIFNAME,	    /* iifname [!=] "name" */
 	STMT_IIFNAME_BEGIN, /* iifname [!=] "name*" */
-	STMT_SADDR_LOCAL,   /* fib saddr type local */
-	STMT_DADDR_LOCAL,   /* fib daddr type local; with @differs != local */
-	STMT_PROTOCOL,	    /* meta l4proto number */
-	STMT_ECHO_REQUEST,  /* icmp type echo-request */
-	STMT_MARKED,	    /* meta mark and number != 0 */
-	STMT_DNATED,	    /* ct status dnat */
-	STMT_LOOKUP,	    /* key [!=] @name */
-	STMT_VMAP,	    /* key vmap @name */
-	STMT_DNAT_MAP,	    /* dnat to key map @name */
-	STMT_DNAT,	    /* dnat to address:port */
-	STMT_DNAT_ADDR,	    /* dnat to address */
+	STMT_OIFNAME,	    /* the same of oifname */
+	STMT_OIFNAME_BEGIN,
+	STMT_SADDR_LOCAL,  /* fib saddr type local */
+	STMT_DADDR_LOCAL,  /* fib daddr type local; with @differs != local */
+	STMT_PROTOCOL,	   /* meta l4proto number */
+	STMT_ECHO_REQUEST, /* icmp type echo-request */
+	STMT_MARKED,	   /* meta mark and number != 0 */
+	STMT_DNATED,	   /* ct status dnat */
+	STMT_ASSURED,	   /* ct status assured */
+	STMT_ESTABLISHED,  /* ct state established */
+	STMT_LOOKUP,	   /* key [!=] @name */
+	STMT_VMAP,	   /* key vmap @name */
+	STMT_DNAT_MAP,	   /* dnat to key map @name */
+	STMT_DNAT,	   /* dnat to address:port */
+	STMT_DNAT_ADDR,	   /* dnat to address */
 	STMT_REDIRECT,
 	STMT_REMEMBER,	 /* update @name { ip saddr timeout number s : address . port } */
 	STMT_MARK,	 /* meta mark set meta mark or number */
 	STMT_UNMARK,	 /* meta mark set meta mark xor number */
 	STMT_MASQUERADE, /* masquerade fully-random */
 	STMT_GOTO,	 /* goto name */
+	STMT_FLOW,	 /* flow add @name */
 	STMT_DROP,
 	STMT_RESET,	  /* reject with tcp reset */
 	STMT_UNREACHABLE, /* reject: port-unreachable */
@@ -92,7 +97,7 @@ struct stmt {
 };
 
 /* The longest name that the kernel allows, NFT_NAME_MAXLEN. */
-enum { RULE_STMTS_MAX = 6, CHAIN_RULES_MAX = 5, CHAIN_NAME_SIZE = 256 };
+enum { RULE_STMTS_MAX = 6, CHAIN_RULES_MAX = FAST_INTERFACES_MAX, CHAIN_NAME_SIZE = 256 };
 
 struct rule {
 	unsigned int n;
@@ -101,7 +106,8 @@ struct rule {
 
 struct chain {
 	const char *name; /* points to @text for pick and firewall chains: do not copy the struct */
-	bool has_hook;	  /* a base chain: type nat, policy accept */
+	bool has_hook;	  /* a base chain: policy accept */
+	const char *type; /* of a base chain: "nat", "filter" */
 	uint32_t hook;	  /* NF_INET_* */
 	int32_t priority;
 	unsigned int n_rules;
@@ -120,6 +126,9 @@ enum chain_id {
 	CHAIN_NAT_PREROUTING,
 	CHAIN_NAT_OUTPUT,
 	CHAIN_NAT_POSTROUTING,
+	CHAIN_FAST_PATH, /* this and the rest: PART_FAST_PATH */
+	CHAIN_FAST_PATH_IN,
+	CHAIN_FAST_PATH_OUT,
 	N_CHAINS
 };
 

@@ -4,6 +4,7 @@
  * how nft itself lists it.
  */
 #include "nft/text.h"
+#include "nft/flowtable.h"
 #include "nft/rule.h"
 #include "proxy/base/arena.h"
 
@@ -29,7 +30,8 @@ struct text {
 	struct arena strings;
 	const char *last_comment, *last_ranges; /* neighbours mostly have the same */
 	struct array elements, picks, affinities, stickies;
-	struct array ranges; /* const char *: names of sets */
+	struct array ranges;	/* const char *: names of sets */
+	struct devices devices; /* borrowed; of the flowtable */
 	int err;
 };
 
@@ -171,6 +173,11 @@ void text_free(struct text *t)
 	free(t->ranges.items);
 	arena_free(&t->strings);
 	free(t);
+}
+
+void text_set_devices(struct text *t, const struct devices *devices)
+{
+	t->devices = *devices;
 }
 
 const struct writer *text_writer(struct text *t)
@@ -371,6 +378,9 @@ static void print_hook(struct strbuf *out, const struct chain *chain)
 	case NF_INET_PRE_ROUTING:
 		strbuf_adds(out, "\t\ttype nat hook prerouting priority dstnat");
 		break;
+	case NF_INET_FORWARD:
+		strbuf_adds(out, "\t\ttype filter hook forward priority filter + 10");
+		break;
 	case NF_INET_POST_ROUTING:
 		strbuf_adds(out, "\t\ttype nat hook postrouting priority srcnat");
 		break;
@@ -424,6 +434,16 @@ static void print_chains(const struct text *t, struct strbuf *out)
 	}
 }
 
+static void print_flowtable(const struct text *t, struct strbuf *out)
+{
+	unsigned int i;
+
+	strbuf_addf(out, "\n\tflowtable %s {\n\t\thook ingress priority filter\n", FLOWTABLE_NAME);
+	for (i = 0; i < t->devices.count; i++)
+		strbuf_addf(out, "%s%s", i ? ", " : "\t\tdevices = { ", t->devices.names[i]);
+	strbuf_adds(out, i ? " }\n\t}\n" : "\t}\n");
+}
+
 int text_print(struct text *t, struct strbuf *out)
 {
 	const struct element *e = t->elements.items, *end = e ? e + t->elements.count : NULL;
@@ -445,6 +465,8 @@ int text_print(struct text *t, struct strbuf *out)
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(t->ruleset.parts, (enum set_id)i))
 			e = print_set(out, family, (enum set_id)i, set_name(i), e, end);
+	if (t->ruleset.parts & PART_FAST_PATH)
+		print_flowtable(t, out);
 	for (i = 0; i < t->affinities.count; i++)
 		print_affinity(out, family, &affinities[i]);
 	for (i = 0; i < t->ranges.count; i++)

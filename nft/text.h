@@ -14,6 +14,10 @@ struct text *text_new(const struct ruleset *ruleset); /* caller owns it; NULL wh
 void text_free(struct text *t);
 const struct writer *text_writer(struct text *t); /* ADD only */
 
+struct devices;
+/* Of the flowtable, if the ruleset has one: else it is printed without. Borrowed. */
+void text_set_devices(struct text *t, const struct devices *devices);
+
 /* Appends the table to @out. Returns 0 or a negative errno. */
 int text_print(struct text *t, struct strbuf *out);
 

@@ -652,6 +652,7 @@ static void adopt_config(struct daemon *d, struct feed_change *change, struct op
 	struct errbuf eb;
 
 	sync_set_config(d->sync, fresh->config);
+	reporter_set_fast_path(d->reporter);
 	enable_localports(d, fresh->config);
 	takeover_enable(d->takeover, wants_takeover(fresh->config));
 	if (change->new_source && d->manifests_event) {

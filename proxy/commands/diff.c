@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nft/interfaces.h"
 #include "nft/nlsock.h"
+#include "nft/readback.h"
 #include "proxy/commands/ask.h"
 #include "proxy/commands/objects.h"
 
@@ -22,7 +24,8 @@ int command_diff_check(const struct options *options, struct errbuf *eb)
 	return 0;
 }
 
-static int compare_family(struct objects *o, enum family family, struct strbuf *out)
+static int compare_family(struct objects *o, enum family family,
+			  const struct interfaces *interfaces, struct strbuf *out)
 {
 	struct errbuf eb = { "" };
 	struct nlsock *nl = nlsock_open(&eb);
@@ -30,10 +33,16 @@ static int compare_family(struct objects *o, enum family family, struct strbuf *
 		.family = family,
 		.model = o->feed->model,
 		.nl = nl,
+		.interfaces = interfaces,
 	};
 	struct dataplane *dp = nl ? dataplane_new(&options) : NULL;
-	int err = dp ? dataplane_diff(dp, out, &eb) : -ENOMEM;
+	int err = -ENOMEM;
 
+	/* The fast path is left out where the kernel cannot do it. */
+	if (nl && config_has_fast_path(o->feed->options.config))
+		o->feed->model->no_fast_path = kernel_probe_fast_path(nl, family, &eb) != 0;
+	if (dp)
+		err = dataplane_diff(dp, out, &eb);
 	dataplane_free(dp);
 	nlsock_close(nl);
 	if (!err)
@@ -44,13 +53,15 @@ static int compare_family(struct objects *o, enum family family, struct strbuf *
 
 static int compare(struct objects *o, struct strbuf *out)
 {
+	struct interfaces *interfaces = interfaces_now(o->feed->options.config, o->app->log);
 	int status = EXIT_DONE;
 	unsigned int f;
 
 	strbuf_reset(out);
 	for (f = 0; !status && f < N_FAMILIES; f++)
 		if (o->app->family[f])
-			status = compare_family(o, (enum family)f, out);
+			status = compare_family(o, (enum family)f, interfaces, out);
+	interfaces_close(interfaces);
 	return status;
 }
 

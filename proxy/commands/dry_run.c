@@ -5,15 +5,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "nft/interfaces.h"
 #include "proxy/base/strbuf.h"
+#include "proxy/commands/objects.h"
 #include "proxy/feed.h"
 #include "proxy/sync/dataplane.h"
 
-static int print_family(struct app *app, struct feed *feed, enum family family)
+static int print_family(struct app *app, struct feed *feed, enum family family,
+			const struct interfaces *interfaces)
 {
 	const struct dataplane_options options = {
 		.family = family,
 		.model = feed->model,
+		.interfaces = interfaces,
 	};
 	struct dataplane *dp = dataplane_new(&options);
 	struct strbuf out = STRBUF_INIT;
@@ -33,16 +37,19 @@ static int print_family(struct app *app, struct feed *feed, enum family family)
 /* Both families, whatever this kernel has: the output may be meant for another machine. */
 static int print_all(struct app *app, struct feed *feed)
 {
+	struct interfaces *interfaces = interfaces_now(feed->options.config, app->log);
+	int status = EXIT_DONE;
 	unsigned int f;
 
 	if (feed_assume_addresses(feed, NULL)) {
 		log_error(app->log, "out of memory");
-		return EXIT_FAILED;
+		status = EXIT_FAILED;
 	}
-	for (f = 0; f < N_FAMILIES; f++)
-		if (print_family(app, feed, (enum family)f))
-			return EXIT_FAILED;
-	return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
+	for (f = 0; !status && f < N_FAMILIES; f++)
+		if (print_family(app, feed, (enum family)f, interfaces))
+			status = EXIT_FAILED;
+	interfaces_close(interfaces);
+	return !status && fflush(stdout) ? EXIT_FAILED : status;
 }
 
 int command_dry_run(struct app *app, struct options *options)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "nft/addresses.h"
+#include "nft/interfaces.h"
 #include "proxy/base/clock.h"
 #include "proxy/base/strbuf.h"
 #include "proxy/commands/ask.h"
@@ -76,6 +77,20 @@ static int know_addresses(struct objects *o)
 	if (machine)
 		addresses_close(machine);
 	return err;
+}
+
+struct interfaces *interfaces_now(const struct config *config, struct log *log)
+{
+	struct interfaces *interfaces;
+	struct errbuf eb = { "" };
+	bool changed;
+
+	if (!config_has_fast_path(config))
+		return NULL;
+	interfaces = interfaces_open(&eb);
+	if (!interfaces || interfaces_read(interfaces, &changed, &eb))
+		log_warning(log, "%s", eb.text);
+	return interfaces;
 }
 
 static int compile_all(struct objects *o)
@@ -154,18 +169,24 @@ static void no_warning(void *ctx, const char *message)
 
 static int copy_config(struct objects *o, struct config *config)
 {
-	struct strbuf text = STRBUF_INIT;
+	struct strbuf text = STRBUF_INIT, beyond = STRBUF_INIT;
 	struct errbuf eb = { "" };
 	struct json *node = NULL;
-	char path[32];
+	char path[32], beyond_path[32];
 	int status = ask_text(o->app, "/v1/config", &text), err;
 
+	if (!status)
+		status = ask_text(o->app, "/v1/config/vipmap", &beyond);
 	if (!status)
 		status = ask_json(o->app, "/v1/node", &node);
 	if (!status) {
 		err = memory_file(o, &text, path);
 		if (!err)
 			err = proxyconfig_read(path, config, no_warning, NULL, &eb);
+		if (!err)
+			err = memory_file(o, &beyond, beyond_path);
+		if (!err)
+			err = vipmapconfig_read(beyond_path, config, no_warning, NULL, &eb);
 		if (!err)
 			err = config_set(&config->hostname_override, text_at(node, "name"));
 		if (!err)
@@ -176,6 +197,7 @@ static int copy_config(struct objects *o, struct config *config)
 	}
 	json_free(node);
 	strbuf_free(&text);
+	strbuf_free(&beyond);
 	return status;
 }
 

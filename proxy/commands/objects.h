@@ -35,4 +35,7 @@ void objects_close(struct objects *o);
  */
 int objects_copy(struct objects *o, struct app *app);
 
+/* The machine's, if the configuration has a fast path; else NULL. The caller closes them. */
+struct interfaces *interfaces_now(const struct config *config, struct log *log);
+
 #endif

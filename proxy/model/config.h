@@ -142,6 +142,8 @@ bool config_closes_connections(const struct config *config);
  * (-EINVAL). */
 int bind_address_parse(const char *text, enum family *family, struct addr *addr, uint16_t *port);
 
+bool config_has_fast_path(const struct config *config); /* fastPath.interfaces are set (BEY-6) */
+
 /* The effective configuration as KubeProxyConfiguration JSON (/configz, --write-config-to). */
 struct strbuf;
 void config_format(const struct config *config, struct strbuf *json);

@@ -15,6 +15,7 @@
 
 #include "proxy/base/strbuf.h"
 #include "proxy/model/fields.h"
+#include "proxy/model/ruleset.h"
 
 enum { HEALTHZ_PORT = 10256, METRICS_PORT = 10249, ADDRESS_TEXT_MAX = 128 };
 
@@ -266,6 +267,35 @@ static int check_interface(struct checker *c, const char *path, const char *valu
 	return 0;
 }
 
+bool config_has_fast_path(const struct config *config)
+{
+	char *const *list = config->vipmap.fast_path_interfaces;
+
+	return list && *list;
+}
+
+/* BEY-6: names of interfaces, or beginnings of names with an asterisk behind. */
+static int check_fast_path(struct checker *c)
+{
+	char *const *list = c->config->vipmap.fast_path_interfaces;
+	const char *path = "fastPath.interfaces";
+	size_t i, length;
+
+	for (i = 0; list && list[i]; i++) {
+		length = strlen(list[i]);
+		if (i == FAST_INTERFACES_MAX)
+			return errf(c->eb, -EINVAL, "%s: at most %d", path, FAST_INTERFACES_MAX);
+		if (length && list[i][length - 1] == '*')
+			length--;
+		if (length >= IFNAMSIZ || !*list[i] || !is_interface_name(list[i]))
+			return errf(c->eb, -EINVAL,
+				    "%s: \"%s\" is neither the name of an interface nor the "
+				    "beginning of one and an asterisk",
+				    path, list[i]);
+	}
+	return 0;
+}
+
 /* The words of the field stand in the order of the enum. */
 static int check_detect_local(struct checker *c)
 {
@@ -469,6 +499,8 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 				   METRICS_PORT);
 	if (!err)
 		err = check_detect_local(&c);
+	if (!err)
+		err = check_fast_path(&c);
 	if (!err)
 		err = check_cluster_cidr(&c);
 	if (!err)

@@ -158,7 +158,7 @@ static const struct config_field vipmap_fields[] = {
 	{ LIST("noMasqueradeCIDRs", vipmap.no_masquerade_cidrs), .traits = FIELD_NOT_BUILT },
 	{ BOOL("answerPing", vipmap.answer_ping) },
 	{ BOOL("serviceCounters", vipmap.service_counters), .traits = FIELD_NOT_BUILT },
-	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces), .traits = FIELD_NOT_BUILT },
+	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces) },
 	{ TEXT("takeOver", vipmap.take_over), .fallback = "None",
 	  .words = (const char *const[]){ "None", "KubeProxy", NULL },
 	  .traits = FIELD_EMPTY_IS_DEFAULT },

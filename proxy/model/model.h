@@ -97,6 +97,7 @@ struct model {
 	unsigned int n_lost[N_FAMILIES]; /* claims that another Service has won */
 	struct service_entry *dirty[N_FAMILIES];
 	bool ignored[N_FAMILIES];
+	bool no_fast_path;		/* the kernel cannot do it */
 	bool globals_dirty[N_FAMILIES]; /* node-port addresses, ServiceCIDRs */
 	/* changes since the family's latest sync */
 	unsigned int pending_services[N_FAMILIES], pending_slices[N_FAMILIES];

@@ -28,6 +28,38 @@ static void ping_rules(const struct model *m, enum family family, struct ruleset
 		rs->ping_addr = *own;
 }
 
+static bool pattern_matches(const struct interface_pattern *p, const char *name)
+{
+	return p->is_prefix ? strncmp(name, p->name, strlen(p->name)) == 0
+			    : strcmp(name, p->name) == 0;
+}
+
+bool ruleset_is_fast(const struct ruleset *ruleset, const char *interface)
+{
+	unsigned int i;
+
+	for (i = 0; i < ruleset->n_fast; i++)
+		if (pattern_matches(&ruleset->fast[i], interface))
+			return true;
+	return false;
+}
+
+/* BEY-6. What is too long or too many has been refused (config_validate()). */
+static void fast_path(struct ruleset *rs, char *const *patterns)
+{
+	struct interface_pattern *p;
+	size_t length;
+
+	for (; patterns && *patterns && rs->n_fast < FAST_INTERFACES_MAX; patterns++) {
+		length = strlen(*patterns);
+		p = &rs->fast[rs->n_fast++];
+		p->is_prefix = length && (*patterns)[length - 1] == '*';
+		length -= p->is_prefix;
+		memcpy(p->name, *patterns, length < sizeof(p->name) ? length : sizeof(p->name) - 1);
+		rs->parts |= PART_FAST_PATH;
+	}
+}
+
 void model_ruleset(const struct model *m, enum family family, struct ruleset *rs)
 {
 	const struct config *c = m->config;
@@ -60,4 +92,6 @@ void model_ruleset(const struct model *m, enum family family, struct ruleset *rs
 		interface_name(c->interface_name_prefix, rs->interface);
 		break;
 	}
+	if (!m->no_fast_path)
+		fast_path(rs, c->vipmap.fast_path_interfaces);
 }

@@ -16,7 +16,16 @@
 enum table_part {
 	PART_NO_MASQUERADE = 1 << 0, /* SET_NO_MASQUERADE */
 	PART_PING_IPS = 1 << 1,	     /* SET_PING_IPS */
+	PART_FAST_PATH = 1 << 2,     /* the flowtable and the chains that lead to it */
 };
+
+/* An entry of fastPath.interfaces. */
+struct interface_pattern {
+	char name[16];
+	bool is_prefix; /* any interface whose name begins so */
+};
+
+enum { FAST_INTERFACES_MAX = 16 };
 
 /* What the rules of the constant chains and of the pick chains depend on. */
 struct ruleset {
@@ -33,9 +42,14 @@ struct ruleset {
 				      SET_NODEPORT_IPS */
 	bool has_ping_addr;	   /* PART_PING_IPS: false: the kernel chooses who answers */
 	struct addr ping_addr;	   /* of this node */
+	unsigned int n_fast;	   /* PART_FAST_PATH */
+	struct interface_pattern fast[FAST_INTERFACES_MAX];
 };
 
 struct model;
+
+/* Whether the fast path is for the interface of that name. */
+bool ruleset_is_fast(const struct ruleset *ruleset, const char *interface);
 
 /* As the model and the configuration have it now. */
 void model_ruleset(const struct model *m, enum family family, struct ruleset *ruleset);

@@ -388,7 +388,8 @@ static const char *series_labels(enum metric metric, unsigned int series)
 				     "ip_family=\"IPv6\",protocol=\"udp\"",
 				     "ip_family=\"IPv6\",protocol=\"sctp\"" },
 		[LABEL_FEATURE] = { [FEATURE_TABLE_OWNER] = "feature=\"table-owner\"",
-				    [FEATURE_IPV6] = "feature=\"ipv6\"" },
+				    [FEATURE_IPV6] = "feature=\"ipv6\"",
+				    [FEATURE_FLOWTABLE] = "feature=\"flowtable\"" },
 	};
 
 	return labels[metrics[metric].label][series];

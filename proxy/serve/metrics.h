@@ -58,6 +58,7 @@ enum metric {
 enum kernel_feature {
 	FEATURE_TABLE_OWNER, /* nobody else can change our tables */
 	FEATURE_IPV6,
+	FEATURE_FLOWTABLE, /* said only if somebody asks for it */
 	N_FEATURES
 };
 

@@ -110,3 +110,10 @@ int view_changes(const struct view *v, const char *query, struct strbuf *out)
 	jsonout_object_end(out);
 	return out->err ? 500 : 200;
 }
+
+int view_vipmap_config(const struct view *v, const char *query, struct strbuf *out)
+{
+	(void)query;
+	config_format_vipmap(v->config, out);
+	return out->err ? 500 : 200;
+}

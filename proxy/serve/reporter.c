@@ -447,4 +447,14 @@ void reporter_set_sync(struct reporter *r, const struct sync *sync)
 			metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_TABLE_OWNER,
 				    status.owner);
 	metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_IPV6, r->family[FAMILY_IPV6]);
+	reporter_set_fast_path(r);
+}
+
+void reporter_set_fast_path(struct reporter *r)
+{
+	const enum fast_path_state state = r->sync ? sync_fast_path(r->sync) : FAST_PATH_OFF;
+
+	if (state != FAST_PATH_OFF)
+		metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_FLOWTABLE,
+			    state == FAST_PATH_ON);
 }

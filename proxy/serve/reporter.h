@@ -40,5 +40,7 @@ struct reporter_beginning {
 struct reporter_beginning reporter_beginning(const struct reporter *r);
 /* For the gauges; the reporter lives shorter than the sync. */
 void reporter_set_sync(struct reporter *r, const struct sync *sync);
+/* Another configuration may ask for the fast path. */
+void reporter_set_fast_path(struct reporter *r);
 
 #endif

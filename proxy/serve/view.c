@@ -18,6 +18,7 @@ static const struct {
 	{ "/v1/endpoints", view_endpoints, false },
 	{ "/v1/node", view_node, false },
 	{ "/v1/config", view_config, false },
+	{ "/v1/config/vipmap", view_vipmap_config, false },
 	{ "/v1/explain", view_explain, false },
 	{ "/v1/objects", view_objects, false },
 	{ "/v1/changes", view_changes, true },

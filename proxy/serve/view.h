@@ -54,6 +54,7 @@ int view_services(const struct view *v, const char *query, struct strbuf *out);
 int view_endpoints(const struct view *v, const char *query, struct strbuf *out);
 int view_node(const struct view *v, const char *query, struct strbuf *out);
 int view_config(const struct view *v, const char *query, struct strbuf *out);
+int view_vipmap_config(const struct view *v, const char *query, struct strbuf *out);
 int view_debug_log(const struct view *v, const char *query, struct strbuf *out);
 int view_debug_metrics(const struct view *v, const char *query, struct strbuf *out);
 int view_objects(const struct view *v, const char *query, struct strbuf *out);

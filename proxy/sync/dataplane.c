@@ -13,6 +13,7 @@
 #include "proxy/sync/dataplane.h"
 
 #include "nft/batch.h"
+#include "nft/flowtable.h"
 #include "nft/lookup.h"
 #include "nft/readback.h"
 #include "nft/text.h"
@@ -56,7 +57,8 @@ struct dataplane {
 			     const struct program *before, const struct program *after);
 	void *ctx, *bulk_ctx;
 	struct dataplane_gauges gauges;
-	bool owner;    /* tables are ours alone ... */
+	const struct interfaces *interfaces; /* NULL: none */
+	bool owner;			     /* tables are ours alone ... */
 	bool owned;    /* ... and this one is: a transaction of ours took it */
 	bool doubtful; /* somebody may have changed the table while nobody listened */
 	bool known;    /* applied programs and registries are what the kernel has */
@@ -102,6 +104,7 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->port_changed = options->changed;
 	dp->bulk_ctx = options->bulk_ctx;
 	dp->owner = options->owner;
+	dp->interfaces = options->interfaces;
 	dp->purge_later = options->purge_later;
 	dp->retry_us = INT64_MAX;
 	if (dp->nl) {
@@ -140,6 +143,11 @@ const struct dataplane_gauges *dataplane_gauges(const struct dataplane *dp)
 bool dataplane_is_owner(const struct dataplane *dp)
 {
 	return dp->owner;
+}
+
+const struct ruleset *dataplane_ruleset(const struct dataplane *dp)
+{
+	return &dp->ruleset;
 }
 
 bool dataplane_is_known(const struct dataplane *dp)
@@ -1007,12 +1015,35 @@ static void vip_unseen(void *ctx, const struct element *el)
 		stale_vip_removed(dp->stale, &vip);
 }
 
-static int write_full(struct dataplane *dp, const struct full *full, struct sync_report *report,
-		      struct refusal *refusal, struct errbuf *eb)
+/*
+ * The kernel takes no new base chain into a table whose flags change in the same transaction. So a
+ * table that an earlier process left is taken over before the fast path is added to it.
+ */
+static int take_over(struct dataplane *dp, const struct full *full, struct sync_report *report,
+		     struct errbuf *eb)
 {
 	struct batch *b;
 	int err;
 
+	if (!dp->owner || dp->owned || full->state != TABLE_RULES_DIFFER ||
+	    !(dp->ruleset.parts & ~full->parts & PART_FAST_PATH))
+		return 0;
+	b = batch_new(&dp->ruleset, BATCH_OWNER);
+	if (!b)
+		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+	err = transaction_end(dp, b, 0, report, NULL, eb);
+	batch_free(b);
+	return err;
+}
+
+static int write_full(struct dataplane *dp, const struct full *full, struct sync_report *report,
+		      struct refusal *refusal, struct errbuf *eb)
+{
+	struct batch *b;
+	int err = take_over(dp, full, report, eb);
+
+	if (err)
+		return err;
 	b = build_full(dp, full, full->n_ports, &err);
 	if (!b)
 		return errf(eb, err, "%s: out of memory", family_name(dp->family));
@@ -1319,10 +1350,18 @@ int dataplane_compile(struct dataplane *dp)
 	return err;
 }
 
+/* Those of this machine; the caller frees them after success. */
+static int fast_devices(const struct dataplane *dp, struct devices *devices)
+{
+	*devices = (struct devices){ NULL, 0 };
+	return dp->interfaces ? devices_choose(&dp->ruleset, dp->interfaces, devices) : 0;
+}
+
 int dataplane_print(struct dataplane *dp, struct strbuf *out)
 {
 	struct service_port_state **ports;
 	const struct element *globals;
+	struct devices devices = { NULL, 0 };
 	struct text *text;
 	struct transaction t;
 	unsigned int i, n;
@@ -1333,6 +1372,10 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	text = text_new(&dp->ruleset);
 	if (!text)
 		return -ENOMEM;
+	err = fast_devices(dp, &devices);
+	if (err)
+		goto out;
+	text_set_devices(text, &devices);
 	t = transaction(dp, text_writer(text), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	err = dataplane_compile(dp);
@@ -1351,6 +1394,8 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	err = err ? err : t.err;
 	if (!err)
 		err = text_print(text, out);
+out:
+	devices_free(&devices);
 	text_free(text);
 	arena_reset(&dp->scratch);
 	return err;
@@ -1469,6 +1514,38 @@ static int diff_full(struct dataplane *dp, struct full *full, struct strbuf *out
 	return t.err ? t.err : out->err;
 }
 
+static void diff_device(struct diff *d, enum change change, const char *device)
+{
+	diff_line(d, change, "flowtable", FLOWTABLE_NAME);
+	strbuf_addf(d->out, " { devices = { %s } }\n", device);
+}
+
+/* A table that is not there, or is replaced, has none. */
+static int diff_devices(struct dataplane *dp, enum table_state state, struct strbuf *out,
+			struct errbuf *eb)
+{
+	struct devices wanted, have = { NULL, 0 };
+	struct diff d = { dp, out };
+	unsigned int i;
+	int err = fast_devices(dp, &wanted);
+
+	if (!err && (state == TABLE_CURRENT || state == TABLE_RULES_DIFFER))
+		err = flowtable_devices(dp->nl, dp->family, &have, eb);
+	if (err && err != -ENOENT)
+		goto out;
+	err = 0;
+	for (i = 0; i < have.count; i++)
+		if (!devices_have(&wanted, have.names[i]))
+			diff_device(&d, CHANGE_DELETE, have.names[i]);
+	for (i = 0; i < wanted.count; i++)
+		if (!devices_have(&have, wanted.names[i]))
+			diff_device(&d, CHANGE_ADD, wanted.names[i]);
+out:
+	devices_free(&wanted);
+	devices_free(&have);
+	return err ? err : out->err;
+}
+
 int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb)
 {
 	struct sync_report report = { 0 };
@@ -1486,6 +1563,8 @@ int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb)
 		err = wanted_globals(dp, full.snapshot, &full.globals, &full.n_globals);
 	if (!err)
 		err = diff_full(dp, &full, out);
+	if (!err && (dp->ruleset.parts & PART_FAST_PATH))
+		err = diff_devices(dp, full.state, out, eb);
 	if (err)
 		errf(eb, err, "%s: %s", family_name(dp->family), strerror(-err));
 	snapshot_free(full.snapshot);

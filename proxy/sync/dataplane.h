@@ -19,6 +19,8 @@ struct dataplane_options {
 	struct stale *stale;   /* told which UDP flows may be stale; NULL is allowed, as below */
 	struct stale *closing; /* the same of TCP connections that are to be ended (BEY-1) */
 	bool owner;	       /* the kernel has table flags owner|persist */
+	/* For printing and comparing what the fast path takes of them; NULL: none of them */
+	const struct interfaces *interfaces;
 	/* Clients of former endpoints may be forgotten later, by dataplane_purge(). */
 	bool purge_later;
 	/* Each Service that is compiled, before its rules are in the kernel. NULL is allowed */
@@ -75,6 +77,8 @@ bool dataplane_is_purging(const struct dataplane *dp);
 void dataplane_forget(struct dataplane *dp);
 /* Whether the table is ours alone, so that nobody else can change it. */
 bool dataplane_is_owner(const struct dataplane *dp);
+/* Of the latest sync. */
+const struct ruleset *dataplane_ruleset(const struct dataplane *dp);
 bool dataplane_is_known(const struct dataplane *dp);
 
 /* When a service port that was set aside is due again, or INT64_MAX. */

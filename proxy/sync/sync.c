@@ -8,6 +8,7 @@
 #include "nft/addresses.h"
 #include "nft/monitor.h"
 #include "nft/readback.h"
+#include "proxy/sync/fastpath.h"
 #include "proxy/sync/pacer.h"
 
 #include <errno.h>
@@ -74,6 +75,8 @@ struct sync {
 	struct nlsock *nl;
 	struct monitor *monitor;
 	struct addresses *addresses;
+	struct fastpath *fastpath;
+	enum fast_path_state fast_path_state;
 	struct family_sync families[N_FAMILIES];
 	struct pacer pacer;
 	bool addresses_are_old; /* in the model */
@@ -404,9 +407,12 @@ static int family_sync(struct family_sync *f)
 	err = dataplane_sync(f->dataplane, start, &report, &eb);
 	took = now_us() - start;
 	f->syncs++;
-	if (!err)
+	if (!err) {
 		watch_table(f);
+		fastpath_synced(s->fastpath, dataplane_ruleset(f->dataplane), report.full);
+	}
 	if (err) {
+		fastpath_forget(s->fastpath, f->family);
 		family_failed(f, err, took, &eb);
 	} else {
 		family_succeeded(f, start + took, took);
@@ -632,6 +638,11 @@ bool sync_status(const struct sync *s, enum family family, struct sync_status *s
 	return true;
 }
 
+enum fast_path_state sync_fast_path(const struct sync *s)
+{
+	return s->fast_path_state;
+}
+
 void sync_check(struct sync *s)
 {
 	unsigned int f;
@@ -768,6 +779,38 @@ static int addresses_begin(struct sync *s, struct errbuf *eb)
 	return 0;
 }
 
+/*
+ * BEY-6. What the rules of other tables do not see any more is said whenever it begins to be so.
+ */
+static void fast_path_begin(struct sync *s)
+{
+	const bool was_on = s->fast_path_state == FAST_PATH_ON;
+	struct errbuf eb = { "" };
+	unsigned int f;
+	int err = 0;
+
+	if (!config_has_fast_path(s->options.config)) {
+		s->fast_path_state = FAST_PATH_OFF;
+		s->options.model->no_fast_path = false;
+		return;
+	}
+	for (f = 0; !err && f < N_FAMILIES; f++)
+		if (s->options.family[f])
+			err = kernel_probe_fast_path(s->nl, (enum family)f, &eb);
+	s->options.model->no_fast_path = err != 0;
+	s->fast_path_state = err ? FAST_PATH_LACKING : FAST_PATH_ON;
+	if (err)
+		log_warning(s->options.log,
+			    "fastPath.interfaces: %s; established connections take the ordinary "
+			    "way, and all else works",
+			    eb.text);
+	else if (!was_on)
+		log_warning(s->options.log,
+			    "fastPath.interfaces: packets of established connections to Services "
+			    "pass by the forward chains of all tables (network policies, "
+			    "counters) between the interfaces named");
+}
+
 static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 {
 	struct family_sync *f = &s->families[family];
@@ -874,6 +917,10 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 		*err = -EIO;
 	else
 		*err = addresses_begin(s, eb);
+	if (!*err && !(s->fastpath = fastpath_new(options->base, s->nl, options->log)))
+		*err = errf(eb, -ENOMEM, "out of memory");
+	if (!*err)
+		fast_path_begin(s);
 	for (f = 0; !*err && f < N_FAMILIES; f++)
 		*err = family_begin(s, (enum family)f, eb);
 	if (!*err)
@@ -920,6 +967,7 @@ void sync_free(struct sync *s)
 		monitor_close(s->monitor);
 	if (s->addresses)
 		addresses_close(s->addresses);
+	fastpath_free(s->fastpath);
 	nlsock_close(s->nl);
 	free(s);
 }
@@ -943,5 +991,6 @@ void sync_set_config(struct sync *s, const struct config *config)
 		stale_all_changed(s->families[f].tcp.stale);
 		tcp_request(&s->families[f].tcp);
 	}
+	fast_path_begin(s);
 	pacer_set_min_period(&s->pacer, config->min_sync_period_ms * 1000);
 }

@@ -70,6 +70,14 @@ struct sync_status {
 };
 bool sync_status(const struct sync *s, enum family family, struct sync_status *status);
 
+/* Whether established connections are handed to a flowtable (BEY-6). */
+enum fast_path_state {
+	FAST_PATH_OFF,
+	FAST_PATH_ON,
+	FAST_PATH_LACKING, /* wanted, and the kernel cannot do it */
+};
+enum fast_path_state sync_fast_path(const struct sync *s);
+
 /* Another configuration takes effect for the periods, and is borrowed from here on. What rules
  * depend on is the model's. */
 void sync_set_config(struct sync *s, const struct config *config);

@@ -5,6 +5,7 @@
  * conversations.
  */
 #include "nft/conntrack.h"
+#include "nft/flowtable.h"
 #include "nft/monitor.h"
 #include "nft/affinity.h"
 #include "nft/readback.h"
@@ -169,6 +170,27 @@ static void read_flows(struct messages *m, enum family family)
 			abort();
 }
 
+static void read_devices(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	struct devices devices;
+	unsigned int i;
+
+	if (flowtable_devices(nl, family, &devices, eb))
+		return;
+	for (i = 0; i < devices.count; i++)
+		if (strlen(devices.names[i]) >= INTERFACE_NAME_SIZE ||
+		    !devices_have(&devices, devices.names[i]))
+			abort();
+	devices_free(&devices);
+}
+
+static void change_devices(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	struct device_change changes[] = { { "a", false, 0 }, { "b", true, 0 }, { "c", false, 0 } };
+
+	(void)flowtable_change(nl, family, changes, 3, eb);
+}
+
 static void converse(enum reader reader, struct messages *m, enum family family)
 {
 	static const struct readback found = {
@@ -194,6 +216,11 @@ static void converse(enum reader reader, struct messages *m, enum family family)
 		readback_rivals(nl, on_rival, NULL, &eb);
 	else
 		kernel_probe(nl, &ruleset, &owner, &eb);
+	/* what is left, or nothing */
+	if (reader == READ_TABLE)
+		read_devices(nl, family, &eb);
+	else if (reader == PROBE)
+		change_devices(nl, family, &eb);
 	nlsock_close(nl);
 }
 

@@ -54,10 +54,18 @@ struct fset {
 	struct fset *next;
 };
 
+/* One at most, since we make no more. */
+struct fflowtable {
+	bool there;
+	unsigned int use, count;
+	char devices[FAKE_DEVICES_MAX][16];
+};
+
 struct frule {
 	struct blob blob;
-	struct fchain *chains[4]; /* gone to */
-	struct fset *sets[4];	  /* looked into */
+	struct fflowtable *flowtable; /* handed over to; NULL: none */
+	struct fchain *chains[4];     /* gone to */
+	struct fset *sets[4];	      /* looked into */
 	unsigned int n_chains, n_sets;
 };
 
@@ -77,6 +85,9 @@ struct fchain {
 };
 
 struct ftable {
+	struct fflowtable flowtable;
+	bool is_orphan;
+	unsigned int taken_in; /* that transaction it got another owner */
 	struct blob blob;
 	uint32_t flags;
 	struct fset *sets;
@@ -96,6 +107,7 @@ enum undo_kind {
 	UNDO_FLUSH_RULES,
 	UNDO_NEW_ELEMENT,
 	UNDO_DELETE_ELEMENT,
+	UNDO_FLOWTABLE,
 };
 
 struct undo {
@@ -106,6 +118,7 @@ struct undo {
 	struct fchain *chain;
 	struct felement *element;
 	struct rules rules;
+	struct fflowtable *flowtable; /* as it was */
 };
 
 struct fake_kernel {
@@ -299,6 +312,8 @@ static void rules_use(struct fake_kernel *k, const struct rules *rules, int by)
 			chain_use(k, rules->items[i]->chains[n], by);
 		for (n = 0; n < rules->items[i]->n_sets; n++)
 			rules->items[i]->sets[n]->use += (unsigned int)by;
+		if (rules->items[i]->flowtable)
+			rules->items[i]->flowtable->use += (unsigned int)by;
 	}
 }
 
@@ -411,6 +426,10 @@ static void undo_one(struct fake_kernel *k, struct undo *u)
 	case UNDO_DELETE_ELEMENT:
 		element_link(k, u->element);
 		break;
+	case UNDO_FLOWTABLE:
+		u->table->flowtable = *u->flowtable;
+		free(u->flowtable);
+		break;
 	}
 }
 
@@ -437,6 +456,8 @@ static void journal_commit(struct fake_kernel *k)
 			rules_free(&u->rules);
 		else if (u->kind == UNDO_DELETE_ELEMENT)
 			element_free(u->element);
+		else if (u->kind == UNDO_FLOWTABLE)
+			free(u->flowtable);
 	}
 	k->n_journal = 0;
 }
@@ -482,6 +503,10 @@ static int new_table(struct message *m)
 			return -EEXIST;
 		if (attrs[NFTA_TABLE_FLAGS] && flags != t->flags)
 			return -EOPNOTSUPP;
+		if (attrs[NFTA_TABLE_FLAGS] && t->is_orphan)
+			t->taken_in = m->k->transaction;
+		if (attrs[NFTA_TABLE_FLAGS])
+			t->is_orphan = false;
 		return 0;
 	}
 	if (!creates(m, NLM_F_CREATE))
@@ -565,6 +590,8 @@ static int new_chain(struct message *m, struct ftable *t)
 		return -EINVAL;
 	if (chain_find(t, name))
 		return creates(m, NLM_F_EXCL) ? -EEXIST : 0;
+	if (attrs[NFTA_CHAIN_HOOK] && t->taken_in == m->k->transaction)
+		return -EINVAL;
 	c = calloc(1, sizeof(*c));
 	assert(c);
 	set_name_copy(c->name, name);
@@ -594,7 +621,7 @@ static int delete_chain(struct message *m, struct ftable *t)
 }
 
 /* What an expression refers to. */
-static int rule_refer(const struct ftable *t, struct frule *r, const struct nlattr *expr)
+static int rule_refer(struct ftable *t, struct frule *r, const struct nlattr *expr)
 {
 	const struct nlattr *attrs[NFTA_EXPR_MAX + 1], *data[NFTA_DYNSET_MAX + 1];
 	const struct nlattr *value[NFTA_DATA_MAX + 1], *verdict[NFTA_VERDICT_MAX + 1];
@@ -609,6 +636,10 @@ static int rule_refer(const struct ftable *t, struct frule *r, const struct nlat
 		set = attr_string(data[NFTA_LOOKUP_SET]);
 	} else if (strcmp(kind, "dynset") == 0) {
 		set = attr_string(data[NFTA_DYNSET_SET_NAME]);
+	} else if (strcmp(kind, "flow_offload") == 0) {
+		if (!t->flowtable.there)
+			return -ENOENT;
+		r->flowtable = &t->flowtable;
 	} else if (strcmp(kind, "immediate") == 0) {
 		nested_attrs(data[NFTA_IMMEDIATE_DATA], value, NFTA_DATA_MAX + 1);
 		nested_attrs(value[NFTA_DATA_VERDICT], verdict, NFTA_VERDICT_MAX + 1);
@@ -632,6 +663,78 @@ static void rules_push(struct rules *rules, struct frule *r)
 	rules->items = reallocarray(rules->items, rules->count + 1, sizeof(struct frule *));
 	assert(rules->items);
 	rules->items[rules->count++] = r;
+}
+
+static struct fflowtable *change_flowtable(struct message *m, struct ftable *t)
+{
+	struct undo *u = note(m->k, UNDO_FLOWTABLE, m->family);
+
+	u->flowtable = malloc(sizeof(*u->flowtable));
+	assert(u->flowtable);
+	*u->flowtable = t->flowtable;
+	return &t->flowtable;
+}
+
+static unsigned int device_at(const struct fflowtable *f, const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->count && strcmp(f->devices[i], name) != 0; i++)
+		;
+	return i;
+}
+
+/* A message with a device is about that. */
+static const char *device_of(const struct nlmsghdr *nlh)
+{
+	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1], *hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
+	const struct nlattr *device[NFTA_DEVICE_MAX + 1];
+
+	message_attrs(nlh, attrs, NFTA_FLOWTABLE_MAX + 1);
+	nested_attrs(attrs[NFTA_FLOWTABLE_HOOK], hook, NFTA_FLOWTABLE_HOOK_MAX + 1);
+	nested_attrs(hook[NFTA_FLOWTABLE_HOOK_DEVS], device, NFTA_DEVICE_MAX + 1);
+	return attr_string(device[NFTA_DEVICE_NAME]);
+}
+
+static int new_flowtable(struct message *m, struct ftable *t)
+{
+	const char *device = device_of(m->nlh);
+	struct fflowtable *f;
+
+	if (t->flowtable.there && !device)
+		return creates(m, NLM_F_EXCL) ? -EEXIST : 0;
+	if (!t->flowtable.there && !creates(m, NLM_F_CREATE))
+		return -ENOENT;
+	if (device && device_at(&t->flowtable, device) < t->flowtable.count)
+		return 0;
+	f = change_flowtable(m, t);
+	f->there = true;
+	if (device) {
+		assert(f->count < FAKE_DEVICES_MAX);
+		snprintf(f->devices[f->count++], sizeof(f->devices[0]), "%s", device);
+	}
+	return 0;
+}
+
+static int delete_flowtable(struct message *m, struct ftable *t)
+{
+	const char *device = device_of(m->nlh);
+	struct fflowtable *f;
+	unsigned int i;
+
+	if (!t->flowtable.there)
+		return -ENOENT;
+	if (!device && t->flowtable.use)
+		return -EBUSY;
+	i = device ? device_at(&t->flowtable, device) : 0;
+	if (device && i == t->flowtable.count)
+		return -ENOENT;
+	f = change_flowtable(m, t);
+	if (device)
+		memcpy(f->devices[i], f->devices[--f->count], sizeof(f->devices[0]));
+	else
+		*f = (struct fflowtable){ 0 };
+	return 0;
 }
 
 static int new_rule(struct message *m, struct ftable *t)
@@ -860,6 +963,8 @@ static const char *object_name(const struct message *m)
 	const struct nlattr *attrs[4];
 	const char *name;
 
+	if (m->type == NFT_MSG_NEWFLOWTABLE && device_of(m->nlh))
+		return device_of(m->nlh);
 	message_attrs(m->nlh, attrs, 4);
 	name = m->type == NFT_MSG_NEWCHAIN || m->type == NFT_MSG_DELCHAIN
 		       ? attr_string(attrs[NFTA_CHAIN_NAME])
@@ -895,6 +1000,10 @@ static int apply(struct message *m)
 		return new_rule(m, t);
 	case NFT_MSG_DELRULE:
 		return delete_rules(m, t);
+	case NFT_MSG_NEWFLOWTABLE:
+		return new_flowtable(m, t);
+	case NFT_MSG_DELFLOWTABLE:
+		return delete_flowtable(m, t);
 	case NFT_MSG_NEWSETELEM:
 	case NFT_MSG_DELSETELEM:
 		return change_elements(m, t);
@@ -1146,6 +1255,34 @@ static int send_table(const struct exchange *x, const struct nlmsghdr *about, en
 	return send_object(x, f, NFT_MSG_NEWTABLE, about, &x->k->tables[f]->blob);
 }
 
+static int send_flowtable(const struct exchange *x, const struct nlmsghdr *about, enum family f)
+{
+	const struct fflowtable *flow = &x->k->tables[f]->flowtable;
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(calloc(1, 256 + 32 * FAKE_DEVICES_MAX));
+	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+	struct nlattr *hook, *devices;
+	unsigned int i;
+	int err = 0;
+
+	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWFLOWTABLE);
+	nlh->nlmsg_seq = about->nlmsg_seq;
+	nfg->nfgen_family = f == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+	mnl_attr_put_strz(nlh, NFTA_FLOWTABLE_TABLE, "vipmap");
+	mnl_attr_put_strz(nlh, NFTA_FLOWTABLE_NAME, "fast");
+	hook = mnl_attr_nest_start(nlh, NFTA_FLOWTABLE_HOOK);
+	mnl_attr_put_u32(nlh, NFTA_FLOWTABLE_HOOK_NUM, htonl(NF_NETDEV_INGRESS));
+	mnl_attr_put_u32(nlh, NFTA_FLOWTABLE_HOOK_PRIORITY, 0);
+	devices = mnl_attr_nest_start(nlh, NFTA_FLOWTABLE_HOOK_DEVS);
+	for (i = 0; i < flow->count; i++)
+		mnl_attr_put_strz(nlh, NFTA_DEVICE_NAME, flow->devices[i]);
+	mnl_attr_nest_end(nlh, devices);
+	mnl_attr_nest_end(nlh, hook);
+	if (flow->there)
+		err = answer(x, nlh);
+	free(nlh);
+	return err;
+}
+
 static int send_all(const struct exchange *x, const struct nlmsghdr *about, enum family f, int type)
 {
 	const struct ftable *t = x->k->tables[f];
@@ -1154,6 +1291,8 @@ static int send_all(const struct exchange *x, const struct nlmsghdr *about, enum
 	unsigned int i;
 	int err = 0;
 
+	if (type == NFT_MSG_GETFLOWTABLE)
+		return send_flowtable(x, about, f);
 	if (type == NFT_MSG_GETSET)
 		for (s = t->sets; s && !err; s = s->next)
 			err = send_object(x, f, NFT_MSG_NEWSET, about, &s->blob);
@@ -1554,6 +1693,27 @@ bool fake_add_rule(struct fake_kernel *k, enum family family, unsigned int which
 }
 
 /* With the rules that look into it, or the kernel would not let them. */
+void fake_owner_ends(struct fake_kernel *k)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (k->tables[f])
+			k->tables[f]->is_orphan = k->tables[f]->flags != 0;
+}
+
+void fake_devices(const struct fake_kernel *k, enum family family, struct strbuf *out)
+{
+	const struct ftable *t = k->tables[family];
+	unsigned int i;
+
+	strbuf_reset(out);
+	if (!t || !t->flowtable.there)
+		strbuf_adds(out, "none");
+	for (i = 0; t && i < t->flowtable.count; i++)
+		strbuf_addf(out, "%s%s", i ? " " : "", t->flowtable.devices[i]);
+}
+
 bool fake_delete_set(struct fake_kernel *k, enum family family, const char *name)
 {
 	struct ftable *t = k->tables[family];

@@ -10,6 +10,7 @@
 #include "nft/nlsock.h"
 #include "proxy/model/ruleset.h"
 #include "proxy/base/arena.h"
+#include "proxy/base/strbuf.h"
 
 struct fake_kernel;
 
@@ -22,7 +23,7 @@ struct nlsock *fake_kernel_socket(struct fake_kernel *k);
 struct fake_op {
 	int type; /* NFT_MSG_*; -1: the commit itself */
 	enum family family;
-	const char *name; /* of set or chain; "" if it is neither */
+	const char *name; /* of set, chain or device; "" if it is none of them */
 	bool has_element; /* of one of our sets, but service-cidrs; of source ranges the start */
 	struct element element;
 };
@@ -66,6 +67,10 @@ unsigned int fake_n_chains(const struct fake_kernel *k, enum family family);
 const struct element *fake_elements(const struct fake_kernel *k, enum family family,
 				    struct arena *scratch, size_t *count);
 
+/* Of the flowtable, one behind the other as they came; "none" if there is no flowtable. */
+enum { FAKE_DEVICES_MAX = 64 };
+void fake_devices(const struct fake_kernel *k, enum family family, struct strbuf *out);
+
 /* Clients that packets would have put there. */
 void fake_add_client(struct fake_kernel *k, enum family family, const char *map,
 		     const struct addr *client, const struct addr *endpoint, uint16_t port);
@@ -77,6 +82,7 @@ bool fake_has_client(const struct fake_kernel *k, enum family family, const char
  * What others may do to the table. Each returns false if there is nothing of the kind. @which picks
  * one of several.
  */
+void fake_owner_ends(struct fake_kernel *k);	  /* tables with an owner have none any more */
 void fake_next_generation(struct fake_kernel *k); /* a change of another table */
 bool fake_delete_table(struct fake_kernel *k, enum family family);
 bool fake_flush_table(struct fake_kernel *k,

@@ -525,7 +525,7 @@ START_TEST(test_long_lists)
 
 	add_endpoints(b, family, 0, 1200);
 	ck_assert_uint_eq(batch_counts(b).elements_added, 12000);
-	ck_assert_uint_eq(batch_counts(b).chains_added, N_CHAINS);
+	ck_assert_uint_eq(batch_counts(b).chains_added, CHAIN_FAST_PATH);
 	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, NULL, &eb), 0);
 	ck_assert_uint_eq(fake.exchanges, 1);
 	ck_assert_uint_eq(fake.sent.length, batch_size(b));

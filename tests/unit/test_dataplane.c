@@ -350,6 +350,44 @@ START_TEST(adopts_a_table_without_owner)
 }
 END_TEST
 
+/*
+ * BEY-6: the fast path comes and goes with a restart, and nothing else is written. Of a table with
+ * an owner the former one is gone.
+ */
+START_TEST(fast_path_comes_and_goes)
+{
+	char pattern[] = "veth*", *patterns[] = { pattern, NULL };
+	struct world *w = world_new_rich(_i ? WORLD_OWNER : 0);
+	struct strbuf devices = STRBUF_INIT;
+	struct fake_counts c;
+	unsigned int step, f;
+
+	for (step = 0; step < 4; step++) {
+		const bool with = step == 0 || step == 1;
+
+		w->config->vipmap.fast_path_interfaces = with ? patterns : NULL;
+		world_restart(w);
+		fake_owner_ends(w->kernel);
+		fake_counts_reset(w->kernel);
+		world_must_sync(w, "restart");
+		c = fake_counts(w->kernel);
+		ck_assert_msg(!c.elements_added && !c.elements_deleted, "step %u", step);
+		ck_assert_uint_eq(c.chains_added, step == 0 ? 2 * 3 : 0);
+		ck_assert_uint_eq(c.chains_deleted, step == 2 ? 2 * 3 : 0);
+		ck_assert_msg(step % 2 ? !c.rules_added : c.rules_added > 0, "step %u", step);
+		for (f = 0; f < N_FAMILIES; f++) {
+			fake_devices(w->kernel, (enum family)f, &devices);
+			ck_assert_str_eq(devices.text ? devices.text : "", with ? "" : "none");
+			ck_assert(fake_has_chain(w->kernel, (enum family)f, "fast-path") == with);
+		}
+		world_verify(w, "restart");
+		world_verify_quiet(w, "restart");
+	}
+	strbuf_free(&devices);
+	world_free(w);
+}
+END_TEST
+
 /* Rules follow the configuration, and elements stay where they are. */
 START_TEST(rules_follow_configuration)
 {
@@ -1800,6 +1838,7 @@ int main(void)
 	tcase_add_loop_test(tc, ranges_wait_for_their_list, 0, COUNT(ranges));
 	tcase_add_loop_test(tc, replaces_older_layout, 0, 4);
 	tcase_add_test(tc, adopts_a_table_without_owner);
+	tcase_add_loop_test(tc, fast_path_comes_and_goes, 0, 2);
 
 	tc = tcase(suite, "damage");
 	tcase_add_loop_test(tc, repairs_damage, 0, COUNT(damages));

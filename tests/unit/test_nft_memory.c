@@ -3,6 +3,7 @@
  * print nothing and leak nothing. The linker leads allocations here (WRAP in the Makefile).
  */
 #include "nft/batch.h"
+#include "nft/flowtable.h"
 #include "nft/text.h"
 #include "tests/support/nft.h"
 
@@ -134,6 +135,41 @@ START_TEST(test_text)
 }
 END_TEST
 
+/* A change of devices, too. */
+static int try_devices(long fail, struct nlsock *nl)
+{
+	struct device_change changes[64];
+	struct errbuf eb = { "" };
+	unsigned int i;
+	int err;
+
+	for (i = 0; i < 64; i++)
+		changes[i] = (struct device_change){ "eth0", i % 2, 0 };
+	countdown = fail;
+	err = flowtable_change(nl, FAMILY_IPV4, changes, 64, &eb);
+	countdown = -1;
+	return err;
+}
+
+START_TEST(test_devices)
+{
+	static const struct nlsock_ops ops = { .exchange = exchange };
+	unsigned int exchanges = 0;
+	struct nlsock *nl = nlsock_new(&ops, &exchanges);
+	long fail;
+	int err;
+
+	for (fail = 0; (err = try_devices(fail, nl)) != 0; fail++) {
+		ck_assert_int_eq(err, -ENOMEM);
+		ck_assert_uint_eq(exchanges, 0);
+		ck_assert_int_lt(fail, 1000);
+	}
+	ck_assert_int_gt(fail, 2);
+	ck_assert_uint_eq(exchanges, 1);
+	nlsock_close(nl);
+}
+END_TEST
+
 START_TEST(test_nlsock)
 {
 	struct errbuf eb = { "" };
@@ -155,6 +191,7 @@ int main(void)
 
 	tcase_add_test(tc, test_batch);
 	tcase_add_test(tc, test_text);
+	tcase_add_test(tc, test_devices);
 	tcase_add_test(tc, test_nlsock);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
