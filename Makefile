@@ -130,9 +130,12 @@ fuzzers: $(fuzzers)
 tests: $(tests) $(tools) $(fuzzers)
 tools: $(tools)
 
-# Every binary runs, the exit status says whether all passed.
+# Every binary runs, as many at a time as there are processors; what one says comes in one piece. The
+# exit status says whether all passed.
+CHECK_JOBS ?= $(shell nproc)
 check: $(O)/vipmap tests
-	$(Q)status=0; for t in $(tests); do VIPMAP=$(O)/vipmap $$t || status=1; done; \
+	$(Q)status=0; printf '%s\n' $(tests) | VIPMAP=$(O)/vipmap xargs -P $(CHECK_JOBS) -I{} sh -c \
+	'said=$$({} 2>&1); status=$$?; printf "%s\n" "$$said"; exit $$status' || status=1; \
 	for f in $(fuzzers); do $$f tests/data/$$(basename $$f)/* || status=1; done; exit $$status
 
 coverage:

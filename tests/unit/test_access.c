@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 #include "tests/support/http.h"
 #include "tests/support/program.h"
@@ -143,21 +144,15 @@ START_TEST(a_server_may_come_later)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("access");
 	TCase *tc = tcase_create("access");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, hopeless_ones_end_the_program, 0, N(hopeless));
 	tcase_add_test(tc, a_token_may_come_later);
 	tcase_add_test(tc, a_server_may_come_later);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/suite.h"
+
 static const struct {
 	const char *text;
 	const char *want; /* NULL: refused */
@@ -220,14 +222,10 @@ START_TEST(test_words)
 }
 END_TEST
 
-#define ADD_LOOP(tc, test, rows) tcase_add_loop_test(tc, test, 0, sizeof(rows) / sizeof((rows)[0]))
-
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("addr");
 	TCase *tc = tcase_create("addr");
-	SRunner *runner;
-	int failed;
 
 	ADD_LOOP(tc, test_address, addresses);
 	ADD_LOOP(tc, test_prefix, prefixes);
@@ -236,9 +234,5 @@ int main(void)
 	tcase_add_test(tc, test_compare);
 	tcase_add_test(tc, test_words);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
+
 static bool own_namespace(void)
 {
 	if (unshare(CLONE_NEWNET) == 0)
@@ -163,21 +165,15 @@ START_TEST(loses_notifications)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("addresses");
 	TCase *tcase = tcase_create("kernel");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, follows);
 	tcase_add_test(tcase, wakes_up);
 	tcase_add_test(tcase, loses_notifications);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

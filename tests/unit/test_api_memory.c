@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/live.h"
 
 void *__real_malloc(size_t size);
@@ -378,21 +379,15 @@ static void teardown(void)
 	certificates_free(folder);
 }
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("api memory");
 	TCase *tc = tcase_create("api memory");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, at_the_start, 0, 2);
 	tcase_add_loop_test(tc, while_it_runs, 0, 2);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

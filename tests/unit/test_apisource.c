@@ -10,6 +10,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/live.h"
 #include "watch/backoff.h"
 
@@ -1212,17 +1213,11 @@ static void add_faults(Suite *suite)
 	tcase_add_loop_test(tcase, random_changes_and_faults, 0, 2); /* protobuf, JSON */
 }
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("apisource");
-	SRunner *runner;
-	int failed;
 
 	add_ways(suite);
 	add_faults(suite);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

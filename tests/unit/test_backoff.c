@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/support/suite.h"
+
 /* The pause after the n-th failure lies between these. */
 static const struct {
 	unsigned int failures;
@@ -82,21 +84,15 @@ START_TEST(throttle_spaces_requests)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("backoff");
 	TCase *tcase = tcase_create("backoff");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tcase, pause_grows_to_a_limit, 0, sizeof(pauses) / sizeof(pauses[0]));
 	tcase_add_test(tcase, pause_is_spread);
 	tcase_add_test(tcase, reset_starts_over);
 	tcase_add_loop_test(tcase, throttle_spaces_requests, 0, sizeof(limits) / sizeof(limits[0]));
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

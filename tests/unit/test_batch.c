@@ -5,6 +5,7 @@
 #include "nft/batch.h"
 #include "nft/encode.h"
 #include "nft/text.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <arpa/inet.h>
@@ -1182,14 +1183,12 @@ START_TEST(test_owner_of_plain_table)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("batch");
 	TCase *tc = tcase_create("batch");
 	TCase *load = tcase_create("load"); /* much at once */
 	TCase *like = tcase_create("expressions of this nft");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_set_timeout(load, 120);
@@ -1214,9 +1213,5 @@ int main(void)
 	suite_add_tcase(suite, tc);
 	suite_add_tcase(suite, load);
 	suite_add_tcase(suite, like);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/program.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -455,12 +456,10 @@ START_TEST(test_not_root)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("cli");
 	TCase *pure = tcase_create("no kernel"), *kernel = tcase_create("kernel");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(pure, 30);
 	tcase_add_loop_test(pure, test_usage, 0, N(usage_rows));
@@ -474,8 +473,5 @@ int main(void)
 	tcase_add_test(kernel, test_init_only);
 	tcase_add_test(kernel, test_not_root);
 	suite_add_tcase(suite, kernel);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
+	return suite;
 }

@@ -1,5 +1,6 @@
 /* From objects to the elements of a table, line by line; and what compilation keeps. */
 #include "proxy/model/compile.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -349,21 +350,15 @@ START_TEST(wants_nothing)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("compile");
 	TCase *tc = tcase_create("compile");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, compiles, 0, COUNT(cases));
 	tcase_add_test(tc, keeps_indices);
 	tcase_add_test(tc, keeps_the_kernels_indices);
 	tcase_add_test(tc, wants_nothing);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

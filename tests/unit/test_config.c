@@ -10,6 +10,8 @@
 #include "proxy/base/strbuf.h"
 #include "watch/proxyconfig.h"
 
+#include "tests/support/suite.h"
+
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 
@@ -862,12 +864,10 @@ START_TEST(differences)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("config");
 	TCase *tc = tcase_create("config");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, empty_means_default);
@@ -885,9 +885,5 @@ int main(void)
 	tcase_add_test(tc, format_escapes_and_durations);
 	tcase_add_loop_test(tc, round_trip, 0, 2);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -21,6 +21,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
+
 /* Between the sweep and the kernel: the next so many datagrams of a dump claim to be interrupted.
  */
 static unsigned int interrupts;
@@ -482,12 +484,10 @@ START_TEST(decodes_flow)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("conntrack");
 	TCase *tcase = tcase_create("kernel");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, decodes_flow);
@@ -498,9 +498,5 @@ int main(void)
 	tcase_add_loop_test(tcase, is_interrupted, 0, sizeof(interrupted) / sizeof(interrupted[0]));
 	tcase_add_test(tcase, spares_new_entry);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

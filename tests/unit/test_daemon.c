@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/http.h"
 #include "tests/support/nft.h"
 #include "tests/support/program.h"
@@ -974,7 +975,7 @@ START_TEST(test_story)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	const TTest *const tests[] = {
 		test_folder_followed,
@@ -1001,16 +1002,12 @@ int main(void)
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");
-	SRunner *runner = srunner_create(suite);
-	int failed, i;
+	int i;
 
 	/* several waits of support_program.c's 20 s, which say more than this */
 	tcase_set_timeout(tcase, 180);
 	for (i = 0; i < N(tests); i++)
 		tcase_add_test(tcase, tests[i]);
 	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
+	return suite;
 }

@@ -2,6 +2,7 @@
  * The dataplane on a fake kernel: what it writes for a change, what it finds again after a restart
  * or after others were there, and how it bears refusals and answers that are lost.
  */
+#include "tests/support/suite.h"
 #include "tests/support/world.h"
 
 #include "nft/readback.h"
@@ -1816,12 +1817,10 @@ static TCase *tcase(Suite *suite, const char *name)
 	return tc;
 }
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("dataplane");
 	TCase *tc = tcase(suite, "change");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, work_follows_change, 0, 2);
 	tcase_add_test(tc, long_lists);
@@ -1880,10 +1879,5 @@ int main(void)
 	tcase_add_test(tc, compiled_twice);
 	tcase_add_test(tc, what_is_a_repair);
 	tcase_add_loop_test(tc, removal, 0, 2);
-
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "proxy/base/strbuf.h"
+#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 #include "watch/reading.h"
 #include "watch/splitter.h"
@@ -987,14 +988,10 @@ START_TEST(test_recorded)
 }
 END_TEST
 
-#define ADD_LOOP(tc, test, rows) tcase_add_loop_test(tc, test, 0, sizeof(rows) / sizeof((rows)[0]))
-
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("decode");
 	TCase *tc = tcase_create("decode");
-	SRunner *runner;
-	int failed;
 
 	ADD_LOOP(tc, test_service, services);
 	ADD_LOOP(tc, test_metadata, metadata);
@@ -1010,9 +1007,5 @@ int main(void)
 	ADD_LOOP(tc, test_time, times);
 	ADD_LOOP(tc, test_recorded, recordings);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 #include "tests/support/twin.h"
 #include "watch/decode.h"
@@ -775,21 +776,15 @@ START_TEST(values_are_bounded)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("decode protobuf");
 	TCase *tcase = tcase_create("decode protobuf");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, both_decoders_agree, 0, N_KINDS);
 	tcase_add_loop_test(tcase, reads_trees, 0, sizeof(readings) / sizeof(readings[0]));
 	tcase_add_test(tcase, values_are_bounded);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

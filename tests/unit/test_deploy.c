@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 #include "watch/json.h"
 #include "watch/kubeconfig.h"
@@ -409,12 +410,10 @@ START_TEST(all_are_yaml_with_a_kind)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("deploy");
 	TCase *tcase = tcase_create("deploy");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, config_map_is_understood);
 	tcase_add_test(tcase, role_is_what_is_asked_for);
@@ -431,9 +430,5 @@ int main(void)
 	tcase_add_loop_test(tcase, all_are_yaml_with_a_kind, 0,
 			    sizeof(manifests) / sizeof(manifests[0]));
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

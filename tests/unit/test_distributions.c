@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/program.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -47,9 +48,7 @@ static const struct {
 	  "--hostname-override=node1",
 	  "10.180.0.0/16",
 	  { "featureGates.SomethingOfNextYear: not known, ignored",
-	    "nftables.offload: unknown field, ignored", "tracing: unknown field, ignored",
-	    "nodePortAddresses: node ports on IPv4 loopback",
-	    "nodePortAddresses: node ports on IPv6 loopback" } },
+	    "nftables.offload: unknown field, ignored", "tracing: unknown field, ignored" } },
 	{ "k3s",
 	  NULL,
 	  "--cluster-cidr=10.180.0.0/16 --conntrack-max-per-core=0 "
@@ -145,20 +144,14 @@ START_TEST(another_mode_is_refused)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("distributions");
 	TCase *tc = tcase_create("distributions");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, taken_as_it_is, 0, N(rows));
 	tcase_add_test(tc, another_mode_is_refused);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

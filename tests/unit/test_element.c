@@ -7,6 +7,8 @@
 
 #include "proxy/model/element.h"
 
+#include "tests/support/suite.h"
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
@@ -237,12 +239,10 @@ START_TEST(data_equality)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("element");
 	TCase *tc = tcase_create("element");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, set_traits, 0, N_ELEMENT_SETS);
 	tcase_add_loop_test(tc, pick_names, 0, N(picks));
@@ -253,9 +253,5 @@ int main(void)
 	tcase_add_test(tc, data_is_not_key);
 	tcase_add_test(tc, data_equality);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

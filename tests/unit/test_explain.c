@@ -6,6 +6,7 @@
 
 #include "proxy/serve/view.h"
 #include "proxy/sync/dataplane.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 #include "tests/support/program.h"
 #include "watch/manifests.h"
@@ -127,19 +128,13 @@ START_TEST(disagreement)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("explain");
 	TCase *tc = tcase_create("explain");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, disagreement, 0, sizeof(rows) / sizeof(rows[0]));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -21,6 +21,7 @@
 #include "nft/text.h"
 #include "proxy/base/clock.h"
 #include "proxy/model/model.h"
+#include "tests/support/suite.h"
 #include "tests/support/kernel.h"
 #include "tests/support/nft.h"
 
@@ -530,12 +531,10 @@ START_TEST(lists_interfaces)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *s = suite_create("fastpath");
 	TCase *tc = tcase_create("fastpath"), *kernel = tcase_create("interfaces");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_loop_test(tc, matching, 0, sizeof(matches) / sizeof(matches[0]));
 	tcase_add_test(tc, from_configuration);
@@ -548,9 +547,5 @@ int main(void)
 	tcase_add_test(kernel, lists_interfaces);
 	suite_add_tcase(s, tc);
 	suite_add_tcase(s, kernel);
-	sr = srunner_create(s);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed != 0;
+	return s;
 }

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
+
 enum { N_ENDPOINTS = 4, PATIENCE_MS = 10000 };
 
 static struct event_base *base;
@@ -667,7 +669,7 @@ START_TEST(ten_thousand_without_a_leak)
 }
 END_TEST
 
-static Suite *suite(void)
+Suite *make_suite(void)
 {
 	Suite *s = suite_create("forward");
 	TCase *tc = tcase_create("sockets");
@@ -690,15 +692,4 @@ static Suite *suite(void)
 	tcase_add_test(tc, ten_thousand_without_a_leak);
 	suite_add_tcase(s, tc);
 	return s;
-}
-
-int main(void)
-{
-	SRunner *runner = srunner_create(suite());
-	int failed;
-
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #define FOLDER "tests/data/goldens/"
@@ -444,17 +445,16 @@ START_TEST(test_comparison)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	char unused[NAME_SIZE];
-	int n = golden_name(-1, unused), failed;
+	int n = golden_name(-1, unused);
 	Suite *suite = suite_create("goldens");
 	TCase *text = tcase_create("text"), *kernel = tcase_create("kernel");
-	SRunner *runner = srunner_create(suite);
 
 	if (n <= 0) {
 		fprintf(stderr, "no goldens in " FOLDER "\n");
-		return 1;
+		exit(EXIT_FAILURE);
 	}
 	tcase_set_timeout(text, 30);
 	tcase_set_timeout(kernel, 60);
@@ -469,8 +469,5 @@ int main(void)
 		tcase_add_loop_test(kernel, test_second_time_writes_nothing, 0, n);
 		suite_add_tcase(suite, kernel);
 	}
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed > 0;
+	return suite;
 }

@@ -1,5 +1,6 @@
 /* The hash table, against a plain list. */
 #include "proxy/base/hashtab.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -140,12 +141,10 @@ START_TEST(text)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("hashtab");
 	TCase *tc = tcase_create("hashtab");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, like_a_list, 0, 2);
 	tcase_add_loop_test(tc, removal_while_walking, 0, 200);
@@ -153,9 +152,5 @@ int main(void)
 	tcase_add_loop_test(tc, spreads, 0, 4);
 	tcase_add_test(tc, text);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

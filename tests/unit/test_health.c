@@ -8,6 +8,7 @@
 
 #include "proxy/base/strbuf.h"
 #include "proxy/serve/health.h"
+#include "tests/support/suite.h"
 #include "tests/support/http.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -832,12 +833,10 @@ START_TEST(many_services)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("health");
 	TCase *tc = tcase_create("health");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, paths);
 	tcase_add_loop_test(tc, ready, 0, N(readiness));
@@ -860,9 +859,5 @@ int main(void)
 	tcase_add_test(tc, listens_later);
 	tcase_add_test(tc, many_services);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 
 #define SERVICES "/api/v1/services"
@@ -553,12 +554,10 @@ static void stop_tls_servers(void)
 	certificates_free(certificates);
 }
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("http");
 	TCase *plain = tcase_create("plain"), *secure = tcase_create("tls");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(plain, 60);
 	tcase_add_unchecked_fixture(plain, start_shared, stop_shared);
@@ -581,9 +580,5 @@ int main(void)
 			    sizeof(proxies) / sizeof(proxies[0]));
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, secure);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "proxy/serve/httpd.h"
+#include "tests/support/suite.h"
 #include "tests/support/http.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -502,12 +503,10 @@ START_TEST(stream_not_read)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("httpd");
 	TCase *tc = tcase_create("httpd");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, request, 0, N(requests));
@@ -525,9 +524,5 @@ int main(void)
 	tcase_add_test(tc, stream_left);
 	tcase_add_test(tc, stream_not_read);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -6,6 +6,8 @@
 #include "proxy/base/jsonout.h"
 #include "proxy/base/table.h"
 
+#include "tests/support/suite.h"
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
 START_TEST(json)
@@ -80,19 +82,13 @@ START_TEST(columns)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("jsonout");
 	TCase *tc = tcase_create("jsonout");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, json);
 	tcase_add_loop_test(tc, columns, 0, N(tables));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

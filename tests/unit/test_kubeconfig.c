@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 
 /* "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" */
@@ -426,12 +427,10 @@ static void remove_folder(void)
 	free(folder);
 }
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("kubeconfig");
 	TCase *text = tcase_create("text"), *files = tcase_create("files");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(text, bad_ones_are_refused, 0, sizeof(bad) / sizeof(bad[0]));
 	tcase_add_loop_test(text, good_ones_are_understood, 0, sizeof(good) / sizeof(good[0]));
@@ -447,9 +446,5 @@ int main(void)
 	tcase_add_test(files, tokens_rotate);
 	suite_add_tcase(suite, text);
 	suite_add_tcase(suite, files);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

@@ -8,6 +8,8 @@
 #include "proxy/base/log.h"
 #include "proxy/base/strbuf.h"
 
+#include "tests/support/suite.h"
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define STAMP "2023-11-14T22:13:20.000042Z"
 
@@ -240,12 +242,10 @@ START_TEST(many_keys)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("log");
 	TCase *tc = tcase_create("log");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, line, 0, N(lines));
 	tcase_add_test(tc, verbosity);
@@ -255,9 +255,5 @@ int main(void)
 	tcase_add_test(tc, rate);
 	tcase_add_test(tc, many_keys);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

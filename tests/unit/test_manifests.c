@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 
 /* ---- a sink that writes down what it gets */
@@ -739,12 +740,10 @@ START_TEST(test_config_map)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("manifests");
 	TCase *tc = tcase_create("manifests");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
@@ -756,9 +755,5 @@ int main(void)
 	tcase_add_test(tc, test_file_changes);
 	tcase_add_loop_test(tc, test_config_map, 0, 2);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -12,6 +12,7 @@
 #include "proxy/serve/httpd.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/serve/metricsd.h"
+#include "tests/support/suite.h"
 #include "tests/support/http.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -568,12 +569,10 @@ START_TEST(fetched)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("metrics");
 	TCase *tc = tcase_create("metrics");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, name_type_label, 0, N(names));
 	tcase_add_test(tc, bucket_bounds);
@@ -589,9 +588,5 @@ int main(void)
 	tcase_add_test(tc, port_taken);
 	tcase_add_test(tc, fetched);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -1,6 +1,7 @@
 /* The store of objects: who owns a virtual IP, what an event touches, lists, and what is left
  * behind. */
 #include "proxy/model/model.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -823,12 +824,10 @@ START_TEST(complaints_are_logged)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("model");
 	TCase *tc = tcase_create("model");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, owners, 0, COUNT(conflicts));
 	tcase_add_test(tc, nothing_stays);
@@ -850,9 +849,5 @@ int main(void)
 	tcase_add_test(tc, complaints_are_logged);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

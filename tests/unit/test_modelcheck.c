@@ -3,6 +3,7 @@
  * model wants, and that is what a build from nothing wants (but for the order of endpoints, which
  * depends on history). VIPMAP_SEED repeats a run, VIPMAP_STEPS sets the number of events.
  */
+#include "tests/support/suite.h"
 #include "tests/support/packet.h"
 #include "tests/support/world.h"
 
@@ -759,12 +760,10 @@ START_TEST(random_events_in_the_kernel)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("modelcheck");
 	TCase *tc = tcase_create("random");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, random_events, 0, 10);
 	tcase_set_timeout(tc, 3600);
@@ -773,9 +772,5 @@ int main(void)
 	tcase_add_loop_test(tc, random_events_in_the_kernel, 0, 2);
 	tcase_set_timeout(tc, 3600);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

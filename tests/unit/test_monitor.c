@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
+
 static bool own_namespace(void)
 {
 	if (unshare(CLONE_NEWNET) == 0)
@@ -303,12 +305,10 @@ START_TEST(affinity)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("monitor");
 	TCase *tcase = tcase_create("kernel");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, others, 0, sizeof(cases) / sizeof(cases[0]));
@@ -318,9 +318,5 @@ int main(void)
 	tcase_add_test(tcase, lost);
 	tcase_add_test(tcase, affinity);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

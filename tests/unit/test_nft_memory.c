@@ -5,6 +5,7 @@
 #include "nft/batch.h"
 #include "nft/flowtable.h"
 #include "nft/text.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <check.h>
@@ -182,21 +183,15 @@ START_TEST(test_nlsock)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("nft memory");
 	TCase *tc = tcase_create("nft memory");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, test_batch);
 	tcase_add_test(tc, test_text);
 	tcase_add_test(tc, test_devices);
 	tcase_add_test(tc, test_nlsock);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -1,5 +1,6 @@
 /* Exchanges over a real netfilter socket, in a namespace of their own, and over a stand-in. */
 #include "nft/nlsock.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <arpa/inet.h>
@@ -251,12 +252,10 @@ START_TEST(test_stand_in)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("nlsock");
 	TCase *tc = tcase_create("nlsock");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, test_real, 0, sizeof(exchanges) / sizeof(exchanges[0]));
 	tcase_add_test(tc, test_leftovers);
@@ -266,9 +265,5 @@ int main(void)
 	tcase_add_test(tc, test_large);
 	tcase_add_test(tc, test_stand_in);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -1,5 +1,6 @@
 /* What follows from the Node object, the configuration and the addresses of this machine. */
 #include "proxy/model/node.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -167,19 +168,13 @@ START_TEST(equality)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("node");
 	TCase *tc = tcase_create("node");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, computes, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, equality);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

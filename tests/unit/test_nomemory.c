@@ -2,6 +2,7 @@
  * Each allocation fails once, and then all from there on: no crash, no leak (the sanitizer sees to
  * that), nothing half done, and the next sync brings it right.
  */
+#include "tests/support/suite.h"
 #include "tests/support/world.h"
 
 #include <check.h>
@@ -316,12 +317,10 @@ START_TEST(collecting)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("nomemory");
 	TCase *tc = tcase_create("nomemory");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, syncing, 0, 2 * N_SCENARIOS);
 	tcase_add_loop_test(tc, storing, 0, N_OBJECTS);
@@ -329,9 +328,5 @@ int main(void)
 	tcase_add_loop_test(tc, collecting, 0, 2);
 	tcase_set_timeout(tc, 600);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -16,6 +16,8 @@
 
 #include "proxy/base/clock.h"
 
+#include "tests/support/suite.h"
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
 /* The manager's end. */
@@ -229,12 +231,10 @@ START_TEST(nobody_manages)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *s = suite_create("notify");
 	TCase *tc = tcase_create("notify");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, what_is_said, 0, 2);
 	tcase_add_test(tc, ready_is_not_lost);
@@ -242,9 +242,5 @@ int main(void)
 	tcase_add_test(tc, bad_names);
 	tcase_add_test(tc, nobody_manages);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return s;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "proxy/base/arena.h"
+#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 
 static struct arena arena;
@@ -491,12 +492,10 @@ START_TEST(test_kind_names)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("objects");
 	TCase *tc = tcase_create("objects");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, test_service);
 	tcase_add_test(tc, test_empty_service);
@@ -511,9 +510,5 @@ int main(void)
 	tcase_add_loop_test(tc, test_slice_equal, 0, SLICE_FIELDS);
 	tcase_add_test(tc, test_kind_names);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

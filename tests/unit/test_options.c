@@ -10,6 +10,8 @@
 #include "proxy/base/strbuf.h"
 #include "proxy/commands/commands.h"
 
+#include "tests/support/suite.h"
+
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -546,12 +548,10 @@ START_TEST(node_name_too_long)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("options");
 	TCase *tc = tcase_create("options");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, flag_sets_field, 0, N(fields));
 	tcase_add_loop_test(tc, action, 0, N(actions));
@@ -565,9 +565,5 @@ int main(void)
 	tcase_add_loop_test(tc, node_names, 0, N(names));
 	tcase_add_test(tc, node_name_too_long);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -4,6 +4,8 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "tests/support/suite.h"
+
 enum { MS = 1000, S = 1000000 };
 
 START_TEST(idle_is_at_once)
@@ -95,21 +97,15 @@ START_TEST(min_period_counts_from_the_end)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("pacer");
 	TCase *tc = tcase_create("pacer");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, idle_is_at_once);
 	tcase_add_test(tc, debt_is_bounded);
 	tcase_add_loop_test(tc, under_load, 0, sizeof(loads) / sizeof(loads[0]));
 	tcase_add_test(tc, min_period_counts_from_the_end);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proxy/base/strbuf.h"
+#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 
 enum { MAX_PODS = 8 };
@@ -289,19 +290,13 @@ START_TEST(test_put_fails)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("pods");
 	TCase *tc = tcase_create("pods");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, test_put_fails);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

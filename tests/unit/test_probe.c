@@ -1,5 +1,6 @@
 /* What the kernel can do: this one, and kernels that lack something. */
 #include "nft/readback.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <check.h>
@@ -252,12 +253,10 @@ START_TEST(other_kernels)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("probe");
 	TCase *tcase = tcase_create("kernel");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, this_kernel, 0, 3 * N_FAMILIES);
@@ -265,9 +264,5 @@ int main(void)
 	tcase_add_test(tcase, not_permitted);
 	tcase_add_loop_test(tcase, other_kernels, 0, sizeof(cases) / sizeof(cases[0]));
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -3,6 +3,7 @@
  * liveness, affinity and ranges, told by an oracle that reads the semantics; and the form of it.
  */
 #include "proxy/model/program.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 #include "tests/support/packet.h"
 
@@ -324,12 +325,10 @@ END_TEST
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("program");
 	TCase *tc = tcase_create("program");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, every_combination, 0, N_COMBINATIONS);
 	tcase_add_test(tc, packing);
@@ -339,9 +338,5 @@ int main(void)
 	tcase_add_test(tc, longest_names_fit);
 	tcase_add_test(tc, orders);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

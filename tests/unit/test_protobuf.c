@@ -14,6 +14,8 @@
 #include "watch/json.h"
 #include "watch/protobuf_stream.h"
 
+#include "tests/support/suite.h"
+
 #define BYTES(text) text, sizeof(text) - 1
 
 /* ---- fields */
@@ -301,21 +303,16 @@ START_TEST(memory_does_not_grow_with_the_list)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("protobuf");
 	TCase *tcase = tcase_create("protobuf");
-	SRunner *runner;
-	int failed;
 
+	tcase_set_timeout(tcase, 60); /* 100 MB take seconds on a busy machine */
 	tcase_add_loop_test(tcase, reads_fields, 0, sizeof(messages) / sizeof(messages[0]));
 	tcase_add_loop_test(tcase, cuts_streams, 0, sizeof(streams) / sizeof(streams[0]));
 	tcase_add_test(tcase, claims_take_no_memory);
 	tcase_add_test(tcase, memory_does_not_grow_with_the_list);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

@@ -8,6 +8,8 @@
 
 #include "proxy/base/strbuf.h"
 
+#include "tests/support/suite.h"
+
 #define HEADER "kind: KubeProxyConfiguration\napiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
 
 static void add_warning(void *ctx, const char *message)
@@ -270,12 +272,10 @@ START_TEST(test_unreadable)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("proxyconfig");
 	TCase *tc = tcase_create("proxyconfig");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, test_kubeadm);
@@ -283,9 +283,5 @@ int main(void)
 	tcase_add_test(tc, test_round_trip);
 	tcase_add_test(tc, test_unreadable);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

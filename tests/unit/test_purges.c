@@ -7,6 +7,8 @@
 
 #include "proxy/sync/purges.h"
 
+#include "tests/support/suite.h"
+
 /* A kernel whose maps are all empty, or absent, or that fails; it counts what it was asked for. */
 struct kernel {
 	int err;
@@ -128,21 +130,15 @@ START_TEST(failures)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("purges");
 	TCase *tcase = tcase_create("queue");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, in_order_once_each);
 	tcase_add_test(tcase, stops_when_time_is_up);
 	tcase_add_test(tcase, begins_again);
 	tcase_add_test(tcase, failures);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -18,6 +18,7 @@
 #include "nft/batch.h"
 #include "proxy/base/arena.h"
 #include "proxy/model/program.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 /* What a table has, either as written or as read back. */
@@ -1127,16 +1128,14 @@ END_TEST
 
 #define ROWS(table) (int)(sizeof(table) / sizeof((table)[0]))
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("readback");
 	TCase *tcase = tcase_create("kernel");
 	TCase *load = tcase_create("load"); /* much at once, or against the clock */
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tcase, 60);
-	tcase_set_timeout(load, 60);
+	tcase_set_timeout(load, 180);
 	tcase_add_loop_test(tcase, intact, 0, ROWS(intact_cases));
 	tcase_add_test(tcase, absent);
 	tcase_add_loop_test(tcase, damaged, 0, ROWS(damages));
@@ -1152,9 +1151,5 @@ int main(void)
 	tcase_add_loop_test(tcase, finds_rivals, 0, ROWS(rivals));
 	suite_add_tcase(suite, tcase);
 	suite_add_tcase(suite, load);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

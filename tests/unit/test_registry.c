@@ -2,6 +2,7 @@
  */
 #include "proxy/sync/registry.h"
 #include "nft/readback.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -440,12 +441,10 @@ START_TEST(usable_after_free)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("registry");
 	TCase *tc = tcase_create("registry");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, shared_elements_are_counted);
 	tcase_add_test(tc, keys_are_told_apart);
@@ -462,9 +461,5 @@ int main(void)
 	tcase_add_test(tc, counts_afresh);
 	tcase_add_test(tc, usable_after_free);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -1,5 +1,6 @@
 /* Which endpoints count (section 5 of the semantics), and the order that they are kept in. */
 #include "proxy/model/select.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -443,12 +444,10 @@ START_TEST(order_takes_new_flags)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("select");
 	TCase *tc = tcase_create("select");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, selects, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_loop_test(tc, tells_why, 0, sizeof(whys) / sizeof(whys[0]));
@@ -456,9 +455,5 @@ int main(void)
 	tcase_add_test(tc, order_is_least_change);
 	tcase_add_test(tc, order_takes_new_flags);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

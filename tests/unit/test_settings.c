@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proxy/model/fields.h"
+#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 #include "tests/support/program.h"
 #include "watch/json.h"
@@ -535,12 +536,10 @@ START_TEST(vipmap_file_is_followed)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("settings");
 	TCase *tc = tcase_create("settings");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, json_from_the_first_line, 0, N(formats));
@@ -553,9 +552,5 @@ int main(void)
 	tcase_add_test(tc, vipmap_file_is_followed);
 	tcase_add_loop_test(tc, levels_of_the_log, 0, N(levels));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

@@ -1,5 +1,6 @@
 /* The kernel's elements, to be compared with what should be there. */
 #include "proxy/sync/snapshot.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #include <check.h>
@@ -545,12 +546,10 @@ START_TEST(orders_by_chains)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("snapshot");
 	TCase *tc = tcase_create("snapshot");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, matches, 0, COUNT(fields));
 	tcase_add_test(tc, matches_without);
@@ -565,9 +564,5 @@ int main(void)
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, orders_by_chains);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -11,6 +11,8 @@
 #include "proxy/base/strbuf.h"
 #include "watch/json.h"
 
+#include "tests/support/suite.h"
+
 static int note(struct strbuf *log, const char *what, const char *text, size_t length)
 {
 	strbuf_addf(log, "%s %.*s\n", what, (int)length, text);
@@ -223,21 +225,15 @@ START_TEST(test_memory)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("splitter");
 	TCase *tc = tcase_create("splitter");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
 	tcase_add_test(tc, test_depth);
 	tcase_add_loop_test(tc, test_length, 0, 2);
 	tcase_add_loop_test(tc, test_memory, 0, 2);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -1,6 +1,7 @@
 /* Which conntrack entries are stale (sections 13 and 25 of the semantics), on made-up flows. */
 #include "nft/conntrack.h"
 #include "proxy/sync/dataplane.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 #include "tests/support/world.h"
 
@@ -604,12 +605,10 @@ START_TEST(mass_deletion)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("stale");
 	TCase *tc = tcase_create("stale");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, judges, 0, COUNT(cases));
 	tcase_add_loop_test(tc, nothing_changed, 0, COUNT(cases));
@@ -628,9 +627,5 @@ int main(void)
 	tcase_add_test(tc, mass_deletion);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

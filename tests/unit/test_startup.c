@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "proxy/startup.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
@@ -102,19 +103,13 @@ START_TEST(fit)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("startup");
 	TCase *tc = tcase_create("startup");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, wait, 0, N(waits));
 	tcase_add_loop_test(tc, fit, 0, N(fits));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -10,6 +10,8 @@
 #include "proxy/base/errbuf.h"
 #include "proxy/base/strbuf.h"
 
+#include "tests/support/suite.h"
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
@@ -269,12 +271,10 @@ START_TEST(clock_of_the_system)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("strbuf");
 	TCase *tc = tcase_create("helpers");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tc, append);
 	tcase_add_test(tc, grows);
@@ -290,9 +290,5 @@ int main(void)
 	tcase_add_loop_test(tc, time_text, 0, N(times));
 	tcase_add_test(tc, clock_of_the_system);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

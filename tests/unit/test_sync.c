@@ -14,6 +14,7 @@
 
 #include "nft/batch.h"
 #include "proxy/serve/reporter.h"
+#include "tests/support/suite.h"
 #include "tests/support/build.h"
 #include "tests/support/http.h"
 #include "tests/support/nft.h"
@@ -347,20 +348,14 @@ START_TEST(families_back_off_on_their_own)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("sync");
 	TCase *tcase = tcase_create("sync");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_test(tcase, families_back_off_on_their_own);
 	tcase_add_test(tcase, forgetting_clients_puts_nothing_off);
 	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

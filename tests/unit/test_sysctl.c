@@ -13,6 +13,8 @@
 #include "proxy/base/strbuf.h"
 #include "proxy/sysctl.h"
 
+#include "tests/support/suite.h"
+
 #define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_HAS(row, got, want)                                                                  \
 	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
@@ -365,12 +367,10 @@ START_TEST(cpus)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("sysctl");
 	TCase *tc = tcase_create("sysctl");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, conntrack_max, 0, N(maxima));
 	tcase_add_test(tc, defaults);
@@ -385,9 +385,5 @@ int main(void)
 	tcase_add_test(tc, roots_of_the_system);
 	tcase_add_test(tc, cpus);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -6,6 +6,8 @@
 
 #include "nft/kubeproxy.h"
 
+#include "tests/support/suite.h"
+
 #define S(seconds) ((seconds)*INT64_C(1000000))
 
 static const struct {
@@ -61,19 +63,13 @@ START_TEST(chain_is_kubeproxys)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("takeover");
 	TCase *tc = tcase_create("takeover");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, may_remove, 0, sizeof(rows) / sizeof(rows[0]));
 	tcase_add_loop_test(tc, chain_is_kubeproxys, 0, sizeof(chains) / sizeof(chains[0]));
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

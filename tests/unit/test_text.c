@@ -2,6 +2,7 @@
  * says. */
 #include "nft/text.h"
 #include "nft/rule.h"
+#include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
 #include <check.h>
@@ -519,12 +520,10 @@ START_TEST(test_chain_digest)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("text");
 	TCase *tc = tcase_create("text");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_loop_test(tc, test_golden, 0, 2);
 	tcase_add_loop_test(tc, test_nft_accepts, 0, 2);
@@ -540,9 +539,5 @@ int main(void)
 	tcase_add_test(tc, test_digest);
 	tcase_add_test(tc, test_chain_digest);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

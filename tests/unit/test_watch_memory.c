@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
+#include "tests/support/suite.h"
 #include "tests/support/objects.h"
 #include "watch/proxyconfig.h"
 
@@ -298,20 +299,14 @@ START_TEST(test_proxyconfig)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("watch memory");
 	TCase *tc = tcase_create("watch memory");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, test_manifests);
 	tcase_add_test(tc, test_proxyconfig);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/suite.h"
 #include "tests/support/apiserver.h"
 #include "tests/support/program.h"
 
@@ -271,12 +272,10 @@ START_TEST(proxy_url_wins)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("webproxy");
 	TCase *tc = tcase_create("webproxy");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, choice, 0, N(rows));
@@ -286,9 +285,5 @@ int main(void)
 	tcase_add_loop_test(tc, program_asks_the_proxy, 0, N(proxied_rows));
 	tcase_add_test(tc, proxy_url_wins);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return suite;
 }

@@ -8,6 +8,8 @@
 
 #include "proxy/base/strbuf.h"
 
+#include "tests/support/suite.h"
+
 /* The tree as JSON-like text. */
 static void print(struct strbuf *sb, const struct json *json)
 {
@@ -330,12 +332,10 @@ START_TEST(test_read_error)
 }
 END_TEST
 
-int main(void)
+Suite *make_suite(void)
 {
 	Suite *suite = suite_create("yaml");
 	TCase *tc = tcase_create("yaml");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
@@ -349,9 +349,5 @@ int main(void)
 	tcase_add_test(tc, test_endless_scalar);
 	tcase_add_test(tc, test_read_error);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return suite;
 }
