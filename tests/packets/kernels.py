@@ -103,7 +103,7 @@ def forgotten(b, family):
 def listed(b):
     """With handles: what is written again gets another. Who owns a table, and until when, changes by itself."""
     text = b.in_node("nft", "-a", "list", "ruleset")
-    return re.sub(r" progname \S+|\tflags (owner|persist|owner,persist)\n| expires \w+", "", text)
+    return re.sub(r" progname \S+|\tflags (owner|persist|owner,persist|)\n| expires \w+", "", text)
 
 
 def same(b, what, before):
@@ -112,12 +112,12 @@ def same(b, what, before):
 
 
 WORDS = [
-    "vmap @service-ips", "vmap @service-nodeports", "ip daddr . meta l4proto . th dport . ip saddr @source-ranges",
-    "ip6 daddr . meta l4proto . th dport . ip6 saddr @source-ranges", "vmap @firewalled", "numgen random mod 2 map @endpoints",
+    "vmap @service-ips", "vmap @service-nodeports", "ip saddr @ranges/default/ranges goto firewalled-sources",
+    "ip6 saddr @ranges/default/ranges goto firewalled-sources", "vmap @firewalled", "goto firewall/default/ranges", "numgen random mod 2 map @endpoints",
     "map @nodeport-endpoints", "map @local-endpoints", "vmap @sticky-endpoints", "update @affinity/default/sticky/",
     "ip saddr map @affinity/default/sticky/", "dnat to 10.180.0.11:8080", "dnat to [fd00:180::11]:8080",
     "fib saddr type local", "ct status dnat", "@hairpin", "masquerade fully-random", "reject with tcp reset",
-    "@cluster-ips goto reject-chain", "@service-cidrs drop", "type nat hook prerouting priority dstnat",
+    "@cluster-ips goto reject-chain", "@service-cidrs fib daddr type != local drop", "type nat hook prerouting priority dstnat",
     "type nat hook output priority", "type nat hook postrouting priority srcnat", "meta l4proto sctp dnat",
 ]
 
