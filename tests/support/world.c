@@ -237,6 +237,7 @@ void world_restart(struct world *w)
 	for (f = 0; f < N_FAMILIES; f++) {
 		dataplane_free(w->dp[f]);
 		stale_free(w->stale[f]);
+		stale_free(w->closing[f]);
 	}
 	if (!w->kernel) {
 		nlsock_close(w->nl);

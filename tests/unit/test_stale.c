@@ -168,8 +168,8 @@ static const char *const tcp_before[] = {
 };
 
 static const char *const tcp_after[] = {
-	"slice d/on-1 on v4 tcp:8080:web udp:8080:udp 10.244.0.1 10.244.0.2(unready,terminating) "
-	"10.244.0.3(unserving) 10.244.0.4(unready,unserving)",
+	("slice d/on-1 on v4 tcp:8080:web udp:8080:udp 10.244.0.1 10.244.0.2(unready,terminating) "
+	 "10.244.0.3(unserving) 10.244.0.4(unready,unserving)"),
 	"slice d/on-2 on v6 tcp:8080:web fd00:244::1",
 	"slice d/off-1 off v4 tcp:8080 10.244.0.1",
 	"slice d/unsaid-1 unsaid v4 tcp:8080 10.244.0.1",
