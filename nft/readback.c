@@ -704,7 +704,13 @@ static int read_set(struct reader *r)
 	return list_set(r);
 }
 
-/* Of the set that was just read. */
+/*
+ * Of the set that was just read. A bound without its partner, or a range that is no prefix, is not
+ * of our making, and with it nobody can tell which of the other bounds belong together, so no
+ * single element can be mended. The table is replaced, in one transaction: packets notice nothing
+ * but that session affinity begins anew. Where tables are owned, only a process that ran while we
+ * did not can have written such a thing.
+ */
 static int join_bounds(struct reader *r)
 {
 	int err = bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r);
