@@ -295,7 +295,21 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 	return err;
 }
 
-/* Compiles all that is dirty. What cannot be compiled for lack of memory stays dirty. */
+/* A port may be without any program and yet be looked at in this round, for its UDP flows. */
+static bool has_changed(const struct dataplane *dp, const struct service_entry *s)
+{
+	const struct service_port_state *p;
+
+	for (p = s->ports[dp->family]; p; p = p->next)
+		if (p->changed_in == dp->round)
+			return true;
+	return false;
+}
+
+/*
+ * Compiles all that is dirty. What cannot be compiled for lack of memory stays dirty. What is in
+ * the list of changes is pruned when the round is over.
+ */
 static int compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
 			 struct sync_report *report)
 {
@@ -306,7 +320,7 @@ static int compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
 		err = compile_service(dp, s, snapshot, report);
 		if (err)
 			model_mark(dp->model, s, dp->family);
-		else if (!s->ports[dp->family] || !s->object)
+		else if ((!s->ports[dp->family] || !s->object) && !has_changed(dp, s))
 			model_prune(dp->model, s);
 	}
 	return err;

@@ -718,6 +718,27 @@ START_TEST(one_bad_apple)
 }
 END_TEST
 
+/* Refused from the beginning, and gone before it was ever in the kernel. */
+START_TEST(refused_and_gone)
+{
+	struct poison bad = { .addr = build_addr("10.96.0.20"), .only = N_SETS, .err = -EINVAL };
+	struct world *w = world_new(0);
+
+	world_must_sync(w, "empty");
+	poison(w, &bad);
+	world_put(w, "service s/20 udp:53 ip=10.96.0.20");
+	world_put(w, "slice s/20-x 20 v4 udp:5353 10.244.0.1");
+	world_must_sync(w, "refused");
+	ck_assert_uint_eq(port_of(w, "20")->refusals, 1);
+	world_put(w, "gone slice s/20-x");
+	world_put(w, "gone service s/20");
+	world_must_sync(w, "gone");
+	ck_assert_ptr_null(model_find_service(w->model, "s", "20"));
+	world_verify(w, "gone");
+	world_free(w);
+}
+END_TEST
+
 /* What was refused is only a change: the former rules of the Service stay. */
 START_TEST(former_rules_stay)
 {
@@ -1845,6 +1866,7 @@ Suite *make_suite(void)
 
 	tc = tcase(suite, "refusal");
 	tcase_add_loop_test(tc, one_bad_apple, 0, COUNT(refusals));
+	tcase_add_test(tc, refused_and_gone);
 	tcase_add_test(tc, former_rules_stay);
 	tcase_add_loop_test(tc, one_bad_range, 0, 2);
 	tcase_add_loop_test(tc, ranges_of_a_port_set_aside, 0, 2);
