@@ -90,7 +90,7 @@ def no_ipv6(b):
         b.true("no IPv6 table", "ip6 vipmap" not in b.in_node("nft", "list", "tables"))
         status, _, err = b.program.run(*b.program.argv(("--cluster-cidr", "fd00:180::/48"))[1:], "--once")
         b.equal("exit status with a clusterCIDR of the other family, " + err, 1, status)
-        b.true("the field is named: " + err, "clusterCIDR: the node is IPv4-only, but there is no IPv4 range" in err)
+        b.true("the field is named: " + err, "--cluster-cidr: the node is IPv4-only, but there is no IPv4 range" in err)
         b.program.write([node(families=(6,)), service_cidr()] + MIXED)
         status, _, err = b.program.run(*b.program.argv(("--cluster-cidr", "fd00:180::/48"))[1:], "--once")
         b.true("an error if the primary family is IPv6 (status %d): %s" % (status, err), status != 0)

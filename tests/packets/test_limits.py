@@ -114,15 +114,15 @@ def no_ranges(b):
 # flags, the Node, exit status of --once, what is said
 FAMILIES = [
     ("NodeCIDR, ranges of the other family", ["--detect-local-mode", "NodeCIDR"], dict(pod_cidrs=["fd00:180::/64"]), 1,
-     "error: detectLocalMode: NodeCIDR, and the node is IPv4-primary, but its spec.podCIDRs have no IPv4 range"),
+     "error: --detect-local-mode: NodeCIDR, and the node is IPv4-primary, but its spec.podCIDRs have no IPv4 range"),
     ("NodeCIDR, ranges of both", ["--detect-local-mode", "NodeCIDR"], {}, 0, None),
     ("ClusterCIDR, a range of the other family", ["--cluster-cidr", "fd00:180::/48"], {}, 0,
-     "warning: clusterCIDR: the node is IPv4-primary, but there is no IPv4 range"),
+     "warning: --cluster-cidr: the node is IPv4-primary, but there is no IPv4 range"),
     ("ClusterCIDR, a Node of that family", ["--cluster-cidr", "fd00:180::/48"], dict(families=(6,)), 0, None),
     ("nodePortAddresses of the other family", [*DETECT, "--nodeport-addresses", "fd00::/16"], {}, 0,
-     "warning: nodePortAddresses: the node is IPv4-primary, but there is no IPv4 range"),
+     "warning: --nodeport-addresses: the node is IPv4-primary, but there is no IPv4 range"),
     ("bindAddress decides", [*DETECT, "--nodeport-addresses", "192.168.1.0/24", "--bind-address", "fd00:1::1"], {}, 0,
-     "warning: nodePortAddresses: the node is IPv6-primary, but there is no IPv6 range"),
+     "warning: --nodeport-addresses: the node is IPv6-primary, but there is no IPv6 range"),
 ]
 
 

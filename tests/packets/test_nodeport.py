@@ -94,13 +94,20 @@ group("node address declared as external IP",
       ])
 
 
-@case("primary with ranges is a configuration error", "NP-8")
+@case("neither a word nor a range is a configuration error", "NP-8")
 def mixed(b):
     b.program.write(base() + OBJECTS)
     status, _, err = b.program.run("--manifests", b.program.manifests, "--once", "--nodeport-addresses",
-                                   "primary,10.0.0.0/8")
+                                   "primary,everywhere")
     b.equal("exit status", 2, status)
-    b.true("the message names it: " + err, "nodeport" in err.lower() and "primary" in err)
+    b.true("the message names it: " + err, "nodeport" in err.lower() and "everywhere" in err)
+
+
+@case("primary and a range are united", "NP-2", both_families)
+def united(b, family):
+    b.once(OBJECTS, *DETECT, "--nodeport-addresses", "primary,192.0.2.0/24,fd00:2::/64")
+    for name in ("node", "nodeworld"):
+        b.expect("client", name + ":30080", family, "tcp", reach("pod1", "r1"))
 
 
 @case("addresses come and go while it runs, all of them", "NP-4", both_families, both_protos)
