@@ -504,7 +504,7 @@ def certificates(b):
             server.certificate = certificate
             server.start()
             server.put(*web(["r%d" % (n + 2)]))
-            b.hears("warning: .*: (watch|list): .*" + says, 10)
+            b.hears("(warning|debug): .*: (watch|list): .*" + says, 10)
             b.expect_both("svc11:80", "r%d" % (n + 1))
             server.kill()
             server.certificate = "good"
