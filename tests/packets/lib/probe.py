@@ -207,12 +207,40 @@ class Connection:
     def ask(self):
         """NAMESPACE LOCAL PEER, "silent", or the error's name."""
         try:
-            self.sock.send(b"?")
-            return self._line() if self.proto == "tcp" else self.sock.recv(512).decode().strip()
+            if self.proto == "tcp":
+                self.sock.send(b"?")
+                return self._line()
+            return self._datagram()
         except TimeoutError:
             return "silent"
         except OSError as e:
             return errno.errorcode.get(e.errno, str(e))
+
+    def _datagram(self):
+        """Asks again after RESEND: an answer is lost whose conntrack entry goes while it is under way."""
+        timeout = self.sock.gettimeout()
+        deadline = time.monotonic() + timeout
+        try:
+            self._forget_answers()
+            while True:
+                self.sock.send(b"?")
+                self.sock.settimeout(max(0.01, min(RESEND, deadline - time.monotonic())))
+                try:
+                    return self.sock.recv(512).decode().strip()
+                except TimeoutError:
+                    if time.monotonic() >= deadline:
+                        raise
+        finally:
+            self.sock.settimeout(timeout)
+
+    def _forget_answers(self):
+        """Of former questions that were asked twice."""
+        self.sock.setblocking(False)
+        try:
+            while True:
+                self.sock.recv(512)
+        except BlockingIOError:
+            pass
 
     def close(self):
         self.sock.close()
