@@ -32,7 +32,8 @@
 
 #include "nft/attr.h"
 #include "nft/decode.h"
-#include "nft/encode.h"
+#include "nft/rule.h"
+#include "nft/wire.h"
 #include "nft/request.h"
 
 enum {

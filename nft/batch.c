@@ -10,6 +10,7 @@
 #include "nft/batch.h"
 #include "nft/elements.h"
 #include "nft/encode.h"
+#include "nft/encode_rule.h"
 #include "nft/refused.h"
 
 #include <arpa/inet.h>
@@ -373,22 +374,6 @@ struct sending {
 	struct refused refused; /* the first error */
 };
 
-/* NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END: messages of no subsystem, which name one. */
-static void marker(struct wire *w, uint16_t type, uint32_t seq)
-{
-	struct nlmsghdr *nlh = message_begin(w, FAMILY_IPV4, type, 0, 0);
-	struct nfgenmsg *nfg;
-
-	if (!nlh)
-		return;
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_seq = seq;
-	nfg = mnl_nlmsg_get_payload(nlh);
-	nfg->nfgen_family = AF_UNSPEC;
-	nfg->res_id = htons(NFNL_SUBSYS_NFTABLES);
-	message_end(w, nlh);
-}
-
 static void push(struct sending *s, const struct wire *w)
 {
 	if (w->length)
@@ -512,10 +497,10 @@ static int send_once(struct sending *s, bool commit, struct nlsock *nl, unsigned
 	int err;
 
 	s->first_seq = nlsock_next_seq(nl);
-	marker(&s->begin, NFNL_MSG_BATCH_BEGIN, s->first_seq);
+	wire_put_marker(&s->begin, NFNL_MSG_BATCH_BEGIN, s->first_seq, NULL);
 	push(s, &s->begin);
 	number_messages(s, nl);
-	marker(&s->end, NFNL_MSG_BATCH_END, nlsock_next_seq(nl));
+	wire_put_marker(&s->end, NFNL_MSG_BATCH_END, nlsock_next_seq(nl), NULL);
 	if (commit)
 		push(s, &s->end);
 

@@ -4,7 +4,8 @@
 #ifndef NFT_ELEMENTS_H
 #define NFT_ELEMENTS_H
 
-#include "nft/encode.h"
+#include "nft/rule.h"
+#include "nft/wire.h"
 
 /* Neighbours with the same owner share an entry: a service port brings its elements in a row. */
 struct owner_run {

@@ -150,21 +150,6 @@ struct sending {
 	int err;	      /* of the whole */
 };
 
-static void marker(struct wire *w, uint16_t type, uint32_t seq)
-{
-	struct nlmsghdr *nlh = message_begin(w, FAMILY_IPV4, type, 0, 0);
-	struct nfgenmsg *nfg;
-
-	if (!nlh)
-		return;
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_seq = seq;
-	nfg = mnl_nlmsg_get_payload(nlh);
-	nfg->nfgen_family = AF_UNSPEC;
-	nfg->res_id = htons(NFNL_SUBSYS_NFTABLES);
-	message_end(w, nlh);
-}
-
 /* The change that message @seq was about: the messages are in order, those refused have none. */
 static struct device_change *change_of(const struct sending *s, uint32_t seq)
 {
@@ -216,7 +201,7 @@ static void build(struct sending *s, struct nlsock *nl, enum family family)
 
 	s->wire.length = 0;
 	s->first_seq = s->last_seq = nlsock_next_seq(nl);
-	marker(&s->wire, NFNL_MSG_BATCH_BEGIN, s->first_seq);
+	wire_put_marker(&s->wire, NFNL_MSG_BATCH_BEGIN, s->first_seq, NULL);
 	for (i = 0; i < s->count; i++) {
 		if (s->changes[i].err)
 			continue;
@@ -230,7 +215,7 @@ static void build(struct sending *s, struct nlsock *nl, enum family family)
 	if (s->last_seq == s->first_seq)
 		return;
 	message_at(&s->wire, at)->nlmsg_flags |= NLM_F_ACK;
-	marker(&s->wire, NFNL_MSG_BATCH_END, nlsock_next_seq(nl));
+	wire_put_marker(&s->wire, NFNL_MSG_BATCH_END, nlsock_next_seq(nl), NULL);
 }
 
 /* Returns 1 if something was refused, and nothing has happened; 0 or a negative errno. */

@@ -19,9 +19,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "nft/encode.h"
 #include "nft/readback.h"
 #include "nft/request.h"
+#include "nft/wire.h"
 
 #define MARK_CHAIN "KUBE-MARK-MASQ"
 #define MASQUERADE_CHAIN "KUBE-POSTROUTING"
@@ -469,24 +469,6 @@ static void encode_removal(const struct kubeproxy *k, struct wire *w)
 			delete_table(w, (enum family)f);
 }
 
-/* @generation: what the transaction is based on; NULL: of no matter. */
-static void marker(struct wire *w, uint16_t type, const uint32_t *generation, uint32_t seq)
-{
-	struct nlmsghdr *nlh = message_begin(w, FAMILY_IPV4, type, 0, ROOM);
-	struct nfgenmsg *nfg;
-
-	if (!nlh)
-		return;
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_seq = seq;
-	nfg = mnl_nlmsg_get_payload(nlh);
-	nfg->nfgen_family = AF_UNSPEC;
-	nfg->res_id = htons(NFNL_SUBSYS_NFTABLES);
-	if (generation)
-		mnl_attr_put_u32(nlh, NFNL_BATCH_GENID, htonl(*generation));
-	message_end(w, nlh);
-}
-
 /* The first refusal ends the exchange: after one for BEGIN nothing else comes. */
 static int on_reply(const struct nlmsghdr *nlh, void *data)
 {
@@ -508,7 +490,7 @@ int kubeproxy_remove(const struct kubeproxy *k, struct nlsock *nl, struct errbuf
 	size_t at;
 	int err;
 
-	marker(&w, NFNL_MSG_BATCH_BEGIN, &k->generation, nlsock_next_seq(nl));
+	wire_put_marker(&w, NFNL_MSG_BATCH_BEGIN, nlsock_next_seq(nl), &k->generation);
 	encode_removal(k, &w);
 	for_each_message (nlh, at, &w) {
 		if (!at)
@@ -518,7 +500,7 @@ int kubeproxy_remove(const struct kubeproxy *k, struct nlsock *nl, struct errbuf
 	}
 	if (last)
 		last->nlmsg_flags |= NLM_F_ACK;
-	marker(&w, NFNL_MSG_BATCH_END, NULL, nlsock_next_seq(nl));
+	wire_put_marker(&w, NFNL_MSG_BATCH_END, nlsock_next_seq(nl), NULL);
 	err = w.err;
 	if (!err && last_seq) {
 		iov = (struct iovec){ .iov_base = w.bytes, .iov_len = w.length };

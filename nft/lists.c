@@ -17,7 +17,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
-#include "nft/encode.h"
+#include "nft/rule.h"
+#include "nft/wire.h"
 #include "nft/request.h"
 #include "proxy/model/program.h"
 

@@ -19,6 +19,7 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include "nft/encode.h"
+#include "nft/encode_rule.h"
 #include "nft/refused.h"
 
 enum { TIMEOUT_MS = 10000 };

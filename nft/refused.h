@@ -5,7 +5,8 @@
 #ifndef NFT_REFUSED_H
 #define NFT_REFUSED_H
 
-#include "nft/encode.h"
+#include "nft/rule.h"
+#include "nft/wire.h"
 #include "proxy/base/strbuf.h"
 
 struct refused {
