@@ -1,0 +1,215 @@
+/*
+ * After a commit: service ports become applied, and what remembers their former endpoints is told:
+ * clients with session affinity, flows of conntrack.
+ */
+#include "proxy/sync/dataplane_internal.h"
+
+#include "proxy/sync/spares.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+int dp_globals_applied(struct dataplane *dp, const struct element *list, size_t n)
+{
+	struct element *copy = calloc(n + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (n)
+		memcpy(copy, list, n * sizeof(*copy));
+	free(dp->globals);
+	dp->globals = copy;
+	dp->n_globals = n;
+	return 0;
+}
+
+static bool list_holds(const struct endpoint_list *list, const struct endpoint *ep)
+{
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++)
+		if (endpoint_compare(&list->items[i], ep) == 0)
+			return true;
+	return false;
+}
+
+/* What stays keeps its index, so most of it is found at once. */
+static bool list_lost(const struct endpoint_list *old, const struct endpoint_list *new)
+{
+	unsigned int i;
+
+	for (i = 0; i < old->count; i++)
+		if (!endpoint_list_has_at(new, i, &old->items[i]) &&
+		    !list_holds(new, &old->items[i]))
+			return true;
+	return false;
+}
+
+/*
+ * AFF-4, AFF-5: clients must not be sent to an endpoint that has left the list. A failure is not
+ * worth failing the sync for: the whole table is read back, and this is done again, soon. Without
+ * @keep nobody is kept: the Service is gone, or all of its endpoints are, and may come back.
+ */
+static void purge_clients(struct dataplane *dp, const struct program *p, bool local, bool keep)
+{
+	static const struct endpoint_list nobody;
+	const char *map = affinity_map_name(p->sticky, local, &dp->brief);
+
+	if (!map ||
+	    purges_add(dp->purges, map, p->label, keep ? program_list(p, local) : &nobody)) {
+		dp_log(dp, LOG_WARNING, "Service %s: clients of former endpoints: out of memory",
+		       p->label);
+		dp->known = false;
+	}
+	arena_reset(&dp->brief);
+}
+
+bool dataplane_purge(struct dataplane *dp, int64_t budget_us)
+{
+	const int64_t until_us = budget_us == INT64_MAX ? INT64_MAX : dp_clock_us() + budget_us;
+	struct errbuf eb;
+	int more;
+
+	do {
+		more = purges_run(dp->purges, until_us, &eb);
+		if (more < 0) {
+			dp_log(dp, LOG_WARNING, "%s", eb.text);
+			dp->known = false;
+		}
+	} while (more < 0);
+	return more;
+}
+
+bool dataplane_is_purging(const struct dataplane *dp)
+{
+	return purges_pending(dp->purges);
+}
+
+static void purge_after(struct dataplane *dp, const struct program *from, const struct program *to,
+			bool all)
+{
+	int local;
+
+	for (local = 0; local < 2; local++) {
+		const bool before = program_remembers(from, local);
+
+		if (!program_remembers(to, local)) {
+			if (before)
+				purge_clients(dp, from, local, false);
+		} else if (all || !before ||
+			   list_lost(program_list(from, local), program_list(to, local))) {
+			purge_clients(dp, to, local, true);
+		}
+	}
+}
+
+static bool has_vip(const struct program *p, const struct vip *vip)
+{
+	unsigned int i;
+
+	for (i = 0; p && i < p->n_vips; i++)
+		if (vip_compare(&p->vips[i], vip) == 0)
+			return true;
+	return false;
+}
+
+static void flows_changed(struct dataplane *dp, struct service_port_state *port,
+			  const struct program *from, const struct program *to)
+{
+	unsigned int i;
+
+	if (port->protocol == IPPROTO_TCP && dp->closing && port->flows_touched && to)
+		stale_port_changed(dp->closing, port);
+	if (!dp->stale || port->protocol != IPPROTO_UDP)
+		return;
+	stale_port_changed(dp->stale, port);
+	for (i = 0; from && i < from->n_vips; i++)
+		if (!has_vip(to, &from->vips[i]))
+			stale_vip_removed(dp->stale, &from->vips[i]);
+}
+
+static bool has_external(const struct program *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->n_vips; i++)
+		if (p->vips[i].role != VIP_CLUSTER_IP)
+			return true;
+	return false;
+}
+
+/* MET-3 speaks of service ports that are alive and have nobody here for a policy Local. */
+static void gauges_count(struct dataplane_gauges *g, const struct program *p, unsigned int by)
+{
+	const bool lonely = p && (p->flags & PROGRAM_ALIVE) && !p->local.count;
+
+	if (!p || !p->n_vips)
+		return;
+	g->service_ports += by;
+	g->endpoints += by * spares_weight(p);
+	if (lonely && (p->flags & PROGRAM_INTERNAL_LOCAL))
+		g->no_local[0] += by;
+	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external(p))
+		g->no_local[1] += by;
+}
+
+/* What was set aside has nothing in the kernel any more, if it was dropped. */
+static void port_dropped(struct dataplane *dp, struct service_port_state *p)
+{
+	if (!p->dropped)
+		return;
+	gauges_count(&dp->gauges, p->applied, -1u);
+	if (!p->desired_is_applied)
+		free(p->applied);
+	p->applied = NULL;
+	p->desired_is_applied = !p->desired;
+}
+
+void dp_port_applied(struct dataplane *dp, struct service_port_state *p, bool full)
+{
+	struct program *old = p->applied;
+
+	if (dp_is_aside(dp, p)) {
+		port_dropped(dp, p);
+		return;
+	}
+	purge_after(dp, old, p->desired, full);
+	if (!p->desired_is_applied || p->flows_touched)
+		flows_changed(dp, p, old, p->desired);
+	p->flows_touched = false;
+	if (!p->desired_is_applied) {
+		if (dp->port_changed)
+			dp->port_changed(dp->bulk_ctx, dp->family, p, old, p->desired);
+		gauges_count(&dp->gauges, old, -1u);
+		gauges_count(&dp->gauges, p->desired, 1);
+		p->applied = p->desired;
+		p->desired_is_applied = true;
+		free(old);
+	}
+	p->refusals = 0;
+	p->dropped = false;
+}
+
+/* A VIP that was in the kernel and that nobody wants: it went while we were away (CT-5). */
+static void vip_unseen(void *ctx, const struct element *el)
+{
+	struct dataplane *dp = ctx;
+	const struct vip vip = {
+		.addr = el->addr,
+		.port = el->port,
+		.role = el->set == MAP_SERVICE_NODEPORTS ? VIP_NODE_PORT : VIP_EXTERNAL_IP,
+	};
+
+	if (el->protocol == IPPROTO_UDP &&
+	    (el->set == MAP_SERVICE_IPS || el->set == MAP_SERVICE_NODEPORTS))
+		stale_vip_removed(dp->stale, &vip);
+}
+
+void dp_unseen_applied(struct dataplane *dp, struct snapshot *snapshot)
+{
+	if (dp->stale)
+		snapshot_each_unseen(snapshot, vip_unseen, dp);
+}
