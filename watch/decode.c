@@ -268,3 +268,21 @@ struct node *decode_node(struct decoder *d, const struct json *json, struct errb
 		reading_report(&r, eb);
 	return packed;
 }
+
+void *decode_object(struct decoder *d, enum kind kind, const struct json *json, struct errbuf *eb)
+{
+	errno = 0;
+	switch (kind) {
+	case KIND_SERVICE:
+		return decode_service(d, json, eb);
+	case KIND_SLICE:
+		return decode_slice(d, json, eb);
+	case KIND_SERVICE_CIDR:
+		return decode_service_cidr(d, json, eb);
+	case KIND_NODE:
+		return decode_node(d, json, eb);
+	case N_KINDS:
+		break;
+	}
+	return NULL;
+}

@@ -29,6 +29,7 @@ struct slice *decode_slice(struct decoder *d, const struct json *json, struct er
 struct service_cidr *decode_service_cidr(struct decoder *d, const struct json *json,
 					 struct errbuf *eb);
 struct node *decode_node(struct decoder *d, const struct json *json, struct errbuf *eb);
+void *decode_object(struct decoder *d, enum kind kind, const struct json *json, struct errbuf *eb);
 
 /*
  * Would the API server send this object to a list or watch with our selectors (API-1, API-2)?

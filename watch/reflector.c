@@ -275,41 +275,12 @@ static const char *text_or_empty(const struct json *json)
  * Gives the object to the sink. Returns 0, -ENOMEM of either, or 1 and @eb if it is a bad one, or
  * of no use (@eb empty).
  */
-static int put_object(struct reflector *r, const struct json *object, struct errbuf *eb)
+static int take_object(struct reflector *r, const struct json *json, struct errbuf *eb)
 {
-	const struct object_sink *sink = r->o.sink;
-	union {
-		struct service *service;
-		struct slice *slice;
-		struct service_cidr *cidr;
-		struct node *node;
-	} u;
+	void *object = decode_object(r->o.decoder, r->o.kind, json, eb);
 
-	errno = 0;
-	switch (r->o.kind) {
-	case KIND_SERVICE:
-		u.service = decode_service(r->o.decoder, object, eb);
-		if (u.service)
-			return sink->put_service(sink->ctx, u.service);
-		break;
-	case KIND_SLICE:
-		u.slice = decode_slice(r->o.decoder, object, eb);
-		if (u.slice)
-			return sink->put_slice(sink->ctx, u.slice);
-		break;
-	case KIND_SERVICE_CIDR:
-		u.cidr = decode_service_cidr(r->o.decoder, object, eb);
-		if (u.cidr)
-			return sink->put_service_cidr(sink->ctx, u.cidr);
-		break;
-	case KIND_NODE:
-		u.node = decode_node(r->o.decoder, object, eb);
-		if (u.node)
-			return sink->put_node(sink->ctx, u.node);
-		break;
-	case N_KINDS:
-		break;
-	}
+	if (object)
+		return sink_put(r->o.sink, r->o.kind, object);
 	return errno == ENOMEM ? -ENOMEM : 1;
 }
 
@@ -335,7 +306,7 @@ static int object_changed(struct reflector *r, const struct json *object, struct
 	eb->text[0] = '\0';
 	r->n_objects++;
 	r->o.touched(r->o.ctx);
-	result = put_object(r, object, eb);
+	result = take_object(r, object, eb);
 	if (result < 0)
 		return errf(eb, result, "out of memory");
 	if (result == 0)

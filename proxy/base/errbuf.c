@@ -2,6 +2,7 @@
  * memory is one of the things they report. */
 #include "proxy/base/errbuf.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -15,4 +16,9 @@ int errf(struct errbuf *eb, int err, const char *fmt, ...)
 	vsnprintf(eb->text, sizeof(eb->text), fmt, ap);
 	va_end(ap);
 	return err;
+}
+
+int err_no_memory(struct errbuf *eb)
+{
+	return errf(eb, -ENOMEM, "out of memory");
 }

@@ -241,6 +241,40 @@ DEFINE_PACK(slice)
 DEFINE_PACK(service_cidr)
 DEFINE_PACK(node)
 
+void *object_pack(enum kind kind, const void *object)
+{
+	switch (kind) {
+	case KIND_SERVICE:
+		return service_pack(object);
+	case KIND_SLICE:
+		return slice_pack(object);
+	case KIND_SERVICE_CIDR:
+		return service_cidr_pack(object);
+	case KIND_NODE:
+		return node_pack(object);
+	case N_KINDS:
+		break;
+	}
+	return NULL;
+}
+
+int sink_put(const struct object_sink *sink, enum kind kind, void *object)
+{
+	switch (kind) {
+	case KIND_SERVICE:
+		return sink->put_service(sink->ctx, object);
+	case KIND_SLICE:
+		return sink->put_slice(sink->ctx, object);
+	case KIND_SERVICE_CIDR:
+		return sink->put_service_cidr(sink->ctx, object);
+	case KIND_NODE:
+		return sink->put_node(sink->ctx, object);
+	case N_KINDS:
+		break;
+	}
+	return 0;
+}
+
 /* Lists of plain bytes: addresses and prefixes have no padding. */
 #define SAME_LIST(a, b)                                                                            \
 	((a).count == (b).count &&                                                                 \

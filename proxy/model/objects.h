@@ -154,6 +154,7 @@ struct service *service_pack(const struct service *service);
 struct slice *slice_pack(const struct slice *slice);
 struct service_cidr *service_cidr_pack(const struct service_cidr *cidr);
 struct node *node_pack(const struct node *node);
+void *object_pack(enum kind kind, const void *object);
 
 /* Whether nothing that we look at differs. */
 bool service_equal(const struct service *a, const struct service *b);
@@ -179,5 +180,8 @@ struct object_sink {
 	/* A bad object or field: one line, naming kind, namespace/name and field. To be logged. */
 	void (*complain)(void *ctx, const char *message);
 };
+
+/* The put_*() of its kind. */
+int sink_put(const struct object_sink *sink, enum kind kind, void *object);
 
 #endif
