@@ -10,12 +10,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -39,6 +39,7 @@ enum {
 	/* Bit of CTA_FILTER_ORIG_FLAGS that makes the protocol count; the kernel's header lacks it.
 	 */
 	FILTER_PROTO_NUM = 1 << 3,
+	PATIENCE_MS = 5000, /* with a kernel that says nothing */
 };
 
 struct sweep {
@@ -529,6 +530,13 @@ int sweep_step(struct sweep *s, unsigned int max_entries,
 
 /* Listing for people */
 
+struct listing {
+	enum family family;
+	int fd;
+	bool interrupted; /* entries may have been left out */
+	uint32_t datagram[DATAGRAM_SIZE / 4];
+};
+
 const char *conntrack_state_name(uint8_t tcp_state)
 {
 	static const char *const names[] = { "NONE",	 "SYN_SENT",   "SYN_RECV", "ESTABLISHED",
@@ -564,6 +572,8 @@ static bool entry_decode(const struct nlmsghdr *nlh, enum family family,
 	};
 	if (e.protoinfo)
 		entry->tcp_state = state_decode(e.protoinfo);
+	if (e.id && mnl_attr_get_payload_len(e.id) == 4)
+		entry->id = mnl_attr_get_u32(e.id);
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
 		if (mnl_attr_get_type(attr) == CTA_TIMEOUT && mnl_attr_get_payload_len(attr) == 4)
 			entry->timeout_s = ntohl(mnl_attr_get_u32(attr));
@@ -584,53 +594,98 @@ static int listing_begin(int fd, enum family family)
 }
 
 /* Go on (1), all read (0), or a negative errno. */
-static int listing_read(const uint32_t *datagram, size_t length, enum family family,
+static int listing_read(struct listing *l, size_t length,
 			bool (*call)(void *ctx, const struct conntrack_entry *entry), void *ctx)
 {
 	const struct nlmsghdr *nlh;
 	struct conntrack_entry entry;
-	bool interrupted = false;
 
-	for_each_nlmsg (nlh, datagram, length) {
-		interrupted |= nlh->nlmsg_flags & NLM_F_DUMP_INTR;
+	for_each_nlmsg (nlh, l->datagram, length) {
+		l->interrupted |= nlh->nlmsg_flags & NLM_F_DUMP_INTR;
 		if (nlh->nlmsg_type == NLMSG_DONE)
-			return interrupted ? -EINTR : 0;
+			return l->interrupted ? -EINTR : 0;
 		if (nlh->nlmsg_type == NLMSG_ERROR)
 			return message_error(nlh);
-		if (entry_decode(nlh, family, &entry) && !call(ctx, &entry))
+		if (entry_decode(nlh, l->family, &entry) && !call(ctx, &entry))
 			return 0;
 	}
 	return 1;
 }
 
+static int listing_failed(const struct listing *l, int err, struct errbuf *eb)
+{
+	return errf(eb, err, "conntrack %s: listing entries: %s", family_name(l->family),
+		    strerror(-err));
+}
+
+struct listing *listing_open(enum family family, int *err, struct errbuf *eb)
+{
+	struct listing *l = calloc(1, sizeof(*l));
+
+	*err = -ENOMEM;
+	if (!l) {
+		errf(eb, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	l->family = family;
+	l->fd = *err = netfilter_socket();
+	if (l->fd >= 0)
+		*err = listing_begin(l->fd, family);
+	if (!*err)
+		return l;
+	listing_failed(l, *err, eb);
+	listing_close(l);
+	return NULL;
+}
+
+void listing_close(struct listing *l)
+{
+	if (!l)
+		return;
+	if (l->fd >= 0)
+		close(l->fd);
+	free(l);
+}
+
+int listing_fd(const struct listing *l)
+{
+	return l->fd;
+}
+
+int listing_step(struct listing *l, bool (*call)(void *ctx, const struct conntrack_entry *entry),
+		 void *ctx, struct errbuf *eb)
+{
+	ssize_t length = recv(l->fd, l->datagram, sizeof(l->datagram), MSG_DONTWAIT | MSG_TRUNC);
+	int result;
+
+	if (length < 0 && (errno == EAGAIN || errno == EINTR))
+		return 1;
+	if (length < 0)
+		result = errno == ENOBUFS ? -EINTR : -errno;
+	else if ((size_t)length > sizeof(l->datagram))
+		result = -EMSGSIZE;
+	else
+		result = listing_read(l, (size_t)length, call, ctx);
+	return result < 0 ? listing_failed(l, result, eb) : result;
+}
+
 int conntrack_each(enum family family, bool (*call)(void *ctx, const struct conntrack_entry *entry),
 		   void *ctx, struct errbuf *eb)
 {
-	static const struct timeval patience = { 5, 0 };
-	uint32_t *datagram = malloc(DATAGRAM_SIZE);
-	int fd = netfilter_socket(), result = fd < 0 ? fd : datagram ? 1 : -ENOMEM;
-	ssize_t length;
+	struct listing *l;
+	struct pollfd pfd;
+	int result;
 
-	if (result > 0) {
-		fcntl(fd, F_SETFL, 0); /* it blocks */
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-		result = listing_begin(fd, family);
-		result = result ? result : 1;
-	}
-	while (result > 0) {
-		length = recv(fd, datagram, DATAGRAM_SIZE, MSG_TRUNC);
-		if (length < 0)
-			result = -errno;
+	l = listing_open(family, &result, eb);
+	if (!l)
+		return result;
+	pfd = (struct pollfd){ .fd = l->fd, .events = POLLIN };
+	do {
+		if (poll(&pfd, 1, PATIENCE_MS) == 0)
+			result = listing_failed(l, -ETIMEDOUT, eb);
 		else
-			result =
-				(size_t)length > DATAGRAM_SIZE
-					? -EMSGSIZE
-					: listing_read(datagram, (size_t)length, family, call, ctx);
-	}
-	if (fd >= 0)
-		close(fd);
-	free(datagram);
-	return result ? errf(eb, result, "conntrack %s: listing entries: %s", family_name(family),
-			     strerror(-result))
-		      : 0;
+			result = listing_step(l, call, ctx, eb);
+	} while (result > 0);
+	listing_close(l);
+	return result;
 }

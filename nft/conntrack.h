@@ -36,13 +36,28 @@ struct conntrack_entry {
 	uint8_t protocol;
 	uint8_t tcp_state;  /* enum tcp_conntrack; 0: none, or not TCP */
 	uint32_t timeout_s; /* until it is forgotten */
+	uint32_t id;	    /* of another connection with the same addresses another one */
 };
 
 /*
- * Calls @call for each entry of @family whose destination is translated, one datagram of the kernel
- * after the other, until there are no more or it returns false. Blocks; not for the daemon. Returns
- * 0, or a negative errno with @eb; -EINTR: some entries may have been left out.
+ * All entries of @family whose destination is translated, one datagram of the kernel at a time,
+ * which it fills as the one before is taken: nothing piles up. NULL with a negative errno in *@err,
+ * and @eb.
  */
+struct listing;
+struct listing *listing_open(enum family family, int *err, struct errbuf *eb);
+void listing_close(struct listing *l);	 /* NULL is allowed */
+int listing_fd(const struct listing *l); /* readable until the end */
+
+/*
+ * Calls @call for each entry of the next datagram, if there is one. Returns 1 while there is more,
+ * 0 at the end or when @call returned false, or a negative errno with @eb; -EINTR: at the end, and
+ * some entries may have been left out.
+ */
+int listing_step(struct listing *l, bool (*call)(void *ctx, const struct conntrack_entry *entry),
+		 void *ctx, struct errbuf *eb);
+
+/* The same to the end. Blocks; not for the daemon. */
 int conntrack_each(enum family family, bool (*call)(void *ctx, const struct conntrack_entry *entry),
 		   void *ctx, struct errbuf *eb);
 const char *conntrack_state_name(uint8_t tcp_state); /* "ESTABLISHED" */

@@ -197,8 +197,10 @@ int ask_json(struct app *app, const char *path, struct json **json)
 	return status;
 }
 
-int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const struct json *page),
-	     void *ctx)
+typedef int ask_function(struct app *app, const char *path, struct json **json);
+
+static int ask_pages(struct app *app, ask_function *ask, const char *path,
+		     int (*page)(void *ctx, const struct json *page), void *ctx)
 {
 	struct strbuf next = STRBUF_INIT;
 	char after[600] = "";
@@ -211,7 +213,7 @@ int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const str
 		if (*after)
 			strbuf_adds(&next, strchr(path, '?') ? "" : "?");
 		ask_add(&next, "continue", after);
-		status = ask_json(app, next.text, &json);
+		status = ask(app, next.text, &json);
 		if (status)
 			break;
 		status = page(ctx, json);
@@ -220,6 +222,18 @@ int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const str
 	} while (!status && *after);
 	strbuf_free(&next);
 	return status;
+}
+
+int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const struct json *page),
+	     void *ctx)
+{
+	return ask_pages(app, ask_json, path, page, ctx);
+}
+
+int ask_list_quietly(struct app *app, const char *path,
+		     int (*page)(void *ctx, const struct json *page), void *ctx)
+{
+	return ask_pages(app, ask_json_quietly, path, page, ctx);
 }
 
 int ask_stream(struct app *app, const char *path, void (*line)(void *ctx, const char *line),

@@ -29,6 +29,8 @@ int ask_json_quietly(struct app *app, const char *path, struct json **json);
  */
 int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const struct json *page),
 	     void *ctx);
+int ask_list_quietly(struct app *app, const char *path,
+		     int (*page)(void *ctx, const struct json *page), void *ctx);
 
 /*
  * A stream: calls @line with each line until the other side ends it, or the program by a signal.

@@ -15,7 +15,9 @@
 #include "proxy/base/jsonout.h"
 #include "proxy/base/table.h"
 #include "proxy/commands/ask.h"
+#include "proxy/commands/names.h"
 #include "proxy/serve/view.h"
+#include "proxy/serve/vips.h"
 
 enum { LIMIT_DEFAULT = 1000 };
 
@@ -26,20 +28,9 @@ const struct command_flag flows_flags[] = {
 	{ NULL, 0, false, NULL },
 };
 
-/* An address, protocol and port of a service port, and its name. */
-struct vip_name {
-	enum family family;
-	struct addr addr; /* of a node port zero */
-	uint16_t port;
-	uint8_t protocol;
-	bool nodeport;
-	char *name; /* NAMESPACE/NAME[:PORT] */
-};
-
 struct flows {
 	struct app *app;
-	struct vip_name *vips;
-	size_t n_vips, room;
+	struct names names;
 	const char *wanted; /* NAMESPACE/NAME[:PORT], or NULL */
 	enum family family; /* that is listed now */
 	size_t n, limit;    /* shown, at most */
@@ -47,91 +38,6 @@ struct flows {
 	struct strbuf json; /* NULL text: as a table */
 	bool as_data;
 };
-
-static int vip_order(const void *va, const void *vb)
-{
-	const struct vip_name *a = va, *b = vb;
-	int order = (int)a->nodeport - (int)b->nodeport;
-
-	if (!order)
-		order = (int)a->family - (int)b->family;
-	if (!order)
-		order = addr_compare(&a->addr, &b->addr);
-	if (!order)
-		order = (int)a->port - (int)b->port;
-	return order ? order : (int)a->protocol - (int)b->protocol;
-}
-
-static int add_vip(struct flows *f, const struct json *item, const char *address, int64_t port)
-{
-	const char *name = text_at(item, "port");
-	struct vip_name vip = { .port = (uint16_t)port, .nodeport = !address };
-	struct strbuf label = STRBUF_INIT;
-	char upper[8] = "";
-	size_t i, room = f->room ? f->room * 2 : 256;
-	struct vip_name *more;
-
-	for (i = 0; text_at(item, "protocol")[i] && i < sizeof(upper) - 1; i++)
-		upper[i] = (char)(text_at(item, "protocol")[i] & ~0x20);
-	vip.protocol = protocol_parse(upper);
-	if (address && addr_parse(address, &vip.family, &vip.addr))
-		return 0;
-	strbuf_addf(&label, "%s/%s%s%s", text_at(item, "namespace"), text_at(item, "name"),
-		    *name ? ":" : "", name);
-	if (f->n_vips == f->room) {
-		more = reallocarray(f->vips, room, sizeof(*more));
-		if (!more || label.err) {
-			strbuf_free(&label);
-			return -ENOMEM;
-		}
-		f->vips = more;
-		f->room = room;
-	}
-	vip.name = label.text;
-	f->vips[f->n_vips++] = vip;
-	return 0;
-}
-
-static int on_services(void *ctx, const struct json *page)
-{
-	static const char *const lists[] = { "clusterIPs", "loadBalancerIPs", "externalIPs" };
-	struct flows *f = ctx;
-	int err = 0;
-	size_t i;
-
-	json_for_each (item, json_get(page, "items")) {
-		const int64_t port = number_at(item, "servicePort");
-
-		for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-			json_for_each (ip, json_get(item, lists[i]))
-				err = err ? err : add_vip(f, item, json_string(ip), port);
-		if (!err && number_at(item, "nodePort"))
-			err = add_vip(f, item, NULL, number_at(item, "nodePort"));
-	}
-	return err ? command_fails(EXIT_FAILED, "out of memory") : EXIT_DONE;
-}
-
-/* The Service that an entry's destination is of; NULL: none of today's. */
-static const char *name_of(const struct flows *f, const struct conntrack_entry *e)
-{
-	struct vip_name key = {
-		.family = f->family,
-		.addr = e->destination,
-		.port = e->destination_port,
-		.protocol = e->protocol,
-	};
-	const struct vip_name *found = NULL;
-
-	if (f->n_vips)
-		found = bsearch(&key, f->vips, f->n_vips, sizeof(key), vip_order);
-	if (found || !f->n_vips)
-		return found ? found->name : NULL;
-	key.family = FAMILY_IPV4;
-	memset(&key.addr, 0, sizeof(key.addr));
-	key.nodeport = true;
-	found = bsearch(&key, f->vips, f->n_vips, sizeof(key), vip_order);
-	return found ? found->name : NULL;
-}
 
 static bool is_wanted(const struct flows *f, const char *name)
 {
@@ -178,7 +84,8 @@ static void put_flow(struct flows *f, const char *name, const struct conntrack_e
 static bool on_entry(void *ctx, const struct conntrack_entry *e)
 {
 	struct flows *f = ctx;
-	const char *name = name_of(f, e);
+	const int port = vips_find(f->names.vips, f->family, e);
+	const char *name = port < 0 ? NULL : vips_name(f->names.vips, (unsigned int)port);
 
 	if (!name || !is_wanted(f, name))
 		return true;
@@ -271,26 +178,33 @@ int command_flows_check(const struct options *options, struct errbuf *eb)
 	return 0;
 }
 
-/* "NAME" means "default/NAME" unless it exists elsewhere only. NULL: told why. */
+/* "NAME" means default/NAME unless it exists elsewhere only. NULL: told why. */
 static char *wanted_name(struct flows *f, const char *typed)
 {
-	const char *slash = strchr(typed, '/');
-	char *whole = NULL;
-	size_t i, length;
+	const size_t length = strlen(typed);
+	const char *whole, *name, *namespace = NULL;
+	char *wanted = NULL;
+	unsigned int i;
 
-	for (i = 0; i < f->n_vips && !whole; i++) {
-		const char *name = slash ? f->vips[i].name : strchr(f->vips[i].name, '/') + 1;
-
-		length = strlen(typed);
+	for (i = 0; i < vips_count(f->names.vips); i++) {
+		whole = vips_name(f->names.vips, i);
+		name = strchr(typed, '/') ? whole : strchr(whole, '/') + 1;
 		if (strncmp(name, typed, length) || (name[length] && name[length] != ':'))
 			continue;
-		if (asprintf(&whole, "%.*s%s", (int)(name - f->vips[i].name), f->vips[i].name,
-			     typed) < 0)
-			whole = NULL;
+		if (!namespace || strncmp(whole, "default/", 8) == 0)
+		namespace = whole;
 	}
-	if (!whole)
+	if (!namespace) {
 		name_unknown(f->app, typed);
-	return whole;
+		return NULL;
+	}
+	if (strchr(typed, '/'))
+		wanted = strdup(typed);
+	else if (asprintf(&wanted, "%.*s/%s", (int)strcspn(namespace, "/"), namespace, typed) < 0)
+		wanted = NULL;
+	if (!wanted)
+		command_fails(EXIT_FAILED, "out of memory");
+	return wanted;
 }
 
 int command_flows(struct app *app, struct options *options)
@@ -299,16 +213,13 @@ int command_flows(struct app *app, struct options *options)
 					       "ENDPOINT", "STATE",  "EXPIRES" };
 	struct flows f = { .app = app, .as_data = options_own(options, "output") };
 	char *wanted = NULL;
-	size_t i;
 	int status;
 
 	read_limit(options, &f.limit);
 	table_begin(&f.table, headers, sizeof(headers) / sizeof(headers[0]));
 	jsonout_object(&f.json, NULL);
 	jsonout_array(&f.json, "items");
-	status = ask_list(app, "/v1/services?", on_services, &f);
-	if (f.n_vips)
-		qsort(f.vips, f.n_vips, sizeof(*f.vips), vip_order);
+	status = names_fetch(app, &f.names, false);
 	if (!status && options->n_words) {
 		f.wanted = wanted = wanted_name(&f, options->words[0]);
 		status = wanted ? EXIT_DONE : EXIT_FAILED;
@@ -317,9 +228,7 @@ int command_flows(struct app *app, struct options *options)
 		status = list_flows(&f);
 	if (!status)
 		status = show(&f, options);
-	for (i = 0; i < f.n_vips; i++)
-		free(f.vips[i].name);
-	free(f.vips);
+	names_free(&f.names);
 	free(wanted);
 	table_free(&f.table);
 	strbuf_free(&f.json);
