@@ -116,6 +116,21 @@ static const struct command commands[] = {
 		.check = command_status_check,
 		.run = command_status,
 	},
+	{
+		.word = "top",
+		.synopsis = "top [-1] [--interval DURATION] [-o json|yaml] [FILTER]",
+		.help = "Shows who has how many connections, and how many of them are new: "
+			"Services, "
+			"their endpoints,\nthe flows of one. On a terminal it refreshes; Enter "
+			"goes "
+			"deeper, Esc back, c, n and s sort,\n/ filters, q ends it.\n\n"
+			"  vipmap top\n"
+			"  vipmap top -1 kube-system/      one frame, of these Services\n"
+			"  vipmap top -o json\n",
+		.flags = top_flags,
+		.check = command_top_check,
+		.run = command_top,
+	},
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

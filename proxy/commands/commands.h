@@ -64,5 +64,8 @@ int command_preflight_check(const struct options *options, struct errbuf *eb);
 int command_status(struct app *app, struct options *options);
 int command_status_check(const struct options *options, struct errbuf *eb);
 extern const struct command_flag status_flags[];
+int command_top(struct app *app, struct options *options);
+int command_top_check(const struct options *options, struct errbuf *eb);
+extern const struct command_flag top_flags[];
 
 #endif
