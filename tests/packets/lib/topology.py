@@ -136,11 +136,13 @@ class World:
         netns.sysctl(self.name[label], **values)
 
     @contextlib.contextmanager
-    def node_has(self, device, *addresses):
-        """The node has these addresses, literals or names of any kind, while in the block."""
+    def node_has(self, device, *addresses, deprecated=False):
+        """The node has these addresses, literals or names of any kind, while in the block. IPv6 ones that are
+        deprecated are nobody's source, so that no connection depends on them."""
         bits = ["%s/%d dev %s" % (a, 128 if ":" in a else 32, device) for a in addresses]
         # an address is only usable once duplicate detection has passed it by, so there is none
-        self.ip("node", *["addr add %s%s" % (b, " nodad" if ":" in b else "") for b in bits])
+        more = " nodad" + (" preferred_lft 0" if deprecated else "")
+        self.ip("node", *["addr add %s%s" % (b, more if ":" in b else "") for b in bits])
         self.refresh_node_addresses()
         try:
             yield
