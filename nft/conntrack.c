@@ -546,9 +546,8 @@ const char *conntrack_state_name(uint8_t tcp_state)
 	return tcp_state < sizeof(names) / sizeof(names[0]) ? names[tcp_state] : "?";
 }
 
-/* Returns false for what is not translated, or damaged. */
-static bool entry_decode(const struct nlmsghdr *nlh, enum family family,
-			 struct conntrack_entry *entry)
+bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
+			    struct conntrack_entry *entry)
 {
 	const struct nlattr *attr;
 	struct tuple orig, reply;
@@ -606,7 +605,7 @@ static int listing_read(struct listing *l, size_t length,
 			return l->interrupted ? -EINTR : 0;
 		if (nlh->nlmsg_type == NLMSG_ERROR)
 			return message_error(nlh);
-		if (entry_decode(nlh, l->family, &entry) && !call(ctx, &entry))
+		if (conntrack_entry_decode(nlh, l->family, &entry) && !call(ctx, &entry))
 			return 0;
 	}
 	return 1;

@@ -39,6 +39,10 @@ struct conntrack_entry {
 	uint32_t id;	    /* of another connection with the same addresses another one */
 };
 
+/* Returns false for what is not translated, not of @family, or damaged. */
+bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
+			    struct conntrack_entry *entry);
+
 /*
  * All entries of @family whose destination is translated, one datagram of the kernel at a time,
  * which it fills as the one before is taken: nothing piles up. NULL with a negative errno in *@err,

@@ -398,6 +398,12 @@ int proxyconfig_parse(const char *text, size_t length, struct config *config, wa
 	return parse_config(&proxy_schema, text, length, config, warn, ctx, eb);
 }
 
+int vipmapconfig_parse(const char *text, size_t length, struct config *config, warn_fn *warn,
+		       void *ctx, struct errbuf *eb)
+{
+	return parse_config(&vipmap_schema, text, length, config, warn, ctx, eb);
+}
+
 static int read_file(const char *path, struct strbuf *sb, struct errbuf *eb)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -20,5 +20,7 @@ int proxyconfig_parse(const char *text, size_t length, struct config *config,
 /* VipmapConfiguration (vipmap/v1alpha1), where unknown and repeated fields are errors. */
 int vipmapconfig_read(const char *path, struct config *config,
 		      void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb);
+int vipmapconfig_parse(const char *text, size_t length, struct config *config,
+		       void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb);
 
 #endif

@@ -236,11 +236,11 @@ static void answer(struct httpd *h, struct httpd_request *req, char *line)
 {
 	char *method = strsep(&line, " "), *target = strsep(&line, " "), *path;
 
+	req->is_head = strcmp(method, "HEAD") == 0;
 	if (!line || strncmp(line, "HTTP/1.", 7) != 0 || *target != '/') {
 		reply_error(req, 400);
 		return;
 	}
-	req->is_head = strcmp(method, "HEAD") == 0;
 	path = strsep(&target, "?");
 	req->query = target ? target : "";
 	h->handler(h->ctx, req, path);

@@ -6,6 +6,8 @@
  */
 #include "nft/conntrack.h"
 #include "nft/flowtable.h"
+#include "nft/kubeproxy.h"
+#include "nft/lookup.h"
 #include "nft/monitor.h"
 #include "nft/affinity.h"
 #include "nft/readback.h"
@@ -25,6 +27,8 @@ enum reader {
 	READ_CLIENTS,
 	READ_RIVALS,
 	PROBE,
+	LOOK_UP,
+	READ_KUBEPROXY,
 	N_READERS,
 };
 
@@ -157,17 +161,54 @@ static void on_rival(void *ctx, const char *what)
 static void read_flows(struct messages *m, enum family family)
 {
 	static const uint8_t zeros[12];
+	struct conntrack_entry entry;
 	const struct nlmsghdr *nlh;
 	struct flow flow;
 
 	/* Addresses are compared as a whole: what an IPv4 one does not use must be zero. */
-	while ((nlh = next_message(m)))
+	while ((nlh = next_message(m))) {
+		if (conntrack_entry_decode(nlh, family, &entry))
+			check(conntrack_state_name(entry.tcp_state));
 		if ((flow_decode(nlh, family, IPPROTO_UDP, &flow) == 0 ||
 		     flow_decode(nlh, family, IPPROTO_TCP, &flow) == 0) &&
 		    family == FAMILY_IPV4 &&
 		    (memcmp(flow.client.bytes + 4, zeros, sizeof(zeros)) ||
 		     memcmp(flow.reply_source.bytes + 4, zeros, sizeof(zeros))))
 			abort();
+	}
+}
+
+/* Each set is asked once, and a client's map. */
+static void look_up(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	struct element key = { .protocol = IPPROTO_TCP, .port = 80 };
+	struct lookup found;
+	struct addr client = { 0 }, endpoint;
+	int64_t expires_ms;
+	uint16_t port;
+	unsigned int set;
+
+	(void)lookup_client(nl, family, "affinity/a/b/tcp/c", &client, &endpoint, &port,
+			    &expires_ms, eb);
+	for (set = 0; set < N_SETS; set++) {
+		key.set = (enum set_id)set;
+		if ((!set_has_verdict(key.set) && !set_has_endpoint(key.set)) ||
+		    lookup_element(nl, family, &key, &found, eb))
+			continue;
+		check(found.chain);
+		check(found.element.chain);
+	}
+}
+
+static void read_kubeproxy(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	struct kubeproxy *k = kubeproxy_look(nl, eb);
+
+	if (k && kubeproxy_counts(k, family)->chains && kubeproxy_is_empty(k))
+		abort();
+	if (k)
+		(void)kubeproxy_remove(k, nl, eb);
+	kubeproxy_free(k);
 }
 
 static void read_devices(struct nlsock *nl, enum family family, struct errbuf *eb)
@@ -214,6 +255,10 @@ static void converse(enum reader reader, struct messages *m, enum family family)
 		forget_clients(nl, family, &eb);
 	else if (reader == READ_RIVALS)
 		readback_rivals(nl, on_rival, NULL, &eb);
+	else if (reader == LOOK_UP)
+		look_up(nl, family, &eb);
+	else if (reader == READ_KUBEPROXY)
+		read_kubeproxy(nl, family, &eb);
 	else
 		kernel_probe(nl, &ruleset, &owner, &eb);
 	/* what is left, or nothing */
@@ -241,11 +286,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(copy, data + 1, size - 1);
 	m = (struct messages){ .at = copy, .left = size - 1 };
-	if (reader == READ_NOTIFICATIONS)
+	if (reader == READ_NOTIFICATIONS) {
 		monitor_decode(copy, size - 1, 77);
-	else if (reader == READ_FLOWS)
+		monitor_decode_rival(copy, size - 1, 77);
+	}
+	if (reader == READ_FLOWS)
 		read_flows(&m, family);
-	else
+	else if (reader != READ_NOTIFICATIONS)
 		converse(reader, &m, family);
 	free(copy);
 	return 0;

@@ -1,4 +1,7 @@
-/* A configuration of any kind is refused with a word why, or is a configuration. */
+/*
+ * A configuration of any kind is refused with a word why, or is a configuration; and what is shown
+ * of that reads back as the same.
+ */
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
@@ -14,10 +17,25 @@ static void on_warning(void *ctx, const char *message)
 	assert(*message);
 }
 
+static void check_shown(const struct config *config)
+{
+	struct config *again = config_new();
+	struct strbuf first = STRBUF_INIT, second = STRBUF_INIT;
+	struct errbuf eb;
+
+	assert(again);
+	config_format(config, &first);
+	assert(proxyconfig_parse(first.text, first.length, again, on_warning, NULL, &eb) == 0);
+	config_format(again, &second);
+	assert(strcmp(first.text, second.text) == 0);
+	strbuf_free(&first);
+	strbuf_free(&second);
+	config_free(again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct config *config = config_new();
-	struct strbuf json = STRBUF_INIT;
 	struct errbuf eb = { "" };
 	int err;
 
@@ -30,8 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (err)
 		assert(*eb.text);
 	else
-		config_format(config, &json);
-	strbuf_free(&json);
+		check_shown(config);
 	config_free(config);
 	return 0;
 }
