@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "nft/attr.h"
+#include "nft/netlink.h"
 
 enum {
 	MAX_ATTEMPTS = 5, /* CT-9 */
@@ -63,22 +64,9 @@ static int family_number(enum family family)
 	return family == FAMILY_IPV4 ? AF_INET : AF_INET6;
 }
 
-static int netfilter_socket(void)
+static int conntrack_open(void)
 {
-	struct sockaddr_nl local = { .nl_family = AF_NETLINK };
-	const int one = 1;
-	int fd, err;
-
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
-	if (fd < 0)
-		return -errno;
-	/* Refusals need not repeat the request. */
-	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0)
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
+	return netlink_open(NETLINK_NETFILTER, SOCK_NONBLOCK, 0, NULL);
 }
 
 struct sweep *sweep_new(enum family family, uint8_t protocol, struct errbuf *eb)
@@ -96,7 +84,7 @@ struct sweep *sweep_new(enum family family, uint8_t protocol, struct errbuf *eb)
 	err = -errno;
 	if (s->epoll_fd < 0)
 		goto fail;
-	s->delete_fd = err = netfilter_socket();
+	s->delete_fd = err = conntrack_open();
 	if (err < 0)
 		goto fail;
 	return s;
@@ -135,7 +123,7 @@ unsigned long sweep_deleted(const struct sweep *s)
 	return s->deleted;
 }
 
-static struct nlmsghdr *message_begin(void *buf, uint16_t type, uint16_t flags, int family)
+static struct nlmsghdr *request_begin(void *buf, uint16_t type, uint16_t flags, int family)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *nfg;
@@ -170,10 +158,10 @@ static int dump_begin(struct sweep *s)
 	struct nlmsghdr *nlh;
 
 	dump_end(s);
-	s->dump_fd = netfilter_socket();
+	s->dump_fd = conntrack_open();
 	if (s->dump_fd < 0)
 		return s->dump_fd;
-	nlh = message_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+	nlh = request_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
 			    s->filter ? family_number(s->family) : AF_UNSPEC);
 	nlh->nlmsg_seq = ++s->seq;
 	if (s->filter)
@@ -188,7 +176,7 @@ static int dump_begin(struct sweep *s)
 static uint32_t count_entries(struct sweep *s)
 {
 	uint32_t buf[64];
-	struct nlmsghdr *nlh = message_begin(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
+	struct nlmsghdr *nlh = request_begin(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
 	const struct nlattr *attr;
 	ssize_t length;
 
@@ -436,7 +424,7 @@ static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
 		return;
 	if (s->requests_length + DELETION_MAX > sizeof(s->requests))
 		flush_deletions(s);
-	nlh = message_begin((char *)s->requests + s->requests_length, IPCTNL_MSG_CT_DELETE, 0,
+	nlh = request_begin((char *)s->requests + s->requests_length, IPCTNL_MSG_CT_DELETE, 0,
 			    family_number(s->family));
 	nlh->nlmsg_seq = ++s->seq;
 	copy_attr(nlh, e.orig);
@@ -584,7 +572,7 @@ static int listing_begin(int fd, enum family family)
 {
 	uint32_t buf[64];
 	struct nlmsghdr *nlh =
-		message_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
+		request_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
 
 	mnl_attr_put_u32(nlh, CTA_STATUS, htonl(IPS_DST_NAT));
 	mnl_attr_put_u32(nlh, CTA_STATUS_MASK, htonl(IPS_DST_NAT));
@@ -627,7 +615,7 @@ struct listing *listing_open(enum family family, int *err, struct errbuf *eb)
 		return NULL;
 	}
 	l->family = family;
-	l->fd = *err = netfilter_socket();
+	l->fd = *err = conntrack_open();
 	if (l->fd >= 0)
 		*err = listing_begin(l->fd, family);
 	if (!*err)

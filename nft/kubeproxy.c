@@ -19,9 +19,11 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "nft/netlink.h"
 #include "nft/readback.h"
 #include "nft/request.h"
 #include "nft/wire.h"
+#include "proxy/base/array.h"
 
 #define MARK_CHAIN "KUBE-MARK-MASQ"
 #define MASQUERADE_CHAIN "KUBE-POSTROUTING"
@@ -102,21 +104,6 @@ bool kubeproxy_is_chain(const char *name)
 	return false;
 }
 
-/* Room for one more of @size bytes after the @n of *@list. */
-static int make_room(void *list, size_t n, size_t *room, size_t size)
-{
-	void **at = list, *longer;
-
-	if (n < *room)
-		return 0;
-	longer = reallocarray(*at, *room ? *room * 2 : 64, size);
-	if (!longer)
-		return -ENOMEM;
-	*at = longer;
-	*room = *room ? *room * 2 : 64;
-	return 0;
-}
-
 static int find_family(const struct nlmsghdr *nlh, enum family *family)
 {
 	const uint8_t nfproto = message_family(nlh);
@@ -161,8 +148,7 @@ static int on_chain(const struct nlmsghdr *nlh, void *data)
 	note.is_base = attrs[NFTA_CHAIN_HOOK];
 	note.is_ours = !note.is_base && kubeproxy_is_chain(name);
 	note.name = strdup(name);
-	k->err = note.name ? make_room(&k->chains, k->n_chains, &k->room_chains, sizeof(note))
-			   : -ENOMEM;
+	k->err = note.name ? array_grow(k->chains, k->n_chains, k->room_chains) : -ENOMEM;
 	if (k->err)
 		free(note.name);
 	else
@@ -211,7 +197,7 @@ static const char *expression_target(const struct nlattr *expression)
 
 static int add_edge(struct kubeproxy *k, const struct chain_note *from, const struct chain_note *to)
 {
-	int err = make_room(&k->edges, k->n_edges, &k->room_edges, sizeof(*k->edges));
+	int err = array_grow(k->edges, k->n_edges, k->room_edges);
 
 	if (!err)
 		k->edges[k->n_edges++] =
@@ -223,7 +209,7 @@ static int add_jump(struct kubeproxy *k, const struct chain_note *from, const st
 		    uint64_t handle)
 {
 	struct jump jump = { k->family, k->table, from->name, handle, (size_t)(to - k->chains) };
-	int err = make_room(&k->jumps, k->n_jumps, &k->room_jumps, sizeof(jump));
+	int err = array_grow(k->jumps, k->n_jumps, k->room_jumps);
 
 	if (!err)
 		k->jumps[k->n_jumps++] = jump;
@@ -544,8 +530,8 @@ int kubeproxy_remove_link(struct errbuf *eb)
 
 	if (!index)
 		return -ENODEV;
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	err = fd < 0 ? -errno : ask_route(fd, index);
+	fd = netlink_open(NETLINK_ROUTE, 0, 0, NULL);
+	err = fd < 0 ? fd : ask_route(fd, index);
 	if (fd >= 0)
 		close(fd);
 	return err ? errf(eb, err, "interface %s: cannot be removed: %s", KUBEPROXY_LINK,

@@ -23,6 +23,8 @@
 
 #include "nft/attr.h"
 #include "nft/kubeproxy.h"
+#include "nft/netlink.h"
+#include "nft/request.h"
 
 struct monitor {
 	int fd;
@@ -47,31 +49,34 @@ static int filter_own(int fd, uint32_t port_id)
 	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) ? -errno : 0;
 }
 
+static int set_membership(int fd, int option)
+{
+	const int group = NFNLGRP_NFTABLES;
+
+	return setsockopt(fd, SOL_NETLINK, option, &group, sizeof(group)) ? -errno : 0;
+}
+
+/* The filter is there before the first notification. */
 static int monitor_socket(uint32_t own_port_id)
 {
-	struct sockaddr_nl local = { .nl_family = AF_NETLINK };
-	const int group = NFNLGRP_NFTABLES, size = RECEIVE_BUFFER;
-	int fd, err = 0;
+	int fd = netlink_open(NETLINK_NETFILTER, SOCK_NONBLOCK, 0, NULL), err = 0;
 
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	/* A small buffer only means more frequent losses, which are handled. */
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	netlink_set_receive_buffer(fd, RECEIVE_BUFFER);
 	if (own_port_id)
 		err = filter_own(fd, own_port_id);
-	if (!err && bind(fd, (struct sockaddr *)&local, sizeof(local)))
-		err = -errno;
-	if (!err && setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)))
-		err = -errno;
+	if (!err)
+		err = set_membership(fd, NETLINK_ADD_MEMBERSHIP);
 	if (!err)
 		return fd;
 	close(fd);
 	return err;
 }
 
-static struct monitor *open_with(unsigned int (*decode)(const void *, size_t, uint32_t),
-				 uint32_t own_port_id, struct errbuf *eb)
+static struct monitor *monitor_open_with(unsigned int (*decode)(const void *, size_t, uint32_t),
+					 uint32_t own_port_id, struct errbuf *eb)
 {
 	struct monitor *m = calloc(1, sizeof(*m));
 	int err = -ENOMEM;
@@ -90,12 +95,12 @@ static struct monitor *open_with(unsigned int (*decode)(const void *, size_t, ui
 
 struct monitor *monitor_open(uint32_t own_port_id, struct errbuf *eb)
 {
-	return open_with(monitor_decode, own_port_id, eb);
+	return monitor_open_with(monitor_decode, own_port_id, eb);
 }
 
 struct monitor *monitor_open_rival(struct errbuf *eb)
 {
-	return open_with(monitor_decode_rival, 0, eb);
+	return monitor_open_with(monitor_decode_rival, 0, eb);
 }
 
 void monitor_close(struct monitor *m)
@@ -106,21 +111,14 @@ void monitor_close(struct monitor *m)
 	free(m);
 }
 
-static int membership(const struct monitor *m, int option)
-{
-	const int group = NFNLGRP_NFTABLES;
-
-	return setsockopt(m->fd, SOL_NETLINK, option, &group, sizeof(group)) ? -errno : 0;
-}
-
 int monitor_pause(struct monitor *m)
 {
-	return membership(m, NETLINK_DROP_MEMBERSHIP);
+	return set_membership(m->fd, NETLINK_DROP_MEMBERSHIP);
 }
 
 int monitor_resume(struct monitor *m)
 {
-	return membership(m, NETLINK_ADD_MEMBERSHIP);
+	return set_membership(m->fd, NETLINK_ADD_MEMBERSHIP);
 }
 
 int monitor_fd(const struct monitor *m)
@@ -142,14 +140,6 @@ static bool names_our_table(const struct nlmsghdr *nlh)
 	return false;
 }
 
-static bool is_text(const struct nlattr *attr, const char **text)
-{
-	const size_t length = attr ? mnl_attr_get_payload_len(attr) : 0;
-
-	*text = length ? mnl_attr_get_payload(attr) : NULL;
-	return length && (*text)[length - 1] == '\0';
-}
-
 /* A chain's own name is attribute 3 of its message; a rule has that of its chain as attribute 2. */
 static bool names_rival(const struct nlmsghdr *nlh)
 {
@@ -157,22 +147,22 @@ static bool names_rival(const struct nlmsghdr *nlh)
 	const bool is_chain = type == NFT_MSG_NEWCHAIN || type == NFT_MSG_DELCHAIN;
 	const bool is_rule = type == NFT_MSG_NEWRULE || type == NFT_MSG_DELRULE;
 	const unsigned int wanted = is_chain ? NFTA_CHAIN_NAME : NFTA_RULE_CHAIN;
-	const struct nlattr *attr, *table = NULL, *chain = NULL;
-	const char *text;
+	const struct nlattr *attr;
+	const char *table = NULL, *chain = NULL;
 
 	if (type == NFT_MSG_NEWGEN)
 		return false;
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg)) {
 		if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME)
-			table = attr;
+			table = attr_string(attr);
 		else if ((is_chain || is_rule) && mnl_attr_get_type(attr) == wanted)
-			chain = attr;
+			chain = attr_string(attr);
 	}
-	if (!is_text(table, &text))
+	if (!table)
 		return false;
-	if (strcmp(text, KUBEPROXY_TABLE) == 0)
+	if (strcmp(table, KUBEPROXY_TABLE) == 0)
 		return true;
-	return kubeproxy_is_iptables(text) && is_text(chain, &text) && kubeproxy_is_chain(text);
+	return kubeproxy_is_iptables(table) && chain && kubeproxy_is_chain(chain);
 }
 
 static unsigned int message_families(const struct nlmsghdr *nlh, uint32_t own_port_id,

@@ -17,8 +17,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "nft/netlink.h"
 
 enum {
 	/* The kernel fills messages of a dump up to 32 KiB; an error with the request in it may
@@ -35,6 +36,7 @@ enum {
 struct nlsock {
 	const struct nlsock_ops *ops;
 	void *ctx;
+	const struct clock *clock;
 	uint32_t seq, port_id;
 
 	/* of a real socket */
@@ -42,50 +44,6 @@ struct nlsock {
 	size_t send_buffer; /* what it was last set to */
 	char *receive;	    /* RECEIVE_MANY places */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* Beyond the system-wide maximum, which needs CAP_NET_ADMIN, or else up to it. */
-static void set_buffer(int fd, int force_option, int option, size_t size)
-{
-	int value = size > INT32_MAX / 2 ? INT32_MAX / 2 : (int)size;
-
-	if (setsockopt(fd, SOL_SOCKET, force_option, &value, sizeof(value)))
-		(void)setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value));
-}
-
-/*
- * EXT_ACK tells what the kernel objects to, CAP_ACK spares us copies of our requests in errors.
- * Neither is needed: without them messages say less.
- */
-static int socket_open(int *fd, uint32_t *port_id)
-{
-	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
-	socklen_t length = sizeof(address);
-	const int on = 1;
-	int err;
-
-	*fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-	if (*fd < 0)
-		return -errno;
-	(void)setsockopt(*fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
-	(void)setsockopt(*fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
-	set_buffer(*fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER);
-	if (bind(*fd, (const struct sockaddr *)&address, sizeof(address)) ||
-	    getsockname(*fd, (struct sockaddr *)&address, &length)) {
-		err = -errno;
-		close(*fd);
-		return err;
-	}
-	*port_id = address.nl_pid;
-	return 0;
-}
 
 /*
  * Mapped, since only what is used of it takes memory then. malloc() would map it as well, but
@@ -101,24 +59,22 @@ static char *map_places(void)
 
 struct nlsock *nlsock_open(struct errbuf *eb)
 {
-	struct nlsock *nl = calloc(1, sizeof(*nl));
-	int err;
+	struct nlsock *nl = nlsock_new(NULL, NULL);
 
 	if (!nl)
 		goto no_memory;
-	nl->fd = -1;
-	nl->seq = (uint32_t)time(NULL);
+	nl->seq = (uint32_t)(clock_realtime_us(nl->clock) / 1000000);
 	nl->receive = map_places();
 	if (!nl->receive)
 		goto no_memory;
-	err = socket_open(&nl->fd, &nl->port_id);
-	if (err) {
-		errf(eb, err, "netlink: cannot open a netfilter socket: %s", strerror(-err));
-		nl->fd = -1;
-		nlsock_close(nl);
-		return NULL;
+	nl->fd = netlink_open(NETLINK_NETFILTER, 0, 0, &nl->port_id);
+	if (nl->fd >= 0) {
+		netlink_set_receive_buffer(nl->fd, RECEIVE_BUFFER);
+		return nl;
 	}
-	return nl;
+	errf(eb, nl->fd, "netlink: cannot open a netfilter socket: %s", strerror(-nl->fd));
+	nlsock_close(nl);
+	return NULL;
 
 no_memory:
 	errf(eb, -ENOMEM, "netlink: out of memory");
@@ -134,6 +90,7 @@ struct nlsock *nlsock_new(const struct nlsock_ops *ops, void *ctx)
 		return NULL;
 	nl->ops = ops;
 	nl->ctx = ctx;
+	nl->clock = clock_system();
 	nl->fd = -1;
 	nl->seq = 1;
 	return nl;
@@ -150,6 +107,16 @@ void nlsock_close(struct nlsock *nl)
 	if (nl->receive)
 		munmap(nl->receive, ALL_PLACES);
 	free(nl);
+}
+
+void nlsock_set_clock(struct nlsock *nl, const struct clock *clock)
+{
+	nl->clock = clock;
+}
+
+int64_t nlsock_now_ms(const struct nlsock *nl)
+{
+	return clock_monotonic_us(nl->clock) / 1000;
 }
 
 uint32_t nlsock_port_id(const struct nlsock *nl)
@@ -184,7 +151,7 @@ static int send_all(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 		total += iov[i].iov_len;
 	/* Doubled, since it counts the kernel's bookkeeping too. */
 	if (total > nl->send_buffer) {
-		set_buffer(nl->fd, SO_SNDBUFFORCE, SO_SNDBUF, total * 2);
+		netlink_set_send_buffer(nl->fd, total * 2);
 		nl->send_buffer = total;
 	}
 	do
@@ -219,7 +186,8 @@ static void received_init(struct received *in, const struct nlsock *nl)
 }
 
 /* Waits for one datagram at least. Returns their number or a negative errno. */
-static int receive(struct nlsock *nl, struct received *in, int64_t deadline_ms, struct errbuf *eb)
+static int receive_some(struct nlsock *nl, struct received *in, int64_t deadline_ms,
+			struct errbuf *eb)
 {
 	struct pollfd ready = { .fd = nl->fd, .events = POLLIN };
 	int64_t left_ms;
@@ -233,7 +201,7 @@ static int receive(struct nlsock *nl, struct received *in, int64_t deadline_ms, 
 			continue;
 		if (errno != EAGAIN)
 			return errf(eb, -errno, "netlink: cannot receive: %s", strerror(errno));
-		left_ms = deadline_ms - now_ms();
+		left_ms = deadline_ms - nlsock_now_ms(nl);
 		if (left_ms <= 0)
 			return errf(eb, -ETIMEDOUT, "netlink: no answer in time");
 		(void)poll(&ready, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms);
@@ -268,7 +236,7 @@ static bool is_current(const struct exchange *x, const struct nlmsghdr *nlh)
 }
 
 /* The error that a message carries: of NLMSG_ERROR, and of NLMSG_DONE when a dump failed. */
-static int message_error(const struct nlmsghdr *nlh)
+static int end_error(const struct nlmsghdr *nlh)
 {
 	int err = 0;
 
@@ -278,7 +246,7 @@ static int message_error(const struct nlmsghdr *nlh)
 }
 
 /* Returns non-zero when the exchange has to end with it. */
-static int handle(struct exchange *x, const struct nlmsghdr *nlh, struct errbuf *eb)
+static int handle_message(struct exchange *x, const struct nlmsghdr *nlh, struct errbuf *eb)
 {
 	bool end = nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
 	int err;
@@ -295,7 +263,7 @@ static int handle(struct exchange *x, const struct nlmsghdr *nlh, struct errbuf 
 	if (err || !end || nlh->nlmsg_seq != x->last_seq)
 		return err;
 	x->over = true;
-	err = message_error(nlh);
+	err = end_error(nlh);
 	if (err)
 		return errf(eb, err, "netlink: the kernel refuses: %s", strerror(-err));
 	if (x->interrupted)
@@ -314,7 +282,7 @@ static int handle_datagram(struct exchange *x, const char *datagram, size_t leng
 		nlh = (const struct nlmsghdr *)(const void *)(datagram + at);
 		if (nlh->nlmsg_len < sizeof(*nlh) || nlh->nlmsg_len > length - at)
 			return errf(eb, -EBADMSG, "netlink: a reply is malformed");
-		err = handle(x, nlh, eb);
+		err = handle_message(x, nlh, eb);
 		if (err)
 			return err;
 		at += NLMSG_ALIGN(nlh->nlmsg_len);
@@ -343,7 +311,7 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct exchange x = { .last_seq = last_seq, .reply = reply, .data = data };
-	int64_t deadline_ms = now_ms() + timeout_ms;
+	int64_t deadline_ms = nlsock_now_ms(nl) + timeout_ms;
 	struct received in;
 	int err, n;
 
@@ -357,7 +325,7 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 	received_init(&in, nl);
 	err = send_all(nl, iov, n_iov, eb);
 	while (!err && !x.over) {
-		n = receive(nl, &in, deadline_ms, eb);
+		n = receive_some(nl, &in, deadline_ms, eb);
 		err = n < 0 ? n : handle_received(&x, &in, n, eb);
 	}
 	return err;

@@ -4,6 +4,7 @@
 #ifndef NFT_NLSOCK_H
 #define NFT_NLSOCK_H
 
+#include "proxy/base/clock.h"
 #include "proxy/base/errbuf.h"
 
 #include <stddef.h>
@@ -36,8 +37,12 @@ struct nlsock *nlsock_open(struct errbuf *eb);
 struct nlsock *nlsock_new(const struct nlsock_ops *ops, void *ctx);
 void nlsock_close(struct nlsock *nl); /* NULL is allowed */
 
-uint32_t
-nlsock_port_id(const struct nlsock *nl); /* to tell our own notifications; 0 for a stand-in */
+/* For deadlines; the system's until another is said. Borrowed. */
+void nlsock_set_clock(struct nlsock *nl, const struct clock *clock);
+int64_t nlsock_now_ms(const struct nlsock *nl);
+
+/* To tell our own notifications; 0 for a stand-in. */
+uint32_t nlsock_port_id(const struct nlsock *nl);
 uint32_t nlsock_next_seq(struct nlsock *nl);
 
 int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,

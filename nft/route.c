@@ -13,34 +13,20 @@
 #include <unistd.h>
 
 #include "nft/attr.h"
+#include "nft/netlink.h"
 
 /* Large enough for any datagram of a dump (the kernel's are 32 KiB at most). */
 enum { BUFFER_SIZE = 65536, DUMP_ATTEMPTS = 5 };
-
-static int route_socket(uint32_t groups, int flags)
-{
-	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = groups };
-	int fd, err;
-
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | flags, NETLINK_ROUTE);
-	if (fd < 0)
-		return -errno;
-	if (bind(fd, (struct sockaddr *)&local, sizeof(local)) == 0)
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
-}
 
 int route_open(struct route *r, uint32_t groups)
 {
 	const struct timeval limit = { .tv_sec = 2 };
 
 	*r = (struct route){ .notify_fd = -1, .dump_fd = -1 };
-	r->notify_fd = route_socket(groups, SOCK_NONBLOCK);
+	r->notify_fd = netlink_open(NETLINK_ROUTE, SOCK_NONBLOCK, groups, NULL);
 	if (r->notify_fd < 0)
 		return r->notify_fd;
-	r->dump_fd = route_socket(0, 0);
+	r->dump_fd = netlink_open(NETLINK_ROUTE, 0, 0, NULL);
 	if (r->dump_fd < 0)
 		return r->dump_fd;
 	setsockopt(r->dump_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));

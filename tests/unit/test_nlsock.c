@@ -144,9 +144,17 @@ START_TEST(test_overflow)
 }
 END_TEST
 
+/* Each look at it is an hour later. */
+static int64_t hours_us(void *ctx)
+{
+	return ++*(int64_t *)ctx * 3600 * 1000000;
+}
+
 /* Nobody acknowledges a request that did not ask for it. */
 START_TEST(test_timeout)
 {
+	int64_t hour = 0;
+	const struct clock clock = { hours_us, hours_us, &hour };
 	struct errbuf eb = { "" };
 	struct request r;
 	struct iovec iov = { &r, sizeof(r) };
@@ -157,9 +165,11 @@ START_TEST(test_timeout)
 	if (!new_namespace())
 		return;
 	nl = nlsock_open(&eb);
+	nlsock_set_clock(nl, &clock);
 	r = request(nl, NFT_MSG_GETGEN, 0);
-	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &seen, 20, &eb);
+	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &seen, 60000, &eb);
 	ck_assert_int_eq(err, -ETIMEDOUT);
+	ck_assert_int_eq(hour, 2);
 	ck_assert_uint_eq(seen.messages, 1);
 	ck_assert_ptr_nonnull(strstr(eb.text, "in time"));
 	nlsock_close(nl);
