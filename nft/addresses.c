@@ -16,10 +16,11 @@
 
 #include "nft/attr.h"
 #include "nft/route.h"
+#include "proxy/base/array.h"
 
 struct list {
 	struct addr *addrs;
-	unsigned int count, size;
+	unsigned int count, room;
 };
 
 struct addresses {
@@ -61,21 +62,15 @@ int addresses_fd(const struct addresses *a)
 	return a->route.notify_fd;
 }
 
-static int list_add(struct list *list, const void *bytes, size_t size)
+static int address_add(struct list *list, const void *bytes, size_t size)
 {
-	unsigned int new_size = list->size ? list->size * 2 : 32;
-	struct addr *addrs = list->addrs;
+	struct addr addr = { { 0 } };
+	int err = array_grow(list->addrs, list->count, list->room);
 
-	if (list->count == list->size) {
-		addrs = reallocarray(addrs, new_size, sizeof(*addrs));
-		if (!addrs)
-			return -ENOMEM;
-		list->addrs = addrs;
-		list->size = new_size;
-	}
-	memset(&addrs[list->count], 0, sizeof(*addrs));
-	memcpy(addrs[list->count].bytes, bytes, size);
-	list->count++;
+	if (err)
+		return err;
+	memcpy(addr.bytes, bytes, size);
+	list->addrs[list->count++] = addr;
 	return 0;
 }
 
@@ -104,17 +99,17 @@ static int address_decode(const struct nlmsghdr *nlh, void *ctx)
 		local = address;
 	if (!local)
 		return 0;
-	return list_add(&lists[family], mnl_attr_get_payload(local), family_size(family));
+	return address_add(&lists[family], mnl_attr_get_payload(local), family_size(family));
 }
 
-static void lists_restart(void *ctx)
+static void addresses_restart(void *ctx)
 {
 	struct list *lists = ctx;
 
 	lists[FAMILY_IPV4].count = lists[FAMILY_IPV6].count = 0;
 }
 
-static int dump(struct addresses *a, struct list *lists)
+static int addresses_dump(struct addresses *a, struct list *lists)
 {
 	struct {
 		struct nlmsghdr nlh;
@@ -125,29 +120,29 @@ static int dump(struct addresses *a, struct list *lists)
 			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
 		.ifa = { .ifa_family = AF_UNSPEC },
 	};
-	const struct route_dump dump = { &request.nlh, lists_restart, address_decode, lists };
+	const struct route_dump dump = { &request.nlh, addresses_restart, address_decode, lists };
 
 	return route_dump(&a->route, &dump);
 }
 
-static int compare(const void *a, const void *b)
+static int address_order(const void *a, const void *b)
 {
 	return addr_compare(a, b);
 }
 
-static void list_normalise(struct list *list)
+static void addresses_sort(struct list *list)
 {
 	unsigned int i, n = 0;
 
 	if (list->count)
-		qsort(list->addrs, list->count, sizeof(*list->addrs), compare);
+		qsort(list->addrs, list->count, sizeof(*list->addrs), address_order);
 	for (i = 0; i < list->count; i++)
 		if (n == 0 || addr_compare(&list->addrs[i], &list->addrs[n - 1]))
 			list->addrs[n++] = list->addrs[i];
 	list->count = n;
 }
 
-static bool list_equal(const struct list *a, const struct list *b)
+static bool addresses_equal(const struct list *a, const struct list *b)
 {
 	return a->count == b->count &&
 	       (a->count == 0 || memcmp(a->addrs, b->addrs, a->count * sizeof(*a->addrs)) == 0);
@@ -165,10 +160,10 @@ int addresses_read(struct addresses *a, bool *changed, struct errbuf *eb)
 	a->stale |= err;
 	err = 0;
 	if (a->stale) {
-		err = dump(a, lists);
+		err = addresses_dump(a, lists);
 		for (i = 0; i < N_FAMILIES; i++) {
-			list_normalise(&lists[i]);
-			differ = differ || !list_equal(&lists[i], &a->lists[i]);
+			addresses_sort(&lists[i]);
+			differ = differ || !addresses_equal(&lists[i], &a->lists[i]);
 		}
 		for (i = 0; i < N_FAMILIES; i++) {
 			free(err ? lists[i].addrs : a->lists[i].addrs);

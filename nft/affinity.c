@@ -34,6 +34,7 @@
 #include "nft/decode.h"
 #include "nft/rule.h"
 #include "nft/wire.h"
+#include "proxy/base/array.h"
 #include "nft/request.h"
 
 enum {
@@ -72,19 +73,14 @@ struct affinity_purge {
 	bool single; /* a message per key, for kernels that cannot destroy */
 };
 
-static int add_key(struct affinity_purge *p, const uint8_t *key)
+static int purge_add_key(struct affinity_purge *p, const uint8_t *key)
 {
 	const size_t size = family_size(p->family);
-	size_t room = p->room ? p->room * 2 : 256;
-	uint8_t *keys = p->keys;
+	uint8_t *keys = array_grown(p->keys, p->n_keys, &p->room, size);
 
-	if (p->n_keys == p->room) {
-		keys = reallocarray(keys, room, size);
-		if (!keys)
-			return -ENOMEM;
-		p->keys = keys;
-		p->room = room;
-	}
+	if (!keys)
+		return -ENOMEM;
+	p->keys = keys;
 	memcpy(keys + p->n_keys * size, key, size);
 	p->n_keys++;
 	return 0;
@@ -105,7 +101,7 @@ static int on_entry(struct affinity_purge *p, const struct nlattr *attr)
 	if (endpoint_decode(p->family, attrs[NFTA_SET_ELEM_DATA], &endpoint, &port) == 0 &&
 	    p->keep(p->ctx, &endpoint, port))
 		return 0;
-	return add_key(p, mnl_attr_get_payload(key[NFTA_DATA_VALUE]));
+	return purge_add_key(p, mnl_attr_get_payload(key[NFTA_DATA_VALUE]));
 }
 
 static int on_entries(const struct nlmsghdr *nlh, void *data)

@@ -20,6 +20,8 @@
 
 #include <libnftnl/udata.h>
 
+#include "proxy/base/array.h"
+
 void elements_init(struct elements *s, enum set_id set, bool add)
 {
 	*s = (struct elements){ .set = set, .add = add };
@@ -32,27 +34,18 @@ void elements_free(struct elements *s)
 	free(s->ranges);
 	s->runs = NULL;
 	s->ranges = NULL;
-	s->n_runs = s->runs_size = 0;
+	s->n_runs = s->runs_room = 0;
 }
 
 static void push_owner(struct elements *s, void *owner)
 {
-	struct owner_run *runs;
-	size_t size;
-
 	if (s->n_runs && s->runs[s->n_runs - 1].owner == owner) {
 		s->runs[s->n_runs - 1].count++;
 		return;
 	}
-	if (s->n_runs == s->runs_size) {
-		size = s->runs_size ? s->runs_size * 2 : 16;
-		runs = reallocarray(s->runs, size, sizeof(*runs));
-		if (!runs) {
-			s->wire.err = -ENOMEM;
-			return;
-		}
-		s->runs = runs;
-		s->runs_size = size;
+	if (array_grow(s->runs, s->n_runs, s->runs_room)) {
+		s->wire.err = -ENOMEM;
+		return;
 	}
 	s->runs[s->n_runs++] = (struct owner_run){ .owner = owner, .count = 1 };
 }

@@ -24,7 +24,7 @@ struct elements {
 	size_t list;
 	bool list_ended; /* the next element belongs to another set */
 	struct owner_run *runs;
-	size_t n_runs, runs_size;
+	size_t n_runs, runs_room;
 };
 
 void elements_init(struct elements *s, enum set_id set, bool add);

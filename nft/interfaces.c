@@ -15,13 +15,14 @@
 
 #include "nft/attr.h"
 #include "nft/route.h"
+#include "proxy/base/array.h"
 
 /* RTEXT_FILTER_SKIP_STATS: most of what the kernel would tell of an interface are counters. */
 enum { SKIP_STATS = 1 << 3 };
 
 struct list {
 	struct interface *items;
-	unsigned int count, size;
+	unsigned int count, room;
 };
 
 struct interfaces {
@@ -60,21 +61,15 @@ int interfaces_fd(const struct interfaces *i)
 	return i->route.notify_fd;
 }
 
-static int list_add(struct list *list, const char *name, size_t length, int index)
+static int interface_add(struct list *list, const char *name, size_t length, int index)
 {
-	unsigned int size = list->size ? list->size * 2 : 32;
-	struct interface *items;
+	struct interface one = { .index = index };
+	int err = array_grow(list->items, list->count, list->room);
 
-	if (list->count == list->size) {
-		items = reallocarray(list->items, size, sizeof(*items));
-		if (!items)
-			return -ENOMEM;
-		list->items = items;
-		list->size = size;
-	}
-	memset(&list->items[list->count], 0, sizeof(*list->items));
-	memcpy(list->items[list->count].name, name, length);
-	list->items[list->count++].index = index;
+	if (err)
+		return err;
+	memcpy(one.name, name, length);
+	list->items[list->count++] = one;
 	return 0;
 }
 
@@ -94,24 +89,24 @@ static int interface_decode(const struct nlmsghdr *nlh, void *ctx)
 		length = strnlen(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
 		if (length == 0 || length >= INTERFACE_NAME_SIZE)
 			return 0;
-		return list_add(ctx, mnl_attr_get_payload(attr), length, info->ifi_index);
+		return interface_add(ctx, mnl_attr_get_payload(attr), length, info->ifi_index);
 	}
 	return 0;
 }
 
-static void list_restart(void *ctx)
+static void interfaces_restart(void *ctx)
 {
 	struct list *list = ctx;
 
 	list->count = 0;
 }
 
-static int compare(const void *a, const void *b)
+static int interface_order(const void *a, const void *b)
 {
 	return strcmp(((const struct interface *)a)->name, ((const struct interface *)b)->name);
 }
 
-static int dump(struct interfaces *i, struct list *list)
+static int interfaces_dump(struct interfaces *i, struct list *list)
 {
 	struct {
 		struct nlmsghdr nlh;
@@ -127,15 +122,15 @@ static int dump(struct interfaces *i, struct list *list)
 			  .nla_type = IFLA_EXT_MASK },
 		.filter = SKIP_STATS,
 	};
-	const struct route_dump dump = { &request.nlh, list_restart, interface_decode, list };
+	const struct route_dump dump = { &request.nlh, interfaces_restart, interface_decode, list };
 	int err = route_dump(&i->route, &dump);
 
 	if (!err && list->count)
-		qsort(list->items, list->count, sizeof(*list->items), compare);
+		qsort(list->items, list->count, sizeof(*list->items), interface_order);
 	return err;
 }
 
-static bool list_equal(const struct list *a, const struct list *b)
+static bool interfaces_equal(const struct list *a, const struct list *b)
 {
 	return a->count == b->count &&
 	       (a->count == 0 || memcmp(a->items, b->items, a->count * sizeof(*a->items)) == 0);
@@ -152,12 +147,12 @@ int interfaces_read(struct interfaces *i, bool *changed, struct errbuf *eb)
 	*changed = false;
 	if (!i->stale)
 		return 0;
-	err = dump(i, &list);
+	err = interfaces_dump(i, &list);
 	if (err) {
 		free(list.items);
 		return errf(eb, err, "interfaces: cannot list them: %s", strerror(-err));
 	}
-	*changed = !list_equal(&list, &i->list);
+	*changed = !interfaces_equal(&list, &i->list);
 	free(i->list.items);
 	i->list = list;
 	i->stale = false;

@@ -21,6 +21,7 @@
 #include "nft/wire.h"
 #include "nft/request.h"
 #include "proxy/model/program.h"
+#include "proxy/base/array.h"
 
 enum {
 	/* Answers wait in the socket and take a page each before they are trimmed. */
@@ -36,22 +37,14 @@ void lists_free(struct lists *l)
 
 int lists_note(struct lists *l, const struct element *e)
 {
-	unsigned int room = l->room ? l->room * 2 : 256;
-	struct list_note *notes = l->notes;
-
 	if (e->verdict.kind != VERDICT_PICK)
 		return 0;
 	/* A VIP's pick chain looks up by VIP, a node port's by node port; else nothing is found. */
 	if (set_is_nodeport(e->set) != !!(e->verdict.pick & PICK_NODEPORT))
 		return 0;
-	if (l->count == l->room) {
-		notes = reallocarray(notes, room, sizeof(*notes));
-		if (!notes)
-			return -ENOMEM;
-		l->notes = notes;
-		l->room = room;
-	}
-	notes[l->count++] = (struct list_note){
+	if (array_grow(l->notes, l->count, l->room))
+		return -ENOMEM;
+	l->notes[l->count++] = (struct list_note){
 		.addr = e->addr,
 		.protocol = e->protocol,
 		.port = e->port,

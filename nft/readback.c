@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libmnl/libmnl.h>
@@ -38,6 +37,7 @@
 #include "nft/request.h"
 #include "nft/rule.h"
 #include "proxy/base/arena.h"
+#include "proxy/base/array.h"
 
 enum {
 	SET_COUNT = 20, /* NFTA_SET_COUNT, which older headers lack */
@@ -99,22 +99,6 @@ struct reader {
 	struct prefix *prefixes; /* that they make; for source ranges */
 	unsigned int n_prefixes, prefixes_size;
 };
-
-/* Makes room for one more of @size bytes in *list, which has room for *room. */
-static int grow(void **list, unsigned int count, unsigned int *room, size_t size)
-{
-	unsigned int more = *room ? *room * 2 : 64;
-	void *p;
-
-	if (count < *room)
-		return 0;
-	p = reallocarray(*list, more, size);
-	if (!p)
-		return -ENOMEM;
-	*list = p;
-	*room = more;
-	return 0;
-}
 
 /* The reason stays in the error buffer, for whoever wants to log it. */
 static int judge(struct reader *r, enum table_state state, const char *what, const char *name)
@@ -210,8 +194,7 @@ static int on_chain(const struct nlmsghdr *nlh, void *data)
 	if (!name || !chain_identify(r, name, attrs, &chain))
 		return judge(r, TABLE_OTHER, "foreign chain", name ? name : "");
 	chain.name = arena_strdup(&r->arena, name);
-	if (!chain.name ||
-	    grow((void **)&r->chains, r->n_chains, &r->chains_size, sizeof(*r->chains)))
+	if (!chain.name || array_grow(r->chains, r->n_chains, r->chains_size))
 		return -ENOMEM;
 	r->chains[r->n_chains++] = chain;
 	if (chain.kind == CHAIN_IS_CONSTANT)
@@ -316,8 +299,7 @@ static int add_name(struct reader *r, struct names *names, const char *name)
 {
 	const char *copy = arena_strdup(&r->arena, name);
 
-	if (!copy ||
-	    grow((void **)&names->items, names->count, &names->size, sizeof(*names->items)))
+	if (!copy || array_grow(names->items, names->count, names->size))
 		return -ENOMEM;
 	names->items[names->count++] = copy;
 	return 0;
@@ -436,7 +418,7 @@ static int add_bound(struct reader *r, const struct nlattr *attr)
 
 	if (bound_decode(r->family, attr, &bound))
 		return judge(r, TABLE_OTHER, "foreign element in", r->set_name);
-	if (grow((void **)&r->bounds, r->n_bounds, &r->bounds_size, sizeof(bound)))
+	if (array_grow(r->bounds, r->n_bounds, r->bounds_size))
 		return -ENOMEM;
 	r->bounds[r->n_bounds++] = bound;
 	return 0;
@@ -488,7 +470,7 @@ static int on_prefix(void *ctx, const struct prefix *prefix)
 		r->found->element(r->found->ctx, &element);
 		return 0;
 	}
-	if (grow((void **)&r->prefixes, r->n_prefixes, &r->prefixes_size, sizeof(*prefix)))
+	if (array_grow(r->prefixes, r->n_prefixes, r->prefixes_size))
 		return -ENOMEM;
 	r->prefixes[r->n_prefixes++] = *prefix;
 	return 0;
@@ -512,14 +494,6 @@ static int read_objects(struct reader *r, uint16_t type, const char *set,
 		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
 		     eb.text);
 	return err;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /* What a list that is read again leaves behind. */
@@ -566,10 +540,11 @@ static const struct list {
 static int read_list(struct reader *r, const struct list *list)
 {
 	const enum table_state before = r->state;
-	const int64_t until_ms = now_ms() + LIST_TRIED_MS;
+	const int64_t until_ms = nlsock_now_ms(r->nl) + LIST_TRIED_MS;
 	int err = -EINTR, attempt;
 
-	for (attempt = 0; err == -EINTR && (attempt < LIST_ATTEMPTS || now_ms() < until_ms);
+	for (attempt = 0;
+	     err == -EINTR && (attempt < LIST_ATTEMPTS || nlsock_now_ms(r->nl) < until_ms);
 	     attempt++) {
 		r->state = before;
 		if (list->forget)

@@ -21,16 +21,16 @@ struct sink {
 	uint64_t hash;
 };
 
-/* FNV-1a */
-static const uint64_t hash_start = 0xcbf29ce484222325u, hash_prime = 0x100000001b3u;
+/* FNV-1a. Digests outlive the program, so it is not hashtab.h's, which may change. */
+static const uint64_t digest_start = 0xcbf29ce484222325u, digest_prime = 0x100000001b3u;
 
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t length)
+static uint64_t digest_bytes(uint64_t hash, const void *bytes, size_t length)
 {
 	const uint8_t *b = bytes;
 	size_t i;
 
 	for (i = 0; i < length; i++)
-		hash = (hash ^ b[i]) * hash_prime;
+		hash = (hash ^ b[i]) * digest_prime;
 	return hash;
 }
 
@@ -39,7 +39,7 @@ static void put(struct sink *to, const char *text)
 	if (to->out)
 		strbuf_adds(to->out, text);
 	else
-		to->hash = hash_bytes(to->hash, text, strlen(text));
+		to->hash = digest_bytes(to->hash, text, strlen(text));
 }
 
 /* For short things: numbers with a word around them. */
@@ -281,7 +281,7 @@ void typeof_print(enum family family, const struct set_layout *layout, struct st
 
 uint64_t rule_digest(enum family family, const struct rule *rule)
 {
-	struct sink to = { .hash = hash_start };
+	struct sink to = { .hash = digest_start };
 
 	put_rule(&to, family, rule);
 	return to.hash ? to.hash : 1;
@@ -316,7 +316,7 @@ uint64_t digest_add(uint64_t digest, uint64_t rule)
 	uint8_t bytes[RULE_UDATA_SIZE];
 
 	rule_userdata(rule, bytes);
-	digest = hash_bytes(digest ? digest : hash_start, bytes, sizeof(bytes));
+	digest = digest_bytes(digest ? digest : digest_start, bytes, sizeof(bytes));
 	return digest ? digest : 1;
 }
 

@@ -7,6 +7,7 @@
 #include "nft/flowtable.h"
 #include "nft/rule.h"
 #include "proxy/base/arena.h"
+#include "proxy/base/array.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +22,7 @@ struct affinity {
 
 struct array {
 	void *items;
-	size_t count, size; /* in items */
+	size_t count, room; /* in items */
 };
 
 struct text {
@@ -38,18 +39,13 @@ struct text {
 /* Room for one more, or NULL with the error noted. */
 static void *array_push(struct text *t, struct array *a, size_t item)
 {
-	size_t size = a->size ? a->size * 2 : 64;
-	void *items;
+	void *items = array_grown(a->items, a->count, &a->room, item);
 
-	if (a->count == a->size) {
-		items = reallocarray(a->items, size, item);
-		if (!items) {
-			t->err = -ENOMEM;
-			return NULL;
-		}
-		a->items = items;
-		a->size = size;
+	if (!items) {
+		t->err = -ENOMEM;
+		return NULL;
 	}
+	a->items = items;
 	return (char *)a->items + a->count++ * item;
 }
 

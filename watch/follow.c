@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proxy/base/array.h"
+
 enum { MAX_LINKS = 16 };
 
 struct watch {
@@ -31,7 +33,7 @@ struct watch {
 struct follow {
 	int fd;
 	struct watch *watches;
-	unsigned int count, size;
+	unsigned int count, room;
 };
 
 static const uint32_t mask = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE |
@@ -94,17 +96,7 @@ static struct watch *find_watch(struct follow *f, int wd, const char *name)
 
 static struct watch *new_watch(struct follow *f)
 {
-	unsigned int size = f->size ? 2 * f->size : 16;
-	struct watch *longer;
-
-	if (f->count == f->size) {
-		longer = reallocarray(f->watches, size, sizeof(*longer));
-		if (!longer)
-			return NULL;
-		f->watches = longer;
-		f->size = size;
-	}
-	return &f->watches[f->count];
+	return array_grow(f->watches, f->count, f->room) ? NULL : &f->watches[f->count];
 }
 
 /* Running out of memory or of watches means that a change may go unnoticed, and nothing worse. */

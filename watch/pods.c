@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/base/hashtab.h"
 #include "watch/reading.h"
 
 struct label {
@@ -356,19 +357,9 @@ struct pod_index {
 	size_t count;
 };
 
-static uint64_t hash_text(uint64_t hash, const char *text)
-{
-	/* FNV-1a, the terminator included so that "a" "bc" differs from "ab" "c" */
-	do {
-		hash ^= (unsigned char)*text;
-		hash *= UINT64_C(0x100000001b3);
-	} while (*text++);
-	return hash;
-}
-
 static uint64_t hash_label(const char *namespace, const struct label *label)
 {
-	uint64_t hash = hash_text(UINT64_C(0xcbf29ce484222325), namespace);
+	uint64_t hash = hash_text(HASH_SEED, namespace);
 
 	return hash_text(hash_text(hash, label->key), label->value);
 }
