@@ -83,7 +83,7 @@ static void on_message(void *ctx, int severity, const char *message)
 /* A good moment to sync. Whether the node is eligible (HZ-4) needs no sync. */
 static void model_changed(struct daemon *d)
 {
-	health_set_node(d->health, d->feed->model->node);
+	health_set_node(d->health, model_node(d->feed->model));
 	reporter_set_arrival(d->reporter, feed_arrived_us(d->feed));
 	sync_request(d->sync);
 	reporter_set_arrival(d->reporter, 0);
@@ -146,7 +146,7 @@ static int follow_manifests(struct daemon *d)
 
 static void remember_pod_cidrs(struct daemon *d)
 {
-	const struct node *node = d->feed->model->node;
+	const struct node *node = model_node(d->feed->model);
 	unsigned int f;
 
 	if (!node)
@@ -165,7 +165,7 @@ static void remember_pod_cidrs(struct daemon *d)
  */
 static bool pod_cidrs_changed(struct daemon *d)
 {
-	const struct node *node = d->feed->model->node;
+	const struct node *node = model_node(d->feed->model);
 	unsigned int f;
 
 	if (d->feed->options.config->detect_local != DETECT_NODE_CIDR || !node)
@@ -286,9 +286,9 @@ static void on_waiting(void *ctx, struct strbuf *why)
 	const size_t begin = why->length;
 	char age[AGE_TEXT_SIZE];
 
-	if (!m->complete[KIND_SERVICE])
+	if (!model_has_list(m, KIND_SERVICE))
 		strbuf_adds(why, "no list of Services yet");
-	else if (!m->complete[KIND_SLICE])
+	else if (!model_has_list(m, KIND_SLICE))
 		strbuf_adds(why, "no list of EndpointSlices yet");
 	else
 		startup_waiting(d->startup, why);
@@ -579,7 +579,8 @@ static int check_config(const struct daemon *d, const struct config *config,
 	/* What would end the program as soon as it knows the Node, is known now. */
 	if (!startup_is_over(d->startup) || change->new_node)
 		return 0;
-	return startup_check(d->app, d->feed->node_name, config, d->feed->model->node, NULL, eb);
+	return startup_check(d->app, d->feed->node_name, config, model_node(d->feed->model), NULL,
+			     eb);
 }
 
 /* Servers and the model take @config, all of them or none. The old one is still there. */
@@ -666,7 +667,7 @@ static void adopt_config(struct daemon *d, struct feed_change *change, struct op
 	if (startup_is_over(d->startup) && !change->new_node) {
 		remember_pod_cidrs(d);
 		startup_check(d->app, d->feed->node_name, d->feed->options.config,
-			      d->feed->model->node, log_warning_message, &eb);
+			      model_node(d->feed->model), log_warning_message, &eb);
 	}
 	model_changed(d);
 }

@@ -27,7 +27,7 @@ bool feed_is_complete(const struct feed *feed)
 	unsigned int kind;
 
 	for (kind = 0; kind < N_KINDS; kind++)
-		if (!feed->model->complete[kind])
+		if (!model_has_list(feed->model, kind))
 			return false;
 	return true;
 }
@@ -45,7 +45,7 @@ void feed_missing(const struct feed *feed, struct strbuf *out)
 	unsigned int kind;
 
 	for (kind = 0; kind < N_KINDS; kind++)
-		if (!feed->model->complete[kind])
+		if (!model_has_list(feed->model, kind))
 			strbuf_addf(out, "%s%s", out->length > begin ? ", " : "no list of ",
 				    names[kind]);
 	if (out->length == begin || !feed->source)
@@ -146,7 +146,7 @@ static int open_manifests(struct feed *feed, struct errbuf *eb)
 	if (!feed->manifests)
 		return errf(eb, -ENOMEM, "out of memory");
 	err = feed_load_manifests(feed, eb);
-	if (!err && !feed->model->node)
+	if (!err && !model_node(feed->model))
 		log_warning(
 			feed->app->log,
 			"Node %s: not among the manifests: its addresses and labels are unknown",
@@ -363,7 +363,7 @@ void feed_adopt(struct feed *feed, struct feed_change *change, struct options *f
 static int assume_addresses_of(struct feed *feed, enum family family,
 			       const struct addresses *machine)
 {
-	const struct node *node = feed->model->node;
+	const struct node *node = model_node(feed->model);
 	const struct addr *own = NULL;
 	unsigned int i, n = 0;
 	struct addr *list;
@@ -393,7 +393,7 @@ int feed_assume_addresses(struct feed *feed, const struct addresses *machine)
 
 void feed_post_node_event(struct feed *feed, const char *type, const char *reason, const char *note)
 {
-	const struct node *node = feed->model->node;
+	const struct node *node = model_node(feed->model);
 	const struct apisource_event event = {
 		.kind = KIND_NODE,
 		.namespace = "",

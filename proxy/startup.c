@@ -45,7 +45,7 @@ static enum startup_verdict judge(const struct startup *s)
 {
 	const struct feed *feed = s->feed;
 
-	return startup_judge(feed->options.config, feed->model->node,
+	return startup_judge(feed->options.config, model_node(feed->model),
 			     clock_monotonic_us(feed->app->clock) - s->began_us);
 }
 
@@ -84,7 +84,7 @@ bool startup_node_fits(struct feed *feed)
 {
 	struct errbuf eb = { "" };
 
-	if (startup_check(feed->app, feed->node_name, feed->options.config, feed->model->node,
+	if (startup_check(feed->app, feed->node_name, feed->options.config, model_node(feed->model),
 			  log_warning_message, &eb) == 0)
 		return true;
 	log_error(feed->app->log, "%s", eb.text);
@@ -99,7 +99,7 @@ bool startup_is_over(const struct startup *s)
 
 void startup_waiting(const struct startup *s, struct strbuf *why)
 {
-	const struct node *node = s->feed->model->node;
+	const struct node *node = model_node(s->feed->model);
 
 	if (s->over)
 		return;

@@ -89,25 +89,35 @@ struct hash_node *hashtab_find_next(const struct hash_node *node)
 	return match(node->next, node->hash);
 }
 
-struct hash_node *hashtab_first(const struct hashtab *t, struct hash_walk *walk)
+struct hash_walk hashtab_walk(const struct hashtab *t)
 {
-	walk->bucket = 0;
-	walk->next = t->n_buckets ? t->buckets[0] : t->only;
-	return hashtab_next(t, walk);
+	return (struct hash_walk){ t, 0, t->n_buckets ? t->buckets[0] : t->only };
 }
 
-struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk)
+struct hash_node *hash_walk_next(struct hash_walk *walk)
 {
 	struct hash_node *node;
 
 	while (!walk->next) {
-		if (++walk->bucket >= t->n_buckets)
+		if (++walk->bucket >= walk->table->n_buckets)
 			return NULL;
-		walk->next = t->buckets[walk->bucket];
+		walk->next = walk->table->buckets[walk->bucket];
 	}
 	node = walk->next;
 	walk->next = node->next;
 	return node;
+}
+
+struct hash_node *hashtab_first(const struct hashtab *t, struct hash_walk *walk)
+{
+	*walk = hashtab_walk(t);
+	return hash_walk_next(walk);
+}
+
+struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk)
+{
+	(void)t;
+	return hash_walk_next(walk);
 }
 
 uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)

@@ -35,9 +35,12 @@ struct hash_node *hashtab_find_next(const struct hash_node *node);
 
 /* All entries in no particular order. @node may be removed and freed before the next step. */
 struct hash_walk {
+	const struct hashtab *table;
 	size_t bucket;
 	struct hash_node *next;
 };
+struct hash_walk hashtab_walk(const struct hashtab *t);
+struct hash_node *hash_walk_next(struct hash_walk *walk); /* NULL: that was all */
 struct hash_node *hashtab_first(const struct hashtab *t, struct hash_walk *walk);
 struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk);
 
@@ -51,5 +54,15 @@ uint64_t hash_text(uint64_t hash, const char *text); /* with its terminator */
 		struct hash_node *n_ = (node);                                                     \
 		n_ ? (type *)(void *)((char *)n_ - offsetof(type, member)) : NULL;                 \
 	})
+
+/* @entry becomes each of the structs whose @member is a node of @table; it may be removed. */
+#define for_each_hashed(entry, table, member)                                                      \
+	for (struct hash_walk walk_ = hashtab_walk(table);                                         \
+	     (entry = hash_entry(hash_walk_next(&walk_), typeof(*(entry)), member));)
+
+/* The same of those with this hash, but none may be removed. */
+#define for_each_hash_match(entry, table, hash, member)                                            \
+	for (entry = hash_entry(hashtab_find(table, hash), typeof(*(entry)), member); entry;       \
+	     entry = hash_entry(hashtab_find_next(&(entry)->member), typeof(*(entry)), member))
 
 #endif

@@ -40,7 +40,7 @@ static int compare_family(struct objects *o, enum family family,
 
 	/* The fast path is left out where the kernel cannot do it. */
 	if (nl && config_has_fast_path(o->feed->options.config))
-		o->feed->model->no_fast_path = kernel_probe_fast_path(nl, family, &eb) != 0;
+		model_allow_fast_path(o->feed->model, !kernel_probe_fast_path(nl, family, &eb));
 	if (dp)
 		err = dataplane_diff(dp, out, &eb);
 	dataplane_free(dp);

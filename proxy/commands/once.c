@@ -38,7 +38,7 @@ static void on_in_step(void *ctx)
 	struct once *once = ctx;
 
 	/* Service ranges may come last, and nobody would add them later. */
-	if (once->feed->source && once->feed->model->complete[KIND_SERVICE_CIDR])
+	if (once->feed->source && model_has_list(once->feed->model, KIND_SERVICE_CIDR))
 		app_exit(once->app, EXIT_DONE);
 }
 

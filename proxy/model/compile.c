@@ -4,6 +4,8 @@
  */
 #include "proxy/model/compile.h"
 
+#include "proxy/model/model_internal.h"
+
 #include <errno.h>
 #include <stdlib.h>
 

@@ -4,6 +4,7 @@
  */
 #include "proxy/model/explain.h"
 
+#include "proxy/model/model_internal.h"
 #include "proxy/model/ruleset.h"
 
 #include <errno.h>
@@ -97,11 +98,10 @@ static enum explain_verdict vip_verdict(const struct program *p, const struct vi
 
 static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct service_entry *entry;
 
-	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk)) {
-		const struct service *s = hash_entry(n, struct service_entry, node)->object;
+	for_each_service_entry (entry, m) {
+		const struct service *s = entry->object;
 
 		if (s && !(s->flags & SERVICE_IGNORED) && s->family[family].has_cluster_ip &&
 		    addr_compare(&s->family[family].cluster_ip, addr) == 0)

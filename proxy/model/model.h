@@ -75,49 +75,48 @@ struct cidr_entry {
 	uint64_t epoch;
 };
 
+/* Changes since the family's latest sync. */
+struct model_pending {
+	unsigned int services, slices;
+	int64_t *triggers; /* last-change-trigger-time of changed slices, for MET-2 */
+	unsigned int n_triggers, triggers_room;
+};
+
 struct model_counters {
 	uint64_t service_changes, endpoint_changes; /* seen */
 };
 
-struct model {
-	const struct config *config;				   /* borrowed */
-	void (*log)(void *ctx, int severity, const char *message); /* severity as in syslog(3) */
-	void *log_ctx;
-
-	struct hashtab services, slices;
-	struct cidr_entry *cidrs;
-	struct node *node; /* NULL: unknown */
-	uint64_t node_epoch;
-	struct node_info info;
-	bool info_is_old;		/* memory ran out: model_catch_up() */
-	struct addr *local[N_FAMILIES]; /* addresses of this node */
-	unsigned int n_local[N_FAMILIES];
-
-	struct hashtab claims[N_FAMILIES];
-	unsigned int n_lost[N_FAMILIES]; /* claims that another Service has won */
-	struct service_entry *dirty[N_FAMILIES];
-	bool ignored[N_FAMILIES];
-	bool no_fast_path;		/* the kernel cannot do it */
-	bool globals_dirty[N_FAMILIES]; /* node-port addresses, ServiceCIDRs */
-	/* changes since the family's latest sync */
-	unsigned int pending_services[N_FAMILIES], pending_slices[N_FAMILIES];
-	int64_t *triggers[N_FAMILIES]; /* last-change-trigger-time of changed slices, for MET-2 */
-	unsigned int n_triggers[N_FAMILIES];
-
-	uint64_t epoch; /* counts lists */
-	uint64_t list_epoch[N_KINDS];
-	bool complete[N_KINDS];	      /* a whole list has arrived */
-	uint64_t revision;	      /* counts changes */
-	uint64_t changes[N_FAMILIES]; /* ... of what is to be programmed */
-	struct model_counters counters;
-	struct object_sink sink;
-};
+struct model;
 
 /* @config is borrowed. NULL when out of memory. */
 struct model *model_new(const struct config *config,
 			void (*log)(void *ctx, int severity, const char *message), void *log_ctx);
 void model_free(struct model *m);
 const struct object_sink *model_sink(struct model *m);
+void model_log(struct model *m, int severity, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+const struct config *model_config(const struct model *m);
+const struct node *model_node(const struct model *m); /* NULL: unknown */
+const struct node_info *model_node_info(const struct model *m);
+struct addr_view model_addresses(const struct model *m, enum family family); /* of this node */
+const struct cidr_entry *model_cidrs(const struct model *m);
+
+/* All of them, in no order; the one at hand may be pruned. */
+const struct hashtab *model_services(const struct model *m);
+const struct hashtab *model_slices(const struct model *m);
+#define for_each_service_entry(s, m) for_each_hashed (s, model_services(m), node)
+#define for_each_slice_entry(e, m) for_each_hashed (e, model_slices(m), node)
+
+uint64_t model_revision(const struct model *m); /* counts changes */
+/* The same of what is to be programmed. */
+uint64_t model_changes(const struct model *m, enum family family);
+struct model_counters model_counters(const struct model *m);
+
+const struct model_pending *model_pending(const struct model *m, enum family family);
+/* All of the family's changes are in the kernel; their triggers stay until they are forgotten. */
+void model_synced(struct model *m, enum family family);
+void model_forget_triggers(struct model *m, enum family family);
 
 /*
  * Another configuration takes effect (CFG-3): marks what becomes different by it, and only that.
@@ -130,6 +129,11 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 int model_set_addresses(struct model *m, enum family family, const struct addr *list,
 			unsigned int count);
 
+/* Without it the rules have no fast path, whatever the configuration says. */
+void model_allow_fast_path(struct model *m, bool allow);
+
+/* Whether a whole list of the kind has arrived. */
+bool model_has_list(const struct model *m, enum kind kind);
 /* Whether the first lists of Services and EndpointSlices are there (RUN-1). */
 bool model_is_complete(const struct model *m);
 
@@ -160,9 +164,16 @@ struct service_port_state *model_vip_owner(const struct model *m, enum family fa
 /* Whether the claim is the winning one. */
 bool claim_wins(const struct model *m, enum family family, const struct claim *claim);
 
+/* Notes whether another Service has the claim's VIP; counts these. */
+void claim_set_lost(struct model *m, enum family family, struct claim *claim, bool lost);
+unsigned int model_conflicts(const struct model *m, enum family family);
+
 /* Elements that belong to no service port: node-port addresses and ServiceCIDRs; sorted. */
 int model_globals(const struct model *m, enum family family, struct arena *scratch,
 		  const struct element **elements, size_t *count);
+
+/* What they, and the rules, are to be is in the kernel. */
+void model_globals_settled(struct model *m, enum family family);
 
 /* Number of different ready local endpoint addresses of a Service (HC-4). */
 unsigned int model_local_endpoints(const struct service_entry *service, enum family family,

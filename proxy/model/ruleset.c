@@ -3,7 +3,7 @@
  */
 #include "proxy/model/ruleset.h"
 
-#include "proxy/model/model.h"
+#include "proxy/model/model_internal.h"
 
 #include <stdio.h>
 #include <string.h>

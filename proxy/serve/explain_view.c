@@ -194,8 +194,7 @@ static bool pod_word(struct explaining *x)
 	char namespace[QUERY_TEXT_SIZE];
 	const char *slash = strchr(a->source, '/');
 	struct pod_search s = { .namespace = namespace, .name = slash ? slash + 1 : "" };
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct slice_entry *e;
 
 	if (!slash) {
 		errf(&x->error, 0, "source \"%s\" is neither an IP address nor NAMESPACE/POD",
@@ -204,9 +203,8 @@ static bool pod_word(struct explaining *x)
 	}
 	snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - a->source), a->source);
 	nearest_begin(&s.near, s.name);
-	for (n = hashtab_first(&x->v->model->slices, &walk); n;
-	     n = hashtab_next(&x->v->model->slices, &walk))
-		search_slice(&s, hash_entry(n, struct slice_entry, node)->object, &x->scratch);
+	for_each_slice_entry (e, x->v->model)
+		search_slice(&s, e->object, &x->scratch);
 	if (!s.found) {
 		errf(&x->error, 0,
 		     s.near.best ? "no endpoint is Pod %s; did you mean %s/%s? Otherwise give its "
@@ -414,13 +412,9 @@ static void put_source_name(struct explaining *x, const struct explain_query *q)
 {
 	const struct endpoint_names *names;
 	const struct slice_entry *e;
-	struct hash_walk walk;
-	struct hash_node *n;
 	unsigned int i;
 
-	for (n = hashtab_first(&x->v->model->slices, &walk); n;
-	     n = hashtab_next(&x->v->model->slices, &walk)) {
-		e = hash_entry(n, struct slice_entry, node);
+	for_each_slice_entry (e, x->v->model) {
 		for (i = 0; e->object->family == q->family && i < e->object->n_endpoints; i++) {
 			if (addr_compare(&e->object->endpoints[i].addr, &q->source))
 				continue;
@@ -627,8 +621,8 @@ static int wrong_port(struct explaining *x, const struct service *s)
 
 static int explain_service(struct explaining *x, const struct service_entry *s)
 {
-	enum family family =
-		x->asked.has_source ? x->asked.source_family : x->v->model->info.primary_family;
+	enum family family = x->asked.has_source ? x->asked.source_family
+						 : model_node_info(x->v->model)->primary_family;
 	struct explain_query q;
 	unsigned int i, n = 0;
 

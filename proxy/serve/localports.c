@@ -136,17 +136,12 @@ void localports_update_all(struct localports *l, enum family family)
 
 static void update_all(struct localports *l, enum family family)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct service_entry *s;
 
 	l->all_due[family] = false;
-	for (n = hashtab_first(&l->model->services, &walk); n;
-	     n = hashtab_next(&l->model->services, &walk)) {
-		struct service_entry *s = hash_entry(n, struct service_entry, node);
-
+	for_each_service_entry (s, l->model)
 		if (localports_concern(l, family, s))
 			update(l, family, s->namespace, s->name, s);
-	}
 }
 
 void localports_enable(struct localports *l, enum family family, bool wanted)

@@ -37,23 +37,25 @@ static void put_object(const struct node *node, struct strbuf *out)
 
 static void put_info(const struct model *m, enum family family, struct strbuf *out)
 {
+	const struct node_info *info = model_node_info(m);
+	const struct addr_view local = model_addresses(m, family);
 	char text[ADDR_TEXT_SIZE];
 	unsigned int i;
 
 	jsonout_object(out, NULL);
 	jsonout_text(out, "family", family_name(family));
-	if (m->info.family[family].has_primary)
+	if (info->family[family].has_primary)
 		jsonout_text(out, "primary",
-			     addr_format(family, &m->info.family[family].primary, text));
-	jsonout_bool(out, "nodePortsOnAllAddresses", m->info.family[family].nodeports_everywhere);
+			     addr_format(family, &info->family[family].primary, text));
+	jsonout_bool(out, "nodePortsOnAllAddresses", info->family[family].nodeports_everywhere);
 	jsonout_array(out, "nodePortAddresses");
-	for (i = 0; i < m->info.family[family].n_nodeport_ips; i++)
+	for (i = 0; i < info->family[family].n_nodeport_ips; i++)
 		jsonout_text(out, NULL,
-			     addr_format(family, &m->info.family[family].nodeport_ips[i], text));
+			     addr_format(family, &info->family[family].nodeport_ips[i], text));
 	jsonout_array_end(out);
 	jsonout_array(out, "localAddresses");
-	for (i = 0; i < m->n_local[family]; i++)
-		jsonout_text(out, NULL, addr_format(family, &m->local[family][i], text));
+	for (i = 0; i < local.count; i++)
+		jsonout_text(out, NULL, addr_format(family, &local.items[i], text));
 	jsonout_array_end(out);
 	jsonout_object_end(out);
 }
@@ -64,7 +66,7 @@ static void put_cidrs(const struct model *m, struct strbuf *out)
 	unsigned int f;
 
 	jsonout_array(out, "serviceCIDRs");
-	for (e = m->cidrs; e; e = e->next)
+	for (e = model_cidrs(m); e; e = e->next)
 		for (f = 0; f < N_FAMILIES; f++)
 			put_prefixes(out, (enum family)f, &e->object->family[f]);
 	jsonout_array_end(out);
@@ -77,8 +79,8 @@ int view_node(const struct view *v, const char *query, struct strbuf *out)
 	(void)query;
 	jsonout_object(out, NULL);
 	jsonout_text(out, "name", v->node_name);
-	put_object(v->model->node, out);
-	jsonout_text(out, "primaryFamily", family_name(v->model->info.primary_family));
+	put_object(model_node(v->model), out);
+	jsonout_text(out, "primaryFamily", family_name(model_node_info(v->model)->primary_family));
 	jsonout_array(out, "families");
 	for (f = 0; f < N_FAMILIES; f++)
 		put_info(v->model, (enum family)f, out);
@@ -98,7 +100,7 @@ int view_config(const struct view *v, const char *query, struct strbuf *out)
 int view_changes(const struct view *v, const char *query, struct strbuf *out)
 {
 	struct sync_status status;
-	uint64_t changes = v->model->revision;
+	uint64_t changes = model_revision(v->model);
 	unsigned int f;
 
 	(void)query;

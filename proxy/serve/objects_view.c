@@ -374,9 +374,9 @@ int view_objects(const struct view *v, const char *query, struct strbuf *out)
 	jsonout_text(out, "apiVersion", "v1");
 	jsonout_text(out, "kind", "List");
 	jsonout_array(out, "items");
-	if (!*after && v->model->node)
-		put_node(v->model->node, out);
-	for (cidr = *after ? NULL : v->model->cidrs; cidr; cidr = cidr->next)
+	if (!*after && model_node(v->model))
+		put_node(model_node(v->model), out);
+	for (cidr = *after ? NULL : model_cidrs(v->model); cidr; cidr = cidr->next)
 		put_cidr(cidr->object, out);
 	for (i = 0; !err && i < n && out->length < PAGE_BYTES; i++)
 		err = put_entry(v, list[i], &scratch, out);

@@ -114,47 +114,46 @@ static void observe_commit(struct reporter *r, enum family family)
 /* A Service counts once, whatever families it has; a slice has one. */
 static void set_pending(struct reporter *r)
 {
-	const unsigned int *services = r->model->pending_services;
-	const unsigned int *slices = r->model->pending_slices;
+	const struct model_pending *p4 = model_pending(r->model, FAMILY_IPV4);
+	const struct model_pending *p6 = model_pending(r->model, FAMILY_IPV6);
 
 	metrics_set(r->metrics, METRIC_SERVICE_CHANGES_PENDING, 0,
-		    services[FAMILY_IPV4] > services[FAMILY_IPV6] ? services[FAMILY_IPV4]
-								  : services[FAMILY_IPV6]);
+		    p4->services > p6->services ? p4->services : p6->services);
 	metrics_set(r->metrics, METRIC_ENDPOINT_CHANGES_PENDING, 0,
-		    (double)slices[FAMILY_IPV4] + slices[FAMILY_IPV6]);
+		    (double)p4->slices + p6->slices);
 }
 
 static void on_queued(void *ctx, enum family family)
 {
 	struct reporter *r = ctx;
-	struct model *m = r->model;
+	const struct model_counters seen = model_counters(r->model);
 
 	health_queued(r->health, family);
-	if (!r->waiting_us[family] && model_is_dirty(m, family))
+	if (!r->waiting_us[family] && model_is_dirty(r->model, family))
 		r->waiting_us[family] =
 			r->arrived_us ? r->arrived_us : clock_monotonic_us(clock_system());
 	metrics_set(r->metrics, METRIC_LAST_QUEUED, family, now_s());
 	set_pending(r);
 	metrics_add(r->metrics, METRIC_SERVICE_CHANGES, 0,
-		    (double)(m->counters.service_changes - r->service_changes));
+		    (double)(seen.service_changes - r->service_changes));
 	metrics_add(r->metrics, METRIC_ENDPOINT_CHANGES, 0,
-		    (double)(m->counters.endpoint_changes - r->endpoint_changes));
-	r->service_changes = m->counters.service_changes;
-	r->endpoint_changes = m->counters.endpoint_changes;
+		    (double)(seen.endpoint_changes - r->endpoint_changes));
+	r->service_changes = seen.service_changes;
+	r->endpoint_changes = seen.endpoint_changes;
 }
 
 /* MET-2 */
 static void observe_programming(struct reporter *r, enum family family)
 {
-	struct model *m = r->model;
+	const struct model_pending *p = model_pending(r->model, family);
 	const int64_t now = clock_realtime_us(clock_system());
 	unsigned int i;
 
-	for (i = 0; i < m->n_triggers[family]; i++)
-		if (m->triggers[family][i] >= r->started_us && m->triggers[family][i] <= now)
+	for (i = 0; i < p->n_triggers; i++)
+		if (p->triggers[i] >= r->started_us && p->triggers[i] <= now)
 			metrics_observe(r->metrics, METRIC_PROGRAMMING_DURATION, family,
-					seconds(now - m->triggers[family][i]));
-	m->n_triggers[family] = 0;
+					seconds(now - p->triggers[i]));
+	model_forget_triggers(r->model, family);
 }
 
 static void set_gauges(struct reporter *r, enum family family)
@@ -170,7 +169,7 @@ static void set_gauges(struct reporter *r, enum family family)
 	metrics_set(r->metrics, METRIC_SERVICE_PORTS, family, g->service_ports);
 	metrics_set(r->metrics, METRIC_ENDPOINTS, family, g->endpoints);
 	metrics_set(r->metrics, METRIC_SET_ASIDE, family, g->set_aside);
-	metrics_set(r->metrics, METRIC_CONFLICTS, family, r->model->n_lost[family]);
+	metrics_set(r->metrics, METRIC_CONFLICTS, family, model_conflicts(r->model, family));
 }
 
 static int tell_service(struct reporter *r, enum family family, const struct service_entry *s)
@@ -195,30 +194,25 @@ static int tell_changed(struct reporter *r, enum family family, const struct cha
 
 static int tell_all(struct reporter *r, enum family family)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	const struct service_entry *s;
 	int err = 0;
 
-	for (n = hashtab_first(&r->model->services, &walk); n;
-	     n = hashtab_next(&r->model->services, &walk)) {
-		const struct service_entry *s = hash_entry(n, struct service_entry, node);
-
+	for_each_service_entry (s, r->model)
 		if (s->object && tell_service(r, family, s))
 			err = -ENOMEM;
-	}
 	return err;
 }
 
 /* The family's rules are in the kernel: answers and listeners follow. */
 static void tell_health(struct reporter *r, enum family family)
 {
-	const struct node_info *info = &r->model->info;
+	const struct node_info *info = model_node_info(r->model);
 	struct changes *changes = &r->changes[family];
 	bool again = false;
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	health_set_node(r->health, r->model->node);
+	health_set_node(r->health, model_node(r->model));
 	health_set_addresses(r->health, family, info->family[family].nodeports_everywhere,
 			     info->family[family].nodeport_ips,
 			     info->family[family].n_nodeport_ips);

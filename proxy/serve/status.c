@@ -42,11 +42,10 @@ static int port_add(struct port_list *list, const struct service_port_state *por
 static int list_ports(const struct model *m, enum family family, struct port_list *list)
 {
 	const struct service_port_state *p;
-	struct hash_walk walk;
-	struct hash_node *n;
+	const struct service_entry *s;
 
-	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk))
-		for (p = hash_entry(n, struct service_entry, node)->ports[family]; p; p = p->next)
+	for_each_service_entry (s, m)
+		for (p = s->ports[family]; p; p = p->next)
 			if (p->applied && port_add(list, p))
 				return -ENOMEM;
 	if (list->count)
@@ -123,8 +122,8 @@ void status_format(const struct model *m, const struct metrics *metrics, struct 
 	unsigned int f;
 
 	strbuf_addf(out, "node %s, zone %s, %zu services known\n",
-		    m->node ? m->node->name : "unknown", *model_zone(m) ? model_zone(m) : "unknown",
-		    m->services.count);
+		    model_node(m) ? model_node(m)->name : "unknown",
+		    *model_zone(m) ? model_zone(m) : "unknown", model_services(m)->count);
 	for (f = 0; f < N_FAMILIES; f++)
 		format_family(m, metrics, (enum family)f, out);
 }

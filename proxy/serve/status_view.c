@@ -83,7 +83,7 @@ static void put_family(const struct view *v, enum family family, const struct sy
 	jsonout_integer(out, "servicePorts", g->service_ports);
 	jsonout_integer(out, "endpoints", g->endpoints);
 	jsonout_integer(out, "setAside", g->set_aside);
-	jsonout_integer(out, "conflicts", v->model->n_lost[family]);
+	jsonout_integer(out, "conflicts", model_conflicts(v->model, family));
 	if (s->synced_us) {
 		jsonout_real(out, "lastSyncSecondsAgo", (double)(now_us() - s->synced_us) / 1e6);
 		jsonout_real(out, "lastSyncMilliseconds", (double)s->took_us / 1e3);
@@ -199,7 +199,7 @@ const char *view_not_ready(const struct view *v, char *text, size_t size)
 		return text;
 	if (!model_is_complete(v->model)) {
 		snprintf(text, size, "no list of %s yet%s%s%s%s",
-			 v->model->complete[KIND_SERVICE] ? "EndpointSlices" : "Services",
+			 model_has_list(v->model, KIND_SERVICE) ? "EndpointSlices" : "Services",
 			 s->server ? "; " : "", s->server ? s->server : "",
 			 s->reason && *s->reason ? ": " : "", s->reason ? s->reason : "");
 		return text;

@@ -123,19 +123,14 @@ int view_entries(const struct view *v, const char *after, struct arena *scratch,
 		 const struct service_entry *const **list, size_t *count)
 {
 	const struct service_entry **all, *s;
-	struct hash_walk walk;
-	struct hash_node *n;
 	size_t used = 0;
 
-	all = arena_array(scratch, v->model->services.count, sizeof(*all));
+	all = arena_array(scratch, model_services(v->model)->count, sizeof(*all));
 	if (!all)
 		return -ENOMEM;
-	for (n = hashtab_first(&v->model->services, &walk); n;
-	     n = hashtab_next(&v->model->services, &walk)) {
-		s = hash_entry(n, struct service_entry, node);
+	for_each_service_entry (s, v->model)
 		if (s->object && comes_after(s, after))
 			all[used++] = s;
-	}
 	if (used)
 		qsort(all, used, sizeof(*all), entry_order);
 	*list = all;

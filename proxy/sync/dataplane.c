@@ -15,8 +15,6 @@
 #include "proxy/sync/spares.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -108,17 +106,6 @@ int64_t dataplane_retry_us(const struct dataplane *dp)
 	return dp->retry_us;
 }
 
-void dp_log(const struct dataplane *dp, int severity, const char *fmt, ...)
-{
-	char text[640];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	dp->model->log(dp->model->log_ctx, severity, text);
-}
-
 static int sync_changes(struct dataplane *dp, struct sync_report *report, struct errbuf *eb)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
@@ -173,12 +160,10 @@ static void prune_changed(struct dataplane *dp)
 
 static void prune_all(struct dataplane *dp)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct service_entry *s;
 
-	for (n = hashtab_first(&dp->model->services, &walk); n;
-	     n = hashtab_next(&dp->model->services, &walk))
-		model_prune(dp->model, hash_entry(n, struct service_entry, node));
+	for_each_service_entry (s, dp->model)
+		model_prune(dp->model, s);
 }
 
 int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *report,
@@ -225,7 +210,7 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	if (!err) {
 		report->repair |= repair;
 		dp->in_step = true;
-		dp->model->globals_dirty[dp->family] = false;
+		model_globals_settled(dp->model, dp->family);
 		if (report->full)
 			prune_all(dp);
 		else

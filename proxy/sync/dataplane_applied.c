@@ -60,8 +60,8 @@ static void purge_clients(struct dataplane *dp, const struct program *p, bool lo
 
 	if (!map ||
 	    purges_add(dp->purges, map, p->label, keep ? program_list(p, local) : &nobody)) {
-		dp_log(dp, LOG_WARNING, "Service %s: clients of former endpoints: out of memory",
-		       p->label);
+		model_log(dp->model, LOG_WARNING,
+			  "Service %s: clients of former endpoints: out of memory", p->label);
 		dp->known = false;
 	}
 	arena_reset(&dp->brief);
@@ -76,7 +76,7 @@ bool dataplane_purge(struct dataplane *dp, int64_t budget_us)
 	do {
 		more = purges_run(dp->purges, until_us, &eb);
 		if (more < 0) {
-			dp_log(dp, LOG_WARNING, "%s", eb.text);
+			model_log(dp->model, LOG_WARNING, "%s", eb.text);
 			dp->known = false;
 		}
 	} while (more < 0);

@@ -4,6 +4,7 @@
  */
 #include "proxy/sync/dataplane_internal.h"
 
+#include "proxy/base/array.h"
 #include "proxy/model/compile.h"
 #include "proxy/sync/spares.h"
 
@@ -25,18 +26,10 @@ void dp_changed_begin(struct dataplane *dp)
  */
 static int changed_add(struct dataplane *dp, struct service_port_state *port)
 {
-	unsigned int size = dp->changed_size ? dp->changed_size * 2 : 64;
-	struct service_port_state **more;
-
 	if (port->changed_in == dp->round)
 		return 0;
-	if (dp->n_changed == dp->changed_size) {
-		more = realloc(dp->changed, size * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		dp->changed = more;
-		dp->changed_size = size;
-	}
+	if (array_grow(dp->changed, dp->n_changed, dp->changed_room))
+		return -ENOMEM;
 	dp->changed[dp->n_changed++] = port;
 	port->changed_in = dp->round;
 	return 0;
@@ -76,17 +69,16 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 			winner = model_vip_owner(dp->model, dp->family,
 						 c->vip.role == VIP_NODE_PORT ? NULL : &c->vip.addr,
 						 port->protocol, c->vip.port);
-			dp_log(dp, LOG_WARNING,
-			       "Service %s: %s%s port %u/%s is taken by Service %s", port->label,
-			       c->vip.role == VIP_NODE_PORT ? "node" : "",
-			       c->vip.role == VIP_NODE_PORT
-				       ? ""
-				       : addr_format(dp->family, &c->vip.addr, addr),
-			       c->vip.port, protocol_name(port->protocol),
-			       winner ? winner->label : "?");
+			model_log(dp->model, LOG_WARNING,
+				  "Service %s: %s%s port %u/%s is taken by Service %s", port->label,
+				  c->vip.role == VIP_NODE_PORT ? "node" : "",
+				  c->vip.role == VIP_NODE_PORT
+					  ? ""
+					  : addr_format(dp->family, &c->vip.addr, addr),
+				  c->vip.port, protocol_name(port->protocol),
+				  winner ? winner->label : "?");
 		}
-		dp->model->n_lost[dp->family] += (unsigned int)lost - (unsigned int)c->lost;
-		c->lost = lost;
+		claim_set_lost(dp->model, dp->family, c, lost);
 	}
 }
 
@@ -214,7 +206,7 @@ int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot, const str
 	struct kept_ranges kept = { 0 };
 	int err = model_globals(dp->model, dp->family, &dp->scratch, list, count);
 
-	if (err || dp->model->complete[KIND_SERVICE_CIDR])
+	if (err || model_has_list(dp->model, KIND_SERVICE_CIDR))
 		return err;
 	kept.wanted = *list;
 	kept.n_wanted = *count;
@@ -236,25 +228,20 @@ int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot, const str
 
 int dp_all_ports(struct dataplane *dp, struct service_port_state ***ports, unsigned int *count)
 {
-	struct model *m = dp->model;
-	struct service_port_state **list, *p;
-	struct hash_walk walk;
-	struct hash_node *n;
-	unsigned int pass, i = 0;
+	struct service_port_state *p;
+	struct service_entry *s;
+	unsigned int n = 0;
 
-	for (list = NULL, pass = 0; pass < 2; pass++) {
-		for (i = 0, n = hashtab_first(&m->services, &walk); n;
-		     n = hashtab_next(&m->services, &walk))
-			for (p = hash_entry(n, struct service_entry, node)->ports[dp->family]; p;
-			     p = p->next, i++)
-				if (list)
-					list[i] = p;
-		if (!list &&
-		    !(list = arena_array(&dp->scratch, i, sizeof(struct service_port_state *))))
-			return -ENOMEM;
-	}
-	*ports = list;
-	*count = i;
+	for_each_service_entry (s, dp->model)
+		for (p = s->ports[dp->family]; p; p = p->next)
+			n++;
+	*ports = arena_array(&dp->scratch, n, sizeof(**ports));
+	if (!*ports)
+		return -ENOMEM;
+	*count = 0;
+	for_each_service_entry (s, dp->model)
+		for (p = s->ports[dp->family]; p; p = p->next)
+			(*ports)[(*count)++] = p;
 	return 0;
 }
 

@@ -46,13 +46,11 @@ struct dataplane {
 	/* compiled, and different from what is applied, or with flows that may be stale; each once
 	 */
 	struct service_port_state **changed;
-	unsigned int n_changed, changed_size;
+	unsigned int n_changed, changed_room;
 	uint64_t round; /* counts these lists */
 	int64_t now_us, retry_us;
 };
 
-void dp_log(const struct dataplane *dp, int severity, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
 int64_t dp_clock_us(void);
 
 /* dataplane_decide.c */

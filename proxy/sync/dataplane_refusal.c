@@ -41,7 +41,7 @@ static bool owns_vips(const struct dataplane *dp, const struct service_port_stat
 
 void dp_set_aside(struct dataplane *dp, struct service_port_state *p, const char *reason)
 {
-	const int64_t longest = dp->model->config->sync_period_ms * 1000; /* RUN-4 */
+	const int64_t longest = model_config(dp->model)->sync_period_ms * 1000; /* RUN-4 */
 	int64_t wait = RETRY_FIRST_US;
 	unsigned int i;
 
@@ -54,8 +54,8 @@ void dp_set_aside(struct dataplane *dp, struct service_port_state *p, const char
 		wait = longest;
 	p->refusals++;
 	p->retry_us = dp->now_us + wait;
-	dp_log(dp, LOG_ERR, "Service %s: set aside for %d s: %s", p->label, (int)(wait / 1000000),
-	       reason);
+	model_log(dp->model, LOG_ERR, "Service %s: set aside for %d s: %s", p->label,
+		  (int)(wait / 1000000), reason);
 }
 
 bool dp_any_refused(const struct dataplane *dp)

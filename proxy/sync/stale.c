@@ -254,9 +254,9 @@ static const struct serving *serving_get(struct stale *s, const struct service_p
 	struct serving *serving;
 	struct hash_node *n;
 
-	if (s->cache_revision != s->model->revision)
+	if (s->cache_revision != model_revision(s->model))
 		cache_clear(s);
-	s->cache_revision = s->model->revision;
+	s->cache_revision = model_revision(s->model);
 	for (n = hashtab_find(&s->cache, hash); n; n = hashtab_find_next(n)) {
 		serving = hash_entry(n, struct serving, node);
 		if (serving->port == port)
@@ -271,14 +271,15 @@ static const struct serving *serving_get(struct stale *s, const struct service_p
 /* Whether node ports are offered on the address (NP-2, NP-3, CT-7). */
 static bool is_nodeport_address(const struct stale *s, const struct addr *addr)
 {
-	const struct model *m = s->model;
+	const struct node_info *info = model_node_info(s->model);
 	const enum family f = s->family;
-	const bool all = m->info.family[f].nodeports_everywhere;
-	const struct addr *list = all ? m->local[f] : m->info.family[f].nodeport_ips;
-	unsigned int i, n = all ? m->n_local[f] : m->info.family[f].n_nodeport_ips;
+	struct addr_view list = { info->family[f].nodeport_ips, info->family[f].n_nodeport_ips };
+	unsigned int i;
 
-	for (i = 0; i < n; i++)
-		if (addr_compare(&list[i], addr) == 0)
+	if (info->family[f].nodeports_everywhere)
+		list = model_addresses(s->model, f);
+	for (i = 0; i < list.count; i++)
+		if (addr_compare(&list.items[i], addr) == 0)
 			return !addr_is_loopback(f, addr);
 	return false;
 }

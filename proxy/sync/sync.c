@@ -303,7 +303,7 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us, const
 	struct sync *s = f->sync;
 	int64_t wait;
 
-	f->failed_changes = s->options.model->changes[f->family];
+	f->failed_changes = model_changes(s->options.model, f->family);
 	f->failed++;
 	snprintf(f->reason, sizeof(f->reason), "%s", eb->text);
 	if (err == -EPERM) {
@@ -323,15 +323,13 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us, const
 
 static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)
 {
-	struct model *m = f->sync->options.model;
-
 	if (f->failed)
 		log_info(f->sync->options.log, "sync of %s works again", family_name(f->family));
 	f->synced_us = end_us;
 	f->took_us = took_us;
 	f->failed = 0;
 	f->earliest_us = 0;
-	m->pending_services[f->family] = m->pending_slices[f->family] = 0;
+	model_synced(f->sync->options.model, f->family);
 }
 
 static void on_bulk(void *ctx, bool begin)
@@ -449,7 +447,7 @@ static int64_t family_due_us(const struct family_sync *f)
 	if (!f->earliest_us)
 		return 0;
 	/* after a failure */
-	if (f->failed_changes == f->sync->options.model->changes[f->family] ||
+	if (f->failed_changes == model_changes(f->sync->options.model, f->family) ||
 	    f->retry_us < f->earliest_us)
 		return f->retry_us;
 	return f->earliest_us;
@@ -791,13 +789,13 @@ static void fast_path_begin(struct sync *s)
 
 	if (!config_has_fast_path(s->options.config)) {
 		s->fast_path_state = FAST_PATH_OFF;
-		s->options.model->no_fast_path = false;
+		model_allow_fast_path(s->options.model, true);
 		return;
 	}
 	for (f = 0; !err && f < N_FAMILIES; f++)
 		if (s->options.family[f])
 			err = kernel_probe_fast_path(s->nl, (enum family)f, &eb);
-	s->options.model->no_fast_path = err != 0;
+	model_allow_fast_path(s->options.model, !err);
 	s->fast_path_state = err ? FAST_PATH_LACKING : FAST_PATH_ON;
 	if (err)
 		log_warning(s->options.log,

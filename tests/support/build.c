@@ -519,13 +519,12 @@ const struct element *build_elements(struct model *m, enum family family, struct
 	const struct element *part;
 	struct element *all = NULL, *of_port;
 	struct service_port_state *p;
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct service_entry *s;
 	size_t total = 0, size = 0, n_part, i, kept = 0;
 
 	compile_all(m, family);
-	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk))
-		for (p = hash_entry(n, struct service_entry, node)->ports[family]; p; p = p->next) {
+	for_each_service_entry (s, m)
+		for (p = s->ports[family]; p; p = p->next) {
 			n_part = elements_and_ranges(p->desired, family, scratch, &of_port);
 			if (total + n_part > size) {
 				size = (total + n_part) * 2;

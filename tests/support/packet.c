@@ -87,10 +87,11 @@ static struct outcome picked(const struct table *t, const struct verdict *v, boo
 	const struct element *el;
 	unsigned int i;
 
-	o.masquerade = marked || (v->pick & PICK_EXTERNAL) ||
-		       ((v->pick & PICK_CLUSTER) &&
-			(t->m->config->masquerade_all ||
-			 (t->m->config->family[t->family].has_cluster_cidr && !t->packet->pod)));
+	o.masquerade =
+		marked || (v->pick & PICK_EXTERNAL) ||
+		((v->pick & PICK_CLUSTER) &&
+		 (model_config(t->m)->masquerade_all ||
+		  (model_config(t->m)->family[t->family].has_cluster_cidr && !t->packet->pod)));
 	o.n = v->count;
 	o.endpoints = arena_array(t->scratch, o.n, sizeof(*o.endpoints));
 	for (i = 0; i < o.n; i++) {
@@ -151,8 +152,8 @@ static bool is_local(const struct model *m, enum family family, const struct add
 {
 	unsigned int i;
 
-	for (i = 0; i < m->n_local[family]; i++)
-		if (addr_compare(&m->local[family][i], addr) == 0)
+	for (i = 0; i < model_addresses(m, family).count; i++)
+		if (addr_compare(&model_addresses(m, family).items[i], addr) == 0)
 			return !addr_is_loopback(family, addr);
 	return false;
 }
@@ -164,7 +165,7 @@ struct outcome packet_by_elements(const struct model *m, enum family family,
 	const struct table t = { m, family, list, n, packet, scratch, complaint };
 	const struct element *el = lookup(&t, MAP_SERVICE_IPS, false, 0);
 	struct outcome o = { .fate = FATE_PASS };
-	bool nodeport_address = m->info.family[family].nodeports_everywhere
+	bool nodeport_address = model_node_info(m)->family[family].nodeports_everywhere
 					? is_local(m, family, &packet->destination)
 					: has_address(&t, SET_NODEPORT_IPS);
 
@@ -216,7 +217,7 @@ static enum role role_of(const struct model *m, enum family family, const struct
 		return ROLE_CLUSTER;
 	if (list_has(&s->family[family].load_balancer_ips, &packet->destination))
 		return ROLE_BALANCER;
-	if (m->config->allow_external_ips &&
+	if (model_config(m)->allow_external_ips &&
 	    list_has(&s->family[family].external_ips, &packet->destination))
 		return ROLE_EXTERNAL;
 	return ROLE_NONE;
@@ -242,12 +243,11 @@ static struct owner find_owner(const struct model *m, enum family family,
 			       const struct packet *packet, bool nodeport)
 {
 	struct owner best = { .role = ROLE_NONE };
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct service_entry *s;
 	unsigned int i;
 
-	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk)) {
-		struct owner o = { .entry = hash_entry(n, struct service_entry, node) };
+	for_each_service_entry (s, m) {
+		struct owner o = { .entry = s };
 
 		for (i = 0; o.entry->object && i < o.entry->object->n_ports; i++) {
 			o.port = &o.entry->object->ports[i];
@@ -386,9 +386,9 @@ static bool source_allowed(const struct model *m, enum family family, const stru
 	for (i = 0; i < ranges->count; i++) {
 		if (prefix_contains(&ranges->items[i], &packet->source))
 			return true;
-		if (m->info.family[family].has_primary)
-			node_inside |=
-				prefix_contains(&ranges->items[i], &m->info.family[family].primary);
+		if (model_node_info(m)->family[family].has_primary)
+			node_inside |= prefix_contains(&ranges->items[i],
+						       &model_node_info(m)->family[family].primary);
 	}
 	return node_inside && list_has(&s->family[family].load_balancer_ips, &packet->source);
 }
@@ -397,7 +397,8 @@ static bool passes(const struct model *m, const struct service *s)
 {
 	if (s->flags & SERVICE_NO_PASS)
 		return false;
-	return (s->flags & SERVICE_PASS) || strcmp(m->config->vipmap.no_endpoints, "Pass") == 0;
+	return (s->flags & SERVICE_PASS) ||
+	       strcmp(model_config(m)->vipmap.no_endpoints, "Pass") == 0;
 }
 
 static struct outcome judge(const struct model *m, enum family family, const struct owner *owner,
@@ -427,8 +428,8 @@ static struct outcome judge(const struct model *m, enum family family, const str
 	if (o.fate == FATE_DROP)
 		return o;
 	if (!external) /* MASQ-1 to MASQ-3 */
-		o.masquerade = m->config->masquerade_all ||
-			       (m->config->family[family].has_cluster_cidr && !packet->pod);
+		o.masquerade = model_config(m)->masquerade_all ||
+			       (model_config(m)->family[family].has_cluster_cidr && !packet->pod);
 	else if (s->flags & SERVICE_EXTERNAL_LOCAL) /* MASQ-4 */
 		o.masquerade = packet->host && !packet->pod;
 	else
@@ -442,14 +443,13 @@ static struct outcome judge(const struct model *m, enum family family, const str
  */
 static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	const struct service_entry *entry;
 	struct packet packet = { .destination = *addr };
 	struct owner owner;
 	unsigned int i;
 
-	for (n = hashtab_first(&m->services, &walk); n; n = hashtab_next(&m->services, &walk)) {
-		const struct service *s = hash_entry(n, struct service_entry, node)->object;
+	for_each_service_entry (entry, m) {
+		const struct service *s = entry->object;
 
 		if (!s || (s->flags & SERVICE_IGNORED) || !s->family[family].has_cluster_ip ||
 		    addr_compare(&s->family[family].cluster_ip, addr))
@@ -470,7 +470,7 @@ static bool in_service_cidr(const struct model *m, enum family family, const str
 	const struct cidr_entry *e;
 	unsigned int i;
 
-	for (e = m->cidrs; e; e = e->next)
+	for (e = model_cidrs(m); e; e = e->next)
 		for (i = 0; i < e->object->family[family].count; i++)
 			if (prefix_contains(&e->object->family[family].items[i], addr))
 				return true;
@@ -481,10 +481,10 @@ static bool offers_nodeports(const struct model *m, enum family family, const st
 {
 	unsigned int i;
 
-	if (m->info.family[family].nodeports_everywhere)
+	if (model_node_info(m)->family[family].nodeports_everywhere)
 		return is_local(m, family, addr);
-	for (i = 0; i < m->info.family[family].n_nodeport_ips; i++)
-		if (addr_compare(&m->info.family[family].nodeport_ips[i], addr) == 0)
+	for (i = 0; i < model_node_info(m)->family[family].n_nodeport_ips; i++)
+		if (addr_compare(&model_node_info(m)->family[family].nodeport_ips[i], addr) == 0)
 			return true;
 	return false;
 }

@@ -212,11 +212,14 @@ void world_relist(struct world *w)
 
 static void copy_addresses(const struct model *from, struct model *to)
 {
+	struct addr_view local;
 	unsigned int f;
 
-	for (f = 0; f < N_FAMILIES; f++)
-		if (from->local[f])
-			model_set_addresses(to, (enum family)f, from->local[f], from->n_local[f]);
+	for (f = 0; f < N_FAMILIES; f++) {
+		local = model_addresses(from, (enum family)f);
+		if (local.items)
+			model_set_addresses(to, (enum family)f, local.items, local.count);
+	}
 }
 
 struct model *world_model_anew(struct world *w)

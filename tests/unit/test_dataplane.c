@@ -6,6 +6,7 @@
 #include "tests/support/world.h"
 
 #include "nft/readback.h"
+#include "proxy/model/model_internal.h"
 #include "proxy/model/ruleset.h"
 
 #include <check.h>

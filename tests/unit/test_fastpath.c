@@ -95,7 +95,7 @@ START_TEST(from_configuration)
 	ck_assert_str_eq(ruleset.fast[2].name, "");
 	ck_assert(ruleset.fast[2].is_prefix);
 	ck_assert_str_eq(ruleset.fast[3].name, "fifteen-letters");
-	m->no_fast_path = true; /* a kernel without */
+	model_allow_fast_path(m, false); /* a kernel without */
 	model_ruleset(m, FAMILY_IPV6, &ruleset);
 	ck_assert_uint_eq(ruleset.parts & PART_FAST_PATH, 0);
 	model_free(m);

@@ -1,6 +1,6 @@
 /* The store of objects: who owns a virtual IP, what an event touches, lists, and what is left
  * behind. */
-#include "proxy/model/model.h"
+#include "proxy/model/model_internal.h"
 #include "tests/support/suite.h"
 #include "tests/support/build.h"
 
@@ -206,9 +206,9 @@ START_TEST(nothing_stays)
 	for (f = 0; f < N_FAMILIES; f++)
 		build_compile(m, (enum family)f, &sb);
 	while (m->services.count) {
-		struct hash_walk walk;
+		struct hash_walk walk = hashtab_walk(&m->services);
 		struct service_entry *s =
-			hash_entry(hashtab_first(&m->services, &walk), struct service_entry, node);
+			hash_entry(hash_walk_next(&walk), struct service_entry, node);
 		struct service_port_state *p;
 
 		strbuf_reset(&sb);
@@ -635,11 +635,11 @@ START_TEST(triggers_are_kept)
 		slice->trigger_us = i; /* 0: none */
 		sink->put_slice(sink->ctx, slice);
 	}
-	ck_assert_uint_eq(m->n_triggers[FAMILY_IPV4], 99);
-	ck_assert_uint_eq(m->n_triggers[FAMILY_IPV6], 0);
+	ck_assert_uint_eq(m->pending[FAMILY_IPV4].n_triggers, 99);
+	ck_assert_uint_eq(m->pending[FAMILY_IPV6].n_triggers, 0);
 	for (i = 0; i < 99; i++)
-		ck_assert_int_eq(m->triggers[FAMILY_IPV4][i], i + 1);
-	ck_assert_uint_eq(m->pending_slices[FAMILY_IPV4], 100);
+		ck_assert_int_eq(m->pending[FAMILY_IPV4].triggers[i], i + 1);
+	ck_assert_uint_eq(m->pending[FAMILY_IPV4].slices, 100);
 	ck_assert_uint_eq(m->counters.endpoint_changes, 100);
 	model_end(m);
 }
@@ -660,9 +660,9 @@ START_TEST(the_same_again_is_no_change)
 		sink->put_slice(sink->ctx, slice);
 		ck_assert_uint_eq(m->counters.service_changes, 1);
 		ck_assert_uint_eq(m->counters.endpoint_changes, 1);
-		ck_assert_uint_eq(m->pending_services[FAMILY_IPV4], 1);
-		ck_assert_uint_eq(m->pending_slices[FAMILY_IPV4], 1);
-		ck_assert_uint_eq(m->n_triggers[FAMILY_IPV4], 1);
+		ck_assert_uint_eq(m->pending[FAMILY_IPV4].services, 1);
+		ck_assert_uint_eq(m->pending[FAMILY_IPV4].slices, 1);
+		ck_assert_uint_eq(m->pending[FAMILY_IPV4].n_triggers, 1);
 	}
 	build_put(m, "service a/w tcp:80 ip=10.96.0.1 ext=203.0.113.2");
 	sink->gone(sink->ctx, KIND_SERVICE, "a", "w");
@@ -691,7 +691,7 @@ START_TEST(ignored_family)
 	build_put(m, "gone slice a/w-6");
 	build_put(m, "gone service a/w");
 	ck_assert(!m->dirty[FAMILY_IPV6]);
-	ck_assert_uint_eq(m->n_triggers[FAMILY_IPV6], 0);
+	ck_assert_uint_eq(m->pending[FAMILY_IPV6].n_triggers, 0);
 	while ((s = model_take_dirty(m, FAMILY_IPV4)))
 		model_prune(m, s);
 	ck_assert_uint_eq(m->services.count, 0);

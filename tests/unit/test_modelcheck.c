@@ -438,15 +438,13 @@ static struct packet random_packet(struct toy *t, enum family f)
 static void aim(struct toy *t, enum family f, struct packet *p)
 {
 	unsigned int skip = pick(t, 12);
+	struct addr_view local = model_addresses(t->w->model, f);
 	struct service_port_state *port;
+	struct service_entry *s;
 	const struct vip *vip;
-	struct hash_walk walk;
-	struct hash_node *n;
 
-	for (n = hashtab_first(&t->w->model->services, &walk); n;
-	     n = hashtab_next(&t->w->model->services, &walk))
-		for (port = hash_entry(n, struct service_entry, node)->ports[f]; port;
-		     port = port->next) {
+	for_each_service_entry (s, t->w->model)
+		for (port = s->ports[f]; port; port = port->next) {
 			if (!port->n_claims || skip--)
 				continue;
 			vip = &port->claims[pick(t, port->n_claims)].vip;
@@ -454,9 +452,8 @@ static void aim(struct toy *t, enum family f, struct packet *p)
 			p->port = vip->port;
 			if (vip->role != VIP_NODE_PORT)
 				p->destination = vip->addr;
-			else if (t->w->model->n_local[f])
-				p->destination =
-					t->w->model->local[f][pick(t, t->w->model->n_local[f])];
+			else if (local.count)
+				p->destination = local.items[pick(t, local.count)];
 			return;
 		}
 }
@@ -510,14 +507,12 @@ static void verify_others(struct toy *t, enum family f)
 	struct arena scratch = ARENA_INIT;
 	const struct element *have, *want;
 	struct service_port_state *p;
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct service_entry *s;
 	size_t n_have, n_want, i, at;
 
 	have = fake_elements(t->w->kernel, f, &scratch, &n_have);
-	for (n = hashtab_first(&t->w->model->services, &walk); n;
-	     n = hashtab_next(&t->w->model->services, &walk))
-		for (p = hash_entry(n, struct service_entry, node)->ports[f]; p; p = p->next) {
+	for_each_service_entry (s, t->w->model)
+		for (p = s->ports[f]; p; p = p->next) {
 			if (p->refusals)
 				continue;
 			program_elements(p->desired, f, &scratch, &want, &n_want);

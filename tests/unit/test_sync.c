@@ -330,19 +330,19 @@ START_TEST(families_back_off_on_their_own)
 	ck_assert_uint_eq(a.good[FAMILY_IPV6], 0);
 	/* pauses of 100, 200, 400 ms and so on, whatever happens meanwhile */
 	ck_assert_msg(a.bad[FAMILY_IPV6] <= 8, "%u attempts", a.bad[FAMILY_IPV6]);
-	ck_assert_uint_eq(a.w.model->n_triggers[FAMILY_IPV4], 0);
-	ck_assert_uint_eq(a.w.model->pending_slices[FAMILY_IPV4], 0);
-	ck_assert_uint_ge(a.w.model->pending_slices[FAMILY_IPV6], CHANGES - 1);
+	ck_assert_uint_eq(model_pending(a.w.model, FAMILY_IPV4)->n_triggers, 0);
+	ck_assert_uint_eq(model_pending(a.w.model, FAMILY_IPV4)->slices, 0);
+	ck_assert_uint_ge(model_pending(a.w.model, FAMILY_IPV6)->slices, CHANGES - 1);
 	for (i = 0; i < 1 << 17; i++) {
 		change_slice(&a, FAMILY_IPV6, i);
 	}
-	ck_assert_uint_le(a.w.model->n_triggers[FAMILY_IPV6], 1 << 16);
+	ck_assert_uint_le(model_pending(a.w.model, FAMILY_IPV6)->n_triggers, 1 << 16);
 	nlsock_close(other);
 	for (i = 0; i < 400 && !a.good[FAMILY_IPV6]; i++)
 		run_ms(&a.w, 25);
 	ck_assert_uint_ge(a.good[FAMILY_IPV6], 1);
 	ck_assert_int_eq(http_get(a.w.base, "::1", port, "GET", "/", &answer), 200);
-	ck_assert_uint_eq(a.w.model->pending_slices[FAMILY_IPV6], 0);
+	ck_assert_uint_eq(model_pending(a.w.model, FAMILY_IPV6)->slices, 0);
 	strbuf_free(&answer);
 	apart_close(&a);
 }

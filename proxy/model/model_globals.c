@@ -1,0 +1,153 @@
+/* What is wanted apart from service ports: ServiceCIDRs, and the addresses of node ports. */
+#include "proxy/model/model_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+void model_globals_changed(struct model *m)
+{
+	unsigned int f;
+
+	m->revision++;
+	for (f = 0; f < N_FAMILIES; f++) {
+		m->globals_dirty[f] = true;
+		m->changes[f]++;
+	}
+}
+
+void model_globals_settled(struct model *m, enum family family)
+{
+	m->globals_dirty[family] = false;
+}
+
+const struct cidr_entry *model_cidrs(const struct model *m)
+{
+	return m->cidrs;
+}
+
+static struct cidr_entry **cidr_find(struct model *m, const char *name)
+{
+	struct cidr_entry **at = &m->cidrs;
+
+	while (*at && strcmp((*at)->object->name, name))
+		at = &(*at)->next;
+	return at;
+}
+
+int model_put_cidr(void *ctx, struct service_cidr *object)
+{
+	struct model *m = ctx;
+	struct cidr_entry **at = cidr_find(m, object->name);
+
+	if (!*at)
+		*at = calloc(1, sizeof(**at));
+	if (!*at) {
+		model_log(m, LOG_ERR, "ServiceCIDR %s: out of memory", object->name);
+		free(object);
+		return -ENOMEM;
+	}
+	free((*at)->object);
+	(*at)->object = object;
+	(*at)->epoch = m->epoch;
+	model_globals_changed(m);
+	return 0;
+}
+
+static void cidr_remove(struct model *m, struct cidr_entry **at)
+{
+	struct cidr_entry *e = *at;
+
+	*at = e->next;
+	free(e->object);
+	free(e);
+	model_globals_changed(m);
+}
+
+void model_drop_cidr(struct model *m, const char *name)
+{
+	struct cidr_entry **at = cidr_find(m, name);
+
+	if (*at)
+		cidr_remove(m, at);
+}
+
+void model_drop_cidrs(struct model *m, uint64_t since)
+{
+	struct cidr_entry **at = &m->cidrs;
+
+	while (*at) {
+		if ((*at)->epoch < since)
+			cidr_remove(m, at);
+		else
+			at = &(*at)->next;
+	}
+}
+
+static int prefix_order(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+/* Sorts and drops what another prefix covers: the kernel's interval sets refuse overlaps. */
+static unsigned int prefixes_disjoint(struct prefix *list, unsigned int n)
+{
+	unsigned int i, kept = 0;
+
+	qsort(list, n, sizeof(*list), prefix_order);
+	for (i = 0; i < n; i++)
+		if (!kept || !prefix_covers(&list[kept - 1], &list[i]))
+			list[kept++] = list[i];
+	return kept;
+}
+
+static int collect_cidrs(const struct model *m, enum family family, struct arena *scratch,
+			 struct prefix **list, unsigned int *count)
+{
+	const struct cidr_entry *e;
+	unsigned int n = 0;
+
+	for (e = m->cidrs; e; e = e->next)
+		n += e->object->family[family].count;
+	*list = arena_array(scratch, n, sizeof(**list));
+	if (!*list)
+		return -ENOMEM;
+	n = 0;
+	for (e = m->cidrs; e; e = e->next) {
+		const struct prefix_list *from = &e->object->family[family];
+
+		if (from->count)
+			memcpy(*list + n, from->items, from->count * sizeof(**list));
+		n += from->count;
+	}
+	*count = prefixes_disjoint(*list, n);
+	return 0;
+}
+
+int model_globals(const struct model *m, enum family family, struct arena *scratch,
+		  const struct element **elements, size_t *count)
+{
+	const unsigned int n_ips = m->info.family[family].n_nodeport_ips;
+	struct prefix *cidrs;
+	struct element *items;
+	unsigned int i, n_cidrs;
+
+	if (collect_cidrs(m, family, scratch, &cidrs, &n_cidrs))
+		return -ENOMEM;
+	items = arena_array(scratch, (size_t)n_ips + n_cidrs, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	for (i = 0; i < n_ips; i++) {
+		items[i].set = SET_NODEPORT_IPS;
+		items[i].addr = m->info.family[family].nodeport_ips[i];
+	}
+	for (i = 0; i < n_cidrs; i++) {
+		items[n_ips + i].set = SET_SERVICE_CIDRS;
+		items[n_ips + i].addr = cidrs[i].addr;
+		items[n_ips + i].range = cidrs[i];
+	}
+	*elements = items;
+	*count = (size_t)n_ips + n_cidrs;
+	return 0;
+}
