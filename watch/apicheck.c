@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "proxy/base/strbuf.h"
 #include "watch/apisource_internal.h"
+#include "watch/resource.h"
 
 struct check {
 	struct event_base *base;
@@ -36,7 +38,7 @@ static int ignore_data(void *ctx, const char *bytes, size_t length)
 	return 0;
 }
 
-static void on_done(void *ctx, const struct http_result *result)
+static void on_checked(void *ctx, const struct http_result *result)
 {
 	struct check *c = ctx;
 
@@ -48,49 +50,32 @@ static void on_done(void *ctx, const struct http_result *result)
 		event_base_loopbreak(c->base);
 }
 
-static void make_path(enum kind kind, const char *node_name, char *path, size_t size)
-{
-	switch (kind) {
-	case KIND_SERVICE:
-		snprintf(path, size,
-			 "/api/v1/services?limit=1"
-			 "&labelSelector=%%21service.kubernetes.io%%2Fservice-proxy-name");
-		break;
-	case KIND_SLICE:
-		snprintf(path, size,
-			 "/apis/discovery.k8s.io/v1/endpointslices?limit=1"
-			 "&labelSelector=%%21service.kubernetes.io%%2Fheadless");
-		break;
-	case KIND_SERVICE_CIDR:
-		snprintf(path, size, "/apis/networking.k8s.io/v1/servicecidrs?limit=1");
-		break;
-	default:
-		snprintf(path, size, "/api/v1/nodes?limit=1&fieldSelector=metadata.name%%3D%s",
-			 node_name);
-	}
-}
-
 static void ask_all(struct apiclient *client, struct check checks[N_KINDS], const char *node_name,
 		    unsigned int patience_ms)
 {
 	const struct timeval patience = { patience_ms / 1000, patience_ms % 1000 * 1000 };
-	char path[512];
+	struct strbuf path = STRBUF_INIT;
 	unsigned int k;
 
 	for (k = 0; k < N_KINDS; k++) {
+		strbuf_reset(&path);
+		resource_path(resource_of((enum kind)k), node_name, false, &path);
+		strbuf_adds(&path, "limit=1");
+
 		const struct apicall_params params = {
-			.path = path,
+			.path = path.text,
 			.accept = "application/json",
 			.idle_ms = patience_ms,
 			.data = ignore_data,
-			.done = on_done,
+			.done = on_checked,
 			.ctx = &checks[k],
 		};
 
-		make_path((enum kind)k, node_name, path, sizeof(path));
-		checks[k].call = apiclient_call(client, &params);
+		if (!path.err)
+			checks[k].call = apiclient_call(client, &params);
 		*checks[k].left += checks[k].call != NULL;
 	}
+	strbuf_free(&path);
 	if (!*checks[0].left)
 		return;
 	event_base_loopexit(checks[0].base, &patience);
@@ -135,7 +120,7 @@ int apicheck_run(struct event_base *base, const struct config *config, const cha
 		return errno ? -errno : -EINVAL;
 	for (k = 0; k < N_KINDS; k++) {
 		checks[k] = (struct check){ base, result, (enum kind)k, NULL, &left };
-		result->kinds[k].optional = k == KIND_SERVICE_CIDR;
+		result->kinds[k].optional = resource_of((enum kind)k)->refusable;
 	}
 	snprintf(result->server, sizeof(result->server), "%s", apiclient_server(client));
 	ask_all(client, checks, node_name, patience_ms);

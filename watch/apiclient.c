@@ -15,9 +15,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <syslog.h>
-#include <time.h>
 
-#include "proxy/base/clock.h"
 #include "watch/backoff.h"
 
 /* A server that answers but fails this often in a row is left, too. */
@@ -65,6 +63,7 @@ struct apiclient {
 	struct event_base *base;
 	const struct credentials_source *source;
 	const struct api_timing *timing;
+	const struct clock *clock;
 	struct webproxy_env proxy;
 	struct http *http;
 	struct credentials *credentials;
@@ -81,18 +80,16 @@ struct apiclient {
 	char trouble[512]; /* last logged about credentials */
 };
 
-static int64_t now_us(void)
+static int64_t client_now_us(const struct apiclient *client)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+	return clock_monotonic_us(client->clock);
 }
 
 struct apiclient *apiclient_new(const struct apiclient_options *options, struct errbuf *eb)
 {
 	const struct http_options http_options = {
 		.user_agent = "vipmap/" VIPMAP_VERSION,
+		.clock = options->clock,
 		.round_end = options->round_end,
 		.ctx = options->ctx,
 	};
@@ -106,13 +103,14 @@ struct apiclient *apiclient_new(const struct apiclient_options *options, struct 
 	client->base = options->base;
 	client->source = options->source;
 	client->timing = options->timing;
+	client->clock = options->clock ? options->clock : clock_system();
 	client->proxy = options->proxy;
 	client->log = options->log;
 	client->answers = options->answers;
 	client->answered = options->answered;
 	client->ctx = options->ctx;
-	throttle_init(&client->throttle, options->qps, options->burst, now_us());
-	client->credentials = credentials_read(options->source, now_us(), eb);
+	throttle_init(&client->throttle, options->qps, options->burst, client_now_us(client));
+	client->credentials = credentials_read(options->source, client_now_us(client), eb);
 	if (client->credentials) {
 		client->http = http_new(options->base, &http_options);
 		if (client->http)
@@ -160,9 +158,9 @@ static void reread_credentials(struct apiclient *client)
 	struct errbuf eb = { "" };
 
 	client->reread = false;
-	fresh = credentials_read(client->source, now_us(), &eb);
+	fresh = credentials_read(client->source, client_now_us(client), &eb);
 	if (fresh && !credentials_ready(fresh)) {
-		credentials_refresh(fresh, now_us(), INT64_MAX, &eb);
+		credentials_refresh(fresh, client_now_us(client), INT64_MAX, &eb);
 		credentials_free(fresh);
 		fresh = NULL;
 	}
@@ -182,7 +180,7 @@ static void refresh_credentials(struct apiclient *client)
 
 	if (client->reread)
 		reread_credentials(client);
-	else if (credentials_refresh(client->credentials, now_us(),
+	else if (credentials_refresh(client->credentials, client_now_us(client),
 				     client->timing->token_age_ms * 1000, &eb))
 		client_trouble(client, eb.text);
 	else
@@ -217,7 +215,7 @@ static void tell_unreached(struct apiclient *client, const struct apicall *call)
 static void note_unreached(struct apiclient *client, const struct http_result *result)
 {
 	if (!client->outage.tries++)
-		client->outage.since_us = now_us();
+		client->outage.since_us = client_now_us(client);
 	memcpy(client->outage.reason, result->message, sizeof(client->outage.reason));
 }
 
@@ -233,7 +231,7 @@ static void tell_reached(struct apiclient *client)
 	if (!again)
 		return;
 	errf(&eb, 0, "API server reachable again after %s",
-	     age_format((now_us() - since_us) / 1000000, age));
+	     age_format((client_now_us(client) - since_us) / 1000000, age));
 	client->log(client->ctx, LOG_NOTICE, eb.text);
 	client->answers(client->ctx);
 }
@@ -286,7 +284,7 @@ static void tell_answered(struct apicall *call, int status)
 	struct api_answer answer = {
 		.method = call->body ? "POST" : "GET",
 		.status = status,
-		.took_us = now_us() - call->started_us,
+		.took_us = client_now_us(client) - call->started_us,
 	};
 
 	if (call->answered || !client->answered)
@@ -368,7 +366,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 		identity.proxy = webproxy_choose(&client->proxy, params.server);
 	call->server = client->server;
 	tell_request(client, call, NULL);
-	call->started_us = now_us();
+	call->started_us = client_now_us(client);
 	call->request = http_start(client->http, &params);
 	if (!call->request)
 		call_fail(call, "out of memory");
@@ -394,7 +392,7 @@ struct apicall *apiclient_call(struct apiclient *client, const struct apicall_pa
 	call->path = strdup(params->path);
 	call->body = params->body ? strdup(params->body) : NULL;
 	call->start = event_new(client->base, -1, 0, call_start, call);
-	wait_us = throttle_take_us(&client->throttle, now_us());
+	wait_us = throttle_take_us(&client->throttle, client_now_us(client));
 	wait.tv_sec = wait_us / 1000000;
 	wait.tv_usec = wait_us % 1000000;
 	if (!call->path || (params->body && !call->body) || !call->start ||

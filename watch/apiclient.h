@@ -43,6 +43,7 @@ struct apiclient_options {
 	struct event_base *base;
 	const struct credentials_source *source; /* borrowed */
 	const struct api_timing *timing;	 /* borrowed */
+	const struct clock *clock;		 /* NULL: the system's */
 	struct webproxy_env proxy;		 /* for credentials without a proxy */
 	double qps;
 	int burst;

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/random.h>
 #include <syslog.h>
-#include <time.h>
 
 #include "proxy/base/arena.h"
+#include "proxy/base/jsonout.h"
 #include "proxy/base/strbuf.h"
 #include "watch/apisource_internal.h"
 #include "watch/reflector.h"
@@ -113,6 +113,7 @@ struct apisource_tuning apisource_default_tuning(void)
 {
 	return (struct apisource_tuning){
 		.timing = api_timing_defaults,
+		.clock = clock_system(),
 		.service_account = "/var/run/secrets/kubernetes.io/serviceaccount",
 		.host = getenv("KUBERNETES_SERVICE_HOST"),
 		.port = getenv("KUBERNETES_SERVICE_PORT"),
@@ -121,12 +122,12 @@ struct apisource_tuning apisource_default_tuning(void)
 	};
 }
 
-static uint64_t fresh_seed(uint64_t wanted)
+static uint64_t fresh_seed(const struct apisource_tuning *tuning)
 {
-	uint64_t seed = wanted;
+	uint64_t seed = tuning->seed;
 
 	if (!seed && getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed))
-		seed = (uint64_t)time(NULL);
+		seed = (uint64_t)clock_realtime_us(tuning->clock);
 	return seed | 1;
 }
 
@@ -196,6 +197,7 @@ static int make_reflectors(struct apisource *source, struct event_base *base)
 		.accept = source->accept.text,
 		.json_only = source->json_only,
 		.base = base,
+		.clock = source->tuning.clock,
 		.log = source_log,
 		.touched = source_touched,
 		.watch_ended = source_watch_ended,
@@ -221,6 +223,7 @@ static struct apiclient *make_client(struct apisource *source, struct event_base
 		.base = base,
 		.source = &source->credentials,
 		.timing = &source->tuning.timing,
+		.clock = source->tuning.clock,
 		.proxy = source->tuning.proxy,
 		.qps = config->qps == 0 ? 5 : config->qps,
 		.burst = config->burst == 0 ? 10 : config->burst,
@@ -257,7 +260,7 @@ struct apisource *apisource_new_tuned(struct event_base *base,
 	source->o = *options;
 	source->tuning = *tuning;
 	source->sink = *sink;
-	source->random = fresh_seed(tuning->seed);
+	source->random = fresh_seed(tuning);
 	source->decoder = (struct decoder){
 		.node_name = options->node_name,
 		.scratch = &source->scratch,
@@ -373,73 +376,50 @@ struct apisource_status apisource_status(const struct apisource *source)
 
 /* Events */
 
-/* "text" as JSON, cut after @max bytes but not inside a character. */
-static void add_quoted(struct strbuf *sb, const char *text, size_t max)
+/* Cut after @max bytes, but not inside a character. */
+static void put_cut(struct strbuf *sb, const char *key, const char *text, size_t max)
 {
+	char cut[NOTE_MAX + 1];
 	size_t length = strnlen(text, max);
 
 	while (length && text[length] && ((unsigned char)text[length] & 0xc0) == 0x80)
 		length--;
-	strbuf_addc(sb, '"');
-	for (size_t i = 0; i < length; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		if (c == '"' || c == '\\')
-			strbuf_addf(sb, "\\%c", c);
-		else if (c < ' ' || c == 127)
-			strbuf_addf(sb, "\\u%04x", c);
-		else
-			strbuf_addc(sb, (char)c);
-	}
-	strbuf_addc(sb, '"');
-}
-
-static void add_field(struct strbuf *sb, const char *key, const char *value, size_t max)
-{
-	strbuf_addf(sb, ",\"%s\":", key);
-	add_quoted(sb, value, max);
-}
-
-static void add_event_time(struct strbuf *sb, const struct timespec *now)
-{
-	struct tm tm;
-	char text[32];
-
-	gmtime_r(&now->tv_sec, &tm);
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	strbuf_addf(sb, ",\"eventTime\":\"%s.%06ldZ\"", text, now->tv_nsec / 1000);
+	memcpy(cut, text, length);
+	cut[length] = '\0';
+	jsonout_text(sb, key, cut);
 }
 
 /* events.k8s.io/v1; about a Node, which has no namespace, they are kept in "default". */
 static void build_event(const struct apisource *source, const struct apisource_event *event,
 			const char *namespace, struct strbuf *sb)
 {
-	struct timespec now;
-	struct errbuf name;
+	const int64_t now_us = clock_realtime_us(source->tuning.clock);
+	char time_text[CLOCK_TEXT_SIZE];
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	errf(&name, 0, "%.200s.%llx", event->name,
-	     (unsigned long long)now.tv_sec * 1000000000 + (unsigned long long)now.tv_nsec);
-	strbuf_adds(sb, "{\"apiVersion\":\"events.k8s.io/v1\",\"kind\":\"Event\",\"metadata\":{");
-	strbuf_adds(sb, "\"name\":");
-	add_quoted(sb, name.text, 253);
-	add_field(sb, "namespace", namespace, 253);
-	strbuf_adds(sb, "}");
-	add_event_time(sb, &now);
-	add_field(sb, "type", event->type, 64);
-	add_field(sb, "reason", event->reason, 128);
-	add_field(sb, "action", event->action, 128);
-	add_field(sb, "note", event->note, NOTE_MAX);
-	add_field(sb, "reportingController", "vipmap", 128);
-	add_field(sb, "reportingInstance", source->o.node_name, 128);
-	strbuf_addf(sb, ",\"regarding\":{\"kind\":\"%s\",\"apiVersion\":\"v1\"",
-		    kind_name(event->kind));
-	add_field(sb, "name", event->name, 253);
+	jsonout_object(sb, NULL);
+	jsonout_text(sb, "apiVersion", "events.k8s.io/v1");
+	jsonout_text(sb, "kind", "Event");
+	jsonout_object(sb, "metadata");
+	jsonout_textf(sb, "name", "%.200s.%llx", event->name, (unsigned long long)now_us * 1000);
+	put_cut(sb, "namespace", namespace, 253);
+	jsonout_object_end(sb);
+	jsonout_text(sb, "eventTime", clock_format(now_us, time_text));
+	put_cut(sb, "type", event->type, 64);
+	put_cut(sb, "reason", event->reason, 128);
+	put_cut(sb, "action", event->action, 128);
+	put_cut(sb, "note", event->note, NOTE_MAX);
+	jsonout_text(sb, "reportingController", "vipmap");
+	put_cut(sb, "reportingInstance", source->o.node_name, 128);
+	jsonout_object(sb, "regarding");
+	jsonout_text(sb, "kind", kind_name(event->kind));
+	jsonout_text(sb, "apiVersion", "v1");
+	put_cut(sb, "name", event->name, 253);
 	if (event->namespace && *event->namespace)
-		add_field(sb, "namespace", event->namespace, 253);
+		put_cut(sb, "namespace", event->namespace, 253);
 	if (event->uid && *event->uid)
-		add_field(sb, "uid", event->uid, 128);
-	strbuf_adds(sb, "}}");
+		put_cut(sb, "uid", event->uid, 128);
+	jsonout_object_end(sb);
+	jsonout_object_end(sb);
 }
 
 static void event_failed(struct apisource *source, const char *why)

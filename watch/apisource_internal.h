@@ -9,6 +9,7 @@
 
 struct apisource_tuning {
 	struct api_timing timing;
+	const struct clock *clock;   /* borrowed */
 	const char *service_account; /* folder; borrowed, as are the next two */
 	const char *host, *port;     /* KUBERNETES_SERVICE_HOST, _PORT; NULL: not in a pod */
 	const char *service_url;     /* KUBERNETES_PORT; NULL: not set */

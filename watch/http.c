@@ -26,7 +26,6 @@
 #include <strings.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "proxy/base/strbuf.h"
 
@@ -72,6 +71,7 @@ LIST_HEAD(socket_list, http_socket);
 
 struct http {
 	struct event_base *base;
+	const struct clock *clock;
 	CURLM *multi;
 	struct event *timer, *kick;
 	struct request_list requests;
@@ -82,14 +82,6 @@ struct http {
 	void (*round_end)(void *ctx);
 	void *ctx;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static void request_free(struct http_request *request)
 {
@@ -330,7 +322,7 @@ static int socket_wanted(CURL *easy, curl_socket_t fd, int what, void *ctx, void
 
 static void request_alive(struct http_request *request)
 {
-	request->http->last_byte_us = now_us();
+	request->http->last_byte_us = clock_monotonic_us(request->http->clock);
 	if (request->idle)
 		event_add(request->idle, &request->idle_time);
 }
@@ -426,6 +418,7 @@ struct http *http_new(struct event_base *base, const struct http_options *option
 	TAILQ_INIT(&http->requests);
 	LIST_INIT(&http->sockets);
 	http->base = base;
+	http->clock = options->clock ? options->clock : clock_system();
 	http->round_end = options->round_end;
 	http->ctx = options->ctx;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT)) {

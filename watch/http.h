@@ -7,6 +7,7 @@
 #ifndef WATCH_HTTP_H
 #define WATCH_HTTP_H
 
+#include "proxy/base/clock.h"
 #include "proxy/base/errbuf.h"
 
 #include <stdbool.h>
@@ -71,6 +72,7 @@ struct http_params {
 
 struct http_options {
 	const char *user_agent;
+	const struct clock *clock; /* NULL: the system's */
 	/* All that has arrived in this round was given to the callbacks. May be NULL. */
 	void (*round_end)(void *ctx);
 	void *ctx;
@@ -88,7 +90,7 @@ void http_set_idle(struct http_request *request,
 int http_status(const struct http_request *request); /* 0 before the response's head */
 /* Whether the response says that its body is of this media type, whatever its parameters. */
 bool http_is_type(const struct http_request *request, const char *type);
-int64_t http_last_byte_us(const struct http *http); /* CLOCK_MONOTONIC; 0: never */
+int64_t http_last_byte_us(const struct http *http); /* monotonic; 0: never */
 
 /* Appends @text to an URL's query, percent-encoded. */
 struct strbuf;

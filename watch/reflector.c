@@ -6,7 +6,8 @@
  * that breaks off is begun again. While a list streams in, the objects' own resource versions mean
  * nothing for resuming; only the bookmark at the end does, or the list's metadata.
  *
- * What a request's end leads to is decided by reflector_judge() alone, which has no state.
+ * What a request's end leads to is decided by reflector_judge() alone, and when the next one is due
+ * by struct patience.
  *
  * An object that cannot be understood is taken as absent, also if an older version of it could be:
  * then the state does not depend on when we started (API-10).
@@ -21,53 +22,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
-#include <time.h>
 
 #include "proxy/base/strbuf.h"
-#include "watch/backoff.h"
 #include "watch/decode_protobuf.h"
+#include "watch/patience.h"
 #include "watch/protobuf_stream.h"
+#include "watch/resource.h"
 
 /* Of a watch as well, with a parameter. */
 static const char protobuf_type[] = "application/vnd.kubernetes.protobuf";
 
 enum {
 	FAILURE_MAX = 16 * 1024, /* of a Status that is read */
-	SILENCES_MAX = 2,
-	LISTS_FORGIVEN = 2,
-	REFUSALS_MAX = 5, /* in a row, until they are believed */
-};
-
-static const struct resource {
-	const char *path, *list_kind;
-	const char *selector;	       /* query, encoded, ends with '&' or is empty */
-	const char *optional_selector; /* one that older servers do not know */
-	bool of_node;		       /* only the object with the node's name */
-	bool refusable;		       /* works without it */
-} resources[N_KINDS] = {
-	[KIND_SERVICE] = { /* API-1; what the field selector leaves out is SVC-1 as well */
-		.path = "/api/v1/services",
-		.list_kind = "ServiceList",
-		.selector = "labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&",
-		.optional_selector = "fieldSelector=spec.clusterIP%21%3DNone&",
-	},
-	[KIND_SLICE] = { /* API-2 */
-		.path = "/apis/discovery.k8s.io/v1/endpointslices",
-		.list_kind = "EndpointSliceList",
-		.selector = "labelSelector=%21service.kubernetes.io%2Fheadless&",
-	},
-	[KIND_SERVICE_CIDR] = { /* API-3 */
-		.path = "/apis/networking.k8s.io/v1/servicecidrs",
-		.list_kind = "ServiceCIDRList",
-		.selector = "",
-		.refusable = true,
-	},
-	[KIND_NODE] = { /* API-4 */
-		.path = "/api/v1/nodes",
-		.list_kind = "NodeList",
-		.selector = "",
-		.of_node = true,
-	},
 };
 
 struct reflector {
@@ -78,13 +44,7 @@ struct reflector {
 	/* By enum splitter_mode; which of the two is decided by what the server sends. */
 	struct splitter *splitter[2];
 	struct protobuf_stream *protobuf_stream[2];
-	struct backoff backoff;
-	uint64_t random;
-
-	int64_t due_us;	     /* when the timer fires */
-	bool unreached;	     /* it waits since no server could be reached */
-	int64_t answered_us; /* when the last one answered somebody after such a time; 0: never */
-	int64_t hurried_us;  /* when that last shortened a pause, in vain so far; 0: never */
+	struct patience patience;
 
 	/* What to do */
 	enum reflector_mode mode;
@@ -93,10 +53,8 @@ struct reflector {
 	bool absent; /* the server lacks it, and that was told */
 	char *version, *continue_token;
 	unsigned int silences;
-	unsigned int lists; /* since a watch brought something */
 
 	/* The request that runs */
-	int64_t began_us;
 	bool watching; /* past the initial events */
 	bool garbled, progress;
 	bool protobuf;		/* the answer is, not JSON */
@@ -109,114 +67,6 @@ struct reflector {
 	int64_t trouble_us;
 	unsigned int repeats;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-/* Decision */
-
-static bool is_expired(const struct api_failure *failure)
-{
-	return failure->code == 410 || !strcmp(failure->reason, "Expired") ||
-	       !strcmp(failure->reason, "Gone") || failure->too_large;
-}
-
-/* Statuses by which a server, or something in front of it, says that it knows no streaming list. */
-static bool refuses_stream(int status)
-{
-	return status == 400 || status == 405 || status == 406 || status == 415 || status == 422 ||
-	       status == 501;
-}
-
-static struct verdict judge_refusal(const struct attempt *a, int code)
-{
-	bool list = a->mode != MODE_WATCH;
-
-	if (is_expired(&a->failure))
-		return (struct verdict){ .step = NEXT_LIST,
-					 .pause = PAUSE_SOON,
-					 .drop_version = true };
-	/* A server that starts refuses everybody until it has read the roles, so 403 is doubted. */
-	if (code == 404 || (code == 403 && a->refusable))
-		return (struct verdict){ .step = NEXT_ABSENT,
-					 .pause = a->refusable && (code == 404 || a->repeated)
-							  ? PAUSE_LONG
-							  : PAUSE_BACKOFF };
-	/* A server that has no protobuf answers with JSON; these are of something in front of it.
-	 */
-	if (a->protobuf && (code == 406 || code == 415))
-		return (struct verdict){ .step = list ? NEXT_LIST : NEXT_SAME,
-					 .pause = PAUSE_NONE,
-					 .no_protobuf = true };
-	if (a->mode == MODE_STREAM && refuses_stream(code))
-		return (struct verdict){ .step = NEXT_LIST,
-					 .pause = PAUSE_NONE,
-					 .no_stream = true };
-	if (code == 400 && a->optional_selector)
-		return (struct verdict){ .step = NEXT_LIST,
-					 .pause = PAUSE_SOON,
-					 .drop_selector = true,
-					 .no_stream = a->mode == MODE_PAGES };
-	/* Not ready, busy, or not us: the same again. Anything else may be about the version. */
-	if (list || code == 401 || code == 403 || code == 429 || code >= 500)
-		return (struct verdict){ .step = list ? NEXT_LIST : NEXT_SAME,
-					 .pause = PAUSE_BACKOFF };
-	return (struct verdict){ .step = NEXT_LIST, .pause = PAUSE_BACKOFF };
-}
-
-static struct verdict judge_break(const struct attempt *a)
-{
-	bool silent = a->result.outcome == HTTP_SILENT;
-
-	if (a->mode != MODE_WATCH)
-		return (struct verdict){ .step = NEXT_LIST,
-					 .pause = PAUSE_SOON,
-					 .fresh = true,
-					 .no_stream = silent && a->mode == MODE_STREAM };
-	if (silent && !a->progress && a->silences + 1 >= SILENCES_MAX)
-		return (struct verdict){
-			.step = NEXT_LIST, .pause = PAUSE_SOON, .fresh = true, .drop_version = true
-		};
-	return (struct verdict){ .step = NEXT_SAME, .pause = PAUSE_SOON, .fresh = true };
-}
-
-static struct verdict judge_end(const struct attempt *a, const struct api_timing *timing)
-{
-	switch (a->mode) {
-	case MODE_PAGES:
-		if (a->more_pages)
-			return (struct verdict){ .step = NEXT_PAGE, .pause = PAUSE_NONE };
-		return (struct verdict){ .step = NEXT_WATCH, .pause = PAUSE_NONE };
-	case MODE_STREAM:
-		/* Without the bookmark the list is not known to be complete. */
-		return (struct verdict){ .step = NEXT_LIST,
-					 .pause = PAUSE_BACKOFF,
-					 .no_stream = true };
-	case MODE_WATCH:
-		break;
-	}
-	if (a->progress || a->lived_ms >= timing->short_watch_ms)
-		return (struct verdict){ .step = NEXT_SAME, .pause = PAUSE_NONE };
-	return (struct verdict){ .step = NEXT_SAME, .pause = PAUSE_BACKOFF };
-}
-
-struct verdict reflector_judge(const struct attempt *a, const struct api_timing *timing)
-{
-	bool refused = a->result.outcome == HTTP_COMPLETE && a->result.status != 200;
-
-	if (a->failure.code || refused)
-		return judge_refusal(a, a->failure.code ? a->failure.code : a->result.status);
-	if (a->garbled || a->result.outcome == HTTP_REFUSED)
-		return (struct verdict){ .step = NEXT_LIST, .pause = PAUSE_BACKOFF, .fresh = true };
-	if (a->result.outcome != HTTP_COMPLETE)
-		return judge_break(a);
-	return judge_end(a, timing);
-}
 
 /* Log */
 
@@ -231,7 +81,7 @@ static void reflector_log(struct reflector *r, int severity, const char *text)
 /* The same trouble only now and then. */
 static void reflector_trouble(struct reflector *r, int severity, const char *text)
 {
-	int64_t now = now_us();
+	const int64_t now = clock_monotonic_us(r->o.clock);
 	struct errbuf eb;
 
 	if (!strcmp(r->trouble, text) && now - r->trouble_us < r->o.timing->log_ms * 1000) {
@@ -335,29 +185,11 @@ static void list_began(struct reflector *r)
 	r->o.touched(r->o.ctx);
 }
 
-/*
- * A server that completes a list is well, whatever was before. But one whose lists lead to watches
- * that bring nothing and end in the next list must not be asked for them in a loop. Two, since one
- * may come just before the server goes away.
- */
-static void forgive_failures(struct reflector *r)
-{
-	if (r->lists < LISTS_FORGIVEN)
-		backoff_reset(&r->backoff);
-}
-
-static void watch_works(struct reflector *r)
-{
-	r->lists = 0;
-	backoff_reset(&r->backoff);
-}
-
 static void list_ended(struct reflector *r)
 {
 	struct errbuf eb;
 
-	forgive_failures(r);
-	r->lists++;
+	patience_listed(&r->patience);
 	r->listed = true;
 	r->absent = false;
 	r->silences = 0;
@@ -436,7 +268,7 @@ static int take_event(struct reflector *r, const struct json *event, struct errb
 		return err;
 	r->progress = true;
 	r->silences = 0;
-	watch_works(r);
+	patience_works(&r->patience);
 	return *version ? remember(&r->version, version) : 0;
 }
 
@@ -538,37 +370,21 @@ static bool with_optional_selector(const struct reflector *r)
 	return r->resource->optional_selector && !r->drop_selector;
 }
 
-static void add_selectors(const struct reflector *r, struct strbuf *path)
-{
-	strbuf_adds(path, r->resource->selector);
-	if (with_optional_selector(r))
-		strbuf_adds(path, r->resource->optional_selector);
-	if (r->resource->of_node) {
-		strbuf_adds(path, "fieldSelector=metadata.name%3D");
-		http_escape(path, r->o.node_name);
-		strbuf_addc(path, '&');
-	}
-}
-
 static void add_parameter(struct strbuf *path, const char *name, const char *value)
 {
 	strbuf_addf(path, "&%s=", name);
 	http_escape(path, value);
 }
 
-/* Watches end at different times, not all nodes' at once. */
 static void add_timeout(struct reflector *r, struct strbuf *path)
 {
-	unsigned int span = r->o.timing->watch_max_s - r->o.timing->watch_min_s + 1;
-	uint64_t s = r->o.timing->watch_min_s + random_next(&r->random) % span;
-
-	strbuf_addf(path, "&allowWatchBookmarks=true&timeoutSeconds=%llu", (unsigned long long)s);
+	strbuf_addf(path, "&allowWatchBookmarks=true&timeoutSeconds=%u",
+		    patience_watch_s(&r->patience));
 }
 
 static void build_path(struct reflector *r, struct strbuf *path)
 {
-	strbuf_addf(path, "%s?", r->resource->path);
-	add_selectors(r, path);
+	resource_path(r->resource, r->o.node_name, !r->drop_selector, path);
 	switch (r->mode) {
 	case MODE_STREAM:
 		strbuf_adds(path, "watch=true&sendInitialEvents=true"
@@ -634,8 +450,7 @@ static void call_head(void *ctx, int status)
 		return;
 	if (r->mode == MODE_STREAM || (r->mode == MODE_PAGES && !r->continue_token))
 		list_began(r);
-	r->began_us = now_us();
-	r->hurried_us = 0;
+	patience_answered(&r->patience, clock_monotonic_us(r->o.clock));
 	r->watching = r->mode == MODE_WATCH;
 	if (r->watching && r->trouble[0])
 		trouble_over(r, "watching again");
@@ -663,56 +478,17 @@ static void schedule(struct reflector *r, int64_t wait_ms)
 {
 	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
 
-	r->due_us = now_us() + wait_ms * 1000;
 	if (event_add(r->timer, &tv))
 		event_active(r->timer, EV_TIMEOUT, 0); /* without memory: rather now than never */
 }
 
-static int64_t pause_ms(struct reflector *r, const struct attempt *a, enum next_pause pause)
-{
-	int64_t wait_ms = 0, retry_ms = a->result.retry_after_ms;
-	bool first = r->backoff.failures == 0;
-
-	if (pause == PAUSE_LONG)
-		wait_ms = r->o.timing->absent_ms;
-	else if (pause != PAUSE_NONE)
-		wait_ms = backoff_next_ms(&r->backoff, random_next(&r->random));
-	if (pause == PAUSE_SOON && first)
-		wait_ms = 0;
-	if (retry_ms > r->o.timing->retry_after_max_ms)
-		retry_ms = r->o.timing->retry_after_max_ms;
-	return retry_ms > wait_ms ? retry_ms : wait_ms;
-}
-
-/*
- * A server answers again: what is left of a pause that began without one is cut down to chance.
- * Where this does not help, not again before the longest pause is over: a server that answers
- * others and never us is not asked more often for it.
- */
-static int64_t hurried_ms(struct reflector *r, int64_t wait_ms)
-{
-	const int64_t now = now_us();
-	int64_t soon_ms =
-		(int64_t)(random_next(&r->random) % (uint64_t)(r->o.timing->hurry_ms + 1));
-
-	if (wait_ms <= soon_ms ||
-	    (r->hurried_us && now - r->hurried_us < r->o.timing->backoff_max_ms * 1000))
-		return wait_ms;
-	r->hurried_us = now;
-	return soon_ms;
-}
-
 void reflector_server_answers(struct reflector *r)
 {
-	int64_t left_ms, soon_ms;
+	int64_t wait_ms;
 
-	r->answered_us = now_us();
-	if (!r->unreached || !event_pending(r->timer, EV_TIMEOUT, NULL))
-		return;
-	left_ms = (r->due_us - r->answered_us) / 1000;
-	soon_ms = hurried_ms(r, left_ms);
-	if (soon_ms < left_ms)
-		schedule(r, soon_ms);
+	if (patience_server_answers(&r->patience, clock_monotonic_us(r->o.clock), &wait_ms) &&
+	    event_pending(r->timer, EV_TIMEOUT, NULL))
+		schedule(r, wait_ms);
 }
 
 static void list_again(struct reflector *r, bool no_stream)
@@ -734,14 +510,14 @@ static void list_absent(struct reflector *r)
 	r->absent = true;
 }
 
-static void take_step(struct reflector *r, const struct verdict *v)
+static void take_step(struct reflector *r, const struct decision *d)
 {
-	r->fresh = v->fresh;
-	r->drop_selector |= v->drop_selector;
-	r->json_only |= v->no_protobuf;
-	if (v->drop_version)
+	r->fresh = d->fresh;
+	r->drop_selector |= d->drop_selector;
+	r->json_only |= d->no_protobuf;
+	if (d->drop_version)
 		remember(&r->version, NULL);
-	switch (v->step) {
+	switch (d->step) {
 	case NEXT_SAME:
 	case NEXT_PAGE:
 		break;
@@ -750,7 +526,7 @@ static void take_step(struct reflector *r, const struct verdict *v)
 		r->mode = MODE_WATCH;
 		break;
 	case NEXT_LIST:
-		list_again(r, v->no_stream);
+		list_again(r, d->no_stream);
 		break;
 	case NEXT_ABSENT:
 		list_absent(r);
@@ -789,15 +565,15 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 	r->failure.code = result->status;
 }
 
-static void tell_failure(struct reflector *r, const struct attempt *a, const struct verdict *v)
+static void tell_failure(struct reflector *r, const struct attempt *a, const struct decision *d)
 {
 	const char *what = a->mode == MODE_WATCH ? "watch" : "list";
-	const bool without = v->step == NEXT_ABSENT && !r->listed;
+	const bool without = d->step == NEXT_ABSENT && !r->listed;
 	const char *stay = without ? "; going on without" : "; rules stay as they are";
 	struct errbuf eb, said;
 	int code = a->failure.code ? a->failure.code : a->result.status;
 
-	if (a->garbled || v->pause == PAUSE_NONE || (v->step == NEXT_ABSENT && r->absent))
+	if (a->garbled || d->pause == PAUSE_NONE || (d->step == NEXT_ABSENT && r->absent))
 		return;
 	errf(&said, 0, "%s", a->failure.message);
 	if (a->result.outcome != HTTP_COMPLETE && !a->failure.code)
@@ -813,15 +589,15 @@ static void tell_failure(struct reflector *r, const struct attempt *a, const str
 		reflector_log(r, LOG_DEBUG, eb.text);
 		return;
 	}
-	reflector_trouble(r, is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);
+	reflector_trouble(r, failure_is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);
 }
 
 static void call_done(void *ctx, const struct http_result *result)
 {
 	struct reflector *r = ctx;
 	struct attempt a = { .mode = r->mode };
-	struct verdict v;
-	int64_t wait_ms;
+	struct decision d;
+	const int64_t now_us = clock_monotonic_us(r->o.clock);
 
 	r->call = NULL;
 	check_end(r, result);
@@ -834,27 +610,22 @@ static void call_done(void *ctx, const struct http_result *result)
 	a.protobuf = !r->json_only;
 	a.optional_selector = with_optional_selector(r);
 	a.refusable = r->resource->refusable;
-	a.repeated = r->backoff.failures >= REFUSALS_MAX;
+	a.repeated = patience_is_worn(&r->patience);
 	a.silences = r->silences;
-	a.lived_ms = (now_us() - r->began_us) / 1000;
+	a.lived_ms = patience_lived_ms(&r->patience, now_us);
 	if (r->watching && r->o.watch_ended)
 		r->o.watch_ended(r->o.ctx, r->o.kind);
 	r->watching = false;
 	if (result->status == 200 && a.mode == MODE_WATCH && a.lived_ms >= r->o.timing->steady_ms)
-		watch_works(r);
-	v = reflector_judge(&a, r->o.timing);
-	if (a.mode == MODE_WATCH && v.drop_version)
-		forgive_failures(r); /* they were not about this list */
+		patience_works(&r->patience);
+	d = reflector_judge(&a, r->o.timing);
+	if (a.mode == MODE_WATCH && d.drop_version)
+		patience_forgive(&r->patience); /* they were not about this list */
 	if (a.mode == MODE_WATCH && result->outcome == HTTP_SILENT && !a.progress)
 		r->silences++;
-	tell_failure(r, &a, &v);
-	take_step(r, &v);
-	wait_ms = pause_ms(r, &a, v.pause);
-	r->unreached = result->outcome == HTTP_UNREACHED;
-	/* Another call was answered while this one still tried. */
-	if (r->unreached && r->answered_us > r->began_us)
-		wait_ms = hurried_ms(r, wait_ms);
-	schedule(r, wait_ms);
+	tell_failure(r, &a, &d);
+	take_step(r, &d);
+	schedule(r, patience_end(&r->patience, result, d.pause, now_us));
 }
 
 static void request_begin(struct reflector *r)
@@ -871,8 +642,7 @@ static void request_begin(struct reflector *r)
 		.ctx = r,
 	};
 
-	r->began_us = now_us();
-	r->unreached = false;
+	patience_begin(&r->patience, clock_monotonic_us(r->o.clock));
 	r->watching = r->garbled = r->progress = r->protobuf = false;
 	memset(&r->failure, 0, sizeof(r->failure));
 	strbuf_reset(&r->status);
@@ -921,11 +691,9 @@ struct reflector *reflector_new(const struct reflector_options *options)
 	if (!r)
 		return NULL;
 	r->o = *options;
-	r->resource = &resources[options->kind];
+	r->resource = resource_of(options->kind);
 	r->json_only = options->json_only;
-	r->random = options->seed;
-	r->backoff.initial_ms = options->timing->backoff_initial_ms;
-	r->backoff.max_ms = options->timing->backoff_max_ms;
+	patience_init(&r->patience, options->timing, options->seed);
 	r->status.max = FAILURE_MAX;
 	r->mode = MODE_STREAM;
 	r->timer = event_new(options->base, -1, 0, timer_fired, r);

@@ -49,6 +49,7 @@ void live_open(struct live *live)
 		.watch_max_s = 600,
 		.page_limit = 500,
 	};
+	live->tuning.clock = clock_system();
 	live->tuning.service_account = "/nonexistent";
 	live->tuning.seed = 1;
 }

@@ -3,7 +3,7 @@
  * played byte for byte through HTTP, splitting and decoding into a sink that writes down what it
  * was told.
  */
-#include "watch/reflector.h"
+#include "watch/reflector_judge.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@
 static const struct {
 	const char *name;
 	struct attempt attempt;
-	struct verdict want;
+	struct decision want;
 } judgements[] = {
 	{ "page with more",
 	  { .mode = MODE_PAGES, .result = { OK, 200, -1, "" }, .more_pages = true },
@@ -173,7 +173,7 @@ static const struct {
 	  { .step = NEXT_LIST, .pause = PAUSE_BACKOFF } },
 };
 
-static const char *verdict_text(const struct verdict *v, char *text, size_t size)
+static const char *decision_text(const struct decision *v, char *text, size_t size)
 {
 	static const char *const steps[] = { "same", "page", "watch", "list", "absent" };
 	static const char *const pauses[] = { "none", "soon", "backoff", "long" };
@@ -187,11 +187,11 @@ static const char *verdict_text(const struct verdict *v, char *text, size_t size
 
 START_TEST(judges)
 {
-	struct verdict got = reflector_judge(&judgements[_i].attempt, &api_timing_defaults);
+	struct decision got = reflector_judge(&judgements[_i].attempt, &api_timing_defaults);
 	char want_text[100], got_text[100];
 
-	verdict_text(&judgements[_i].want, want_text, sizeof(want_text));
-	verdict_text(&got, got_text, sizeof(got_text));
+	decision_text(&judgements[_i].want, want_text, sizeof(want_text));
+	decision_text(&got, got_text, sizeof(got_text));
 	ck_assert_msg(!strcmp(want_text, got_text), "%s: want %s, got %s", judgements[_i].name,
 		      want_text, got_text);
 }
