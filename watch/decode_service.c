@@ -386,24 +386,10 @@ static const char *trim(struct reading *r, const char *text)
 	return arena_strndup(r->decoder->scratch, text, length);
 }
 
-static int compare_prefixes(const void *a, const void *b)
-{
-	const struct prefix *left = a, *right = b;
-	int order = addr_compare(&left->addr, &right->addr);
-
-	return order ? order : left->length - right->length;
-}
-
-/* In this order a range comes after any that covers it, and right after what else that one covers.
- */
 static struct prefix_list make_disjoint(struct prefix *items, unsigned int count)
 {
-	unsigned int i, n = 0;
+	unsigned int n = prefixes_disjoint(items, count);
 
-	qsort(items, count, sizeof(*items), compare_prefixes);
-	for (i = 0; i < count; i++)
-		if (!n || !prefix_covers(&items[n - 1], &items[i]))
-			items[n++] = items[i];
 	if (n && items[0].length == 0)
 		n = 0; /* all sources are in it: no effect */
 	return (struct prefix_list){ n, items };

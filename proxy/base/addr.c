@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *family_name(enum family family)
@@ -160,6 +161,32 @@ struct addr prefix_last(enum family family, const struct prefix *prefix)
 			a.bytes[i] |= (uint8_t)(0xff >> (prefix->length - i * 8));
 	}
 	return a;
+}
+
+int prefix_compare(const struct prefix *a, const struct prefix *b)
+{
+	int order = addr_compare(&a->addr, &b->addr);
+
+	return order ? order : (int)a->length - (int)b->length;
+}
+
+static int prefix_order(const void *a, const void *b)
+{
+	return prefix_compare(a, b);
+}
+
+/* In this order a range comes after any that covers it, and right after what else that one covers.
+ */
+unsigned int prefixes_disjoint(struct prefix *list, unsigned int n)
+{
+	unsigned int i, kept = 0;
+
+	if (n)
+		qsort(list, n, sizeof(*list), prefix_order);
+	for (i = 0; i < n; i++)
+		if (!kept || !prefix_covers(&list[kept - 1], &list[i]))
+			list[kept++] = list[i];
+	return kept;
 }
 
 bool addr_is_loopback(enum family family, const struct addr *addr)

@@ -53,6 +53,13 @@ int addr_compare(const struct addr *a, const struct addr *b);
 bool prefix_contains(const struct prefix *prefix, const struct addr *addr);
 bool prefix_covers(const struct prefix *outer, const struct prefix *inner);
 struct addr prefix_last(enum family family, const struct prefix *prefix);
+int prefix_compare(const struct prefix *a, const struct prefix *b); /* by address, then length */
+
+/*
+ * Sorts @list and drops what another range of it covers, since the kernel's sets refuse overlaps.
+ * Returns how many are left.
+ */
+unsigned int prefixes_disjoint(struct prefix *list, unsigned int n);
 
 /* Loopback, link-local, multicast or unspecified: never acceptable as an endpoint. */
 bool addr_is_special(enum family family, const struct addr *addr);

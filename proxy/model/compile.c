@@ -43,11 +43,6 @@ static int slices_of(const struct service_entry *service, struct arena *scratch,
 	return 0;
 }
 
-static int prefix_order(const void *a, const void *b)
-{
-	return prefix_compare(a, b);
-}
-
 /* LB-5: the node reaches a VIP that is bound to it with that VIP as its source. */
 static bool ranges_hold_node(const struct model *m, enum family family,
 			     const struct prefix_list *ranges)
@@ -65,7 +60,7 @@ static int source_ranges(const struct model *m, enum family family, const struct
 {
 	const struct prefix_list *ranges = &s->family[family].source_ranges;
 	const struct addr_list *own = &s->family[family].load_balancer_ips;
-	unsigned int i, n = 0, kept = 0;
+	unsigned int i, n = 0;
 	struct prefix *list;
 
 	if (!ranges->count)
@@ -79,12 +74,8 @@ static int source_ranges(const struct model *m, enum family family, const struct
 		list[n].addr = own->items[i];
 		list[n++].length = (uint8_t)family_bits(family);
 	}
-	qsort(list, n, sizeof(*list), prefix_order);
-	for (i = 0; i < n; i++)
-		if (!kept || !prefix_covers(&list[kept - 1], &list[i]))
-			list[kept++] = list[i];
 	p->ranges = list;
-	p->n_ranges = kept;
+	p->n_ranges = prefixes_disjoint(list, n);
 	return 0;
 }
 

@@ -85,23 +85,6 @@ void model_drop_cidrs(struct model *m, uint64_t since)
 	}
 }
 
-static int prefix_order(const void *a, const void *b)
-{
-	return prefix_compare(a, b);
-}
-
-/* Sorts and drops what another prefix covers: the kernel's interval sets refuse overlaps. */
-static unsigned int prefixes_disjoint(struct prefix *list, unsigned int n)
-{
-	unsigned int i, kept = 0;
-
-	qsort(list, n, sizeof(*list), prefix_order);
-	for (i = 0; i < n; i++)
-		if (!kept || !prefix_covers(&list[kept - 1], &list[i]))
-			list[kept++] = list[i];
-	return kept;
-}
-
 static int collect_cidrs(const struct model *m, enum family family, struct arena *scratch,
 			 struct prefix **list, unsigned int *count)
 {

@@ -16,13 +16,6 @@ int vip_compare(const struct vip *a, const struct vip *b)
 	return order ? order : (a->port > b->port) - (a->port < b->port);
 }
 
-int prefix_compare(const struct prefix *a, const struct prefix *b)
-{
-	int order = addr_compare(&a->addr, &b->addr);
-
-	return order ? order : (int)a->length - (int)b->length;
-}
-
 struct program *program_pack(const struct program *program)
 {
 	size_t ranges = sizeof(*program) + program->n_vips * sizeof(struct vip);

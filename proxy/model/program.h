@@ -45,7 +45,6 @@ struct program {
 };
 
 int vip_compare(const struct vip *a, const struct vip *b); /* by address, then port */
-int prefix_compare(const struct prefix *a, const struct prefix *b);
 
 /* One block that the caller frees; NULL when out of memory. */
 struct program *program_pack(const struct program *program);

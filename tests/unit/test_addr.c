@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,6 +207,39 @@ START_TEST(test_compare)
 }
 END_TEST
 
+static const struct {
+	const char *name, *list[6], *want;
+} disjoint[] = {
+	{ "nothing", { NULL }, "" },
+	{ "sorted", { "10.2.0.0/16", "10.1.0.0/16" }, "10.1.0.0/16 10.2.0.0/16 " },
+	{ "repeated", { "10.1.0.0/16", "10.1.0.0/16" }, "10.1.0.0/16 " },
+	{ "covered, at the beginning and the end",
+	  { "10.255.0.0/16", "10.0.0.0/8", "10.0.0.0/16", "10.128.0.0/9", "11.0.0.0/8" },
+	  "10.0.0.0/8 11.0.0.0/8 " },
+	{ "all", { "10.0.0.0/8", "0.0.0.0/0", "255.255.255.255/32" }, "0.0.0.0/0 " },
+	{ "neighbours", { "10.1.0.0/17", "10.1.128.0/17" }, "10.1.0.0/17 10.1.128.0/17 " },
+	{ "IPv6", { "fd00::/64", "::/0", "fd00::/8" }, "::/0 " },
+};
+
+START_TEST(test_disjoint)
+{
+	char text[PREFIX_TEXT_SIZE], got[400] = "";
+	enum family family = FAMILY_IPV4;
+	struct prefix list[6];
+	unsigned int i, n;
+	size_t length = 0;
+
+	for (n = 0; n < 6 && disjoint[_i].list[n]; n++)
+		ck_assert_int_eq(prefix_parse(disjoint[_i].list[n], &family, &list[n]), 0);
+	n = prefixes_disjoint(list, n);
+	for (i = 0; i < n; i++)
+		length += (size_t)snprintf(got + length, sizeof(got) - length, "%s ",
+					   prefix_format(family, &list[i], text));
+	ck_assert_msg(strcmp(got, disjoint[_i].want) == 0, "%s: want %s, got %s", disjoint[_i].name,
+		      disjoint[_i].want, got);
+}
+END_TEST
+
 START_TEST(test_words)
 {
 	ck_assert_uint_eq(protocol_parse("TCP"), IPPROTO_TCP);
@@ -231,6 +265,7 @@ Suite *make_suite(void)
 	ADD_LOOP(tc, test_prefix, prefixes);
 	ADD_LOOP(tc, test_covers, pairs);
 	ADD_LOOP(tc, test_special, specials);
+	ADD_LOOP(tc, test_disjoint, disjoint);
 	tcase_add_test(tc, test_compare);
 	tcase_add_test(tc, test_words);
 	suite_add_tcase(suite, tc);
