@@ -130,10 +130,14 @@ static void add_verdict(const struct json *item, struct strbuf *out)
 	const char *reason = text_at(item, "reason");
 
 	if (json_has(item, "choices"))
-		strbuf_addf(out, "verdict   DNAT to one of %lld%s, source %s\n",
+		strbuf_addf(out, "verdict   DNAT to one of %lld%s, source %s%s\n",
 			    (long long)number_at(item, "choices"),
 			    strcmp(text_at(item, "list"), "local") ? "" : " on this node",
-			    is_at(item, "masqueraded") ? "masqueraded" : "kept");
+			    is_at(item, "masqueraded") ? "masqueraded" : "kept",
+			    !is_at(item, "masqueraded") ||
+					    !number_at(item, "choicesThatSeeTheSource")
+				    ? ""
+				    : ", kept where told below");
 	else
 		strbuf_addf(out, "verdict   %s%s%s\n", text_at(item, "verdict"),
 			    *reason ? ": " : "", reason);
@@ -158,8 +162,11 @@ static void add_endpoints(const struct json *item, struct strbuf *out)
 			table_addf(&t, share == (int)share ? "%.0f %%" : "%.2f %%", share);
 		else
 			table_add(&t, "-");
-		table_addf(&t, "%s%s", text_at(e, "reason"),
-			   share > 0 && is_at(e, "onThisNode") ? ", this node" : "");
+		table_addf(&t, "%s%s%s", text_at(e, "reason"),
+			   share > 0 && is_at(e, "onThisNode") ? ", this node" : "",
+			   *text_at(e, "sourceKept")
+				   ? ", source kept: both are in noMasqueradeCIDRs"
+				   : "");
 	}
 	if (n)
 		table_print(&t, true, 2, out);

@@ -81,8 +81,10 @@ void config_forget_checks(struct config *config)
 {
 	unsigned int f;
 
-	for (f = 0; f < N_FAMILIES; f++)
+	for (f = 0; f < N_FAMILIES; f++) {
 		free(config->family[f].nodeport_ranges);
+		free(config->family[f].no_masquerade);
+	}
 	memset(config->family, 0, sizeof(config->family));
 	config->has_bind_addr = config->pass_without_endpoints = false;
 	config->detect_local = DETECT_CLUSTER_CIDR;

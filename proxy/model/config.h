@@ -80,6 +80,8 @@ struct config {
 		bool nodeport_localhost; /* loopback is named: for the listeners of NP-9 */
 		unsigned int n_nodeport_ranges;
 		struct prefix *nodeport_ranges;
+		unsigned int n_no_masquerade; /* BEY-3; sorted, disjoint */
+		struct prefix *no_masquerade;
 	} family[N_FAMILIES];
 };
 
@@ -134,6 +136,10 @@ int config_check_families(const struct config *config, enum family primary, bool
  * unknown.
  */
 bool config_nodeports_everywhere(const struct config *config, enum family family);
+
+/* Whether an address is in a range of noMasqueradeCIDRs (BEY-3). */
+bool config_keeps_sources_of(const struct config *config, enum family family,
+			     const struct addr *addr);
 
 /* Whether connections end whose endpoint is gone, where a Service does not say (BEY-1). */
 bool config_closes_connections(const struct config *config);

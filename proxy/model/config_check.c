@@ -360,18 +360,25 @@ static bool names_loopback(enum family family, const struct prefix *prefix)
 				  prefix_covers(&loopback[family], prefix));
 }
 
+static int append_range(struct checker *c, struct prefix **ranges, unsigned int *n,
+			const struct prefix *range)
+{
+	struct prefix *longer = reallocarray(*ranges, *n + 1, sizeof(*longer));
+
+	if (!longer)
+		return errf(c->eb, -ENOMEM, "out of memory");
+	longer[(*n)++] = *range;
+	*ranges = longer;
+	return 0;
+}
+
 static int add_nodeport_range(struct checker *c, enum family family, const struct prefix *prefix)
 {
 	struct config *config = c->config;
-	unsigned int n = config->family[family].n_nodeport_ranges;
-	struct prefix *ranges;
 
-	ranges = reallocarray(config->family[family].nodeport_ranges, n + 1, sizeof(*ranges));
-	if (!ranges)
-		return errf(c->eb, -ENOMEM, "out of memory");
-	ranges[n] = *prefix;
-	config->family[family].nodeport_ranges = ranges;
-	config->family[family].n_nodeport_ranges = n + 1;
+	if (append_range(c, &config->family[family].nodeport_ranges,
+			 &config->family[family].n_nodeport_ranges, prefix))
+		return -ENOMEM;
 	config->family[family].nodeport_all |= prefix->length == 0;
 	config->family[family].nodeport_localhost |= names_loopback(family, prefix);
 	return 0;
@@ -460,6 +467,41 @@ static int check_nodeport_addresses(struct checker *c)
 	return err;
 }
 
+/* BEY-3: ranges may overlap and repeat, the kernel's set may not. */
+static int check_no_masquerade(struct checker *c)
+{
+	char *const *list = c->config->vipmap.no_masquerade_cidrs;
+	enum family family = FAMILY_IPV4;
+	struct prefix prefix;
+	unsigned int f;
+	size_t i;
+
+	for (i = 0; list && list[i]; i++) {
+		if (prefix_parse(list[i], &family, &prefix))
+			return errf(c->eb, -EINVAL,
+				    "noMasqueradeCIDRs: \"%s\" is not a range (ADDRESS/LENGTH)",
+				    list[i]);
+		if (append_range(c, &c->config->family[family].no_masquerade,
+				 &c->config->family[family].n_no_masquerade, &prefix))
+			return -ENOMEM;
+	}
+	for (f = 0; f < N_FAMILIES; f++)
+		c->config->family[f].n_no_masquerade = prefixes_disjoint(
+			c->config->family[f].no_masquerade, c->config->family[f].n_no_masquerade);
+	return 0;
+}
+
+bool config_keeps_sources_of(const struct config *config, enum family family,
+			     const struct addr *addr)
+{
+	unsigned int i;
+
+	for (i = 0; i < config->family[family].n_no_masquerade; i++)
+		if (prefix_contains(&config->family[family].no_masquerade[i], addr))
+			return true;
+	return false;
+}
+
 /* Here, and not only where the name is made, so that it counts as bad configuration. */
 static int check_hostname(struct checker *c)
 {
@@ -501,6 +543,8 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 		err = check_detect_local(&c);
 	if (!err)
 		err = check_fast_path(&c);
+	if (!err)
+		err = check_no_masquerade(&c);
 	if (!err)
 		err = check_cluster_cidr(&c);
 	if (!err)

@@ -76,6 +76,35 @@ static bool is_masqueraded(const struct program *p, const struct ruleset *rs, co
 	return !(p->flags & PROGRAM_EXTERNAL_LOCAL) || source == EXPLAIN_HOST;
 }
 
+/* BEY-3: some pod is in the ranges if all are. MASQ-1 comes first. */
+static bool source_may_be_kept(const struct model *m, const struct ruleset *rs,
+			       const struct explain_query *q, const struct vip *vip)
+{
+	const struct config *c = m->config;
+	unsigned int i;
+
+	if (rs->masquerade_all && vip->role == VIP_CLUSTER_IP)
+		return false;
+	if (!q->any_pod)
+		return config_keeps_sources_of(c, q->family, &q->source);
+	for (i = 0;
+	     rs->detect && !detects_by_interface(rs) && i < c->family[q->family].n_no_masquerade;
+	     i++)
+		if (prefix_covers(&c->family[q->family].no_masquerade[i], &rs->pod_cidr))
+			return true;
+	return false;
+}
+
+bool explain_keeps_source(const struct model *m, const struct explain_query *q,
+			  const struct explanation *x, const struct endpoint *endpoint)
+{
+	const bool hairpin =
+		endpoint->local && !q->any_pod && addr_compare(&endpoint->addr, &q->source) == 0;
+
+	return x->masqueraded && x->may_keep && !hairpin &&
+	       config_keeps_sources_of(m->config, q->family, &endpoint->addr);
+}
+
 static bool takes_local_list(const struct program *p, const struct vip *vip,
 			     enum explain_source source)
 {
@@ -157,6 +186,7 @@ void explain_packet(const struct model *m, const struct explain_query *q,
 		x.port = port;
 		x.local = takes_local_list(port->desired, x.vip, x.source);
 		x.masqueraded = is_masqueraded(port->desired, &rs, x.vip, x.source);
+		x.may_keep = source_may_be_kept(m, &rs, q, x.vip);
 		x.verdict = vip_verdict(port->desired, x.vip, q, x.local);
 	} else if (is_cluster_ip(m, q->family, &q->destination)) {
 		x.verdict = EXPLAIN_NO_PORT;

@@ -36,12 +36,17 @@ struct explanation {
 	/* NULL if no service port is met, and then nothing of the rest counts */
 	const struct service_port_state *port;
 	const struct vip *vip;
-	bool local; /* the local list applies, else the cluster list */
-	bool masqueraded;
+	bool local;	  /* the local list applies, else the cluster list */
+	bool masqueraded; /* but for endpoints that explain_keeps_source() names */
+	bool may_keep;	  /* BEY-3: the source is in noMasqueradeCIDRs, and that counts */
 };
 
 /* All Services must be compiled: service_port_state->desired is read. */
 void explain_packet(const struct model *m, const struct explain_query *query,
 		    struct explanation *explanation);
+
+/* BEY-3: whether @endpoint sees the source of a packet that would be masqueraded otherwise. */
+bool explain_keeps_source(const struct model *m, const struct explain_query *query,
+			  const struct explanation *explanation, const struct endpoint *endpoint);
 
 #endif

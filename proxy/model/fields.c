@@ -155,7 +155,7 @@ static const struct config_field vipmap_fields[] = {
 	{ TEXT("noEndpoints", vipmap.no_endpoints), .fallback = "Reject",
 	  .words = (const char *const[]){ "Reject", "Pass", NULL },
 	  .traits = FIELD_EMPTY_IS_DEFAULT },
-	{ LIST("noMasqueradeCIDRs", vipmap.no_masquerade_cidrs), .traits = FIELD_NOT_BUILT },
+	{ LIST("noMasqueradeCIDRs", vipmap.no_masquerade_cidrs) },
 	{ BOOL("answerPing", vipmap.answer_ping) },
 	{ BOOL("serviceCounters", vipmap.service_counters), .traits = FIELD_NOT_BUILT },
 	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces) },

@@ -168,7 +168,10 @@ bool claim_wins(const struct model *m, enum family family, const struct claim *c
 void claim_set_lost(struct model *m, enum family family, struct claim *claim, bool lost);
 unsigned int model_conflicts(const struct model *m, enum family family);
 
-/* Elements that belong to no service port: node-port addresses and ServiceCIDRs; sorted. */
+/*
+ * Elements that belong to no service port: node-port addresses, ServiceCIDRs and noMasqueradeCIDRs;
+ * sorted.
+ */
 int model_globals(const struct model *m, enum family family, struct arena *scratch,
 		  const struct element **elements, size_t *count);
 

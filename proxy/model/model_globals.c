@@ -1,4 +1,7 @@
-/* What is wanted apart from service ports: ServiceCIDRs, and the addresses of node ports. */
+/*
+ * What is wanted apart from service ports: ServiceCIDRs, the addresses of node ports, and ranges
+ * whose sources are kept.
+ */
 #include "proxy/model/model_internal.h"
 
 #include <errno.h>
@@ -108,29 +111,41 @@ static int collect_cidrs(const struct model *m, enum family family, struct arena
 	return 0;
 }
 
+static void add_ranges(struct element *items, size_t *n, enum set_id set,
+		       const struct prefix *ranges, unsigned int n_ranges)
+{
+	unsigned int i;
+
+	for (i = 0; i < n_ranges; i++, ++*n) {
+		items[*n].set = set;
+		items[*n].addr = ranges[i].addr;
+		items[*n].range = ranges[i];
+	}
+}
+
 int model_globals(const struct model *m, enum family family, struct arena *scratch,
 		  const struct element **elements, size_t *count)
 {
 	const unsigned int n_ips = m->info.family[family].n_nodeport_ips;
+	const struct prefix *kept = m->config->family[family].no_masquerade;
+	const unsigned int n_kept = m->config->family[family].n_no_masquerade;
 	struct prefix *cidrs;
 	struct element *items;
 	unsigned int i, n_cidrs;
+	size_t n = n_ips;
 
 	if (collect_cidrs(m, family, scratch, &cidrs, &n_cidrs))
 		return -ENOMEM;
-	items = arena_array(scratch, (size_t)n_ips + n_cidrs, sizeof(*items));
+	items = arena_array(scratch, (size_t)n_ips + n_cidrs + n_kept, sizeof(*items));
 	if (!items)
 		return -ENOMEM;
 	for (i = 0; i < n_ips; i++) {
 		items[i].set = SET_NODEPORT_IPS;
 		items[i].addr = m->info.family[family].nodeport_ips[i];
 	}
-	for (i = 0; i < n_cidrs; i++) {
-		items[n_ips + i].set = SET_SERVICE_CIDRS;
-		items[n_ips + i].addr = cidrs[i].addr;
-		items[n_ips + i].range = cidrs[i];
-	}
+	add_ranges(items, &n, SET_SERVICE_CIDRS, cidrs, n_cidrs);
+	add_ranges(items, &n, SET_NO_MASQUERADE, kept, n_kept);
 	*elements = items;
-	*count = (size_t)n_ips + n_cidrs;
+	*count = n;
 	return 0;
 }

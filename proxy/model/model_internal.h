@@ -26,7 +26,7 @@ struct model {
 	struct service_entry *dirty[N_FAMILIES];
 	bool ignored[N_FAMILIES];
 	bool no_fast_path;		/* the kernel cannot do it */
-	bool globals_dirty[N_FAMILIES]; /* node-port addresses, ServiceCIDRs */
+	bool globals_dirty[N_FAMILIES]; /* elements of no service port */
 	struct model_pending pending[N_FAMILIES];
 
 	uint64_t epoch; /* counts lists */

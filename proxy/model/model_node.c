@@ -212,6 +212,21 @@ static void mark_all_services(struct model *m)
 	}
 }
 
+/* BEY-3 */
+static bool kept_sources_differ(const struct config *a, const struct config *b, enum family family)
+{
+	const unsigned int n = a->family[family].n_no_masquerade;
+	unsigned int i;
+
+	if (n != b->family[family].n_no_masquerade)
+		return true;
+	for (i = 0; i < n; i++)
+		if (prefix_compare(&a->family[family].no_masquerade[i],
+				   &b->family[family].no_masquerade[i]))
+			return true;
+	return false;
+}
+
 int model_set_config(struct model *m, const struct config *config, bool rules[N_FAMILIES])
 {
 	const bool external_ips = config->allow_external_ips != m->config->allow_external_ips;
@@ -219,12 +234,15 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 	const bool pass = config->pass_without_endpoints != m->config->pass_without_endpoints;
 	struct ruleset before[N_FAMILIES], after;
 	struct node_info info = { 0 };
+	bool ranges[N_FAMILIES];
 	unsigned int f;
 
 	if (node_info_compute(&info, config, m->node, local_addresses(m).family))
 		return -ENOMEM;
-	for (f = 0; f < N_FAMILIES; f++)
+	for (f = 0; f < N_FAMILIES; f++) {
 		model_ruleset(m, (enum family)f, &before[f]);
+		ranges[f] = kept_sources_differ(config, m->config, (enum family)f);
+	}
 	m->config = config;
 	take_node_info(m, &info);
 	if (external_ips)
@@ -236,11 +254,11 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 	for (f = 0; f < N_FAMILIES; f++) {
 		model_ruleset(m, (enum family)f, &after);
 		rules[f] = memcmp(&before[f], &after, sizeof(after)) != 0;
-		if (!rules[f])
+		if (!rules[f] && !ranges[f])
 			continue;
 		m->revision++;
 		m->changes[f]++;
-		m->globals_dirty[f] = true; /* for a sync to look at the rules */
+		m->globals_dirty[f] = true; /* for a sync to look at the rules and ranges */
 	}
 	return 0;
 }

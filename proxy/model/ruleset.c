@@ -70,6 +70,8 @@ void model_ruleset(const struct model *m, enum family family, struct ruleset *rs
 	rs->masquerade_mark = 1u << c->masquerade_bit;
 	rs->masquerade_all = c->masquerade_all;
 	rs->detect_local = c->detect_local;
+	if (c->family[family].n_no_masquerade)
+		rs->parts |= PART_NO_MASQUERADE;
 	if (c->vipmap.answer_ping)
 		ping_rules(m, family, rs);
 	rs->nodeports_everywhere = m->info.family[family].nodeports_everywhere;

@@ -503,9 +503,23 @@ static void put_fates(struct explaining *x, const struct explain_query *q,
 		jsonout_bool(x->out, "onThisNode", fates[i].endpoint.local);
 		jsonout_real(x->out, "sharePercent", share);
 		jsonout_text(x->out, "reason", fate_reason(e, &fates[i]));
+		if (share > 0 && explain_keeps_source(x->v->model, q, e, &fates[i].endpoint))
+			jsonout_text(x->out, "sourceKept", "noMasqueradeCIDRs");
 		jsonout_object_end(x->out);
 	}
 	jsonout_array_end(x->out);
+}
+
+/* BEY-3: of the list that applies. */
+static unsigned int count_kept(struct explaining *x, const struct explain_query *q,
+			       const struct explanation *e)
+{
+	const struct endpoint_list *list = program_list(e->port->desired, e->local);
+	unsigned int i, n = 0;
+
+	for (i = 0; i < list->count; i++)
+		n += explain_keeps_source(x->v->model, q, e, &list->items[i]);
+	return n;
 }
 
 static void put_service(struct explaining *x, const struct explain_query *q,
@@ -524,8 +538,13 @@ static void put_service(struct explaining *x, const struct explain_query *q,
 	if (p->affinity_timeout_s)
 		jsonout_integer(x->out, "affinityTimeoutSeconds", p->affinity_timeout_s);
 	if (e->verdict == EXPLAIN_DNAT) {
-		jsonout_integer(x->out, "choices", program_list(p, e->local)->count);
-		jsonout_bool(x->out, "masqueraded", e->masqueraded);
+		const unsigned int choices = program_list(p, e->local)->count;
+		const unsigned int kept = count_kept(x, q, e);
+
+		jsonout_integer(x->out, "choices", choices);
+		jsonout_bool(x->out, "masqueraded", e->masqueraded && kept < choices);
+		if (kept)
+			jsonout_integer(x->out, "choicesThatSeeTheSource", kept);
 		jsonout_text(x->out, "list", e->local ? "local" : "cluster");
 	}
 	put_fates(x, q, e);

@@ -129,18 +129,23 @@ def compare_explanation(b, judge, flags, title):
     words = {"refuse": "refused", "drop": "dropped", "pass": "passed", "reach": "DNAT"}
     verdict = [line.split()[1] for line in text.splitlines() if line.startswith("verdict")]
     endpoints = sorted(line.split()[0] for line in text.splitlines() if " % " in line)
-    want = [words[judge.row.want.kind].rstrip(":")], sorted(join(*k) for k in judge.keys or ())
-    got = [v.rstrip(":") for v in verdict], endpoints
+    kept = sorted(line.split()[0] for line in text.splitlines() if "source kept: both are in noMasq" in line)
+    want = [words[judge.row.want.kind].rstrip(":")], sorted(join(*k) for k in judge.keys or ()), judge.kept_by_ranges
+    got = [v.rstrip(":") for v in verdict], endpoints, kept
     if want != got:
         raise Failure("%s: explain %s %s %s: want %s, got %s: %s%s" % (
             title, judge.row.source, judge.proto, judge.row.destination, want, got, text, err[-300:]))
 
 
-def check(b, rng, objects, pods, flags, title):
+def check(b, rng, objects, pods, flags, title, kept=()):
     world = b.world
-    models = {f: Model(objects, f, None if pods is None else [n for n in pods if n.version == f],
-                       "--masquerade-all" in flags, {addr("node", f)}, world.node_addresses[f])
-              for f in both_families}
+
+    def models_with(ranges):
+        return {f: Model(objects, f, None if pods is None else [n for n in pods if n.version == f],
+                         "--masquerade-all" in flags, {addr("node", f)}, world.node_addresses[f], ranges)
+                for f in both_families}
+
+    models, without_ranges = models_with(kept), models_with(())
     names = [o["metadata"]["name"] for o in objects if o["kind"] == "Service"]
     judges = []
     for destination in targets(rng, names):
@@ -151,6 +156,7 @@ def check(b, rng, objects, pods, flags, title):
         args = (addr(host, family), proto, int(port))
         verdict = model.expect(addr(source, family), *args)
         want, keys = want_for(verdict, family)
+        _, otherwise = want_for(without_ranges[family].expect(addr(source, family), *args), family)
         entry = model.vips.get(args) or (model.node_ports.get(args[1:]) if args[0] in model.nodeport_addresses else None)
         count = min(probes_needed(len(keys)), 60) if keys else 2
         if want is UNTOUCHED and host in ("node", "node2", "loopback") and int(port) not in (79, *range(30080, 30100)):
@@ -159,6 +165,7 @@ def check(b, rng, objects, pods, flags, title):
             continue
         row = Row(title, "", source, destination, want, count=count)
         judges.append(RandomJudge(b, row, family, proto, keys, entry))
+        judges[-1].kept_by_ranges = sorted(join(*k) for k in keys or () if otherwise[k] and not keys[k])
     probe.run([p for j in judges for p in j.probes])
     for j in rng.sample(judges, min(4, len(judges))):
         compare_explanation(b, j, flags, title)
@@ -173,7 +180,7 @@ def check(b, rng, objects, pods, flags, title):
                                                     "\n".join(json.dumps(o) for o in involved)))
 
 
-def rounds(b, live, flags, pods, count, start):
+def rounds(b, live, flags, pods, count, start, kept=()):
     rng = random.Random(start)
     services = dict(random_service(rng, i) for i in range(14))
     zone = None
@@ -187,7 +194,7 @@ def rounds(b, live, flags, pods, count, start):
         else:
             b.program.apply(objects)
         b.program.flush()
-        check(b, rng, objects, pods, flags, title)
+        check(b, rng, objects, pods, flags, title, kept)
         for _ in range(rng.randrange(1, 8)):
             name, new = random_service(rng, rng.randrange(14))
             services[name] = new if rng.random() < 0.85 else []
@@ -212,3 +219,19 @@ def random_plain(b):
     rounds(b, True, ("--masquerade-all",), None, 6, SEED + 2)
     b.stop()
     rounds(b, True, (), None, 6, SEED + 3)
+
+
+KEPT = ["192.168.1.0/24", "10.180.0.0/24", "10.180.0.12/32", "203.0.113.0/25", "192.168.1.5/32", "10.180.1.21/32",
+        "10.180.1.0/24", "fd00:1::/64", "fd00:180::/64", "fd00:180:0:1::/64", "2001:db8:113::/49", "fd00:180::11/128"]
+
+
+@case("random objects and ranges whose sources are kept", "BEY-3 MASQ-1 MASQ-4 MASQ-5")
+def random_kept(b):
+    rng = random.Random(SEED + 4)
+    for i in range(4):
+        ranges = rng.sample(KEPT, rng.randrange(3, 10))
+        path = b.program.file("vipmap.yaml", "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\n"
+                              "noMasqueradeCIDRs: %s\n" % json.dumps(ranges))
+        flags = rng.choice([DETECT, DETECT, DETECT + ("--masquerade-all",)]) + ("--vipmap-config", path)
+        b.stop()
+        rounds(b, i % 2 == 1, flags, PODS, 4, SEED + 5 + i, [ipaddress.ip_network(r) for r in ranges])

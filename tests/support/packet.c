@@ -48,15 +48,29 @@ static bool has_address(const struct table *t, enum set_id set)
 	return t->n && bsearch(&key, t->list, t->n, sizeof(key), key_order);
 }
 
-static bool in_cidrs(const struct table *t)
+static bool in_ranges(const struct table *t, enum set_id set, const struct addr *addr)
 {
 	size_t i;
 
 	for (i = 0; i < t->n; i++)
-		if (t->list[i].set == SET_SERVICE_CIDRS &&
-		    prefix_contains(&t->list[i].range, &t->packet->destination))
+		if (t->list[i].set == set && prefix_contains(&t->list[i].range, addr))
 			return true;
 	return false;
+}
+
+/* By the rule that comes before masquerading; the first 64 endpoints. */
+static uint64_t kept(const struct table *t, const struct outcome *o)
+{
+	uint64_t bits = 0;
+	unsigned int i;
+
+	if (!o->masquerade || !in_ranges(t, SET_NO_MASQUERADE, &t->packet->source) ||
+	    (model_config(t->m)->masquerade_all && has_address(t, SET_CLUSTER_IPS)))
+		return 0;
+	for (i = 0; i < o->n && i < 64; i++)
+		if (in_ranges(t, SET_NO_MASQUERADE, &o->endpoints[i].addr))
+			bits |= UINT64_C(1) << i;
+	return bits;
 }
 
 /* @chain: the firewall chain that looks into them. */
@@ -107,6 +121,7 @@ static struct outcome picked(const struct table *t, const struct verdict *v, boo
 	if (lookup(t, set, nodeport, o.n))
 		complain(t, "a list is longer than the pick chain says");
 	qsort(o.endpoints, o.n, sizeof(*o.endpoints), endpoint_order);
+	o.kept = kept(t, &o);
 	return o;
 }
 
@@ -175,7 +190,7 @@ struct outcome packet_by_elements(const struct model *m, enum family family,
 		return run(&t, el, false);
 	if (has_address(&t, SET_CLUSTER_IPS))
 		o.fate = FATE_REJECT;
-	else if (in_cidrs(&t))
+	else if (in_ranges(&t, SET_SERVICE_CIDRS, &packet->destination))
 		o.fate = FATE_DROP;
 	return o;
 }
@@ -401,6 +416,35 @@ static bool passes(const struct model *m, const struct service *s)
 	       strcmp(model_config(m)->vipmap.no_endpoints, "Pass") == 0;
 }
 
+static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr);
+
+/* BEY-3, by the ranges as they are written. */
+static bool keeps(const struct config *config, enum family family, const struct addr *addr)
+{
+	char *const *text = config->vipmap.no_masquerade_cidrs;
+	struct prefix range;
+	enum family of;
+
+	for (; text && *text; text++)
+		if (prefix_parse(*text, &of, &range) == 0 && of == family &&
+		    prefix_contains(&range, addr))
+			return true;
+	return false;
+}
+
+static void keep_sources(struct outcome *o, const struct model *m, enum family family,
+			 const struct packet *packet)
+{
+	unsigned int i;
+
+	if (model_config(m)->masquerade_all && is_cluster_ip(m, family, &packet->destination))
+		return;
+	for (i = 0; o->masquerade && i < o->n && i < 64; i++)
+		if (keeps(model_config(m), family, &packet->source) &&
+		    keeps(model_config(m), family, &o->endpoints[i].addr))
+			o->kept |= UINT64_C(1) << i;
+}
+
 static struct outcome judge(const struct model *m, enum family family, const struct owner *owner,
 			    const struct packet *packet, struct arena *scratch)
 {
@@ -434,6 +478,7 @@ static struct outcome judge(const struct model *m, enum family family, const str
 		o.masquerade = packet->host && !packet->pod;
 	else
 		o.masquerade = true;
+	keep_sources(&o, m, family, packet);
 	return o;
 }
 
@@ -510,7 +555,8 @@ bool outcomes_equal(const struct outcome *a, const struct outcome *b)
 {
 	unsigned int i;
 
-	if (a->fate != b->fate || a->masquerade != b->masquerade || a->n != b->n)
+	if (a->fate != b->fate || a->masquerade != b->masquerade || a->n != b->n ||
+	    a->kept != b->kept)
 		return false;
 	for (i = 0; i < a->n; i++)
 		if (endpoint_compare(&a->endpoints[i], &b->endpoints[i]))
@@ -535,6 +581,8 @@ void outcome_print(struct strbuf *sb, enum family family, const struct outcome *
 	unsigned int i;
 
 	strbuf_addf(sb, "%s%s", fates[outcome->fate], outcome->masquerade ? " masquerade" : "");
+	if (outcome->kept)
+		strbuf_addf(sb, " kept %#llx", (unsigned long long)outcome->kept);
 	for (i = 0; i < outcome->n; i++)
 		strbuf_addf(sb, " %s:%u", addr_format(family, &outcome->endpoints[i].addr, text),
 			    outcome->endpoints[i].port);

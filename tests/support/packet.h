@@ -23,6 +23,7 @@ struct outcome {
 	bool masquerade;
 	unsigned int n;
 	struct endpoint *endpoints; /* sorted; in the scratch */
+	uint64_t kept;		    /* a bit for each endpoint that sees the source (BEY-3) */
 };
 
 /* @list is sorted. An element that is missing where rules need one gives FATE_PASS and a complaint.

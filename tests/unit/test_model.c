@@ -763,6 +763,11 @@ static void change_nodeports(struct config *c)
 	ck_assert_int_eq(config_append(&c->nodeport_addresses, "10.0.0.0/8"), 0);
 }
 
+static void change_kept_sources(struct config *c)
+{
+	ck_assert_int_eq(config_append(&c->vipmap.no_masquerade_cidrs, "10.0.0.0/8"), 0);
+}
+
 /* CFG-3: what another configuration marks, and that the same one marks nothing. */
 static const struct {
 	const char *name;
@@ -775,6 +780,8 @@ static const struct {
 	{ "masqueradeAll", change_masquerading, "rules 4 6, globals 4 6, ||\n" },
 	{ "external IPs", change_external_ips, "rules - -, globals - -, |a/ext|\n" },
 	{ "nodePortAddresses", change_nodeports, "rules - -, globals 4 6, |a/ranges|\n" },
+	{ "the first range of noMasqueradeCIDRs", change_kept_sources,
+	  "rules 4 -, globals 4 -, ||\n" },
 };
 
 START_TEST(another_configuration)
@@ -813,6 +820,77 @@ START_TEST(another_configuration)
 }
 END_TEST
 
+/* BEY-3: other ranges are other elements and no other rules. */
+static const struct {
+	const char *name, *first[3], *second[3], *want, *want4, *want6;
+} kept_sources[] = {
+	{ "the same ones, otherwise written",
+	  { "10.0.0.0/8", "fd00::/64" },
+	  { "fd00::1/64", "10.3.0.0/16", "010.0.0.0/8" },
+	  "rules - -, globals - -\n",
+	  "no-masquerade-cidrs 10.0.0.0/8\n",
+	  "no-masquerade-cidrs fd00::/64\n" },
+	{ "another one",
+	  { "10.0.0.0/8" },
+	  { "10.0.0.0/9" },
+	  "rules - -, globals 4 -\n",
+	  "no-masquerade-cidrs 10.0.0.0/9\n",
+	  "" },
+	{ "one more, in order",
+	  { "10.0.0.0/8", "fd00::/64" },
+	  { "fd00::/64", "10.0.0.0/8", "9.0.0.0/8" },
+	  "rules - -, globals 4 -\n",
+	  "no-masquerade-cidrs 9.0.0.0/8\nno-masquerade-cidrs 10.0.0.0/8\n",
+	  "no-masquerade-cidrs fd00::/64\n" },
+	{ "the last of a family goes",
+	  { "10.0.0.0/8", "fd00::/64" },
+	  { "10.0.0.0/8" },
+	  "rules - 6, globals - 6\n",
+	  "no-masquerade-cidrs 10.0.0.0/8\n",
+	  "" },
+};
+
+static struct config *config_keeping(const char *const ranges[3])
+{
+	struct config *c = build_config();
+	struct errbuf eb;
+	int i;
+
+	for (i = 0; i < 3 && ranges[i]; i++)
+		ck_assert_int_eq(config_append(&c->vipmap.no_masquerade_cidrs, ranges[i]), 0);
+	ck_assert_msg(config_validate(c, NULL, NULL, &eb) == 0, "%s", eb.text);
+	return c;
+}
+
+START_TEST(ranges_of_kept_sources)
+{
+	struct config *before = config_keeping(kept_sources[_i].first);
+	struct config *after = config_keeping(kept_sources[_i].second);
+	struct model *m = model_begin();
+	const char *name = kept_sources[_i].name;
+	struct strbuf got = STRBUF_INIT;
+	bool rules[N_FAMILIES];
+
+	ck_assert_int_eq(model_set_config(m, before, rules), 0);
+	m->globals_dirty[FAMILY_IPV4] = m->globals_dirty[FAMILY_IPV6] = false;
+	ck_assert_int_eq(model_set_config(m, after, rules), 0);
+	strbuf_addf(&got, "rules %c %c, globals %c %c\n", rules[0] ? '4' : '-',
+		    rules[1] ? '6' : '-', m->globals_dirty[0] ? '4' : '-',
+		    m->globals_dirty[1] ? '6' : '-');
+	check_text(name, got.text, kept_sources[_i].want);
+	strbuf_reset(&got);
+	globals_text(m, FAMILY_IPV4, &got);
+	check_text(name, got.text, kept_sources[_i].want4);
+	strbuf_reset(&got);
+	globals_text(m, FAMILY_IPV6, &got);
+	check_text(name, got.length ? got.text : "", kept_sources[_i].want6);
+	strbuf_free(&got);
+	model_end(m);
+	config_free(before);
+	config_free(after);
+}
+END_TEST
+
 START_TEST(complaints_are_logged)
 {
 	struct model *m = model_begin();
@@ -846,6 +924,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, ignored_family);
 	tcase_add_test(tc, labels);
 	tcase_add_loop_test(tc, another_configuration, 0, COUNT(exchanges));
+	tcase_add_loop_test(tc, ranges_of_kept_sources, 0, COUNT(kept_sources));
 	tcase_add_test(tc, complaints_are_logged);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);

@@ -65,8 +65,10 @@ class Port:
 class Model:
     """One family of one set of objects. @pods are ranges of pod sources (ClusterCIDR mode), None without detection."""
 
-    def __init__(self, objects, family, pods=None, masquerade_all=False, nodeport_addresses=(), node_addresses=()):
+    def __init__(self, objects, family, pods=None, masquerade_all=False, nodeport_addresses=(), node_addresses=(),
+                 kept=()):
         self.family, self.pods, self.masquerade_all = family, pods, masquerade_all
+        self.kept = [n for n in kept if n.version == family]  # noMasqueradeCIDRs
         self.nodeport_addresses, self.node_addresses = set(nodeport_addresses), set(node_addresses)
         self.vips, self.node_ports, self.cluster_ips, self.cidrs = {}, {}, set(), []
         zone, slices, services = "", {}, []
@@ -154,5 +156,10 @@ class Model:
             chosen, masquerade = p.local, False
         if not chosen:
             return ("drop",)
-        # MASQ-5 is decided per endpoint, so it is told per endpoint
-        return ("reach", {e.key: masquerade or (e.key[0] == source and e.key in p.local_keys) for e in chosen})
+        # MASQ-5 and BEY-3 are decided per endpoint, so they are told per endpoint
+        may_keep = self.is_kept(source) and not (kind == "cluster" and self.masquerade_all)
+        return ("reach", {e.key: (masquerade and not (may_keep and self.is_kept(e.key[0])))
+                          or (e.key[0] == source and e.key in p.local_keys) for e in chosen})
+
+    def is_kept(self, address):
+        return any(ipaddress.ip_address(address) in n for n in self.kept)
