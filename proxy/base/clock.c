@@ -26,9 +26,16 @@ static int64_t system_monotonic_us(void *ctx)
 	return read_us(CLOCK_MONOTONIC);
 }
 
+static int64_t system_cpu_us(void *ctx)
+{
+	(void)ctx;
+	return read_us(CLOCK_THREAD_CPUTIME_ID);
+}
+
 const struct clock *clock_system(void)
 {
-	static const struct clock system_clock = { system_realtime_us, system_monotonic_us, NULL };
+	static const struct clock system_clock = { system_realtime_us, system_monotonic_us, NULL,
+						   system_cpu_us };
 
 	return &system_clock;
 }

@@ -4,6 +4,7 @@
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Microseconds; realtime since 1970, monotonic since some moment. */
@@ -11,6 +12,7 @@ struct clock {
 	int64_t (*realtime_us)(void *ctx);
 	int64_t (*monotonic_us)(void *ctx);
 	void *ctx;
+	int64_t (*cpu_us)(void *ctx); /* processor time of this thread; NULL: it costs nothing */
 };
 
 const struct clock *clock_system(void);
@@ -23,6 +25,11 @@ static inline int64_t clock_realtime_us(const struct clock *clock)
 static inline int64_t clock_monotonic_us(const struct clock *clock)
 {
 	return clock->monotonic_us(clock->ctx);
+}
+
+static inline int64_t clock_cpu_us(const struct clock *clock)
+{
+	return clock->cpu_us ? clock->cpu_us(clock->ctx) : 0;
 }
 
 /* "2006-01-02T15:04:05.000000Z"; @text has CLOCK_TEXT_SIZE bytes. Returns @text. */

@@ -17,21 +17,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
 	IDLE_US = 10 * 1000 * 1000, /* unused objects wait this long for another use */
 	COLLECT_RETRY_US = 60 * 1000 * 1000,
 	PURGE_AT_ONCE_US = 5000, /* enough for a map with 5,000 clients */
 };
-
-int64_t dp_clock_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 struct dataplane *dataplane_new(const struct dataplane_options *options)
 {
@@ -42,6 +33,7 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->family = options->family;
 	dp->model = options->model;
 	dp->nl = options->nl;
+	dp->clock = options->clock ? options->clock : clock_system();
 	dp->stale = options->stale;
 	dp->closing = options->closing;
 	dp->compiled = options->compiled;
@@ -54,7 +46,7 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->purge_later = options->purge_later;
 	dp->retry_us = INT64_MAX;
 	if (dp->nl) {
-		dp->purges = purges_new(dp->nl, dp->family, dp->purge_later);
+		dp->purges = purges_new(dp->nl, dp->clock, dp->family, dp->purge_later);
 		if (!dp->purges) {
 			free(dp);
 			return NULL;
@@ -170,7 +162,7 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 		   struct errbuf *eb)
 {
 	struct ruleset ruleset;
-	int64_t start = dp_clock_us();
+	int64_t start = clock_monotonic_us(dp->clock);
 	bool partial = false;
 	/* put in doubt by others, not by a failure or change of ours */
 	bool repair = dp->in_step && !dp->known && !model_is_dirty(dp->model, dp->family);
@@ -191,7 +183,7 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 		dp->known = repair = false;
 	if (dp->known) {
 		err = dp_compile_dirty(dp, NULL, report);
-		report->compile_us += dp_clock_us() - start;
+		report->compile_us += clock_monotonic_us(dp->clock) - start;
 		if (err)
 			errf(eb, err, "%s: out of memory", family_name(dp->family));
 		else if (!dp_any_refused(dp))

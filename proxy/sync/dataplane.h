@@ -6,6 +6,7 @@
 #define SYNC_DATAPLANE_H
 
 #include "nft/nlsock.h"
+#include "proxy/base/clock.h"
 #include "proxy/model/ruleset.h"
 #include "proxy/model/model.h"
 #include "proxy/sync/stale.h"
@@ -14,8 +15,9 @@ struct dataplane;
 
 struct dataplane_options {
 	enum family family;
-	struct model *model;   /* borrowed, as is @nl */
-	struct nlsock *nl;     /* NULL: only dataplane_print() */
+	struct model *model;	   /* borrowed, as is @nl */
+	struct nlsock *nl;	   /* NULL: only dataplane_print() */
+	const struct clock *clock; /* NULL: the system's */
 	struct stale *stale;   /* told which UDP flows may be stale; NULL is allowed, as below */
 	struct stale *closing; /* the same of TCP connections that are to be ended (BEY-1) */
 	bool owner;	       /* the kernel has table flags owner|persist */

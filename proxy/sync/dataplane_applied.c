@@ -69,7 +69,8 @@ static void purge_clients(struct dataplane *dp, const struct program *p, bool lo
 
 bool dataplane_purge(struct dataplane *dp, int64_t budget_us)
 {
-	const int64_t until_us = budget_us == INT64_MAX ? INT64_MAX : dp_clock_us() + budget_us;
+	const int64_t until_us =
+		budget_us == INT64_MAX ? INT64_MAX : clock_monotonic_us(dp->clock) + budget_us;
 	struct errbuf eb;
 	int more;
 

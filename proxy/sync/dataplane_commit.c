@@ -66,9 +66,9 @@ int dp_commit(struct dataplane *dp, struct batch *b, int err, struct sync_report
 	/* Nothing to write, but a table that an earlier process left is taken over all the same. */
 	if (batch_is_empty(b) && (!dp->owner || dp->owned))
 		return 0;
-	start = dp_clock_us();
+	start = clock_monotonic_us(dp->clock);
 	err = send_batch(dp, b, refusal, eb);
-	report->commit_us += dp_clock_us() - start;
+	report->commit_us += clock_monotonic_us(dp->clock) - start;
 	if (err)
 		return err;
 	dp->owner = dp->owned = dp->owner && batch_is_owned(b);

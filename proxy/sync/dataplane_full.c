@@ -391,13 +391,13 @@ int dp_sync_full(struct dataplane *dp, bool blame, struct sync_report *report, s
 		return err;
 	report->adopted = full.state == TABLE_CURRENT || full.state == TABLE_RULES_DIFFER;
 	report->replaced = full.state == TABLE_OTHER;
-	start = dp_clock_us();
+	start = clock_monotonic_us(dp->clock);
 	err = dp_compile_dirty(dp, full.snapshot, report);
 	if (!err)
 		err = dp_all_ports(dp, &full.ports, &full.n_ports);
 	if (!err)
 		err = dp_wanted_globals(dp, full.snapshot, &full.globals, &full.n_globals);
-	report->compile_us += dp_clock_us() - start;
+	report->compile_us += clock_monotonic_us(dp->clock) - start;
 	if (err)
 		errf(eb, err, "%s: out of memory", family_name(dp->family));
 	else

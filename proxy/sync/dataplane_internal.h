@@ -22,6 +22,7 @@ struct dataplane {
 	enum family family;
 	struct model *model;
 	struct nlsock *nl;
+	const struct clock *clock;
 	struct stale *stale, *closing;
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*bulk)(void *ctx, bool begin);
@@ -50,8 +51,6 @@ struct dataplane {
 	uint64_t round; /* counts these lists */
 	int64_t now_us, retry_us;
 };
-
-int64_t dp_clock_us(void);
 
 /* dataplane_decide.c */
 

@@ -26,13 +26,15 @@ struct purge {
 struct purges {
 	enum family family;
 	struct nlsock *nl;
+	const struct clock *clock;
 	bool streaming;
 	struct affinity_stream *stream; /* once it is needed */
 	struct hashtab by_map;
 	struct purge *first, **last;
 };
 
-struct purges *purges_new(struct nlsock *nl, enum family family, bool stream)
+struct purges *purges_new(struct nlsock *nl, const struct clock *clock, enum family family,
+			  bool stream)
 {
 	struct purges *p = calloc(1, sizeof(*p));
 
@@ -40,6 +42,7 @@ struct purges *purges_new(struct nlsock *nl, enum family family, bool stream)
 		return NULL;
 	p->family = family;
 	p->nl = nl;
+	p->clock = clock;
 	p->streaming = stream;
 	p->last = &p->first;
 	return p;
@@ -192,8 +195,7 @@ int purges_run(struct purges *p, int64_t until_us, struct errbuf *eb)
 			pop(p);
 		if (more < 0)
 			return more;
-		if (p->first && until_us != INT64_MAX &&
-		    clock_monotonic_us(clock_system()) >= until_us)
+		if (p->first && until_us != INT64_MAX && clock_monotonic_us(p->clock) >= until_us)
 			return 1;
 	}
 	return 0;

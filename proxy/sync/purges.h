@@ -6,15 +6,17 @@
 #define SYNC_PURGES_H
 
 #include "nft/nlsock.h"
+#include "proxy/base/clock.h"
 #include "proxy/model/program.h"
 
 struct purges;
 
 /*
- * Deletes through @nl (borrowed). @stream: a large map is listed piece by piece through a socket of
- * its own, instead of whole through @nl. NULL: no memory.
+ * Deletes through @nl (borrowed, as is @clock). @stream: a large map is listed piece by piece
+ * through a socket of its own, instead of whole through @nl. NULL: no memory.
  */
-struct purges *purges_new(struct nlsock *nl, enum family family, bool stream);
+struct purges *purges_new(struct nlsock *nl, const struct clock *clock, enum family family,
+			  bool stream);
 void purges_free(struct purges *p); /* NULL is allowed; what was not done is left undone */
 
 /*
@@ -25,7 +27,7 @@ int purges_add(struct purges *p, const char *map, const char *label,
 	       const struct endpoint_list *wanted);
 
 /*
- * Goes on until all is done or @until_us (CLOCK_MONOTONIC) has passed. Returns 1 if there is more
+ * Goes on until all is done or @until_us (monotonic) has passed. Returns 1 if there is more
  * to do, 0 if not, or a negative errno with @eb: that map was given up, and there may be more.
  */
 int purges_run(struct purges *p, int64_t until_us, struct errbuf *eb);

@@ -10,60 +10,32 @@
 #include "nft/readback.h"
 #include "proxy/sync/fastpath.h"
 #include "proxy/sync/pacer.h"
+#include "proxy/sync/retry.h"
+#include "proxy/sync/sweeper.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
 	CHECK_PERIOD_S = 3600, /* RUN-5 */
 	COLLECT_AFTER_S = 11,  /* a little more than objects must have been idle */
-	/* Sweeps of a family begin this far apart, and take a tenth of a core at most. */
-	SWEEP_PERIOD_US = 100 * 1000,
-	SWEEP_REST = 9,
-	SWEEP_STEP_ENTRIES = 500, /* 1 ms, 3 ms if all are deleted */
-	/*
-	 * Connections are ended a little later: an endpoint that moves to another slice may be in
-	 * none for a moment. Steps take a fifth of a core at most.
-	 */
-	CLOSE_DELAY_US = 200 * 1000,
-	CLOSE_STEP_ENTRIES = 250, /* two datagrams, 2 ms if all are deleted */
-	CLOSE_REST = 4,
-	CLOSE_PAUSE_US = 500,	     /* and a little more */
-	RETRY_FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
-	/* A failed sync has read the whole table, so changes that follow it closely wait. */
-	CHANGE_LONGEST_US = 1000 * 1000,
-	CHANGE_REST = 9,
-	OWNED_LONGEST_US = 5 * 1000 * 1000, /* to see that another process let go of the table */
+	AGAIN_US = 100 * 1000, /* what memory ran out over */
 	/* Large affinity maps are looked through for half of the time. */
 	PURGE_STEP_US = 5000,
-};
-
-/* Conntrack sweeps of one protocol */
-struct sweeper {
-	struct family_sync *family;
-	struct stale *stale;
-	struct event *event, *timer;
-	int64_t began_us, next_us;
-	int64_t spent_us; /* processor time of the sweep under way */
 };
 
 struct family_sync {
 	struct sync *sync;
 	enum family family;
 	struct dataplane *dataplane; /* NULL: this family is not handled */
-	struct sweeper udp, tcp;
+	struct stale *udp, *tcp;
+	struct sweeper *udp_sweeper, *tcp_sweeper;
 	struct event *purge_timer;
-	unsigned int failures; /* in a row */
-	int64_t retry_us;      /* after a failure; INT64_MAX: none */
-	/* What failed is tried again before that only for a change, and not before... */
-	int64_t earliest_us;
-	uint64_t failed_changes;    /* model->changes of what failed */
+	struct retry retry;
 	int64_t synced_us, took_us; /* as in struct sync_status */
 	uint64_t syncs;
 	unsigned int failed;
@@ -85,17 +57,9 @@ struct sync {
 	bool started, running;
 };
 
-static int64_t clock_us(clockid_t clock)
+static int64_t now_us(const struct sync *s)
 {
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static int64_t now_us(void)
-{
-	return clock_us(CLOCK_MONOTONIC);
+	return clock_monotonic_us(s->options.clock);
 }
 
 static void timer_set(struct event *timer, int64_t delay_us)
@@ -106,219 +70,36 @@ static void timer_set(struct event *timer, int64_t delay_us)
 		event_add(timer, &tv);
 }
 
-/* Conntrack sweeps */
-
-static bool is_udp(const struct sweeper *w)
-{
-	return w == &w->family->udp;
-}
-
-static void sweep_tell(struct sweeper *w, int64_t took_us)
-{
-	const struct family_sync *f = w->family;
-	const struct sync_options *o = &f->sync->options;
-	const unsigned long deleted = stale_deleted(w->stale);
-
-	if (is_udp(w) && o->swept)
-		o->swept(o->ctx, f->family, deleted, took_us);
-	if (!is_udp(w) && o->closed)
-		o->closed(o->ctx, f->family, deleted);
-}
-
-static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
-{
-	const int64_t end = now_us(), took = end - w->began_us;
-	const struct family_sync *f = w->family;
-	const char *what = is_udp(w) ? "conntrack cleanup" : "ending connections";
-	int64_t rest = is_udp(w) ? w->spent_us * SWEEP_REST : 0;
-
-	w->next_us = end + (rest > SWEEP_PERIOD_US ? rest : SWEEP_PERIOD_US);
-	if (w->event)
-		event_del(w->event);
-	if (err < 0)
-		log_limited(f->sync->options.log, LOG_WARNING, "conntrack", "%s (%s): %s", what,
-			    family_name(f->family), eb->text);
-	else
-		log_debug(f->sync->options.log, 2, "%s (%s): %lu entries deleted", what,
-			  family_name(f->family), stale_deleted(w->stale));
-	sweep_tell(w, took);
-}
-
-static int sweep_begin(struct sweeper *w)
-{
-	struct errbuf eb;
-	int err;
-
-	w->began_us = now_us();
-	w->spent_us = -clock_us(CLOCK_THREAD_CPUTIME_ID);
-	err = stale_begin(w->stale, &eb);
-	w->spent_us += clock_us(CLOCK_THREAD_CPUTIME_ID);
-	if (err < 0)
-		sweep_finished(w, err, &eb);
-	return err;
-}
-
-static int sweep_step_timed(struct sweeper *w, unsigned int max_entries, struct errbuf *eb)
-{
-	int64_t start = clock_us(CLOCK_THREAD_CPUTIME_ID);
-	int more = stale_step(w->stale, max_entries, eb);
-
-	w->spent_us += clock_us(CLOCK_THREAD_CPUTIME_ID) - start;
-	return more;
-}
-
-/* UDP: as fast as the loop allows, and a long rest afterwards. */
-
-static void udp_request(struct sweeper *w);
-
-static void on_udp_sweep(evutil_socket_t fd, short what, void *ctx)
-{
-	struct sweeper *w = ctx;
-	struct errbuf eb;
-	int more = sweep_step_timed(w, SWEEP_STEP_ENTRIES, &eb);
-
-	(void)fd;
-	(void)what;
-	if (more > 0)
-		return;
-	sweep_finished(w, more, &eb);
-	udp_request(w);
-}
-
-static void on_udp_timer(evutil_socket_t fd, short what, void *ctx)
-{
-	(void)fd;
-	(void)what;
-	udp_request(ctx);
-}
-
-/* Begins a sweep if one is due, or sees to it that it begins later. */
-static void udp_request(struct sweeper *w)
-{
-	struct event_base *base = w->family->sync->options.base;
-	int64_t wait = w->next_us - now_us();
-
-	if (!w->stale || !stale_is_pending(w->stale) || stale_is_sweeping(w->stale))
-		return;
-	if (wait > 0) {
-		timer_set(w->timer, wait);
-		return;
-	}
-	if (sweep_begin(w) < 0)
-		return;
-	if (!w->event)
-		w->event =
-			event_new(base, stale_fd(w->stale), EV_READ | EV_PERSIST, on_udp_sweep, w);
-	if (!w->event)
-		return;
-	/* The dump is readable until it ends: whatever else there is comes first. */
-	event_priority_set(w->event, event_base_get_npriorities(base) - 1);
-	event_add(w->event, NULL);
-}
-
-/* TCP (BEY-1): a little at a time. The kernel always has more of the dump to give. */
-
-static void tcp_request(struct sweeper *w);
-
-static void on_tcp_timer(evutil_socket_t fd, short what, void *ctx)
-{
-	struct sweeper *w = ctx;
-	struct errbuf eb;
-	int64_t before;
-	int more;
-
-	(void)fd;
-	(void)what;
-	if (!stale_is_sweeping(w->stale) && sweep_begin(w) < 0)
-		return;
-	before = w->spent_us;
-	more = sweep_step_timed(w, CLOSE_STEP_ENTRIES, &eb);
-	if (more > 0) {
-		timer_set(w->timer, (w->spent_us - before) * CLOSE_REST + CLOSE_PAUSE_US);
-		return;
-	}
-	sweep_finished(w, more, &eb);
-	tcp_request(w);
-}
-
-static void tcp_request(struct sweeper *w)
-{
-	int64_t wait = w->next_us - now_us();
-
-	if (w->stale && stale_is_pending(w->stale) && !event_pending(w->timer, EV_TIMEOUT, NULL))
-		timer_set(w->timer, wait > CLOSE_DELAY_US ? wait : CLOSE_DELAY_US);
-}
-
-static void sweep_whole(struct sweeper *w)
-{
-	struct pollfd pfd;
-	struct errbuf eb;
-	int more = 1;
-
-	if (!w->stale || !stale_is_pending(w->stale) || sweep_begin(w) < 0)
-		return;
-	pfd = (struct pollfd){ .fd = stale_fd(w->stale), .events = POLLIN };
-	while (more > 0 && poll(&pfd, 1, 5000) > 0)
-		more = stale_step(w->stale, SWEEP_STEP_ENTRIES, &eb);
-	sweep_finished(w, more, &eb);
-}
-
 /* Syncing */
 
-/* Each time in a row twice as long, at most @longest_us. Returns the pause. */
-static int64_t retry_within(struct family_sync *f, int64_t longest_us)
-{
-	int64_t wait = RETRY_FIRST_US;
-	unsigned int i;
-
-	for (i = 0; i < f->failures && wait < longest_us; i++)
-		wait *= 2;
-	if (wait > longest_us)
-		wait = longest_us;
-	f->failures++;
-	f->retry_us = now_us() + wait;
-	return wait;
-}
-
 /* RUN-4 */
-static int64_t retry_later(struct family_sync *f)
+static int64_t longest_us(const struct sync *s)
 {
-	return retry_within(f, f->sync->options.config->sync_period_ms * 1000);
-}
-
-/* While another process has the table, no change of ours can help: told once, tried quietly. */
-static void family_locked_out(struct family_sync *f, bool told, const struct errbuf *eb)
-{
-	retry_within(f, OWNED_LONGEST_US);
-	f->earliest_us = f->retry_us;
-	if (!told)
-		log_error(f->sync->options.log,
-			  "sync of %s failed, rules stay as they are until it ends: %s",
-			  family_name(f->family), eb->text);
+	return s->options.config->sync_period_ms * 1000;
 }
 
 static void family_failed(struct family_sync *f, int err, int64_t took_us, const struct errbuf *eb)
 {
 	const bool told = f->failed && strncmp(f->reason, eb->text, sizeof(f->reason) - 1) == 0;
 	struct sync *s = f->sync;
-	int64_t wait;
+	const uint64_t changes = model_changes(s->options.model, f->family);
+	const char *name = family_name(f->family);
 
-	f->failed_changes = model_changes(s->options.model, f->family);
 	f->failed++;
 	snprintf(f->reason, sizeof(f->reason), "%s", eb->text);
-	if (err == -EPERM) {
-		family_locked_out(f, told, eb);
+	if (err != -EPERM) {
+		retry_failed(&f->retry, now_us(s), took_us, changes, longest_us(s));
+		log_limited(s->options.log, LOG_ERR, name,
+			    "sync of %s failed, rules stay as they are: %s", name,
+			    *eb->text ? eb->text : strerror(-err));
 		return;
 	}
-	wait = retry_later(f);
-	if (wait > CHANGE_LONGEST_US)
-		wait = CHANGE_LONGEST_US;
-	if (wait < took_us * CHANGE_REST)
-		wait = took_us * CHANGE_REST;
-	f->earliest_us = now_us() + wait;
-	log_limited(s->options.log, LOG_ERR, family_name(f->family),
-		    "sync of %s failed, rules stay as they are: %s", family_name(f->family),
-		    *eb->text ? eb->text : strerror(-err));
+	/* While another process has the table: told once, tried quietly. */
+	retry_locked_out(&f->retry, now_us(s), changes);
+	if (!told)
+		log_error(s->options.log,
+			  "sync of %s failed, rules stay as they are until it ends: %s", name,
+			  eb->text);
 }
 
 static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)
@@ -328,7 +109,7 @@ static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took
 	f->synced_us = end_us;
 	f->took_us = took_us;
 	f->failed = 0;
-	f->earliest_us = 0;
+	f->retry.earliest_us = 0;
 	model_synced(f->sync->options.model, f->family);
 }
 
@@ -399,11 +180,11 @@ static int family_sync(struct family_sync *f)
 	struct sync *s = f->sync;
 	struct sync_report report = { 0 };
 	struct errbuf eb = { "" };
-	int64_t start = now_us(), took;
+	int64_t start = now_us(s), took;
 	int err;
 
 	err = dataplane_sync(f->dataplane, start, &report, &eb);
-	took = now_us() - start;
+	took = now_us(s) - start;
 	f->syncs++;
 	if (!err) {
 		watch_table(f);
@@ -414,11 +195,11 @@ static int family_sync(struct family_sync *f)
 		family_failed(f, err, took, &eb);
 	} else {
 		family_succeeded(f, start + took, took);
-		f->retry_us = dataplane_retry_us(f->dataplane);
+		f->retry.at_us = dataplane_retry_us(f->dataplane);
 		if (dataplane_is_known(f->dataplane))
-			f->failures = 0;
+			f->retry.failures = 0;
 		else /* clients of former endpoints are left, or somebody else wrote too */
-			retry_later(f);
+			retry_later(&f->retry, now_us(s), longest_us(s));
 		log_event(s->options.log, 2, "sync", NULL,
 			  "synced %s: %s, %u service ports compiled, %u elements added, "
 			  "%u deleted, %zu bytes; timing: compile %lld us, commit %lld us, all "
@@ -435,22 +216,17 @@ static int family_sync(struct family_sync *f)
 
 static bool family_wants(const struct family_sync *f)
 {
-	return f->dataplane && (model_is_dirty(f->sync->options.model, f->family) ||
-				!dataplane_is_known(f->dataplane) || f->retry_us <= now_us());
+	return f->dataplane &&
+	       (model_is_dirty(f->sync->options.model, f->family) ||
+		!dataplane_is_known(f->dataplane) || f->retry.at_us <= now_us(f->sync));
 }
 
 /* When the family is to be synced. Each backs off on its own. */
 static int64_t family_due_us(const struct family_sync *f)
 {
 	if (!family_wants(f))
-		return f->dataplane ? f->retry_us : INT64_MAX;
-	if (!f->earliest_us)
-		return 0;
-	/* after a failure */
-	if (f->failed_changes == model_changes(f->sync->options.model, f->family) ||
-	    f->retry_us < f->earliest_us)
-		return f->retry_us;
-	return f->earliest_us;
+		return f->dataplane ? f->retry.at_us : INT64_MAX;
+	return retry_due_us(&f->retry, model_changes(f->sync->options.model, f->family));
 }
 
 static int64_t next_due_us(const struct sync *s)
@@ -478,20 +254,20 @@ static bool is_settled(const struct sync *s)
 /* Those that are due; with @all those that back off, too. */
 static int sync_families(struct sync *s, bool all)
 {
-	int64_t cost = clock_us(CLOCK_THREAD_CPUTIME_ID);
+	int64_t cost = clock_cpu_us(s->options.clock);
 	unsigned int f;
 	int err = 0, err_one;
 
 	s->running = true;
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (all ? !family_wants(&s->families[f])
-			: family_due_us(&s->families[f]) > now_us())
+			: family_due_us(&s->families[f]) > now_us(s))
 			continue;
 		err_one = family_sync(&s->families[f]);
 		err = err ? err : err_one;
 	}
 	s->running = false;
-	pacer_spent(&s->pacer, now_us(), clock_us(CLOCK_THREAD_CPUTIME_ID) - cost);
+	pacer_spent(&s->pacer, now_us(s), clock_cpu_us(s->options.clock) - cost);
 	if (!err && s->options.settled && is_settled(s))
 		s->options.settled(s->options.ctx);
 	return err;
@@ -512,11 +288,11 @@ static void schedule_retry(struct sync *s)
 		if (!s->families[f].dataplane)
 			continue;
 		/* what is merely in doubt waits for its pause, too */
-		one = s->families[f].earliest_us ? family_due_us(&s->families[f])
-						 : s->families[f].retry_us;
+		one = s->families[f].retry.earliest_us ? family_due_us(&s->families[f])
+						       : s->families[f].retry.at_us;
 		at = one < at ? one : at;
 	}
-	wait = at - now_us();
+	wait = at - now_us(s);
 	if (at != INT64_MAX)
 		timer_set(s->timer, wait > 0 ? wait : 0);
 }
@@ -525,16 +301,16 @@ static void on_purge_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct family_sync *f = ctx;
 	const bool known = dataplane_is_known(f->dataplane);
-	int64_t began_us = now_us();
+	int64_t began_us = now_us(f->sync);
 
 	(void)fd;
 	(void)what;
 	if (dataplane_purge(f->dataplane, PURGE_STEP_US))
-		timer_set(f->purge_timer, now_us() - began_us);
+		timer_set(f->purge_timer, now_us(f->sync) - began_us);
 	/* What others put in doubt has a sync under way, which is not to be put off. */
 	if (!known || dataplane_is_known(f->dataplane))
 		return;
-	retry_later(f);
+	retry_later(&f->retry, now_us(f->sync), longest_us(f->sync));
 	schedule_retry(f->sync);
 }
 
@@ -556,8 +332,10 @@ static void run(struct sync *s)
 		timer_set(s->collect_timer, (int64_t)COLLECT_AFTER_S * 1000000);
 	for (f = 0; f < N_FAMILIES; f++) {
 		purge_request(&s->families[f]);
-		udp_request(&s->families[f].udp);
-		tcp_request(&s->families[f].tcp);
+		if (!s->families[f].dataplane)
+			continue;
+		sweeper_request(s->families[f].udp_sweeper);
+		sweeper_request(s->families[f].tcp_sweeper);
 	}
 }
 
@@ -578,11 +356,11 @@ void sync_request(struct sync *s)
 	}
 	if (!wanted)
 		return;
-	if (next_due_us(s) > now_us()) {
+	if (next_due_us(s) > now_us(s)) {
 		schedule_retry(s);
 		return;
 	}
-	wait = pacer_delay_us(&s->pacer, now_us());
+	wait = pacer_delay_us(&s->pacer, now_us(s));
 	if (wait > 0)
 		timer_set(s->timer, wait);
 	else
@@ -603,10 +381,11 @@ int sync_once(struct sync *s)
 	int err = sync_families(s, true);
 
 	for (f = 0; f < N_FAMILIES; f++) {
-		if (s->families[f].dataplane)
-			dataplane_purge(s->families[f].dataplane, INT64_MAX);
-		sweep_whole(&s->families[f].udp);
-		sweep_whole(&s->families[f].tcp);
+		if (!s->families[f].dataplane)
+			continue;
+		dataplane_purge(s->families[f].dataplane, INT64_MAX);
+		sweeper_run(s->families[f].udp_sweeper);
+		sweeper_run(s->families[f].tcp_sweeper);
 	}
 	return err;
 }
@@ -661,7 +440,7 @@ static void on_check_timer(evutil_socket_t fd, short what, void *ctx)
 static void on_collect_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct sync *s = ctx;
-	int64_t again = INT64_MAX, one, start = now_us();
+	int64_t again = INT64_MAX, one, start = now_us(s);
 	struct errbuf eb;
 	unsigned int f;
 	int n;
@@ -728,7 +507,7 @@ static void addresses_to_model(struct sync *s)
 		s->addresses_are_old = true;
 	}
 	if (s->addresses_are_old)
-		timer_set(s->addresses_timer, RETRY_FIRST_US);
+		timer_set(s->addresses_timer, AGAIN_US);
 }
 
 static void on_addresses_timer(evutil_socket_t fd, short what, void *ctx)
@@ -809,6 +588,38 @@ static void fast_path_begin(struct sync *s)
 			    "counters) between the interfaces named");
 }
 
+static void on_closed(void *ctx, enum family family, unsigned long count, int64_t took_us)
+{
+	const struct sync *s = ctx;
+
+	(void)took_us;
+	if (s->options.closed)
+		s->options.closed(s->options.ctx, family, count);
+}
+
+static int sweepers_begin(struct family_sync *f)
+{
+	const struct sync_options *o = &f->sync->options;
+	struct sweeper_options options = {
+		.base = o->base,
+		.clock = o->clock,
+		.log = o->log,
+		.family = f->family,
+		.stale = f->udp,
+		.udp = true,
+		.swept = o->swept,
+		.ctx = o->ctx,
+	};
+
+	f->udp_sweeper = sweeper_new(&options);
+	options.stale = f->tcp;
+	options.udp = false;
+	options.swept = on_closed;
+	options.ctx = f->sync;
+	f->tcp_sweeper = sweeper_new(&options);
+	return f->udp_sweeper && f->tcp_sweeper ? 0 : -ENOMEM;
+}
+
 static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 {
 	struct family_sync *f = &s->families[family];
@@ -816,6 +627,7 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		.family = family,
 		.model = s->options.model,
 		.nl = s->nl,
+		.clock = s->options.clock,
 		.purge_later = !s->options.nl, /* a kernel that is a stand-in answers at once */
 		.compiled = s->options.compiled,
 		.ctx = s->options.ctx,
@@ -826,7 +638,7 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 	struct ruleset ruleset;
 	int err;
 
-	f->retry_us = INT64_MAX;
+	retry_init(&f->retry);
 	if (!s->options.family[family]) {
 		model_ignore_family(s->options.model, family);
 		return 0;
@@ -836,10 +648,10 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 	if (err)
 		return err;
 	options.owner &= !s->options.no_owner;
-	options.stale = f->udp.stale = stale_new(s->options.model, family, IPPROTO_UDP);
-	options.closing = f->tcp.stale = stale_new(s->options.model, family, IPPROTO_TCP);
-	f->dataplane = dataplane_new(&options);
-	if (!f->udp.stale || !f->tcp.stale || !f->dataplane)
+	options.stale = f->udp = stale_new(s->options.model, family, IPPROTO_UDP);
+	options.closing = f->tcp = stale_new(s->options.model, family, IPPROTO_TCP);
+	f->dataplane = f->udp && f->tcp ? dataplane_new(&options) : NULL;
+	if (!f->dataplane || sweepers_begin(f))
 		return errf(eb, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -875,12 +687,9 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 	for (f = 0; f < N_FAMILIES; f++) {
 		struct family_sync *one = &s->families[f];
 
-		one->udp.timer = evtimer_new(base, on_udp_timer, &one->udp);
-		one->tcp.timer = evtimer_new(base, on_tcp_timer, &one->tcp);
 		one->purge_timer = evtimer_new(base, on_purge_timer, one);
-		if (!one->udp.timer || !one->tcp.timer || !one->purge_timer)
+		if (!one->purge_timer)
 			return errf(eb, -ENOMEM, "event loop: out of memory");
-		event_priority_set(one->tcp.timer, event_base_get_npriorities(base) - 1);
 	}
 	event_add(s->addresses_event, NULL);
 	if (s->addresses_are_old)
@@ -904,12 +713,13 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 		return NULL;
 	}
 	s->options = *options;
+	if (!options->clock)
+		s->options.clock = clock_system();
 	s->nl = options->nl;
-	pacer_init(&s->pacer, options->config->min_sync_period_ms * 1000, now_us());
+	pacer_init(&s->pacer, options->config->min_sync_period_ms * 1000, now_us(s));
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->families[f].sync = s;
 		s->families[f].family = (enum family)f;
-		s->families[f].udp.family = s->families[f].tcp.family = &s->families[f];
 	}
 	if (!s->nl && !(s->nl = nlsock_open(eb)))
 		*err = -EIO;
@@ -936,13 +746,6 @@ static void event_drop(struct event *event)
 		event_free(event);
 }
 
-static void sweeper_end(struct sweeper *w)
-{
-	event_drop(w->event);
-	event_drop(w->timer);
-	stale_free(w->stale);
-}
-
 void sync_free(struct sync *s)
 {
 	unsigned int f;
@@ -950,8 +753,10 @@ void sync_free(struct sync *s)
 	if (!s)
 		return;
 	for (f = 0; f < N_FAMILIES; f++) {
-		sweeper_end(&s->families[f].udp);
-		sweeper_end(&s->families[f].tcp);
+		sweeper_free(s->families[f].udp_sweeper);
+		sweeper_free(s->families[f].tcp_sweeper);
+		stale_free(s->families[f].udp);
+		stale_free(s->families[f].tcp);
 		event_drop(s->families[f].purge_timer);
 		dataplane_free(s->families[f].dataplane);
 	}
@@ -984,10 +789,10 @@ void sync_set_config(struct sync *s, const struct config *config)
 
 	s->options.config = config;
 	for (f = 0; closes && f < N_FAMILIES; f++) {
-		if (!s->families[f].tcp.stale)
+		if (!s->families[f].dataplane)
 			continue;
-		stale_all_changed(s->families[f].tcp.stale);
-		tcp_request(&s->families[f].tcp);
+		stale_all_changed(s->families[f].tcp);
+		sweeper_request(s->families[f].tcp_sweeper);
 	}
 	fast_path_begin(s);
 	pacer_set_min_period(&s->pacer, config->min_sync_period_ms * 1000);

@@ -17,9 +17,10 @@ struct sync_options {
 	const struct config *config;
 	struct model *model;
 	struct log *log;
-	bool family[N_FAMILIES]; /* which are handled (DS-1) */
-	struct nlsock *nl;	 /* NULL: opens its own. Taken over */
-	bool no_owner;		 /* as on kernels without owned tables, whatever this one has */
+	const struct clock *clock; /* NULL: the system's */
+	bool family[N_FAMILIES];   /* which are handled (DS-1) */
+	struct nlsock *nl;	   /* NULL: opens its own. Taken over */
+	bool no_owner;		   /* as on kernels without owned tables, whatever this one has */
 	/*
 	 * For metrics and health; each may be NULL. After each attempt of a family (@err: 0 or a
 	 * negative errno), and after each conntrack sweep:
@@ -33,7 +34,6 @@ struct sync_options {
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*settled)(void *ctx);	      /* every family is in step with the model */
 	void (*addresses_changed)(void *ctx); /* of this machine; the model knows them */
-	/* Before and after a large transaction, for whoever else listens to nf_tables. */
 	void (*cleanup_failed)(void *ctx, enum family family);
 	void *ctx;
 	/* Before and after a large transaction, for whoever else listens to nf_tables; or NULL */

@@ -34,7 +34,7 @@ static int64_t fake_now(void *ctx)
 	return now_us;
 }
 
-static const struct clock fake_clock = { fake_now, fake_now, NULL };
+static const struct clock fake_clock = { fake_now, fake_now, NULL, NULL };
 
 static void on_log(void *ctx, int severity, const char *message)
 {

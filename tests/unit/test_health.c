@@ -96,7 +96,7 @@ static struct health *start(struct fixture *f, bool hard_fail, struct errbuf *eb
 static void prepare(struct fixture *f, bool server)
 {
 	memset(f, 0, sizeof(*f));
-	f->clock = (struct clock){ realtime, monotonic, f };
+	f->clock = (struct clock){ realtime, monotonic, f, NULL };
 	f->base = event_base_new();
 	f->metrics = metrics_new();
 	f->port = http_free_port();

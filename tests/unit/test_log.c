@@ -37,7 +37,7 @@ static int64_t fake_monotonic(void *ctx)
 static void begin(struct fixture *f, int verbosity, bool json)
 {
 	memset(f, 0, sizeof(*f));
-	f->clock = (struct clock){ fake_realtime, fake_monotonic, f };
+	f->clock = (struct clock){ fake_realtime, fake_monotonic, f, NULL };
 	ck_assert_int_eq(pipe(f->fd), 0);
 	f->log = log_new(f->fd[1], verbosity, json, &f->clock);
 	ck_assert_ptr_nonnull(f->log);

@@ -154,7 +154,7 @@ static int64_t hours_us(void *ctx)
 START_TEST(test_timeout)
 {
 	int64_t hour = 0;
-	const struct clock clock = { hours_us, hours_us, &hour };
+	const struct clock clock = { hours_us, hours_us, &hour, NULL };
 	struct errbuf eb = { "" };
 	struct request r;
 	struct iovec iov = { &r, sizeof(r) };

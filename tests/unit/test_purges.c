@@ -44,7 +44,7 @@ static struct purges *begin(struct kernel *k, struct nlsock **nl)
 
 	*nl = nlsock_new(&ops, k);
 	ck_assert_ptr_nonnull(*nl);
-	p = purges_new(*nl, FAMILY_IPV4, false);
+	p = purges_new(*nl, clock_system(), FAMILY_IPV4, false);
 	ck_assert_ptr_nonnull(p);
 	return p;
 }

@@ -1,0 +1,212 @@
+#include "proxy/sync/sweeper.h"
+
+#include <event2/event.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <syslog.h>
+
+enum {
+	/* Sweeps of a family begin this far apart, and take a tenth of a core at most. */
+	SWEEP_PERIOD_US = 100 * 1000,
+	SWEEP_REST = 9,
+	SWEEP_STEP_ENTRIES = 500, /* 1 ms, 3 ms if all are deleted */
+	/*
+	 * Connections are ended a little later: an endpoint that moves to another slice may be in
+	 * none for a moment. Steps take a fifth of a core at most.
+	 */
+	CLOSE_DELAY_US = 200 * 1000,
+	CLOSE_STEP_ENTRIES = 250, /* two datagrams, 2 ms if all are deleted */
+	CLOSE_REST = 4,
+	CLOSE_PAUSE_US = 500, /* and a little more */
+};
+
+struct sweeper {
+	struct sweeper_options options;
+	struct event *event, *timer; /* the event is of UDP alone */
+	int64_t began_us, next_us;
+	int64_t spent_us; /* processor time of the sweep under way */
+};
+
+static void set_timer(struct sweeper *w, int64_t delay_us)
+{
+	const struct timeval tv = { delay_us / 1000000, delay_us % 1000000 };
+
+	if (w->timer)
+		event_add(w->timer, &tv);
+}
+
+static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
+{
+	const struct sweeper_options *o = &w->options;
+	const unsigned long deleted = stale_deleted(o->stale);
+	const int64_t end = clock_monotonic_us(o->clock);
+	const char *what = o->udp ? "conntrack cleanup" : "ending connections";
+	const int64_t rest = o->udp ? w->spent_us * SWEEP_REST : 0;
+
+	w->next_us = end + (rest > SWEEP_PERIOD_US ? rest : SWEEP_PERIOD_US);
+	if (w->event)
+		event_del(w->event);
+	if (err < 0)
+		log_limited(o->log, LOG_WARNING, "conntrack", "%s (%s): %s", what,
+			    family_name(o->family), eb->text);
+	else
+		log_debug(o->log, 2, "%s (%s): %lu entries deleted", what, family_name(o->family),
+			  deleted);
+	if (o->swept)
+		o->swept(o->ctx, o->family, deleted, end - w->began_us);
+}
+
+static int sweep_begin(struct sweeper *w)
+{
+	const struct clock *clock = w->options.clock;
+	struct errbuf eb;
+	int err;
+
+	w->began_us = clock_monotonic_us(clock);
+	w->spent_us = -clock_cpu_us(clock);
+	err = stale_begin(w->options.stale, &eb);
+	w->spent_us += clock_cpu_us(clock);
+	if (err < 0)
+		sweep_finished(w, err, &eb);
+	return err;
+}
+
+static int sweep_step(struct sweeper *w, unsigned int max_entries, struct errbuf *eb)
+{
+	int64_t start = clock_cpu_us(w->options.clock);
+	int more = stale_step(w->options.stale, max_entries, eb);
+
+	w->spent_us += clock_cpu_us(w->options.clock) - start;
+	return more;
+}
+
+/* UDP: the dump is readable until it ends. */
+static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sweeper *w = ctx;
+	struct errbuf eb;
+	int more = sweep_step(w, SWEEP_STEP_ENTRIES, &eb);
+
+	(void)fd;
+	(void)what;
+	if (more > 0)
+		return;
+	sweep_finished(w, more, &eb);
+	sweeper_request(w);
+}
+
+static void udp_request(struct sweeper *w)
+{
+	struct event_base *base = w->options.base;
+	int64_t wait = w->next_us - clock_monotonic_us(w->options.clock);
+
+	if (stale_is_sweeping(w->options.stale))
+		return;
+	if (wait > 0) {
+		set_timer(w, wait);
+		return;
+	}
+	if (sweep_begin(w) < 0)
+		return;
+	if (!w->event)
+		w->event = event_new(base, stale_fd(w->options.stale), EV_READ | EV_PERSIST,
+				     on_udp_readable, w);
+	if (!w->event)
+		return;
+	/* Whatever else there is comes first. */
+	event_priority_set(w->event, event_base_get_npriorities(base) - 1);
+	event_add(w->event, NULL);
+}
+
+/* TCP: the kernel always has more of the dump to give. */
+static void tcp_step(struct sweeper *w)
+{
+	struct errbuf eb;
+	int64_t before;
+	int more;
+
+	if (!stale_is_sweeping(w->options.stale) && sweep_begin(w) < 0)
+		return;
+	before = w->spent_us;
+	more = sweep_step(w, CLOSE_STEP_ENTRIES, &eb);
+	if (more > 0) {
+		set_timer(w, (w->spent_us - before) * CLOSE_REST + CLOSE_PAUSE_US);
+		return;
+	}
+	sweep_finished(w, more, &eb);
+	sweeper_request(w);
+}
+
+static void tcp_request(struct sweeper *w)
+{
+	int64_t wait = w->next_us - clock_monotonic_us(w->options.clock);
+
+	if (!event_pending(w->timer, EV_TIMEOUT, NULL))
+		set_timer(w, wait > CLOSE_DELAY_US ? wait : CLOSE_DELAY_US);
+}
+
+void sweeper_request(struct sweeper *w)
+{
+	if (!stale_is_pending(w->options.stale))
+		return;
+	if (w->options.udp)
+		udp_request(w);
+	else
+		tcp_request(w);
+}
+
+static void on_sweep_timer(evutil_socket_t fd, short what, void *ctx)
+{
+	struct sweeper *w = ctx;
+
+	(void)fd;
+	(void)what;
+	if (w->options.udp)
+		sweeper_request(w);
+	else
+		tcp_step(w);
+}
+
+void sweeper_run(struct sweeper *w)
+{
+	struct pollfd pfd;
+	struct errbuf eb;
+	int more = 1;
+
+	if (!stale_is_pending(w->options.stale) || sweep_begin(w) < 0)
+		return;
+	pfd = (struct pollfd){ .fd = stale_fd(w->options.stale), .events = POLLIN };
+	while (more > 0 && poll(&pfd, 1, 5000) > 0)
+		more = stale_step(w->options.stale, SWEEP_STEP_ENTRIES, &eb);
+	sweep_finished(w, more, &eb);
+}
+
+struct sweeper *sweeper_new(const struct sweeper_options *options)
+{
+	struct sweeper *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->options = *options;
+	if (!options->base)
+		return w;
+	w->timer = evtimer_new(options->base, on_sweep_timer, w);
+	if (!w->timer) {
+		free(w);
+		return NULL;
+	}
+	if (!options->udp)
+		event_priority_set(w->timer, event_base_get_npriorities(options->base) - 1);
+	return w;
+}
+
+void sweeper_free(struct sweeper *w)
+{
+	if (!w)
+		return;
+	if (w->event)
+		event_free(w->event);
+	if (w->timer)
+		event_free(w->timer);
+	free(w);
+}
