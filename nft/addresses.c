@@ -125,7 +125,7 @@ static int addresses_dump(struct addresses *a, struct list *lists)
 	return route_dump(&a->route, &dump);
 }
 
-static int address_order(const void *a, const void *b)
+static int local_address_order(const void *a, const void *b)
 {
 	return addr_compare(a, b);
 }
@@ -135,7 +135,7 @@ static void addresses_sort(struct list *list)
 	unsigned int i, n = 0;
 
 	if (list->count)
-		qsort(list->addrs, list->count, sizeof(*list->addrs), address_order);
+		qsort(list->addrs, list->count, sizeof(*list->addrs), local_address_order);
 	for (i = 0; i < list->count; i++)
 		if (n == 0 || addr_compare(&list->addrs[i], &list->addrs[n - 1]))
 			list->addrs[n++] = list->addrs[i];

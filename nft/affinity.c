@@ -31,7 +31,7 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include "nft/attr.h"
-#include "nft/decode.h"
+#include "nft/decode_elements.h"
 #include "nft/rule.h"
 #include "nft/wire.h"
 #include "proxy/base/array.h"
@@ -87,7 +87,7 @@ static int purge_add_key(struct affinity_purge *p, const uint8_t *key)
 }
 
 /* An entry that we cannot read has no endpoint that anybody wants. */
-static int on_entry(struct affinity_purge *p, const struct nlattr *attr)
+static int purge_on_entry(struct affinity_purge *p, const struct nlattr *attr)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1], *key[NFTA_DATA_MAX + 1];
 	struct addr endpoint;
@@ -116,7 +116,7 @@ static int on_entries(const struct nlmsghdr *nlh, void *data)
 	if (!attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
 		return 0;
 	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
-		err = on_entry(p, attr);
+		err = purge_on_entry(p, attr);
 		if (err)
 			break;
 	}
@@ -189,7 +189,7 @@ static int on_outcome(const struct nlmsghdr *nlh, void *data)
 }
 
 /* Numbers the messages of @w and sends them; BEGIN is the first, END the last. */
-static int transact(struct nlsock *nl, struct wire *w, struct outcome *o, struct errbuf *eb)
+static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o, struct errbuf *eb)
 {
 	struct iovec iov = { .iov_base = w->bytes, .iov_len = w->length };
 	struct nlmsghdr *nlh = NULL, *last = NULL;
@@ -228,7 +228,7 @@ static int delete_keys(struct affinity_purge *p, size_t first, size_t n, struct 
 	else
 		put_deletion(&w, p, first, n);
 	put_marker(&w, NFNL_MSG_BATCH_END);
-	err = transact(p->nl, &w, o, eb);
+	err = purge_transact(p->nl, &w, o, eb);
 	wire_free(&w);
 	return err;
 }
@@ -333,7 +333,7 @@ void affinity_stream_close(struct affinity_stream *s)
 	free(s);
 }
 
-static struct request listing(const struct affinity_purge *p)
+static struct request affinity_request(const struct affinity_purge *p)
 {
 	return (struct request){
 		.family = (int)p->family,
@@ -346,7 +346,7 @@ static struct request listing(const struct affinity_purge *p)
 
 static int stream_begin(struct affinity_purge *p, struct errbuf *eb)
 {
-	const struct request request = listing(p);
+	const struct request request = affinity_request(p);
 	struct affinity_stream *s = p->stream;
 	uint32_t buf[REQUEST_WORDS];
 	size_t length;
@@ -403,14 +403,14 @@ static int stream_step(struct affinity_purge *p, struct errbuf *eb)
 /* All of the listing at once. */
 static int list_whole(struct affinity_purge *p, struct errbuf *eb)
 {
-	const struct request request = listing(p);
+	const struct request request = affinity_request(p);
 	int err = request_send(p->nl, &request, on_entries, p, eb);
 
 	p->interrupted = err == -EINTR;
 	return p->interrupted ? 0 : err;
 }
 
-static int list_begin(struct affinity_purge *p, struct errbuf *eb)
+static int purge_list_begin(struct affinity_purge *p, struct errbuf *eb)
 {
 	p->n_keys = p->n_deleted = 0;
 	p->interrupted = false;
@@ -456,7 +456,7 @@ int affinity_purge_step(struct affinity_purge *p, struct errbuf *eb)
 
 	switch (p->state) {
 	case STATE_BEGIN:
-		more = list_begin(p, &reason);
+		more = purge_list_begin(p, &reason);
 		more = more ? more : 1;
 		break;
 	case STATE_LISTING:

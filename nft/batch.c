@@ -8,7 +8,7 @@
  * the offset in the error to an element. Only failures pay for the search.
  */
 #include "nft/batch.h"
-#include "nft/elements.h"
+#include "nft/encode_elements.h"
 #include "nft/encode.h"
 #include "nft/encode_rule.h"
 #include "nft/refused.h"
@@ -58,7 +58,7 @@ struct batch {
 
 /* The verbs */
 
-static void change_chain(struct batch *b, enum change change, const struct chain *chain)
+static void batch_change_chain(struct batch *b, enum change change, const struct chain *chain)
 {
 	enum family family = b->ruleset.family;
 
@@ -80,20 +80,20 @@ static void change_chain(struct batch *b, enum change change, const struct chain
 	}
 }
 
-static void add_set(struct batch *b, enum set_id set)
+static void batch_add_set(struct batch *b, enum set_id set)
 {
 	encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(set), set_name(set), NULL,
 		   b->next_set_id++);
 }
 
-static void add_table(struct batch *b)
+static void batch_add_table(struct batch *b)
 {
 	unsigned int i;
 
 	encode_table(&b->phases[PHASE_TABLE], b->ruleset.family, b->owner ? TABLE_FLAGS_OWNED : 0);
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(b->ruleset.parts, i))
-			add_set(b, i);
+			batch_add_set(b, i);
 	if (b->ruleset.parts & PART_FAST_PATH)
 		encode_flowtable(&b->phases[PHASE_SETS], b->ruleset.family);
 }
@@ -107,7 +107,7 @@ static void update_sets(struct batch *b, unsigned int parts)
 		const bool wanted = set_is_in(b->ruleset.parts, i), there = set_is_in(parts, i);
 
 		if (wanted && !there)
-			add_set(b, i);
+			batch_add_set(b, i);
 		else if (!wanted && there)
 			encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family,
 					  set_name(i));
@@ -124,7 +124,7 @@ static void update_flowtable(struct batch *b, unsigned int parts)
 		encode_flowtable_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family);
 }
 
-static void change_table(void *ctx, enum change change, unsigned int parts)
+static void batch_change_table(void *ctx, enum change change, unsigned int parts)
 {
 	struct batch *b = ctx;
 	struct chain chain;
@@ -138,7 +138,7 @@ static void change_table(void *ctx, enum change change, unsigned int parts)
 		return;
 	}
 	if (change == CHANGE_ADD)
-		add_table(b);
+		batch_add_table(b);
 	else
 		update_sets(b, parts);
 	if (change == CHANGE_UPDATE)
@@ -152,11 +152,11 @@ static void change_table(void *ctx, enum change change, unsigned int parts)
 		chain_constant(&b->ruleset, i, &chain);
 		if (b->closed && chain.has_hook)
 			chain.n_rules = 0;
-		change_chain(b,
-			     !wanted ? CHANGE_DELETE
-			     : there ? CHANGE_UPDATE
-				     : CHANGE_ADD,
-			     &chain);
+		batch_change_chain(b,
+				   !wanted ? CHANGE_DELETE
+				   : there ? CHANGE_UPDATE
+					   : CHANGE_ADD,
+				   &chain);
 	}
 }
 
@@ -173,16 +173,16 @@ void batch_open(struct batch *b)
 	}
 }
 
-static void change_pick(void *ctx, enum change change, const struct verdict *pick)
+static void batch_change_pick(void *ctx, enum change change, const struct verdict *pick)
 {
 	struct batch *b = ctx;
 	struct chain chain;
 
 	chain_pick(&b->ruleset, pick, &chain);
-	change_chain(b, change, &chain);
+	batch_change_chain(b, change, &chain);
 }
 
-static void change_sticky(void *ctx, enum change change, const struct sticky_chain *sticky)
+static void batch_change_sticky(void *ctx, enum change change, const struct sticky_chain *sticky)
 {
 	struct batch *b = ctx;
 	struct chain chain;
@@ -193,10 +193,11 @@ static void change_sticky(void *ctx, enum change change, const struct sticky_cha
 		return;
 	}
 	chain_sticky(sticky, &chain);
-	change_chain(b, change, &chain);
+	batch_change_chain(b, change, &chain);
 }
 
-static void change_affinity(void *ctx, enum change change, const char *name, const char *comment)
+static void batch_change_affinity(void *ctx, enum change change, const char *name,
+				  const char *comment)
 {
 	struct batch *b = ctx;
 
@@ -208,7 +209,7 @@ static void change_affinity(void *ctx, enum change change, const char *name, con
 			   comment, b->next_set_id++);
 }
 
-static void change_ranges(void *ctx, enum change change, const char *set)
+static void batch_change_ranges(void *ctx, enum change change, const char *set)
 {
 	struct batch *b = ctx;
 	struct chain chain;
@@ -219,7 +220,7 @@ static void change_ranges(void *ctx, enum change change, const char *set)
 			   set, NULL, b->next_set_id++);
 	else if (change == CHANGE_DELETE)
 		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, set);
-	change_chain(b, change, &chain);
+	batch_change_chain(b, change, &chain);
 }
 
 static const char *pick_chain(struct batch *b, const struct verdict *v)
@@ -234,7 +235,8 @@ static const char *pick_chain(struct batch *b, const struct verdict *v)
 	return c->name;
 }
 
-static void change_element(void *ctx, enum change change, const struct element *e, void *owner)
+static void batch_change_element(void *ctx, enum change change, const struct element *e,
+				 void *owner)
 {
 	struct batch *b = ctx;
 	const char *chain = NULL;
@@ -274,12 +276,12 @@ struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
 	}
 	b->writer = (struct writer){
 		.ctx = b,
-		.table = change_table,
-		.pick = change_pick,
-		.affinity = change_affinity,
-		.sticky = change_sticky,
-		.ranges = change_ranges,
-		.element = change_element,
+		.table = batch_change_table,
+		.pick = batch_change_pick,
+		.affinity = batch_change_affinity,
+		.sticky = batch_change_sticky,
+		.ranges = batch_change_ranges,
+		.element = batch_change_element,
 	};
 	return b;
 }
@@ -374,7 +376,7 @@ struct sending {
 	struct refused refused; /* the first error */
 };
 
-static void push(struct sending *s, const struct wire *w)
+static void sending_push(struct sending *s, const struct wire *w)
 {
 	if (w->length)
 		s->iov[s->n_iov++] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
@@ -395,7 +397,7 @@ static void number_messages(struct sending *s, struct nlsock *nl)
 			nlh->nlmsg_flags &= (uint16_t)~NLM_F_ACK;
 			last = nlh;
 		}
-		push(s, w);
+		sending_push(s, w);
 	}
 	if (last) {
 		last->nlmsg_flags |= NLM_F_ACK;
@@ -407,7 +409,7 @@ static void number_messages(struct sending *s, struct nlsock *nl)
  * The first error counts. One for BEGIN stands for the whole: the commit failed, or the kernel did
  * not even look at the rest, and then no acknowledgement follows.
  */
-static int on_reply(const struct nlmsghdr *nlh, void *data)
+static int batch_on_reply(const struct nlmsghdr *nlh, void *data)
 {
 	struct sending *s = data;
 	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
@@ -436,7 +438,7 @@ static const struct nlmsghdr *find_message(const struct sending *s, struct strea
 	return NULL;
 }
 
-static void describe(const struct sending *s, struct refusal *refusal)
+static void refusal_describe(const struct sending *s, struct refusal *refusal)
 {
 	enum family family = s->batch->ruleset.family;
 	struct strbuf text = STRBUF_INIT, element = STRBUF_INIT;
@@ -462,19 +464,19 @@ static void describe(const struct sending *s, struct refusal *refusal)
 	strbuf_free(&text);
 }
 
-static int report(const struct sending *s, struct refusal *refusal, struct errbuf *eb)
+static int refusal_report(const struct sending *s, struct refusal *refusal, struct errbuf *eb)
 {
 	struct refusal local;
 
 	if (!refusal)
 		refusal = &local;
-	describe(s, refusal);
+	refusal_describe(s, refusal);
 	return errf(eb, s->refused.err, "nftables: cannot %.256s: %s%s", refusal->object,
 		    strerror(-s->refused.err), s->refused.reason);
 }
 
 /* An orphaned table is taken over by any transaction that asks for the flags. */
-static void take_over(struct batch *b)
+static void batch_take_over(struct batch *b)
 {
 	if (b->owner && !b->has_table_verb && !b->phases[PHASE_TABLE].length) {
 		encode_table_flags(&b->phases[PHASE_TABLE], b->ruleset.family, TABLE_FLAGS_OWNED);
@@ -491,18 +493,18 @@ static bool cannot_take_over(const struct sending *s)
 	       s->refused.seq == message_at(w, 0)->nlmsg_seq;
 }
 
-static int send_once(struct sending *s, bool commit, struct nlsock *nl, unsigned int timeout_ms,
-		     struct errbuf *eb)
+static int batch_send_once(struct sending *s, bool commit, struct nlsock *nl,
+			   unsigned int timeout_ms, struct errbuf *eb)
 {
 	int err;
 
 	s->first_seq = nlsock_next_seq(nl);
 	wire_put_marker(&s->begin, NFNL_MSG_BATCH_BEGIN, s->first_seq, NULL);
-	push(s, &s->begin);
+	sending_push(s, &s->begin);
 	number_messages(s, nl);
 	wire_put_marker(&s->end, NFNL_MSG_BATCH_END, nlsock_next_seq(nl), NULL);
 	if (commit)
-		push(s, &s->end);
+		sending_push(s, &s->end);
 
 	err = batch_error(s->batch);
 	if (!err)
@@ -510,8 +512,8 @@ static int send_once(struct sending *s, bool commit, struct nlsock *nl, unsigned
 	if (err)
 		errf(eb, err, "nftables: cannot build a transaction: %s", strerror(-err));
 	else if (s->last_seq)
-		err = nlsock_exchange(nl, s->iov, s->n_iov, s->last_seq, on_reply, s, timeout_ms,
-				      eb);
+		err = nlsock_exchange(nl, s->iov, s->n_iov, s->last_seq, batch_on_reply, s,
+				      timeout_ms, eb);
 	wire_free(&s->begin);
 	wire_free(&s->end);
 	return err;
@@ -523,15 +525,15 @@ static int batch_send(struct batch *b, bool commit, struct nlsock *nl, unsigned 
 	struct sending s = { .batch = b };
 	int err;
 
-	take_over(b);
-	err = send_once(&s, commit, nl, timeout_ms, eb);
+	batch_take_over(b);
+	err = batch_send_once(&s, commit, nl, timeout_ms, eb);
 	if (cannot_take_over(&s)) {
 		b->phases[PHASE_TABLE].length = 0;
 		b->owner = false;
 		s = (struct sending){ .batch = b };
-		err = send_once(&s, commit, nl, timeout_ms, eb);
+		err = batch_send_once(&s, commit, nl, timeout_ms, eb);
 	}
-	return s.refused.err ? report(&s, refusal, eb) : err;
+	return s.refused.err ? refusal_report(&s, refusal, eb) : err;
 }
 
 int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,

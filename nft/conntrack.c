@@ -123,7 +123,7 @@ unsigned long sweep_deleted(const struct sweep *s)
 	return s->deleted;
 }
 
-static struct nlmsghdr *request_begin(void *buf, uint16_t type, uint16_t flags, int family)
+static struct nlmsghdr *conntrack_request(void *buf, uint16_t type, uint16_t flags, int family)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *nfg;
@@ -161,8 +161,8 @@ static int dump_begin(struct sweep *s)
 	s->dump_fd = conntrack_open();
 	if (s->dump_fd < 0)
 		return s->dump_fd;
-	nlh = request_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
-			    s->filter ? family_number(s->family) : AF_UNSPEC);
+	nlh = conntrack_request(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP,
+				s->filter ? family_number(s->family) : AF_UNSPEC);
 	nlh->nlmsg_seq = ++s->seq;
 	if (s->filter)
 		put_filter(nlh, s->protocol);
@@ -176,7 +176,7 @@ static int dump_begin(struct sweep *s)
 static uint32_t count_entries(struct sweep *s)
 {
 	uint32_t buf[64];
-	struct nlmsghdr *nlh = request_begin(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
+	struct nlmsghdr *nlh = conntrack_request(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
 	const struct nlattr *attr;
 	ssize_t length;
 
@@ -424,8 +424,8 @@ static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
 		return;
 	if (s->requests_length + DELETION_MAX > sizeof(s->requests))
 		flush_deletions(s);
-	nlh = request_begin((char *)s->requests + s->requests_length, IPCTNL_MSG_CT_DELETE, 0,
-			    family_number(s->family));
+	nlh = conntrack_request((char *)s->requests + s->requests_length, IPCTNL_MSG_CT_DELETE, 0,
+				family_number(s->family));
 	nlh->nlmsg_seq = ++s->seq;
 	copy_attr(nlh, e.orig);
 	copy_attr(nlh, e.zone);
@@ -458,8 +458,8 @@ static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
 	return result;
 }
 
-static int receive(struct sweep *s, unsigned int *handled,
-		   bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
+static int sweep_receive(struct sweep *s, unsigned int *handled,
+			 bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
 {
 	ssize_t length =
 		recv(s->dump_fd, s->datagram, sizeof(s->datagram), MSG_DONTWAIT | MSG_TRUNC);
@@ -472,7 +472,7 @@ static int receive(struct sweep *s, unsigned int *handled,
 }
 
 /* Begins anew where that helps: 1 then, else @result. */
-static int recover(struct sweep *s, int result)
+static int sweep_recover(struct sweep *s, int result)
 {
 	int err;
 
@@ -495,13 +495,13 @@ int sweep_step(struct sweep *s, unsigned int max_entries,
 	int result = s->dump_fd < 0 ? 0 : 1;
 
 	while (result > 0 && handled < max_entries) {
-		result = receive(s, &handled, stale, ctx);
+		result = sweep_receive(s, &handled, stale, ctx);
 		if (result == -EAGAIN) {
 			result = 1;
 			break;
 		}
 		if (result < 0)
-			result = recover(s, result);
+			result = sweep_recover(s, result);
 	}
 	flush_deletions(s);
 	if (result > 0)
@@ -572,7 +572,7 @@ static int listing_begin(int fd, enum family family)
 {
 	uint32_t buf[64];
 	struct nlmsghdr *nlh =
-		request_begin(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
+		conntrack_request(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
 
 	mnl_attr_put_u32(nlh, CTA_STATUS, htonl(IPS_DST_NAT));
 	mnl_attr_put_u32(nlh, CTA_STATUS_MASK, htonl(IPS_DST_NAT));

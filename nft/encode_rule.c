@@ -59,7 +59,7 @@ static void expr_set_str(struct builder *b, struct nftnl_expr *e, uint16_t type,
 }
 
 /* The name of the register @offset bytes from the first, as nft has it. */
-static uint32_t reg(unsigned int offset)
+static uint32_t register_at(unsigned int offset)
 {
 	return offset % 16 ? NFT_REG32_00 + offset / 4 : NFT_REG_1 + offset / 16;
 }
@@ -133,7 +133,7 @@ static void add_immediate(struct builder *b, uint32_t dreg, const void *data, si
 	expr_set(b, e, NFTNL_EXPR_IMM_DATA, data, length);
 }
 
-static void add_verdict(struct builder *b, int verdict, const char *chain)
+static void add_rule_verdict(struct builder *b, int verdict, const char *chain)
 {
 	struct nftnl_expr *e = expr_add(b, "immediate");
 
@@ -170,7 +170,7 @@ static void add_original(struct builder *b, uint32_t dreg)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, dreg);
 }
 
-static void add_field(struct builder *b, enum field field, uint32_t mod, uint32_t dreg)
+static void add_key_field(struct builder *b, enum field field, uint32_t mod, uint32_t dreg)
 {
 	switch (field) {
 	case FIELD_SADDR:
@@ -201,7 +201,7 @@ static void add_lookup(struct builder *b, const struct stmt *stmt, int dreg)
 	struct nftnl_expr *e;
 
 	for (i = 0; i < stmt->key.n; i++) {
-		add_field(b, stmt->key.fields[i], stmt->mod, reg(offset));
+		add_key_field(b, stmt->key.fields[i], stmt->mod, register_at(offset));
 		offset += (field_size(b->family, stmt->key.fields[i]) + 3) & ~3u;
 	}
 	e = expr_add(b, "lookup");
@@ -297,7 +297,7 @@ static void add_ct_bit(struct builder *b, uint32_t key, uint32_t bit)
 	add_bit_test(b, bit);
 }
 
-static void add_flow(struct builder *b, const char *flowtable)
+static void add_flow_offload(struct builder *b, const char *flowtable)
 {
 	struct nftnl_expr *e = expr_add(b, "flow_offload");
 
@@ -353,7 +353,8 @@ static void add_remember(struct builder *b, const struct stmt *stmt)
 
 	add_address(b, true, (uint32_t)family_size(b->family), NFT_REG_1);
 	add_immediate(b, NFT_REG_2, stmt->addr.bytes, family_size(b->family));
-	add_immediate(b, reg(16 + (unsigned int)family_size(b->family)), &port_be, sizeof(port_be));
+	add_immediate(b, register_at(16 + (unsigned int)family_size(b->family)), &port_be,
+		      sizeof(port_be));
 	e = expr_add(b, "dynset");
 	if (!e)
 		return;
@@ -433,7 +434,7 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		break;
 	case STMT_DNAT_MAP:
 		add_lookup(b, stmt, NFT_REG_1);
-		add_dnat(b, reg((unsigned int)family_size(b->family)), 0);
+		add_dnat(b, register_at((unsigned int)family_size(b->family)), 0);
 		break;
 	case STMT_DNAT:
 		add_dnat_constant(b, stmt);
@@ -458,13 +459,13 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		add_masquerade(b);
 		break;
 	case STMT_GOTO:
-		add_verdict(b, NFT_GOTO, stmt->name);
+		add_rule_verdict(b, NFT_GOTO, stmt->name);
 		break;
 	case STMT_FLOW:
-		add_flow(b, stmt->name);
+		add_flow_offload(b, stmt->name);
 		break;
 	case STMT_DROP:
-		add_verdict(b, NF_DROP, NULL);
+		add_rule_verdict(b, NF_DROP, NULL);
 		break;
 	case STMT_RESET:
 		add_reject(b, NFT_REJECT_TCP_RST, 0);

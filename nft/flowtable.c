@@ -22,7 +22,7 @@
 
 enum { TIMEOUT_MS = 10000, READ_ATTEMPTS = 5 };
 
-static int compare_names(const void *a, const void *b)
+static int device_order(const void *a, const void *b)
 {
 	return strncmp(a, b, INTERFACE_NAME_SIZE);
 }
@@ -36,7 +36,7 @@ void devices_free(struct devices *d)
 bool devices_have(const struct devices *d, const char *name)
 {
 	return d->count &&
-	       bsearch(name, d->names, d->count, INTERFACE_NAME_SIZE, compare_names) != NULL;
+	       bsearch(name, d->names, d->count, INTERFACE_NAME_SIZE, device_order) != NULL;
 }
 
 static int devices_add(struct devices *d, const char *name, size_t length)
@@ -79,7 +79,7 @@ struct reader {
 	bool found;
 };
 
-static int on_flowtable(const struct nlmsghdr *nlh, void *data)
+static int note_flowtable(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1], *hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
 	const struct nlattr *attr;
@@ -125,7 +125,7 @@ int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d, 
 	for (attempt = 0; err == -EINTR && attempt < READ_ATTEMPTS; attempt++) {
 		devices_free(&r.devices);
 		r.found = false;
-		err = request_send(nl, &request, on_flowtable, &r, eb);
+		err = request_send(nl, &request, note_flowtable, &r, eb);
 	}
 	if (!err && !r.found)
 		err = errf(eb, -ENOENT, "flowtable %s: there is none", FLOWTABLE_NAME);
@@ -134,7 +134,7 @@ int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d, 
 		return err;
 	}
 	if (r.devices.count)
-		qsort(r.devices.names, r.devices.count, INTERFACE_NAME_SIZE, compare_names);
+		qsort(r.devices.names, r.devices.count, INTERFACE_NAME_SIZE, device_order);
 	*d = r.devices;
 	return 0;
 }
@@ -171,7 +171,7 @@ struct refusals {
 	unsigned int count;
 };
 
-static int on_reply(const struct nlmsghdr *nlh, void *data)
+static int changes_on_reply(const struct nlmsghdr *nlh, void *data)
 {
 	struct refusals *r = data;
 	int err;
@@ -193,7 +193,7 @@ static int on_reply(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static void build(struct sending *s, struct nlsock *nl, enum family family)
+static void changes_build(struct sending *s, struct nlsock *nl, enum family family)
 {
 	struct nlmsghdr *nlh = NULL;
 	unsigned int i;
@@ -219,22 +219,22 @@ static void build(struct sending *s, struct nlsock *nl, enum family family)
 }
 
 /* Returns 1 if something was refused, and nothing has happened; 0 or a negative errno. */
-static int send_once(struct sending *s, struct nlsock *nl, enum family family,
-		     struct refusals *refusals, struct errbuf *eb)
+static int changes_send(struct sending *s, struct nlsock *nl, enum family family,
+			struct refusals *refusals, struct errbuf *eb)
 {
 	struct device_change *change;
 	struct iovec iov;
 	unsigned int i;
 	int err;
 
-	build(s, nl, family);
+	changes_build(s, nl, family);
 	if (s->wire.err)
 		return errf(eb, s->wire.err, "out of memory");
 	if (s->last_seq == s->first_seq)
 		return 0;
 	iov = (struct iovec){ s->wire.bytes, s->wire.length };
 	refusals->count = 0;
-	err = nlsock_exchange(nl, &iov, 1, s->last_seq, on_reply, refusals, TIMEOUT_MS, eb);
+	err = nlsock_exchange(nl, &iov, 1, s->last_seq, changes_on_reply, refusals, TIMEOUT_MS, eb);
 	if (s->err)
 		return errf(eb, s->err, "flowtable %s: %s", FLOWTABLE_NAME, strerror(-s->err));
 	/* The last message's refusal is the exchange's own result, too. */
@@ -263,7 +263,7 @@ int flowtable_change(struct nlsock *nl, enum family family, struct device_change
 	for (i = 0; i < count; i++)
 		changes[i].err = 0;
 	while (more > 0)
-		more = send_once(&s, nl, family, refusals, eb);
+		more = changes_send(&s, nl, family, refusals, eb);
 	wire_free(&s.wire);
 	free(refusals);
 	return more;

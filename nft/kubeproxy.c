@@ -114,7 +114,7 @@ static int find_family(const struct nlmsghdr *nlh, enum family *family)
 	return 0;
 }
 
-static int on_table(const struct nlmsghdr *nlh, void *data)
+static int note_table(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_TABLE_MAX + 1];
 	struct kubeproxy *k = data;
@@ -130,7 +130,7 @@ static int on_table(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static int on_chain(const struct nlmsghdr *nlh, void *data)
+static int note_chain(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_CHAIN_MAX + 1];
 	struct chain_note note = { 0 };
@@ -225,7 +225,7 @@ static uint64_t attr_handle(const struct nlattr *attr)
 	return handle; /* in network order, as it goes back */
 }
 
-static int on_rule(const struct nlmsghdr *nlh, void *data)
+static int note_rule(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_RULE_MAX + 1], *expression;
 	struct chain_note *from, *to;
@@ -269,7 +269,7 @@ static int read_rules(struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb)
 		rules.table = c->table;
 		k->family = c->family;
 		k->table = c->table;
-		err = request_send(nl, &rules, on_rule, k, eb);
+		err = request_send(nl, &rules, note_rule, k, eb);
 	}
 	return err;
 }
@@ -327,16 +327,16 @@ static void count_all(struct kubeproxy *k)
 			k->counts[k->jumps[i].family].jumps++;
 }
 
-static int read_all(struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb)
+static int kubeproxy_read(struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb)
 {
 	const struct request tables = { ANY_FAMILY, NFT_MSG_GETTABLE, true, NULL, NULL };
 	const struct request chains = { ANY_FAMILY, NFT_MSG_GETCHAIN, true, NULL, NULL };
 	int err = readback_generation(nl, &k->generation, eb);
 
 	if (!err)
-		err = request_send(nl, &tables, on_table, k, eb);
+		err = request_send(nl, &tables, note_table, k, eb);
 	if (!err)
-		err = request_send(nl, &chains, on_chain, k, eb);
+		err = request_send(nl, &chains, note_chain, k, eb);
 	if (!err && k->n_chains)
 		qsort(k->chains, k->n_chains, sizeof(*k->chains), chain_order);
 	if (!err && !k->err)
@@ -349,7 +349,7 @@ static int read_all(struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb)
 struct kubeproxy *kubeproxy_look(struct nlsock *nl, struct errbuf *eb)
 {
 	struct kubeproxy *k = calloc(1, sizeof(*k));
-	int err = k ? read_all(k, nl, eb)
+	int err = k ? kubeproxy_read(k, nl, eb)
 		    : errf(eb, -ENOMEM, "looking for kube-proxy's rules: out of memory");
 
 	if (err) {
@@ -456,7 +456,7 @@ static void encode_removal(const struct kubeproxy *k, struct wire *w)
 }
 
 /* The first refusal ends the exchange: after one for BEGIN nothing else comes. */
-static int on_reply(const struct nlmsghdr *nlh, void *data)
+static int removal_on_reply(const struct nlmsghdr *nlh, void *data)
 {
 	int err;
 
@@ -490,7 +490,7 @@ int kubeproxy_remove(const struct kubeproxy *k, struct nlsock *nl, struct errbuf
 	err = w.err;
 	if (!err && last_seq) {
 		iov = (struct iovec){ .iov_base = w.bytes, .iov_len = w.length };
-		err = nlsock_exchange(nl, &iov, 1, last_seq, on_reply, NULL, COMMIT_MS, eb);
+		err = nlsock_exchange(nl, &iov, 1, last_seq, removal_on_reply, NULL, COMMIT_MS, eb);
 	}
 	wire_free(&w);
 	return err ? errf(eb, err, "removing kube-proxy's rules: %s", strerror(-err)) : 0;

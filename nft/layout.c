@@ -190,7 +190,7 @@ static struct rule *new_rule(struct chain *chain)
 	return rule;
 }
 
-static struct stmt *add(struct rule *rule, enum stmt_kind kind)
+static struct stmt *chain_add(struct rule *rule, enum stmt_kind kind)
 {
 	struct stmt *stmt = &rule->stmts[rule->n++];
 
@@ -198,20 +198,21 @@ static struct stmt *add(struct rule *rule, enum stmt_kind kind)
 	return stmt;
 }
 
-static void add_name(struct rule *rule, enum stmt_kind kind, const char *name)
+static void rule_add_name(struct rule *rule, enum stmt_kind kind, const char *name)
 {
-	add(rule, kind)->name = name;
+	chain_add(rule, kind)->name = name;
 }
 
-static void add_number(struct rule *rule, enum stmt_kind kind, uint32_t number)
+static void rule_add_number(struct rule *rule, enum stmt_kind kind, uint32_t number)
 {
-	add(rule, kind)->number = number;
+	chain_add(rule, kind)->number = number;
 }
 
 /* STMT_LOOKUP, STMT_VMAP */
-static void add_key(struct rule *rule, enum stmt_kind kind, const struct key *key, enum set_id set)
+static void rule_add_key(struct rule *rule, enum stmt_kind kind, const struct key *key,
+			 enum set_id set)
 {
-	struct stmt *stmt = add(rule, kind);
+	struct stmt *stmt = chain_add(rule, kind);
 
 	stmt->key = *key;
 	stmt->name = set_name(set);
@@ -232,15 +233,15 @@ static void add_pod_source(struct rule *rule, const struct ruleset *ruleset, boo
 
 	switch (ruleset->detect_local) {
 	case DETECT_BRIDGE_INTERFACE:
-		stmt = add(rule, STMT_IIFNAME);
+		stmt = chain_add(rule, STMT_IIFNAME);
 		stmt->name = ruleset->interface;
 		break;
 	case DETECT_INTERFACE_NAME_PREFIX:
-		stmt = add(rule, STMT_IIFNAME_BEGIN);
+		stmt = chain_add(rule, STMT_IIFNAME_BEGIN);
 		stmt->name = ruleset->interface;
 		break;
 	default:
-		stmt = add(rule, STMT_SADDR);
+		stmt = chain_add(rule, STMT_SADDR);
 		stmt->prefix = ruleset->pod_cidr;
 	}
 	stmt->differs = differs;
@@ -254,9 +255,9 @@ static void reject_chain(struct chain *chain)
 {
 	struct rule *rule = new_rule(chain);
 
-	add_number(rule, STMT_PROTOCOL, IPPROTO_TCP);
-	add(rule, STMT_RESET);
-	add(new_rule(chain), STMT_UNREACHABLE);
+	rule_add_number(rule, STMT_PROTOCOL, IPPROTO_TCP);
+	chain_add(rule, STMT_RESET);
+	chain_add(new_rule(chain), STMT_UNREACHABLE);
 }
 
 /*
@@ -268,8 +269,8 @@ static void reject_chain(struct chain *chain)
  */
 static void firewalled_chain(struct chain *chain)
 {
-	add_key(new_rule(chain), STMT_VMAP, &vip_key, MAP_FIREWALLED);
-	add(new_rule(chain), STMT_DROP);
+	rule_add_key(new_rule(chain), STMT_VMAP, &vip_key, MAP_FIREWALLED);
+	chain_add(new_rule(chain), STMT_DROP);
 }
 
 /*
@@ -278,8 +279,8 @@ static void firewalled_chain(struct chain *chain)
  */
 static void short_circuit_chain(struct chain *chain, bool nodeport)
 {
-	add_key(new_rule(chain), STMT_VMAP, nodeport ? &nodeport_key : &vip_key,
-		nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY);
+	rule_add_key(new_rule(chain), STMT_VMAP, nodeport ? &nodeport_key : &vip_key,
+		     nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY);
 }
 
 /*
@@ -298,19 +299,19 @@ static void external_local_chain(const struct ruleset *ruleset, struct chain *ch
 		rule = new_rule(chain);
 		if (!any_source_is_pod(ruleset))
 			add_pod_source(rule, ruleset, false);
-		add_name(rule, STMT_GOTO, short_circuit);
+		rule_add_name(rule, STMT_GOTO, short_circuit);
 	}
 	rule = new_rule(chain);
-	add(rule, STMT_SADDR_LOCAL);
-	add_number(rule, STMT_MARK, ruleset->masquerade_mark);
-	add_name(rule, STMT_GOTO, short_circuit);
+	chain_add(rule, STMT_SADDR_LOCAL);
+	rule_add_number(rule, STMT_MARK, ruleset->masquerade_mark);
+	rule_add_name(rule, STMT_GOTO, short_circuit);
 
-	add_key(new_rule(chain), STMT_VMAP, nodeport ? &nodeport_key : &vip_key,
-		nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY);
+	rule_add_key(new_rule(chain), STMT_VMAP, nodeport ? &nodeport_key : &vip_key,
+		     nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY);
 }
 
 /* NP-3: loopback never offers node ports. */
-static struct prefix loopback(enum family family)
+static struct prefix loopback_range(enum family family)
 {
 	if (family == FAMILY_IPV4)
 		return (struct prefix){ .addr = { { 127 } }, .length = 8 };
@@ -326,14 +327,14 @@ static void nodeport_rule(const struct ruleset *ruleset, struct rule *rule)
 	struct stmt *stmt;
 
 	if (ruleset->nodeports_everywhere) {
-		add(rule, STMT_DADDR_LOCAL);
-		stmt = add(rule, STMT_DADDR);
-		stmt->prefix = loopback(ruleset->family);
+		chain_add(rule, STMT_DADDR_LOCAL);
+		stmt = chain_add(rule, STMT_DADDR);
+		stmt->prefix = loopback_range(ruleset->family);
 		stmt->differs = true;
 	} else {
-		add_key(rule, STMT_LOOKUP, &daddr_key, SET_NODEPORT_IPS);
+		rule_add_key(rule, STMT_LOOKUP, &daddr_key, SET_NODEPORT_IPS);
 	}
-	add_key(rule, STMT_VMAP, &nodeport_key, MAP_SERVICE_NODEPORTS);
+	rule_add_key(rule, STMT_VMAP, &nodeport_key, MAP_SERVICE_NODEPORTS);
 }
 
 /*
@@ -346,12 +347,12 @@ static void nodeport_rule(const struct ruleset *ruleset, struct rule *rule)
  */
 static void ping_rule(const struct ruleset *ruleset, struct rule *rule)
 {
-	add(rule, STMT_ECHO_REQUEST);
-	add_key(rule, STMT_LOOKUP, &daddr_key, SET_PING_IPS);
+	chain_add(rule, STMT_ECHO_REQUEST);
+	rule_add_key(rule, STMT_LOOKUP, &daddr_key, SET_PING_IPS);
 	if (ruleset->has_ping_addr)
-		add(rule, STMT_DNAT_ADDR)->addr = ruleset->ping_addr;
+		chain_add(rule, STMT_DNAT_ADDR)->addr = ruleset->ping_addr;
 	else
-		add(rule, STMT_REDIRECT);
+		chain_add(rule, STMT_REDIRECT);
 }
 
 /*
@@ -370,17 +371,17 @@ static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 
 	if (ruleset->parts & PART_PING_IPS)
 		ping_rule(ruleset, new_rule(chain));
-	add_key(new_rule(chain), STMT_VMAP, &vip_key, MAP_SERVICE_IPS);
+	rule_add_key(new_rule(chain), STMT_VMAP, &vip_key, MAP_SERVICE_IPS);
 	nodeport_rule(ruleset, new_rule(chain));
 
 	rule = new_rule(chain);
-	add_key(rule, STMT_LOOKUP, &daddr_key, SET_CLUSTER_IPS);
-	add_name(rule, STMT_GOTO, chain_id_name(CHAIN_REJECT));
+	rule_add_key(rule, STMT_LOOKUP, &daddr_key, SET_CLUSTER_IPS);
+	rule_add_name(rule, STMT_GOTO, chain_id_name(CHAIN_REJECT));
 
 	rule = new_rule(chain);
-	add_key(rule, STMT_LOOKUP, &daddr_key, SET_SERVICE_CIDRS);
-	add(rule, STMT_DADDR_LOCAL)->differs = true;
-	add(rule, STMT_DROP);
+	rule_add_key(rule, STMT_LOOKUP, &daddr_key, SET_SERVICE_CIDRS);
+	chain_add(rule, STMT_DADDR_LOCAL)->differs = true;
+	chain_add(rule, STMT_DROP);
 }
 
 /*
@@ -391,15 +392,15 @@ static void services_chain(const struct ruleset *ruleset, struct chain *chain)
  */
 static void no_masquerade_rule(const struct ruleset *ruleset, struct rule *rule)
 {
-	add_number(rule, STMT_MARKED, ruleset->masquerade_mark);
+	rule_add_number(rule, STMT_MARKED, ruleset->masquerade_mark);
 	if (ruleset->masquerade_all) {
-		add_key(rule, STMT_LOOKUP, &original_key, SET_CLUSTER_IPS);
+		rule_add_key(rule, STMT_LOOKUP, &original_key, SET_CLUSTER_IPS);
 		rule->stmts[rule->n - 1].differs = true;
 	}
-	add_key(rule, STMT_LOOKUP, &saddr_key, SET_NO_MASQUERADE);
-	add_key(rule, STMT_LOOKUP, &daddr_key, SET_NO_MASQUERADE);
-	add(rule, STMT_DNATED);
-	add_number(rule, STMT_UNMARK, ruleset->masquerade_mark);
+	rule_add_key(rule, STMT_LOOKUP, &saddr_key, SET_NO_MASQUERADE);
+	rule_add_key(rule, STMT_LOOKUP, &daddr_key, SET_NO_MASQUERADE);
+	chain_add(rule, STMT_DNATED);
+	rule_add_number(rule, STMT_UNMARK, ruleset->masquerade_mark);
 }
 
 /*
@@ -414,14 +415,14 @@ static void postrouting_chain(const struct ruleset *ruleset, struct chain *chain
 	if (ruleset->parts & PART_NO_MASQUERADE)
 		no_masquerade_rule(ruleset, new_rule(chain));
 	rule = new_rule(chain);
-	add_number(rule, STMT_MARKED, ruleset->masquerade_mark);
-	add_number(rule, STMT_UNMARK, ruleset->masquerade_mark);
-	add(rule, STMT_MASQUERADE);
+	rule_add_number(rule, STMT_MARKED, ruleset->masquerade_mark);
+	rule_add_number(rule, STMT_UNMARK, ruleset->masquerade_mark);
+	chain_add(rule, STMT_MASQUERADE);
 
 	rule = new_rule(chain);
-	add(rule, STMT_DNATED);
-	add_key(rule, STMT_LOOKUP, &hairpin_key, SET_HAIRPIN);
-	add(rule, STMT_MASQUERADE);
+	chain_add(rule, STMT_DNATED);
+	rule_add_key(rule, STMT_LOOKUP, &hairpin_key, SET_HAIRPIN);
+	chain_add(rule, STMT_MASQUERADE);
 }
 
 /*
@@ -432,10 +433,10 @@ static void fast_path_chain(struct chain *chain)
 {
 	struct rule *rule = new_rule(chain);
 
-	add(rule, STMT_DNATED);
-	add(rule, STMT_ESTABLISHED);
-	add(rule, STMT_ASSURED);
-	add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_IN));
+	chain_add(rule, STMT_DNATED);
+	chain_add(rule, STMT_ESTABLISHED);
+	chain_add(rule, STMT_ASSURED);
+	rule_add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_IN));
 }
 
 /*
@@ -455,11 +456,11 @@ static void fast_path_interfaces(const struct ruleset *ruleset, bool out, struct
 		p = &ruleset->fast[i];
 		rule = new_rule(chain);
 		if (*p->name) /* else it is a prefix of all names */
-			add_name(rule, p->is_prefix ? begin : whole, p->name);
+			rule_add_name(rule, p->is_prefix ? begin : whole, p->name);
 		if (out)
-			add_name(rule, STMT_FLOW, FLOWTABLE_NAME);
+			rule_add_name(rule, STMT_FLOW, FLOWTABLE_NAME);
 		else
-			add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_OUT));
+			rule_add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_OUT));
 	}
 }
 
@@ -533,7 +534,7 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 		break;
 	case CHAIN_NAT_PREROUTING:
 	case CHAIN_NAT_OUTPUT:
-		add_name(new_rule(chain), STMT_GOTO, chains[CHAIN_SERVICES].name);
+		rule_add_name(new_rule(chain), STMT_GOTO, chains[CHAIN_SERVICES].name);
 		break;
 	case CHAIN_NAT_POSTROUTING:
 		postrouting_chain(ruleset, chain);
@@ -567,11 +568,11 @@ void chain_firewall(const char *ranges, struct chain *chain)
 		 ranges + sizeof(RANGES_PREFIX) - 1);
 
 	rule = new_rule(chain);
-	stmt = add(rule, STMT_LOOKUP);
+	stmt = chain_add(rule, STMT_LOOKUP);
 	stmt->key = saddr_key;
 	stmt->name = ranges;
-	add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FIREWALLED));
-	add(new_rule(chain), STMT_DROP);
+	rule_add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FIREWALLED));
+	chain_add(new_rule(chain), STMT_DROP);
 }
 
 /* The list that a pick chain takes from. */
@@ -604,7 +605,7 @@ static void pick_mark_rule(const struct ruleset *ruleset, unsigned int pick, str
 	rule = new_rule(chain);
 	if (!always)
 		add_pod_source(rule, ruleset, true);
-	add_number(rule, STMT_MARK, ruleset->masquerade_mark);
+	rule_add_number(rule, STMT_MARK, ruleset->masquerade_mark);
 }
 
 /*
@@ -618,8 +619,8 @@ static void pick_rule(unsigned int pick, uint32_t mod, struct chain *chain)
 	struct rule *rule = new_rule(chain);
 	enum stmt_kind kind = pick & PICK_STICKY ? STMT_VMAP : STMT_DNAT_MAP;
 
-	add_key(rule, kind, pick & PICK_NODEPORT ? &nodeport_index_key : &vip_index_key,
-		pick_map(pick));
+	rule_add_key(rule, kind, pick & PICK_NODEPORT ? &nodeport_index_key : &vip_index_key,
+		     pick_map(pick));
 	rule->stmts[0].mod = mod;
 }
 
@@ -649,21 +650,21 @@ void chain_sticky(const struct sticky_chain *sticky, struct chain *chain)
 	chain_begin(chain);
 	chain->name = sticky->name;
 
-	stmt = add(new_rule(chain), STMT_REMEMBER);
+	stmt = chain_add(new_rule(chain), STMT_REMEMBER);
 	stmt->name = sticky->map;
 	stmt->addr = sticky->endpoint;
 	stmt->port = sticky->port;
 	stmt->number = sticky->timeout_s;
 
 	rule = new_rule(chain);
-	add_number(rule, STMT_PROTOCOL, sticky->protocol);
-	stmt = add(rule, STMT_DNAT_MAP);
+	rule_add_number(rule, STMT_PROTOCOL, sticky->protocol);
+	stmt = chain_add(rule, STMT_DNAT_MAP);
 	stmt->key = saddr_key;
 	stmt->name = sticky->map;
 
 	rule = new_rule(chain);
-	add_number(rule, STMT_PROTOCOL, sticky->protocol);
-	stmt = add(rule, STMT_DNAT);
+	rule_add_number(rule, STMT_PROTOCOL, sticky->protocol);
+	stmt = chain_add(rule, STMT_DNAT);
 	stmt->addr = sticky->endpoint;
 	stmt->port = sticky->port;
 }

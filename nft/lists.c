@@ -77,7 +77,7 @@ static int compare_notes(const void *a, const void *b)
 }
 
 /* Two verdicts may lead to one list. */
-static void sort(struct lists *l)
+static void sort_notes(struct lists *l)
 {
 	unsigned int i, n = 0;
 
@@ -97,7 +97,7 @@ uint64_t lists_expect(struct lists *l, enum set_id set)
 	uint64_t sum = 0;
 	unsigned int i;
 
-	sort(l);
+	sort_notes(l);
 	for (i = 0; i < l->count; i++)
 		if (l->notes[i].set == set)
 			sum += l->notes[i].count;
@@ -119,7 +119,7 @@ bool lists_has(struct lists *l, const struct element *e)
 	};
 	const struct list_note *note;
 
-	sort(l);
+	sort_notes(l);
 	note = l->count ? bsearch(&key, l->notes, l->count, sizeof(key), compare_to_note) : NULL;
 	return note && e->index < note->count;
 }
@@ -141,8 +141,8 @@ static bool cursor_settle(const struct lists *l, enum set_id set, struct cursor 
 	return c->note < l->count;
 }
 
-static size_t put_key(uint8_t *key, enum family family, const struct list_note *note,
-		      uint32_t index)
+static size_t put_note_key(uint8_t *key, enum family family, const struct list_note *note,
+			   uint32_t index)
 {
 	size_t at = 0;
 
@@ -177,7 +177,7 @@ static unsigned int put_request(struct wire *w, const struct lists *l, enum fami
 	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set_name(set));
 	list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
 	for (n = 0; n < KEYS_PER_REQUEST && cursor_settle(l, set, &c); n++, c.index++) {
-		size = put_key(bytes, family, &l->notes[c.note], c.index);
+		size = put_note_key(bytes, family, &l->notes[c.note], c.index);
 		element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
 		key = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_KEY);
 		mnl_attr_put(nlh, NFTA_DATA_VALUE, size, bytes);
@@ -195,7 +195,7 @@ struct answers {
 	void *ctx;
 };
 
-static int on_answer(const struct nlmsghdr *nlh, void *data)
+static int lists_on_answer(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
 	struct answers *a = data;
@@ -233,14 +233,14 @@ int lists_fetch(struct lists *l, struct nlsock *nl, enum family family, enum set
 	unsigned int n;
 	int err = 0;
 
-	sort(l);
+	sort_notes(l);
 	while (!err && (n = put_request(&w, l, family, set, cursor))) {
 		nlh = (void *)w.bytes;
 		nlh->nlmsg_seq = nlsock_next_seq(nl);
 		iov = (struct iovec){ .iov_base = w.bytes, .iov_len = w.length };
 		answers.n = 0;
-		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, on_answer, &answers, TIMEOUT_MS,
-				      eb);
+		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, lists_on_answer, &answers,
+				      TIMEOUT_MS, eb);
 		if (err == -ENOENT && answers.n < n && max_missing) {
 			max_missing--;
 			n = answers.n + 1;

@@ -11,8 +11,8 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include "nft/attr.h"
-#include "nft/decode.h"
-#include "nft/elements.h"
+#include "nft/decode_elements.h"
+#include "nft/encode_elements.h"
 #include "nft/request.h"
 
 enum { TIMEOUT_MS = 5000 };
@@ -43,7 +43,7 @@ static const struct nlattr *element_of(const struct nlmsghdr *nlh)
 	return NULL;
 }
 
-static int on_element(const struct nlmsghdr *nlh, void *data)
+static int lookup_on_element(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attr = element_of(nlh);
 	struct answer *a = data;
@@ -65,9 +65,9 @@ static int on_element(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static int exchange(struct nlsock *nl, struct nlmsghdr *nlh,
-		    int (*reply)(const struct nlmsghdr *nlh, void *data), struct answer *a,
-		    struct errbuf *eb)
+static int lookup_exchange(struct nlsock *nl, struct nlmsghdr *nlh,
+			   int (*reply)(const struct nlmsghdr *nlh, void *data), struct answer *a,
+			   struct errbuf *eb)
 {
 	struct iovec iov = { .iov_base = nlh, .iov_len = nlh->nlmsg_len };
 	struct errbuf local;
@@ -95,13 +95,13 @@ int lookup_element(struct nlsock *nl, enum family family, const struct element *
 	if (question.wire.err)
 		err = errf(eb, -ENOMEM, "out of memory");
 	else
-		err = exchange(nl, (struct nlmsghdr *)(void *)question.wire.bytes, on_element, &a,
-			       eb);
+		err = lookup_exchange(nl, (struct nlmsghdr *)(void *)question.wire.bytes,
+				      lookup_on_element, &a, eb);
 	elements_free(&question);
 	return err;
 }
 
-static int on_client(const struct nlmsghdr *nlh, void *data)
+static int lookup_on_client(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1], *attr = element_of(nlh);
 	struct answer *a = data;
@@ -147,5 +147,5 @@ int lookup_client(struct nlsock *nl, enum family family, const char *map, const 
 	mnl_attr_nest_end(nlh, key);
 	mnl_attr_nest_end(nlh, element);
 	mnl_attr_nest_end(nlh, list);
-	return exchange(nl, nlh, on_client, &a, eb);
+	return lookup_exchange(nl, nlh, lookup_on_client, &a, eb);
 }

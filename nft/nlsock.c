@@ -212,7 +212,7 @@ static int receive_some(struct nlsock *nl, struct received *in, int64_t deadline
  * What former exchanges left behind. It would not be taken for ours, but a full receive buffer
  * would cost us the answer: thousands of errors of a transaction that was wrong from the start.
  */
-static void drain(const struct nlsock *nl)
+static void nlsock_drain(const struct nlsock *nl)
 {
 	char byte;
 	unsigned int errors = 0;
@@ -321,7 +321,7 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 	if (!n_iov || iov[0].iov_len < sizeof(struct nlmsghdr))
 		return errf(eb, -EINVAL, "netlink: nothing to send");
 	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;
-	drain(nl);
+	nlsock_drain(nl);
 	received_init(&in, nl);
 	err = send_all(nl, iov, n_iov, eb);
 	while (!err && !x.over) {

@@ -44,7 +44,7 @@ static void rename_tables(struct wire *w)
 	}
 }
 
-static int on_answer(const struct nlmsghdr *nlh, void *data)
+static int probe_on_answer(const struct nlmsghdr *nlh, void *data)
 {
 	struct refused *refused = data;
 
@@ -80,7 +80,8 @@ static int try_messages(struct nlsock *nl, struct wire *w, struct refused *refus
 	nlh->nlmsg_flags |= NLM_F_ACK;
 	iov[0] = (struct iovec){ .iov_base = begin, .iov_len = begin->nlmsg_len };
 	iov[1] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
-	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, on_answer, refused, TIMEOUT_MS, eb);
+	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, probe_on_answer, refused, TIMEOUT_MS,
+				 eb);
 	if (refused->err)
 		return errf(eb, refused->err, "%s%s", strerror(-refused->err), refused->reason);
 	return result;

@@ -30,7 +30,7 @@
 #include <linux/netfilter/nf_tables.h>
 
 #include "nft/attr.h"
-#include "nft/decode.h"
+#include "nft/decode_elements.h"
 #include "nft/flowtable.h"
 #include "nft/lists.h"
 #include "nft/monitor.h"
@@ -101,7 +101,7 @@ struct reader {
 };
 
 /* The reason stays in the error buffer, for whoever wants to log it. */
-static int judge(struct reader *r, enum table_state state, const char *what, const char *name)
+static int judge_table(struct reader *r, enum table_state state, const char *what, const char *name)
 {
 	if (state > r->state) {
 		r->state = state;
@@ -130,7 +130,7 @@ static int on_table(const struct nlmsghdr *nlh, void *data)
 	r->state = TABLE_CURRENT;
 	r->owner = attr_u32(attrs[NFTA_TABLE_OWNER], 0);
 	if (attr_u32(attrs[NFTA_TABLE_FLAGS], 0) & NFT_TABLE_F_DORMANT)
-		judge(r, TABLE_OTHER, "is", "dormant");
+		judge_table(r, TABLE_OTHER, "is", "dormant");
 	return 0;
 }
 
@@ -192,7 +192,7 @@ static int on_chain(const struct nlmsghdr *nlh, void *data)
 		return 0;
 	name = attr_string(attrs[NFTA_CHAIN_NAME]);
 	if (!name || !chain_identify(r, name, attrs, &chain))
-		return judge(r, TABLE_OTHER, "foreign chain", name ? name : "");
+		return judge_table(r, TABLE_OTHER, "foreign chain", name ? name : "");
 	chain.name = arena_strdup(&r->arena, name);
 	if (!chain.name || array_grow(r->chains, r->n_chains, r->chains_size))
 		return -ENOMEM;
@@ -229,7 +229,7 @@ static int on_rule(const struct nlmsghdr *nlh, void *data)
 	name = attr_string(attrs[NFTA_RULE_CHAIN]);
 	chain = name ? find_chain(r, name) : NULL;
 	if (!chain)
-		return judge(r, TABLE_OTHER, "rule of an unknown chain", name ? name : "");
+		return judge_table(r, TABLE_OTHER, "rule of an unknown chain", name ? name : "");
 	userdata = attrs[NFTA_RULE_USERDATA];
 	if (userdata)
 		digest = rule_userdata_digest(mnl_attr_get_payload(userdata),
@@ -250,7 +250,7 @@ static void judge_presence(struct reader *r, bool there, bool wanted, bool alway
 	if (there == wanted)
 		return;
 	snprintf(text, sizeof(text), there ? "has %s" : "lacks %s", what);
-	judge(r, always ? TABLE_OTHER : TABLE_RULES_DIFFER, text, name);
+	judge_table(r, always ? TABLE_OTHER : TABLE_RULES_DIFFER, text, name);
 }
 
 static void check_chains(struct reader *r)
@@ -269,7 +269,7 @@ static void check_chains(struct reader *r)
 			continue;
 		chain_constant(r->ruleset, r->chains[i].id, &constant);
 		if (r->chains[i].digest != chain_digest(r->family, &constant))
-			judge(r, TABLE_RULES_DIFFER, "other rules in chain", constant.name);
+			judge_table(r, TABLE_RULES_DIFFER, "other rules in chain", constant.name);
 	}
 }
 
@@ -295,7 +295,7 @@ static bool layout_is(const struct reader *r, const struct set_layout *want,
 	       attr_u32(attrs[NFTA_SET_DATA_LEN], 0) == set_data_size(r->family, want);
 }
 
-static int add_name(struct reader *r, struct names *names, const char *name)
+static int note_name(struct reader *r, struct names *names, const char *name)
 {
 	const char *copy = arena_strdup(&r->arena, name);
 
@@ -320,9 +320,9 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 		return 0;
 	name = attr_string(attrs[NFTA_SET_NAME]);
 	if (name && name_is_affinity(name) && layout_is(r, affinity_layout(), attrs))
-		return add_name(r, &r->affinities, name);
+		return note_name(r, &r->affinities, name);
 	if (name && name_is_ranges(name) && layout_is(r, set_layout(SET_SOURCE_RANGES), attrs))
-		return add_name(r, &r->ranges, name);
+		return note_name(r, &r->ranges, name);
 	for (id = 0; name && id < N_SETS; id++)
 		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
 			r->has_set[id] = true;
@@ -330,7 +330,7 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 			r->set_count[id].n = attr_u32(attrs[SET_COUNT], 0);
 			return 0;
 		}
-	return judge(r, TABLE_OTHER, "foreign or changed set", name ? name : "");
+	return judge_table(r, TABLE_OTHER, "foreign or changed set", name ? name : "");
 }
 
 static void check_sets(struct reader *r)
@@ -382,20 +382,21 @@ static int on_flowtable(const struct nlmsghdr *nlh, void *data)
 		return 0;
 	name = attr_string(attrs[NFTA_FLOWTABLE_NAME]);
 	if (!flowtable_is_ours(attrs))
-		return judge(r, TABLE_OTHER, "foreign or changed flowtable", name ? name : "");
+		return judge_table(r, TABLE_OTHER, "foreign or changed flowtable",
+				   name ? name : "");
 	r->has_flowtable = true;
 	return 0;
 }
 
 /* All of it, or nothing: a part of it cannot be mended by adding and removing the whole. */
-static void check_fast_path(struct reader *r)
+static void check_flowtable_chain(struct reader *r)
 {
 	unsigned int i, n = r->has_flowtable;
 
 	for (i = CHAIN_FAST_PATH; i < N_CHAINS; i++)
 		n += r->has_chain[i];
 	if (n && n != N_CHAINS - CHAIN_FAST_PATH + 1)
-		judge(r, TABLE_OTHER, "lacks a part of", "the fast path");
+		judge_table(r, TABLE_OTHER, "lacks a part of", "the fast path");
 }
 
 /* Named counters and the like: we have none. */
@@ -406,18 +407,18 @@ static int on_object(const struct nlmsghdr *nlh, void *data)
 
 	message_attrs(nlh, attrs, 2);
 	if (is_ours(r, nlh, NFT_MSG_NEWOBJ, attrs[1]))
-		judge(r, TABLE_OTHER, "foreign", "object");
+		judge_table(r, TABLE_OTHER, "foreign", "object");
 	return 0;
 }
 
 /* Elements */
 
-static int add_bound(struct reader *r, const struct nlattr *attr)
+static int note_bound(struct reader *r, const struct nlattr *attr)
 {
 	struct bound bound;
 
 	if (bound_decode(r->family, attr, &bound))
-		return judge(r, TABLE_OTHER, "foreign element in", r->set_name);
+		return judge_table(r, TABLE_OTHER, "foreign element in", r->set_name);
 	if (array_grow(r->bounds, r->n_bounds, r->bounds_size))
 		return -ENOMEM;
 	r->bounds[r->n_bounds++] = bound;
@@ -430,9 +431,9 @@ static int on_element(void *ctx, const struct nlattr *attr)
 	struct reader *r = ctx;
 
 	if (set_has_range(r->set))
-		return add_bound(r, attr);
+		return note_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
-		return judge(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+		return judge_table(r, TABLE_OTHER, "foreign element in", set_name(r->set));
 	if (r->skip_expected && lists_has(&r->lists, &element))
 		return 0;
 	r->found->element(r->found->ctx, &element);
@@ -615,7 +616,7 @@ static int read_layout(struct reader *r)
 	}
 	check_sets(r);
 	check_chains(r);
-	check_fast_path(r);
+	check_flowtable_chain(r);
 	return 0;
 }
 
@@ -654,7 +655,7 @@ static int read_by_key(struct reader *r)
 	return err;
 }
 
-static int list_set(struct reader *r)
+static int read_by_dump(struct reader *r)
 {
 	int err = read_objects(r, NFT_MSG_GETSETELEM, r->set_name, on_elements);
 
@@ -676,7 +677,7 @@ static int read_set(struct reader *r)
 		/* There is something else in the set. */
 		r->skip_expected = true;
 	}
-	return list_set(r);
+	return read_by_dump(r);
 }
 
 /*
@@ -691,7 +692,8 @@ static int join_bounds(struct reader *r)
 	int err = bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r);
 
 	r->n_bounds = 0;
-	return err == -EINVAL ? judge(r, TABLE_OTHER, "foreign element in", r->set_name) : err;
+	return err == -EINVAL ? judge_table(r, TABLE_OTHER, "foreign element in", r->set_name)
+			      : err;
 }
 
 static int read_elements(struct reader *r)
@@ -731,7 +733,7 @@ static unsigned int count_firewalls(const struct reader *r)
 	return n;
 }
 
-static int read_ranges(struct reader *r)
+static int read_range_sets(struct reader *r)
 {
 	const struct readback *found = r->found;
 	const struct found_chain *chain;
@@ -739,16 +741,16 @@ static int read_ranges(struct reader *r)
 	int err;
 
 	if (r->state != TABLE_OTHER && count_firewalls(r) != r->ranges.count)
-		judge(r, TABLE_OTHER, "has firewall chains without", "source ranges");
+		judge_table(r, TABLE_OTHER, "has firewall chains without", "source ranges");
 	r->set = SET_SOURCE_RANGES;
 	for (i = 0; i < r->ranges.count && r->state != TABLE_OTHER; i++) {
 		r->set_name = r->ranges.items[i];
 		r->n_prefixes = 0;
 		chain = firewall_of(r, r->set_name);
 		if (!chain)
-			return judge(r, TABLE_OTHER, "lacks the chain that looks into",
-				     r->set_name);
-		err = list_set(r);
+			return judge_table(r, TABLE_OTHER, "lacks the chain that looks into",
+					   r->set_name);
+		err = read_by_dump(r);
 		if (!err)
 			err = join_bounds(r);
 		if (err)
@@ -775,7 +777,7 @@ static void report_objects(const struct reader *r)
 	}
 }
 
-static int read_all(struct reader *r)
+static int read_table(struct reader *r)
 {
 	int err = read_layout(r);
 
@@ -783,7 +785,7 @@ static int read_all(struct reader *r)
 		return err;
 	report_objects(r);
 	err = read_elements(r);
-	return err ? err : read_ranges(r);
+	return err ? err : read_range_sets(r);
 }
 
 /* Whether our table is not what it was when reading began. @m: listens since then, or NULL. */
@@ -815,7 +817,7 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struc
 
 	err = readback_generation(nl, &generation, eb);
 	if (!err)
-		err = read_all(&r);
+		err = read_table(&r);
 	if (!err)
 		err = check_unchanged(&r, generation, m);
 	if (!err)

@@ -137,8 +137,9 @@ static const char *expression_at(const struct nlmsghdr *rule, uint32_t offset)
 }
 
 /* @keyword stands between the kind and the name. */
-static void print_object(const struct refused *r, const struct wire *wire,
-			 const struct nlmsghdr *nlh, const char *keyword, struct strbuf *out)
+static void refused_print_object(const struct refused *r, const struct wire *wire,
+				 const struct nlmsghdr *nlh, const char *keyword,
+				 struct strbuf *out)
 {
 	const uint16_t name = message_words[type_of(nlh)].name;
 	const char *expression = is_rule(nlh) ? expression_at(nlh, r->offset) : NULL;
@@ -154,7 +155,7 @@ static void print_object(const struct refused *r, const struct wire *wire,
 void refused_object(const struct refused *r, const struct wire *wire, const struct nlmsghdr *nlh,
 		    struct strbuf *out)
 {
-	print_object(r, wire, nlh, "", out);
+	refused_print_object(r, wire, nlh, "", out);
 }
 
 void refused_print(const struct refused *r, enum family family, const struct wire *wire,
@@ -164,5 +165,5 @@ void refused_print(const struct refused *r, enum family family, const struct wir
 
 	snprintf(keyword, sizeof(keyword), "%s ", family_keyword(family));
 	strbuf_addf(out, "%s ", message_words[type_of(nlh)].action);
-	print_object(r, wire, nlh, keyword, out);
+	refused_print_object(r, wire, nlh, keyword, out);
 }

@@ -32,7 +32,7 @@ static int skip_errors(const struct nlmsghdr *nlh, void *data)
 	return r->reply(nlh, r->data);
 }
 
-static uint8_t nfproto(int family)
+static uint8_t request_nfproto(int family)
 {
 	if (family == ANY_FAMILY)
 		return NFPROTO_UNSPEC;
@@ -47,7 +47,7 @@ size_t request_build(const struct request *request, uint32_t seq, uint32_t buf[R
 	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | request->type);
 	nlh->nlmsg_flags = NLM_F_REQUEST | (request->dump ? NLM_F_DUMP : NLM_F_ACK);
 	nlh->nlmsg_seq = seq;
-	nfg->nfgen_family = nfproto(request->family);
+	nfg->nfgen_family = request_nfproto(request->family);
 	nfg->version = NFNETLINK_V0;
 	if (request->table && strlen(request->table) < 256)
 		mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, request->table);
@@ -81,7 +81,7 @@ uint8_t message_family(const struct nlmsghdr *nlh)
 	return nfg->nfgen_family;
 }
 
-static void keep(const struct nlattr *attr, const struct nlattr **attrs, unsigned int max)
+static void keep_attr(const struct nlattr *attr, const struct nlattr **attrs, unsigned int max)
 {
 	if (mnl_attr_get_type(attr) < max)
 		attrs[mnl_attr_get_type(attr)] = attr;
@@ -93,7 +93,7 @@ void message_attrs(const struct nlmsghdr *nlh, const struct nlattr **attrs, unsi
 
 	memset(attrs, 0, max * sizeof(*attrs));
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
-		keep(attr, attrs, max);
+		keep_attr(attr, attrs, max);
 }
 
 void nested_attrs(const struct nlattr *nest, const struct nlattr **attrs, unsigned int max)
@@ -104,7 +104,7 @@ void nested_attrs(const struct nlattr *nest, const struct nlattr **attrs, unsign
 	if (!nest)
 		return;
 	for_each_attr_in (attr, nest)
-		keep(attr, attrs, max);
+		keep_attr(attr, attrs, max);
 }
 
 const char *attr_string(const struct nlattr *attr)

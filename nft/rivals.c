@@ -42,7 +42,7 @@ static const char *nfproto_name(uint8_t family)
 	return "?";
 }
 
-static int on_table(const struct nlmsghdr *nlh, void *data)
+static int rival_table(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_TABLE_MAX + 1];
 	const struct search *s = data;
@@ -61,7 +61,7 @@ static int on_table(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static int on_chain(const struct nlmsghdr *nlh, void *data)
+static int rival_chain(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_CHAIN_MAX + 1];
 	const struct search *s = data;
@@ -160,9 +160,9 @@ int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what
 	struct search search = { .found = found, .ctx = ctx };
 	int err;
 
-	err = request_send(nl, &tables, on_table, &search, eb);
+	err = request_send(nl, &tables, rival_table, &search, eb);
 	if (!err)
-		err = request_send(nl, &chains, on_chain, &search, eb);
+		err = request_send(nl, &chains, rival_chain, &search, eb);
 	search_legacy(&search, FAMILY_IPV4);
 	search_legacy(&search, FAMILY_IPV6);
 	return err;

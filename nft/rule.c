@@ -34,7 +34,7 @@ static uint64_t digest_bytes(uint64_t hash, const void *bytes, size_t length)
 	return hash;
 }
 
-static void put(struct sink *to, const char *text)
+static void sink_puts(struct sink *to, const char *text)
 {
 	if (to->out)
 		strbuf_adds(to->out, text);
@@ -43,7 +43,7 @@ static void put(struct sink *to, const char *text)
 }
 
 /* For short things: numbers with a word around them. */
-__attribute__((format(printf, 2, 3))) static void putf(struct sink *to, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void sink_putf(struct sink *to, const char *fmt, ...)
 {
 	char text[64];
 	va_list ap;
@@ -51,7 +51,7 @@ __attribute__((format(printf, 2, 3))) static void putf(struct sink *to, const ch
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	put(to, text);
+	sink_puts(to, text);
 }
 
 static void put_field(struct sink *to, enum family family, enum field field, uint32_t mod)
@@ -59,30 +59,31 @@ static void put_field(struct sink *to, enum family family, enum field field, uin
 	switch (field) {
 	case FIELD_SADDR:
 	case FIELD_DADDR:
-		putf(to, "%s %s", family_keyword(family), field == FIELD_SADDR ? "saddr" : "daddr");
+		sink_putf(to, "%s %s", family_keyword(family),
+			  field == FIELD_SADDR ? "saddr" : "daddr");
 		break;
 	case FIELD_PROTOCOL:
-		put(to, "meta l4proto");
+		sink_puts(to, "meta l4proto");
 		break;
 	case FIELD_PORT:
-		put(to, "th dport");
+		sink_puts(to, "th dport");
 		break;
 	case FIELD_INDEX:
-		putf(to, "numgen random mod %" PRIu32, mod);
+		sink_putf(to, "numgen random mod %" PRIu32, mod);
 		break;
 	case FIELD_ORIGINAL:
-		putf(to, "ct original %s daddr", family_keyword(family));
+		sink_putf(to, "ct original %s daddr", family_keyword(family));
 		break;
 	}
 }
 
-static void put_key(struct sink *to, enum family family, const struct key *key, uint32_t mod)
+static void sink_put_key(struct sink *to, enum family family, const struct key *key, uint32_t mod)
 {
 	unsigned int i;
 
 	for (i = 0; i < key->n; i++) {
 		if (i)
-			put(to, " . ");
+			sink_puts(to, " . ");
 		put_field(to, family, key->fields[i], mod);
 	}
 }
@@ -96,8 +97,8 @@ static void put_address_match(struct sink *to, enum family family, const char *f
 		addr_format(family, &stmt->prefix.addr, text);
 	else
 		prefix_format(family, &stmt->prefix, text);
-	putf(to, "%s %s %s", family_keyword(family), field, stmt->differs ? "!= " : "");
-	put(to, text);
+	sink_putf(to, "%s %s %s", family_keyword(family), field, stmt->differs ? "!= " : "");
+	sink_puts(to, text);
 }
 
 /* An asterisk at the end is a wildcard for nft, unless it is escaped. */
@@ -108,11 +109,11 @@ static void put_interface(struct sink *to, const struct stmt *stmt)
 	bool out = stmt->kind == STMT_OIFNAME || stmt->kind == STMT_OIFNAME_BEGIN;
 	bool begin = stmt->kind == STMT_IIFNAME_BEGIN || stmt->kind == STMT_OIFNAME_BEGIN;
 
-	putf(to, "%s %s", out ? "oifname" : "iifname", stmt->differs ? "!= " : "");
+	sink_putf(to, "%s %s", out ? "oifname" : "iifname", stmt->differs ? "!= " : "");
 	if (!begin && literal)
-		putf(to, "\"%.*s\\*\"", (int)length - 1, stmt->name);
+		sink_putf(to, "\"%.*s\\*\"", (int)length - 1, stmt->name);
 	else
-		putf(to, "\"%s%s\"", stmt->name, begin ? "*" : "");
+		sink_putf(to, "\"%s%s\"", stmt->name, begin ? "*" : "");
 }
 
 /* The largest unit that divides it, as nft prints it: 3h, 90m, 61s. */
@@ -126,7 +127,7 @@ static void put_timeout(struct sink *to, uint32_t seconds)
 
 	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		if (seconds / units[i].seconds)
-			putf(to, "%" PRIu32 "%c", seconds / units[i].seconds, units[i].unit);
+			sink_putf(to, "%" PRIu32 "%c", seconds / units[i].seconds, units[i].unit);
 		seconds %= units[i].seconds;
 	}
 }
@@ -135,19 +136,19 @@ static void put_remember(struct sink *to, enum family family, const struct stmt 
 {
 	char text[ADDR_TEXT_SIZE];
 
-	put(to, "update @");
-	put(to, stmt->name);
-	putf(to, " { %s saddr timeout ", family_keyword(family));
+	sink_puts(to, "update @");
+	sink_puts(to, stmt->name);
+	sink_putf(to, " { %s saddr timeout ", family_keyword(family));
 	put_timeout(to, stmt->number);
-	putf(to, " : %s . %u }", addr_format(family, &stmt->addr, text), stmt->port);
+	sink_putf(to, " : %s . %u }", addr_format(family, &stmt->addr, text), stmt->port);
 }
 
 static void put_dnat(struct sink *to, enum family family, const struct stmt *stmt)
 {
 	char text[ADDR_TEXT_SIZE];
 
-	putf(to, family == FAMILY_IPV4 ? "dnat to %s:%u" : "dnat to [%s]:%u",
-	     addr_format(family, &stmt->addr, text), stmt->port);
+	sink_putf(to, family == FAMILY_IPV4 ? "dnat to %s:%u" : "dnat to [%s]:%u",
+		  addr_format(family, &stmt->addr, text), stmt->port);
 }
 
 static void put_stmt(struct sink *to, enum family family, const struct stmt *stmt)
@@ -168,84 +169,84 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		put_interface(to, stmt);
 		break;
 	case STMT_SADDR_LOCAL:
-		put(to, "fib saddr type local");
+		sink_puts(to, "fib saddr type local");
 		break;
 	case STMT_DADDR_LOCAL:
-		put(to, stmt->differs ? "fib daddr type != local" : "fib daddr type local");
+		sink_puts(to, stmt->differs ? "fib daddr type != local" : "fib daddr type local");
 		break;
 	case STMT_PROTOCOL:
-		putf(to, "meta l4proto %s", protocol_name((uint8_t)stmt->number));
+		sink_putf(to, "meta l4proto %s", protocol_name((uint8_t)stmt->number));
 		break;
 	case STMT_ECHO_REQUEST:
-		put(to,
-		    family == FAMILY_IPV4 ? "icmp type echo-request" : "icmpv6 type echo-request");
+		sink_puts(to, family == FAMILY_IPV4 ? "icmp type echo-request"
+						    : "icmpv6 type echo-request");
 		break;
 	case STMT_MARKED:
-		putf(to, "meta mark and 0x%" PRIx32 " != 0", stmt->number);
+		sink_putf(to, "meta mark and 0x%" PRIx32 " != 0", stmt->number);
 		break;
 	case STMT_DNATED:
-		put(to, "ct status dnat");
+		sink_puts(to, "ct status dnat");
 		break;
 	case STMT_ASSURED:
-		put(to, "ct status assured");
+		sink_puts(to, "ct status assured");
 		break;
 	case STMT_ESTABLISHED:
-		put(to, "ct state established");
+		sink_puts(to, "ct state established");
 		break;
 	case STMT_LOOKUP:
-		put_key(to, family, &stmt->key, stmt->mod);
-		put(to, stmt->differs ? " != @" : " @");
-		put(to, stmt->name);
+		sink_put_key(to, family, &stmt->key, stmt->mod);
+		sink_puts(to, stmt->differs ? " != @" : " @");
+		sink_puts(to, stmt->name);
 		break;
 	case STMT_VMAP:
-		put_key(to, family, &stmt->key, stmt->mod);
-		put(to, " vmap @");
-		put(to, stmt->name);
+		sink_put_key(to, family, &stmt->key, stmt->mod);
+		sink_puts(to, " vmap @");
+		sink_puts(to, stmt->name);
 		break;
 	case STMT_DNAT_MAP:
-		putf(to, "dnat %s to ", family_keyword(family));
-		put_key(to, family, &stmt->key, stmt->mod);
-		put(to, " map @");
-		put(to, stmt->name);
+		sink_putf(to, "dnat %s to ", family_keyword(family));
+		sink_put_key(to, family, &stmt->key, stmt->mod);
+		sink_puts(to, " map @");
+		sink_puts(to, stmt->name);
 		break;
 	case STMT_DNAT:
 		put_dnat(to, family, stmt);
 		break;
 	case STMT_DNAT_ADDR:
-		put(to, "dnat to ");
-		put(to, addr_format(family, &stmt->addr, text));
+		sink_puts(to, "dnat to ");
+		sink_puts(to, addr_format(family, &stmt->addr, text));
 		break;
 	case STMT_REDIRECT:
-		put(to, "redirect");
+		sink_puts(to, "redirect");
 		break;
 	case STMT_REMEMBER:
 		put_remember(to, family, stmt);
 		break;
 	case STMT_MARK:
-		putf(to, "meta mark set meta mark or 0x%" PRIx32, stmt->number);
+		sink_putf(to, "meta mark set meta mark or 0x%" PRIx32, stmt->number);
 		break;
 	case STMT_UNMARK:
-		putf(to, "meta mark set meta mark xor 0x%" PRIx32, stmt->number);
+		sink_putf(to, "meta mark set meta mark xor 0x%" PRIx32, stmt->number);
 		break;
 	case STMT_MASQUERADE:
-		put(to, "masquerade fully-random");
+		sink_puts(to, "masquerade fully-random");
 		break;
 	case STMT_GOTO:
-		put(to, "goto ");
-		put(to, stmt->name);
+		sink_puts(to, "goto ");
+		sink_puts(to, stmt->name);
 		break;
 	case STMT_FLOW:
-		put(to, "flow add @");
-		put(to, stmt->name);
+		sink_puts(to, "flow add @");
+		sink_puts(to, stmt->name);
 		break;
 	case STMT_DROP:
-		put(to, "drop");
+		sink_puts(to, "drop");
 		break;
 	case STMT_RESET:
-		put(to, "reject with tcp reset");
+		sink_puts(to, "reject with tcp reset");
 		break;
 	case STMT_UNREACHABLE:
-		put(to, "reject");
+		sink_puts(to, "reject");
 		break;
 	}
 }
@@ -256,7 +257,7 @@ static void put_rule(struct sink *to, enum family family, const struct rule *rul
 
 	for (i = 0; i < rule->n; i++) {
 		if (i)
-			put(to, " ");
+			sink_puts(to, " ");
 		put_stmt(to, family, &rule->stmts[i]);
 	}
 }
@@ -272,11 +273,11 @@ void typeof_print(enum family family, const struct set_layout *layout, struct st
 {
 	struct sink to = { .out = out };
 
-	put_key(&to, family, &layout->key, TYPEOF_MOD);
+	sink_put_key(&to, family, &layout->key, TYPEOF_MOD);
 	if (layout->data == DATA_VERDICT)
-		put(&to, " : verdict");
+		sink_puts(&to, " : verdict");
 	else if (layout->data == DATA_ENDPOINT)
-		putf(&to, " : %s daddr . th dport", family_keyword(family));
+		sink_putf(&to, " : %s daddr . th dport", family_keyword(family));
 }
 
 uint64_t rule_digest(enum family family, const struct rule *rule)

@@ -49,7 +49,7 @@ static void *array_push(struct text *t, struct array *a, size_t item)
 	return (char *)a->items + a->count++ * item;
 }
 
-static const char *keep(struct text *t, const char *string)
+static const char *keep_string(struct text *t, const char *string)
 {
 	const char *copy = string ? arena_strdup(&t->strings, string) : NULL;
 
@@ -64,7 +64,7 @@ static const char *keep_common(struct text *t, const char **last, const char *st
 	if (!string)
 		return NULL;
 	if (!*last || strcmp(*last, string) != 0)
-		*last = keep(t, string);
+		*last = keep_string(t, string);
 	return *last;
 }
 
@@ -76,7 +76,7 @@ static bool is_add(struct text *t, enum change change)
 	return change == CHANGE_ADD;
 }
 
-static void add_table(void *ctx, enum change change, unsigned int parts)
+static void print_table_head(void *ctx, enum change change, unsigned int parts)
 {
 	(void)parts;
 	(void)is_add(ctx, change);
@@ -97,7 +97,7 @@ static void add_affinity(void *ctx, enum change change, const char *name, const 
 	struct affinity *a = is_add(t, change) ? array_push(t, &t->affinities, sizeof(*a)) : NULL;
 
 	if (a)
-		*a = (struct affinity){ keep(t, name), keep(t, comment) };
+		*a = (struct affinity){ keep_string(t, name), keep_string(t, comment) };
 }
 
 static void add_sticky(void *ctx, enum change change, const struct sticky_chain *chain)
@@ -110,8 +110,8 @@ static void add_sticky(void *ctx, enum change change, const struct sticky_chain 
 	if (!chain->protocol)
 		t->err = -EINVAL;
 	*s = *chain;
-	s->name = keep(t, chain->name);
-	s->map = keep(t, chain->map);
+	s->name = keep_string(t, chain->name);
+	s->map = keep_string(t, chain->map);
 }
 
 static void add_ranges(void *ctx, enum change change, const char *set)
@@ -120,10 +120,11 @@ static void add_ranges(void *ctx, enum change change, const char *set)
 	const char **name = is_add(t, change) ? array_push(t, &t->ranges, sizeof(*name)) : NULL;
 
 	if (name)
-		*name = keep(t, set);
+		*name = keep_string(t, set);
 }
 
-static void add_element(void *ctx, enum change change, const struct element *element, void *owner)
+static void collect_element(void *ctx, enum change change, const struct element *element,
+			    void *owner)
 {
 	struct text *t = ctx;
 	struct element *e = is_add(t, change) ? array_push(t, &t->elements, sizeof(*e)) : NULL;
@@ -134,7 +135,7 @@ static void add_element(void *ctx, enum change change, const struct element *ele
 	if (!element_is_whole(element))
 		t->err = -EINVAL;
 	*e = *element;
-	e->chain = keep(t, element->chain);
+	e->chain = keep_string(t, element->chain);
 	e->ranges = keep_common(t, &t->last_ranges, element->ranges);
 	e->comment = keep_common(t, &t->last_comment, element->comment);
 }
@@ -148,12 +149,12 @@ struct text *text_new(const struct ruleset *ruleset)
 	t->ruleset = *ruleset;
 	t->writer = (struct writer){
 		.ctx = t,
-		.table = add_table,
+		.table = print_table_head,
 		.pick = add_pick,
 		.affinity = add_affinity,
 		.sticky = add_sticky,
 		.ranges = add_ranges,
-		.element = add_element,
+		.element = collect_element,
 	};
 	return t;
 }
@@ -181,7 +182,7 @@ const struct writer *text_writer(struct text *t)
 	return &t->writer;
 }
 
-static int compare_elements(const void *a, const void *b)
+static int element_text_order(const void *a, const void *b)
 {
 	return element_key_compare(a, b);
 }
@@ -206,12 +207,12 @@ static int compare_stickies(const void *a, const void *b)
 		      ((const struct sticky_chain *)b)->name);
 }
 
-static int compare_names(const void *a, const void *b)
+static int name_order(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static void sort(struct array *a, size_t item, int (*compare)(const void *a, const void *b))
+static void sort_array(struct array *a, size_t item, int (*compare)(const void *a, const void *b))
 {
 	if (a->count)
 		qsort(a->items, a->count, item, compare);
@@ -228,8 +229,8 @@ static void print_range(struct strbuf *out, enum family family, const struct pre
 		strbuf_adds(out, prefix_format(family, range, text));
 }
 
-static void print_field(struct strbuf *out, enum family family, const struct element *e,
-			enum field field)
+static void print_element_field(struct strbuf *out, enum family family, const struct element *e,
+				enum field field)
 {
 	char text[ADDR_TEXT_SIZE];
 
@@ -255,7 +256,7 @@ static void print_field(struct strbuf *out, enum family family, const struct ele
 	}
 }
 
-static void print_data(struct strbuf *out, enum family family, const struct element *e)
+static void print_element_data(struct strbuf *out, enum family family, const struct element *e)
 {
 	char text[ADDR_TEXT_SIZE], name[PICK_NAME_SIZE];
 	const char *chain;
@@ -283,7 +284,7 @@ static void print_comment(struct strbuf *out, const char *comment)
 	strbuf_addf(out, "comment \"%s\"", text);
 }
 
-static void print_key(struct strbuf *out, enum family family, const struct element *e)
+static void print_element_key(struct strbuf *out, enum family family, const struct element *e)
 {
 	const struct key *key = &set_layout(e->set)->key;
 	unsigned int i;
@@ -291,18 +292,18 @@ static void print_key(struct strbuf *out, enum family family, const struct eleme
 	for (i = 0; i < key->n; i++) {
 		if (i)
 			strbuf_adds(out, " . ");
-		print_field(out, family, e, key->fields[i]);
+		print_element_field(out, family, e, key->fields[i]);
 	}
 }
 
 static void print_element(struct strbuf *out, enum family family, const struct element *e)
 {
-	print_key(out, family, e);
+	print_element_key(out, family, e);
 	if (e->comment) {
 		strbuf_addc(out, ' ');
 		print_comment(out, e->comment);
 	}
-	print_data(out, family, e);
+	print_element_data(out, family, e);
 }
 
 void text_print_element(struct strbuf *out, enum family family, const struct element *element,
@@ -316,7 +317,7 @@ void text_print_element(struct strbuf *out, enum family family, const struct ele
 	}
 	key = *element;
 	key.comment = NULL;
-	print_key(out, family, &key);
+	print_element_key(out, family, &key);
 }
 
 /* What stands at the head of a set: type, size and flags, in nft's order. */
@@ -450,11 +451,11 @@ int text_print(struct text *t, struct strbuf *out)
 
 	if (t->err)
 		return t->err;
-	sort(&t->elements, sizeof(struct element), compare_elements);
-	sort(&t->picks, sizeof(struct verdict), compare_picks);
-	sort(&t->affinities, sizeof(struct affinity), compare_affinities);
-	sort(&t->stickies, sizeof(struct sticky_chain), compare_stickies);
-	sort(&t->ranges, sizeof(const char *), compare_names);
+	sort_array(&t->elements, sizeof(struct element), element_text_order);
+	sort_array(&t->picks, sizeof(struct verdict), compare_picks);
+	sort_array(&t->affinities, sizeof(struct affinity), compare_affinities);
+	sort_array(&t->stickies, sizeof(struct sticky_chain), compare_stickies);
+	sort_array(&t->ranges, sizeof(const char *), name_order);
 
 	strbuf_addf(out, "table %s %s {\n\tcomment \"%s\"\n", family_keyword(family), TABLE_NAME,
 		    TABLE_COMMENT);

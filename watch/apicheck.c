@@ -18,7 +18,7 @@ struct check {
 	unsigned int *left;
 };
 
-static void ignore_message(void *ctx, int severity, const char *message)
+static void ignore_log(void *ctx, int severity, const char *message)
 {
 	(void)ctx;
 	(void)severity;
@@ -107,7 +107,7 @@ int apicheck_run(struct event_base *base, const struct config *config, const cha
 		.proxy = tuning.proxy,
 		.qps = 100,
 		.burst = 100,
-		.log = ignore_message,
+		.log = ignore_log,
 		.answers = ignore_event,
 		.round_end = ignore_event,
 	};

@@ -132,7 +132,7 @@ void apiclient_free(struct apiclient *client)
 	free(client);
 }
 
-static void call_free(struct apicall *call)
+static void apicall_free(struct apicall *call)
 {
 	TAILQ_REMOVE(&call->client->calls, call, link);
 	if (call->start)
@@ -295,7 +295,7 @@ static void tell_answered(struct apicall *call, int status)
 	client->answered(client->ctx, &answer);
 }
 
-static void call_done(void *ctx, const struct http_result *result)
+static void apicall_done(void *ctx, const struct http_result *result)
 {
 	struct apicall *call = ctx;
 	void (*done)(void *ctx, const struct http_result *result) = call->done;
@@ -304,18 +304,18 @@ static void call_done(void *ctx, const struct http_result *result)
 	tell_request(call->client, call, result);
 	tell_answered(call, result->status);
 	look_at_result(call->client, call, result);
-	call_free(call);
+	apicall_free(call);
 	done(ctx, result);
 }
 
-static int call_data(void *ctx, const char *bytes, size_t length)
+static int apicall_data(void *ctx, const char *bytes, size_t length)
 {
 	struct apicall *call = ctx;
 
 	return call->data ? call->data(call->ctx, bytes, length) : 0;
 }
 
-static void call_head(void *ctx, int status)
+static void apicall_head(void *ctx, int status)
 {
 	struct apicall *call = ctx;
 
@@ -326,15 +326,15 @@ static void call_head(void *ctx, int status)
 }
 
 /* It has not even begun. */
-static void call_fail(struct apicall *call, const char *why)
+static void apicall_fail(struct apicall *call, const char *why)
 {
 	struct http_result result = { .outcome = HTTP_REFUSED, .retry_after_ms = -1 };
 
 	snprintf(result.message, sizeof(result.message), "%.255s", why);
-	call_done(call, &result);
+	apicall_done(call, &result);
 }
 
-static void call_start(evutil_socket_t fd, short what, void *ctx)
+static void apicall_start(evutil_socket_t fd, short what, void *ctx)
 {
 	struct apicall *call = ctx;
 	struct apiclient *client = call->client;
@@ -345,9 +345,9 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 		.connect_ms = client->timing->connect_ms,
 		.idle_ms = call->idle_ms,
 		.fresh = call->fresh,
-		.head = call_head,
-		.data = call_data,
-		.done = call_done,
+		.head = apicall_head,
+		.data = apicall_data,
+		.done = apicall_done,
 		.ctx = call,
 	};
 	struct http_identity identity;
@@ -356,7 +356,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	refresh_credentials(client);
 	if (!credentials_ready(client->credentials)) {
-		call_fail(call, client->trouble);
+		apicall_fail(call, client->trouble);
 		return;
 	}
 	identity = credentials_identity(client->credentials);
@@ -369,7 +369,7 @@ static void call_start(evutil_socket_t fd, short what, void *ctx)
 	call->started_us = client_now_us(client);
 	call->request = http_start(client->http, &params);
 	if (!call->request)
-		call_fail(call, "out of memory");
+		apicall_fail(call, "out of memory");
 }
 
 struct apicall *apiclient_call(struct apiclient *client, const struct apicall_params *params)
@@ -391,13 +391,13 @@ struct apicall *apiclient_call(struct apiclient *client, const struct apicall_pa
 	call->ctx = params->ctx;
 	call->path = strdup(params->path);
 	call->body = params->body ? strdup(params->body) : NULL;
-	call->start = event_new(client->base, -1, 0, call_start, call);
+	call->start = event_new(client->base, -1, 0, apicall_start, call);
 	wait_us = throttle_take_us(&client->throttle, client_now_us(client));
 	wait.tv_sec = wait_us / 1000000;
 	wait.tv_usec = wait_us % 1000000;
 	if (!call->path || (params->body && !call->body) || !call->start ||
 	    event_add(call->start, &wait)) {
-		call_free(call);
+		apicall_free(call);
 		return NULL;
 	}
 	return call;
@@ -408,7 +408,7 @@ void apicall_cancel(struct apicall *call)
 	if (!call)
 		return;
 	http_cancel(call->request);
-	call_free(call);
+	apicall_free(call);
 }
 
 void apicall_set_idle(struct apicall *call, int64_t idle_ms)

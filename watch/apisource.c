@@ -152,7 +152,7 @@ static const char *first_known(const char *types, size_t *length, bool *is_proto
 }
 
 /* Nothing that would end the line of a header. */
-static bool is_printable(const char *text, size_t length)
+static bool is_header_text(const char *text, size_t length)
 {
 	while (length && text[length - 1] >= ' ' && text[length - 1] < 127)
 		length--;
@@ -174,7 +174,7 @@ static int choose_types(struct apisource *source)
 								      : config->content_type,
 					&length, &is_protobuf);
 
-	if (memchr(named, ';', length) && is_printable(named, length)) {
+	if (memchr(named, ';', length) && is_header_text(named, length)) {
 		strbuf_add(accept, named, length);
 		strbuf_adds(accept, ", ");
 	}

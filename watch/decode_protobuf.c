@@ -238,7 +238,7 @@ struct walk {
 	struct errbuf *eb;
 };
 
-static int fail(struct walk *w, const char *problem)
+static int walk_fail(struct walk *w, const char *problem)
 {
 	const char *dot = w->field ? "." : "";
 
@@ -246,18 +246,13 @@ static int fail(struct walk *w, const char *problem)
 		    dot, w->field ? w->field : "", problem);
 }
 
-static int no_memory(struct walk *w)
-{
-	return errf(w->eb, -ENOMEM, "out of memory");
-}
-
 /* Each value in a tree comes through here: whatever is claimed, there is an end to it. */
-static int added(struct walk *w, const struct json *value)
+static int walk_added(struct walk *w, const struct json *value)
 {
 	if (!value)
-		return no_memory(w);
+		return err_no_memory(w->eb);
 	if (++w->n_values > JSON_MAX_VALUES)
-		return fail(w, "too many values");
+		return walk_fail(w, "too many values");
 	return 0;
 }
 
@@ -273,26 +268,26 @@ static int open_field(struct walk *w, struct json *object, const struct field *f
 	if (*open)
 		return 0;
 	*open = json_place(w->arena, object, field->name, type);
-	return added(w, *open);
+	return walk_added(w, *open);
 }
 
 /* Counted also where it replaces another one, which stays on the arena. */
-static int set_text(struct walk *w, struct json *json, struct protobuf text)
+static int walk_set_text(struct walk *w, struct json *json, struct protobuf text)
 {
 	size_t length = (size_t)(text.end - text.at);
 
 	if (memchr(text.at, '\0', length))
-		return fail(w, "NUL in a string");
+		return walk_fail(w, "NUL in a string");
 	if (json_set_string(w->arena, json, text.at, length))
-		return no_memory(w);
-	return added(w, json);
+		return err_no_memory(w->eb);
+	return walk_added(w, json);
 }
 
 static int place_text(struct walk *w, struct json *parent, const char *key, struct protobuf text)
 {
 	struct json *json = json_place(w->arena, parent, key, JSON_STRING);
 
-	return json ? set_text(w, json, text) : no_memory(w);
+	return json ? walk_set_text(w, json, text) : err_no_memory(w->eb);
 }
 
 /* Seconds since 1970; *any says whether there is a time. */
@@ -310,14 +305,14 @@ static int read_time(struct walk *w, struct protobuf message, time_t *seconds, b
 		if (field.number == SECONDS && field.wire == PROTOBUF_VARINT)
 			value = (int64_t)field.value;
 	if (ret < 0 || value < first || value > last)
-		return fail(w, ret < 0 ? "malformed" : "a time out of all range");
+		return walk_fail(w, ret < 0 ? "malformed" : "a time out of all range");
 	*seconds = (time_t)value;
 	return 0;
 }
 
 /* An empty message is the time that is none, which JSON leaves out or has as null. */
-static int add_time(struct walk *w, struct json *object, const struct field *field,
-		    struct protobuf message, struct json **open)
+static int walk_add_time(struct walk *w, struct json *object, const struct field *field,
+			 struct protobuf message, struct json **open)
 {
 	time_t seconds = 0;
 	struct tm tm;
@@ -336,11 +331,11 @@ static int add_time(struct walk *w, struct json *object, const struct field *fie
 	memmove(text + 4, text, length + 1);
 	for (int i = 3, year = tm.tm_year + 1900; i >= 0; i--, year /= 10)
 		text[i] = (char)('0' + year % 10);
-	return set_text(w, *open, (struct protobuf){ text, text + 4 + length });
+	return walk_set_text(w, *open, (struct protobuf){ text, text + 4 + length });
 }
 
 /* One entry of a map: a message of key and value. */
-static int add_entry(struct walk *w, struct json *map, struct protobuf entry)
+static int add_map_entry(struct walk *w, struct json *map, struct protobuf entry)
 {
 	enum { KEY = 1, VALUE = 2 };
 	struct protobuf key = { "", NULL }, value = { "", NULL };
@@ -359,11 +354,11 @@ static int add_entry(struct walk *w, struct json *map, struct protobuf entry)
 			value = field.bytes;
 	}
 	if (ret < 0)
-		return fail(w, "malformed");
+		return walk_fail(w, "malformed");
 	if (memchr(key.at, '\0', (size_t)(key.end - key.at)))
-		return fail(w, "NUL in a string");
+		return walk_fail(w, "NUL in a string");
 	name = arena_strndup(w->arena, key.at, (size_t)(key.end - key.at));
-	return name ? place_text(w, map, name, value) : no_memory(w);
+	return name ? place_text(w, map, name, value) : err_no_memory(w->eb);
 }
 
 /* ---- messages */
@@ -382,11 +377,11 @@ static int add_message(struct walk *w, struct json *object, const struct message
 	return err;
 }
 
-static int add_element(struct walk *w, struct json *list, const struct message *message,
-		       struct protobuf bytes)
+static int add_list_item(struct walk *w, struct json *list, const struct message *message,
+			 struct protobuf bytes)
 {
 	struct json *element = json_place(w->arena, list, NULL, JSON_OBJECT);
-	int err = added(w, element);
+	int err = walk_added(w, element);
 
 	return err ? err : add_message(w, element, message, bytes);
 }
@@ -399,12 +394,12 @@ static int add_bytes(struct walk *w, struct json *object, const struct field *fi
 	switch (field->type) {
 	case TEXT:
 		err = open_field(w, object, field, JSON_STRING, open);
-		return err ? err : set_text(w, *open, bytes);
+		return err ? err : walk_set_text(w, *open, bytes);
 	case TIME:
-		return add_time(w, object, field, bytes, open);
+		return walk_add_time(w, object, field, bytes, open);
 	case TEXT_MAP:
 		err = open_field(w, object, field, JSON_OBJECT, open);
-		return err ? err : add_entry(w, *open, bytes);
+		return err ? err : add_map_entry(w, *open, bytes);
 	case MESSAGE:
 		err = open_field(w, object, field, JSON_OBJECT, open);
 		return err ? err : add_message(w, *open, field->message, bytes);
@@ -413,22 +408,22 @@ static int add_bytes(struct walk *w, struct json *object, const struct field *fi
 		return err ? err : place_text(w, *open, NULL, bytes);
 	case MESSAGES:
 		err = open_field(w, object, field, JSON_ARRAY, open);
-		return err ? err : add_element(w, *open, field->message, bytes);
+		return err ? err : add_list_item(w, *open, field->message, bytes);
 	case BOOLEAN:
 	case INTEGER:
 		break;
 	}
-	return fail(w, "a wrong wire type");
+	return walk_fail(w, "a wrong wire type");
 }
 
-static int add_number(struct walk *w, struct json *object, const struct field *field,
-		      uint64_t value, struct json **open)
+static int walk_add_number(struct walk *w, struct json *object, const struct field *field,
+			   uint64_t value, struct json **open)
 {
 	const bool is_bool = field->type == BOOLEAN;
 	int err;
 
 	if (!is_bool && field->type != INTEGER)
-		return fail(w, "a wrong wire type");
+		return walk_fail(w, "a wrong wire type");
 	err = open_field(w, object, field, is_bool ? JSON_BOOL : JSON_NUMBER, open);
 	if (err)
 		return err;
@@ -449,15 +444,15 @@ static const struct field *find_field(const struct message *message, uint32_t nu
 	return NULL;
 }
 
-static int add_field(struct walk *w, struct json *object, const struct field *field,
-		     const struct protobuf_field *read, struct json **open)
+static int walk_add_field(struct walk *w, struct json *object, const struct field *field,
+			  const struct protobuf_field *read, struct json **open)
 {
 	w->field = field->name;
 	if (read->wire == PROTOBUF_BYTES)
 		return add_bytes(w, object, field, read->bytes, open);
 	if (read->wire == PROTOBUF_VARINT)
-		return add_number(w, object, field, read->value, open);
-	return fail(w, "a wrong wire type");
+		return walk_add_number(w, object, field, read->value, open);
+	return walk_fail(w, "a wrong wire type");
 }
 
 /* A message that came before: its members are opened again. */
@@ -482,12 +477,13 @@ static int add_fields(struct walk *w, struct json *object, const struct message 
 	while (!err && (ret = protobuf_next(&bytes, &read)) > 0) {
 		field = find_field(message, read.number);
 		if (field)
-			err = add_field(w, object, field, &read, &open[field - message->fields]);
+			err = walk_add_field(w, object, field, &read,
+					     &open[field - message->fields]);
 	}
 	if (err)
 		return err;
 	w->field = NULL;
-	return ret < 0 ? fail(w, "malformed") : 0;
+	return ret < 0 ? walk_fail(w, "malformed") : 0;
 }
 
 /* ---- what objects come in */
@@ -503,7 +499,7 @@ static int open_body(struct walk *w, struct protobuf bytes, struct protobuf *kin
 
 	*kind = *raw = (struct protobuf){ NULL, NULL };
 	if ((size_t)(bytes.end - bytes.at) < magic || memcmp(bytes.at, protobuf_magic, magic))
-		return fail(w, "an object does not begin with \"k8s\"");
+		return walk_fail(w, "an object does not begin with \"k8s\"");
 	bytes.at += magic;
 	while ((ret = protobuf_next(&bytes, &field)) > 0) {
 		if (field.wire != PROTOBUF_BYTES)
@@ -519,10 +515,10 @@ static int open_body(struct walk *w, struct protobuf bytes, struct protobuf *kin
 		if (ret < 0)
 			break;
 	}
-	return ret < 0 ? fail(w, "malformed") : 0;
+	return ret < 0 ? walk_fail(w, "malformed") : 0;
 }
 
-static bool is_text(struct protobuf bytes, const char *text)
+static bool is_utf8_text(struct protobuf bytes, const char *text)
 {
 	size_t length = (size_t)(bytes.end - bytes.at);
 
@@ -531,10 +527,10 @@ static bool is_text(struct protobuf bytes, const char *text)
 
 static const struct message *find_kind(struct protobuf kind)
 {
-	if (is_text(kind, status.name))
+	if (is_utf8_text(kind, status.name))
 		return &status;
 	for (unsigned int i = 0; i < N_KINDS; i++)
-		if (is_text(kind, kinds[i]->name))
+		if (is_utf8_text(kind, kinds[i]->name))
 			return kinds[i];
 	return NULL;
 }
@@ -550,7 +546,7 @@ static int add_body(struct walk *w, struct json *object, struct protobuf bytes)
 		return err;
 	message = find_kind(kind);
 	if (!message)
-		return fail(w, "an object of an unknown kind");
+		return walk_fail(w, "an object of an unknown kind");
 	err = place_text(w, object, "kind", kind);
 	return err ? err : add_fields(w, object, message, raw);
 }
@@ -563,7 +559,7 @@ static int read_raw_extension(struct walk *w, struct protobuf bytes, struct prot
 	while ((ret = protobuf_next(&bytes, &field)) > 0)
 		if (field.number == RAW_EXTENSION_RAW && field.wire == PROTOBUF_BYTES)
 			*raw = field.bytes;
-	return ret < 0 ? fail(w, "malformed") : 0;
+	return ret < 0 ? walk_fail(w, "malformed") : 0;
 }
 
 static int add_event(struct walk *w, struct json *event, struct protobuf bytes)
@@ -581,12 +577,12 @@ static int add_event(struct walk *w, struct json *event, struct protobuf bytes)
 			return -EINVAL;
 	}
 	if (ret < 0 || !type.at || !object.at)
-		return fail(w, ret < 0 ? "malformed" : "an event without type or object");
+		return walk_fail(w, ret < 0 ? "malformed" : "an event without type or object");
 	err = place_text(w, event, "type", type);
 	if (err)
 		return err;
 	json = json_place(w->arena, event, "object", JSON_OBJECT);
-	err = added(w, json);
+	err = walk_added(w, json);
 	return err ? err : add_body(w, json, object);
 }
 
@@ -598,7 +594,7 @@ static struct json *tree_new(struct walk *w)
 
 	errno = 0;
 	if (!root) {
-		no_memory(w);
+		err_no_memory(w->eb);
 		errno = ENOMEM;
 	}
 	return root;
@@ -655,7 +651,7 @@ struct json *protobuf_read_list(struct arena *arena, const char *bytes, size_t l
 
 	if (!root)
 		return NULL;
-	err = added(&w, json_place(arena, root, "items", JSON_ARRAY));
+	err = walk_added(&w, json_place(arena, root, "items", JSON_ARRAY));
 	if (!err)
 		err = add_fields(&w, root, &any_list, (struct protobuf){ bytes, bytes + length });
 	return tree_end(root, err);

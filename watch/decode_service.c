@@ -24,7 +24,7 @@ struct addresses {
 	unsigned int count[N_FAMILIES];
 };
 
-static int addresses_begin(struct reading *r, struct addresses *a, unsigned int max)
+static int address_lists_begin(struct reading *r, struct addresses *a, unsigned int max)
 {
 	enum family f;
 
@@ -42,7 +42,7 @@ static void addresses_add(struct addresses *a, enum family family, const struct 
 	a->items[family][a->count[family]++] = *addr;
 }
 
-static int compare_addresses(const void *a, const void *b)
+static int address_list_order(const void *a, const void *b)
 {
 	return addr_compare(a, b);
 }
@@ -53,7 +53,7 @@ static struct addr_list addresses_end(struct addresses *a, enum family family)
 	struct addr *items = a->items[family];
 	unsigned int i, n = 0;
 
-	qsort(items, a->count[family], sizeof(*items), compare_addresses);
+	qsort(items, a->count[family], sizeof(*items), address_list_order);
 	for (i = 0; i < a->count[family]; i++)
 		if (!n || addr_compare(&items[n - 1], &items[i]))
 			items[n++] = items[i];
@@ -194,47 +194,42 @@ static int read_service_port(struct reading *r, const struct json *item, struct 
 }
 
 /* The three identities of a port, none of which may repeat. 0 means equal. */
-static int compare_names(const struct service_port *a, const struct service_port *b)
+static int port_name_order(const struct service_port *a, const struct service_port *b)
 {
 	int order = strcmp(a->name, b->name);
 
 	return order ? order : a->protocol - b->protocol;
 }
 
-static int compare_ports(const struct service_port *a, const struct service_port *b)
+static int port_number_order(const struct service_port *a, const struct service_port *b)
 {
 	return a->port != b->port ? a->port - b->port : a->protocol - b->protocol;
 }
 
-static int compare_node_ports(const struct service_port *a, const struct service_port *b)
+static int node_port_order(const struct service_port *a, const struct service_port *b)
 {
 	return a->node_port != b->node_port ? a->node_port - b->node_port
 					    : a->protocol - b->protocol;
 }
 
-#define DEFINE_SORT(what)                                                                          \
-	static int sort_##what(const void *a, const void *b)                                       \
-	{                                                                                          \
-		const struct service_port *const *left = a, *const *right = b;                     \
-		int order = compare_##what(*left, *right);                                         \
-                                                                                                   \
-		/* Of two that are equal the later one is to blame. */                             \
-		return order ? order : (*left > *right) - (*left < *right);                        \
-	}
-
-DEFINE_SORT(names)
-DEFINE_SORT(ports)
-DEFINE_SORT(node_ports)
-
-static const struct {
+static const struct identity {
 	const char *key;
-	int (*sort)(const void *a, const void *b);
-	int (*compare)(const struct service_port *a, const struct service_port *b);
+	int (*order)(const struct service_port *a, const struct service_port *b);
 } identities[] = {
-	{ "name", sort_names, compare_names },
-	{ "port", sort_ports, compare_ports },
-	{ "nodePort", sort_node_ports, compare_node_ports },
+	{ "name", port_name_order },
+	{ "port", port_number_order },
+	{ "nodePort", node_port_order },
 };
+
+/* Of two that are equal the later one is to blame. */
+static int identity_order(const void *a, const void *b, void *ctx)
+{
+	const struct service_port *const *left = a, *const *right = b;
+	const struct identity *identity = ctx;
+	int order = identity->order(*left, *right);
+
+	return order ? order : (*left > *right) - (*left < *right);
+}
 
 static const struct json *json_at(const struct json *parent, size_t index)
 {
@@ -247,13 +242,13 @@ static const struct json *json_at(const struct json *parent, size_t index)
 static int check_identity(struct reading *r, const struct json *list, const struct service *service,
 			  const struct service_port **sorted, size_t identity)
 {
-	bool node_port = identities[identity].compare == compare_node_ports;
+	struct identity by = identities[identity];
+	bool node_port = by.order == node_port_order;
 	unsigned int i;
 
-	qsort(sorted, service->n_ports, sizeof(const struct service_port *),
-	      identities[identity].sort);
+	qsort_r(sorted, service->n_ports, sizeof(const struct service_port *), identity_order, &by);
 	for (i = 1; i < service->n_ports; i++) {
-		if (identities[identity].compare(sorted[i - 1], sorted[i]))
+		if (by.order(sorted[i - 1], sorted[i]))
 			continue;
 		if (node_port && !sorted[i]->node_port)
 			continue;
@@ -312,7 +307,7 @@ static int read_external_ips(struct reading *r, const struct json *spec, struct 
 	if (reading_list(r, spec, "externalIPs", &list) < 0)
 		return -EINVAL;
 	*present = json_first(list);
-	if (addresses_begin(r, &addresses, json_count(list)))
+	if (address_lists_begin(r, &addresses, json_count(list)))
 		return -ENOMEM;
 	json_for_each (item, list)
 		if (read_vip(r, item, NULL, &f, &addr))
@@ -352,7 +347,7 @@ static int read_load_balancer(struct reading *r, struct service *service)
 	    reading_object(r, status, "loadBalancer", &balancer) < 0 ||
 	    reading_list(r, balancer, "ingress", &list) < 0)
 		return -EINVAL;
-	if (addresses_begin(r, &addresses, json_count(list)))
+	if (address_lists_begin(r, &addresses, json_count(list)))
 		return -ENOMEM;
 	json_for_each (item, list) {
 		ret = read_ingress(r, item, &f, &addr);
@@ -374,7 +369,7 @@ static bool is_white(char c)
 }
 
 /* A copy without the white space around it. */
-static const char *trim(struct reading *r, const char *text)
+static const char *trim_list(struct reading *r, const char *text)
 {
 	size_t length;
 
@@ -407,7 +402,7 @@ static int read_source_range(struct reading *r, const struct json *item,
 				 json_type_name(json_type(item)));
 		return 0;
 	}
-	text = trim(r, text);
+	text = trim_list(r, text);
 	if (!text)
 		return reading_no_memory(r);
 	if (!*text)
@@ -484,7 +479,8 @@ static int read_type(struct reading *r, const struct json *spec, enum service_ty
 	return 0;
 }
 
-static int read_affinity(struct reading *r, const struct json *spec, struct service *service)
+static int read_session_affinity(struct reading *r, const struct json *spec,
+				 struct service *service)
 {
 	const struct json *config = NULL, *client_ip = NULL;
 	int64_t timeout_s = AFFINITY_DEFAULT_S;
@@ -638,7 +634,7 @@ static int read_programmed(struct reading *r, const struct json *spec, enum serv
 	if (!err)
 		err = read_policies(r, spec, type, has_external_ips, service);
 	if (!err)
-		err = read_affinity(r, spec, service);
+		err = read_session_affinity(r, spec, service);
 	if (!err)
 		err = read_health_check(r, spec, service);
 	if (!err)

@@ -96,14 +96,14 @@ void store_restore_notes(struct store *store, const struct store_notes *notes)
 		store->unused[i].count = notes->counts[i];
 }
 
-static uint64_t entry_hash(const struct entry *e)
+static uint64_t entry_name_hash(const struct entry *e)
 {
 	return hash_text(hash_text(HASH_SEED + e->kind, e->namespace), e->name);
 }
 
 static struct entry *store_find(const struct store *store, const struct entry *like)
 {
-	struct hash_node *node = hashtab_find(&store->by_name, entry_hash(like));
+	struct hash_node *node = hashtab_find(&store->by_name, entry_name_hash(like));
 	struct entry *e;
 
 	for (; node; node = hashtab_find_next(node)) {
@@ -140,7 +140,7 @@ void store_index(struct store *store)
 			entry_empty(old);
 			hashtab_remove(&store->by_name, &old->by_name);
 		}
-		hashtab_insert(&store->by_name, &e->by_name, entry_hash(e));
+		hashtab_insert(&store->by_name, &e->by_name, entry_name_hash(e));
 	}
 }
 

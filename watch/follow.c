@@ -124,7 +124,7 @@ static void add_watch(struct follow *f, const char *directory, const char *name,
 }
 
 /* Splits into directory and last name; @directory has PATH_MAX bytes. NULL if there is no name. */
-static const char *split(const char *path, char *directory)
+static const char *split_path(const char *path, char *directory)
 {
 	const char *slash = strrchr(path, '/');
 	int n;
@@ -165,14 +165,15 @@ static void follow_link(struct follow *f, const char *path, const char *director
 static void follow_name(struct follow *f, const char *path, unsigned int links)
 {
 	char directory[PATH_MAX], above[PATH_MAX];
-	const char *name = split(path, directory);
+	const char *name = split_path(path, directory);
 	struct stat st;
 
 	if (!name)
 		return;
 	add_watch(f, directory, name, NULL);
 	follow_link(f, path, directory, links);
-	if (links && lstat(directory, &st) == 0 && S_ISLNK(st.st_mode) && split(directory, above))
+	if (links && lstat(directory, &st) == 0 && S_ISLNK(st.st_mode) &&
+	    split_path(directory, above))
 		follow_name(f, directory, links - 1);
 }
 
@@ -250,7 +251,7 @@ static bool is_link(const char *directory, const char *name)
 	return !S_ISREG(st.st_mode) || st.st_nlink > 1;
 }
 
-static bool concerns(const struct watch *w, const struct inotify_event *event)
+static bool watch_concerns(const struct watch *w, const struct inotify_event *event)
 {
 	if (w->wd != event->wd)
 		return false;
@@ -262,7 +263,7 @@ static bool concerns(const struct watch *w, const struct inotify_event *event)
 }
 
 /* The kernel has dropped the watch: the directory is gone. */
-static void forget(struct follow *f, int wd)
+static void forget_watches(struct follow *f, int wd)
 {
 	unsigned int i, n = 0;
 
@@ -281,9 +282,9 @@ static bool is_change(struct follow *f, const struct inotify_event *event)
 	unsigned int i;
 
 	for (i = 0; i < f->count; i++)
-		changed |= concerns(&f->watches[i], event);
+		changed |= watch_concerns(&f->watches[i], event);
 	if (event->mask & IN_IGNORED)
-		forget(f, event->wd);
+		forget_watches(f, event->wd);
 	return changed;
 }
 

@@ -262,7 +262,7 @@ static void socket_ready(evutil_socket_t fd, short what, void *ctx)
 	http_run(ctx, fd, mask);
 }
 
-static void timer_fired(evutil_socket_t fd, short what, void *ctx)
+static void multi_timer_fired(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
@@ -426,7 +426,7 @@ struct http *http_new(struct event_base *base, const struct http_options *option
 		return NULL;
 	}
 	http->user_agent = strdup(options->user_agent);
-	http->timer = event_new(base, -1, 0, timer_fired, http);
+	http->timer = event_new(base, -1, 0, multi_timer_fired, http);
 	http->kick = event_new(base, -1, 0, http_kicked, http);
 	http->multi = multi_new(http);
 	if (!http->user_agent || !http->timer || !http->kick || !http->multi) {

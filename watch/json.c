@@ -350,8 +350,8 @@ char *json_path(const struct json *root, const struct json *json, char text[JSON
 
 /* ---- typed fields */
 
-static int field_error(const struct json *root, const struct json *json, struct errbuf *eb,
-		       const char *problem)
+static int json_field_error(const struct json *root, const struct json *json, struct errbuf *eb,
+			    const char *problem)
 {
 	char path[JSON_PATH_SIZE];
 
@@ -365,7 +365,7 @@ static int type_error(const struct json *root, const struct json *json, enum jso
 
 	snprintf(problem, sizeof(problem), "%s where %s belongs", json_type_name(json_type(json)),
 		 json_type_name(want));
-	return field_error(root, json, eb, problem);
+	return json_field_error(root, json, eb, problem);
 }
 
 /* 1 with *found, 0 if there is no such member. */
@@ -417,12 +417,12 @@ int json_get_integer(const struct json *root, const struct json *object, const c
 	if (!json_integer(json, &number)) {
 		snprintf(problem, sizeof(problem), "%.17g is not a whole number",
 			 json->node.valuedouble);
-		return field_error(root, json, eb, problem);
+		return json_field_error(root, json, eb, problem);
 	}
 	if (number < min || number > max) {
 		snprintf(problem, sizeof(problem), "%lld is not between %lld and %lld",
 			 (long long)number, (long long)min, (long long)max);
-		return field_error(root, json, eb, problem);
+		return json_field_error(root, json, eb, problem);
 	}
 	*value = number;
 	return 1;
@@ -435,7 +435,7 @@ int json_get_number(const struct json *root, const struct json *object, const ch
 	int ret = field_get(root, object, key, JSON_NUMBER, &json, eb);
 
 	if (ret > 0 && !isfinite(json->node.valuedouble))
-		return field_error(root, json, eb, "too large a number");
+		return json_field_error(root, json, eb, "too large a number");
 	if (ret > 0)
 		*value = json->node.valuedouble;
 	return ret;

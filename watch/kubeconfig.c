@@ -22,7 +22,7 @@
 
 enum { FILE_MAX = 1024 * 1024 };
 
-static void wipe(char *text)
+static void wipe_text(char *text)
 {
 	if (text)
 		explicit_bzero(text, strlen(text));
@@ -56,16 +56,16 @@ void credentials_free(struct credentials *c)
 	secret_free(&c->key);
 	secret_free(&c->token);
 	free(c->username);
-	wipe(c->password);
+	wipe_text(c->password);
 	free(c->server_name);
 	free(c->server_field);
-	wipe(c->proxy);
+	wipe_text(c->proxy);
 	free(c);
 }
 
 /* The whole of a small file, terminated. */
-static int read_file(const char *path, char **data, size_t *length, int64_t *mtime_ns,
-		     struct errbuf *eb)
+static int read_secret_file(const char *path, char **data, size_t *length, int64_t *mtime_ns,
+			    struct errbuf *eb)
 {
 	struct stat st;
 	char *text = NULL;
@@ -106,7 +106,7 @@ static int read_file(const char *path, char **data, size_t *length, int64_t *mti
 static int secret_read(struct secret *s, int64_t now_us, struct errbuf *eb)
 {
 	struct secret fresh = { .path = s->path, .read_us = now_us };
-	int err = read_file(s->path, &fresh.data, &fresh.length, &fresh.mtime_ns, eb);
+	int err = read_secret_file(s->path, &fresh.data, &fresh.length, &fresh.mtime_ns, eb);
 
 	if (err)
 		return err;
@@ -407,8 +407,8 @@ struct section {
 	char name[128];
 };
 
-static int field_error(const struct section *s, const char *key, const char *what,
-		       struct errbuf *eb)
+static int kubeconfig_error(const struct section *s, const char *key, const char *what,
+			    struct errbuf *eb)
 {
 	return errf(eb, -EINVAL, "%s%s%s: %s", s->name, *key ? "." : "", key, what);
 }
@@ -420,7 +420,7 @@ static int get_text(const struct section *s, const char *key, const char **text,
 
 	*text = json_string(value);
 	if (value && !*text)
-		return field_error(s, key, "not a string", eb);
+		return kubeconfig_error(s, key, "not a string", eb);
 	if (*text && !**text)
 		*text = NULL;
 	return 0;
@@ -434,10 +434,10 @@ static int copy_text(const struct section *s, const char *key, char **copy, stru
 	if (err || !text)
 		return err;
 	*copy = strdup(text);
-	return *copy ? 0 : field_error(s, key, "out of memory", eb);
+	return *copy ? 0 : kubeconfig_error(s, key, "out of memory", eb);
 }
 
-static char *beside(const char *folder, const char *path)
+static char *path_beside(const char *folder, const char *path)
 {
 	struct strbuf sb = STRBUF_INIT;
 
@@ -464,14 +464,15 @@ static int get_blob(const struct section *s, const char *key, const char *folder
 		return err;
 	if (data) {
 		if (base64_decode(data, out))
-			return field_error(s, data_key, "not base64", eb);
-		return pem_check(out, s->name, NULL) ? field_error(s, data_key, "no PEM in it", eb)
-						     : 0;
+			return kubeconfig_error(s, data_key, "not base64", eb);
+		return pem_check(out, s->name, NULL)
+			       ? kubeconfig_error(s, data_key, "no PEM in it", eb)
+			       : 0;
 	}
 	if (!path)
 		return 0;
-	out->path = beside(folder, path);
-	return out->path ? 0 : field_error(s, key, "out of memory", eb);
+	out->path = path_beside(folder, path);
+	return out->path ? 0 : kubeconfig_error(s, key, "out of memory", eb);
 }
 
 static bool proxy_is_known(const char *url)
@@ -491,7 +492,7 @@ static int read_cluster(struct credentials *c, const struct section *s, const ch
 	int err;
 
 	if (insecure && json_type(insecure) != JSON_BOOL)
-		return field_error(s, "insecure-skip-tls-verify", "not true or false", eb);
+		return kubeconfig_error(s, "insecure-skip-tls-verify", "not true or false", eb);
 	c->insecure = json_is_true(insecure);
 	err = get_blob(s, "certificate-authority", folder, &c->ca, eb);
 	if (!err)
@@ -499,10 +500,11 @@ static int read_cluster(struct credentials *c, const struct section *s, const ch
 	if (!err)
 		err = copy_text(s, "proxy-url", &c->proxy, eb);
 	if (!err && c->proxy && !proxy_is_known(c->proxy))
-		err = field_error(s, "proxy-url", "must be http://, https:// or socks5://", eb);
+		err = kubeconfig_error(s, "proxy-url", "must be http://, https:// or socks5://",
+				       eb);
 	if (!err && c->insecure && (c->ca.path || c->ca.data))
-		err = field_error(s, "insecure-skip-tls-verify",
-				  "cannot be combined with a certificate authority", eb);
+		err = kubeconfig_error(s, "insecure-skip-tls-verify",
+				       "cannot be combined with a certificate authority", eb);
 	return err;
 }
 
@@ -542,14 +544,14 @@ static int read_token(struct credentials *c, const struct section *s, const char
 	if (err)
 		return err;
 	if (path) {
-		c->token.path = beside(folder, path);
-		return c->token.path ? 0 : field_error(s, "tokenFile", "out of memory", eb);
+		c->token.path = path_beside(folder, path);
+		return c->token.path ? 0 : kubeconfig_error(s, "tokenFile", "out of memory", eb);
 	}
 	err = copy_text(s, "token", &c->token.data, eb);
 	if (err || !c->token.data)
 		return err;
 	c->token.length = strlen(c->token.data);
-	return token_check(&c->token, NULL) ? field_error(s, "token", "not a token", eb) : 0;
+	return token_check(&c->token, NULL) ? kubeconfig_error(s, "token", "not a token", eb) : 0;
 }
 
 static int read_user(struct credentials *c, const struct section *s, const char *folder,
@@ -570,7 +572,8 @@ static int read_user(struct credentials *c, const struct section *s, const char 
 	if (err)
 		return err;
 	if (!(c->cert.path || c->cert.data) != !(c->key.path || c->key.data))
-		return field_error(s, "", "client-certificate and client-key need each other", eb);
+		return kubeconfig_error(s, "", "client-certificate and client-key need each other",
+					eb);
 	return 0;
 }
 
@@ -593,7 +596,7 @@ static int find_entry(const struct json *root, const char *list, const char *key
 		memcpy(s->name, label.err ? "" : label.text, label.err ? 1 : label.length + 1);
 		strbuf_free(&label);
 		if (s->json && json_type(s->json) != JSON_OBJECT)
-			return field_error(s, key, "not an object", eb);
+			return kubeconfig_error(s, key, "not an object", eb);
 		return 0;
 	}
 	return errf(eb, -EINVAL, "%s: no entry named \"%.80s\"", list, name);
@@ -616,7 +619,7 @@ static int read_context(struct credentials *c, const struct json *root, const ch
 	if (!err)
 		err = get_text(&context, "user", &user_name, eb);
 	if (!err && !cluster_name)
-		err = field_error(&context, "cluster", "not set", eb);
+		err = kubeconfig_error(&context, "cluster", "not set", eb);
 	if (!err)
 		err = find_entry(root, "clusters", "cluster", cluster_name, &cluster, eb);
 	if (!err)
@@ -658,7 +661,7 @@ static struct credentials *read_kubeconfig(const char *path, struct errbuf *eb)
 	size_t length;
 	int64_t mtime_ns;
 
-	if (read_file(path, &text, &length, &mtime_ns, eb))
+	if (read_secret_file(path, &text, &length, &mtime_ns, eb))
 		return NULL;
 	folder = strdup(path);
 	if (!folder) {
@@ -699,8 +702,8 @@ static struct credentials *read_in_cluster(const struct credentials_source *sour
 		return NULL;
 	}
 	c->in_cluster = true;
-	c->token.path = beside(source->service_account, "token");
-	c->ca.path = beside(source->service_account, "ca.crt");
+	c->token.path = path_beside(source->service_account, "token");
+	c->ca.path = path_beside(source->service_account, "ca.crt");
 	strbuf_addf(&url, "https://%s%s%s:%s", v6 ? "[" : "", source->host, v6 ? "]" : "",
 		    source->port);
 	if (!c->token.path || !c->ca.path || url.err) {

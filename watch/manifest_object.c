@@ -89,8 +89,8 @@ static int leave_out(struct manifest *m, const struct errbuf *eb)
 	return 0;
 }
 
-static int add_service(struct manifest *m, struct decoder *d, struct entry *e,
-		       const struct json *json)
+static int add_service_entry(struct manifest *m, struct decoder *d, struct entry *e,
+			     const struct json *json)
 {
 	const struct service *service = e->object;
 	const struct json *spec = json_get(json, "spec");
@@ -155,7 +155,7 @@ static int add_object(struct manifest *m, struct decoder *d, enum kind kind,
 		return *eb.text ? leave_out(m, &eb) : add_unselected(m, kind, json);
 	switch (kind) {
 	case KIND_SERVICE:
-		return add_service(m, d, &e, json);
+		return add_service_entry(m, d, &e, json);
 	case KIND_SLICE:
 		return add_slice(m, &e);
 	case KIND_SERVICE_CIDR:

@@ -364,7 +364,7 @@ static uint64_t hash_label(const char *namespace, const struct label *label)
 	return hash_text(hash_text(hash, label->key), label->value);
 }
 
-static int compare_entries(const void *a, const void *b)
+static int index_order(const void *a, const void *b)
 {
 	const struct index_entry *left = a, *right = b;
 
@@ -394,7 +394,7 @@ struct pod_index *pod_index_new(const struct pod *const *pods, size_t count)
 				(struct index_entry){ hash_label(pods[i]->namespace,
 								 &pods[i]->labels.items[j]),
 						      i, pods[i] };
-	qsort(index->entries, index->count, sizeof(*index->entries), compare_entries);
+	qsort(index->entries, index->count, sizeof(*index->entries), index_order);
 	return index;
 }
 
@@ -420,7 +420,7 @@ static size_t index_find(const struct pod_index *index, uint64_t hash)
 	return low;
 }
 
-static bool has_label(const struct pod *pod, const struct label *wanted)
+static bool pod_has_label(const struct pod *pod, const struct label *wanted)
 {
 	const char *value = NULL;
 	unsigned int i;
@@ -432,14 +432,15 @@ static bool has_label(const struct pod *pod, const struct label *wanted)
 	return value && strcmp(value, wanted->value) == 0;
 }
 
-static bool is_selected(const struct pod *pod, const char *namespace, const struct labels *labels)
+static bool pod_is_selected(const struct pod *pod, const char *namespace,
+			    const struct labels *labels)
 {
 	unsigned int i;
 
 	if (strcmp(pod->namespace, namespace))
 		return false;
 	for (i = 0; i < labels->count; i++)
-		if (!has_label(pod, &labels->items[i]))
+		if (!pod_has_label(pod, &labels->items[i]))
 			return false;
 	return true;
 }
@@ -492,7 +493,7 @@ static int select_pods(struct grouping *g, const struct pod_index *index)
 	for (; first < last; first++) {
 		pod = index->entries[first].pod;
 		/* A Pod with a repeated label may be there twice, in a row. */
-		if (is_selected(pod, g->service->namespace, labels) &&
+		if (pod_is_selected(pod, g->service->namespace, labels) &&
 		    !(g->n_pods && g->pods[g->n_pods - 1] == pod))
 			g->pods[g->n_pods++] = pod;
 	}
@@ -599,8 +600,8 @@ static struct slice *group_to_slice(struct grouping *g, enum family family, unsi
 	return slice_pack(&slice);
 }
 
-static int put_family(struct grouping *g, enum family family,
-		      int (*put)(void *ctx, struct slice *slice), void *ctx)
+static int put_family_slices(struct grouping *g, enum family family,
+			     int (*put)(void *ctx, struct slice *slice), void *ctx)
 {
 	struct group *groups = NULL, *group;
 	struct slice *slice;
@@ -624,7 +625,7 @@ int pods_to_slices(const struct pod_index *index, const struct service *service,
 
 	for (f = 0; f < N_FAMILIES && !err; f++)
 		if (service->family[f].has_cluster_ip)
-			err = put_family(&g, f, put, ctx);
+			err = put_family_slices(&g, f, put, ctx);
 	arena_free(&g.scratch);
 	return err;
 }

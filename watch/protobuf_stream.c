@@ -99,7 +99,8 @@ void protobuf_stream_reset(struct protobuf_stream *s)
 }
 
 /* @ahead: bytes between s->offset and the problem. */
-static int fail(struct protobuf_stream *s, size_t ahead, const char *problem, struct errbuf *eb)
+static int stream_fail(struct protobuf_stream *s, size_t ahead, const char *problem,
+		       struct errbuf *eb)
 {
 	return s->err = errf(eb, -EINVAL, "byte %llu: %s", s->offset + ahead, problem);
 }
@@ -109,8 +110,8 @@ static int too_long(struct protobuf_stream *s, unsigned int max, struct errbuf *
 	return s->err = errf(eb, -E2BIG, "an object of more than %u bytes", max);
 }
 
-static int buffer_add(struct protobuf_stream *s, struct strbuf *buffer, const char *bytes,
-		      size_t length, struct errbuf *eb)
+static int stream_keep(struct protobuf_stream *s, struct strbuf *buffer, const char *bytes,
+		       size_t length, struct errbuf *eb)
 {
 	strbuf_add(buffer, bytes, length);
 	if (buffer->err == -ENOMEM)
@@ -141,7 +142,7 @@ static int count_list(struct protobuf_stream *s, uint64_t used, struct errbuf *e
 	if (s->level != LIST)
 		return 0;
 	if (used > s->list_left)
-		return fail(s, 0, "a field reaches beyond the end of the list", eb);
+		return stream_fail(s, 0, "a field reaches beyond the end of the list", eb);
 	s->list_left -= used;
 	return 0;
 }
@@ -175,7 +176,7 @@ static int check_kind(struct protobuf_stream *s, const char *bytes, size_t lengt
 static int list_begins(struct protobuf_stream *s, uint64_t length, struct errbuf *eb)
 {
 	if (!s->kind_known || s->list_seen)
-		return fail(s, 0, s->list_seen ? "a second list" : "a list of no kind", eb);
+		return stream_fail(s, 0, s->list_seen ? "a second list" : "a list of no kind", eb);
 	s->list_seen = true;
 	s->level = LIST;
 	s->list_left = length;
@@ -210,12 +211,12 @@ static int keep_metadata(struct protobuf_stream *s, const char *bytes, size_t le
 	const char tag = LIST_METADATA << 3 | PROTOBUF_BYTES;
 	size_t rest = length;
 
-	if (buffer_add(s, &s->rest, &tag, 1, eb))
+	if (stream_keep(s, &s->rest, &tag, 1, eb))
 		return s->err;
 	for (; rest >= 0x80; rest >>= 7)
 		strbuf_addc(&s->rest, (char)(rest | 0x80));
 	strbuf_addc(&s->rest, (char)rest);
-	return buffer_add(s, &s->rest, bytes, length, eb);
+	return stream_keep(s, &s->rest, bytes, length, eb);
 }
 
 static int part_ends(struct protobuf_stream *s, const char *bytes, size_t length, struct errbuf *eb)
@@ -243,7 +244,7 @@ static ssize_t feed_frame(struct protobuf_stream *s, const char *bytes, size_t l
 	if (s->n < FRAME_LENGTH)
 		return (ssize_t)used;
 	if (s->number == 0)
-		return fail(s, used, "an empty frame", eb);
+		return stream_fail(s, used, "an empty frame", eb);
 	if (s->number > JSON_MAX_LENGTH)
 		return too_long(s, JSON_MAX_LENGTH, eb);
 	s->left = s->number;
@@ -258,7 +259,7 @@ static ssize_t feed_magic(struct protobuf_stream *s, const char *bytes, size_t l
 
 	while (used < length && s->n < sizeof(protobuf_magic))
 		if (bytes[used++] != protobuf_magic[s->n++])
-			return fail(s, used - 1, "a list does not begin with \"k8s\"", eb);
+			return stream_fail(s, used - 1, "a list does not begin with \"k8s\"", eb);
 	if (s->n == sizeof(protobuf_magic))
 		next_state(s, TAG);
 	return (ssize_t)used;
@@ -269,7 +270,7 @@ static int tag_complete(struct protobuf_stream *s, struct errbuf *eb)
 	enum protobuf_wire wire;
 
 	if (protobuf_tag(s->number, &s->field, &wire))
-		return fail(s, 0, "no field begins like this", eb);
+		return stream_fail(s, 0, "no field begins like this", eb);
 	switch (wire) {
 	case PROTOBUF_VARINT:
 		next_state(s, VARINT);
@@ -295,7 +296,7 @@ static ssize_t feed_varint(struct protobuf_stream *s, const char *bytes, size_t 
 	while (used < length && !ret)
 		ret = protobuf_varint_byte((uint8_t)bytes[used++], &s->number, &s->n);
 	if (ret < 0)
-		return fail(s, used, "too long a number", eb);
+		return stream_fail(s, used, "too long a number", eb);
 	if (count_list(s, used, eb))
 		return s->err;
 	if (!ret)
@@ -328,7 +329,7 @@ static ssize_t feed_part(struct protobuf_stream *s, const char *bytes, size_t le
 	size_t used = length < s->left ? length : (size_t)s->left;
 	bool complete = used == s->left;
 
-	if ((!complete || s->part.length) && buffer_add(s, &s->part, bytes, used, eb))
+	if ((!complete || s->part.length) && stream_keep(s, &s->part, bytes, used, eb))
 		return s->err;
 	s->left -= used;
 	if (!complete)
@@ -387,7 +388,7 @@ int protobuf_stream_finish(struct protobuf_stream *s, struct errbuf *eb)
 	if (s->err)
 		return errf(eb, s->err, "after an earlier error");
 	if (!is_complete(s))
-		return fail(s, 0, "the answer ends in the middle of an object", eb);
+		return stream_fail(s, 0, "the answer ends in the middle of an object", eb);
 	if (s->mode == SPLIT_LIST)
 		s->err = s->ops->rest(s->ctx, s->rest.text ? s->rest.text : "", s->rest.length, eb);
 	return s->err;

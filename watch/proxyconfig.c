@@ -33,7 +33,7 @@ struct filler {
 	int err; /* found where only a callback is */
 };
 
-static void warn_about(const struct filler *f, const char *path, const char *problem)
+static void warn_unused_field(const struct filler *f, const char *path, const char *problem)
 {
 	char text[JSON_PATH_SIZE + 128];
 
@@ -41,11 +41,6 @@ static void warn_about(const struct filler *f, const char *path, const char *pro
 		return;
 	snprintf(text, sizeof(text), "%s: %s", path, problem);
 	f->warn(f->ctx, text);
-}
-
-static int no_memory(const struct filler *f)
-{
-	return errf(f->eb, -ENOMEM, "out of memory");
 }
 
 /* ---- one value of each type: into the config, or only looked at */
@@ -97,7 +92,7 @@ static int set_string(const struct filler *f, const char *path, const struct jso
 	int err = need_type(f, path, json, JSON_STRING);
 
 	if (!err && config_set(target, json_string(json)))
-		err = no_memory(f);
+		err = err_no_memory(f->eb);
 	return err;
 }
 
@@ -117,7 +112,7 @@ static int set_list(const struct filler *f, const char *path, const struct json 
 		if (err)
 			return err;
 		if (config_append(target, json_string(item)))
-			return no_memory(f);
+			return err_no_memory(f->eb);
 	}
 	return 0;
 }
@@ -228,7 +223,7 @@ static int check_unused(const struct filler *f, const struct config_field *field
 		break;
 	}
 	if (!err && !is_empty(json) && !is_usual(field, json))
-		warn_about(f, field->path, "has no effect here");
+		warn_unused_field(f, field->path, "has no effect here");
 	return err;
 }
 
@@ -288,7 +283,7 @@ static int fill_section(const struct filler *f, const char *section, const struc
 			json_path(f->root, member, path);
 			if (f->schema->strict)
 				return errf(f->eb, -EINVAL, "%s: unknown field", path);
-			warn_about(f, path, "unknown field, ignored");
+			warn_unused_field(f, path, "unknown field, ignored");
 			continue;
 		}
 		if (json_type(member) == JSON_NULL)
@@ -325,10 +320,10 @@ static void on_repeated(void *ctx, const char *path)
 	if (f->schema->strict)
 		f->err = errf(f->eb, -EINVAL, "%s: repeated", path);
 	else
-		warn_about(f, path, "repeated, the last one counts");
+		warn_unused_field(f, path, "repeated, the last one counts");
 }
 
-static int fill(struct filler *f)
+static int fill_fields(struct filler *f)
 {
 	int err;
 
@@ -341,7 +336,7 @@ static int fill(struct filler *f)
 	if (err)
 		return err;
 	if (json_duplicates(f->root, on_repeated, f))
-		return no_memory(f);
+		return err_no_memory(f->eb);
 	if (f->err)
 		return f->err;
 	return fill_section(f, "", f->root);
@@ -385,9 +380,9 @@ static int parse_config(const struct config_schema *schema, const char *text, si
 		return -EINVAL;
 	}
 	if (others.length)
-		warn_about(&f, "only the first document counts, ignored", others.text);
+		warn_unused_field(&f, "only the first document counts, ignored", others.text);
 	strbuf_free(&others);
-	err = fill(&f);
+	err = fill_fields(&f);
 	json_free(root);
 	return err;
 }
@@ -404,7 +399,7 @@ int vipmapconfig_parse(const char *text, size_t length, struct config *config, w
 	return parse_config(&vipmap_schema, text, length, config, warn, ctx, eb);
 }
 
-static int read_file(const char *path, struct strbuf *sb, struct errbuf *eb)
+static int read_whole_file(const char *path, struct strbuf *sb, struct errbuf *eb)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char bytes[4096];
@@ -428,12 +423,12 @@ static int read_file(const char *path, struct strbuf *sb, struct errbuf *eb)
 	return err;
 }
 
-static int read_config(const struct config_schema *schema, const char *path, struct config *config,
-		       warn_fn *warn, void *ctx, struct errbuf *eb)
+static int read_config_document(const struct config_schema *schema, const char *path,
+				struct config *config, warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	struct strbuf sb = STRBUF_INIT;
 	struct errbuf problem = { "" };
-	int err = read_file(path, &sb, eb);
+	int err = read_whole_file(path, &sb, eb);
 
 	if (!err) {
 		err = parse_config(schema, sb.length ? sb.text : "", sb.length, config, warn, ctx,
@@ -448,11 +443,11 @@ static int read_config(const struct config_schema *schema, const char *path, str
 int proxyconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
 		     struct errbuf *eb)
 {
-	return read_config(&proxy_schema, path, config, warn, ctx, eb);
+	return read_config_document(&proxy_schema, path, config, warn, ctx, eb);
 }
 
 int vipmapconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
 		      struct errbuf *eb)
 {
-	return read_config(&vipmap_schema, path, config, warn, ctx, eb);
+	return read_config_document(&vipmap_schema, path, config, warn, ctx, eb);
 }

@@ -28,7 +28,7 @@ void reading_begin(struct reading *r, const struct decoder *d, const char *kind,
 	};
 }
 
-static char *printable(const char *text, char *out, size_t size)
+static char *printable_copy(const char *text, char *out, size_t size)
 {
 	size_t i;
 
@@ -46,7 +46,7 @@ const char *reading_quote(const struct reading *r, const char *text)
 	if (!out)
 		return "?";
 	out[0] = '\'';
-	printable(text, out + 1, MAX_QUOTED + 1);
+	printable_copy(text, out + 1, MAX_QUOTED + 1);
 	length = strlen(out);
 	snprintf(out + length, 5, "%s", strlen(text) > MAX_QUOTED ? "'..." : "'");
 	return out;
@@ -57,8 +57,8 @@ static void format_subject(const struct reading *r, char *text, size_t size)
 {
 	char namespace[MAX_QUOTED], name[256];
 
-	printable(r->namespace, namespace, sizeof(namespace));
-	printable(r->name, name, sizeof(name));
+	printable_copy(r->namespace, namespace, sizeof(namespace));
+	printable_copy(r->name, name, sizeof(name));
 	snprintf(text, size, "%s%s%s%s%s", r->kind, *namespace || *name ? " " : "", namespace,
 		 *namespace ? "/" : "", name);
 }

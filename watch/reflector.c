@@ -167,7 +167,7 @@ static int object_changed(struct reflector *r, const struct json *object, struct
 	return 0;
 }
 
-static int remember(char **field, const char *text)
+static int replace_text(char **field, const char *text)
 {
 	char *copy = text && *text ? strdup(text) : NULL;
 
@@ -241,7 +241,7 @@ static int become_watch(struct reflector *r, const char *version, struct errbuf 
 	r->mode = MODE_WATCH;
 	apicall_set_idle(r->call, r->o.timing->watch_idle_ms);
 	list_ended(r);
-	return remember(&r->version, version);
+	return replace_text(&r->version, version);
 }
 
 static int take_event(struct reflector *r, const struct json *event, struct errbuf *eb)
@@ -269,7 +269,7 @@ static int take_event(struct reflector *r, const struct json *event, struct errb
 	r->progress = true;
 	r->silences = 0;
 	patience_works(&r->patience);
-	return *version ? remember(&r->version, version) : 0;
+	return *version ? replace_text(&r->version, version) : 0;
 }
 
 static void complain_unread(struct reflector *r, const struct errbuf *why)
@@ -344,9 +344,9 @@ static int take_list(struct reflector *r, const struct json *list, struct errbuf
 	if (!version || !has_items(list) || r->progress)
 		err = errf(eb, -EPROTO, "not a list");
 	else
-		err = remember(&r->continue_token, json_string(json_get(metadata, "continue")));
+		err = replace_text(&r->continue_token, json_string(json_get(metadata, "continue")));
 	if (!err)
-		err = remember(&r->version, version);
+		err = replace_text(&r->version, version);
 	r->progress = true; /* of a list: it is whole */
 	return err;
 }
@@ -441,7 +441,7 @@ static void split_reset(struct reflector *r)
 	splitter_reset(r->splitter[splitter_mode(r)]);
 }
 
-static void call_head(void *ctx, int status)
+static void reflector_head(void *ctx, int status)
 {
 	struct reflector *r = ctx;
 
@@ -456,7 +456,7 @@ static void call_head(void *ctx, int status)
 		trouble_over(r, "watching again");
 }
 
-static int call_data(void *ctx, const char *bytes, size_t length)
+static int reflector_data(void *ctx, const char *bytes, size_t length)
 {
 	struct reflector *r = ctx;
 	struct errbuf eb = { "" };
@@ -474,7 +474,7 @@ static int call_data(void *ctx, const char *bytes, size_t length)
 	return -1;
 }
 
-static void schedule(struct reflector *r, int64_t wait_ms)
+static void reflector_schedule(struct reflector *r, int64_t wait_ms)
 {
 	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
 
@@ -488,13 +488,13 @@ void reflector_server_answers(struct reflector *r)
 
 	if (patience_server_answers(&r->patience, clock_monotonic_us(r->o.clock), &wait_ms) &&
 	    event_pending(r->timer, EV_TIMEOUT, NULL))
-		schedule(r, wait_ms);
+		reflector_schedule(r, wait_ms);
 }
 
 static void list_again(struct reflector *r, bool no_stream)
 {
 	r->mode = no_stream ? MODE_PAGES : MODE_STREAM;
-	remember(&r->continue_token, NULL);
+	replace_text(&r->continue_token, NULL);
 }
 
 /* Not there, or not for us. What was there once is not thrown away for that. */
@@ -516,7 +516,7 @@ static void take_step(struct reflector *r, const struct decision *d)
 	r->drop_selector |= d->drop_selector;
 	r->json_only |= d->no_protobuf;
 	if (d->drop_version)
-		remember(&r->version, NULL);
+		replace_text(&r->version, NULL);
 	switch (d->step) {
 	case NEXT_SAME:
 	case NEXT_PAGE:
@@ -592,7 +592,7 @@ static void tell_failure(struct reflector *r, const struct attempt *a, const str
 	reflector_trouble(r, failure_is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);
 }
 
-static void call_done(void *ctx, const struct http_result *result)
+static void reflector_done(void *ctx, const struct http_result *result)
 {
 	struct reflector *r = ctx;
 	struct attempt a = { .mode = r->mode };
@@ -625,10 +625,10 @@ static void call_done(void *ctx, const struct http_result *result)
 		r->silences++;
 	tell_failure(r, &a, &d);
 	take_step(r, &d);
-	schedule(r, patience_end(&r->patience, result, d.pause, now_us));
+	reflector_schedule(r, patience_end(&r->patience, result, d.pause, now_us));
 }
 
-static void request_begin(struct reflector *r)
+static void reflector_ask(struct reflector *r)
 {
 	const struct api_timing *t = r->o.timing;
 	struct strbuf path = STRBUF_INIT;
@@ -636,9 +636,9 @@ static void request_begin(struct reflector *r)
 		.accept = r->json_only == r->o.json_only ? r->o.accept : NULL,
 		.idle_ms = r->mode == MODE_WATCH ? t->watch_idle_ms : t->list_idle_ms,
 		.fresh = r->fresh,
-		.head = call_head,
-		.data = call_data,
-		.done = call_done,
+		.head = reflector_head,
+		.data = reflector_data,
+		.done = reflector_done,
 		.ctx = r,
 	};
 
@@ -655,14 +655,14 @@ static void request_begin(struct reflector *r)
 	if (r->call)
 		return;
 	reflector_trouble(r, LOG_ERR, "out of memory");
-	schedule(r, r->o.timing->backoff_initial_ms);
+	reflector_schedule(r, r->o.timing->backoff_initial_ms);
 }
 
-static void timer_fired(evutil_socket_t fd, short what, void *ctx)
+static void reflector_due(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
-	request_begin(ctx);
+	reflector_ask(ctx);
 }
 
 static int make_splitters(struct reflector *r)
@@ -696,7 +696,7 @@ struct reflector *reflector_new(const struct reflector_options *options)
 	patience_init(&r->patience, options->timing, options->seed);
 	r->status.max = FAILURE_MAX;
 	r->mode = MODE_STREAM;
-	r->timer = event_new(options->base, -1, 0, timer_fired, r);
+	r->timer = event_new(options->base, -1, 0, reflector_due, r);
 	if (r->timer && make_splitters(r) == 0)
 		return r;
 	reflector_free(r);
@@ -722,7 +722,7 @@ void reflector_free(struct reflector *r)
 
 void reflector_start(struct reflector *r)
 {
-	schedule(r, 0);
+	reflector_schedule(r, 0);
 }
 
 bool reflector_is_connected(const struct reflector *r)

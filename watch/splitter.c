@@ -94,14 +94,15 @@ static unsigned int item_base(const struct splitter *s)
 }
 
 /* @ahead: bytes between s->offset and the problem. */
-static int fail(struct splitter *s, ptrdiff_t ahead, const char *problem, struct errbuf *eb)
+static int splitter_fail(struct splitter *s, ptrdiff_t ahead, const char *problem,
+			 struct errbuf *eb)
 {
 	return s->err = errf(eb, -EINVAL, "byte %llu: %s", s->offset + (unsigned long long)ahead,
 			     problem);
 }
 
-static int buffer_add(struct splitter *s, struct strbuf *buffer, const char *bytes, size_t length,
-		      struct errbuf *eb)
+static int splitter_keep(struct splitter *s, struct strbuf *buffer, const char *bytes,
+			 size_t length, struct errbuf *eb)
 {
 	strbuf_add(buffer, bytes, length);
 	if (buffer->err == -ENOMEM)
@@ -119,7 +120,7 @@ static const bool ends_run[256] = {
 };
 
 /* Bytes of a string, which may begin in its middle; returns the first byte behind it, or @end. */
-static const char *scan_string(struct splitter *s, const char *p, const char *end)
+static const char *skip_string(struct splitter *s, const char *p, const char *end)
 {
 	if (s->escaped && p < end) {
 		s->escaped = false;
@@ -146,7 +147,7 @@ static const char *scan_value(struct splitter *s, const char *p, const char *end
 {
 	while (p < end && s->depth <= JSON_MAX_DEPTH + ITEMS_DEPTH) {
 		if (s->in_string)
-			p = scan_string(s, p, end);
+			p = skip_string(s, p, end);
 		p = skip_run(p, end, ends_run);
 		if (p == end)
 			break;
@@ -189,7 +190,7 @@ static ssize_t feed_between(struct splitter *s, const char *bytes, const char *e
 	if (p == end)
 		return p - bytes;
 	if (*p != '{')
-		return fail(s, p - bytes, "an object is expected here", eb);
+		return splitter_fail(s, p - bytes, "an object is expected here", eb);
 	/* The bracket itself is left to the place it leads to. */
 	s->place = s->mode == SPLIT_LIST ? TOP : ITEM;
 	s->mismatch = true;
@@ -204,9 +205,9 @@ static ssize_t feed_item(struct splitter *s, const char *bytes, const char *end,
 	bool complete = s->depth == item_base(s) && !s->in_string;
 
 	if (too_deep(s))
-		return fail(s, p - bytes, "nested too deeply", eb);
+		return splitter_fail(s, p - bytes, "nested too deeply", eb);
 	if (!complete || s->item.length || length > JSON_MAX_LENGTH)
-		if (buffer_add(s, &s->item, bytes, length, eb))
+		if (splitter_keep(s, &s->item, bytes, length, eb))
 			return s->err;
 	if (!complete)
 		return p - bytes;
@@ -238,20 +239,20 @@ static ssize_t feed_items(struct splitter *s, const char *bytes, const char *end
 	} else if (*p == ']' && !s->need_item) {
 		s->place = TOP; /* where the bracket becomes part of the rest */
 	} else {
-		return fail(s, p - bytes, "an object, a comma or the end of items is expected here",
-			    eb);
+		return splitter_fail(s, p - bytes,
+				     "an object, a comma or the end of items is expected here", eb);
 	}
 	return p - bytes;
 }
 
 /* Closes what is there of the list, for once. */
-static int call_head(struct splitter *s, struct errbuf *eb)
+static int splitter_head(struct splitter *s, struct errbuf *eb)
 {
 	size_t length = s->rest.length;
 
 	if (!s->ops->head)
 		return 0;
-	if (buffer_add(s, &s->rest, "]}", 2, eb))
+	if (splitter_keep(s, &s->rest, "]}", 2, eb))
 		return s->err;
 	s->err = s->ops->head(s->ctx, s->rest.text, s->rest.length, eb);
 	s->rest.length = length;
@@ -319,10 +320,10 @@ static ssize_t feed_top(struct splitter *s, const char *bytes, const char *end, 
 	const char *p = scan_top(s, bytes, end);
 
 	if (too_deep(s))
-		return fail(s, p - bytes, "nested too deeply", eb);
-	if (buffer_add(s, &s->rest, bytes, (size_t)(p - bytes), eb))
+		return splitter_fail(s, p - bytes, "nested too deeply", eb);
+	if (splitter_keep(s, &s->rest, bytes, (size_t)(p - bytes), eb))
 		return s->err;
-	if (s->place == ITEMS && call_head(s, eb))
+	if (s->place == ITEMS && splitter_head(s, eb))
 		return s->err;
 	if (s->depth == 0) {
 		s->err = s->ops->rest(s->ctx, s->rest.text, s->rest.length, eb);
@@ -361,6 +362,6 @@ int splitter_finish(struct splitter *s, struct errbuf *eb)
 	if (s->err)
 		return errf(eb, s->err, "after an earlier error");
 	if (s->place != BETWEEN)
-		return fail(s, 0, "the text ends in the middle of an object", eb);
+		return splitter_fail(s, 0, "the text ends in the middle of an object", eb);
 	return 0;
 }

@@ -43,7 +43,7 @@ struct webproxy_env webproxy_environment(void)
 	};
 }
 
-static void lower(char *text)
+static void lower_case(char *text)
 {
 	for (; *text; text++)
 		if (*text >= 'A' && *text <= 'Z')
@@ -92,7 +92,7 @@ static bool target_parse(const char *server, bool tls, struct webtarget *t)
 	memset(t, 0, sizeof(*t));
 	if (!copy_part(authority, sizeof(authority), host, length))
 		return false;
-	lower(authority);
+	lower_case(authority);
 	if (!split_port(authority, t->host, t->port)) {
 		const char *start = authority;
 
@@ -165,7 +165,7 @@ static bool is_excepted(const char *none, const struct webtarget *t)
 		while (end > lead && strchr(" \t", none[end - 1]))
 			end--;
 		if (end > lead && copy_part(entry, sizeof(entry), none + lead, end - lead)) {
-			lower(entry);
+			lower_case(entry);
 			if (entry_matches(entry, t))
 				return true;
 		}

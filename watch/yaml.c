@@ -63,11 +63,6 @@ static int bad_event(struct reader *y, const char *problem)
 	return problem_at(y, &y->event.start_mark, -EINVAL, problem);
 }
 
-static int no_memory(struct reader *y)
-{
-	return errf(y->eb, -ENOMEM, "out of memory");
-}
-
 static int on_read(void *data, unsigned char *buffer, size_t size, size_t *size_read)
 {
 	struct reader *y = data;
@@ -97,7 +92,7 @@ static int parser_error(struct reader *y)
 	if (y->read_err)
 		return errf(y->eb, y->read_err, "cannot be read: %s", strerror(-y->read_err));
 	if (p->error == YAML_MEMORY_ERROR)
-		return no_memory(y);
+		return err_no_memory(y->eb);
 	if (p->error == YAML_READER_ERROR)
 		return errf(y->eb, -EINVAL, "byte %zu: %s", p->problem_offset, p->problem);
 	return problem_at(y, &p->problem_mark, -EINVAL, p->problem ? p->problem : "not YAML");
@@ -264,7 +259,7 @@ static int build_scalar(struct reader *y, struct json **json)
 		   !tagged_to_json(tag + strlen(TAG_PREFIX), text, json)) {
 		return bad_event(y, "unknown tag, or not of that type");
 	}
-	return *json ? 0 : no_memory(y);
+	return *json ? 0 : err_no_memory(y->eb);
 }
 
 /* ---- anchors */
@@ -282,7 +277,7 @@ static void forget_anchors(struct reader *y)
 }
 
 /* Takes @size from what aliases may still multiply to. */
-static int spend(struct reader *y, size_t size)
+static int spend_budget(struct reader *y, size_t size)
 {
 	if (size > ALIAS_BUDGET - y->copied)
 		return bad_event(y, "anchors and aliases multiply to too much");
@@ -292,18 +287,18 @@ static int spend(struct reader *y, size_t size)
 
 static int copy_value(struct reader *y, const struct json *value, struct json **copy)
 {
-	if (spend(y, json_size(value)))
+	if (spend_budget(y, json_size(value)))
 		return -EINVAL;
 	*copy = json_copy(value);
-	return *copy ? 0 : no_memory(y);
+	return *copy ? 0 : err_no_memory(y->eb);
 }
 
-static unsigned int levels(const struct json *json)
+static unsigned int path_levels(const struct json *json)
 {
 	unsigned int deepest = 0, n;
 
 	json_for_each (child, json) {
-		n = levels(child);
+		n = path_levels(child);
 		deepest = n > deepest ? n : deepest;
 	}
 	return deepest + 1;
@@ -318,7 +313,7 @@ static int add_anchor(struct reader *y, char *name, const struct json *value)
 	if (!y->anchors)
 		y->anchors = calloc(MAX_ANCHORS, sizeof(*y->anchors));
 	if (!y->anchors)
-		err = no_memory(y);
+		err = err_no_memory(y->eb);
 	else if (y->n_anchors == MAX_ANCHORS)
 		err = bad_event(y, "too many anchors");
 	else
@@ -326,7 +321,7 @@ static int add_anchor(struct reader *y, char *name, const struct json *value)
 	if (err)
 		free(name);
 	else
-		y->anchors[y->n_anchors++] = (struct anchor){ name, copy, levels(copy) };
+		y->anchors[y->n_anchors++] = (struct anchor){ name, copy, path_levels(copy) };
 	return err;
 }
 
@@ -349,7 +344,7 @@ static int build_alias(struct reader *y, unsigned int depth, struct json **json)
 
 /* ---- trees */
 
-static int build(struct reader *y, unsigned int depth, struct json **json);
+static int build_document(struct reader *y, unsigned int depth, struct json **json);
 
 static void begin_tree(struct reader *y)
 {
@@ -377,17 +372,17 @@ static int build_sequence(struct reader *y, unsigned int depth, struct json *lis
 		err = next_event(y);
 		if (err || y->event.type == YAML_SEQUENCE_END_EVENT)
 			return err;
-		err = build(y, depth + 1, &item);
+		err = build_document(y, depth + 1, &item);
 		if (err)
 			return err;
 		if (json_append(list, item))
-			return no_memory(y);
+			return err_no_memory(y->eb);
 	}
 }
 
 /* "<<": the members of one mapping, or of each in a list, as far as the object does not have them.
  */
-static int merge(struct reader *y, struct json *object, const struct json *from)
+static int merge_mapping(struct reader *y, struct json *object, const struct json *from)
 {
 	struct json *copy;
 	int err = 0;
@@ -396,7 +391,7 @@ static int merge(struct reader *y, struct json *object, const struct json *from)
 		json_for_each (item, from) {
 			if (json_type(item) != JSON_OBJECT)
 				return bad_event(y, "only a mapping can be merged");
-			err = merge(y, object, item);
+			err = merge_mapping(y, object, item);
 			if (err)
 				return err;
 		}
@@ -411,7 +406,7 @@ static int merge(struct reader *y, struct json *object, const struct json *from)
 		if (err)
 			return err;
 		if (json_insert(object, json_key(member), copy))
-			return no_memory(y);
+			return err_no_memory(y->eb);
 	}
 	return 0;
 }
@@ -428,7 +423,7 @@ static int take_key(struct reader *y, char **key, bool *is_merge)
 	*is_merge =
 		strcmp(text, "<<") == 0 && y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	*key = strdup(text);
-	return *key ? 0 : no_memory(y);
+	return *key ? 0 : err_no_memory(y->eb);
 }
 
 /* The elements of "items" one by one; the list itself is then empty. */
@@ -442,7 +437,7 @@ static int stream_items(struct reader *y, struct json *document)
 		if (err || y->event.type == YAML_SEQUENCE_END_EVENT)
 			break;
 		begin_tree(y);
-		err = build(y, 1, &item);
+		err = build_document(y, 1, &item);
 		if (!err)
 			err = y->ops->item(y->ctx, document, item, y->eb);
 		if (err)
@@ -450,7 +445,7 @@ static int stream_items(struct reader *y, struct json *document)
 	}
 	begin_tree(y);
 	if (!err && json_insert(document, "items", json_new(JSON_ARRAY)))
-		return no_memory(y);
+		return err_no_memory(y->eb);
 	return err;
 }
 
@@ -463,14 +458,14 @@ static int build_member(struct reader *y, unsigned int depth, struct json *objec
 	if (depth == 1 && y->ops->item && strcmp(key, "items") == 0 &&
 	    y->event.type == YAML_SEQUENCE_START_EVENT && !y->event.data.sequence_start.anchor)
 		return stream_items(y, object);
-	err = build(y, depth + 1, &value);
+	err = build_document(y, depth + 1, &value);
 	if (err)
 		return err;
 	if (is_merge) {
 		json_free(*to_merge);
 		*to_merge = value;
 	} else if (json_insert(object, key, value)) {
-		return no_memory(y);
+		return err_no_memory(y->eb);
 	}
 	return 0;
 }
@@ -498,7 +493,7 @@ static int build_mapping(struct reader *y, unsigned int depth, struct json *obje
 	}
 	/* Last, since the object's own members come first wherever they stand. */
 	if (!err && to_merge)
-		err = merge(y, object, to_merge);
+		err = merge_mapping(y, object, to_merge);
 	json_free(to_merge);
 	return err;
 }
@@ -511,7 +506,7 @@ static int build_collection(struct reader *y, unsigned int depth, struct json **
 
 	*json = json_new(is_mapping ? JSON_OBJECT : JSON_ARRAY);
 	if (!*json)
-		return no_memory(y);
+		return err_no_memory(y->eb);
 	err = is_mapping ? build_mapping(y, depth, *json) : build_sequence(y, depth, *json);
 	if (err) {
 		json_free(*json);
@@ -532,11 +527,11 @@ static int take_anchor(struct reader *y, char **anchor)
 	else if (y->event.type == YAML_MAPPING_START_EVENT)
 		name = y->event.data.mapping_start.anchor;
 	*anchor = name ? strdup((const char *)name) : NULL;
-	return name && !*anchor ? no_memory(y) : 0;
+	return name && !*anchor ? err_no_memory(y->eb) : 0;
 }
 
 /* The value that begins with the current event. Afterwards its last event is the current one. */
-static int build(struct reader *y, unsigned int depth, struct json **json)
+static int build_document(struct reader *y, unsigned int depth, struct json **json)
 {
 	int err = check_bounds(y, depth);
 	char *anchor = NULL;
@@ -572,7 +567,7 @@ static int read_document(struct reader *y)
 	if (err)
 		return err;
 	begin_tree(y);
-	err = build(y, 1, &document);
+	err = build_document(y, 1, &document);
 	if (err)
 		return err;
 	err = next_event(y);
@@ -604,7 +599,7 @@ int yaml_read(ssize_t (*read)(void *ctx, char *bytes, size_t size), void *read_c
 	int err;
 
 	if (!yaml_parser_initialize(&y.parser))
-		return no_memory(&y);
+		return err_no_memory(y.eb);
 	yaml_parser_set_input(&y.parser, on_read, &y);
 	err = read_documents(&y);
 	if (y.has_event)

@@ -8,7 +8,7 @@
 
 #include "nft/attr.h"
 #include "nft/batch.h"
-#include "nft/decode.h"
+#include "nft/decode_elements.h"
 #include "nft/request.h"
 #include "nft/rule.h"
 #include "proxy/base/hashtab.h"

@@ -1,8 +1,8 @@
 /*
  * Private to nft/: lists of elements on the wire, and whose they are.
  */
-#ifndef NFT_ELEMENTS_H
-#define NFT_ELEMENTS_H
+#ifndef NFT_ENCODE_ELEMENTS_H
+#define NFT_ENCODE_ELEMENTS_H
 
 #include "nft/rule.h"
 #include "nft/wire.h"

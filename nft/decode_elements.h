@@ -1,8 +1,8 @@
 /*
  * Private to nft/: elements out of netlink, the way back from what batch.c writes.
  */
-#ifndef NFT_DECODE_H
-#define NFT_DECODE_H
+#ifndef NFT_DECODE_ELEMENTS_H
+#define NFT_DECODE_ELEMENTS_H
 
 #include "proxy/model/element.h"
 

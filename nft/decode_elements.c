@@ -3,7 +3,7 @@
  * file lets pass must come out of batch.c again as it came in. The kernel's answer is trusted no
  * more than anybody else's; lengths are checked throughout.
  */
-#include "nft/decode.h"
+#include "nft/decode_elements.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -20,24 +20,24 @@
 
 enum { UDATA_COMMENT = 0 }; /* NFTNL_UDATA_SET_ELEM_COMMENT */
 
-static bool begins(const char *text, const char *prefix)
+static bool name_begins(const char *text, const char *prefix)
 {
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
 bool name_is_sticky(const char *name)
 {
-	return begins(name, "sticky/") || begins(name, "sticky-local/");
+	return name_begins(name, "sticky/") || name_begins(name, "sticky-local/");
 }
 
 bool name_is_affinity(const char *name)
 {
-	return begins(name, "affinity/") || begins(name, "affinity-local/");
+	return name_begins(name, "affinity/") || name_begins(name, "affinity-local/");
 }
 
 bool name_is_ranges(const char *name)
 {
-	return begins(name, RANGES_PREFIX);
+	return name_begins(name, RANGES_PREFIX);
 }
 
 int verdict_parse(const char *name, struct verdict *verdict)
@@ -54,7 +54,7 @@ int verdict_parse(const char *name, struct verdict *verdict)
 		*verdict = (struct verdict){ .kind = VERDICT_STICKY };
 		return 0;
 	}
-	if (begins(name, FIREWALL_PREFIX)) {
+	if (name_begins(name, FIREWALL_PREFIX)) {
 		*verdict = (struct verdict){ .kind = VERDICT_FIREWALL };
 		return 0;
 	}
@@ -70,7 +70,7 @@ int verdict_parse(const char *name, struct verdict *verdict)
 }
 
 /* The bytes of NFTA_DATA_VALUE in @data, if there are exactly @size of them. */
-static const uint8_t *value(const struct nlattr *data, size_t size)
+static const uint8_t *sized_value(const struct nlattr *data, size_t size)
 {
 	const struct nlattr *attrs[NFTA_DATA_MAX + 1];
 
@@ -99,7 +99,7 @@ struct key_fields {
 static int key_decode(enum family family, const struct key *key, const struct nlattr *attr,
 		      struct key_fields *f)
 {
-	const uint8_t *at = value(attr, key_size(family, key));
+	const uint8_t *at = sized_value(attr, key_size(family, key));
 	unsigned int i, size;
 
 	memset(f, 0, sizeof(*f));
@@ -137,7 +137,7 @@ int endpoint_decode(enum family family, const struct nlattr *data, struct addr *
 		    uint16_t *port)
 {
 	const size_t size = family_size(family);
-	const uint8_t *at = value(data, size + 4);
+	const uint8_t *at = sized_value(data, size + 4);
 
 	if (!at || !is_zero(at + size + 2, 2))
 		return -EINVAL;
@@ -258,7 +258,7 @@ static int bound_compare(const void *a, const void *b)
 	return order ? order : y->is_end - x->is_end;
 }
 
-static struct addr before(enum family family, struct addr addr)
+static struct addr bound_before(enum family family, struct addr addr)
 {
 	size_t i = family_size(family);
 
@@ -290,7 +290,7 @@ int bounds_join(enum family family, struct bound *bounds, unsigned int count,
 		if (i + 1 < count && !bounds[i + 1].is_end)
 			return -EINVAL;
 		if (i + 1 < count)
-			last = before(family, bounds[i + 1].addr);
+			last = bound_before(family, bounds[i + 1].addr);
 		if (range_to_prefix(family, &bounds[i].addr, &last, &prefix))
 			return -EINVAL;
 		err = found(ctx, &prefix);

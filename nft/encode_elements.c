@@ -6,7 +6,7 @@
  *
  * Owners are found by counting elements from the start: only failures pay for that.
  */
-#include "nft/elements.h"
+#include "nft/encode_elements.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -119,7 +119,7 @@ static uint8_t *attr_value(uint8_t *at, uint16_t type, const uint8_t *value, siz
 	return at + length;
 }
 
-static uint8_t *attr_u32(uint8_t *at, uint16_t type, uint32_t value)
+static uint8_t *put_attr_u32(uint8_t *at, uint16_t type, uint32_t value)
 {
 	uint32_t value_be = htonl(value);
 
@@ -138,7 +138,7 @@ static uint8_t *attr_verdict(uint8_t *at, const struct verdict *verdict, const c
 
 	at = attr_header(at, NFTA_SET_ELEM_DATA | NLA_F_NESTED, NLA_HDRLEN + size);
 	at = attr_header(at, NFTA_DATA_VERDICT | NLA_F_NESTED, size);
-	at = attr_u32(at, NFTA_VERDICT_CODE, code);
+	at = put_attr_u32(at, NFTA_VERDICT_CODE, code);
 	if (chain) {
 		at = attr_header(at, NFTA_VERDICT_CHAIN, length);
 		memcpy(at, chain, length);
@@ -167,7 +167,7 @@ static size_t put_address(uint8_t *at, enum family family, const struct addr *ad
 	return family_size(family);
 }
 
-static size_t put_port(uint8_t *at, uint16_t port)
+static size_t put_port_be(uint8_t *at, uint16_t port)
 {
 	at[0] = (uint8_t)(port >> 8);
 	at[1] = (uint8_t)port;
@@ -175,8 +175,8 @@ static size_t put_port(uint8_t *at, uint16_t port)
 }
 
 /* @key is zeroed. Returns the size. */
-static size_t put_key(uint8_t *key, enum family family, const struct key *fields,
-		      const struct element *e)
+static size_t put_element_key(uint8_t *key, enum family family, const struct key *fields,
+			      const struct element *e)
 {
 	size_t at = 0;
 	unsigned int i;
@@ -192,7 +192,7 @@ static size_t put_key(uint8_t *key, enum family family, const struct key *fields
 			at += 4;
 			break;
 		case FIELD_PORT:
-			at += put_port(key + at, e->port);
+			at += put_port_be(key + at, e->port);
 			break;
 		case FIELD_INDEX:
 			memcpy(key + at, &e->index, sizeof(e->index));
@@ -205,12 +205,12 @@ static size_t put_key(uint8_t *key, enum family family, const struct key *fields
 	return at;
 }
 
-static uint8_t *put_endpoint(uint8_t *at, enum family family, const struct element *e)
+static uint8_t *put_endpoint_data(uint8_t *at, enum family family, const struct element *e)
 {
 	uint8_t data[DATA_SIZE_MAX] = { 0 };
 	size_t size = put_address(data, family, &e->endpoint);
 
-	size += put_port(data + size, e->endpoint_port);
+	size += put_port_be(data + size, e->endpoint_port);
 	return attr_value(at, NFTA_SET_ELEM_DATA, data, size);
 }
 
@@ -238,12 +238,12 @@ static void put_element(struct elements *s, enum family family, const struct ele
 	if (!begin)
 		return;
 	at = attr_header(begin, NFTA_LIST_ELEM | NLA_F_NESTED, 0);
-	size = put_key(key, family, &layout->key, e);
+	size = put_element_key(key, family, &layout->key, e);
 	at = attr_value(at, NFTA_SET_ELEM_KEY, key, size);
 	if (s->add && layout->data == DATA_VERDICT)
 		at = attr_verdict(at, &e->verdict, chain);
 	else if (s->add && layout->data == DATA_ENDPOINT)
-		at = put_endpoint(at, family, e);
+		at = put_endpoint_data(at, family, e);
 	if (s->add && e->comment)
 		at = attr_comment(at, e->comment);
 	element_end(s, begin, at, owner);
@@ -260,7 +260,7 @@ static void put_bound(struct elements *s, enum family family, const struct addr 
 	at = attr_header(begin, NFTA_LIST_ELEM | NLA_F_NESTED, 0);
 	at = attr_value(at, NFTA_SET_ELEM_KEY, addr->bytes, family_size(family));
 	if (flags)
-		at = attr_u32(at, NFTA_SET_ELEM_FLAGS, flags);
+		at = put_attr_u32(at, NFTA_SET_ELEM_FLAGS, flags);
 	element_end(s, begin, at, owner);
 }
 
@@ -312,7 +312,7 @@ static const struct nlmsghdr *element_message(const struct elements *s, size_t p
 	return (const struct nlmsghdr *)(const void *)(s->wire.bytes + position);
 }
 
-static const struct nlattr *list_of(const struct nlmsghdr *nlh)
+static const struct nlattr *list_at(const struct nlmsghdr *nlh)
 {
 	const struct nlattr *attr;
 
@@ -324,7 +324,7 @@ static const struct nlattr *list_of(const struct nlmsghdr *nlh)
 
 static size_t count_elements(const struct nlmsghdr *nlh)
 {
-	const struct nlattr *attr, *list = list_of(nlh);
+	const struct nlattr *attr, *list = list_at(nlh);
 	size_t count = 0;
 
 	if (list)
@@ -336,7 +336,7 @@ static size_t count_elements(const struct nlmsghdr *nlh)
 /* The element that holds the byte at @offset of the message, and its place in the list. */
 static const struct nlattr *element_at(const struct nlmsghdr *nlh, uint32_t offset, size_t *place)
 {
-	const struct nlattr *attr, *list = list_of(nlh);
+	const struct nlattr *attr, *list = list_at(nlh);
 	size_t begin;
 
 	*place = 0;
@@ -375,8 +375,8 @@ void *elements_owner(const struct elements *s, size_t position, uint32_t offset)
 	return owner_of(s, before, count_elements(nlh));
 }
 
-static void print_field(struct strbuf *out, enum family family, enum field field,
-			const uint8_t *value)
+static void print_key_field(struct strbuf *out, enum family family, enum field field,
+			    const uint8_t *value)
 {
 	struct addr addr = { { 0 } };
 	char text[ADDR_TEXT_SIZE];
@@ -421,7 +421,7 @@ void elements_print(const struct elements *s, size_t position, uint32_t offset, 
 	for (i = 0; i < key->n; i++) {
 		if (i)
 			strbuf_adds(out, " . ");
-		print_field(out, family, key->fields[i], at);
+		print_key_field(out, family, key->fields[i], at);
 		at += (field_size(family, key->fields[i]) + 3) & ~3u;
 	}
 }
