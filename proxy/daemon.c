@@ -25,6 +25,7 @@
 #include "proxy/serve/localports.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/serve/metricsd.h"
+#include "proxy/serve/news.h"
 #include "proxy/serve/notify.h"
 #include "proxy/serve/reporter.h"
 #include "proxy/serve/status.h"
@@ -55,7 +56,10 @@ struct daemon {
 	struct localports *localports;
 	struct takeover *takeover;
 	struct local *local;
-	struct notify *notify; /* NULL: nobody manages us */
+	struct news *news;
+	const char *topic;	/* what is logged now is about; NULL: see on_line() */
+	unsigned int no_server; /* tries in a row that reached none, when last looked at */
+	struct notify *notify;	/* NULL: nobody manages us */
 	struct event *manifests_event, *reload_timer, *config_timer;
 	int64_t began_us;   /* monotonic */
 	int64_t started_us; /* since 1970 */
@@ -84,6 +88,7 @@ static void on_message(void *ctx, int severity, const char *message)
 static void model_changed(struct daemon *d)
 {
 	health_set_node(d->health, model_node(d->feed->model));
+	news_node(d->news);
 	reporter_set_arrival(d->reporter, feed_arrived_us(d->feed));
 	sync_request(d->sync);
 	reporter_set_arrival(d->reporter, 0);
@@ -459,6 +464,7 @@ static int open_servers(struct daemon *d, struct errbuf *eb)
 	if (!d->reporter)
 		return errf(eb, -ENOMEM, "out of memory");
 	reporter_set_notify(d->reporter, d->notify);
+	reporter_set_news(d->reporter, d->news);
 	return open_localports(d) ? errf(eb, -ENOMEM, "out of memory") : 0;
 }
 
@@ -661,6 +667,7 @@ static void adopt_config(struct daemon *d, struct feed_change *change, struct op
 		d->manifests_event = NULL;
 	}
 	feed_adopt(d->feed, change, fresh);
+	news_set_node_name(d->news, d->feed->node_name);
 	app_set_log(d->app, d->feed->options.config);
 	if (change->new_source && d->feed->manifests && follow_manifests(d))
 		log_error(d->app->log, "manifests: cannot follow changes");
@@ -705,12 +712,14 @@ static void reload_config(struct daemon *d)
 	struct errbuf eb = { "" };
 	int err;
 
+	d->topic = "configuration";
 	reporter_reload_begins(d->reporter);
 	err = app_parse_options(d->app, &fresh, &eb);
 	if (!err)
 		err = exchange_config(d, &fresh, &eb);
 	if (err)
 		log_error(d->app->log, "configuration stays as it was: %s", eb.text);
+	d->topic = NULL;
 	tell_reload(d, !err);
 	reporter_reload_ended(d->reporter, err != 0);
 	options_free(&fresh);
@@ -761,15 +770,42 @@ static void look(void *ctx, struct view *view)
 	};
 }
 
+/* What the log says, told to those who listen to what changes. */
+static void on_line(void *ctx, int severity, const char *message)
+{
+	struct daemon *d = ctx;
+	const unsigned int before = d->no_server;
+	const char *topic = d->topic ? d->topic : "message";
+
+	if (d->feed->source)
+		d->no_server = apisource_status(d->feed->source).tries;
+	if (!d->topic && (before != 0) != (d->no_server != 0))
+		topic = "apiServer";
+	news_message(d->news, topic, severity, message);
+}
+
+static int on_monitor(void *ctx, struct httpd_request *req, struct strbuf *out)
+{
+	struct daemon *d = ctx;
+
+	return news_begin(d->news, req, out);
+}
+
 static int open_local(struct daemon *d)
 {
 	const struct local_options options = {
 		.base = d->app->base,
 		.look = look,
 		.log = on_message,
+		.monitor = on_monitor,
 		.ctx = d,
 	};
 
+	d->news = news_new(d->app->base, d->app->clock, d->feed->model);
+	if (!d->news)
+		return -ENOMEM;
+	news_set_node_name(d->news, d->feed->node_name);
+	log_set_listener(d->app->log, on_line, d);
 	d->local = local_new(&options);
 	return d->local ? 0 : -ENOMEM;
 }
@@ -947,6 +983,11 @@ int daemon_run(struct app *app, struct options *options)
 	d.notify = open_notify(app);
 	startup_look_for_rivals(app);
 	status = run(&d, options);
+	log_set_listener(app->log, NULL, NULL);
+	if (d.reporter)
+		reporter_set_news(d.reporter, NULL);
+	news_free(d.news);
+	d.news = NULL;
 	local_free(d.local);
 	notify_stopping(d.notify);
 	close_all(&d);

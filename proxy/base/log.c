@@ -36,6 +36,8 @@ struct log {
 	int fd, verbosity;
 	bool json, plain;
 	const struct clock *clock;
+	void (*listen)(void *ctx, int severity, const char *message);
+	void *listen_ctx;
 	struct strbuf line;
 	struct bucket buckets[N_BUCKETS];
 	/* The latest lines, the oldest overwritten; bytes that were never used are not resident. */
@@ -83,6 +85,13 @@ void log_set_plain(struct log *log, bool plain)
 void log_set_json(struct log *log, bool json)
 {
 	log->json = json;
+}
+
+void log_set_listener(struct log *log, void (*listen)(void *ctx, int severity, const char *message),
+		      void *ctx)
+{
+	log->listen = listen;
+	log->listen_ctx = ctx;
 }
 
 bool log_wants(const struct log *log, int v)
@@ -213,6 +222,8 @@ static void put_event(struct log *log, int severity, const char *event, const ch
 static void put_line(struct log *log, int severity, const char *message)
 {
 	put_event(log, severity, NULL, NULL, message);
+	if (log->listen && severity < LOG_DEBUG)
+		log->listen(log->listen_ctx, severity, message);
 }
 
 static void put_format(struct log *log, int severity, const char *fmt, va_list ap)
@@ -259,8 +270,15 @@ void log_info(struct log *log, const char *fmt, ...)
 
 void log_debug(struct log *log, int v, const char *fmt, ...)
 {
-	if (log_wants(log, v))
-		PUT(log, LOG_INFO, fmt);
+	char message[MESSAGE_MAX];
+	va_list ap;
+
+	if (!log_wants(log, v))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	put_event(log, LOG_INFO, NULL, NULL, message);
 }
 
 void log_event(struct log *log, int v, const char *event, const char *service, const char *fmt, ...)

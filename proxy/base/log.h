@@ -28,6 +28,13 @@ void log_set_json(struct log *log, bool json);
 /* Text without the time, for a command that somebody waits for. */
 void log_set_plain(struct log *log, bool plain);
 
+/*
+ * Who hears of each line of level 0 besides: errors, warnings and the story. NULL: nobody. It must
+ * not log.
+ */
+void log_set_listener(struct log *log, void (*listen)(void *ctx, int severity, const char *message),
+		      void *ctx);
+
 /* Whether a line of level @v would be written: for lines that are costly to make. */
 bool log_wants(const struct log *log, int v);
 

@@ -83,6 +83,20 @@ static const struct command commands[] = {
 		.run = command_get,
 	},
 	{
+		.word = "monitor",
+		.synopsis = "monitor [-o json] [FILTER]",
+		.help = "Tells what changes, as it happens, until it is interrupted: endpoints and "
+			"why they go, Services,\nthis node, the configuration, the API server; and "
+			"when it was in the kernel.\n\n"
+			"  vipmap monitor\n"
+			"  vipmap monitor prod/shop        only these Services, and what is no "
+			"Service\n"
+			"  vipmap monitor -o json          one object a line\n",
+		.flags = monitor_flags,
+		.check = command_monitor_check,
+		.run = command_monitor,
+	},
+	{
 		.word = "preflight",
 		.synopsis = "preflight",
 		.help = "Looks whether vipmap would work here, and changes nothing: the kernel, "

@@ -363,6 +363,13 @@ bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t le
 	return false;
 }
 
+size_t httpd_stream_waiting(const struct httpd_stream *stream)
+{
+	const struct connection *c = (const struct connection *)stream;
+
+	return evbuffer_get_length(bufferevent_get_output(c->bev));
+}
+
 void httpd_stream_end(struct httpd_stream *stream)
 {
 	struct connection *c = (struct connection *)stream;
@@ -373,6 +380,17 @@ void httpd_stream_end(struct httpd_stream *stream)
 	c->is_stream = false; /* what is written goes out, then on_written() closes */
 	if (!evbuffer_get_length(bufferevent_get_output(c->bev)))
 		on_written(c->bev, c);
+}
+
+/* The oldest; a stream lasts, and would always be that. */
+static struct connection *who_gives_way(const struct httpd_pool *pool)
+{
+	struct connection *c;
+
+	TAILQ_FOREACH(c, &pool->connections, in_pool)
+	if (!c->is_stream)
+		return c;
+	return TAILQ_FIRST(&pool->connections);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
@@ -386,7 +404,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	(void)address;
 	(void)length;
 	if (h->pool->count >= h->pool->max)
-		connection_free(TAILQ_FIRST(&h->pool->connections));
+		connection_free(who_gives_way(h->pool));
 	if (c)
 		c->bev = bufferevent_socket_new(h->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!c || !c->bev) {
@@ -409,7 +427,7 @@ static void on_accept_error(struct evconnlistener *listener, void *data)
 	struct httpd *h = data;
 
 	if (!TAILQ_EMPTY(&h->pool->connections))
-		connection_free(TAILQ_FIRST(&h->pool->connections));
+		connection_free(who_gives_way(h->pool));
 	evconnlistener_disable(listener);
 	event_add(h->resume, &pause);
 }

@@ -16,7 +16,10 @@ struct httpd;
 struct httpd_request;
 struct strbuf;
 
-/* Connections of the servers that share a pool count together. */
+/*
+ * Connections of the servers that share a pool count together. The oldest gives way to a new one,
+ * streams after all others.
+ */
 struct httpd_pool;
 struct httpd_pool *httpd_pool_new(unsigned int max);
 void httpd_pool_free(struct httpd_pool *pool); /* after its servers; NULL is allowed */
@@ -82,7 +85,8 @@ struct httpd_stream *httpd_stream_begin(struct httpd_request *req, const char *t
 					void (*closed)(void *ctx), void *ctx);
 /* Returns false if the client reads too slowly: the stream is gone then, and @closed was called. */
 bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t length);
-void httpd_stream_end(struct httpd_stream *stream); /* NULL is allowed */
+size_t httpd_stream_waiting(const struct httpd_stream *stream); /* bytes that it has not read */
+void httpd_stream_end(struct httpd_stream *stream);		/* NULL is allowed */
 
 /*
  * The other side: a blocking GET, for "vipmap status" and for tests. Appends the body to @body and

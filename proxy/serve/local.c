@@ -18,6 +18,8 @@ enum {
 	RETRY_MS = 5000,
 };
 
+static const char MONITOR_PATH[] = "/v1/monitor";
+
 struct local {
 	struct local_options options;
 	struct httpd_pool *pool;
@@ -25,13 +27,17 @@ struct local {
 	struct event *retry;
 };
 
-static int make_page(const struct local *l, const char *path, const char *query, struct strbuf *out)
+/* Returns the status of what is in @out; 200 of the monitor is answered already. */
+static int make_page(const struct local *l, struct httpd_request *req, const char *path,
+		     struct strbuf *out)
 {
 	struct view view = { 0 };
 
 	l->options.look(l->options.ctx, &view);
+	if (view.model && l->options.monitor && strcmp(path, MONITOR_PATH) == 0)
+		return l->options.monitor(l->options.ctx, req, out);
 	if (view.model)
-		return view_page(&view, path, query, out);
+		return view_page(&view, path, httpd_query(req), out);
 	jsonout_object(out, NULL);
 	jsonout_text(out, "error", "starting");
 	jsonout_object_end(out);
@@ -42,7 +48,7 @@ static void handle(void *ctx, struct httpd_request *req, const char *path)
 {
 	const struct local *l = ctx;
 	struct strbuf body = STRBUF_INIT;
-	int status = make_page(l, path, httpd_query(req), &body);
+	int status = make_page(l, req, path, &body);
 
 	strbuf_addc(&body, '\n');
 	httpd_reply(req, status, "application/json", &body);

@@ -11,6 +11,7 @@
 #define LOCAL_SOCKET "vipmap"
 
 struct event_base;
+struct httpd_request;
 struct local;
 
 struct local_options {
@@ -18,6 +19,8 @@ struct local_options {
 	/* At what runs, for one answer; leaves @view empty if that is not possible now. */
 	void (*look)(void *ctx, struct view *view);
 	void (*log)(void *ctx, int severity, const char *message);
+	/* /v1/monitor; as news_begin(). NULL: there is no such page. */
+	int (*monitor)(void *ctx, struct httpd_request *req, struct strbuf *out);
 	void *ctx;
 	unsigned int retry_ms; /* 0: 5000 */
 };

@@ -8,6 +8,7 @@
 
 #include "proxy/base/clock.h"
 #include "proxy/serve/localports.h"
+#include "proxy/serve/news.h"
 #include "proxy/serve/notify.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ struct reporter {
 	struct health *health;
 	const struct sync *sync;
 	struct localports *localports; /* NULL: nobody */
+	struct news *news;	       /* NULL: nobody */
 	struct notify *notify;
 	bool reloading;
 	bool ready; /* the first sync is done, and told */
@@ -234,6 +236,24 @@ struct reporter_beginning reporter_beginning(const struct reporter *r)
 	return r->beginning;
 }
 
+/* A change that nothing waited for, such as a repair, took as long as the sync. */
+static void tell_news(struct reporter *r, enum family family, const struct sync_report *report,
+		      int64_t duration_us)
+{
+	const int64_t now = clock_monotonic_us(clock_system()), since = r->waiting_us[family];
+
+	news_synced(r->news, family, report->elements_added + report->elements_deleted,
+		    report->repair, since ? now - since : duration_us);
+}
+
+static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
+		       const struct program *before, const struct program *after)
+{
+	const struct reporter *r = ctx;
+
+	news_port(r->news, family, port, before, after);
+}
+
 static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
 		      int64_t duration_us)
 {
@@ -254,6 +274,7 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 	r->beginning.elements += written;
 	if (report->repair)
 		metrics_add(m, METRIC_REPAIRS, family, written);
+	tell_news(r, family, report, duration_us);
 	set_gauges(r, family);
 	set_pending(r);
 	if (err)
@@ -380,6 +401,7 @@ static void on_addresses(void *ctx)
 	struct reporter *r = ctx;
 
 	health_retry(r->health);
+	news_node(r->news);
 }
 
 void reporter_attach(struct reporter *r, struct sync_options *options)
@@ -389,6 +411,7 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 	options->closed = on_closed;
 	options->queued = on_queued;
 	options->compiled = on_compiled;
+	options->changed = on_changed;
 	options->settled = on_settled;
 	options->addresses_changed = on_addresses;
 	options->cleanup_failed = on_cleanup_failed;
@@ -398,6 +421,11 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 void reporter_set_localports(struct reporter *r, struct localports *localports)
 {
 	r->localports = localports;
+}
+
+void reporter_set_news(struct reporter *r, struct news *news)
+{
+	r->news = news;
 }
 
 void reporter_set_notify(struct reporter *r, struct notify *notify)

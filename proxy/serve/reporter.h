@@ -10,6 +10,7 @@
 #include "proxy/sync/sync.h"
 
 struct localports;
+struct news;
 struct notify;
 struct reporter;
 
@@ -32,6 +33,8 @@ void reporter_reload_ended(struct reporter *r, bool refused);
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
 /* Hears of what is in the kernel, too. Not NULL. */
 void reporter_set_localports(struct reporter *r, struct localports *localports);
+/* Those who listen to what changes hear of it, too. NULL: there are none. */
+void reporter_set_news(struct reporter *r, struct news *news);
 /* What the syncs until the first ready found and wrote. */
 struct reporter_beginning {
 	bool adopted, replaced; /* as in struct sync_report, of any family */

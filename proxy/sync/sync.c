@@ -141,6 +141,8 @@ static void on_changed(void *ctx, enum family family, const struct service_port_
 	const char *event = !before ? "add" : !after ? "delete" : "update";
 	const char *where = family_name(family), *protocol = protocol_name(port->protocol);
 
+	if (s->options.changed)
+		s->options.changed(s->options.ctx, family, port, before, after);
 	if (!log_wants(s->options.log, 1))
 		return;
 

@@ -242,6 +242,39 @@ START_TEST(many_keys)
 }
 END_TEST
 
+static void on_heard(void *ctx, int severity, const char *message)
+{
+	struct strbuf *out = ctx;
+
+	strbuf_addf(out, "%d %s\n", severity, message);
+}
+
+/* Level 0 and nothing more, once each, whatever the verbosity. */
+START_TEST(listener)
+{
+	struct strbuf heard = STRBUF_INIT;
+	struct fixture f;
+	int i;
+
+	begin(&f, 3, true);
+	log_set_listener(f.log, on_heard, &heard);
+	log_error(f.log, "%s", "one");
+	log_message(f.log, LOG_INFO, "two");
+	log_debug(f.log, 1, "not this");
+	log_event(f.log, 2, "sync", NULL, "nor this");
+	log_message(f.log, LOG_DEBUG, "nor that");
+	for (i = 0; i < 6; i++)
+		log_limited(f.log, LOG_WARNING, "key", "again %d", i);
+	log_set_listener(f.log, NULL, NULL);
+	log_error(f.log, "nobody hears");
+	end(&f);
+	ck_assert_str_eq(heard.text, "3 one\n6 two\n4 again 0\n4 again 1\n4 again 2\n4 again 3\n"
+				     "4 again 4\n");
+	ck_assert_uint_eq(count_lines(f.text), 11);
+	strbuf_free(&heard);
+}
+END_TEST
+
 Suite *make_suite(void)
 {
 	Suite *suite = suite_create("log");
@@ -254,6 +287,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, warnings);
 	tcase_add_test(tc, rate);
 	tcase_add_test(tc, many_keys);
+	tcase_add_test(tc, listener);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
