@@ -476,8 +476,10 @@ class Server:
         elif not self.authorized(headers):
             await self.refuse(out, 401, "Unauthorized", "Unauthorized")
         elif method == "POST" and url.path.endswith("/events"):
-            self.events.append(json.loads(body))
-            await self.answer(out, 201, body)
+            kind = headers.get("content-type", "application/json")
+            if "json" in kind:  # others are taken, as a true server does, and not looked at
+                self.events.append(json.loads(body))
+            await self.answer(out, 201, body, kind)
         elif url.path == "/readyz":
             await self.answer(out, 200, b"ok", "text/plain")
         elif self.written(method, url.path):
