@@ -348,7 +348,7 @@ static int stream_begin(struct affinity_purge *p, struct errbuf *eb)
 {
 	const struct request request = affinity_request(p);
 	struct affinity_stream *s = p->stream;
-	uint32_t buf[REQUEST_WORDS];
+	uint32_t buf[REQUEST_WORDS] = { 0 };
 	size_t length;
 	int err = stream_connect(s, eb);
 

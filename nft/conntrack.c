@@ -154,7 +154,7 @@ static void put_filter(struct nlmsghdr *nlh, uint8_t protocol)
 static int dump_begin(struct sweep *s)
 {
 	struct epoll_event event = { .events = EPOLLIN };
-	uint32_t buf[64];
+	uint32_t buf[64] = { 0 };
 	struct nlmsghdr *nlh;
 
 	dump_end(s);

@@ -61,7 +61,7 @@ int request_send(struct nlsock *nl, const struct request *request,
 		 struct errbuf *eb)
 {
 	struct receiver receiver = { .reply = reply, .data = data };
-	uint32_t buf[REQUEST_WORDS], seq = nlsock_next_seq(nl);
+	uint32_t buf[REQUEST_WORDS] = { 0 }, seq = nlsock_next_seq(nl);
 	struct iovec iov = { .iov_base = buf };
 
 	iov.iov_len = request_build(request, seq, buf);
