@@ -135,14 +135,28 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 	return 0;
 }
 
-/* Forgets service ports and Services that are neither wanted nor applied any more. */
+static int service_order(const void *a, const void *b)
+{
+	const struct service_port_state *const *x = a, *const *y = b;
+	const uintptr_t left = (uintptr_t)(*x)->service, right = (uintptr_t)(*y)->service;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * Forgets service ports and Services that are neither wanted nor applied any more. Ports may be
+ * freed with their Service, so those of one Service are brought together first: one that was
+ * compiled twice may have them at two places of the list.
+ */
 static void prune_changed(struct dataplane *dp)
 {
 	struct service_entry *s;
 	unsigned int i = 0;
 
+	if (dp->n_changed > 1)
+		qsort(dp->changed, dp->n_changed, sizeof(struct service_port_state *),
+		      service_order);
 	while (i < dp->n_changed) {
-		/* ports of one Service stand together; they may be freed with it */
 		for (s = dp->changed[i]->service; i < dp->n_changed; i++)
 			if (dp->changed[i]->service != s)
 				break;

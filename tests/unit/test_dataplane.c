@@ -1734,6 +1734,50 @@ START_TEST(compiled_twice)
 }
 END_TEST
 
+/* The same, with a port of the rival that went and one that is different only the second time. */
+START_TEST(compiled_twice_in_parts)
+{
+	struct world *w = world_new(0);
+	struct service_entry *late, *rival;
+	const struct claim *claims;
+	struct vip cluster_ip;
+
+	world_put(w, "service d/late tcp:80 ip=10.96.0.1 created=5");
+	world_put(w, "service d/rival tcp:80:a tcp:81:b ip=10.96.0.2 ext=203.0.113.1 created=9");
+	world_put(w, "slice d/late-1 late v4 tcp:80 10.244.0.3");
+	world_put(w, "slice d/rival-1 rival v4 tcp:80:a 10.244.0.1");
+	world_put(w, "slice d/rival-2 rival v4 tcp:81:b 10.244.0.1");
+	world_must_sync(w, "start");
+	world_put(w, "service d/rival tcp:80:a ip=10.96.0.2 ext=203.0.113.1 created=9");
+	world_put(w, "service d/late tcp:80 ip=10.96.0.1 ext=203.0.113.1 created=5");
+	late = model_find_service(w->model, "d", "late");
+	rival = model_find_service(w->model, "d", "rival");
+	/* as it is if there was no memory for the claims of the new address */
+	claims = late->ports[FAMILY_IPV4]->claims;
+	ck_assert_uint_eq(late->ports[FAMILY_IPV4]->n_claims, 2);
+	cluster_ip = claims[claims[1].vip.role == VIP_CLUSTER_IP].vip;
+	ck_assert_int_eq(
+		claims_set(w->model, FAMILY_IPV4, late->ports[FAMILY_IPV4], &cluster_ip, 1), 0);
+	while (model_take_dirty(w->model, FAMILY_IPV4))
+		;
+	late->unfinished[FAMILY_IPV4] = true;
+	model_mark(w->model, late, FAMILY_IPV4);
+	model_mark(w->model, rival, FAMILY_IPV4);
+	world_must_sync(w, "late");
+	ck_assert_uint_eq(w->report.services, 5); /* the rival's two, twice, and late's */
+	ck_assert_msg(!w->report.full, "the transaction was refused");
+	ck_assert_ptr_null(rival->ports[FAMILY_IPV4]->next);
+	world_verify(w, "late");
+	world_put(w, "gone service d/rival");
+	world_put(w, "gone slice d/rival-1");
+	world_put(w, "gone slice d/rival-2");
+	world_must_sync(w, "gone");
+	ck_assert_ptr_null(model_find_service(w->model, "d", "rival"));
+	world_verify(w, "gone");
+	world_free(w);
+}
+END_TEST
+
 /* Only what others changed, while all was in step, counts as a repair. */
 START_TEST(what_is_a_repair)
 {
@@ -1900,6 +1944,7 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tc, flows_are_looked_for, 0, COUNT(flows));
 	tcase_add_loop_test(tc, same_objects_same_text, 0, N_FAMILIES);
 	tcase_add_test(tc, compiled_twice);
+	tcase_add_test(tc, compiled_twice_in_parts);
 	tcase_add_test(tc, what_is_a_repair);
 	tcase_add_loop_test(tc, removal, 0, 2);
 	return suite;
