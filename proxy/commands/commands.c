@@ -42,7 +42,7 @@ static const struct command commands[] = {
 	},
 	{
 		.word = "explain",
-		.synopsis = "explain [SOURCE] DESTINATION | SRC PROTO DST PORT",
+		.synopsis = "explain [SOURCE] DESTINATION | SRC PROTO DST PORT | SRC icmp DST",
 		.help = "Says what becomes of a packet: the Service it meets, the verdict, each "
 			"endpoint and why it\nmay be drawn or not, and whether the kernel agrees. "
 			"DESTINATION is an address with port, or\na Service, SOURCE an address or "
@@ -50,6 +50,7 @@ static const struct command commands[] = {
 			"  vipmap explain prod/shop:https\n"
 			"  vipmap explain prod/frontend-1 '[fd00::a]:53/udp'\n"
 			"  vipmap explain 10.244.1.5 tcp 10.96.0.1 443\n"
+			"  vipmap explain 10.244.1.5 icmp 10.96.0.1\n"
 			"  vipmap explain --manifests objects.yaml 10.96.0.1:443    not the "
 			"running "
 			"one\n",

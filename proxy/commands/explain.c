@@ -20,8 +20,14 @@ const struct command_flag explain_flags[] = {
 	{ NULL, 0, false, NULL },
 };
 
-/* What can be told without any objects, so that it is a usage error. */
-static int check_packet(char *const words[4], struct errbuf *eb)
+static bool is_ping(const char *protocol)
+{
+	return strcasecmp(protocol, "icmp") == 0 || strcasecmp(protocol, "icmpv6") == 0;
+}
+
+/* What can be told without any objects, so that it is a usage error. An echo request has no port.
+ */
+static int check_packet(char *const words[4], unsigned int n, struct errbuf *eb)
 {
 	enum family source_family, family;
 	struct addr addr;
@@ -35,14 +41,23 @@ static int check_packet(char *const words[4], struct errbuf *eb)
 			    words[0]);
 	for (i = 0; words[1][i] && i < sizeof(protocol) - 1; i++)
 		protocol[i] = (char)(words[1][i] & ~0x20);
-	if (!protocol_parse(protocol))
-		return errf(eb, -EINVAL, "explain: protocol \"%s\" is not tcp, udp or sctp",
+	if (!protocol_parse(protocol) && !is_ping(words[1]))
+		return errf(eb, -EINVAL, "explain: protocol \"%s\" is not tcp, udp, sctp or icmp",
 			    words[1]);
+	if (is_ping(words[1]) && n == 4)
+		return errf(eb, -EINVAL, "explain: %s has no ports: say SRC %s DST", words[1],
+			    words[1]);
+	if (!is_ping(words[1]) && n == 3)
+		return errf(eb, -EINVAL, "explain: which port? Say SRC %s DST PORT", words[1]);
 	if (addr_parse(words[2], &family, &addr))
 		return errf(eb, -EINVAL, "explain: destination \"%s\" is not an IP address",
 			    words[2]);
 	if (!strchr(words[0], '/') && family != source_family)
 		return errf(eb, -EINVAL, "explain: source and destination are not of one family");
+	if (n == 3)
+		return strcasecmp(words[1], "icmpv6") == 0 && family == FAMILY_IPV4
+			       ? errf(eb, -EINVAL, "explain: icmpv6 is not IPv4's: say icmp")
+			       : 0;
 	port = strtoul(words[3], &end, 10);
 	if (*words[3] < '0' || *words[3] > '9' || *end || port < 1 || port > UINT16_MAX)
 		return errf(eb, -EINVAL, "explain: port \"%s\" is not between 1 and 65535",
@@ -61,13 +76,13 @@ int command_explain_check(const struct options *options, struct errbuf *eb)
 			    output);
 	if (options->n_words == 1 || options->n_words == 2)
 		return 0;
-	if (options->n_words != 4)
-		return errf(
-			eb, -EINVAL,
-			"explain: needs DESTINATION, SOURCE DESTINATION, or SRC PROTO DST PORT");
-	for (i = 0; i < 4; i++)
+	if (options->n_words != 3 && options->n_words != 4)
+		return errf(eb, -EINVAL,
+			    "explain: needs DESTINATION, SOURCE DESTINATION, SRC PROTO DST PORT, "
+			    "or SRC icmp DST");
+	for (i = 0; i < options->n_words; i++)
 		memcpy(&words[i], &options->words[i], sizeof(words[i]));
-	return check_packet(words, eb);
+	return check_packet(words, options->n_words, eb);
 }
 
 static void make_path(const struct options *options, struct strbuf *path)
@@ -76,8 +91,8 @@ static void make_path(const struct options *options, struct strbuf *path)
 	unsigned int i;
 
 	strbuf_adds(path, "/v1/explain?");
-	if (options->n_words == 4)
-		for (i = 0; i < 4; i++)
+	if (options->n_words >= 3)
+		for (i = 0; i < options->n_words; i++)
 			ask_add(path, four[i], options->words[i]);
 	else
 		ask_add(path, "destination", options->words[options->n_words - 1]);
@@ -105,8 +120,11 @@ static void add_packet(const struct json *item, struct strbuf *out)
 		strbuf_addf(out, "%s (%s%s%s)", source, pod, *pod ? ", " : "", source_text(item));
 	else
 		strbuf_adds(out, source_text(item));
-	strbuf_addf(out, " -> %s%s%s:%lld/%s\n", v6 ? "[" : "", to, v6 ? "]" : "",
-		    (long long)number_at(item, "port"), text_at(item, "protocol"));
+	if (json_has(item, "port"))
+		strbuf_addf(out, " -> %s%s%s:%lld/%s\n", v6 ? "[" : "", to, v6 ? "]" : "",
+			    (long long)number_at(item, "port"), text_at(item, "protocol"));
+	else
+		strbuf_addf(out, " -> %s, %s echo request\n", to, text_at(item, "protocol"));
 	if (*text_at(item, "note"))
 		strbuf_addf(out, "note      %s\n", text_at(item, "note"));
 }
@@ -117,8 +135,9 @@ static void add_service(const struct json *item, struct strbuf *out)
 
 	if (!*text_at(item, "service"))
 		return;
-	strbuf_addf(out, "service   %s   %s   %s", text_at(item, "service"), text_at(item, "role"),
-		    text_at(item, "policy"));
+	strbuf_addf(out, "service   %s", text_at(item, "service"));
+	if (json_has(item, "role"))
+		strbuf_addf(out, "   %s   %s", text_at(item, "role"), text_at(item, "policy"));
 	if (number_at(item, "affinityTimeoutSeconds"))
 		strbuf_addf(out, "   affinity %s",
 			    age_format(number_at(item, "affinityTimeoutSeconds"), age));

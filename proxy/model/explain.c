@@ -8,6 +8,7 @@
 #include "proxy/model/ruleset.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 static bool is_local(const struct model *m, enum family family, const struct addr *addr)
@@ -164,6 +165,41 @@ static bool is_nodeport_ip(const struct model *m, enum family family, const stru
 	return false;
 }
 
+/* BEY-4: a service port for which the address answers ping, or NULL. */
+static const struct service_port_state *ping_port(const struct model *m, enum family family,
+						  const struct addr *addr)
+{
+	const struct service_port_state *port;
+	const struct service_entry *s;
+	unsigned int i;
+
+	for_each_service_entry (s, m)
+		for (port = s->ports[family]; port; port = port->next) {
+			if (!port->desired || !(port->desired->flags & PROGRAM_PING))
+				continue;
+			for (i = 0; i < port->desired->n_vips; i++)
+				if (port->desired->vips[i].role != VIP_NODE_PORT &&
+				    addr_compare(&port->desired->vips[i].addr, addr) == 0)
+					return port;
+		}
+	return NULL;
+}
+
+static void explain_ping(const struct model *m, const struct explain_query *q,
+			 struct explanation *x)
+{
+	x->port = ping_port(m, q->family, &q->destination);
+	if (x->port)
+		x->verdict = EXPLAIN_ANSWERED;
+	else if (is_cluster_ip(m, q->family, &q->destination))
+		x->verdict = EXPLAIN_NO_PING;
+	else if (in_service_cidr(m, q->family, &q->destination) &&
+		 !is_local(m, q->family, &q->destination)) /* VER-20 */
+		x->verdict = EXPLAIN_NO_SERVICE;
+	else
+		x->verdict = EXPLAIN_NOT_OURS;
+}
+
 void explain_packet(const struct model *m, const struct explain_query *q,
 		    struct explanation *explanation)
 {
@@ -175,6 +211,11 @@ void explain_packet(const struct model *m, const struct explain_query *q,
 	model_ruleset(m, q->family, &rs);
 	x.source = source_of(m, &rs, q);
 	x.by_interface = detects_by_interface(&rs) && !q->any_pod;
+	if (q->protocol == IPPROTO_ICMP) {
+		explain_ping(m, q, &x);
+		*explanation = x;
+		return;
+	}
 	port = model_vip_owner(m, q->family, addr, q->protocol, q->port);
 	if (!port && is_nodeport_ip(m, q->family, addr)) {
 		addr = NULL;

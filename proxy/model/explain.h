@@ -11,7 +11,7 @@ struct explain_query {
 	enum family family;
 	bool any_pod; /* from some pod, whose address is not said: then there is no source */
 	struct addr source, destination;
-	uint8_t protocol;
+	uint8_t protocol; /* IPPROTO_ICMP stands for an echo request of either family */
 	uint16_t port;
 };
 
@@ -26,6 +26,8 @@ enum explain_verdict {
 	EXPLAIN_NO_PORT,       /* refused: a ClusterIP, but not this port */
 	EXPLAIN_NO_SERVICE,    /* dropped: in a ServiceCIDR, and nobody's */
 	EXPLAIN_NOT_OURS,      /* passed */
+	EXPLAIN_ANSWERED,      /* by this node (BEY-4) */
+	EXPLAIN_NO_PING,       /* refused: a ClusterIP (PROTO-2) */
 };
 
 struct explanation {
@@ -33,7 +35,8 @@ struct explanation {
 	bool by_interface; /* pods are told by interface here: the source may be a pod all the same
 			    */
 	enum explain_verdict verdict;
-	/* NULL if no service port is met, and then nothing of the rest counts */
+	/* NULL if no service port is met, and then nothing of the rest counts. Of EXPLAIN_ANSWERED
+	   one that is alive, and no more of it */
 	const struct service_port_state *port;
 	const struct vip *vip;
 	bool local;	  /* the local list applies, else the cluster list */

@@ -55,6 +55,12 @@ static uint8_t protocol_word(const char *text)
 	return text[i] ? 0 : protocol_parse(upper);
 }
 
+/* An echo request: "icmp" for both families. */
+static bool is_ping_word(const char *text)
+{
+	return strcasecmp(text, "icmp") == 0 || strcasecmp(text, "icmpv6") == 0;
+}
+
 static int port_word(const char *text, uint16_t *port)
 {
 	char *end;
@@ -362,6 +368,30 @@ static void put_kernel(struct explaining *x, const struct explain_query *q,
 	strbuf_free(&path);
 }
 
+/* BEY-4: whether the kernel has the address among those that answer. */
+static void put_ping_kernel(struct explaining *x, const struct explain_query *q,
+			    const struct explanation *e)
+{
+	const struct element key = { .set = SET_PING_IPS, .addr = q->destination };
+	const bool wanted = e->verdict == EXPLAIN_ANSWERED;
+	struct lookup found;
+	struct errbuf eb;
+	bool there;
+
+	if (!x->nl || !model_config(x->v->model)->vipmap.answer_ping)
+		return;
+	there = lookup_element(x->nl, q->family, &key, &found, &eb) == 0;
+	jsonout_object(x->out, "kernel");
+	jsonout_bool(x->out, "agrees", there == wanted);
+	jsonout_integer(x->out, "differences", there != wanted);
+	jsonout_text(x->out, "message",
+		     there == wanted ? ""
+		     : there	     ? "an element in the kernel that is not wanted, of ping-ips"
+				     : "nothing in the kernel for an element of ping-ips");
+	jsonout_textf(x->out, "path", "%s%s", set_name(SET_PING_IPS), there ? "" : " (nothing)");
+	jsonout_object_end(x->out);
+}
+
 /* The answer */
 
 static const char *const source_kinds[] = {
@@ -384,7 +414,10 @@ static const char *verdict_word(enum explain_verdict verdict)
 		return "DNAT";
 	case EXPLAIN_NO_ENDPOINTS:
 	case EXPLAIN_NO_PORT:
+	case EXPLAIN_NO_PING:
 		return "refused";
+	case EXPLAIN_ANSWERED:
+		return "answered";
 	case EXPLAIN_PASSED:
 	case EXPLAIN_NOT_OURS:
 		return "passed";
@@ -405,6 +438,9 @@ static const char *const reasons[] = {
 	[EXPLAIN_NO_PORT] = "no service has this port of the ClusterIP",
 	[EXPLAIN_NO_SERVICE] = "no service has this address",
 	[EXPLAIN_NOT_OURS] = "not a service's address",
+	[EXPLAIN_ANSWERED] = "by this node, from that address; answerPing is on",
+	[EXPLAIN_NO_PING] = "a ClusterIP answers no ping, unless answerPing is on and the service "
+			    "has endpoints",
 };
 
 /* The Pod that has the address, if it is an endpoint of something. */
@@ -439,8 +475,12 @@ static void put_packet(struct explaining *x, const struct explain_query *q,
 	if (!q->any_pod)
 		put_source_name(x, q);
 	jsonout_text(x->out, "destination", addr_format(q->family, &q->destination, text));
-	jsonout_integer(x->out, "port", q->port);
-	jsonout_text(x->out, "protocol", protocol_name(q->protocol));
+	if (q->protocol != IPPROTO_ICMP)
+		jsonout_integer(x->out, "port", q->port);
+	jsonout_text(x->out, "protocol",
+		     q->protocol != IPPROTO_ICMP ? protocol_name(q->protocol)
+		     : q->family == FAMILY_IPV4	 ? "icmp"
+						 : "icmpv6");
 	if (e->by_interface)
 		jsonout_text(
 			x->out, "note",
@@ -561,7 +601,12 @@ static void put_explanation(struct explaining *x, const struct explain_query *q)
 	jsonout_text(x->out, "reason", reasons[e.verdict]);
 	if (e.vip)
 		put_service(x, q, &e);
-	put_kernel(x, q, &e);
+	else if (e.port)
+		jsonout_text(x->out, "service", e.port->label);
+	if (q->protocol == IPPROTO_ICMP)
+		put_ping_kernel(x, q, &e);
+	else
+		put_kernel(x, q, &e);
 	jsonout_object_end(x->out);
 }
 
@@ -574,6 +619,22 @@ static struct explain_query make_query(const struct asked *a, enum family family
 	};
 }
 
+static int explain_echo(struct explaining *x, struct explain_query *q)
+{
+	if (*x->asked.port) {
+		errf(&x->error, 0, "%s has no ports: say SOURCE %s DESTINATION", x->asked.protocol,
+		     x->asked.protocol);
+		return 400;
+	}
+	if (strcasecmp(x->asked.protocol, "icmpv6") == 0 && q->family == FAMILY_IPV4) {
+		errf(&x->error, 0, "icmpv6 is not of the destination's family");
+		return 400;
+	}
+	q->protocol = IPPROTO_ICMP;
+	put_explanation(x, q);
+	return 200;
+}
+
 static int explain_address(struct explaining *x, enum family family, const struct addr *addr)
 {
 	struct explain_query q = make_query(&x->asked, family);
@@ -583,6 +644,8 @@ static int explain_address(struct explaining *x, enum family family, const struc
 		errf(&x->error, 0, "source and destination are not of one family");
 		return 400;
 	}
+	if (is_ping_word(x->asked.protocol))
+		return explain_echo(x, &q);
 	if (!*x->asked.port) {
 		errf(&x->error, 0, "%s: which port? Say ADDRESS:PORT[/PROTOCOL]",
 		     x->asked.destination);

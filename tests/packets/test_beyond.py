@@ -1,11 +1,16 @@
 """What goes beyond kube-proxy and is asked for in a VipmapConfiguration: Services without endpoints that pass, and what
 they say about it themselves."""
 import atexit
+import contextlib
 import os
+import re
 import signal
+import socket
+import struct
 import tempfile
+import threading
 
-from lib import packet, topology
+from lib import netns, packet, topology
 from lib.case import *
 
 
@@ -125,8 +130,8 @@ def ping(b, source, target, family):
     return "world" if left else "vip" if got[1].src == addr(target, family) else got[1].src
 
 
-def pinged(n=11, **more):
-    return balanced("web", n, ["pod1", "r1"], **more)
+def pinged(n=11, endpoints=("pod1", "r1"), **more):
+    return balanced("web", n, list(endpoints), **more)
 
 
 @case("addresses of Services that are alive answer ping", "BEY-4 PROTO-2", both_families)
@@ -143,6 +148,169 @@ def answers(b, family):
     for target in ("pod1", "r1", "node"):
         b.true("what is no VIP answers as ever", ping(b, "client", target, family) == "vip")
     b.expect("client", "lb11:80", family, "tcp", reach("pod1", "r1"))
+
+
+@case("explain tells what becomes of an echo request", "BEY-4 PROTO-2 VER-6", both_families)
+def explained(b, family):
+    words = ("icmp", "icmpv6") if family == 6 else ("icmp", "ICMP")
+    objects = pinged() + balanced("gone", 13, [])
+    for text, flags in (("answerPing: true\n", settings("answerPing: true\n")), ("", settings(""))):
+        b.once(objects, *flags)
+        for target, want in (("svc11", "answered" if text else "refused"), ("lb11", "answered" if text else "passed"),
+                             ("ext11", "answered" if text else "passed"), ("svc13", "refused"), ("lb13", "passed"),
+                             ("free1", "dropped"), ("node", "passed"), ("r1", "passed")):
+            for word in words:
+                status, out, err = b.program.run(*b.program.argv(flags)[1:], "explain", addr("client", family), word,
+                                                 addr(target, family))
+                b.equal("exit status of explain %s %s: %s" % (word, target, out + err), 0, status)
+                verdict = re.search(r"^verdict +(\w+)", out, re.M)
+                b.equal("explain %s %s%s" % (word, target, out), want, verdict and verdict.group(1))
+                b.equal("the Service in %s" % out, want == "answered", "service   default/web:" in out)
+            met = ping(b, "client", target, family)
+            b.true("%s: explain says %s, ping says %s" % (target, want, met),
+                   met in {"answered": ("vip",), "refused": ("refused",), "dropped": ("silence",),
+                           "passed": ("world", "vip")}[want])
+    # the running one looks at the kernel
+    b.start(objects, *settings("answerPing: true\n"))
+    status, out, err = b.program.run("explain", addr("client", family), "icmp", addr("lb11", family))
+    b.true("%d %s%s" % (status, out, err), status == 0 and "kernel    agrees: ping-ips" in out)
+    status, out, err = b.program.run("explain", addr("client", family), "icmp", addr("lb13", family))
+    b.true("%d %s%s" % (status, out, err), status == 0 and "kernel    agrees: ping-ips (nothing)" in out)
+    for argv, message in ((("icmp", addr("lb11", family), "80"), "icmp has no ports: say SRC icmp DST"),
+                          (("tcp", addr("lb11", family)), "which port? Say SRC tcp DST PORT")):
+        status, out, err = b.program.run("explain", addr("client", family), *argv)
+        b.true("%d %s%s" % (status, out, err), status == 2 and message in err)
+
+
+def long_ping(b, source, target, family, size):
+    """The sender and the length of the answer to an echo request of that size, or None."""
+    ident = next(IDENT)
+    with netns.inside(b.world.name[topology.namespace_of(source)]):
+        s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW,
+                          socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6)
+    with s:
+        s.bind((addr(source, family), 0))
+        body = struct.pack("!BBHHH", 8 if family == 4 else 128, 0, 0, ident, 1) + bytes(i & 255 for i in range(size))
+        if family == 4:
+            body = body[:2] + struct.pack("!H", packet.internet_sum(body)) + body[4:]
+        s.sendto(body, (addr(target, family), 0))
+        deadline = time.monotonic() + 1.5 * probe.SLOW
+        while time.monotonic() < deadline:
+            s.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                data, sender = s.recvfrom(65535)
+            except TimeoutError:
+                return None
+            data = data[(data[0] & 15) * 4:] if family == 4 else data
+            if data[0] in (0, 129) and struct.unpack_from("!H", data, 4)[0] == ident:
+                b.true("the answer holds what was asked", data[8:] == body[8:])
+                return sender[0], len(data) - 8
+    return None
+
+
+@case("echo requests in fragments are answered whole", "BEY-4", both_families)
+def ping_fragments(b, family):
+    b.once(pinged(), *settings("answerPing: true\n"))
+    for source in ("client", "pod1", "rpod"):
+        for target in ("svc11", "lb11", "ext11"):
+            for size in (1400, 1473, 4000, 60000):
+                b.equal("%s pings %s with %d bytes" % (source, target, size), (addr(target, family), size),
+                        long_ping(b, source, target, family, size))
+
+
+@case("datagrams in fragments are translated as ever", "BEY-4 PROTO-1", both_families)
+def fragments(b, family):
+    b.once(pinged(), *settings("answerPing: true\n"))
+    for source, vip in (("client", "svc11:80"), ("client", "lb11:80"), ("pod2", "ext11:80"), ("node", "svc11:80")):
+        c = b.connection(source, vip, family, "udp")
+        c.sock.send(b"x" * 4000)
+        b.equal("answer", " ".join(c.first.split()[:2]), " ".join(c.sock.recv(512).decode().split()[:2]))
+        c.close()
+
+
+class Pump:
+    """A server that reads until the end and sends as much back."""
+
+    def __init__(self, b, name, family, port):
+        with netns.inside(b.world.name[topology.namespace_of(name)]):
+            self.sock = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.sock.bind((addr(name, family), port))
+        self.sock.listen(8)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                peer, _ = self.sock.accept()
+            except OSError:
+                return
+            with peer, contextlib.suppress(OSError):
+                peer.settimeout(4 * probe.SLOW)
+                data = b""
+                while more := peer.recv(65536):
+                    data += more
+                peer.sendall(data)
+
+    def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+        self.thread.join(5 * probe.SLOW)
+
+
+# Only these two links are narrow, and the ends do not know: they learn it by errors that belong to the connection.
+@case("path MTU of connections to a VIP that answers ping", "BEY-4 PROTO-3", both_families)
+def path_mtu(b, family):
+    for vips, ping_too in ((("svc41:80", "lb41:80", "ext41:80"), True), (("svc41:80", "lb41:80"), False)):
+        b.once(balanced("big", 41, ["pod1:9000"]), *settings("answerPing: %s\n" % str(ping_too).lower()))
+        for narrow in ("vethpod1", "toclient"):
+            b.world.ip("node", "link set %s mtu 1300" % narrow)
+            server = Pump(b, "pod1", family, 9000)
+            try:
+                for vip in vips:
+                    target, _, port = vip.partition(":")
+                    with netns.inside(b.world.name["client"]):
+                        s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
+                    with s:
+                        s.settimeout(5 * probe.SLOW)
+                        s.connect((addr(target, family), int(port)))
+                        got = 0
+                        with contextlib.suppress(OSError):
+                            s.sendall(b"x" * 200000)
+                            s.shutdown(socket.SHUT_WR)
+                            while more := s.recv(65536):
+                                got += len(more)
+                        b.equal("bytes that came back by %s, %s being narrow" % (vip, narrow), 200000, got)
+            finally:
+                server.close()
+                b.world.ip("node", "link set %s mtu 1500" % narrow)
+                for ns in ("client", "pod1"):
+                    b.world.ip(ns, "route flush cache")
+
+
+@case("an error about a datagram to a VIP that answers ping", "BEY-4 PROTO-3", both_families)
+def mtu_of_datagrams(b, family):
+    b.once(pinged(endpoints=["pod1"]), *settings("answerPing: true\n"))
+    b.world.ip("node", "link set vethpod1 mtu 1300")
+    try:
+        for vip in ("svc11", "lb11"):
+            with netns.inside(b.world.name["client"]):
+                s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+            with s:
+                level, discover, mtu = (socket.IPPROTO_IP, 10, 14) if family == 4 else (socket.IPPROTO_IPV6, 23, 24)
+                s.setsockopt(level, discover, 2)  # never in fragments
+                s.settimeout(1.0)
+                s.connect((addr(vip, family), 80))
+                s.send(b"x" * 1400)
+                try:
+                    got = s.recv(512).decode()
+                except OSError as e:
+                    got = e.strerror
+                b.equal("after the first datagram to " + vip, "Message too long", got)
+                b.equal("path MTU", 1300, s.getsockopt(level, mtu))
+    finally:
+        b.world.ip("node", "link set vethpod1 mtu 1500")
 
 
 @case("a pod whose interface on the node has no address", "BEY-4", both_families)
