@@ -83,7 +83,7 @@ static void batch_change_chain(struct batch *b, enum change change, const struct
 static void batch_add_set(struct batch *b, enum set_id set)
 {
 	encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(set), set_name(set), NULL,
-		   b->next_set_id++);
+		   set_counts(b->ruleset.parts, set), b->next_set_id++);
 }
 
 static void batch_add_table(struct batch *b)
@@ -206,7 +206,7 @@ static void batch_change_affinity(void *ctx, enum change change, const char *nam
 		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, name);
 	else
 		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, affinity_layout(), name,
-			   comment, b->next_set_id++);
+			   comment, false, b->next_set_id++);
 }
 
 static void batch_change_ranges(void *ctx, enum change change, const char *set)
@@ -217,7 +217,7 @@ static void batch_change_ranges(void *ctx, enum change change, const char *set)
 	chain_firewall(set, &chain);
 	if (change == CHANGE_ADD)
 		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(SET_SOURCE_RANGES),
-			   set, NULL, b->next_set_id++);
+			   set, NULL, false, b->next_set_id++);
 	else if (change == CHANGE_DELETE)
 		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, set);
 	batch_change_chain(b, change, &chain);

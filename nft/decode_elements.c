@@ -5,6 +5,7 @@
  */
 #include "nft/decode_elements.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -38,6 +39,16 @@ bool name_is_affinity(const char *name)
 bool name_is_ranges(const char *name)
 {
 	return name_begins(name, RANGES_PREFIX);
+}
+
+bool expression_is(const struct nlattr *expression, const char *name)
+{
+	const struct nlattr *attrs[NFTA_EXPR_MAX + 1];
+	const char *found;
+
+	nested_attrs(expression, attrs, NFTA_EXPR_MAX + 1);
+	found = attr_string(attrs[NFTA_EXPR_NAME]);
+	return found && strcmp(found, name) == 0;
 }
 
 int verdict_parse(const char *name, struct verdict *verdict)
@@ -187,6 +198,27 @@ static const char *comment_decode(const struct nlattr *attr)
 	return NULL;
 }
 
+static uint64_t number_decode(const struct nlattr *attr)
+{
+	uint64_t number_be = 0;
+
+	if (attr && mnl_attr_get_payload_len(attr) == sizeof(number_be))
+		memcpy(&number_be, mnl_attr_get_payload(attr), sizeof(number_be));
+	return be64toh(number_be);
+}
+
+/* The packets of a counter; 0 if it is none. */
+static uint64_t counter_decode(const struct nlattr *attr)
+{
+	const struct nlattr *expr[NFTA_EXPR_MAX + 1], *data[NFTA_COUNTER_MAX + 1];
+
+	nested_attrs(attr, expr, NFTA_EXPR_MAX + 1);
+	if (!expression_is(attr, "counter"))
+		return 0;
+	nested_attrs(expr[NFTA_EXPR_DATA], data, NFTA_COUNTER_MAX + 1);
+	return number_decode(data[NFTA_COUNTER_PACKETS]);
+}
+
 /* @last is the last address of the range, not the first behind it. */
 static int range_to_prefix(enum family family, const struct addr *first, const struct addr *last,
 			   struct prefix *prefix)
@@ -223,6 +255,8 @@ int element_decode(enum family family, enum set_id set, const struct nlattr *att
 	e.port = f.port;
 	e.index = f.index;
 	e.comment = comment_decode(attrs[NFTA_SET_ELEM_USERDATA]);
+	if (set_is_counted(set))
+		e.count = counter_decode(attrs[NFTA_SET_ELEM_EXPR]);
 	if (set == SET_HAIRPIN && addr_compare(&f.saddr, &f.daddr))
 		return -EINVAL;
 	if (layout->data == DATA_VERDICT && verdict_decode(attrs[NFTA_SET_ELEM_DATA], &e))

@@ -38,6 +38,9 @@ int endpoint_decode(enum family family, const struct nlattr *data, struct addr *
 /* The verdict that leads to chain @name; -EINVAL if ours never would. */
 int verdict_parse(const char *name, struct verdict *verdict);
 
+/* Whether it is the expression @name ("counter"); NULL is none. */
+bool expression_is(const struct nlattr *expression, const char *name);
+
 /* sticky/..., sticky-local/...; affinity/..., affinity-local/...; ranges/... */
 bool name_is_sticky(const char *name);
 bool name_is_affinity(const char *name);

@@ -264,8 +264,23 @@ static void set_description(struct nlmsghdr *nlh, const struct set_layout *layou
 	mnl_attr_nest_end(nlh, description);
 }
 
+/*
+ * Each element that is added gets such a counter of its own. In chains of type nat it counts the
+ * first packets of connections.
+ * counter
+ */
+static void set_counter(struct nlmsghdr *nlh)
+{
+	struct nlattr *expr = mnl_attr_nest_start(nlh, NFTA_SET_EXPR), *data;
+
+	mnl_attr_put_strz(nlh, NFTA_EXPR_NAME, "counter");
+	data = mnl_attr_nest_start(nlh, NFTA_EXPR_DATA);
+	mnl_attr_nest_end(nlh, data);
+	mnl_attr_nest_end(nlh, expr);
+}
+
 void encode_set(struct wire *w, enum family family, const struct set_layout *layout,
-		const char *name, const char *comment, uint32_t id)
+		const char *name, const char *comment, bool counts, uint32_t id)
 {
 	struct nlmsghdr *nlh;
 	struct udata u = { .length = 0 };
@@ -285,6 +300,8 @@ void encode_set(struct wire *w, enum family family, const struct set_layout *lay
 	set_description(nlh, layout);
 	set_udata(&u, family, layout, comment);
 	mnl_attr_put(nlh, NFTA_SET_USERDATA, u.length, u.bytes);
+	if (counts)
+		set_counter(nlh);
 	message_end(w, nlh);
 }
 

@@ -15,9 +15,12 @@ void encode_table(struct wire *w, enum family family, uint32_t table_flags);
 void encode_table_flags(struct wire *w, enum family family, uint32_t table_flags);
 /* Whatever it holds; it need not exist. */
 void encode_table_delete(struct wire *w, enum family family);
-/* @id: any number that no other set of the batch has. @comment may be NULL. */
+/*
+ * @id: any number that no other set of the batch has. @comment may be NULL. @counts: its elements
+ * count packets.
+ */
 void encode_set(struct wire *w, enum family family, const struct set_layout *layout,
-		const char *name, const char *comment, uint32_t id);
+		const char *name, const char *comment, bool counts, uint32_t id);
 void encode_set_delete(struct wire *w, enum family family, const char *name);
 void encode_chain(struct wire *w, enum family family, const struct chain *chain);
 void encode_chain_delete(struct wire *w, enum family family, const char *name);

@@ -9,6 +9,7 @@
 #include "nft/encode_elements.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,33 @@ static uint8_t *put_attr_u32(uint8_t *at, uint16_t type, uint32_t value)
 	return at + sizeof(value_be);
 }
 
+static uint8_t *attr_u64(uint8_t *at, uint16_t type, uint64_t value)
+{
+	uint64_t value_be = htobe64(value);
+
+	at = attr_header(at, type, sizeof(value_be));
+	memcpy(at, &value_be, sizeof(value_be));
+	return at + sizeof(value_be);
+}
+
+enum {
+	COUNTER_NAME = NLA_ALIGN(sizeof("counter")),
+	COUNTER_DATA = 2 * (NLA_HDRLEN + 8),
+	COUNTER = 3 * NLA_HDRLEN + COUNTER_NAME + COUNTER_DATA,
+};
+
+/* Where it begins. Bytes mean nothing of what only sees the first packet. */
+static uint8_t *attr_counter(uint8_t *at, uint64_t count)
+{
+	at = attr_header(at, NFTA_SET_ELEM_EXPR | NLA_F_NESTED, COUNTER - NLA_HDRLEN);
+	at = attr_header(at, NFTA_EXPR_NAME, sizeof("counter"));
+	memcpy(at, "counter", sizeof("counter"));
+	at += COUNTER_NAME;
+	at = attr_header(at, NFTA_EXPR_DATA | NLA_F_NESTED, COUNTER_DATA);
+	at = attr_u64(at, NFTA_COUNTER_BYTES, 0);
+	return attr_u64(at, NFTA_COUNTER_PACKETS, count);
+}
+
 static uint8_t *attr_verdict(uint8_t *at, const struct verdict *verdict, const char *chain)
 {
 	const uint32_t code = chain			      ? (uint32_t)NFT_GOTO
@@ -224,7 +252,7 @@ static size_t element_room(const struct element *e, const char *chain)
 	};
 
 	return NLA_HDRLEN + KEYS + DATA + (chain ? strlen(chain) + 4 : 0) +
-	       (e->comment ? COMMENT : 0);
+	       (e->comment ? COMMENT : 0) + (e->count ? COUNTER : 0);
 }
 
 static void put_element(struct elements *s, enum family family, const struct element *e,
@@ -246,6 +274,8 @@ static void put_element(struct elements *s, enum family family, const struct ele
 		at = put_endpoint_data(at, family, e);
 	if (s->add && e->comment)
 		at = attr_comment(at, e->comment);
+	if (s->add && e->count)
+		at = attr_counter(at, e->count);
 	element_end(s, begin, at, owner);
 }
 

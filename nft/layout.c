@@ -93,6 +93,11 @@ bool set_is_in(unsigned int parts, enum set_id set)
 	return !part_of[set] || parts & part_of[set];
 }
 
+bool set_counts(unsigned int parts, enum set_id set)
+{
+	return parts & PART_COUNTERS && set_is_counted(set);
+}
+
 bool chain_is_in(unsigned int parts, enum chain_id id)
 {
 	return id < CHAIN_FAST_PATH || parts & PART_FAST_PATH;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_tables.h>
@@ -15,7 +16,10 @@
 #include "nft/encode_elements.h"
 #include "nft/request.h"
 
-enum { TIMEOUT_MS = 5000 };
+enum {
+	TIMEOUT_MS = 5000,
+	KEYS_PER_REQUEST = 500, /* see lists.c */
+};
 
 struct answer {
 	enum family family;
@@ -99,6 +103,84 @@ int lookup_element(struct nlsock *nl, enum family family, const struct element *
 				      lookup_on_element, &a, eb);
 	elements_free(&question);
 	return err;
+}
+
+struct many {
+	enum family family;
+	enum set_id set;
+	size_t n_found;
+	void (*found)(void *ctx, const struct element *element);
+	void *ctx;
+};
+
+static int lookup_on_one_of_many(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attr = element_of(nlh);
+	struct many *many = data;
+	struct element el;
+
+	if (!attr)
+		return 0;
+	many->n_found++;
+	if (element_decode(many->family, many->set, attr, &el) == 0)
+		many->found(many->ctx, &el);
+	return 0;
+}
+
+/*
+ * The kernel stops at the first key that is not there. Returns how many of @count keys of one set
+ * are dealt with, or a negative errno.
+ */
+static ssize_t lookup_some(struct nlsock *nl, struct many *many, const struct element *keys,
+			   size_t count, struct errbuf *eb)
+{
+	struct elements question;
+	struct nlmsghdr *nlh;
+	struct iovec iov;
+	size_t i;
+	int err;
+
+	elements_init(&question, many->set, false);
+	for (i = 0; i < count; i++)
+		elements_put(&question, many->family, &keys[i], NULL, NULL);
+	err = question.wire.err;
+	many->n_found = 0;
+	if (!err) {
+		nlh = message_at(&question.wire, 0);
+		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM;
+		nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+		nlh->nlmsg_seq = nlsock_next_seq(nl);
+		iov = (struct iovec){ .iov_base = nlh, .iov_len = nlh->nlmsg_len };
+		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, lookup_on_one_of_many, many,
+				      TIMEOUT_MS, eb);
+	}
+	elements_free(&question);
+	if (err == -ENOENT && many->n_found < count)
+		return (ssize_t)many->n_found + 1;
+	return err ? err : (ssize_t)count;
+}
+
+int lookup_elements(struct nlsock *nl, enum family family, const struct element *keys, size_t count,
+		    void (*found)(void *ctx, const struct element *element), void *ctx,
+		    struct errbuf *eb)
+{
+	struct many many = { .family = family, .found = found, .ctx = ctx };
+	struct errbuf reason = { "" };
+	size_t i = 0, n;
+	ssize_t done;
+
+	while (i < count) {
+		many.set = keys[i].set;
+		for (n = 1; i + n < count && n < KEYS_PER_REQUEST; n++)
+			if (keys[i + n].set != many.set)
+				break;
+		done = lookup_some(nl, &many, &keys[i], n, &reason);
+		if (done < 0)
+			return errf(eb, (int)done, "asking for elements: %s",
+				    *reason.text ? reason.text : strerror((int)-done));
+		i += (size_t)done;
+	}
+	return 0;
 }
 
 static int lookup_on_client(const struct nlmsghdr *nlh, void *data)

@@ -22,6 +22,14 @@ struct lookup {
 int lookup_element(struct nlsock *nl, enum family family, const struct element *key,
 		   struct lookup *found, struct errbuf *eb);
 
+/*
+ * The same for many keys, those of one set in a row; @found gets what there is of them, whose
+ * strings live until it returns. Returns 0 or a negative errno with @eb.
+ */
+int lookup_elements(struct nlsock *nl, enum family family, const struct element *keys, size_t count,
+		    void (*found)(void *ctx, const struct element *element), void *ctx,
+		    struct errbuf *eb);
+
 /* The endpoint that map @map remembers for @client, and for how long. Returns as above. */
 int lookup_client(struct nlsock *nl, enum family family, const char *map, const struct addr *client,
 		  struct addr *endpoint, uint16_t *port, int64_t *expires_ms, struct errbuf *eb);

@@ -18,6 +18,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "nft/encode_elements.h"
 #include "nft/encode.h"
 #include "nft/encode_rule.h"
 #include "nft/refused.h"
@@ -182,7 +183,7 @@ static void encode_feature(struct wire *w, const struct ruleset *ruleset, const 
 
 	encode_table(w, ruleset->family, 0);
 	if (f->layout)
-		encode_set(w, ruleset->family, f->layout, f->set, NULL, 1);
+		encode_set(w, ruleset->family, f->layout, f->set, NULL, false, 1);
 	if (!f->chain)
 		return;
 	chain_constant(ruleset, f->chain, &chain);
@@ -243,9 +244,10 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 	encode_table(w, ruleset->family, 0);
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(ruleset->parts, i))
-			encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL, i + 1);
-	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL, N_SETS + 1);
-	encode_set(w, ruleset->family, set_layout(SET_SOURCE_RANGES), scratch_ranges, NULL,
+			encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL,
+				   set_counts(ruleset->parts, i), i + 1);
+	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL, false, N_SETS + 1);
+	encode_set(w, ruleset->family, set_layout(SET_SOURCE_RANGES), scratch_ranges, NULL, false,
 		   N_SETS + 2);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(ruleset, i, &chain);
@@ -400,6 +402,40 @@ int kernel_probe_fast_path(struct nlsock *nl, enum family family, struct errbuf 
 			    "kernel %.64s is too old to end connections in a flowtable (Linux 6.1)",
 			    kernel.release);
 	return 0;
+}
+
+/* With an element that begins with a count: what carries counts over. */
+int kernel_probe_counters(struct nlsock *nl, enum family family, struct errbuf *eb)
+{
+	const struct element el = {
+		.set = MAP_SERVICE_NODEPORTS,
+		.protocol = IPPROTO_TCP,
+		.port = 1,
+		.verdict = { .kind = VERDICT_DROP },
+		.count = 1,
+	};
+	struct elements elements;
+	struct refused refused;
+	struct errbuf reason;
+	struct wire w = { 0 };
+	void *at;
+	int err;
+
+	elements_init(&elements, el.set, true);
+	elements_put(&elements, family, &el, NULL, NULL);
+	encode_table(&w, family, 0);
+	encode_set(&w, family, set_layout(el.set), set_name(el.set), NULL, true, 1);
+	at = elements.wire.err ? NULL : wire_reserve(&w, elements.wire.length);
+	if (at) {
+		memcpy(at, elements.wire.bytes, elements.wire.length);
+		w.length += elements.wire.length;
+	}
+	err = elements.wire.err ? elements.wire.err : try_messages(nl, &w, &refused, &reason);
+	wire_free(&w);
+	elements_free(&elements);
+	return err ? errf(eb, err, "the kernel has no counters in maps for %s: %s",
+			  family_name(family), err == -ENOMEM ? "out of memory" : reason.text)
+		   : 0;
 }
 
 int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb)

@@ -83,6 +83,7 @@ struct reader {
 	unsigned int n_chains, chains_size, current;
 	struct names affinities, ranges; /* of sets */
 	bool has_set[N_SETS], has_chain[N_CHAINS], has_flowtable;
+	bool only_counts; /* of elements: the table will be replaced */
 	struct {
 		bool known;
 		uint32_t n;
@@ -295,6 +296,14 @@ static bool layout_is(const struct reader *r, const struct set_layout *want,
 	       attr_u32(attrs[NFTA_SET_DATA_LEN], 0) == set_data_size(r->family, want);
 }
 
+/* Counting cannot be begun or ended in a set that is there. */
+static bool counter_is(const struct nlattr *const *attrs, bool wanted)
+{
+	if (attrs[NFTA_SET_EXPRESSIONS])
+		return false;
+	return wanted ? expression_is(attrs[NFTA_SET_EXPR], "counter") : !attrs[NFTA_SET_EXPR];
+}
+
 static int note_name(struct reader *r, struct names *names, const char *name)
 {
 	const char *copy = arena_strdup(&r->arena, name);
@@ -325,6 +334,11 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 		return note_name(r, &r->ranges, name);
 	for (id = 0; name && id < N_SETS; id++)
 		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
+			if (!counter_is(attrs, set_counts(r->ruleset->parts, id)))
+				return judge_table(r, TABLE_OTHER,
+						   attrs[NFTA_SET_EXPR] ? "counts in"
+									: "does not count in",
+						   name);
 			r->has_set[id] = true;
 			r->set_count[id].known = attrs[SET_COUNT];
 			r->set_count[id].n = attr_u32(attrs[SET_COUNT], 0);
@@ -434,6 +448,11 @@ static int on_element(void *ctx, const struct nlattr *attr)
 		return note_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
 		return judge_table(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+	if (r->only_counts) {
+		if (element.count)
+			r->found->counted(r->found->ctx, &element);
+		return 0;
+	}
 	if (r->skip_expected && lists_has(&r->lists, &element))
 		return 0;
 	r->found->element(r->found->ctx, &element);
@@ -777,10 +796,26 @@ static void report_objects(const struct reader *r)
 	}
 }
 
+static int read_counts(struct reader *r)
+{
+	int err = 0;
+
+	r->only_counts = true;
+	for (r->set = 0; !err && r->set < N_SETS; r->set++) {
+		if (!r->has_set[r->set] || !set_counts(r->ruleset->parts, r->set))
+			continue;
+		r->set_name = set_name(r->set);
+		err = read_by_dump(r);
+	}
+	return err == -ENOENT ? -EINTR : err;
+}
+
 static int read_table(struct reader *r)
 {
 	int err = read_layout(r);
 
+	if (!err && r->state == TABLE_OTHER && r->found->counted)
+		return read_counts(r);
 	if (err || (r->state != TABLE_CURRENT && r->state != TABLE_RULES_DIFFER))
 		return err;
 	report_objects(r);

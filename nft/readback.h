@@ -32,13 +32,18 @@ struct readback {
 		       uint64_t digest);
 	/* Which parts the table has (enum table_part), once. NULL is allowed */
 	void (*parts)(void *ctx, unsigned int parts);
+	/*
+	 * Of TABLE_OTHER, elements of sets that are as they should be and count: for their counts,
+	 * which may outlive the table. NULL is allowed.
+	 */
+	void (*counted)(void *ctx, const struct element *element);
 	bool whoever; /* a table that another process owns is read, too: only to look at it */
 };
 
 /*
  * Objects in the table that are neither constant nor of the kinds above make TABLE_OTHER, elements
  * that cannot be understood too. Sets are not walked if the state is TABLE_ABSENT, TABLE_OTHER or
- * TABLE_OWNED.
+ * TABLE_OWNED, but for their counts.
  * Returns 0 or a negative errno; -EINTR: the table changed meanwhile, forget what @found was told
  * and read again. @eb tells why a table is not TABLE_CURRENT, too.
  */
@@ -72,5 +77,7 @@ int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, 
  * negative errno with @eb.
  */
 int kernel_probe_fast_path(struct nlsock *nl, enum family family, struct errbuf *eb);
+/* Whether it has what PART_COUNTERS needs: returns as before. */
+int kernel_probe_counters(struct nlsock *nl, enum family family, struct errbuf *eb);
 
 #endif

@@ -46,6 +46,8 @@ struct set_layout {
 const struct set_layout *set_layout(enum set_id set);
 /* Whether a table with these parts has it. */
 bool set_is_in(unsigned int parts, enum set_id set);
+/* Whether its elements count connections there. */
+bool set_counts(unsigned int parts, enum set_id set);
 const struct set_layout *affinity_layout(void);
 /* As the kernel reports them. The size of a verdict depends on the architecture: do not compare it.
  */

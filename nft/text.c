@@ -296,9 +296,12 @@ static void print_element_key(struct strbuf *out, enum family family, const stru
 	}
 }
 
-static void print_element(struct strbuf *out, enum family family, const struct element *e)
+static void print_element(struct strbuf *out, enum family family, const struct element *e,
+			  bool counts)
 {
 	print_element_key(out, family, e);
+	if (counts)
+		strbuf_adds(out, " counter");
 	if (e->comment) {
 		strbuf_addc(out, ' ');
 		print_comment(out, e->comment);
@@ -312,7 +315,7 @@ void text_print_element(struct strbuf *out, enum family family, const struct ele
 	struct element key;
 
 	if (with_data) {
-		print_element(out, family, element);
+		print_element(out, family, element, false);
 		return;
 	}
 	key = *element;
@@ -320,8 +323,9 @@ void text_print_element(struct strbuf *out, enum family family, const struct ele
 	print_element_key(out, family, &key);
 }
 
-/* What stands at the head of a set: type, size and flags, in nft's order. */
-static void print_layout(struct strbuf *out, enum family family, const struct set_layout *layout)
+/* What stands at the head of a set: type, size, flags and counter, in nft's order. */
+static void print_layout(struct strbuf *out, enum family family, const struct set_layout *layout,
+			 bool counts)
 {
 	strbuf_adds(out, "\t\ttypeof ");
 	typeof_print(family, layout, out);
@@ -332,6 +336,8 @@ static void print_layout(struct strbuf *out, enum family family, const struct se
 		strbuf_adds(out, "\t\tflags interval\n");
 	if (layout->flags & NFT_SET_EVAL)
 		strbuf_adds(out, "\t\tflags dynamic,timeout\n");
+	if (counts)
+		strbuf_adds(out, "\t\tcounter\n");
 }
 
 static bool is_in_set(const struct element *e, enum set_id set, const char *name)
@@ -340,18 +346,20 @@ static bool is_in_set(const struct element *e, enum set_id set, const char *name
 }
 
 /* Prints the elements from @e on that are of the set, and returns the first that is not. */
-static const struct element *print_set(struct strbuf *out, enum family family, enum set_id set,
-				       const char *name, const struct element *e,
+static const struct element *print_set(struct strbuf *out, const struct ruleset *ruleset,
+				       enum set_id set, const char *name, const struct element *e,
 				       const struct element *end)
 {
+	const enum family family = ruleset->family;
 	const struct set_layout *layout = set_layout(set);
 	const struct element *first = e;
+	const bool counts = set_counts(ruleset->parts, set);
 
 	strbuf_addf(out, "\n\t%s %s {\n", layout->data ? "map" : "set", name);
-	print_layout(out, family, layout);
+	print_layout(out, family, layout, counts);
 	for (; e < end && is_in_set(e, set, name); e++) {
 		strbuf_adds(out, e == first ? "\t\telements = { " : ",\n\t\t\t     ");
-		print_element(out, family, e);
+		print_element(out, family, e, counts);
 	}
 	strbuf_adds(out, e == first ? "\t}\n" : " }\n\t}\n");
 	return e;
@@ -360,7 +368,7 @@ static const struct element *print_set(struct strbuf *out, enum family family, e
 static void print_affinity(struct strbuf *out, enum family family, const struct affinity *a)
 {
 	strbuf_addf(out, "\n\tmap %s {\n", a->name);
-	print_layout(out, family, affinity_layout());
+	print_layout(out, family, affinity_layout(), false);
 	if (a->comment) {
 		strbuf_adds(out, "\t\t");
 		print_comment(out, a->comment);
@@ -461,13 +469,13 @@ int text_print(struct text *t, struct strbuf *out)
 		    TABLE_COMMENT);
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(t->ruleset.parts, (enum set_id)i))
-			e = print_set(out, family, (enum set_id)i, set_name(i), e, end);
+			e = print_set(out, &t->ruleset, (enum set_id)i, set_name(i), e, end);
 	if (t->ruleset.parts & PART_FAST_PATH)
 		print_flowtable(t, out);
 	for (i = 0; i < t->affinities.count; i++)
 		print_affinity(out, family, &affinities[i]);
 	for (i = 0; i < t->ranges.count; i++)
-		e = print_set(out, family, SET_SOURCE_RANGES, ranges[i], e, end);
+		e = print_set(out, &t->ruleset, SET_SOURCE_RANGES, ranges[i], e, end);
 	print_chains(t, out);
 	strbuf_adds(out, "}\n");
 	return out->err;

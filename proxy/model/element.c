@@ -14,8 +14,15 @@ enum set_traits {
 	IS_NODEPORT = 1 << 3,
 	HAS_RANGE = 1 << 4,
 	IS_SHARED = 1 << 5,
+	IS_COUNTED = 1 << 6,
 };
 
+enum { LIST = HAS_ENDPOINT | HAS_INDEX | IS_COUNTED };
+
+/*
+ * Session affinity decides whom a client is remembered for after its element has been looked up: a
+ * count of sticky-endpoints would be of draws and not of connections.
+ */
 static const struct {
 	const char *name;
 	unsigned int traits;
@@ -26,18 +33,17 @@ static const struct {
 	[SET_HAIRPIN] = { "hairpin", IS_SHARED },
 	[SET_NO_MASQUERADE] = { "no-masquerade-cidrs", HAS_RANGE },
 	[SET_PING_IPS] = { "ping-ips", IS_SHARED },
-	[MAP_SERVICE_IPS] = { "service-ips", HAS_VERDICT },
-	[MAP_SERVICE_NODEPORTS] = { "service-nodeports", HAS_VERDICT | IS_NODEPORT },
+	[MAP_SERVICE_IPS] = { "service-ips", HAS_VERDICT | IS_COUNTED },
+	[MAP_SERVICE_NODEPORTS] = { "service-nodeports", HAS_VERDICT | IS_NODEPORT | IS_COUNTED },
 	[MAP_FIREWALLED] = { "firewalled", HAS_VERDICT },
 	[MAP_CLUSTER_POLICY] = { "cluster-policy", HAS_VERDICT },
 	[MAP_LOCAL_POLICY] = { "local-policy", HAS_VERDICT },
 	[MAP_NODEPORT_CLUSTER_POLICY] = { "nodeport-cluster-policy", HAS_VERDICT | IS_NODEPORT },
 	[MAP_NODEPORT_LOCAL_POLICY] = { "nodeport-local-policy", HAS_VERDICT | IS_NODEPORT },
-	[MAP_ENDPOINTS] = { "endpoints", HAS_ENDPOINT | HAS_INDEX },
-	[MAP_LOCAL_ENDPOINTS] = { "local-endpoints", HAS_ENDPOINT | HAS_INDEX },
-	[MAP_NODEPORT_ENDPOINTS] = { "nodeport-endpoints", HAS_ENDPOINT | HAS_INDEX | IS_NODEPORT },
-	[MAP_NODEPORT_LOCAL_ENDPOINTS] = { "nodeport-local-endpoints",
-					   HAS_ENDPOINT | HAS_INDEX | IS_NODEPORT },
+	[MAP_ENDPOINTS] = { "endpoints", LIST },
+	[MAP_LOCAL_ENDPOINTS] = { "local-endpoints", LIST },
+	[MAP_NODEPORT_ENDPOINTS] = { "nodeport-endpoints", LIST | IS_NODEPORT },
+	[MAP_NODEPORT_LOCAL_ENDPOINTS] = { "nodeport-local-endpoints", LIST | IS_NODEPORT },
 	[MAP_STICKY_ENDPOINTS] = { "sticky-endpoints", HAS_VERDICT | HAS_INDEX },
 	[MAP_STICKY_LOCAL_ENDPOINTS] = { "sticky-local-endpoints", HAS_VERDICT | HAS_INDEX },
 	[MAP_STICKY_NODEPORT_ENDPOINTS] = { "sticky-nodeport-endpoints",
@@ -80,6 +86,11 @@ bool set_has_range(enum set_id set)
 bool set_is_shared(enum set_id set)
 {
 	return sets[set].traits & IS_SHARED;
+}
+
+bool set_is_counted(enum set_id set)
+{
+	return sets[set].traits & IS_COUNTED;
 }
 
 /* In the order in which they stand in a chain's name. */

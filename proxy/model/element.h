@@ -89,6 +89,7 @@ struct element {
 	struct verdict verdict;
 	struct addr endpoint; /* data of endpoint lists */
 	uint16_t endpoint_port;
+	uint64_t count;	     /* of counted sets: connections so far; no part of the data */
 	const char *chain;   /* of VERDICT_STICKY and VERDICT_FIREWALL */
 	const char *ranges;  /* source ranges: the name of their set */
 	const char *comment; /* NULL: none. Verdict maps carry namespace/name:port of the service */
@@ -106,6 +107,7 @@ bool set_has_index(enum set_id set);
 bool set_is_nodeport(enum set_id set); /* key starts with the protocol */
 bool set_has_range(enum set_id set);   /* key is a range */
 bool set_is_shared(enum set_id set);   /* several service ports may want the same element */
+bool set_is_counted(enum set_id set);  /* its elements count connections if asked to (BEY-5) */
 
 /* Chain name of a VERDICT_PICK; returns @text. */
 enum { PICK_NAME_SIZE = 64 };

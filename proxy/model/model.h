@@ -131,6 +131,8 @@ int model_set_addresses(struct model *m, enum family family, const struct addr *
 
 /* Without it the rules have no fast path, whatever the configuration says. */
 void model_allow_fast_path(struct model *m, bool allow);
+/* The same of counters. */
+void model_allow_counters(struct model *m, bool allow);
 
 /* Whether a whole list of the kind has arrived. */
 bool model_has_list(const struct model *m, enum kind kind);

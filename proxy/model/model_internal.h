@@ -25,7 +25,7 @@ struct model {
 	unsigned int n_lost[N_FAMILIES]; /* claims that another Service has won */
 	struct service_entry *dirty[N_FAMILIES];
 	bool ignored[N_FAMILIES];
-	bool no_fast_path;		/* the kernel cannot do it */
+	bool no_fast_path, no_counters; /* the kernel cannot do it */
 	bool globals_dirty[N_FAMILIES]; /* elements of no service port */
 	struct model_pending pending[N_FAMILIES];
 

@@ -104,6 +104,11 @@ void model_allow_fast_path(struct model *m, bool allow)
 	m->no_fast_path = !allow;
 }
 
+void model_allow_counters(struct model *m, bool allow)
+{
+	m->no_counters = !allow;
+}
+
 const char *model_zone(const struct model *m)
 {
 	return m->node ? m->node->zone : "";

@@ -94,6 +94,8 @@ void model_ruleset(const struct model *m, enum family family, struct ruleset *rs
 		interface_name(c->interface_name_prefix, rs->interface);
 		break;
 	}
+	if (c->vipmap.service_counters && !m->no_counters)
+		rs->parts |= PART_COUNTERS;
 	if (!m->no_fast_path)
 		fast_path(rs, c->vipmap.fast_path_interfaces);
 }

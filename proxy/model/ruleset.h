@@ -17,6 +17,9 @@ enum table_part {
 	PART_NO_MASQUERADE = 1 << 0, /* SET_NO_MASQUERADE */
 	PART_PING_IPS = 1 << 1,	     /* SET_PING_IPS */
 	PART_FAST_PATH = 1 << 2,     /* the flowtable and the chains that lead to it */
+	/* Not a set of its own: the maps of set_is_counted() count. It cannot be added to a table
+	 */
+	PART_COUNTERS = 1 << 3,
 };
 
 /* An entry of fastPath.interfaces. */

@@ -54,13 +54,15 @@ START_TEST(this_kernel)
 	if (!own_namespace())
 		return;
 	if (_i / N_FAMILIES)
-		rs.parts = PART_NO_MASQUERADE | PART_PING_IPS;
+		rs.parts = PART_NO_MASQUERADE | PART_PING_IPS | PART_COUNTERS;
 	rs.masquerade_all = rs.has_ping_addr = _i / N_FAMILIES == 2;
 	nl = nlsock_open(&eb);
 	ck_assert_msg(nl, "%s", eb.text);
 	err = kernel_probe(nl, &rs, &owner, &eb);
 	ck_assert_msg(err == 0, "%d: %s", err, eb.text);
 	ck_assert_msg(owner == kernel_has_owner(), "owner and persist: got %d", owner);
+	err = kernel_probe_counters(nl, rs.family, &eb);
+	ck_assert_msg(err == 0, "%d: %s", err, eb.text);
 	ck_assert_msg(quiet("nft list ruleset"), "something was left behind");
 	nlsock_close(nl);
 }
@@ -253,6 +255,35 @@ START_TEST(other_kernels)
 }
 END_TEST
 
+static const struct lacking counterless[] = {
+	{ "counters in maps", "nothing", 7, -ENOENT, NULL, 0, false, 0, 0, 0 },
+	{ "none at all", EXPR("\xc", "counter"), -ENOENT,
+	  "the kernel has no counters in maps for IPv4: No such file", -ENOENT, false, 0,
+	  NFT_MSG_NEWSET, 0 },
+	{ "none that begins with a count", EXPR("\xc", "counter"), -EOPNOTSUPP,
+	  "no counters in maps for IPv4: Operation not supported", -EOPNOTSUPP, false, 0,
+	  NFT_MSG_NEWSETELEM, 0 },
+};
+
+START_TEST(kernels_without_counters)
+{
+	struct lacking kernel = counterless[_i];
+	struct nlsock *nl = nlsock_new(&ops, &kernel);
+	struct errbuf eb = { "" };
+	int err;
+
+	ck_assert(nl);
+	err = kernel_probe_counters(nl, FAMILY_IPV4, &eb);
+	ck_assert_msg(err == kernel.result, "%s: want %d got %d: %s", kernel.name, kernel.result,
+		      err, eb.text);
+	if (kernel.want)
+		ck_assert_msg(strstr(eb.text, kernel.want), "%s: want %s got %s", kernel.name,
+			      kernel.want, eb.text);
+	ck_assert_uint_eq(kernel.exchanges, 1);
+	nlsock_close(nl);
+}
+END_TEST
+
 Suite *make_suite(void)
 {
 	Suite *suite = suite_create("probe");
@@ -263,6 +294,8 @@ Suite *make_suite(void)
 	tcase_add_test(tcase, beside_a_table);
 	tcase_add_test(tcase, not_permitted);
 	tcase_add_loop_test(tcase, other_kernels, 0, sizeof(cases) / sizeof(cases[0]));
+	tcase_add_loop_test(tcase, kernels_without_counters, 0,
+			    sizeof(counterless) / sizeof(counterless[0]));
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
