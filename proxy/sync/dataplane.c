@@ -61,6 +61,7 @@ void dataplane_free(struct dataplane *dp)
 		return;
 	registry_free(&dp->registry);
 	purges_free(dp->purges);
+	counts_free(dp->counts);
 	free(dp->globals);
 	free(dp->changed);
 	arena_free(&dp->scratch);
@@ -111,6 +112,7 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 	if (!b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
 	t = dp_transaction(dp, batch_writer(b), NULL);
+	dp_counts_foresee(dp, &t);
 	for (i = 0; i < dp->n_changed; i++)
 		if (!dp->changed[i]->desired_is_applied)
 			transaction_program(&t, dp->changed[i]->applied, dp->changed[i]->desired,
@@ -129,6 +131,8 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 		return err;
 	}
 	registry_applied(&dp->registry);
+	if (dp->counts)
+		counts_applied(dp->counts, false);
 	dp->known = !dp->doubtful;
 	for (i = 0; i < dp->n_changed; i++)
 		dp_port_applied(dp, dp->changed[i], false);
@@ -195,6 +199,9 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	}
 	if (dp->retry_us <= now_us)
 		dp->known = repair = false;
+	if (dp_counts_begin(dp))
+		return errf(eb, -ENOMEM, "%s: counting connections: out of memory",
+			    family_name(dp->family));
 	if (dp->known) {
 		err = dp_compile_dirty(dp, NULL, report);
 		report->compile_us += clock_monotonic_us(dp->clock) - start;

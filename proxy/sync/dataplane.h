@@ -83,6 +83,13 @@ bool dataplane_is_owner(const struct dataplane *dp);
 const struct ruleset *dataplane_ruleset(const struct dataplane *dp);
 bool dataplane_is_known(const struct dataplane *dp);
 
+/*
+ * Reads how many connections the elements @keys of counted sets have counted so far (BEY-5): each
+ * with its data, those of one set in a row. Returns 0 or a negative errno with @eb; -ENODATA if
+ * nobody counts.
+ */
+int dataplane_count(struct dataplane *dp, struct element *keys, size_t count, struct errbuf *eb);
+
 /* When a service port that was set aside is due again, or INT64_MAX. */
 int64_t dataplane_retry_us(const struct dataplane *dp);
 

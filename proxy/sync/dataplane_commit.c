@@ -49,6 +49,7 @@ struct transaction dp_transaction(struct dataplane *dp, const struct writer *wri
 		.registry = &dp->registry,
 		.writer = writer,
 		.snapshot = snapshot,
+		.counts = dp->counts,
 		.scratch = &dp->brief,
 		.now_us = dp->now_us,
 	};

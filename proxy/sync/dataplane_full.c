@@ -29,11 +29,20 @@ static void read_parts(void *ctx, unsigned int parts)
 	r->parts = parts;
 }
 
+static void read_count(void *ctx, const struct element *el)
+{
+	struct reading *r = ctx;
+
+	counts_note(r->dp->counts, el);
+}
+
 static void read_element(void *ctx, const struct element *el)
 {
 	struct reading *r = ctx;
 
 	snapshot_add(r->snapshot, el);
+	if (r->dp->counts)
+		counts_note(r->dp->counts, el);
 }
 
 static void read_pick(void *ctx, const struct verdict *pick, uint64_t digest)
@@ -83,6 +92,7 @@ int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, s
 		.sticky = read_sticky,
 		.ranges = read_ranges,
 		.parts = read_parts,
+		.counted = dp->counts ? read_count : NULL,
 	};
 	enum table_state state;
 	int err, tries;
@@ -241,6 +251,11 @@ static int write_full(struct dataplane *dp, const struct full_sync *full,
 	if (err)
 		return err;
 	b = build_full(dp, full, full->n_ports, &err);
+	if (b && dp_counts_ask(dp)) { /* and then it begins with these */
+		batch_free(b);
+		counts_begin(dp->counts);
+		b = build_full(dp, full, full->n_ports, &err);
+	}
 	if (!b)
 		return errf(eb, err, "%s: out of memory", family_name(dp->family));
 	err = dp_commit(dp, b, 0, report, refusal, eb);
@@ -355,6 +370,8 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full, bool 
 	for (tries = 0;; tries++) {
 		memset(&refusal, 0, sizeof(refusal));
 		aside_first(dp, full);
+		if (dp->counts)
+			counts_begin(dp->counts);
 		if (full->state == TABLE_ABSENT)
 			err = fill(dp, full, report, &refusal, eb);
 		else
@@ -369,6 +386,8 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full, bool 
 			return err;
 		dp_set_aside(dp, bad, eb->text);
 	}
+	if (dp->counts)
+		counts_applied(dp->counts, true);
 	err = dp_globals_applied(dp, full->globals, full->n_globals);
 	if (err)
 		return err;

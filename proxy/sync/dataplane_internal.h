@@ -1,13 +1,14 @@
 /*
  * What the files of the dataplane share: dataplane.c (when which path is taken),
  * dataplane_decide.c, dataplane_full.c, dataplane_commit.c, dataplane_applied.c,
- * dataplane_refusal.c and dataplane_print.c. Nobody else includes this.
+ * dataplane_refusal.c, dataplane_counts.c and dataplane_print.c. Nobody else includes this.
  */
 #ifndef SYNC_DATAPLANE_INTERNAL_H
 #define SYNC_DATAPLANE_INTERNAL_H
 
 #include "nft/batch.h"
 #include "nft/readback.h"
+#include "proxy/sync/counts.h"
 #include "proxy/sync/dataplane.h"
 #include "proxy/sync/purges.h"
 #include "proxy/sync/registry.h"
@@ -37,6 +38,7 @@ struct dataplane {
 	bool known;    /* applied programs and registries are what the kernel has */
 	bool in_step;  /* the latest sync left nothing to do */
 	struct ruleset ruleset;
+	struct counts *counts; /* NULL: nobody counts connections */
 	struct registry registry;
 	struct purges *purges; /* NULL without a kernel */
 	bool purge_later;
@@ -92,6 +94,15 @@ void dp_port_applied(struct dataplane *dp, struct service_port_state *p, bool fu
 int dp_globals_applied(struct dataplane *dp, const struct element *list, size_t n);
 /* The table had elements that nobody wants: their UDP flows are looked at. */
 void dp_unseen_applied(struct dataplane *dp, struct snapshot *snapshot);
+
+/* dataplane_counts.c */
+
+/* Before each try of a sync: counts if the ruleset asks for it. Returns 0 or -ENOMEM. */
+int dp_counts_begin(struct dataplane *dp);
+/* Asks for the counts of what the changes of @t will replace. */
+void dp_counts_foresee(struct dataplane *dp, struct transaction *t);
+/* The same of what was built just now; false if it replaces nothing that counts. */
+bool dp_counts_ask(struct dataplane *dp);
 
 /* dataplane_refusal.c */
 

@@ -49,6 +49,7 @@ struct sync {
 	struct addresses *addresses;
 	struct fastpath *fastpath;
 	enum fast_path_state fast_path_state;
+	enum counters_state counters_state;
 	struct family_sync families[N_FAMILIES];
 	struct pacer pacer;
 	bool addresses_are_old; /* in the model */
@@ -422,6 +423,20 @@ enum fast_path_state sync_fast_path(const struct sync *s)
 	return s->fast_path_state;
 }
 
+enum counters_state sync_counters(const struct sync *s)
+{
+	return s->counters_state;
+}
+
+int sync_count(const struct sync *s, enum family family, struct element *keys, size_t count,
+	       struct errbuf *eb)
+{
+	struct dataplane *dp = s->families[family].dataplane;
+
+	return dp ? dataplane_count(dp, keys, count, eb)
+		  : errf(eb, -ENODATA, "%s is not handled", family_name(family));
+}
+
 void sync_check(struct sync *s)
 {
 	unsigned int f;
@@ -622,6 +637,29 @@ static int sweepers_begin(struct family_sync *f)
 	return f->udp_sweeper && f->tcp_sweeper ? 0 : -ENOMEM;
 }
 
+/* BEY-5 */
+static void counters_begin(struct sync *s)
+{
+	struct errbuf eb = { "" };
+	unsigned int f;
+	int err = 0;
+
+	if (!s->options.config->vipmap.service_counters) {
+		s->counters_state = COUNTERS_OFF;
+		model_allow_counters(s->options.model, true);
+		return;
+	}
+	for (f = 0; !err && f < N_FAMILIES; f++)
+		if (s->options.family[f])
+			err = kernel_probe_counters(s->nl, (enum family)f, &eb);
+	model_allow_counters(s->options.model, !err);
+	s->counters_state = err ? COUNTERS_LACKING : COUNTERS_ON;
+	if (err)
+		log_warning(s->options.log,
+			    "serviceCounters: %s; connections are not counted, and all else works",
+			    eb.text);
+}
+
 static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 {
 	struct family_sync *f = &s->families[family];
@@ -729,8 +767,10 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 		*err = addresses_begin(s, eb);
 	if (!*err && !(s->fastpath = fastpath_new(options->base, s->nl, options->log)))
 		*err = errf(eb, -ENOMEM, "out of memory");
-	if (!*err)
+	if (!*err) {
 		fast_path_begin(s);
+		counters_begin(s);
+	}
 	for (f = 0; !*err && f < N_FAMILIES; f++)
 		*err = family_begin(s, (enum family)f, eb);
 	if (!*err)
@@ -797,5 +837,6 @@ void sync_set_config(struct sync *s, const struct config *config)
 		sweeper_request(s->families[f].tcp_sweeper);
 	}
 	fast_path_begin(s);
+	counters_begin(s);
 	pacer_set_min_period(&s->pacer, config->min_sync_period_ms * 1000);
 }

@@ -81,6 +81,17 @@ enum fast_path_state {
 };
 enum fast_path_state sync_fast_path(const struct sync *s);
 
+/* Whether connections are counted (BEY-5). */
+enum counters_state {
+	COUNTERS_OFF,
+	COUNTERS_ON,
+	COUNTERS_LACKING, /* wanted, and the kernel cannot do it */
+};
+enum counters_state sync_counters(const struct sync *s);
+/* See dataplane_count(). -ENODATA also if the family is not handled. */
+int sync_count(const struct sync *s, enum family family, struct element *keys, size_t count,
+	       struct errbuf *eb);
+
 /* Another configuration takes effect for the periods, and is borrowed from here on. What rules
  * depend on is the model's. */
 void sync_set_config(struct sync *s, const struct config *config);

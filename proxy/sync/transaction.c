@@ -6,9 +6,27 @@
 
 #include <errno.h>
 
+static bool is_counted(const struct transaction *t, const struct element *el)
+{
+	return t->counts && set_is_counted(el->set);
+}
+
+/*
+ * Without a snapshot, what is deleted was foreseen. With one, what takes the place of an element
+ * may have another key, so all counts are of interest.
+ */
 static void write_element(struct transaction *t, enum change change, const struct element *el,
 			  struct service_port_state *port)
 {
+	struct element counted;
+
+	if (is_counted(t, el) && change == CHANGE_ADD) {
+		counted = *el;
+		counted.count = counts_stay(t->counts, el);
+		el = &counted;
+	} else if (is_counted(t, el) && t->snapshot) {
+		counts_gone(t->counts, el);
+	}
 	t->writer->element(t->writer->ctx, change, el, port);
 }
 
@@ -38,6 +56,8 @@ static void compare(struct transaction *t, const struct element *el,
 {
 	switch (snapshot_match(t->snapshot, el)) {
 	case SNAPSHOT_SAME:
+		if (is_counted(t, el))
+			counts_stay(t->counts, el);
 		return;
 	case SNAPSHOT_DIFFERS:
 		write_element(t, CHANGE_DELETE, el, port);
@@ -67,6 +87,34 @@ static void merge(struct transaction *t, const struct element *from, size_t n_fr
 		if (order >= 0)
 			change_element(t, CHANGE_ADD, &to[j++], port);
 	}
+}
+
+/* As merge(), but only what is deleted. */
+void transaction_foresee(struct transaction *t, const struct program *from,
+			 const struct program *to)
+{
+	const struct element *old, *new;
+	size_t n_old, n_new, i = 0, j = 0;
+	int order;
+
+	if (!t->counts || t->err)
+		return;
+	t->err = program_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
+	if (!t->err)
+		t->err = program_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
+	while (!t->err && i < n_old) {
+		order = j == n_new ? -1 : element_key_compare(&old[i], &new[j]);
+		if (order > 0) {
+			j++;
+			continue;
+		}
+		if (set_is_counted(old[i].set) &&
+		    (order < 0 || !element_data_equal(&old[i], &new[j])))
+			counts_gone(t->counts, &old[i]);
+		i++;
+		j += order == 0;
+	}
+	arena_reset(t->scratch);
 }
 
 /* The affinity objects of @p; those that the program @other on the far side shares are left out. */

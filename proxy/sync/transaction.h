@@ -7,6 +7,7 @@
 
 #include "proxy/model/ruleset.h"
 #include "proxy/model/program.h"
+#include "proxy/sync/counts.h"
 #include "proxy/sync/registry.h"
 #include "proxy/sync/snapshot.h"
 
@@ -18,6 +19,7 @@ struct transaction {
 	struct registry *registry;
 	const struct writer *writer;
 	struct snapshot *snapshot; /* the kernel's state, if it is that which counts; else NULL */
+	struct counts *counts;	   /* of connections; NULL: nobody counts them */
 	struct arena *scratch;	   /* reset after each service port */
 	int64_t now_us;
 	int err; /* 0 or -ENOMEM, of all calls so far */
@@ -29,6 +31,13 @@ struct transaction {
  */
 void transaction_program(struct transaction *t, const struct program *from,
 			 const struct program *to, struct service_port_state *port);
+
+/*
+ * Tells @t->counts what that will delete, before: so the counts can be asked for. Only without a
+ * snapshot.
+ */
+void transaction_foresee(struct transaction *t, const struct program *from,
+			 const struct program *to);
 
 /* The same for sorted elements of no service port. With a snapshot @from is not looked at. */
 void transaction_globals(struct transaction *t, const struct element *from, size_t n_from,

@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,12 +42,14 @@ struct felement {
 	uint8_t key[KEY_MAX + 1]; /* the last byte: end of an interval */
 	size_t key_length;
 	struct fchain *chain; /* that the verdict goes to */
-	struct blob blob;     /* what is nested in NFTA_LIST_ELEM */
+	struct blob blob;     /* what is nested in NFTA_LIST_ELEM, but a counter */
+	uint64_t count;	      /* of a set that counts */
 };
 
 struct fset {
 	char name[NAME_MAX_LENGTH];
 	unsigned int id; /* enum set_id, NO_SET for others */
+	bool counts;
 	struct blob blob;
 	struct hashtab index;
 	struct felement *all;
@@ -556,6 +559,7 @@ static int new_set(struct message *m, struct ftable *t)
 	assert(s);
 	set_name_copy(s->name, name);
 	s->id = set_id_of(name);
+	s->counts = expression_is(attrs[NFTA_SET_EXPR], "counter");
 	s->blob = message_blob(m->nlh);
 	set_link(t, s);
 	note(m->k, UNDO_NEW_SET, m->family)->set = s;
@@ -854,6 +858,52 @@ static int verdict_target(const struct ftable *t, const struct nlattr *data, str
 	return *chain ? 0 : -ENOENT;
 }
 
+/* All attributes but the counter, of which the packets go to @count. */
+static struct blob element_blob(const struct nlattr *element, uint64_t *count)
+{
+	const struct nlattr *attr, *expr[NFTA_EXPR_MAX + 1], *data[NFTA_COUNTER_MAX + 1];
+	struct blob blob = blob_of(NULL, 0);
+	size_t size;
+
+	*count = 0;
+	for_each_attr_in (attr, element) {
+		if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_EXPR) {
+			nested_attrs(attr, expr, NFTA_EXPR_MAX + 1);
+			nested_attrs(expr[NFTA_EXPR_DATA], data, NFTA_COUNTER_MAX + 1);
+			assert(data[NFTA_COUNTER_PACKETS]);
+			memcpy(count, mnl_attr_get_payload(data[NFTA_COUNTER_PACKETS]), 8);
+			*count = be64toh(*count);
+			continue;
+		}
+		size = MNL_ALIGN(attr->nla_len);
+		blob.bytes = realloc(blob.bytes, blob.length + size);
+		assert(blob.bytes);
+		memset(blob.bytes + blob.length, 0, size);
+		memcpy(blob.bytes + blob.length, attr, attr->nla_len);
+		blob.length += size;
+	}
+	return blob;
+}
+
+/* As the kernel lists it. */
+static void put_element(struct nlmsghdr *nlh, const struct felement *e)
+{
+	struct nlattr *element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM), *expr, *data;
+
+	memcpy(mnl_nlmsg_get_payload_tail(nlh), e->blob.bytes, e->blob.length);
+	nlh->nlmsg_len += (uint32_t)e->blob.length;
+	if (e->set->counts) {
+		expr = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_EXPR);
+		mnl_attr_put_strz(nlh, NFTA_EXPR_NAME, "counter");
+		data = mnl_attr_nest_start(nlh, NFTA_EXPR_DATA);
+		mnl_attr_put_u64(nlh, NFTA_COUNTER_BYTES, htobe64(e->count * 60));
+		mnl_attr_put_u64(nlh, NFTA_COUNTER_PACKETS, htobe64(e->count));
+		mnl_attr_nest_end(nlh, data);
+		mnl_attr_nest_end(nlh, expr);
+	}
+	mnl_attr_nest_end(nlh, element);
+}
+
 static int new_element(struct message *m, struct ftable *t, struct fset *s,
 		       const struct nlattr *attr)
 {
@@ -868,6 +918,8 @@ static int new_element(struct message *m, struct ftable *t, struct fset *s,
 	length = element_key(attrs, key);
 	if (!length)
 		return -EINVAL;
+	if (attrs[NFTA_SET_ELEM_EXPR] && !s->counts)
+		return -EOPNOTSUPP;
 	err = verdict_target(t, attrs[NFTA_SET_ELEM_DATA], &chain);
 	if (err)
 		return err;
@@ -880,7 +932,7 @@ static int new_element(struct message *m, struct ftable *t, struct fset *s,
 	e->chain = chain;
 	memcpy(e->key, key, length);
 	e->key_length = length;
-	e->blob = blob_of(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
+	e->blob = element_blob(attr, &e->count);
 	element_link(m->k, e);
 	note(m->k, UNDO_NEW_ELEMENT, m->family)->element = e;
 	m->k->pending.elements_added++;
@@ -1239,13 +1291,49 @@ static int send_elements(const struct exchange *x, enum family family, const str
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
 		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
 		for (; e && nlh->nlmsg_len < FULL; e = e->next_all)
-			mnl_attr_put(nlh, NFTA_LIST_ELEM | NLA_F_NESTED, e->blob.length,
-				     e->blob.bytes);
+			put_element(nlh, e);
 		mnl_attr_nest_end(nlh, list);
 		err = answer(x, nlh);
 	}
 	free(buf);
 	return err;
+}
+
+/* Those that are asked for, each in a message of its own, up to the first that is not there. */
+static int send_some(const struct exchange *x, enum family family, const struct fset *s,
+		     const struct nlmsghdr *about, const struct nlattr *keys)
+{
+	const struct nlattr *attr, *attrs[NFTA_SET_ELEM_MAX + 1];
+	uint8_t key[KEY_MAX + 1];
+	const struct felement *e;
+	struct nlmsghdr *nlh;
+	struct nfgenmsg *nfg;
+	struct nlattr *list;
+	size_t length;
+	int err = 0;
+
+	for_each_attr_in (attr, keys) {
+		nested_attrs(attr, attrs, NFTA_SET_ELEM_MAX + 1);
+		length = element_key(attrs, key);
+		e = length ? element_find(s, key, length) : NULL;
+		if (!e)
+			return -ENOENT;
+		nlh = mnl_nlmsg_put_header(calloc(1, 1024 + e->blob.length));
+		nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
+		nlh->nlmsg_seq = about->nlmsg_seq;
+		nfg->nfgen_family = family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
+		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
+		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
+		put_element(nlh, e);
+		mnl_attr_nest_end(nlh, list);
+		err = answer(x, nlh);
+		free(nlh);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 static int send_table(const struct exchange *x, const struct nlmsghdr *about, enum family f)
@@ -1329,7 +1417,12 @@ static int ask_kernel(const struct exchange *x, struct errbuf *eb)
 		s = set_find(x->k->tables[f], attr_string(attrs[NFTA_SET_ELEM_LIST_SET]));
 		if (!s)
 			return errf(eb, -ENOENT, "fake kernel: no such set");
-		err = send_elements(x, f, s, nlh);
+		if (attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
+			err = send_some(x, f, s, nlh, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]);
+		else
+			err = send_elements(x, f, s, nlh);
+		if (err == -ENOENT)
+			return errf(eb, err, "fake kernel: no such element");
 	} else {
 		err = send_all(x, nlh, f, type);
 	}
@@ -1457,6 +1550,7 @@ static void list_set_elements(struct listing *l, enum family family, const struc
 		memcpy(attr + 1, e->blob.bytes, e->blob.length);
 		if (element_decode(family, s->id, attr, &l->items[l->count]))
 			l->items[l->count] = (struct element){ .set = s->id, .index = ~0u };
+		l->items[l->count].count = e->count;
 		l->count++;
 	}
 }
@@ -1598,11 +1692,12 @@ bool fake_delete_element(struct fake_kernel *k, enum family family, unsigned int
 }
 
 /* The first that matches: of a set of ranges, by where one begins. */
-bool fake_delete_key(struct fake_kernel *k, enum family family, const struct element *key)
+static struct felement *key_find(struct fake_kernel *k, enum family family,
+				 const struct element *key)
 {
 	struct arena scratch = ARENA_INIT;
-	struct fset *s =
-		set_find(k->tables[family], key->ranges ? key->ranges : set_name(key->set));
+	struct ftable *t = k->tables[family];
+	struct fset *s = t ? set_find(t, key->ranges ? key->ranges : set_name(key->set)) : NULL;
 	struct felement *e = s ? s->all : NULL;
 	const size_t size = family_size(family);
 	struct element el;
@@ -1623,11 +1718,37 @@ bool fake_delete_key(struct fake_kernel *k, enum family family, const struct ele
 			break;
 	}
 	arena_free(&scratch);
+	return e;
+}
+
+bool fake_delete_key(struct fake_kernel *k, enum family family, const struct element *key)
+{
+	struct felement *e = key_find(k, family, key);
+
 	if (!e)
 		return false;
 	element_unlink(k, e);
 	element_free(e);
 	return foreign(k);
+}
+
+bool fake_counts_in(const struct fake_kernel *k, enum family family, enum set_id set)
+{
+	const struct fset *s =
+		k->tables[family] ? set_find(k->tables[family], set_name(set)) : NULL;
+
+	return s && s->counts;
+}
+
+bool fake_count(struct fake_kernel *k, enum family family, const struct element *key,
+		uint64_t connections)
+{
+	struct felement *e = key_find(k, family, key);
+
+	if (!e || !e->set->counts)
+		return false;
+	e->count += connections;
+	return true;
 }
 
 bool fake_damage_element(struct fake_kernel *k, enum family family, unsigned int which)

@@ -67,6 +67,11 @@ unsigned int fake_n_chains(const struct fake_kernel *k, enum family family);
 const struct element *fake_elements(const struct fake_kernel *k, enum family family,
 				    struct arena *scratch, size_t *count);
 
+/* Whether elements of a set count, and connections that packets would have opened. */
+bool fake_counts_in(const struct fake_kernel *k, enum family family, enum set_id set);
+bool fake_count(struct fake_kernel *k, enum family family, const struct element *key,
+		uint64_t connections); /* false if it cannot be counted */
+
 /* Of the flowtable, one behind the other as they came; "none" if there is no flowtable. */
 enum { FAKE_DEVICES_MAX = 64 };
 void fake_devices(const struct fake_kernel *k, enum family family, struct strbuf *out);
