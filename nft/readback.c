@@ -455,7 +455,8 @@ static int on_element(void *ctx, const struct nlattr *attr)
 	}
 	if (r->skip_expected && lists_has(&r->lists, &element))
 		return 0;
-	r->found->element(r->found->ctx, &element);
+	if (r->found->element)
+		r->found->element(r->found->ctx, &element);
 	return set_has_verdict(r->set) ? lists_note(&r->lists, &element) : 0;
 }
 
@@ -487,7 +488,8 @@ static int on_prefix(void *ctx, const struct prefix *prefix)
 	};
 
 	if (r->set != SET_SOURCE_RANGES) {
-		r->found->element(r->found->ctx, &element);
+		if (r->found->element)
+			r->found->element(r->found->ctx, &element);
 		return 0;
 	}
 	if (array_grow(r->prefixes, r->n_prefixes, r->prefixes_size))
@@ -774,7 +776,9 @@ static int read_range_sets(struct reader *r)
 			err = join_bounds(r);
 		if (err)
 			return err == -ENOENT ? -EINTR : err;
-		found->ranges(found->ctx, r->set_name, r->prefixes, r->n_prefixes, chain->digest);
+		if (found->ranges)
+			found->ranges(found->ctx, r->set_name, r->prefixes, r->n_prefixes,
+				      chain->digest);
 	}
 	return 0;
 }
@@ -786,12 +790,12 @@ static void report_objects(const struct reader *r)
 
 	if (found->parts)
 		found->parts(found->ctx, parts_found(r));
-	for (i = 0; i < r->affinities.count; i++)
+	for (i = 0; found->affinity && i < r->affinities.count; i++)
 		found->affinity(found->ctx, r->affinities.items[i]);
 	for (i = 0; i < r->n_chains; i++) {
-		if (r->chains[i].kind == CHAIN_IS_PICK)
+		if (found->pick && r->chains[i].kind == CHAIN_IS_PICK)
 			found->pick(found->ctx, &r->chains[i].pick, r->chains[i].digest);
-		else if (r->chains[i].kind == CHAIN_IS_STICKY)
+		if (found->sticky && r->chains[i].kind == CHAIN_IS_STICKY)
 			found->sticky(found->ctx, r->chains[i].name, r->chains[i].digest);
 	}
 }

@@ -24,13 +24,14 @@ enum table_state {
  */
 struct readback {
 	void *ctx;
+	/* Each may be NULL. */
 	void (*element)(void *ctx, const struct element *element);
 	void (*pick)(void *ctx, const struct verdict *pick, uint64_t digest);
 	void (*affinity)(void *ctx, const char *name);
 	void (*sticky)(void *ctx, const char *name, uint64_t digest);
 	void (*ranges)(void *ctx, const char *set, const struct prefix *list, unsigned int count,
 		       uint64_t digest);
-	/* Which parts the table has (enum table_part), once. NULL is allowed */
+	/* Which parts the table has (enum table_part), once. */
 	void (*parts)(void *ctx, unsigned int parts);
 	/*
 	 * Of TABLE_OTHER, elements of sets that are as they should be and count: for their counts,

@@ -113,9 +113,9 @@ static void remember_file(const char *path, struct stat *st)
 }
 
 /* A change while it is read, or soon after, is one that follows. */
-static int read_config(void *ctx, const char *path, struct config *config,
-		       void (*warn)(void *ctx, const char *message), void *warn_ctx,
-		       struct errbuf *eb)
+static int app_read_config(void *ctx, const char *path, struct config *config,
+			   void (*warn)(void *ctx, const char *message), void *warn_ctx,
+			   struct errbuf *eb)
 {
 	struct app *app = ctx;
 
@@ -148,7 +148,7 @@ static void on_logging(void *ctx, const struct config *config, bool lasts)
 int app_parse_options(struct app *app, struct options *options, struct errbuf *eb)
 {
 	const struct options_env env = {
-		.read_config = read_config,
+		.read_config = app_read_config,
 		.read_vipmap_config = read_vipmap_config,
 		.warn = on_warning,
 		.logging = on_logging,
@@ -159,7 +159,7 @@ int app_parse_options(struct app *app, struct options *options, struct errbuf *e
 	return options_parse(app->argc, app->argv, &env, options, eb);
 }
 
-static void on_hangup(evutil_socket_t fd, short what, void *ctx)
+static void on_app_hangup(evutil_socket_t fd, short what, void *ctx)
 {
 	struct app *app = ctx;
 
@@ -185,7 +185,7 @@ int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx)
 	} wanted[N_APP_SIGNALS] = {
 		{ SIGTERM, on_terminate },
 		{ SIGINT, on_terminate },
-		{ SIGHUP, on_hangup },
+		{ SIGHUP, on_app_hangup },
 	};
 	const unsigned int n = hangup ? N_APP_SIGNALS : N_APP_SIGNALS - 1;
 	unsigned int i;

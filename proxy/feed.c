@@ -61,14 +61,14 @@ int64_t feed_arrived_us(const struct feed *feed)
 	return feed->source ? apisource_status(feed->source).last_contact_us : feed->loaded_us;
 }
 
-static void on_message(void *ctx, int severity, const char *message)
+static void on_source_message(void *ctx, int severity, const char *message)
 {
 	const struct feed *feed = ctx;
 
 	log_message(feed->app->log, severity, message);
 }
 
-static void on_settled(void *ctx)
+static void on_source_settled(void *ctx)
 {
 	const struct feed *feed = ctx;
 
@@ -100,8 +100,8 @@ static struct apisource *source_new(struct feed *feed, const struct config *conf
 	const struct apisource_options options = {
 		.config = config,
 		.node_name = name,
-		.log = on_message,
-		.settled = on_settled,
+		.log = on_source_message,
+		.settled = on_source_settled,
 		.answered = on_answered,
 		.watch_ended = on_watch_ended,
 		.ctx = feed,
@@ -247,7 +247,7 @@ static bool reads_standard_input(const struct config *config)
 	return false;
 }
 
-static void ignore_message(void *ctx, int severity, const char *message)
+static void drop_message(void *ctx, int severity, const char *message)
 {
 	(void)ctx;
 	(void)severity;
@@ -267,7 +267,7 @@ static int prepare_manifests(struct feed_change *change, const struct config *co
 			    "input, which can be read only once");
 	change->manifests = manifests_new(config->manifests, change->node_name);
 	if (change->manifests)
-		trial = model_new(config, ignore_message, NULL);
+		trial = model_new(config, drop_message, NULL);
 	if (!trial)
 		return errf(eb, -ENOMEM, "out of memory");
 	err = manifests_load(change->manifests, model_sink(trial), eb);
@@ -275,8 +275,8 @@ static int prepare_manifests(struct feed_change *change, const struct config *co
 	return err;
 }
 
-static int prepare(struct feed *feed, struct feed_change *change, const struct config *config,
-		   struct errbuf *eb)
+static int prepare_source(struct feed *feed, struct feed_change *change,
+			  const struct config *config, struct errbuf *eb)
 {
 	change->node_name = name_of_node(config, eb);
 	if (!change->node_name)
@@ -303,7 +303,7 @@ struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh,
 		errf(eb, -ENOMEM, "out of memory");
 		return NULL;
 	}
-	if (prepare(feed, change, fresh->config, eb)) {
+	if (prepare_source(feed, change, fresh->config, eb)) {
 		feed_change_free(change);
 		return NULL;
 	}

@@ -9,7 +9,7 @@
 #include "proxy/capability.h"
 #include "proxy/commands/commands.h"
 
-static int run(struct app *app)
+static int run_command(struct app *app)
 {
 	struct options options = { 0 };
 	struct errbuf eb = { "" };
@@ -32,7 +32,7 @@ int main(int argc, char **argv)
 	if (app_open(&app, argc, argv))
 		fputs("vipmap: out of memory\n", stderr);
 	else
-		status = run(&app);
+		status = run_command(&app);
 	app_close(&app);
 	return status;
 }

@@ -126,7 +126,7 @@ static void hold_warning(void *ctx, const char *message)
 		p->outside->warn(p->outside->ctx, message);
 }
 
-static void warn_about(const struct parser *p, const char *flag, const char *what)
+static void warn_about_flag(const struct parser *p, const char *flag, const char *what)
 {
 	char text[256];
 
@@ -350,7 +350,7 @@ static int match_arguments(struct parser *p, int argc, char *const *argv)
 	return 0;
 }
 
-static int number_parse(const struct parser *p, const struct given *g, int64_t min, int64_t max,
+static int parse_number(const struct parser *p, const struct given *g, int64_t min, int64_t max,
 			int64_t *value)
 {
 	long long n;
@@ -369,7 +369,7 @@ static int number_parse(const struct parser *p, const struct given *g, int64_t m
 static int apply_int(struct parser *p, const struct given *g, int *target)
 {
 	int64_t value;
-	int err = number_parse(p, g, INT32_MIN, INT32_MAX, &value);
+	int err = parse_number(p, g, INT32_MIN, INT32_MAX, &value);
 
 	if (!err)
 		*target = (int)value;
@@ -379,7 +379,7 @@ static int apply_int(struct parser *p, const struct given *g, int *target)
 static int apply_port(struct parser *p, const struct given *g, int *port)
 {
 	int64_t value;
-	int err = number_parse(p, g, 0, UINT16_MAX, &value);
+	int err = parse_number(p, g, 0, UINT16_MAX, &value);
 
 	if (!err)
 		*port = (int)value;
@@ -455,7 +455,7 @@ static int apply_field(struct parser *p, const struct given *g)
 
 	field_mark_flag(config, g->field);
 	if (g->field->traits & FIELD_UNUSED)
-		warn_about(p, g->name, "has no effect");
+		warn_about_flag(p, g->name, "has no effect");
 	switch (g->field->type) {
 	case FIELD_TEXT:
 		return config_set(target, g->value);
@@ -466,7 +466,7 @@ static int apply_field(struct parser *p, const struct given *g)
 	case FIELD_INT:
 		return apply_int(p, g, target);
 	case FIELD_INT64:
-		return number_parse(p, g, INT64_MIN, INT64_MAX, target);
+		return parse_number(p, g, INT64_MIN, INT64_MAX, target);
 	case FIELD_FLOAT:
 		return apply_float(p, g, target);
 	case FIELD_DURATION:
@@ -532,10 +532,10 @@ static int apply_flag(struct parser *p, const struct given *g)
 			o->action = ACTION_WRITE_CONFIG;
 		return 0;
 	case FLAG_IGNORED_BOOL:
-		warn_about(p, g->name, "has no effect");
+		warn_about_flag(p, g->name, "has no effect");
 		return boolean_parse(p, g->name, g->value, &ignored);
 	case FLAG_IGNORED:
-		warn_about(p, g->name, "has no effect");
+		warn_about_flag(p, g->name, "has no effect");
 		return 0;
 	}
 	return -EINVAL;
@@ -596,7 +596,7 @@ static int apply_flags(struct parser *p)
 			err = apply_flag(p, g);
 			continue;
 		}
-		warn_about(p, g->name, "ignored, the configuration file decides");
+		warn_about_flag(p, g->name, "ignored, the configuration file decides");
 		if (!scratch)
 			scratch = config_new();
 		if (!scratch)
@@ -610,7 +610,7 @@ static int apply_flags(struct parser *p)
 }
 
 /* "", where the file leaves it so, becomes the default: see config_default(). */
-static int read_file(struct parser *p)
+static int read_text_file(struct parser *p)
 {
 	const struct given *file = find_given(p, "config");
 	struct config *config = p->options.config;
@@ -651,7 +651,7 @@ static int append_port(const struct parser *p, const char *flag, char **field, i
 	if (port == PORT_UNSET)
 		return 0;
 	if (addr_parse(*field, &family, &addr)) {
-		warn_about(p, flag, "ignored, the address has a port already");
+		warn_about_flag(p, flag, "ignored, the address has a port already");
 		return 0;
 	}
 	snprintf(text, sizeof(text), family == FAMILY_IPV6 ? "[%s]:%d" : "%s:%d", *field, port);
@@ -742,7 +742,7 @@ static int parse(struct parser *p)
 	int err = 0;
 
 	if (has_file(p) && !find_given(p, "help") && !find_given(p, "version"))
-		err = read_file(p);
+		err = read_text_file(p);
 	if (!err)
 		err = read_vipmap_file(p);
 	if (!err)

@@ -41,7 +41,7 @@ enum startup_verdict startup_judge(const struct config *config, const struct nod
 	return waited_s < NODE_WAIT_S ? STARTUP_WAIT : STARTUP_WITHOUT_ADDRESSES;
 }
 
-static enum startup_verdict judge(const struct startup *s)
+static enum startup_verdict judge_node_now(const struct startup *s)
 {
 	const struct feed *feed = s->feed;
 
@@ -109,7 +109,7 @@ void startup_waiting(const struct startup *s, struct strbuf *why)
 					 : "has no spec.podCIDRs");
 }
 
-static void finish(struct startup *s)
+static void startup_finish(struct startup *s)
 {
 	if (s->over || !startup_node_fits(s->feed))
 		return;
@@ -117,11 +117,11 @@ static void finish(struct startup *s)
 	s->ready(s->ctx);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
+static void on_startup_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	const struct timeval second = { 1, 0 };
 	struct startup *s = ctx;
-	const enum startup_verdict verdict = judge(s);
+	const enum startup_verdict verdict = judge_node_now(s);
 
 	(void)fd;
 	(void)what;
@@ -134,7 +134,7 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 	if (verdict == STARTUP_WITHOUT_ADDRESSES)
 		log_error(s->feed->app->log, "Node %s: no addresses after %d s: going on without",
 			  s->feed->node_name, NODE_WAIT_S);
-	finish(s);
+	startup_finish(s);
 }
 
 struct startup *startup_new(struct feed *feed, void (*ready)(void *ctx), void *ctx)
@@ -146,7 +146,7 @@ struct startup *startup_new(struct feed *feed, void (*ready)(void *ctx), void *c
 	s->feed = feed;
 	s->ready = ready;
 	s->ctx = ctx;
-	s->timer = evtimer_new(feed->app->base, on_timer, s);
+	s->timer = evtimer_new(feed->app->base, on_startup_timer, s);
 	if (!s->timer) {
 		free(s);
 		return NULL;
@@ -170,13 +170,13 @@ void startup_begin(struct startup *s)
 	if (s->feed->source)
 		event_add(s->timer, &now);
 	else
-		finish(s);
+		startup_finish(s);
 }
 
 void startup_settled(struct startup *s)
 {
-	if (!s->over && judge(s) == STARTUP_READY)
-		finish(s);
+	if (!s->over && judge_node_now(s) == STARTUP_READY)
+		startup_finish(s);
 }
 
 static void warn_of_rivals(void *ctx, const char *what)

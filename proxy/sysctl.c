@@ -65,27 +65,28 @@ static struct target target_init(const struct sysctl_roots *roots,
 	};
 }
 
-static void tell(const struct target *t, void (*to)(void *, const char *), const char *message)
+static void sysctl_tell(const struct target *t, void (*to)(void *, const char *),
+			const char *message)
 {
 	if (to)
 		to(t->report->ctx, message);
 }
 
-static bool is_refusal(int error)
+static bool sysctl_is_refusal(int error)
 {
 	return error == EACCES || error == EPERM || error == EOPNOTSUPP;
 }
 
-static void fail(struct target *t, const char *path, const char *what, int error,
-		 unsigned int flags)
+static void sysctl_fail(struct target *t, const char *path, const char *what, int error,
+			unsigned int flags)
 {
 	char text[PATH_MAX + 128];
-	bool refused = flags & MAY_FAIL || (flags & MAY_REFUSE && is_refusal(error));
+	bool refused = flags & MAY_FAIL || (flags & MAY_REFUSE && sysctl_is_refusal(error));
 
 	if (!refused)
 		t->failures++;
 	snprintf(text, sizeof(text), "%s: cannot %s: %s", path, what, strerror(error));
-	tell(t, refused ? t->report->refused : t->report->failed, text);
+	sysctl_tell(t, refused ? t->report->refused : t->report->failed, text);
 }
 
 /* Returns 0 or an errno. */
@@ -129,7 +130,7 @@ static bool ensure(struct target *t, const char *path, int64_t value, unsigned i
 	int err = read_number(path, &now);
 
 	if (err) {
-		fail(t, path, "read", err, flags);
+		sysctl_fail(t, path, "read", err, flags);
 		return false;
 	}
 	if (now == value || (flags & AT_LEAST && now > value))
@@ -138,12 +139,12 @@ static bool ensure(struct target *t, const char *path, int64_t value, unsigned i
 	if (err) {
 		snprintf(text, sizeof(text), "be set from %lld to %lld", (long long)now,
 			 (long long)value);
-		fail(t, path, text, err, flags);
+		sysctl_fail(t, path, text, err, flags);
 		return false;
 	}
 	snprintf(text, sizeof(text), "%s: %sset from %lld to %lld", path,
 		 t->report->look_only ? "would be " : "", (long long)now, (long long)value);
-	tell(t, t->report->written, text);
+	sysctl_tell(t, t->report->written, text);
 	return true;
 }
 

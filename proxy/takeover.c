@@ -69,10 +69,10 @@ bool takeover_may_remove(const struct takeover_facts *facts)
 	       facts->refreshed_us_ago >= LOOK_S * INT64_C(1000000);
 }
 
-static void say(struct takeover *t, int severity, const char *fmt, ...)
+static void takeover_say(struct takeover *t, int severity, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static void say(struct takeover *t, int severity, const char *fmt, ...)
+static void takeover_say(struct takeover *t, int severity, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -147,7 +147,7 @@ void takeover_bulk(struct takeover *t, bool begin)
 		stop_watching(t);
 }
 
-static void describe(const struct kubeproxy *k, struct strbuf *out)
+static void describe_kubeproxy(const struct kubeproxy *k, struct strbuf *out)
 {
 	static const char *const keywords[N_FAMILIES] = { "ip", "ip6" };
 	const struct kubeproxy_counts *c;
@@ -176,20 +176,24 @@ static void tell_rest(struct takeover *t, const struct kubeproxy *k, bool had_li
 	for (f = 0; f < N_FAMILIES; f++) {
 		held += kubeproxy_counts(k, (enum family)f)->held;
 		if (readback_legacy((enum family)f))
-			say(t, LOG_WARNING,
-			    "kube-proxy's rules in legacy %s stay and still translate: remove them "
-			    "with \"kube-proxy --cleanup\" of kube-proxy's image on this node",
-			    f == FAMILY_IPV4 ? "iptables" : "ip6tables");
+			takeover_say(
+				t, LOG_WARNING,
+				"kube-proxy's rules in legacy %s stay and still translate: remove "
+				"them "
+				"with \"kube-proxy --cleanup\" of kube-proxy's image on this node",
+				f == FAMILY_IPV4 ? "iptables" : "ip6tables");
 	}
 	if (held)
-		say(t, LOG_WARNING,
-		    "%u chains of kube-proxy stay: rules of another program lead to them, such as "
-		    "a CNI plugin's",
-		    held);
+		takeover_say(t, LOG_WARNING,
+			     "%u chains of kube-proxy stay: rules of another program lead to them, "
+			     "such as "
+			     "a CNI plugin's",
+			     held);
 	if (had_link)
-		say(t, LOG_WARNING,
-		    "kube-proxy ran in mode ipvs: clear its virtual servers with \"ipvsadm "
-		    "--clear\" on this node");
+		takeover_say(
+			t, LOG_WARNING,
+			"kube-proxy ran in mode ipvs: clear its virtual servers with \"ipvsadm "
+			"--clear\" on this node");
 }
 
 static void remove_link(struct takeover *t, bool *had_link)
@@ -199,12 +203,13 @@ static void remove_link(struct takeover *t, bool *had_link)
 
 	*had_link = err != -ENODEV;
 	if (!err)
-		say(t, LOG_INFO,
-		    "interface " KUBEPROXY_LINK " of kube-proxy removed: its addresses are no "
-		    "longer this node's own");
+		takeover_say(t, LOG_INFO,
+			     "interface " KUBEPROXY_LINK
+			     " of kube-proxy removed: its addresses are no "
+			     "longer this node's own");
 	else if (*had_link)
-		say(t, LOG_WARNING, "%s; remove it with \"ip link del " KUBEPROXY_LINK "\"",
-		    eb.text);
+		takeover_say(t, LOG_WARNING,
+			     "%s; remove it with \"ip link del " KUBEPROXY_LINK "\"", eb.text);
 }
 
 static void remove_all(struct takeover *t, const struct kubeproxy *k, struct nlsock *nl)
@@ -219,14 +224,14 @@ static void remove_all(struct takeover *t, const struct kubeproxy *k, struct nls
 		return;
 	}
 	if (err) {
-		say(t, LOG_WARNING, "%s; tried again", eb.text);
+		takeover_say(t, LOG_WARNING, "%s; tried again", eb.text);
 		arm(t, UNTOUCHED_S);
 		return;
 	}
-	describe(k, &what);
+	describe_kubeproxy(k, &what);
 	if (what.length)
-		say(t, LOG_INFO, "kube-proxy is gone, and its rules are removed: %s",
-		    what.text ? what.text : "all");
+		takeover_say(t, LOG_INFO, "kube-proxy is gone, and its rules are removed: %s",
+			     what.text ? what.text : "all");
 	strbuf_free(&what);
 	remove_link(t, &had_link);
 	tell_rest(t, k, had_link);
@@ -250,7 +255,7 @@ static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock 
 		return;
 	}
 	if (watch_rules(t, &eb)) {
-		say(t, LOG_WARNING, "taking over from kube-proxy: %s", eb.text);
+		takeover_say(t, LOG_WARNING, "taking over from kube-proxy: %s", eb.text);
 		arm(t, UNTOUCHED_S);
 		return;
 	}
@@ -261,21 +266,22 @@ static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock 
 		remove_all(t, k, nl);
 		return;
 	}
-	describe(k, &what);
+	describe_kubeproxy(k, &what);
 	if (!t->told_waiting)
-		say(t, LOG_INFO,
-		    "kube-proxy's rules stay until it has stopped: %s%s%s; they are removed once "
-		    "it "
-		    "does not answer and has changed nothing for %d s",
-		    what.text ? what.text : "", what.length && link ? ", " : "",
-		    link ? "interface " KUBEPROXY_LINK : "", UNTOUCHED_S);
+		takeover_say(t, LOG_INFO,
+			     "kube-proxy's rules stay until it has stopped: %s%s%s; they are "
+			     "removed once "
+			     "it "
+			     "does not answer and has changed nothing for %d s",
+			     what.text ? what.text : "", what.length && link ? ", " : "",
+			     link ? "interface " KUBEPROXY_LINK : "", UNTOUCHED_S);
 	t->told_waiting = true;
 	strbuf_free(&what);
 	arm(t, LOOK_S);
 }
 
 /* The generation comes with the look, and the look comes last: asking takes time. */
-static void look(struct takeover *t)
+static void look_for_kubeproxy(struct takeover *t)
 {
 	struct errbuf eb = { "" };
 	struct nlsock *nl = nlsock_open(&eb);
@@ -285,14 +291,14 @@ static void look(struct takeover *t)
 		decide(t, k, nl);
 	} else {
 		if (!nl || errno != EINTR)
-			say(t, LOG_DEBUG, "taking over from kube-proxy: %s", eb.text);
+			takeover_say(t, LOG_DEBUG, "taking over from kube-proxy: %s", eb.text);
 		arm(t, LOOK_S);
 	}
 	kubeproxy_free(k);
 	nlsock_close(nl);
 }
 
-static void ask(struct takeover *t);
+static void ask_kubeproxy(struct takeover *t);
 
 static void answered(struct takeover *t, bool answers)
 {
@@ -302,19 +308,19 @@ static void answered(struct takeover *t, bool answers)
 	} else {
 		t->facts.silent++;
 	}
-	look(t);
+	look_for_kubeproxy(t);
 }
 
 static void ask_next(struct takeover *t)
 {
 	t->asking_ours = false;
 	if (++t->port < N_PORTS)
-		ask(t);
+		ask_kubeproxy(t);
 	else
 		answered(t, false);
 }
 
-static int on_data(void *ctx, const char *bytes, size_t length)
+static int on_kubeproxy_data(void *ctx, const char *bytes, size_t length)
 {
 	struct takeover *t = ctx;
 
@@ -323,7 +329,7 @@ static int on_data(void *ctx, const char *bytes, size_t length)
 }
 
 /* What cannot be understood is somebody who is not done yet. */
-static void on_done(void *ctx, const struct http_result *result)
+static void on_kubeproxy_answer(void *ctx, const struct http_result *result)
 {
 	const struct port *port;
 	struct takeover *t = ctx;
@@ -346,11 +352,11 @@ static void on_done(void *ctx, const struct http_result *result)
 		ask_next(t); /* whoever that is */
 	} else {
 		t->asking_ours = true;
-		ask(t);
+		ask_kubeproxy(t);
 	}
 }
 
-static void ask(struct takeover *t)
+static void ask_kubeproxy(struct takeover *t)
 {
 	const struct port *port = &ports[t->port];
 	const struct http_params params = {
@@ -360,8 +366,8 @@ static void ask(struct takeover *t)
 		.connect_ms = ANSWER_MS,
 		.idle_ms = ANSWER_MS,
 		.fresh = true,
-		.data = on_data,
-		.done = on_done,
+		.data = on_kubeproxy_data,
+		.done = on_kubeproxy_answer,
 		.ctx = t,
 	};
 
@@ -371,7 +377,7 @@ static void ask(struct takeover *t)
 		arm(t, LOOK_S);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
+static void on_takeover_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct takeover *t = ctx;
 
@@ -381,7 +387,7 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 		return;
 	t->port = 0;
 	t->asking_ours = false;
-	ask(t);
+	ask_kubeproxy(t);
 }
 
 struct takeover *takeover_new(const struct takeover_options *options)
@@ -393,7 +399,7 @@ struct takeover *takeover_new(const struct takeover_options *options)
 		return NULL;
 	t->options = *options;
 	t->answer.max = ANSWER_MAX;
-	t->timer = evtimer_new(options->base, on_timer, t);
+	t->timer = evtimer_new(options->base, on_takeover_timer, t);
 	t->http = http_new(options->base, &http);
 	if (t->timer && t->http)
 		return t;

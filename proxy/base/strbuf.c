@@ -118,7 +118,7 @@ static uint32_t next_character(const char *text, size_t *length)
 }
 
 /* Not: control characters, and what breaks a line, turns its direction or cannot be seen. */
-static bool is_printable(uint32_t c)
+static bool is_printable_byte(uint32_t c)
 {
 	return c >= ' ' && (c < 0x7f || c > 0x9f) && (c < 0x200b || c > 0x200f) &&
 	       (c < 0x2028 || c > 0x202e) && (c < 0x2060 || c > 0x206f) && c != 0xfeff;
@@ -129,7 +129,7 @@ void strbuf_add_visible(struct strbuf *sb, const char *text)
 	size_t length;
 
 	for (; *text; text += length) {
-		if (is_printable(next_character(text, &length)))
+		if (is_printable_byte(next_character(text, &length)))
 			strbuf_add(sb, text, length);
 		else
 			for (size_t i = 0; i < length; i++)
@@ -147,7 +147,7 @@ void strbuf_add_json(struct strbuf *sb, const char *text)
 		c = next_character(text, &length);
 		if (c == '"' || c == '\\')
 			strbuf_addf(sb, "\\%c", (char)c);
-		else if (is_printable(c))
+		else if (is_printable_byte(c))
 			strbuf_add(sb, text, length);
 		else if (c)
 			strbuf_addf(sb, "\\u%04x", c);

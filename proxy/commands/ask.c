@@ -62,7 +62,7 @@ static void take_lines(struct exchange *x)
 	}
 }
 
-static int on_data(void *ctx, const char *bytes, size_t length)
+static int on_ask_data(void *ctx, const char *bytes, size_t length)
 {
 	struct exchange *x = ctx;
 
@@ -72,7 +72,7 @@ static int on_data(void *ctx, const char *bytes, size_t length)
 	return x->body->err;
 }
 
-static void on_done(void *ctx, const struct http_result *result)
+static void on_ask_done(void *ctx, const struct http_result *result)
 {
 	struct exchange *x = ctx;
 
@@ -81,7 +81,7 @@ static void on_done(void *ctx, const struct http_result *result)
 	event_base_loopbreak(x->app->base);
 }
 
-static int judge(const struct exchange *x)
+static int judge_answer(const struct exchange *x)
 {
 	const struct http_result *r = &x->result;
 	struct json *json;
@@ -125,10 +125,10 @@ static int look_at_view(struct exchange *x, const char *target)
 		 target);
 	x->result.outcome = HTTP_COMPLETE;
 	x->result.status = view_page(x->app->view, path, query ? query + 1 : "", x->body);
-	return judge(x);
+	return judge_answer(x);
 }
 
-static int exchange(struct exchange *x, const char *path)
+static int ask_exchange(struct exchange *x, const char *path)
 {
 	const struct http_options options = { .user_agent = "vipmap/" VIPMAP_VERSION };
 	const struct http_params params = {
@@ -138,8 +138,8 @@ static int exchange(struct exchange *x, const char *path)
 		.connect_ms = CONNECT_MS,
 		.idle_ms = x->line ? 0 : IDLE_MS,
 		.fresh = true,
-		.data = on_data,
-		.done = on_done,
+		.data = on_ask_data,
+		.done = on_ask_done,
 		.ctx = x,
 	};
 	struct http *http;
@@ -155,7 +155,7 @@ static int exchange(struct exchange *x, const char *path)
 		command_fails(EXIT_FAILED, "out of memory");
 	} else {
 		event_base_dispatch(x->app->base);
-		status = x->request ? EXIT_DONE : judge(x); /* a signal ended it */
+		status = x->request ? EXIT_DONE : judge_answer(x); /* a signal ended it */
 	}
 	http_free(http);
 	return status;
@@ -166,14 +166,14 @@ int ask_text(struct app *app, const char *path, struct strbuf *body)
 	struct exchange x = { .app = app, .body = body };
 
 	body->max = BODY_MAX;
-	return exchange(&x, path);
+	return ask_exchange(&x, path);
 }
 
 int ask_json_quietly(struct app *app, const char *path, struct json **json)
 {
 	struct strbuf body = { .max = BODY_MAX };
 	struct exchange x = { .app = app, .body = &body, .quiet = true };
-	int status = exchange(&x, path);
+	int status = ask_exchange(&x, path);
 	struct errbuf eb;
 
 	*json = status || !body.text ? NULL : json_parse(body.text, body.length, &eb);
@@ -241,7 +241,7 @@ int ask_stream(struct app *app, const char *path, void (*line)(void *ctx, const 
 {
 	struct strbuf body = { .max = LINE_MAX };
 	struct exchange x = { .app = app, .body = &body, .line = line, .ctx = ctx };
-	int status = exchange(&x, path);
+	int status = ask_exchange(&x, path);
 
 	strbuf_free(&body);
 	return status;

@@ -52,7 +52,7 @@ static void put_member(struct bundle *b, const char *name, const struct strbuf *
 	fwrite(zeros, 1, -text->length % BLOCK, stdout);
 }
 
-static void put_text(struct bundle *b, const char *name, struct strbuf *text)
+static void put_bundle_text(struct bundle *b, const char *name, struct strbuf *text)
 {
 	if (text->err)
 		b->status = command_fails(EXIT_FAILED, "debug: %s: too large", name);
@@ -61,14 +61,14 @@ static void put_text(struct bundle *b, const char *name, struct strbuf *text)
 	strbuf_free(text);
 }
 
-static void put_page(struct bundle *b, const char *name, const char *path)
+static void put_bundle_page(struct bundle *b, const char *name, const char *path)
 {
 	struct strbuf text = STRBUF_INIT;
 	int status = ask_text(b->app, path, &text);
 
 	if (status)
 		b->status = status;
-	put_text(b, name, &text);
+	put_bundle_text(b, name, &text);
 }
 
 /* A page that holds text. */
@@ -83,7 +83,7 @@ static void put_inner(struct bundle *b, const char *name, const char *path)
 	else
 		strbuf_adds(&text, text_at(json, "text"));
 	json_free(json);
-	put_text(b, name, &text);
+	put_bundle_text(b, name, &text);
 }
 
 struct list {
@@ -92,7 +92,7 @@ struct list {
 	unsigned int n;
 };
 
-static int on_page(void *ctx, const struct json *page)
+static int on_bundle_page(void *ctx, const struct json *page)
 {
 	struct strbuf text = STRBUF_INIT;
 	struct list *l = ctx;
@@ -100,14 +100,14 @@ static int on_page(void *ctx, const struct json *page)
 
 	snprintf(name, sizeof(name), "%s-%u.json", l->name, ++l->n);
 	print_json(page, &text);
-	put_text(l->bundle, name, &text);
+	put_bundle_text(l->bundle, name, &text);
 	return EXIT_DONE;
 }
 
 static void put_list(struct bundle *b, const char *name, const char *path)
 {
 	struct list l = { b, name, 0 };
-	int status = ask_list(b->app, path, on_page, &l);
+	int status = ask_list(b->app, path, on_bundle_page, &l);
 
 	if (status)
 		b->status = status;
@@ -135,8 +135,8 @@ static void put_tables(struct bundle *b)
 			wanted.err = -ENOMEM;
 		if (!dp || dataplane_diff(dp, &differs, &eb))
 			strbuf_addf(&differs, "cannot be told: %s\n", eb.text);
-		put_text(b, f == FAMILY_IPV4 ? "wanted-ip.nft" : "wanted-ip6.nft", &wanted);
-		put_text(b, f == FAMILY_IPV4 ? "diff-ip.txt" : "diff-ip6.txt", &differs);
+		put_bundle_text(b, f == FAMILY_IPV4 ? "wanted-ip.nft" : "wanted-ip6.nft", &wanted);
+		put_bundle_text(b, f == FAMILY_IPV4 ? "diff-ip.txt" : "diff-ip6.txt", &differs);
 		dataplane_free(dp);
 		nlsock_close(nl);
 	}
@@ -162,11 +162,11 @@ int command_debug(struct app *app, struct options *options)
 	struct bundle b = { .app = app, .now = time(NULL) };
 
 	(void)options;
-	put_page(&b, "status.json", "/v1/status");
+	put_bundle_page(&b, "status.json", "/v1/status");
 	if (b.status)
 		return b.status;
-	put_page(&b, "config.json", "/v1/config");
-	put_page(&b, "node.json", "/v1/node");
+	put_bundle_page(&b, "config.json", "/v1/config");
+	put_bundle_page(&b, "node.json", "/v1/node");
 	put_inner(&b, "log.txt", "/v1/debug/log");
 	put_inner(&b, "metrics.txt", "/v1/debug/metrics");
 	put_list(&b, "services", "/v1/services?");

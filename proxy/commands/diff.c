@@ -51,7 +51,7 @@ static int compare_family(struct objects *o, enum family family,
 			     err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed" : eb.text);
 }
 
-static int compare(struct objects *o, struct strbuf *out)
+static int compare_sides(struct objects *o, struct strbuf *out)
 {
 	struct interfaces *interfaces = interfaces_now(o->feed->options.config, o->app->log);
 	int status = EXIT_DONE;
@@ -88,7 +88,7 @@ static int compare_running(struct app *app, struct strbuf *out)
 		if (!status)
 			status = objects_copy(&o, app);
 		if (!status)
-			status = compare(&o, out);
+			status = compare_sides(&o, out);
 		objects_close(&o);
 		if (!status)
 			status = changes_now(app, &after);
@@ -150,7 +150,7 @@ int command_diff(struct app *app, struct options *options)
 	if (objects_are_named(options)) {
 		status = objects_open(&o, app, options);
 		if (!status)
-			status = compare(&o, &out);
+			status = compare_sides(&o, &out);
 		objects_close(&o);
 	} else {
 		status = compare_running(app, &out);

@@ -129,7 +129,7 @@ static void add_packet(const struct json *item, struct strbuf *out)
 		strbuf_addf(out, "note      %s\n", text_at(item, "note"));
 }
 
-static void add_service(const struct json *item, struct strbuf *out)
+static void add_service_line(const struct json *item, struct strbuf *out)
 {
 	char age[AGE_TEXT_SIZE];
 
@@ -144,7 +144,7 @@ static void add_service(const struct json *item, struct strbuf *out)
 	strbuf_addc(out, '\n');
 }
 
-static void add_verdict(const struct json *item, struct strbuf *out)
+static void add_verdict_line(const struct json *item, struct strbuf *out)
 {
 	const char *reason = text_at(item, "reason");
 
@@ -215,7 +215,7 @@ static void add_kernel(const struct json *item, struct strbuf *out)
 	strbuf_addc(out, '\n');
 }
 
-static int show(const struct json *answer, const char *output)
+static int show_explanation(const struct json *answer, const char *output)
 {
 	struct strbuf out = STRBUF_INIT;
 	bool first = true, differs = false;
@@ -225,8 +225,8 @@ static int show(const struct json *answer, const char *output)
 		if (!output) {
 			strbuf_adds(&out, first ? "" : "\n");
 			add_packet(item, &out);
-			add_service(item, &out);
-			add_verdict(item, &out);
+			add_service_line(item, &out);
+			add_verdict_line(item, &out);
 			add_endpoints(item, &out);
 			add_kernel(item, &out);
 		}
@@ -257,7 +257,7 @@ int command_explain(struct app *app, struct options *options)
 	if (!status)
 		status = ask_json(app, path.text, &json);
 	if (!status)
-		status = show(json, output);
+		status = show_explanation(json, output);
 	json_free(json);
 	objects_close(&objects);
 	strbuf_free(&path);

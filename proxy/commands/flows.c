@@ -39,7 +39,7 @@ struct flows {
 	bool as_data;
 };
 
-static bool is_wanted(const struct flows *f, const char *name)
+static bool flow_is_wanted(const struct flows *f, const char *name)
 {
 	size_t length;
 
@@ -81,13 +81,13 @@ static void put_flow(struct flows *f, const char *name, const struct conntrack_e
 }
 
 /* Other programs translate, too: without a Service's name an entry is not ours. */
-static bool on_entry(void *ctx, const struct conntrack_entry *e)
+static bool on_flow(void *ctx, const struct conntrack_entry *e)
 {
 	struct flows *f = ctx;
 	const int port = vips_find(f->names.vips, f->family, e);
 	const char *name = port < 0 ? NULL : vips_name(f->names.vips, (unsigned int)port);
 
-	if (!name || !is_wanted(f, name))
+	if (!name || !flow_is_wanted(f, name))
 		return true;
 	if (f->limit && f->n >= f->limit) {
 		f->n++;
@@ -106,7 +106,7 @@ static int list_flows(struct flows *f)
 
 	for (i = 0; i < N_FAMILIES; i++) {
 		f->family = (enum family)i;
-		err = f->app->family[i] ? conntrack_each(f->family, on_entry, f, &eb) : 0;
+		err = f->app->family[i] ? conntrack_each(f->family, on_flow, f, &eb) : 0;
 		if (err && err != -EINTR)
 			return command_fails(
 				EXIT_FAILED, "flows: %s",
@@ -115,7 +115,7 @@ static int list_flows(struct flows *f)
 	return EXIT_DONE;
 }
 
-static int show(struct flows *f, const struct options *options)
+static int show_flows(struct flows *f, const struct options *options)
 {
 	const char *output = options_own(options, "output");
 	struct strbuf out = STRBUF_INIT;
@@ -227,7 +227,7 @@ int command_flows(struct app *app, struct options *options)
 	if (!status)
 		status = list_flows(&f);
 	if (!status)
-		status = show(&f, options);
+		status = show_flows(&f, options);
 	names_free(&f.names);
 	free(wanted);
 	table_free(&f.table);

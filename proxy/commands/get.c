@@ -355,7 +355,7 @@ static bool row_is_news(struct get *g, const struct json *item, const char *row)
 	return news;
 }
 
-static int on_page(void *ctx, const struct json *page)
+static int on_objects_page(void *ctx, const struct json *page)
 {
 	struct get *g = ctx;
 	struct strbuf row = STRBUF_INIT;
@@ -393,7 +393,7 @@ static int fetch_list(struct get *g, const char *word)
 	ask_add(&path, "name", name);
 	ask_add(&path, "port", port);
 	status = path.err ? command_fails(EXIT_FAILED, "out of memory")
-			  : ask_list(g->app, path.text, on_page, g);
+			  : ask_list(g->app, path.text, on_objects_page, g);
 	strbuf_free(&path);
 	return status;
 }
@@ -415,7 +415,7 @@ static int fetch_all(struct get *g)
 	return status;
 }
 
-static int print_data(struct get *g)
+static int print_page_data(struct get *g)
 {
 	struct errbuf eb = { "" };
 	struct strbuf out = STRBUF_INIT;
@@ -460,14 +460,14 @@ static int one_round(struct get *g)
 	status = fetch_all(g);
 	if (!status)
 		status = strcmp(g->output, "json") == 0 || strcmp(g->output, "yaml") == 0
-				 ? print_data(g)
+				 ? print_page_data(g)
 				 : print_table(g);
 	table_free(&g->table);
 	return status;
 }
 
 /* One object. */
-static int print_object(struct get *g)
+static int print_one(struct get *g)
 {
 	struct strbuf out = STRBUF_INIT;
 	struct json *json;
@@ -483,9 +483,9 @@ static int print_object(struct get *g)
 	return put_out(&out);
 }
 
-static int show(struct get *g)
+static int show_page(struct get *g)
 {
-	return g->resource->columns ? one_round(g) : print_object(g);
+	return g->resource->columns ? one_round(g) : print_one(g);
 }
 
 static void forget_gone(struct get *g)
@@ -514,7 +514,7 @@ static void on_watch_timer(evutil_socket_t fd, short what, void *ctx)
 	event_base_loopbreak(g->app->base);
 }
 
-static int changes_now(struct get *g, int64_t *changes)
+static int count_changes(struct get *g, int64_t *changes)
 {
 	struct json *json;
 	int status = ask_json(g->app, "/v1/changes", &json);
@@ -543,10 +543,10 @@ static int watch(struct get *g)
 		return command_fails(EXIT_FAILED, "out of memory");
 	g->watching = true;
 	while (!status && !g->app->ending) {
-		status = changes_now(g, &changes);
+		status = count_changes(g, &changes);
 		if (!status && changes != before) {
 			before = changes;
-			status = show(g);
+			status = show_page(g);
 			forget_gone(g);
 		}
 		if (!status && !g->app->ending)
@@ -569,7 +569,7 @@ int command_get(struct app *app, struct options *options)
 			g.options = &objects.feed->options;
 	}
 	if (!status)
-		status = options_own_is_on(g.options, "watch") ? watch(&g) : show(&g);
+		status = options_own_is_on(g.options, "watch") ? watch(&g) : show_page(&g);
 	objects_close(&objects);
 	forget_gone(&g);
 	forget_gone(&g);

@@ -9,7 +9,7 @@ static void on_failed(void *ctx, const char *message)
 }
 
 /* Also for what is not permitted: whoever runs us waits for status 0 before the daemon starts. */
-static void on_written(void *ctx, const char *message)
+static void on_settings_written(void *ctx, const char *message)
 {
 	log_message(ctx, LOG_INFO, message);
 }
@@ -18,8 +18,8 @@ int command_init_only(struct app *app, struct options *options)
 {
 	const struct sysctl_report report = {
 		.failed = on_failed,
-		.refused = on_written,
-		.written = on_written,
+		.refused = on_settings_written,
+		.written = on_settings_written,
 		.ctx = app->log,
 	};
 	unsigned int failures;

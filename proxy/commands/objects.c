@@ -23,7 +23,7 @@ bool objects_are_named(const struct options *options)
 	return config->manifests || options->config_path || *config->kubeconfig || *config->master;
 }
 
-static void on_settled(void *ctx)
+static void on_objects_settled(void *ctx)
 {
 	struct objects *o = ctx;
 
@@ -31,7 +31,7 @@ static void on_settled(void *ctx)
 		app_exit(o->app, EXIT_DONE);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
+static void on_objects_timeout(evutil_socket_t fd, short what, void *ctx)
 {
 	struct objects *o = ctx;
 	struct strbuf why = STRBUF_INIT;
@@ -58,7 +58,7 @@ static int wait_for_objects(struct objects *o)
 	const struct timeval patience = { ms / 1000, ms % 1000 * 1000 };
 
 	apisource_start(o->feed->source);
-	event_base_once(o->app->base, -1, EV_TIMEOUT, on_timer, o, &patience);
+	event_base_once(o->app->base, -1, EV_TIMEOUT, on_objects_timeout, o, &patience);
 	event_base_dispatch(o->app->base);
 	return o->app->exit_status;
 }
@@ -115,7 +115,7 @@ static int open_feed(struct objects *o, struct app *app, struct options *options
 	struct errbuf eb = { "" };
 	int status = EXIT_DONE;
 
-	o->feed = feed_open(app, options, on_settled, o, &eb);
+	o->feed = feed_open(app, options, on_objects_settled, o, &eb);
 	if (!o->feed) {
 		status = feed_exit_status(errno);
 		return command_fails(status, "%s", eb.text);

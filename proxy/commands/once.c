@@ -20,8 +20,8 @@ struct once {
 	int64_t compile_us, commit_us;
 };
 
-static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
-		      int64_t duration_us)
+static void on_once_synced(void *ctx, enum family family, int err, const struct sync_report *report,
+			   int64_t duration_us)
 {
 	struct once *once = ctx;
 
@@ -42,7 +42,7 @@ static void on_in_step(void *ctx)
 		app_exit(once->app, EXIT_DONE);
 }
 
-static void on_ready(void *ctx)
+static void on_once_ready(void *ctx)
 {
 	struct once *once = ctx;
 
@@ -57,7 +57,7 @@ static void on_objects(void *ctx)
 	sync_request(once->sync);
 }
 
-static int open_sync(struct once *once, struct errbuf *eb)
+static int open_once_sync(struct once *once, struct errbuf *eb)
 {
 	struct app *app = once->app;
 	const struct sync_options options = {
@@ -66,7 +66,7 @@ static int open_sync(struct once *once, struct errbuf *eb)
 		.model = once->feed->model,
 		.log = app->log,
 		.family = { app->family[FAMILY_IPV4], app->family[FAMILY_IPV6] },
-		.synced = on_synced,
+		.synced = on_once_synced,
 		.settled = on_in_step,
 		.ctx = once,
 	};
@@ -132,8 +132,8 @@ static int run_once(struct once *once)
 	struct errbuf eb = { "" };
 	int err;
 
-	once->startup = startup_new(once->feed, on_ready, once);
-	err = once->startup ? open_sync(once, &eb) : errf(&eb, -ENOMEM, "out of memory");
+	once->startup = startup_new(once->feed, on_once_ready, once);
+	err = once->startup ? open_once_sync(once, &eb) : errf(&eb, -ENOMEM, "out of memory");
 	if (err) {
 		log_error(once->app->log, "%s", eb.text);
 		return err == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED;

@@ -44,10 +44,10 @@ struct preflight {
 	bool kernel_lacks;
 };
 
-static void say(const char *word, const char *fmt, va_list ap)
+static void say_check(const char *word, const char *fmt, va_list ap)
 	__attribute__((format(printf, 2, 0)));
 
-static void say(const char *word, const char *fmt, va_list ap)
+static void say_check(const char *word, const char *fmt, va_list ap)
 {
 	printf("%-6s ", word);
 	vprintf(fmt, ap);
@@ -63,7 +63,7 @@ static void say(const char *word, const char *fmt, va_list ap)
                                                                                                    \
 		p->failures += (count);                                                            \
 		va_start(ap, fmt);                                                                 \
-		say(word, fmt, ap);                                                                \
+		say_check(word, fmt, ap);                                                          \
 		va_end(ap);                                                                        \
 	}
 
@@ -190,7 +190,7 @@ static bool is_valid(struct preflight *p)
 	return false;
 }
 
-static void check_config(struct preflight *p)
+static void judge_config(struct preflight *p)
 {
 	const bool by_cidr = p->config->detect_local == DETECT_CLUSTER_CIDR;
 
@@ -274,56 +274,14 @@ static void check_rivals(struct preflight *p)
 		check_kube_proxy(p);
 }
 
-static void ignore_element(void *ctx, const struct element *element)
-{
-	(void)ctx;
-	(void)element;
-}
-
-static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
-{
-	(void)ctx;
-	(void)pick;
-	(void)digest;
-}
-
-static void ignore_map(void *ctx, const char *name)
-{
-	(void)ctx;
-	(void)name;
-}
-
-static void ignore_chain(void *ctx, const char *name, uint64_t digest)
-{
-	(void)ctx;
-	(void)name;
-	(void)digest;
-}
-
-static void ignore_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			  uint64_t digest)
-{
-	(void)ctx;
-	(void)set;
-	(void)list;
-	(void)count;
-	(void)digest;
-}
-
 static void check_table(struct preflight *p, enum family family)
 {
-	static const struct readback ignore = {
-		.element = ignore_element,
-		.pick = ignore_pick,
-		.affinity = ignore_map,
-		.sticky = ignore_chain,
-		.ranges = ignore_ranges,
-	};
+	static const struct readback nothing = { NULL };
 	const struct ruleset ruleset = { .family = family };
 	enum table_state state = TABLE_ABSENT;
 	struct errbuf eb = { "" };
 
-	if (p->running > 0 || !p->nl || readback_table(p->nl, &ruleset, &ignore, &state, &eb))
+	if (p->running > 0 || !p->nl || readback_table(p->nl, &ruleset, &nothing, &state, &eb))
 		return;
 	if (state == TABLE_OWNED)
 		fail(p, "%s", eb.text);
@@ -333,7 +291,7 @@ static void check_table(struct preflight *p, enum family family)
 }
 
 /* -1: unknown */
-static long long read_number(const char *path)
+static long long read_setting(const char *path)
 {
 	long long n = -1;
 	FILE *f = fopen(path, "re");
@@ -366,8 +324,8 @@ static void check_conntrack(struct preflight *p)
 		.look_only = true,
 	};
 	const long long wanted = sysctl_conntrack_max(p->config, sysctl_count_cpus());
-	const long long max = read_number("/proc/sys/net/netfilter/nf_conntrack_max");
-	const long long count = read_number("/proc/sys/net/netfilter/nf_conntrack_count");
+	const long long max = read_setting("/proc/sys/net/netfilter/nf_conntrack_max");
+	const long long count = read_setting("/proc/sys/net/netfilter/nf_conntrack_count");
 
 	if (max <= 0) {
 		warn(p,
@@ -411,7 +369,7 @@ int command_preflight(struct app *app, struct options *options)
 	p.monitor = monitor_open_rival(&eb);
 	check_kernel(&p);
 	check_api(&p);
-	check_config(&p);
+	judge_config(&p);
 	check_rivals(&p);
 	check_table(&p, FAMILY_IPV4);
 	if (app->family[FAMILY_IPV6])

@@ -37,7 +37,7 @@ static void add_head(const struct json *s, struct strbuf *out)
 		    text_at(s, "nodeName"), text_or(text_at(s, "zone"), "-"), text_at(s, "kernel"));
 }
 
-static void add_source(const struct json *s, struct strbuf *out)
+static void put_source(const struct json *s, struct strbuf *out)
 {
 	const struct json *api = json_get(s, "apiServer");
 	const char *state = text_at(api, "state"), *reason = text_at(api, "reason");
@@ -94,7 +94,7 @@ static void add_family(const struct json *f, struct table *t)
 	table_add(t, text);
 }
 
-static void add_families(const struct json *s, struct strbuf *out)
+static void put_families(const struct json *s, struct strbuf *out)
 {
 	/* in line with what stands above and below */
 	static const unsigned int least[] = { 10, 10, 0, 0, 0, 0 };
@@ -148,7 +148,7 @@ static void add_attention(const struct json *s, struct strbuf *out)
 	table_free(&t);
 }
 
-static int show(const struct json *s, const char *output)
+static int show_status(const struct json *s, const char *output)
 {
 	const bool well = strcmp(text_at(s, "state"), "ok") == 0;
 	struct strbuf out = STRBUF_INIT;
@@ -160,8 +160,8 @@ static int show(const struct json *s, const char *output)
 		print_yaml(s, &out);
 	} else {
 		add_head(s, &out);
-		add_source(s, &out);
-		add_families(s, &out);
+		put_source(s, &out);
+		put_families(s, &out);
 		add_health(s, &out);
 		add_attention(s, &out);
 	}
@@ -236,7 +236,7 @@ int command_status(struct app *app, struct options *options)
 	if (!status)
 		status = options_own_is_on(options, "ready") || wait
 				 ? show_ready(json)
-				 : show(json, options_own(options, "output"));
+				 : show_status(json, options_own(options, "output"));
 	json_free(json);
 	return status;
 }

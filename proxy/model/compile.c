@@ -88,8 +88,9 @@ static bool passes_without_endpoints(const struct model *m, const struct service
 }
 
 /* Policies, lists and ranges of a program whose VIPs are known. */
-static int fill(const struct model *m, enum family family, const struct service_port_state *port,
-		struct arena *scratch, struct program *p)
+static int fill_program(const struct model *m, enum family family,
+			const struct service_port_state *port, struct arena *scratch,
+			struct program *p)
 {
 	const struct service *s = port->service->object;
 	const struct select_query query = {
@@ -184,7 +185,7 @@ int compile_port(const struct model *m, enum family family, struct service_port_
 		if (!err)
 			note_lost_ip(port, family, &p);
 		if (!err && p.n_vips)
-			err = fill(m, family, port, scratch, &p);
+			err = fill_program(m, family, port, scratch, &p);
 		if (!err && p.n_vips)
 			err = keep_order(port->applied, order, scratch, &p);
 		if (err)

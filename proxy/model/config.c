@@ -19,10 +19,10 @@
 
 typedef void warn_fn(void *ctx, const char *message);
 
-static void warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
+static void config_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static void warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
+static void config_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -227,7 +227,8 @@ int config_set_gate(struct config *config, const char *name, bool value, warn_fn
 	}
 	if (is_among(name, idle_gates, sizeof(idle_gates) / sizeof(idle_gates[0])))
 		return 0;
-	warnf(warn, ctx, "%s%s%s: not known, ignored", typed, *typed == '-' ? ": " : ".", name);
+	config_warnf(warn, ctx, "%s%s%s: not known, ignored", typed, *typed == '-' ? ": " : ".",
+		     name);
 	return 0;
 }
 

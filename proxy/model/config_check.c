@@ -29,10 +29,10 @@ struct checker {
 	struct errbuf *eb;
 };
 
-static void warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
+static void check_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static void warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
+static void check_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -275,7 +275,7 @@ bool config_has_fast_path(const struct config *config)
 }
 
 /* BEY-6: names of interfaces, or beginnings of names with an asterisk behind. */
-static int check_fast_path(struct checker *c)
+static int check_fast_path_names(struct checker *c)
 {
 	char *const *list = c->config->vipmap.fast_path_interfaces;
 	const char *path = "fastPath.interfaces";
@@ -440,14 +440,15 @@ static void warn_of_nodeports(struct checker *c)
 
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (config_nodeports_everywhere(c->config, (enum family)f))
-			warnf(c->warn, c->ctx,
-			      "%s: node ports are open on all local %s addresses%s", name,
-			      family_name(f),
-			      c->config->family[f].nodeport_all
-				      ? " (\"primary\" would limit them to the node's own)"
-				      : ", since no entry is of this family (\"primary\" would "
-					"limit "
-					"them to the node's own)");
+			check_warnf(
+				c->warn, c->ctx,
+				"%s: node ports are open on all local %s addresses%s", name,
+				family_name(f),
+				c->config->family[f].nodeport_all
+					? " (\"primary\" would limit them to the node's own)"
+					: ", since no entry is of this family (\"primary\" would "
+					  "limit "
+					  "them to the node's own)");
 	}
 }
 
@@ -542,7 +543,7 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 	if (!err)
 		err = check_detect_local(&c);
 	if (!err)
-		err = check_fast_path(&c);
+		err = check_fast_path_names(&c);
 	if (!err)
 		err = check_no_masquerade(&c);
 	if (!err)
@@ -577,8 +578,8 @@ int config_check_families(const struct config *config, enum family primary, bool
 			return errf(eb, -EINVAL,
 				    "%s: the node is %s-only, but there is no %s range", cidr, good,
 				    good);
-		warnf(warn, ctx, "%s: the node is %s-%s, but there is no %s range", cidr, good,
-		      kind, good);
+		check_warnf(warn, ctx, "%s: the node is %s-%s, but there is no %s range", cidr,
+			    good, kind, good);
 	}
 	if (wrong_family(primary, pod_cidrs)) {
 		if (config->detect_local == DETECT_NODE_CIDR)
@@ -586,11 +587,11 @@ int config_check_families(const struct config *config, enum family primary, bool
 				    "%s: NodeCIDR, and the node is %s-%s, but its "
 				    "spec.podCIDRs have no %s range",
 				    typed(config, "detectLocalMode"), good, kind, good);
-		warnf(warn, ctx, "the node is %s-%s, but its spec.podCIDRs have no %s range", good,
-		      kind, good);
+		check_warnf(warn, ctx, "the node is %s-%s, but its spec.podCIDRs have no %s range",
+			    good, kind, good);
 	}
 	if (wrong_family(primary, nodeports))
-		warnf(warn, ctx, "%s: the node is %s-%s, but there is no %s range",
-		      typed(config, "nodePortAddresses"), good, kind, good);
+		check_warnf(warn, ctx, "%s: the node is %s-%s, but there is no %s range",
+			    typed(config, "nodePortAddresses"), good, kind, good);
 	return 0;
 }

@@ -99,9 +99,10 @@ static void add_value(struct strbuf *out, const struct value *value)
 	strbuf_add(out, value->text + quoted, value->length - 2 * quoted);
 }
 
-static int report(const struct cursor *c, const struct value *old, const struct value *new,
-		  void (*found)(void *ctx, const char *field, const char *old, const char *new),
-		  void *ctx)
+static int report_change(const struct cursor *c, const struct value *old, const struct value *new,
+			 void (*found)(void *ctx, const char *field, const char *old,
+				       const char *new),
+			 void *ctx)
 {
 	struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
 	int err;
@@ -129,7 +130,7 @@ static int walk(const char *old, const char *new,
 		if (before.length == after.length &&
 		    memcmp(before.text, after.text, before.length) == 0)
 			continue;
-		err = report(&a, &before, &after, found, ctx);
+		err = report_change(&a, &before, &after, found, ctx);
 		n++;
 	}
 	return err ? err : n;

@@ -144,7 +144,7 @@ static void print_value(struct printer *p, const struct config_field *field)
 	}
 }
 
-static void print_key(struct printer *p, const char *key)
+static void print_field_key(struct printer *p, const char *key)
 {
 	struct strbuf *out = p->out;
 
@@ -183,7 +183,7 @@ static const char *enter(struct printer *p, const char *path)
 	} else {
 		memcpy(p->object, path, length);
 		p->object[length] = '\0';
-		print_key(p, p->object);
+		print_field_key(p, p->object);
 		strbuf_addc(p->out, '{');
 	}
 	return dot + 1;
@@ -198,7 +198,7 @@ static void print_config(struct printer *p, const struct config_schema *schema)
 	for_each_config_field (field, schema) {
 		if (!field_is_stored(field) || field->type == FIELD_HEADER)
 			continue;
-		print_key(p, enter(p, field->path));
+		print_field_key(p, enter(p, field->path));
 		print_value(p, field);
 		if (p->yaml)
 			strbuf_addc(p->out, '\n');

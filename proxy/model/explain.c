@@ -114,7 +114,7 @@ static bool takes_local_list(const struct program *p, const struct vip *vip,
 	return (p->flags & PROGRAM_EXTERNAL_LOCAL) && source == EXPLAIN_OUTSIDE;
 }
 
-static enum explain_verdict vip_verdict(const struct program *p, const struct vip *vip,
+static enum explain_verdict vip_outcome(const struct program *p, const struct vip *vip,
 					const struct explain_query *q, bool local)
 {
 	if (vip->role == VIP_LOAD_BALANCER && !in_source_ranges(p, q))
@@ -228,7 +228,7 @@ void explain_packet(const struct model *m, const struct explain_query *q,
 		x.local = takes_local_list(port->desired, x.vip, x.source);
 		x.masqueraded = is_masqueraded(port->desired, &rs, x.vip, x.source);
 		x.may_keep = source_may_be_kept(m, &rs, q, x.vip);
-		x.verdict = vip_verdict(port->desired, x.vip, q, x.local);
+		x.verdict = vip_outcome(port->desired, x.vip, q, x.local);
 	} else if (is_cluster_ip(m, q->family, &q->destination)) {
 		x.verdict = EXPLAIN_NO_PORT;
 	} else if (in_service_cidr(m, q->family, &q->destination) &&

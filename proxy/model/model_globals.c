@@ -111,8 +111,8 @@ static int collect_cidrs(const struct model *m, enum family family, struct arena
 	return 0;
 }
 
-static void add_ranges(struct element *items, size_t *n, enum set_id set,
-		       const struct prefix *ranges, unsigned int n_ranges)
+static void ranges_to_elements(struct element *items, size_t *n, enum set_id set,
+			       const struct prefix *ranges, unsigned int n_ranges)
 {
 	unsigned int i;
 
@@ -143,8 +143,8 @@ int model_globals(const struct model *m, enum family family, struct arena *scrat
 		items[i].set = SET_NODEPORT_IPS;
 		items[i].addr = m->info.family[family].nodeport_ips[i];
 	}
-	add_ranges(items, &n, SET_SERVICE_CIDRS, cidrs, n_cidrs);
-	add_ranges(items, &n, SET_NO_MASQUERADE, kept, n_kept);
+	ranges_to_elements(items, &n, SET_SERVICE_CIDRS, cidrs, n_cidrs);
+	ranges_to_elements(items, &n, SET_NO_MASQUERADE, kept, n_kept);
 	*elements = items;
 	*count = n;
 	return 0;

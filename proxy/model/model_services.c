@@ -7,8 +7,8 @@
 #include <string.h>
 #include <syslog.h>
 
-static struct service_port_state *port_find(struct service_entry *s, enum family family,
-					    const struct service_port *spec)
+static struct service_port_state *service_port_find(struct service_entry *s, enum family family,
+						    const struct service_port *spec)
 {
 	struct service_port_state *p;
 
@@ -18,8 +18,8 @@ static struct service_port_state *port_find(struct service_entry *s, enum family
 	return NULL;
 }
 
-static struct service_port_state *port_new(struct service_entry *s, enum family family,
-					   const struct service_port *spec)
+static struct service_port_state *service_port_new(struct service_entry *s, enum family family,
+						   const struct service_port *spec)
 {
 	const char *protocol = protocol_name(spec->protocol);
 	size_t n_name = strlen(spec->name) + 1;
@@ -64,8 +64,8 @@ static int vip_order(const void *va, const void *vb)
 	return order ? order : (int)a->role - (int)b->role;
 }
 
-static void vips_add(struct vip *vips, unsigned int *n, const struct addr_list *list, uint16_t port,
-		     enum vip_role role)
+static void claimed_vips_add(struct vip *vips, unsigned int *n, const struct addr_list *list,
+			     uint16_t port, enum vip_role role)
 {
 	unsigned int i;
 
@@ -79,8 +79,8 @@ static void vips_add(struct vip *vips, unsigned int *n, const struct addr_list *
 
 /* The VIPs of a service port, sorted; the same address:port given twice counts in the first role
  * (LB-7). */
-static int vips_new(struct model *m, const struct service *s, enum family family,
-		    const struct service_port *spec, struct vip **vips, unsigned int *count)
+static int claimed_vips_new(struct model *m, const struct service *s, enum family family,
+			    const struct service_port *spec, struct vip **vips, unsigned int *count)
 {
 	const struct addr_list one = { 1, &s->family[family].cluster_ip };
 	const struct addr_list *ext = &s->family[family].external_ips;
@@ -90,10 +90,10 @@ static int vips_new(struct model *m, const struct service *s, enum family family
 
 	if (!v)
 		return -ENOMEM;
-	vips_add(v, &n, &one, spec->port, VIP_CLUSTER_IP);
-	vips_add(v, &n, lb, spec->port, VIP_LOAD_BALANCER);
+	claimed_vips_add(v, &n, &one, spec->port, VIP_CLUSTER_IP);
+	claimed_vips_add(v, &n, lb, spec->port, VIP_LOAD_BALANCER);
 	if (m->config->allow_external_ips)
-		vips_add(v, &n, ext, spec->port, VIP_EXTERNAL_IP);
+		claimed_vips_add(v, &n, ext, spec->port, VIP_EXTERNAL_IP);
 	if (spec->node_port)
 		v[n++] = (struct vip){ .port = spec->node_port, .role = VIP_NODE_PORT };
 	qsort(v, n, sizeof(*v), vip_order);
@@ -121,9 +121,9 @@ int model_refresh_service(struct model *m, struct service_entry *s, enum family 
 	for (p = s->ports[family]; p; p = p->next)
 		p->spec = NULL;
 	for (i = 0; is_programmed(s->object, family) && i < s->object->n_ports; i++) {
-		p = port_find(s, family, &s->object->ports[i]);
+		p = service_port_find(s, family, &s->object->ports[i]);
 		if (!p)
-			p = port_new(s, family, &s->object->ports[i]);
+			p = service_port_new(s, family, &s->object->ports[i]);
 		if (!p)
 			return -ENOMEM;
 		p->spec = &s->object->ports[i];
@@ -133,7 +133,7 @@ int model_refresh_service(struct model *m, struct service_entry *s, enum family 
 			claims_drop(m, family, p);
 			continue;
 		}
-		if (vips_new(m, s->object, family, p->spec, &vips, &n))
+		if (claimed_vips_new(m, s->object, family, p->spec, &vips, &n))
 			return -ENOMEM;
 		if (recreated || !claims_equal(p, vips, n))
 			err = claims_set(m, family, p, vips, n);

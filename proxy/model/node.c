@@ -50,12 +50,12 @@ static bool is_everywhere(const struct node_info *info, const struct config *con
 		addr_is_loopback(family, &info->family[family].primary));
 }
 
-static int compare_addresses(const void *a, const void *b)
+static int node_address_order(const void *a, const void *b)
 {
 	return addr_compare(a, b);
 }
 
-static bool is_among(const struct addr *list, unsigned int n, const struct addr *addr)
+static bool addr_is_among(const struct addr *list, unsigned int n, const struct addr *addr)
 {
 	unsigned int i;
 
@@ -81,9 +81,9 @@ static int nodeport_ips(struct node_info *info, const struct config *config, enu
 		if (in_ranges(config, family, &local->items[i]))
 			ips[n++] = local->items[i];
 	if (config->family[family].nodeport_primary &&
-	    !is_among(ips, n, &info->family[family].primary))
+	    !addr_is_among(ips, n, &info->family[family].primary))
 		ips[n++] = info->family[family].primary;
-	qsort(ips, n, sizeof(*ips), compare_addresses);
+	qsort(ips, n, sizeof(*ips), node_address_order);
 	info->family[family].nodeport_ips = ips;
 	info->family[family].n_nodeport_ips = n;
 	return 0;

@@ -175,8 +175,8 @@ static bool chosen(const struct candidate *c, enum choice choice, const char *zo
 	return false;
 }
 
-static int choose(const struct candidates *c, enum choice choice, const char *zone,
-		  struct arena *scratch, struct endpoint_list *list)
+static int choose_endpoints(const struct candidates *c, enum choice choice, const char *zone,
+			    struct arena *scratch, struct endpoint_list *list)
 {
 	struct endpoint *items;
 	unsigned int i, n = 0;
@@ -250,12 +250,12 @@ int select_endpoints(const struct select_query *query, const struct slice *const
 
 	if (err)
 		return err;
-	err = choose(&c, cluster_choice(&c, query->zone), query->zone, scratch,
-		     &selection->cluster);
+	err = choose_endpoints(&c, cluster_choice(&c, query->zone), query->zone, scratch,
+			       &selection->cluster);
 	if (!err)
-		err = choose(&c, READY_LOCAL, "", scratch, &selection->local);
+		err = choose_endpoints(&c, READY_LOCAL, "", scratch, &selection->local);
 	if (!err && !selection->local.count)
-		err = choose(&c, DRAINING_LOCAL, "", scratch, &selection->local);
+		err = choose_endpoints(&c, DRAINING_LOCAL, "", scratch, &selection->local);
 	selection->alive = any_alive(&c);
 	return err;
 }
@@ -322,7 +322,7 @@ static int endpoint_compare_void(const void *a, const void *b)
 }
 
 /* Where in @wanted the endpoint stands, or -1. */
-static long find(const struct endpoint_list *wanted, const struct endpoint *ep)
+static long index_in(const struct endpoint_list *wanted, const struct endpoint *ep)
 {
 	const struct endpoint *at = NULL;
 
@@ -346,7 +346,7 @@ int endpoints_order(const struct endpoint_list *applied, const struct endpoint_l
 	if (!items || !taken || !filled || !moved)
 		return -ENOMEM;
 	for (i = 0; i < applied->count; i++) {
-		at = find(wanted, &applied->items[i]);
+		at = index_in(wanted, &applied->items[i]);
 		if (at < 0 || taken[at])
 			continue;
 		taken[at] = true;

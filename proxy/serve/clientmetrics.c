@@ -107,7 +107,7 @@ void client_metrics_answer(struct client_metrics *c, const char *method, const c
 }
 
 /* In a label's value these three have to be escaped. */
-static void put_text(struct strbuf *out, const char *text)
+static void put_metrics_text(struct strbuf *out, const char *text)
 {
 	for (; *text; text++) {
 		if (*text == '\\' || *text == '"')
@@ -127,7 +127,7 @@ static void put_durations(struct strbuf *out, const struct durations *d)
 	unsigned int i;
 
 	strbuf_adds(&labels, "host=\"");
-	put_text(&labels, d->host);
+	put_metrics_text(&labels, d->host);
 	strbuf_addf(&labels, "\",verb=\"%s\"", d->method);
 	for (i = 0; !labels.err && i < N_BOUNDS; i++) {
 		total += d->counts[i];
@@ -159,7 +159,7 @@ void client_metrics_format(const struct client_metrics *c, struct strbuf *out)
 		if (!a->count)
 			continue;
 		strbuf_addf(out, "rest_client_requests_total{code=\"%s\",host=\"", a->code);
-		put_text(out, a->host);
+		put_metrics_text(out, a->host);
 		strbuf_addf(out, "\",method=\"%s\"} %llu\n", a->method, a->count);
 	}
 	strbuf_adds(out, "# HELP rest_client_request_duration_seconds Time until an API server "

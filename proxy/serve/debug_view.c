@@ -4,7 +4,7 @@
 #include "proxy/base/jsonout.h"
 #include "proxy/serve/metrics.h"
 
-static int put_text(struct strbuf *text, struct strbuf *out)
+static int put_debug_text(struct strbuf *text, struct strbuf *out)
 {
 	jsonout_object(out, NULL);
 	jsonout_text(out, "text", text->text ? text->text : "");
@@ -21,7 +21,7 @@ int view_debug_log(const struct view *v, const char *query, struct strbuf *out)
 
 	(void)query;
 	log_recent(v->log, &text);
-	return put_text(&text, out);
+	return put_debug_text(&text, out);
 }
 
 int view_debug_metrics(const struct view *v, const char *query, struct strbuf *out)
@@ -30,5 +30,5 @@ int view_debug_metrics(const struct view *v, const char *query, struct strbuf *o
 
 	(void)query;
 	metrics_format(v->metrics, &text);
-	return put_text(&text, out);
+	return put_debug_text(&text, out);
 }

@@ -252,8 +252,8 @@ static bool key_is_of(const struct element *el, const struct explain_query *q,
 
 /* Appends " -> CHAIN" for the verdict of @set, and returns its kind, VERDICT_NONE if there is none.
  */
-static enum verdict_kind follow(struct explaining *x, const struct explain_query *q,
-				const struct vip *vip, enum set_id set, struct strbuf *path)
+static enum verdict_kind follow_packet(struct explaining *x, const struct explain_query *q,
+				       const struct vip *vip, enum set_id set, struct strbuf *path)
 {
 	const struct element key = {
 		.set = set,
@@ -280,23 +280,24 @@ static void follow_all(struct explaining *x, const struct explain_query *q,
 		       const struct explanation *e, struct strbuf *path)
 {
 	const bool nodeport = e->vip->role == VIP_NODE_PORT;
-	enum verdict_kind kind =
-		follow(x, q, e->vip, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, path);
+	enum verdict_kind kind = follow_packet(
+		x, q, e->vip, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, path);
 
 	if (kind == VERDICT_FIREWALL && e->verdict != EXPLAIN_NOT_IN_RANGES)
-		kind = follow(x, q, e->vip, MAP_FIREWALLED, path);
+		kind = follow_packet(x, q, e->vip, MAP_FIREWALLED, path);
 	if (kind != VERDICT_EXTERNAL_LOCAL)
 		return;
 	if (e->source == EXPLAIN_OUTSIDE)
-		follow(x, q, e->vip, nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY, path);
+		follow_packet(x, q, e->vip, nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY,
+			      path);
 	else
-		follow(x, q, e->vip, nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY,
-		       path);
+		follow_packet(x, q, e->vip,
+			      nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY, path);
 }
 
 /* Compares what we believe with what is there. Returns the number of differences. */
-static unsigned int compare_elements(struct explaining *x, const struct explain_query *q,
-				     const struct explanation *e, char *first, size_t size)
+static unsigned int element_order(struct explaining *x, const struct explain_query *q,
+				  const struct explanation *e, char *first, size_t size)
 {
 	const struct element *list;
 	unsigned int differ = 0;
@@ -358,7 +359,7 @@ static void put_kernel(struct explaining *x, const struct explain_query *q,
 		return;
 	jsonout_object(x->out, "kernel");
 	follow_all(x, q, e, &path);
-	differ = compare_elements(x, q, e, first, sizeof(first));
+	differ = element_order(x, q, e, first, sizeof(first));
 	jsonout_bool(x->out, "agrees", !differ);
 	jsonout_integer(x->out, "differences", differ);
 	jsonout_text(x->out, "message", first);
@@ -562,8 +563,8 @@ static unsigned int count_kept(struct explaining *x, const struct explain_query 
 	return n;
 }
 
-static void put_service(struct explaining *x, const struct explain_query *q,
-			const struct explanation *e)
+static void put_asked_service(struct explaining *x, const struct explain_query *q,
+			      const struct explanation *e)
 {
 	const struct program *p = e->port->desired;
 	const bool cluster_ip = e->vip->role == VIP_CLUSTER_IP;
@@ -600,7 +601,7 @@ static void put_explanation(struct explaining *x, const struct explain_query *q)
 	jsonout_text(x->out, "verdict", verdict_word(e.verdict));
 	jsonout_text(x->out, "reason", reasons[e.verdict]);
 	if (e.vip)
-		put_service(x, q, &e);
+		put_asked_service(x, q, &e);
 	else if (e.port)
 		jsonout_text(x->out, "service", e.port->label);
 	if (q->protocol == IPPROTO_ICMP)
@@ -679,7 +680,7 @@ static bool port_is_meant(const struct asked *a, const struct service_port *p)
 	return !*a->port || strcmp(p->name, a->port) == 0 || strcmp(number, a->port) == 0;
 }
 
-static void list_ports(const struct service *s, struct strbuf *text)
+static void put_asked_ports(const struct service *s, struct strbuf *text)
 {
 	unsigned int i;
 
@@ -693,7 +694,7 @@ static int wrong_port(struct explaining *x, const struct service *s)
 {
 	struct strbuf ports = STRBUF_INIT;
 
-	list_ports(s, &ports);
+	put_asked_ports(s, &ports);
 	errf(&x->error, 0, "Service %s/%s has no port %s%s%s; its ports: %.300s", s->namespace,
 	     s->name, x->asked.port, *x->asked.protocol ? "/" : "", x->asked.protocol,
 	     ports.text ? ports.text : "none");

@@ -94,8 +94,8 @@ struct forwarder {
 	uint64_t random;
 };
 
-__attribute__((format(printf, 3, 4))) static void tell(const struct forwarder *f, int severity,
-						       const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void tell_failure(const struct forwarder *f,
+							       int severity, const char *fmt, ...)
 {
 	char text[256];
 	va_list args;
@@ -112,7 +112,7 @@ static struct timeval ms_to_timeval(unsigned int ms)
 }
 
 /* xorshift: choices need to be even, not secret. */
-static unsigned int draw(struct forwarder *f, unsigned int below)
+static unsigned int draw_number(struct forwarder *f, unsigned int below)
 {
 	f->random ^= f->random << 13;
 	f->random ^= f->random >> 7;
@@ -226,8 +226,9 @@ static bool is_shortage(int err)
 static void told_of_shortage(struct forwarder *f)
 {
 	if (!f->told_descriptors)
-		tell(f, LOG_WARNING,
-		     "localhost node ports: out of descriptors or memory; new connections wait");
+		tell_failure(
+			f, LOG_WARNING,
+			"localhost node ports: out of descriptors or memory; new connections wait");
 	f->told_descriptors = true;
 }
 
@@ -299,7 +300,7 @@ static unsigned int side_of(const struct forwarded *c, evutil_socket_t fd)
 	return fd == c->fd[1];
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *ctx)
+static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct forwarded *c = ctx;
 
@@ -378,7 +379,8 @@ static void assign(struct forwarded *c)
 	unsigned int i;
 
 	for (i = 0; i < 2; i++) {
-		event_assign(&c->readable[i], base, c->fd[i], EV_READ | EV_PERSIST, on_readable, c);
+		event_assign(&c->readable[i], base, c->fd[i], EV_READ | EV_PERSIST,
+			     on_forward_readable, c);
 		event_assign(&c->writable[i], base, c->fd[i], EV_WRITE | EV_PERSIST, on_writable,
 			     c);
 		event_priority_set(&c->readable[i], lowest);
@@ -451,11 +453,11 @@ static bool list_has(const struct endpoint *items, unsigned int n, const struct 
 }
 
 /* NP-9.2 */
-static const struct endpoint *choose(struct port_listener *l)
+static const struct endpoint *choose_endpoint(struct port_listener *l)
 {
 	struct forwarder *f = l->forwarder;
 	const int64_t now = clock_monotonic_us(f->options.clock);
-	const struct endpoint *ep = &l->endpoints[draw(f, l->n_endpoints)];
+	const struct endpoint *ep = &l->endpoints[draw_number(f, l->n_endpoints)];
 
 	if (!l->affinity_timeout_s)
 		return ep;
@@ -504,15 +506,16 @@ static void turn_away(struct forwarder *f, int client, unsigned int most)
 	static const struct linger now = { .l_onoff = 1, .l_linger = 0 };
 
 	if (!f->told_full)
-		tell(f, LOG_WARNING,
-		     "localhost node ports: %u connections are open; further ones are refused",
-		     most);
+		tell_failure(
+			f, LOG_WARNING,
+			"localhost node ports: %u connections are open; further ones are refused",
+			most);
 	f->told_full = true;
 	setsockopt(client, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(client);
 }
 
-static void on_client(evutil_socket_t fd, short what, void *ctx)
+static void on_forward_client(evutil_socket_t fd, short what, void *ctx)
 {
 	struct port_listener *l = ctx;
 	struct forwarder *f = l->forwarder;
@@ -530,7 +533,7 @@ static void on_client(evutil_socket_t fd, short what, void *ctx)
 			turn_away(f, client, most);
 			continue;
 		}
-		err = client < 0 ? -errno : forward(f, client, l->family, choose(l));
+		err = client < 0 ? -errno : forward(f, client, l->family, choose_endpoint(l));
 		if (is_shortage(err)) {
 			pause_accepting(f);
 			return;
@@ -556,8 +559,8 @@ static int bind_port(struct port_listener *l)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(fd, (const struct sockaddr *)&at, size) || listen(fd, BACKLOG))
 		err = -errno;
-	if (!err &&
-	    event_assign(&l->event, f->options.base, fd, EV_READ | EV_PERSIST, on_client, l))
+	if (!err && event_assign(&l->event, f->options.base, fd, EV_READ | EV_PERSIST,
+				 on_forward_client, l))
 		err = -ENOMEM;
 	if (!err)
 		event_priority_set(&l->event, event_base_get_npriorities(f->options.base) - 1);
@@ -588,15 +591,16 @@ static void listener_bind(struct port_listener *l)
 		f->n_bound[l->family]++;
 		count_changed(f, l->family);
 		if (l->told)
-			tell(f, LOG_INFO, "%s: localhost node port %u (%s) is served now", l->label,
-			     l->port, family_name(l->family));
+			tell_failure(f, LOG_INFO, "%s: localhost node port %u (%s) is served now",
+				     l->label, l->port, family_name(l->family));
 		return;
 	}
 	if (!l->told) {
-		tell(f, LOG_ERR,
-		     "%s: localhost node port %u (%s) is not served: %s; tried again, others are "
-		     "unaffected",
-		     l->label, l->port, family_name(l->family), strerror(-err));
+		tell_failure(f, LOG_ERR,
+			     "%s: localhost node port %u (%s) is not served: %s; tried again, "
+			     "others are "
+			     "unaffected",
+			     l->label, l->port, family_name(l->family), strerror(-err));
 		if (f->options.failed)
 			f->options.failed(f->options.ctx, l->family);
 	}
@@ -712,7 +716,7 @@ static void drop_the_rest(struct forwarder *f, const char *owner, enum family fa
 	} while (again);
 }
 
-static void schedule_retry(struct forwarder *f)
+static void schedule_forward_retry(struct forwarder *f)
 {
 	const struct timeval pause =
 		ms_to_timeval(f->options.retry_ms ? f->options.retry_ms : RETRY_MS);
@@ -747,7 +751,7 @@ int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 	}
 	drop_the_rest(f, owner, family);
 	for_each_listener_of(l, f, owner, family) if (l->fd < 0 && !l->told) listener_bind(l);
-	schedule_retry(f);
+	schedule_forward_retry(f);
 	return err;
 }
 
@@ -761,10 +765,10 @@ void forwarder_retry(struct forwarder *f)
 	for (n = hashtab_first(&f->listeners, &walk); n; n = hashtab_next(&f->listeners, &walk))
 		if (listener_of(n)->fd < 0)
 			listener_bind(listener_of(n));
-	schedule_retry(f);
+	schedule_forward_retry(f);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *ctx)
+static void on_forward_retry(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
@@ -806,7 +810,7 @@ struct forwarder *forwarder_new(const struct forward_options *options)
 	if (!f->random && getrandom(&f->random, sizeof(f->random), GRND_NONBLOCK) < 0)
 		f->random = (uint64_t)clock_monotonic_us(f->options.clock);
 	f->random |= 1; /* it must not be 0 */
-	f->retry = evtimer_new(options->base, on_retry, f);
+	f->retry = evtimer_new(options->base, on_forward_retry, f);
 	f->resume = evtimer_new(options->base, on_resume, f);
 	if (!f->retry || !f->resume) {
 		forwarder_free(f);

@@ -17,6 +17,7 @@
 #include <syslog.h>
 
 #include "proxy/serve/httpd.h"
+#include "proxy/base/array.h"
 #include "proxy/base/jsonout.h"
 #include "proxy/base/strbuf.h"
 
@@ -35,7 +36,7 @@ struct check {
 
 struct checks {
 	struct check **items; /* sorted */
-	size_t n, size;
+	size_t n, room;
 };
 
 struct health_family {
@@ -81,7 +82,7 @@ bool health_is_eligible(const struct health *h)
 	return h->eligible;
 }
 
-static void add_time(struct strbuf *body, const char *key, int64_t us)
+static void add_timestamp(struct strbuf *body, const char *key, int64_t us)
 {
 	char text[CLOCK_TEXT_SIZE];
 
@@ -98,7 +99,7 @@ static void add_families(const struct health *h, struct strbuf *body)
 		if (!h->family[f].runs)
 			continue;
 		strbuf_addf(body, "%s\"%s\": {", comma, family_name(f));
-		add_time(body, "lastUpdated", h->family[f].synced_us);
+		add_timestamp(body, "lastUpdated", h->family[f].synced_us);
 		strbuf_addf(body, ",\"healthy\": %s}", family_is_healthy(h, f) ? "true" : "false");
 		comma = ",";
 	}
@@ -126,7 +127,7 @@ static void add_source(const struct health *h, struct strbuf *body)
 	if (source.contact_us) {
 		age_us = clock_monotonic_us(h->options.clock) - source.contact_us;
 		strbuf_addc(body, ',');
-		add_time(body, "lastContact", clock_realtime_us(h->options.clock) - age_us);
+		add_timestamp(body, "lastContact", clock_realtime_us(h->options.clock) - age_us);
 	}
 	strbuf_addc(body, '}');
 }
@@ -139,9 +140,9 @@ static void answer_health(struct health *h, struct httpd_request *req, bool live
 	struct strbuf body = STRBUF_INIT;
 
 	strbuf_addc(&body, '{');
-	add_time(&body, "lastUpdated", ok ? now_us : latest_sync_us(h));
+	add_timestamp(&body, "lastUpdated", ok ? now_us : latest_sync_us(h));
 	strbuf_addc(&body, ',');
-	add_time(&body, "currentTime", now_us);
+	add_timestamp(&body, "currentTime", now_us);
 	if (!livez)
 		strbuf_addf(&body, ",\"nodeEligible\": %s", h->eligible ? "true" : "false");
 	strbuf_addf(&body, ",\"healthy\": %s,", healthy ? "true" : "false");
@@ -199,7 +200,7 @@ static void answer_ready(struct health *h, struct httpd_request *req)
 	if (!ready)
 		jsonout_text(&body, "waitingFor", why.text ? why.text : "");
 	strbuf_addc(&body, ',');
-	add_time(&body, "currentTime", clock_realtime_us(h->options.clock));
+	add_timestamp(&body, "currentTime", clock_realtime_us(h->options.clock));
 	strbuf_addf(&body, ",\"healthy\": %s,", health_is_healthy(h) ? "true" : "false");
 	add_families(h, &body);
 	add_source(h, &body);
@@ -226,7 +227,7 @@ static void handle_health(void *ctx, struct httpd_request *req, const char *path
 	strbuf_free(&body);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *ctx)
+static void on_health_retry(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
@@ -272,7 +273,7 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 		h->options.clock = clock_system();
 	h->pool = httpd_pool_new(MAX_CONNECTIONS);
 	h->check_pool = httpd_pool_new(MAX_CHECK_CONNECTIONS);
-	h->retry = event_new(options->base, -1, EV_PERSIST, on_retry, h);
+	h->retry = event_new(options->base, -1, EV_PERSIST, on_health_retry, h);
 	if (h->pool && h->check_pool && h->retry)
 		h->httpd = httpd_new(options->base, h->pool, handle_health, h);
 	if (!h->httpd)
@@ -413,7 +414,7 @@ static int try_listen(struct check *c, struct errbuf *eb)
 }
 
 /* HC-7: what cannot be had now may be had later: another program ends, an address arrives. */
-static void retry_later(struct health *h)
+static void health_retry_later(struct health *h)
 {
 	const unsigned int ms = h->options.retry_ms ? h->options.retry_ms : RETRY_MS;
 	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
@@ -431,7 +432,7 @@ static void check_listen(struct check *c)
 		return;
 	c->failed = try_listen(c, &eb) != 0;
 	if (c->failed)
-		retry_later(c->health);
+		health_retry_later(c->health);
 	if (c->failed && !failed_before)
 		report_failure(c, eb.text);
 	else if (!c->failed && failed_before)
@@ -577,16 +578,10 @@ static struct check *check_insert(struct health *h, enum family family, size_t a
 				  const struct service *from)
 {
 	struct checks *checks = &h->checks[family];
-	size_t size = checks->size ? checks->size * 2 : 8;
-	struct check *c, **longer;
+	struct check *c;
 
-	if (checks->n == checks->size) {
-		longer = reallocarray(checks->items, size, sizeof(*longer));
-		if (!longer)
-			return NULL;
-		checks->items = longer;
-		checks->size = size;
-	}
+	if (array_grow(checks->items, checks->n, checks->room))
+		return NULL;
 	c = check_new(h, family, from);
 	if (!c)
 		return NULL;

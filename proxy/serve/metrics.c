@@ -161,7 +161,7 @@ struct metrics {
 	double start_time_s;
 };
 
-static void add_bound(struct metrics *m, enum buckets set, double bound)
+static void add_histogram_bound(struct metrics *m, enum buckets set, double bound)
 {
 	m->bounds[set][m->n_bounds[set]++] = bound;
 }
@@ -172,18 +172,18 @@ static void make_bounds(struct metrics *m)
 	unsigned int i;
 
 	for (i = 0; i < 15; i++)
-		add_bound(m, BUCKETS_SYNC, 0.001 * (double)(1 << i));
+		add_histogram_bound(m, BUCKETS_SYNC, 0.001 * (double)(1 << i));
 	/* Most changes are in the kernel within a millisecond: 0.1 ms to 13 s. */
 	for (i = 0; i < 18; i++)
-		add_bound(m, BUCKETS_COMMIT, 0.0001 * (double)(1 << i));
-	add_bound(m, BUCKETS_PROGRAMMING, 0.25);
-	add_bound(m, BUCKETS_PROGRAMMING, 0.5);
+		add_histogram_bound(m, BUCKETS_COMMIT, 0.0001 * (double)(1 << i));
+	add_histogram_bound(m, BUCKETS_PROGRAMMING, 0.25);
+	add_histogram_bound(m, BUCKETS_PROGRAMMING, 0.5);
 	for (i = 1; i <= 59; i++)
-		add_bound(m, BUCKETS_PROGRAMMING, i);
+		add_histogram_bound(m, BUCKETS_PROGRAMMING, i);
 	for (i = 60; i <= 115; i += 5)
-		add_bound(m, BUCKETS_PROGRAMMING, i);
+		add_histogram_bound(m, BUCKETS_PROGRAMMING, i);
 	for (i = 120; i <= 300; i += 30)
-		add_bound(m, BUCKETS_PROGRAMMING, i);
+		add_histogram_bound(m, BUCKETS_PROGRAMMING, i);
 }
 
 static unsigned int n_series(enum metric metric)
@@ -331,7 +331,7 @@ void metrics_client_answer(struct metrics *m, const char *method, const char *ho
 	client_metrics_answer(m->client, method, host, status, seconds);
 }
 
-static struct series *touch(struct metrics *m, enum metric metric, unsigned int series)
+static struct series *touch_series(struct metrics *m, enum metric metric, unsigned int series)
 {
 	m->series[metric][series].shown = true;
 	return &m->series[metric][series];
@@ -339,17 +339,17 @@ static struct series *touch(struct metrics *m, enum metric metric, unsigned int 
 
 void metrics_add(struct metrics *m, enum metric metric, unsigned int series, double value)
 {
-	touch(m, metric, series)->value += value;
+	touch_series(m, metric, series)->value += value;
 }
 
 void metrics_set(struct metrics *m, enum metric metric, unsigned int series, double value)
 {
-	touch(m, metric, series)->value = value;
+	touch_series(m, metric, series)->value = value;
 }
 
 void metrics_observe(struct metrics *m, enum metric metric, unsigned int series, double value)
 {
-	struct series *s = touch(m, metric, series);
+	struct series *s = touch_series(m, metric, series);
 	enum buckets set = metrics[metric].buckets;
 	unsigned int i = 0;
 
@@ -395,7 +395,7 @@ static const char *series_labels(enum metric metric, unsigned int series)
 	return labels[metrics[metric].label][series];
 }
 
-static void put_head(struct strbuf *out, const char *name, const char *help, enum type type)
+static void put_metric_head(struct strbuf *out, const char *name, const char *help, enum type type)
 {
 	static const char *const types[] = { "counter", "gauge", "histogram" };
 
@@ -442,8 +442,8 @@ static void put_metric(const struct metrics *m, struct strbuf *out, enum metric 
 		if (!series->shown)
 			continue;
 		if (!head)
-			put_head(out, metrics[metric].name, metrics[metric].help,
-				 metrics[metric].type);
+			put_metric_head(out, metrics[metric].name, metrics[metric].help,
+					metrics[metric].type);
 		head = true;
 		if (metrics[metric].type == HISTOGRAM)
 			put_histogram(m, out, metric, series, series_labels(metric, s));
@@ -456,7 +456,7 @@ static void put_metric(const struct metrics *m, struct strbuf *out, enum metric 
 static void put_single(struct strbuf *out, const char *name, const char *help, enum type type,
 		       double value)
 {
-	put_head(out, name, help, type);
+	put_metric_head(out, name, help, type);
 	put_value(out, name, "", value);
 }
 
@@ -507,7 +507,7 @@ static void put_descriptors(struct strbuf *out)
 			   (double)limit.rlim_cur);
 }
 
-static bool read_number(const char *path, double *number)
+static bool read_proc_number(const char *path, double *number)
 {
 	FILE *file = fopen(path, "re");
 	bool ok = file && fscanf(file, "%lf", number) == 1;
@@ -522,8 +522,8 @@ static void put_conntrack(struct strbuf *out)
 {
 	double entries, limit;
 
-	if (!read_number("/proc/sys/net/netfilter/nf_conntrack_count", &entries) ||
-	    !read_number("/proc/sys/net/netfilter/nf_conntrack_max", &limit))
+	if (!read_proc_number("/proc/sys/net/netfilter/nf_conntrack_count", &entries) ||
+	    !read_proc_number("/proc/sys/net/netfilter/nf_conntrack_max", &limit))
 		return;
 	put_single(out, "vipmap_conntrack_entries", "Entries in the node's conntrack table.", GAUGE,
 		   entries);
@@ -539,11 +539,12 @@ static void put_conntrack(struct strbuf *out)
 
 static void put_build(const struct metrics *m, struct strbuf *out)
 {
-	put_head(out, "vipmap_build_info", "Version of vipmap, always 1.", GAUGE);
+	put_metric_head(out, "vipmap_build_info", "Version of vipmap, always 1.", GAUGE);
 	strbuf_addf(out, "vipmap_build_info{revision=\"%s\",version=\"%s\"} 1\n", m->revision,
 		    VIPMAP_VERSION);
 	/* As all components of Kubernetes name it, for dashboards that ask which versions run. */
-	put_head(out, "kubernetes_build_info", "Version of this component, always 1.", GAUGE);
+	put_metric_head(out, "kubernetes_build_info", "Version of this component, always 1.",
+			GAUGE);
 	strbuf_addf(out,
 		    "kubernetes_build_info{compiler=\"%s\",git_commit=\"%s\","
 		    "git_version=\"v%s-vipmap\",platform=\"linux\"} 1\n",

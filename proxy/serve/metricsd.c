@@ -41,7 +41,7 @@ static int other_page(const struct metricsd *d, struct httpd_request *req, const
 	return status;
 }
 
-static void handle(void *ctx, struct httpd_request *req, const char *path)
+static void answer_metrics(void *ctx, struct httpd_request *req, const char *path)
 {
 	const struct metricsd *d = ctx;
 	struct strbuf body = STRBUF_INIT;
@@ -95,7 +95,7 @@ struct metricsd *metricsd_new(const struct metricsd_options *options, struct err
 	d->options = *options;
 	d->pool = httpd_pool_new(MAX_CONNECTIONS);
 	if (d->pool)
-		d->httpd = httpd_new(options->base, d->pool, handle, d);
+		d->httpd = httpd_new(options->base, d->pool, answer_metrics, d);
 	if (!d->httpd)
 		errf(eb, -ENOMEM, "out of memory");
 	if (!d->httpd || metricsd_set_config(d, options->config, eb)) {

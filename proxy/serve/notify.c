@@ -97,7 +97,7 @@ static void send_unsent(struct notify *n)
 	strbuf_reset(&n->unsent);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *ctx)
+static void on_notify_retry(evutil_socket_t fd, short what, void *ctx)
 {
 	struct notify *n = ctx;
 
@@ -143,7 +143,7 @@ struct notify *notify_new(const struct notify_options *options, struct errbuf *e
 		n->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 		err = n->fd < 0 ? -errno : 0;
 	}
-	if (!err && !(n->retry = evtimer_new(options->base, on_retry, n)))
+	if (!err && !(n->retry = evtimer_new(options->base, on_notify_retry, n)))
 		err = -ENOMEM;
 	if (!err && us)
 		err = start_watchdog(n, options->base, us);

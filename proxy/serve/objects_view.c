@@ -13,8 +13,8 @@
 
 enum { PAGE_BYTES = 1 << 20 };
 
-static void put_head(struct strbuf *out, const char *api_version, const char *kind,
-		     const char *namespace, const char *name, const char *uid)
+static void put_object_head(struct strbuf *out, const char *api_version, const char *kind,
+			    const char *namespace, const char *name, const char *uid)
 {
 	jsonout_object(out, NULL);
 	jsonout_text(out, "apiVersion", api_version);
@@ -165,11 +165,11 @@ static void put_ingress(const struct service *s, struct strbuf *out)
 	jsonout_object_end(out);
 }
 
-static void put_service(const struct service *s, struct strbuf *out)
+static void put_service_object(const struct service *s, struct strbuf *out)
 {
 	char time[CLOCK_TEXT_SIZE];
 
-	put_head(out, "v1", "Service", s->namespace, s->name, s->uid);
+	put_object_head(out, "v1", "Service", s->namespace, s->name, s->uid);
 	if (s->created_s != INT64_MAX)
 		jsonout_text(out, "creationTimestamp", clock_format(s->created_s * 1000000, time));
 	jsonout_object_end(out);
@@ -206,8 +206,8 @@ static void put_hints(const struct view *v, const struct slice *slice,
 	jsonout_object_end(out);
 }
 
-static void put_endpoint(const struct view *v, const struct slice *slice, unsigned int i,
-			 const struct endpoint_names *names, struct strbuf *out)
+static void put_slice_endpoint(const struct view *v, const struct slice *slice, unsigned int i,
+			       const struct endpoint_names *names, struct strbuf *out)
 {
 	const struct slice_endpoint *ep = &slice->endpoints[i];
 	const char *node = ep->flags & ENDPOINT_LOCAL ? v->node_name : names->node;
@@ -261,8 +261,8 @@ static int put_slice(const struct view *v, const struct slice *slice, struct are
 
 	if (!names)
 		return -ENOMEM;
-	put_head(out, "discovery.k8s.io/v1", "EndpointSlice", slice->namespace,
-		 readable_name(slice, name), "");
+	put_object_head(out, "discovery.k8s.io/v1", "EndpointSlice", slice->namespace,
+			readable_name(slice, name), "");
 	jsonout_object(out, "labels");
 	jsonout_text(out, "kubernetes.io/service-name", slice->service);
 	jsonout_object_end(out);
@@ -279,7 +279,7 @@ static int put_slice(const struct view *v, const struct slice *slice, struct are
 	jsonout_array_end(out);
 	jsonout_array(out, "endpoints");
 	for (i = 0; i < slice->n_endpoints; i++)
-		put_endpoint(v, slice, i, &names[i], out);
+		put_slice_endpoint(v, slice, i, &names[i], out);
 	jsonout_array_end(out);
 	jsonout_object_end(out);
 	return 0;
@@ -299,7 +299,7 @@ static void put_node(const struct node *node, struct strbuf *out)
 {
 	unsigned int i, f;
 
-	put_head(out, "v1", "Node", "", node->name, node->uid);
+	put_object_head(out, "v1", "Node", "", node->name, node->uid);
 	if (*node->zone) {
 		jsonout_object(out, "labels");
 		jsonout_text(out, "topology.kubernetes.io/zone", node->zone);
@@ -332,7 +332,7 @@ static void put_cidr(const struct service_cidr *cidr, struct strbuf *out)
 {
 	unsigned int f, i;
 
-	put_head(out, "networking.k8s.io/v1", "ServiceCIDR", "", cidr->name, "");
+	put_object_head(out, "networking.k8s.io/v1", "ServiceCIDR", "", cidr->name, "");
 	jsonout_object_end(out);
 	jsonout_object(out, "spec");
 	jsonout_array(out, "cidrs");
@@ -350,7 +350,7 @@ static int put_entry(const struct view *v, const struct service_entry *s, struct
 	const struct slice_entry *e;
 	int err = 0;
 
-	put_service(s->object, out);
+	put_service_object(s->object, out);
 	for (e = s->slices; !err && e; e = e->next) {
 		err = put_slice(v, e->object, scratch, out);
 		arena_reset(scratch);

@@ -105,8 +105,9 @@ static void put_state(const struct view *v, const struct service_entry *s,
 	jsonout_text(out, "message", text);
 }
 
-static int put_port(const struct view *v, const struct service_entry *s,
-		    const struct service_port *port, struct arena *scratch, struct strbuf *out)
+static int put_service_port(const struct view *v, const struct service_entry *s,
+			    const struct service_port *port, struct arena *scratch,
+			    struct strbuf *out)
 {
 	const struct service *o = s->object;
 	struct counts counts = { 0 };
@@ -205,16 +206,16 @@ static int put_service(const struct view *v, const struct selection_query *q,
 			continue;
 		jsonout_object(out, NULL);
 		put_names(s, out);
-		err = put_port(v, s, &s->object->ports[i], scratch, out);
+		err = put_service_port(v, s, &s->object->ports[i], scratch, out);
 		jsonout_object_end(out);
 		++*n;
 	}
 	return err;
 }
 
-static void put_endpoint(const struct service_entry *s, const struct service_port *port,
-			 enum family family, const struct endpoint_fate *fate,
-			 struct name_cache *cache, struct strbuf *out)
+static void put_port_endpoint(const struct service_entry *s, const struct service_port *port,
+			      enum family family, const struct endpoint_fate *fate,
+			      struct name_cache *cache, struct strbuf *out)
 {
 	const struct endpoint_names *names = fate_names(cache, fate);
 	char text[ENDPOINT_TEXT_SIZE];
@@ -262,7 +263,7 @@ static int put_endpoints(const struct view *v, const struct selection_query *q,
 			err = view_fates(v, s, (enum family)f, port->name, port->protocol, scratch,
 					 &fates, &count);
 			for (k = 0; !err && k < count; k++)
-				put_endpoint(s, port, (enum family)f, &fates[k], &cache, out);
+				put_port_endpoint(s, port, (enum family)f, &fates[k], &cache, out);
 			*n += err ? 0 : count;
 		}
 	}

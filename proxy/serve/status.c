@@ -3,6 +3,8 @@
  */
 #include "proxy/serve/status.h"
 
+#include "proxy/base/array.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,7 @@
 
 struct port_list {
 	const struct service_port_state **items;
-	size_t count, size;
+	size_t count, room;
 };
 
 static int port_order(const void *va, const void *vb)
@@ -25,21 +27,13 @@ static int port_order(const void *va, const void *vb)
 
 static int port_add(struct port_list *list, const struct service_port_state *port)
 {
-	size_t size = list->size ? list->size * 2 : 64;
-	const struct service_port_state **more;
-
-	if (list->count == list->size) {
-		more = realloc(list->items, size * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		list->items = more;
-		list->size = size;
-	}
+	if (array_grow(list->items, list->count, list->room))
+		return -ENOMEM;
 	list->items[list->count++] = port;
 	return 0;
 }
 
-static int list_ports(const struct model *m, enum family family, struct port_list *list)
+static int applied_ports(const struct model *m, enum family family, struct port_list *list)
 {
 	const struct service_port_state *p;
 	const struct service_entry *s;
@@ -110,7 +104,7 @@ static void format_family(const struct model *m, const struct metrics *metrics, 
 		    metrics_get(metrics, METRIC_TRANSACTIONS, family),
 		    metrics_get(metrics, METRIC_ELEMENTS_WRITTEN, family),
 		    metrics_get(metrics, METRIC_SYNC_FAILURES, family));
-	if (list_ports(m, family, &list))
+	if (applied_ports(m, family, &list))
 		out->err = -ENOMEM;
 	for (i = 0; i < list.count; i++)
 		format_port(list.items[i], family, out);

@@ -72,8 +72,8 @@ static bool family_is_well(const struct sync_status *s)
 	return s->synced_us && !s->failed;
 }
 
-static void put_family(const struct view *v, enum family family, const struct sync_status *s,
-		       struct strbuf *out)
+static void put_family_status(const struct view *v, enum family family, const struct sync_status *s,
+			      struct strbuf *out)
 {
 	const struct dataplane_gauges *g = sync_gauges(v->sync, family);
 
@@ -104,7 +104,7 @@ static bool put_families(const struct view *v, struct strbuf *out)
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (!sync_status(v->sync, (enum family)f, &status))
 			continue;
-		put_family(v, (enum family)f, &status, out);
+		put_family_status(v, (enum family)f, &status, out);
 		well &= family_is_well(&status);
 	}
 	jsonout_array_end(out);

@@ -96,7 +96,7 @@ const char *query_get(const char *query, const char *key, char text[QUERY_TEXT_S
 	return text;
 }
 
-static int entry_order(const void *va, const void *vb)
+static int service_entry_order(const void *va, const void *vb)
 {
 	const struct service_entry *a = *(const struct service_entry *const *)va;
 	const struct service_entry *b = *(const struct service_entry *const *)vb;
@@ -132,7 +132,7 @@ int view_entries(const struct view *v, const char *after, struct arena *scratch,
 		if (s->object && comes_after(s, after))
 			all[used++] = s;
 	if (used)
-		qsort(all, used, sizeof(*all), entry_order);
+		qsort(all, used, sizeof(*all), service_entry_order);
 	*list = all;
 	*count = used;
 	return 0;

@@ -132,7 +132,7 @@ static void flows_changed(struct dataplane *dp, struct service_port_state *port,
 			stale_vip_removed(dp->stale, &from->vips[i]);
 }
 
-static bool has_external(const struct program *p)
+static bool has_external_vip(const struct program *p)
 {
 	unsigned int i;
 
@@ -153,7 +153,7 @@ static void gauges_count(struct dataplane_gauges *g, const struct program *p, un
 	g->endpoints += by * spares_weight(p);
 	if (lonely && (p->flags & PROGRAM_INTERNAL_LOCAL))
 		g->no_local[0] += by;
-	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external(p))
+	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external_vip(p))
 		g->no_local[1] += by;
 }
 

@@ -81,57 +81,15 @@ int dp_commit(struct dataplane *dp, struct batch *b, int err, struct sync_report
 	return 0;
 }
 
-static void ignore_element(void *ctx, const struct element *el)
-{
-	(void)ctx;
-	(void)el;
-}
-
-static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
-{
-	(void)ctx;
-	(void)pick;
-	(void)digest;
-}
-
-static void ignore_affinity(void *ctx, const char *name)
-{
-	(void)ctx;
-	(void)name;
-}
-
-static void ignore_sticky(void *ctx, const char *name, uint64_t digest)
-{
-	(void)ctx;
-	(void)name;
-	(void)digest;
-}
-
-static void ignore_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			  uint64_t digest)
-{
-	(void)ctx;
-	(void)set;
-	(void)list;
-	(void)count;
-	(void)digest;
-}
-
 int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
 {
-	static const struct readback ignore = {
-		.element = ignore_element,
-		.pick = ignore_pick,
-		.affinity = ignore_affinity,
-		.sticky = ignore_sticky,
-		.ranges = ignore_ranges,
-	};
+	static const struct readback nothing = { NULL };
 	const struct ruleset ruleset = { .family = family };
 	enum table_state state;
 	struct batch *b;
 	int err;
 
-	err = readback_table(nl, &ruleset, &ignore, &state, eb);
+	err = readback_table(nl, &ruleset, &nothing, &state, eb);
 	if (err && err != -EINTR)
 		return err;
 	if (!err && state == TABLE_ABSENT)

@@ -22,21 +22,21 @@ struct reading {
 	int err;
 };
 
-static void read_parts(void *ctx, unsigned int parts)
+static void found_parts(void *ctx, unsigned int parts)
 {
 	struct reading *r = ctx;
 
 	r->parts = parts;
 }
 
-static void read_count(void *ctx, const struct element *el)
+static void found_count(void *ctx, const struct element *el)
 {
 	struct reading *r = ctx;
 
 	counts_note(r->dp->counts, el);
 }
 
-static void read_element(void *ctx, const struct element *el)
+static void found_element(void *ctx, const struct element *el)
 {
 	struct reading *r = ctx;
 
@@ -45,7 +45,7 @@ static void read_element(void *ctx, const struct element *el)
 		counts_note(r->dp->counts, el);
 }
 
-static void read_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+static void found_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 {
 	struct reading *r = ctx;
 	const bool intact = digest == pick_digest(&r->dp->ruleset, pick);
@@ -54,14 +54,14 @@ static void read_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 			: registry_found_pick(&r->dp->registry, pick, intact, r->dp->now_us);
 }
 
-static void read_affinity(void *ctx, const char *name)
+static void found_affinity(void *ctx, const char *name)
 {
 	struct reading *r = ctx;
 
 	r->err = r->err ? r->err : registry_found_map(&r->dp->registry, name, r->dp->now_us);
 }
 
-static void read_sticky(void *ctx, const char *name, uint64_t digest)
+static void found_sticky(void *ctx, const char *name, uint64_t digest)
 {
 	struct reading *r = ctx;
 
@@ -69,8 +69,8 @@ static void read_sticky(void *ctx, const char *name, uint64_t digest)
 			: registry_found_chain(&r->dp->registry, name, digest, r->dp->now_us);
 }
 
-static void read_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			uint64_t digest)
+static void found_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
+			 uint64_t digest)
 {
 	struct reading *r = ctx;
 	const bool intact = digest == firewall_digest(&r->dp->ruleset, set);
@@ -86,13 +86,13 @@ int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, s
 	const struct readback found = {
 		.ctx = &reading,
 		.whoever = whoever,
-		.element = read_element,
-		.pick = read_pick,
-		.affinity = read_affinity,
-		.sticky = read_sticky,
-		.ranges = read_ranges,
-		.parts = read_parts,
-		.counted = dp->counts ? read_count : NULL,
+		.element = found_element,
+		.pick = found_pick,
+		.affinity = found_affinity,
+		.sticky = found_sticky,
+		.ranges = found_ranges,
+		.parts = found_parts,
+		.counted = dp->counts ? found_count : NULL,
 	};
 	enum table_state state;
 	int err, tries;
@@ -225,8 +225,8 @@ static struct service_port_state *culprit(struct dataplane *dp, const struct ful
  * The kernel takes no new base chain into a table whose flags change in the same transaction. So a
  * table that an earlier process left is taken over before the fast path is added to it.
  */
-static int take_over(struct dataplane *dp, const struct full_sync *full, struct sync_report *report,
-		     struct errbuf *eb)
+static int take_over_table(struct dataplane *dp, const struct full_sync *full,
+			   struct sync_report *report, struct errbuf *eb)
 {
 	struct batch *b;
 	int err;
@@ -246,7 +246,7 @@ static int write_full(struct dataplane *dp, const struct full_sync *full,
 		      struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
 	struct batch *b;
-	int err = take_over(dp, full, report, eb);
+	int err = take_over_table(dp, full, report, eb);
 
 	if (err)
 		return err;
@@ -339,8 +339,8 @@ static int fill_table(struct dataplane *dp, const struct full_sync *full, struct
  * first: then it is not ours, but of somebody who was quicker. If we die on the way, whoever reads
  * the table finds base chains without rules.
  */
-static int fill(struct dataplane *dp, const struct full_sync *full, struct sync_report *report,
-		struct refusal *refusal, struct errbuf *eb)
+static int fill_at_once(struct dataplane *dp, const struct full_sync *full,
+			struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
 	struct batch *b = NULL;
 	struct errbuf ignored;
@@ -373,7 +373,7 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full, bool 
 		if (dp->counts)
 			counts_begin(dp->counts);
 		if (full->state == TABLE_ABSENT)
-			err = fill(dp, full, report, &refusal, eb);
+			err = fill_at_once(dp, full, report, &refusal, eb);
 		else
 			err = write_full(dp, full, report, &refusal, eb);
 		if (!err)

@@ -118,8 +118,8 @@ static void keep_refused(struct devices *wanted, struct devices *refused,
 }
 
 /* What has gone before the kernel looked for it is no news; another of its name may be there. */
-static void tell(struct fastpath *fp, enum family family, const struct device_change *changes,
-		 unsigned int n)
+static void tell_devices(struct fastpath *fp, enum family family,
+			 const struct device_change *changes, unsigned int n)
 {
 	unsigned int i;
 
@@ -140,7 +140,7 @@ static void tell(struct fastpath *fp, enum family family, const struct device_ch
 }
 
 /* Returns 0 or a negative errno with @eb. */
-static int follow(struct fastpath *fp, enum family family, struct errbuf *eb)
+static int follow_interfaces(struct fastpath *fp, enum family family, struct errbuf *eb)
 {
 	struct devices wanted = { NULL, 0 }, have = { NULL, 0 };
 	struct device_change *changes = NULL;
@@ -166,7 +166,7 @@ static int follow(struct fastpath *fp, enum family family, struct errbuf *eb)
 	if (n)
 		err = flowtable_change(fp->nl, family, changes, n, eb);
 	if (!err) {
-		tell(fp, family, changes, n);
+		tell_devices(fp, family, changes, n);
 		keep_refused(&wanted, &fp->families[family].refused, changes, n);
 	}
 out:
@@ -176,10 +176,10 @@ out:
 	return err;
 }
 
-static void look(struct fastpath *fp, enum family family)
+static void look_at_devices(struct fastpath *fp, enum family family)
 {
 	struct errbuf eb = { "" };
-	int err = follow(fp, family, &eb);
+	int err = follow_interfaces(fp, family, &eb);
 
 	if (!err)
 		return;
@@ -202,7 +202,7 @@ static void read_interfaces(struct fastpath *fp, bool *changed)
 	look_later(fp, RETRY_US);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
+static void on_fastpath_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	struct fastpath *fp = ctx;
 	unsigned int f;
@@ -213,11 +213,11 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 	read_interfaces(fp, &changed);
 	for (f = 0; f < N_FAMILIES; f++)
 		if (fp->families[f].there)
-			look(fp, (enum family)f);
+			look_at_devices(fp, (enum family)f);
 	event_add(fp->changed, NULL);
 }
 
-static void on_changed(evutil_socket_t fd, short what, void *ctx)
+static void on_interfaces(evutil_socket_t fd, short what, void *ctx)
 {
 	struct fastpath *fp = ctx;
 
@@ -237,9 +237,9 @@ static int begin_following(struct fastpath *fp, struct errbuf *eb)
 	if (!fp->interfaces)
 		return -EIO;
 	if (fp->base) {
-		fp->timer = evtimer_new(fp->base, on_timer, fp);
+		fp->timer = evtimer_new(fp->base, on_fastpath_timer, fp);
 		fp->changed = event_new(fp->base, interfaces_fd(fp->interfaces),
-					EV_READ | EV_PERSIST, on_changed, fp);
+					EV_READ | EV_PERSIST, on_interfaces, fp);
 		if (!fp->timer || !fp->changed || event_add(fp->changed, NULL)) {
 			stop_following(fp);
 			return errf(eb, -ENOMEM, "out of memory");
@@ -273,5 +273,5 @@ void fastpath_synced(struct fastpath *fp, const struct ruleset *ruleset, bool ch
 	if (begin_following(fp, &eb))
 		log_limited(fp->log, LOG_ERR, "fastpath", "fast path: %s", eb.text);
 	else
-		look(fp, family);
+		look_at_devices(fp, family);
 }

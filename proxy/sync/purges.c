@@ -84,17 +84,17 @@ bool purges_pending(const struct purges *p)
 	return p->first;
 }
 
-static int endpoint_order(const void *a, const void *b)
+static int purge_endpoint_order(const void *a, const void *b)
 {
 	return endpoint_compare(a, b);
 }
 
-static bool is_wanted(void *ctx, const struct addr *endpoint, uint16_t port)
+static bool client_is_wanted(void *ctx, const struct addr *endpoint, uint16_t port)
 {
 	const struct endpoint ep = { .addr = *endpoint, .port = port };
 	const struct purge *job = ctx;
 
-	return bsearch(&ep, job->wanted, job->n_wanted, sizeof(ep), endpoint_order);
+	return bsearch(&ep, job->wanted, job->n_wanted, sizeof(ep), purge_endpoint_order);
 }
 
 /* NULL: no memory */
@@ -106,11 +106,11 @@ static struct endpoint *copy_sorted(const struct endpoint_list *list)
 		return NULL;
 	if (list->count)
 		memcpy(items, list->items, list->count * sizeof(*items));
-	qsort(items, list->count, sizeof(*items), endpoint_order);
+	qsort(items, list->count, sizeof(*items), purge_endpoint_order);
 	return items;
 }
 
-static struct purge *find(const struct purges *p, const char *map)
+static struct purge *purge_find(const struct purges *p, const char *map)
 {
 	struct hash_node *n = hashtab_find(&p->by_map, hash_text(HASH_SEED, map));
 
@@ -140,7 +140,7 @@ static struct purge *add_new(struct purges *p, const char *map, const char *labe
 int purges_add(struct purges *p, const char *map, const char *label,
 	       const struct endpoint_list *wanted)
 {
-	struct purge *job = find(p, map);
+	struct purge *job = purge_find(p, map);
 	struct endpoint *sorted = copy_sorted(wanted);
 
 	if (!sorted)
@@ -163,7 +163,8 @@ static int begin(struct purges *p, struct purge *job, struct errbuf *eb)
 	if (p->streaming && !p->stream && !(p->stream = affinity_stream_open(eb)))
 		return -EIO;
 	job->again = false;
-	job->running = affinity_purge_new(p->nl, p->stream, p->family, job->map, is_wanted, job);
+	job->running =
+		affinity_purge_new(p->nl, p->stream, p->family, job->map, client_is_wanted, job);
 	return job->running ? 0 : errf(eb, -ENOMEM, "out of memory");
 }
 

@@ -60,7 +60,7 @@ static struct lasting_entry *lasting_entry(struct registry_entry *e)
 	return (struct lasting_entry *)e;
 }
 
-static void touch(struct registry *r, struct registry_entry *e)
+static void touch_entry(struct registry *r, struct registry_entry *e)
 {
 	if (e->touched)
 		return;
@@ -79,7 +79,7 @@ static struct registry_entry *entry_new(struct registry *r, enum entry_kind kind
 		return NULL;
 	e->kind = kind;
 	hashtab_insert(&r->entries, &e->node, hash);
-	touch(r, e);
+	touch_entry(r, e);
 	return e;
 }
 
@@ -104,7 +104,7 @@ static struct shared_entry *shared_get(struct registry *r, const struct element 
 	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
 		e = hash_entry(n, struct registry_entry, node);
 		if (is_shared(e, el)) {
-			touch(r, e);
+			touch_entry(r, e);
 			return shared_entry(e);
 		}
 	}
@@ -141,7 +141,7 @@ static struct lasting_entry *lasting_get(struct registry *r, enum entry_kind kin
 	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
 		e = hash_entry(n, struct registry_entry, node);
 		if (is_lasting(e, kind, pick, name)) {
-			touch(r, e);
+			touch_entry(r, e);
 			return lasting_entry(e);
 		}
 	}
@@ -409,7 +409,7 @@ void registry_unwant(struct registry *r)
 		e->pending = e->spare = false;
 		if (e->kind == ENTRY_RANGES)
 			ranges_unwant(lasting_entry(e)->ranges);
-		touch(r, e);
+		touch_entry(r, e);
 	}
 	r->n_ranges = 0;
 }

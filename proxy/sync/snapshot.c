@@ -96,11 +96,6 @@ int snapshot_error(const struct snapshot *s)
 	return s->err ? s->err : s->pool.err;
 }
 
-size_t snapshot_count(const struct snapshot *s)
-{
-	return s->count + s->n_slots;
-}
-
 void snapshot_clear(struct snapshot *s)
 {
 	s->count = s->last = 0;
@@ -122,7 +117,7 @@ void snapshot_unsee(struct snapshot *s)
 		s->runs.items[i].seen = 0;
 }
 
-static uint64_t entry_hash(const struct entry *e)
+static uint64_t snapshot_hash(const struct entry *e)
 {
 	const uint32_t rest[2] = { e->index,
 				   (uint32_t)e->port << 16 | (uint32_t)e->protocol << 8 | e->set };
@@ -178,7 +173,8 @@ static void entry_fill(struct entry *e, const struct element *el)
 }
 
 /* The bucket of the entry, or the free one where it belongs. */
-static struct bucket *bucket_of(const struct snapshot *s, const struct entry *e, uint64_t hash)
+static struct bucket *snapshot_bucket(const struct snapshot *s, const struct entry *e,
+				      uint64_t hash)
 {
 	size_t i = hash & (s->n_buckets - 1);
 
@@ -189,9 +185,9 @@ static struct bucket *bucket_of(const struct snapshot *s, const struct entry *e,
 }
 
 /* For an entry that is not there. */
-static void bucket_take(const struct snapshot *s, size_t entry)
+static void snapshot_bucket_take(const struct snapshot *s, size_t entry)
 {
-	uint64_t hash = entry_hash(&s->entries[entry]);
+	uint64_t hash = snapshot_hash(&s->entries[entry]);
 	size_t i = hash & (s->n_buckets - 1);
 
 	while (s->buckets[i].number)
@@ -217,7 +213,7 @@ static int snapshot_grow(struct snapshot *s)
 	if (!s->buckets)
 		return -ENOMEM;
 	for (i = 0; i < s->count; i++)
-		bucket_take(s, i);
+		snapshot_bucket_take(s, i);
 	return 0;
 }
 
@@ -403,8 +399,8 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 	entry_fill(e, element);
 	if (element->chain)
 		e->chain = pool_add(s, element->chain);
-	hash = entry_hash(e);
-	bucket = bucket_of(s, e, hash);
+	hash = snapshot_hash(e);
+	bucket = snapshot_bucket(s, e, hash);
 	if (bucket->number) /* listed twice: two entries would never both be seen */
 		s->entries[bucket->number - 1] = *e;
 	else
@@ -412,7 +408,7 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 }
 
 /* @last: of the entry that was found before. */
-static struct entry *find(const struct snapshot *s, const struct entry *key, size_t *last)
+static struct entry *snapshot_find(const struct snapshot *s, const struct entry *key, size_t *last)
 {
 	const struct bucket *bucket;
 
@@ -420,7 +416,7 @@ static struct entry *find(const struct snapshot *s, const struct entry *key, siz
 		return &s->entries[++*last];
 	if (!s->n_buckets)
 		return NULL;
-	bucket = bucket_of(s, key, entry_hash(key));
+	bucket = snapshot_bucket(s, key, snapshot_hash(key));
 	if (!bucket->number)
 		return NULL;
 	*last = bucket->number - 1;
@@ -471,7 +467,7 @@ enum snapshot_match snapshot_match(struct snapshot *s, const struct element *ele
 	if (run)
 		return slot_match(s, run, element);
 	entry_fill(&want, element);
-	have = find(s, &want, &s->last);
+	have = snapshot_find(s, &want, &s->last);
 	if (!have)
 		return SNAPSHOT_MISSING;
 	have->seen = true;
@@ -553,7 +549,7 @@ static bool find_endpoint(const struct snapshot *s, const struct element *key, s
 		return true;
 	}
 	entry_fill(&entry, key);
-	e = find(s, &entry, &last->entry);
+	e = snapshot_find(s, &entry, &last->entry);
 	if (e && e->chain)
 		return sticky_chain_parse(s->pool.text + e->chain, s->family, ep) == 0;
 	if (e)
@@ -562,8 +558,8 @@ static bool find_endpoint(const struct snapshot *s, const struct element *key, s
 }
 
 /* The list of one VIP in one set; 0 endpoints if the kernel has none. */
-static int list_of(const struct snapshot *s, enum set_id set, const struct vip *vip,
-		   uint8_t protocol, struct arena *scratch, struct endpoint_list *list)
+static int snapshot_list(const struct snapshot *s, enum set_id set, const struct vip *vip,
+			 uint8_t protocol, struct arena *scratch, struct endpoint_list *list)
 {
 	struct element key = {
 		.set = set,
@@ -596,8 +592,9 @@ static int order_of(const struct snapshot *s, const struct vip *vips, unsigned i
 
 	for (i = 0; i < n_vips; i++) {
 		for (sticky = 0; sticky < 2; sticky++) {
-			err = list_of(s, list_set(vips[i].role == VIP_NODE_PORT, local, sticky),
-				      &vips[i], protocol, scratch, list);
+			err = snapshot_list(s,
+					    list_set(vips[i].role == VIP_NODE_PORT, local, sticky),
+					    &vips[i], protocol, scratch, list);
 			if (err || list->count)
 				return err;
 		}

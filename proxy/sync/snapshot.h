@@ -15,7 +15,6 @@ void snapshot_free(struct snapshot *s);
 /* Copies. Out of memory is remembered: snapshot_error(). */
 void snapshot_add(struct snapshot *s, const struct element *element);
 int snapshot_error(const struct snapshot *s);
-size_t snapshot_count(const struct snapshot *s);
 
 enum snapshot_match { SNAPSHOT_MISSING, SNAPSHOT_DIFFERS, SNAPSHOT_SAME };
 

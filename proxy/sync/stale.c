@@ -201,7 +201,7 @@ int stale_step(struct stale *s, unsigned int max_entries, struct errbuf *eb)
 
 /* The rule */
 
-static int endpoint_order(const void *a, const void *b)
+static int serving_order(const void *a, const void *b)
 {
 	return endpoint_compare(a, b);
 }
@@ -244,7 +244,7 @@ static struct serving *serving_new(const struct stale *s, const struct service_p
 			    strcmp(e->object->ports[i].name, port->name) == 0)
 				serving_add(serving, e->object, e->object->ports[i].port,
 					    flags_that_keep(s));
-	qsort(serving->items, serving->count, sizeof(struct endpoint), endpoint_order);
+	qsort(serving->items, serving->count, sizeof(struct endpoint), serving_order);
 	return serving;
 }
 
@@ -337,5 +337,5 @@ bool stale_flow(void *ctx, const struct flow *flow)
 		return false;
 	serving = serving_get(s, port);
 	return serving &&
-	       !bsearch(&answers, serving->items, serving->count, sizeof(answers), endpoint_order);
+	       !bsearch(&answers, serving->items, serving->count, sizeof(answers), serving_order);
 }

@@ -71,7 +71,7 @@ static int sweep_begin(struct sweeper *w)
 	return err;
 }
 
-static int sweep_step(struct sweeper *w, unsigned int max_entries, struct errbuf *eb)
+static int sweep_timed(struct sweeper *w, unsigned int max_entries, struct errbuf *eb)
 {
 	int64_t start = clock_cpu_us(w->options.clock);
 	int more = stale_step(w->options.stale, max_entries, eb);
@@ -85,7 +85,7 @@ static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct sweeper *w = ctx;
 	struct errbuf eb;
-	int more = sweep_step(w, SWEEP_STEP_ENTRIES, &eb);
+	int more = sweep_timed(w, SWEEP_STEP_ENTRIES, &eb);
 
 	(void)fd;
 	(void)what;
@@ -128,7 +128,7 @@ static void tcp_step(struct sweeper *w)
 	if (!stale_is_sweeping(w->options.stale) && sweep_begin(w) < 0)
 		return;
 	before = w->spent_us;
-	more = sweep_step(w, CLOSE_STEP_ENTRIES, &eb);
+	more = sweep_timed(w, CLOSE_STEP_ENTRIES, &eb);
 	if (more > 0) {
 		set_timer(w, (w->spent_us - before) * CLOSE_REST + CLOSE_PAUSE_US);
 		return;

@@ -114,7 +114,7 @@ static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took
 	model_synced(f->sync->options.model, f->family);
 }
 
-static void on_bulk(void *ctx, bool begin)
+static void on_dataplane_bulk(void *ctx, bool begin)
 {
 	struct sync *s = ctx;
 
@@ -134,8 +134,8 @@ static unsigned int endpoints_of(const struct program *program)
 		       : 0;
 }
 
-static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
-		       const struct program *before, const struct program *after)
+static void on_port_changed(void *ctx, enum family family, const struct service_port_state *port,
+			    const struct program *before, const struct program *after)
 {
 	const struct sync *s = ctx;
 	unsigned int was = endpoints_of(before), is = endpoints_of(after);
@@ -324,7 +324,7 @@ static void purge_request(struct family_sync *f)
 		timer_set(f->purge_timer, PURGE_STEP_US);
 }
 
-static void run(struct sync *s)
+static void run_due(struct sync *s)
 {
 	unsigned int f;
 
@@ -367,15 +367,15 @@ void sync_request(struct sync *s)
 	if (wait > 0)
 		timer_set(s->timer, wait);
 	else
-		run(s);
+		run_due(s);
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *ctx)
+static void on_sync_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
 	if (is_ready(ctx))
-		run(ctx);
+		run_due(ctx);
 }
 
 int sync_once(struct sync *s)
@@ -537,7 +537,7 @@ static void on_addresses_timer(evutil_socket_t fd, short what, void *ctx)
 	sync_request(s);
 }
 
-static void on_addresses(evutil_socket_t fd, short what, void *ctx)
+static void on_addresses_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct sync *s = ctx;
 	bool changed = false;
@@ -558,7 +558,7 @@ static void on_addresses(evutil_socket_t fd, short what, void *ctx)
 
 /* Beginning and end */
 
-static int addresses_begin(struct sync *s, struct errbuf *eb)
+static int addresses_follow(struct sync *s, struct errbuf *eb)
 {
 	bool changed;
 	int err;
@@ -605,7 +605,8 @@ static void fast_path_begin(struct sync *s)
 			    "counters) between the interfaces named");
 }
 
-static void on_closed(void *ctx, enum family family, unsigned long count, int64_t took_us)
+static void on_connections_ended(void *ctx, enum family family, unsigned long count,
+				 int64_t took_us)
 {
 	const struct sync *s = ctx;
 
@@ -631,7 +632,7 @@ static int sweepers_begin(struct family_sync *f)
 	f->udp_sweeper = sweeper_new(&options);
 	options.stale = f->tcp;
 	options.udp = false;
-	options.swept = on_closed;
+	options.swept = on_connections_ended;
 	options.ctx = f->sync;
 	f->tcp_sweeper = sweeper_new(&options);
 	return f->udp_sweeper && f->tcp_sweeper ? 0 : -ENOMEM;
@@ -671,8 +672,8 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		.purge_later = !s->options.nl, /* a kernel that is a stand-in answers at once */
 		.compiled = s->options.compiled,
 		.ctx = s->options.ctx,
-		.bulk = on_bulk,
-		.changed = on_changed,
+		.bulk = on_dataplane_bulk,
+		.changed = on_port_changed,
 		.bulk_ctx = s,
 	};
 	struct ruleset ruleset;
@@ -715,12 +716,12 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 
 	if (!base)
 		return 0;
-	s->timer = evtimer_new(base, on_timer, s);
+	s->timer = evtimer_new(base, on_sync_timer, s);
 	s->addresses_timer = evtimer_new(base, on_addresses_timer, s);
 	s->check_timer = event_new(base, -1, EV_PERSIST, on_check_timer, s);
 	s->collect_timer = evtimer_new(base, on_collect_timer, s);
-	s->addresses_event =
-		event_new(base, addresses_fd(s->addresses), EV_READ | EV_PERSIST, on_addresses, s);
+	s->addresses_event = event_new(base, addresses_fd(s->addresses), EV_READ | EV_PERSIST,
+				       on_addresses_readable, s);
 	if (!s->timer || !s->addresses_timer || !s->check_timer || !s->collect_timer ||
 	    !s->addresses_event)
 		return errf(eb, -ENOMEM, "event loop: out of memory");
@@ -764,7 +765,7 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 	if (!s->nl && !(s->nl = nlsock_open(eb)))
 		*err = -EIO;
 	else
-		*err = addresses_begin(s, eb);
+		*err = addresses_follow(s, eb);
 	if (!*err && !(s->fastpath = fastpath_new(options->base, s->nl, options->log)))
 		*err = errf(eb, -ENOMEM, "out of memory");
 	if (!*err) {
