@@ -48,12 +48,12 @@ lib_src := $(sort $(filter-out proxy/main.c,$(wildcard proxy/*.c proxy/*/*.c nft
 support_src := $(sort $(wildcard tests/support/*.c))
 test_src := $(sort $(wildcard tests/unit/test_*.c))
 fuzz_src := $(sort $(wildcard tests/fuzz/fuzz_*.c))
-tool_src := $(sort $(wildcard tests/tools/*.c))
+tool_src := $(sort $(wildcard tests/tools/*.c scripts/tools/*.c))
 
 lib_obj := $(lib_src:%.c=$(O)/%.o)
 support_obj := $(support_src:%.c=$(O)/%.o)
 tests := $(test_src:tests/unit/%.c=$(O)/tests/%)
-tools := $(tool_src:tests/tools/%.c=$(O)/tests/%)
+tools := $(patsubst %.c,$(O)/tests/%,$(notdir $(tool_src)))
 fuzzers := $(fuzz_src:tests/fuzz/%.c=$(O)/tests/%)
 
 revision := $(REVISION)
@@ -109,10 +109,14 @@ $(O)/tests/test_watch_memory $(O)/tests/test_api_memory: WRAP += -Wl,--wrap=strd
 $(O)/tests/test_nomemory: WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
 	-Wl,--wrap=reallocarray,--wrap=strdup,--wrap=strndup
 
-# tests/tools/NAME.c: helpers for packet tests and benches, one program each.
+# Helpers for packet tests (tests/tools/NAME.c) and benches (scripts/tools/NAME.c), one program each.
+link_tool = $(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
 $(O)/tests/%: $(O)/tests/tools/%.o $(lib_obj)
 	$(call say,LD $@)
-	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+	$(link_tool)
+$(O)/tests/%: $(O)/scripts/tools/%.o $(lib_obj)
+	$(call say,LD $@)
+	$(link_tool)
 
 # A fuzz target defines LLVMFuzzerTestOneInput. libFuzzer (FUZZ=1, as scripts/fuzz says it) has a
 # main() that makes inputs up; otherwise there is one that replays files.
@@ -168,7 +172,7 @@ uninstall:
 		$(DESTDIR)$(UNITDIR)/vipmap.service $(DESTDIR)$(reload_path) $(DESTDIR)$(user_path)
 	rmdir $(DESTDIR)$(dir $(reload_path)) 2>/dev/null || :
 
-sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch])
+sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch] scripts/tools/*.c)
 
 # What the sources of a room must not include: what stands above it, or beside it.
 above_sync := serve/|commands/|[a-z_]+\.h

@@ -1,6 +1,6 @@
 """A daemon that follows the fake API server of tests/, for benches of changes.
 
-The server lives in a thread of the bench and does constant work per event; tests/tools/genwatch.c
+The server lives in a thread of the bench and does constant work per event; scripts/tools/genwatch.c
 notes when each of the kernel's transactions ended.
 """
 
