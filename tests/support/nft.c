@@ -254,14 +254,6 @@ void sample_write(const struct writer *w, enum family family, unsigned int flags
 	write_ranges(w, family);
 }
 
-bool new_namespace(void)
-{
-	if (geteuid() == 0 && unshare(CLONE_NEWNET) == 0)
-		return true;
-	printf("skipped: needs root for a network namespace\n");
-	return false;
-}
-
 bool kernel_has_owner(void)
 {
 	unsigned int major, minor;

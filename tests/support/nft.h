@@ -22,10 +22,6 @@ struct ruleset sample_ruleset_with(enum family family, unsigned int flags);
 
 struct addr sample_addr(enum family family, unsigned int n); /* 10.x.x.x, fd00::x */
 
-/* A new, empty network namespace for this process. False, with a reason printed, if it cannot be
- * had. */
-bool new_namespace(void);
-
 /* Whether a table can have owner and persist: Linux 6.9 and later. By its number, since what is
  * asked of the kernel is to be right as well. */
 bool kernel_has_owner(void);

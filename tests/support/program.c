@@ -16,6 +16,7 @@
 
 #include "tests/support/http.h"
 #include "tests/support/nft.h"
+#include "tests/support/suite.h"
 
 enum { DEADLINE_S = 20, POLL_MS = 50 };
 

@@ -5,10 +5,22 @@
 #define TESTS_SUPPORT_SUITE_H
 
 #include <check.h>
+#include <stdbool.h>
 
 Suite *make_suite(void);
 
+/* The exit status. */
+int suite_run(Suite *suite);
+
+/* This test, or the rest of it, cannot run here: says so, and counts. */
+void test_skipped(const char *why);
+
+/* A network namespace of the test's own. False: there is none, which is a skip. */
+bool new_namespace(void);
+
+#define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+
 /* One test for each row of a table. */
-#define ADD_LOOP(tc, test, rows) tcase_add_loop_test(tc, test, 0, sizeof(rows) / sizeof((rows)[0]))
+#define ADD_LOOP(tc, test, rows) tcase_add_loop_test(tc, test, 0, N_ROWS(rows))
 
 #endif

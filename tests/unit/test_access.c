@@ -15,8 +15,6 @@
 #include "tests/support/http.h"
 #include "tests/support/program.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 #define EXPLAIN "explain 10.0.0.1 tcp 172.30.0.1 80 --kubeconfig=kubeconfig"
 #define CONFIG(context, cluster, user)                                                             \
 	"apiVersion: v1\nkind: Config\ncurrent-context: " context "\n"                             \
@@ -74,7 +72,7 @@ START_TEST(hopeless_ones_end_the_program)
 	scratch_enter(&scratch);
 	if (hopeless[_i].text)
 		write_file("kubeconfig", hopeless[_i].text);
-	for (i = 0; i < N(ways); i++)
+	for (i = 0; i < N_ROWS(ways); i++)
 		check_hopeless(_i, ways[i]);
 	scratch_leave(&scratch);
 }
@@ -150,7 +148,7 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("access");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, hopeless_ones_end_the_program, 0, N(hopeless));
+	ADD_LOOP(tc, hopeless_ones_end_the_program, hopeless);
 	tcase_add_test(tc, a_token_may_come_later);
 	tcase_add_test(tc, a_server_may_come_later);
 	suite_add_tcase(suite, tc);

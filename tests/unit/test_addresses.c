@@ -12,14 +12,6 @@
 
 #include "tests/support/suite.h"
 
-static bool own_namespace(void)
-{
-	if (unshare(CLONE_NEWNET) == 0)
-		return true;
-	printf("skipped: no network namespace: %s\n", strerror(errno));
-	return false;
-}
-
 static void run(const char *command)
 {
 	ck_assert_msg(system(command) == 0, "failed: %s", command);
@@ -80,7 +72,7 @@ START_TEST(follows)
 	size_t i;
 	int err;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	/* no link-local addresses: their values are random */
 	run("ip link add name a type veth peer name b");
@@ -118,7 +110,7 @@ START_TEST(wakes_up)
 	struct addresses *a;
 	bool changed;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	a = addresses_open(&eb);
 	ck_assert_msg(a, "%s", eb.text);
@@ -144,7 +136,7 @@ START_TEST(loses_notifications)
 	bool changed;
 	FILE *ip;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	a = addresses_open(&eb);
 	ck_assert_msg(a, "%s", eb.text);

@@ -1156,8 +1156,6 @@ static void stop_shared(void)
 	fake_stop(shared);
 }
 
-#define N(table) ((int)(sizeof(table) / sizeof((table)[0])))
-
 static TCase *new_case(Suite *suite, const char *name)
 {
 	TCase *tcase = tcase_create(name);
@@ -1174,19 +1172,18 @@ static void add_ways(Suite *suite)
 
 	tcase_add_test(tcase, asks_only_what_is_allowed);
 	tcase_add_test(tcase, the_fake_encodes_as_the_real_one);
-	tcase_add_loop_test(tcase, content_types_are_chosen, 0, N(content_types));
-	tcase_add_loop_test(tcase, refused_protobuf_becomes_json, 0, N(no_protobuf));
+	ADD_LOOP(tcase, content_types_are_chosen, content_types);
+	ADD_LOOP(tcase, refused_protobuf_becomes_json, no_protobuf);
 	tcase_add_test(tcase, follows_changes);
 	tcase_add_test(tcase, selectors_delete);
 	tcase_add_test(tcase, bad_objects_affect_themselves);
 	tcase_add_test(tcase, unlabelled_slices_go);
-	tcase_add_loop_test(tcase, older_servers_do, 0, N(older));
+	ADD_LOOP(tcase, older_servers_do, older);
 	tcase_add_test(tcase, expired_pages_begin_again);
 	tcase_add_test(tcase, order_across_kinds_is_free);
 	tcase_add_test(tcase, tokens_are_renewed_and_kept_secret);
 	tcase_add_test(tcase, the_next_server_is_tried);
-	tcase_add_loop_test(tcase, the_cluster_address_is_warned_about, 0,
-			    sizeof(cluster_addresses) / sizeof(cluster_addresses[0]));
+	ADD_LOOP(tcase, the_cluster_address_is_warned_about, cluster_addresses);
 	tcase_add_test(tcase, no_credentials_is_an_error);
 	tcase_add_test(tcase, events_are_posted);
 }
@@ -1196,8 +1193,8 @@ static void add_faults(Suite *suite)
 	TCase *tcase = new_case(suite, "faults");
 
 	tcase_add_loop_test(tcase, broken_watches_resume, 0, 2 * N_BREAKS);
-	tcase_add_loop_test(tcase, faulty_requests_are_repeated, 0, N(faults));
-	tcase_add_loop_test(tcase, retry_after_is_honoured, 0, N(sent_away));
+	ADD_LOOP(tcase, faulty_requests_are_repeated, faults);
+	ADD_LOOP(tcase, retry_after_is_honoured, sent_away);
 	tcase_add_test(tcase, an_absent_server_changes_nothing);
 	tcase_add_test(tcase, an_answer_ends_the_waiting_of_all);
 	tcase_add_test(tcase, an_absence_does_not_count_afterwards);

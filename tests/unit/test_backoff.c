@@ -89,10 +89,10 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("backoff");
 	TCase *tcase = tcase_create("backoff");
 
-	tcase_add_loop_test(tcase, pause_grows_to_a_limit, 0, sizeof(pauses) / sizeof(pauses[0]));
+	ADD_LOOP(tcase, pause_grows_to_a_limit, pauses);
 	tcase_add_test(tcase, pause_is_spread);
 	tcase_add_test(tcase, reset_starts_over);
-	tcase_add_loop_test(tcase, throttle_spaces_requests, 0, sizeof(limits) / sizeof(limits[0]));
+	ADD_LOOP(tcase, throttle_spaces_requests, limits);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

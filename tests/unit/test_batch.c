@@ -1200,7 +1200,7 @@ Suite *make_suite(void)
 	tcase_add_loop_test(load, test_long_lists, 0, 2);
 	tcase_add_test(load, test_million);
 	tcase_add_loop_test(tc, test_refusal, 0, 2 * N_REFUSALS);
-	tcase_add_loop_test(tc, test_blame, 0, sizeof(blames) / sizeof(blames[0]));
+	ADD_LOOP(tc, test_blame, blames);
 	tcase_add_test(tc, test_transport_fails);
 	tcase_add_test(tc, test_empty);
 	tcase_add_loop_test(tc, test_not_whole, 0, 3);

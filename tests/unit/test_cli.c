@@ -11,8 +11,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/program.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 /* A Service of one endpoint. */
 #define WEB(name, last, endpoint)                                                                  \
 	"apiVersion: v1\nkind: Service\nmetadata: {name: " name "}\n"                              \
@@ -54,7 +52,7 @@ static void write_files(void)
 	int i;
 
 	ck_assert_int_eq(run_apart("mkdir folder", &out, &err), 0);
-	for (i = 0; i < N(files); i++)
+	for (i = 0; i < N_ROWS(files); i++)
 		write_file(files[i].path, files[i].text);
 	strbuf_free(&out);
 	strbuf_free(&err);
@@ -387,7 +385,7 @@ START_TEST(test_once)
 		{ "SVC-12: without residue", HAS("172.30.0.41"), 1, NULL, NULL, NULL },
 	};
 
-	check_rows(rows, N(rows));
+	check_rows(rows, N_ROWS(rows));
 }
 END_TEST
 
@@ -410,7 +408,7 @@ START_TEST(test_cleanup)
 		{ "RUN-9: again", "./vipmap --cleanup", 0, NULL, NULL, NULL },
 	};
 
-	check_rows(rows, N(rows));
+	check_rows(rows, N_ROWS(rows));
 }
 END_TEST
 
@@ -442,7 +440,7 @@ START_TEST(test_init_only)
 		{ "no rules", RULES, 0, NULL, NULL, NULL },
 	};
 
-	check_rows(rows, N(rows));
+	check_rows(rows, N_ROWS(rows));
 }
 END_TEST
 
@@ -462,7 +460,7 @@ START_TEST(test_not_root)
 		{ "no rules", RULES, 0, NULL, NULL, NULL },
 	};
 
-	check_rows(rows, N(rows));
+	check_rows(rows, N_ROWS(rows));
 }
 END_TEST
 
@@ -472,10 +470,10 @@ Suite *make_suite(void)
 	TCase *pure = tcase_create("no kernel"), *kernel = tcase_create("kernel");
 
 	tcase_set_timeout(pure, 30);
-	tcase_add_loop_test(pure, test_usage, 0, N(usage_rows));
-	tcase_add_loop_test(pure, test_manifests, 0, N(manifest_rows));
-	tcase_add_loop_test(pure, test_config, 0, N(config_rows));
-	tcase_add_loop_test(pure, test_explain, 0, N(explain_rows));
+	ADD_LOOP(pure, test_usage, usage_rows);
+	ADD_LOOP(pure, test_manifests, manifest_rows);
+	ADD_LOOP(pure, test_config, config_rows);
+	ADD_LOOP(pure, test_explain, explain_rows);
 	suite_add_tcase(suite, pure);
 	tcase_set_timeout(kernel, 60);
 	tcase_add_test(kernel, test_once);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 #define TWO "slice d/w-1 w v4 tcp:8080:http 10.244.0.1 10.244.0.2(local)"
 
 static const struct {
@@ -355,7 +354,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("compile");
 	TCase *tc = tcase_create("compile");
 
-	tcase_add_loop_test(tc, compiles, 0, COUNT(cases));
+	ADD_LOOP(tc, compiles, cases);
 	tcase_add_test(tc, keeps_indices);
 	tcase_add_test(tc, keeps_the_kernels_indices);
 	tcase_add_test(tc, wants_nothing);

@@ -815,8 +815,6 @@ START_TEST(round_trip)
 }
 END_TEST
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 static void note_difference(void *ctx, const char *field, const char *old, const char *new)
 {
 	strbuf_addf(ctx, "%s %s -> %s\n", field, old, new);
@@ -872,14 +870,14 @@ Suite *make_suite(void)
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, empty_means_default);
 	tcase_add_test(tc, ipv6_bind_address);
-	tcase_add_loop_test(tc, validate, 0, N(checks));
-	tcase_add_loop_test(tc, interface_names, 0, N(interfaces));
-	tcase_add_loop_test(tc, server_address, 0, N(servers));
-	tcase_add_loop_test(tc, nodeport_addresses, 0, N(nodeports));
+	ADD_LOOP(tc, validate, checks);
+	ADD_LOOP(tc, interface_names, interfaces);
+	ADD_LOOP(tc, server_address, servers);
+	ADD_LOOP(tc, nodeport_addresses, nodeports);
 	tcase_add_test(tc, cluster_cidr_per_family);
-	tcase_add_loop_test(tc, check_families, 0, N(families));
-	tcase_add_loop_test(tc, feature_gates, 0, N(gates));
-	tcase_add_loop_test(tc, duration, 0, N(durations));
+	ADD_LOOP(tc, check_families, families);
+	ADD_LOOP(tc, feature_gates, gates);
+	ADD_LOOP(tc, duration, durations);
 	tcase_add_test(tc, differences);
 	tcase_add_test(tc, format_defaults);
 	tcase_add_test(tc, format_escapes_and_durations);

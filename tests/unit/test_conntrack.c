@@ -49,14 +49,6 @@ ssize_t recv(int fd, void *buf, size_t length, int flags)
 	return n;
 }
 
-static bool own_namespace(void)
-{
-	if (unshare(CLONE_NEWNET) == 0)
-		return true;
-	printf("skipped: no network namespace: %s\n", strerror(errno));
-	return false;
-}
-
 /* A group of entries that differ in the client's port only. */
 struct group {
 	const char *name;
@@ -281,7 +273,7 @@ START_TEST(removes_stale)
 	struct world w;
 	unsigned int want, left, stay, i;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	for (i = 0; i < N_GROUPS; i++)
 		inject(&groups[i]);
@@ -326,7 +318,7 @@ START_TEST(sweeps_tcp)
 	struct errbuf eb = { "" };
 	struct sweep *s;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	inject(&groups[0]);
 	inject(&groups[6]);
@@ -348,7 +340,7 @@ START_TEST(empty_table)
 	struct errbuf eb = { "" };
 	struct sweep *s;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	s = sweep_new(FAMILY_IPV6, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
@@ -366,7 +358,7 @@ START_TEST(starts_over)
 	struct errbuf eb = { "" };
 	struct sweep *s;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	inject(&groups[1]);
 	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
@@ -397,7 +389,7 @@ START_TEST(is_interrupted)
 	struct errbuf eb = { "" };
 	struct sweep *s;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	inject(&groups[3]);
 	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
@@ -436,7 +428,7 @@ START_TEST(spares_new_entry)
 	struct sweep *s;
 	int result;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	one.count = 1;
 	inject(&one);
@@ -495,7 +487,7 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tcase, sweeps_tcp, 0, 2);
 	tcase_add_test(tcase, empty_table);
 	tcase_add_test(tcase, starts_over);
-	tcase_add_loop_test(tcase, is_interrupted, 0, sizeof(interrupted) / sizeof(interrupted[0]));
+	ADD_LOOP(tcase, is_interrupted, interrupted);
 	tcase_add_test(tcase, spares_new_entry);
 	suite_add_tcase(suite, tcase);
 	return suite;

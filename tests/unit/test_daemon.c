@@ -16,8 +16,6 @@
 #include "tests/support/nft.h"
 #include "tests/support/program.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 #define NODE(taints)                                                                               \
 	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\nspec: {taints: [" taints    \
 	"]}\nstatus: {addresses: [{type: InternalIP, address: 192.168.7.11}, "                     \
@@ -148,7 +146,7 @@ START_TEST(test_signals_leave_the_rules)
 
 	if (!begin(&s, WEB("41", "10.180.1.1")))
 		return;
-	for (i = 0; i < N(rows); i++) {
+	for (i = 0; i < N_ROWS(rows); i++) {
 		pid = daemon_start(FROM_FOLDER "-v 3");
 		until_logged("synced IPv6: full");
 		if (before)
@@ -371,13 +369,13 @@ START_TEST(test_metrics)
 	until_logged("synced IPv6: full");
 	until_rule("nodeport-external-local");
 	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer), 200);
-	check_metrics("after one sync", first, N(first));
+	check_metrics("after one sync", first, N_ROWS(first));
 
 	write_file("m/a.yaml", LB("0", "Local", LOCAL));
 	until_rule("172.30.0.60 . tcp . 80 . 0 : 10.180.1.1 . 8080");
 	until_logged("synced IPv4: partial");
 	usleep(100 * 1000);
-	check_metrics("after a change", then, N(then));
+	check_metrics("after a change", then, N_ROWS(then));
 	strbuf_free(&answer);
 	end(&s, pid);
 }
@@ -416,7 +414,7 @@ START_TEST(test_health)
 		return;
 	pid = daemon_start(FROM_FOLDER);
 	until_rule("172.30.0.41 . tcp . 80 . 0");
-	for (i = 0; i < N(rows); i++) {
+	for (i = 0; i < N_ROWS(rows); i++) {
 		status = fetch("127.0.0.1", rows[i].port, rows[i].path, &answer);
 		ck_assert_msg(status == rows[i].status && strstr(answer.text, rows[i].has) &&
 				      strstr(answer.text, rows[i].body),
@@ -527,7 +525,7 @@ START_TEST(test_health_check_ports)
 	if (!begin(&s, ""))
 		return;
 	pid = daemon_start(FROM_FOLDER);
-	for (i = 0; i < N(steps); i++)
+	for (i = 0; i < N_ROWS(steps); i++)
 		check_health_step(&steps[i]);
 	end(&s, pid);
 }
@@ -1006,7 +1004,7 @@ Suite *make_suite(void)
 
 	/* several waits of support_program.c's 20 s, which say more than this */
 	tcase_set_timeout(tcase, 180);
-	for (i = 0; i < N(tests); i++)
+	for (i = 0; i < N_ROWS(tests); i++)
 		tcase_add_test(tcase, tests[i]);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -18,8 +18,6 @@
 
 #include <linux/netfilter/nf_tables.h>
 
-#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
-
 /* Service number @i: "s/I", 10.96.X.Y, with endpoints 10.244.... */
 static void put_service(struct world *w, unsigned int i, const char *more)
 {
@@ -129,7 +127,7 @@ START_TEST(work_follows_change)
 	world_must_sync(w, "start");
 	if (n == 100) /* one for each family; 10,000 come in parts */
 		ck_assert_uint_eq(fake_counts(w->kernel).transactions, 2);
-	for (i = 0; i < (unsigned int)COUNT(steps); i++)
+	for (i = 0; i < (unsigned int)N_ROWS(steps); i++)
 		try_step(w, &steps[i], n);
 	world_verify(w, "in the end");
 	world_free(w);
@@ -311,28 +309,32 @@ START_TEST(ranges_wait_for_their_list)
 }
 END_TEST
 
+static const struct {
+	const char *name;
+	bool (*spoil)(struct fake_kernel *k, enum family family, const char *name);
+	const char *object;
+} odd[] = {
+	{ "a set", fake_add_set, "service-ips-of-old" },
+	{ "a chain", fake_add_chain, "filter-input" },
+	{ "no map", fake_delete_set, "firewalled" },
+	{ "no chain", fake_delete_chain, "nat-output" },
+};
+
 /* A table of an older layout is replaced in one transaction: at no moment is there none. */
 START_TEST(replaces_older_layout)
 {
-	static const char *const odd[] = { "a set", "a chain", "no map", "no chain" };
+	const char *name = odd[_i].name;
 	struct world *w = world_new_rich(0);
 	struct fake_counts c;
 
-	if (_i == 0)
-		fake_add_set(w->kernel, FAMILY_IPV4, "service-ips-of-old");
-	else if (_i == 1)
-		fake_add_chain(w->kernel, FAMILY_IPV4, "filter-input");
-	else if (_i == 2)
-		fake_delete_set(w->kernel, FAMILY_IPV4, "firewalled");
-	else
-		fake_delete_chain(w->kernel, FAMILY_IPV4, "nat-output");
+	ck_assert(odd[_i].spoil(w->kernel, FAMILY_IPV4, odd[_i].object));
 	world_restart(w);
 	fake_counts_reset(w->kernel);
-	world_must_sync(w, odd[_i]);
+	world_must_sync(w, name);
 	c = fake_counts(w->kernel);
-	ck_assert_msg(c.transactions == 1, "%s: %u transactions", odd[_i], c.transactions);
-	world_verify(w, odd[_i]);
-	world_verify_quiet(w, odd[_i]);
+	ck_assert_msg(c.transactions == 1, "%s: %u transactions", name, c.transactions);
+	world_verify(w, name);
+	world_verify_quiet(w, name);
 	world_free(w);
 }
 END_TEST
@@ -1525,7 +1527,7 @@ START_TEST(large_tables_have_spare_chains)
 
 	world_must_sync(w, "start");
 	world_verify(w, "start");
-	for (i = 0; i < COUNT(spare_chains); i++)
+	for (i = 0; i < N_ROWS(spare_chains); i++)
 		ck_assert_msg(fake_has_chain(w->kernel, FAMILY_IPV4, spare_chains[i].name) ==
 				      (large ? spare_chains[i].large : spare_chains[i].small),
 			      "%s: %s", large ? "large" : "small", spare_chains[i].name);
@@ -1552,7 +1554,7 @@ START_TEST(spare_chains_are_in_the_text)
 	unsigned int i;
 
 	ck_assert_int_eq(dataplane_print(dp, &text), 0);
-	for (i = 0; i < COUNT(spare_chains); i++) {
+	for (i = 0; i < N_ROWS(spare_chains); i++) {
 		snprintf(line, sizeof(line), "chain %s {", spare_chains[i].name);
 		ck_assert_msg(!!strstr(text.text, line) ==
 				      (large ? spare_chains[i].large : spare_chains[i].small),
@@ -1688,8 +1690,8 @@ START_TEST(same_objects_same_text)
 		"service e/loser tcp:80 ip=10.96.0.3 ext=203.0.113.1 created=9",
 	};
 	const enum family f = (enum family)_i;
-	char *forwards = printed(objects, COUNT(objects), false, f);
-	char *backwards = printed(objects, COUNT(objects), true, f);
+	char *forwards = printed(objects, N_ROWS(objects), false, f);
+	char *backwards = printed(objects, N_ROWS(objects), true, f);
 
 	ck_assert_ptr_nonnull(strstr(forwards, f == FAMILY_IPV4 ? "10.96.0.1" : "fd00:96::1"));
 	check_text("backwards", backwards, forwards);
@@ -1899,18 +1901,18 @@ Suite *make_suite(void)
 
 	tc = tcase(suite, "restart");
 	tcase_add_loop_test(tc, adopts_what_is_right, 0, 2);
-	tcase_add_loop_test(tc, adopts_with_changes, 0, COUNT(meanwhile));
-	tcase_add_loop_test(tc, ranges_wait_for_their_list, 0, COUNT(ranges));
-	tcase_add_loop_test(tc, replaces_older_layout, 0, 4);
+	ADD_LOOP(tc, adopts_with_changes, meanwhile);
+	ADD_LOOP(tc, ranges_wait_for_their_list, ranges);
+	ADD_LOOP(tc, replaces_older_layout, odd);
 	tcase_add_test(tc, adopts_a_table_without_owner);
 	tcase_add_loop_test(tc, fast_path_comes_and_goes, 0, 2);
 
 	tc = tcase(suite, "damage");
-	tcase_add_loop_test(tc, repairs_damage, 0, COUNT(damages));
-	tcase_add_loop_test(tc, repairs_damage_with_changes, 0, COUNT(damages));
+	ADD_LOOP(tc, repairs_damage, damages);
+	ADD_LOOP(tc, repairs_damage_with_changes, damages);
 
 	tc = tcase(suite, "refusal");
-	tcase_add_loop_test(tc, one_bad_apple, 0, COUNT(refusals));
+	ADD_LOOP(tc, one_bad_apple, refusals);
 	tcase_add_test(tc, refused_and_gone);
 	tcase_add_test(tc, former_rules_stay);
 	tcase_add_loop_test(tc, one_bad_range, 0, 2);
@@ -1922,11 +1924,11 @@ Suite *make_suite(void)
 	tcase_add_test(tc, ranges_come_in_parts);
 	tcase_add_loop_test(tc, death_between_parts, 1, 3);
 	tcase_add_loop_test(tc, one_bad_apple_in_parts, 0, 2);
-	tcase_add_loop_test(tc, each_exchange_fails_once, 0, COUNT(losses) * N_SCENARIOS);
+	tcase_add_loop_test(tc, each_exchange_fails_once, 0, N_ROWS(losses) * N_SCENARIOS);
 
 	tc = tcase(suite, "affinity");
-	tcase_add_loop_test(tc, clients_are_forgotten, 0, COUNT(forgets));
-	tcase_add_loop_test(tc, clients_are_forgotten_at_restart, 0, COUNT(forgets));
+	ADD_LOOP(tc, clients_are_forgotten, forgets);
+	ADD_LOOP(tc, clients_are_forgotten_at_restart, forgets);
 	tcase_add_test(tc, clients_do_not_outlive_the_service);
 	tcase_add_test(tc, timeout_changes);
 
@@ -1941,7 +1943,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, collection_may_fail);
 
 	tc = tcase(suite, "rest");
-	tcase_add_loop_test(tc, flows_are_looked_for, 0, COUNT(flows));
+	ADD_LOOP(tc, flows_are_looked_for, flows);
 	tcase_add_loop_test(tc, same_objects_same_text, 0, N_FAMILIES);
 	tcase_add_test(tc, compiled_twice);
 	tcase_add_test(tc, compiled_twice_in_parts);

@@ -783,7 +783,7 @@ Suite *make_suite(void)
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, both_decoders_agree, 0, N_KINDS);
-	tcase_add_loop_test(tcase, reads_trees, 0, sizeof(readings) / sizeof(readings[0]));
+	ADD_LOOP(tcase, reads_trees, readings);
 	tcase_add_test(tcase, values_are_bounded);
 	suite_add_tcase(suite, tcase);
 	return suite;

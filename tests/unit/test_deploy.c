@@ -417,18 +417,14 @@ Suite *make_suite(void)
 
 	tcase_add_test(tcase, config_map_is_understood);
 	tcase_add_test(tcase, role_is_what_is_asked_for);
-	tcase_add_loop_test(tcase, container_has_only_net_admin, 0,
-			    sizeof(powers) / sizeof(powers[0]));
+	ADD_LOOP(tcase, container_has_only_net_admin, powers);
 	tcase_add_test(tcase, pod_is_the_nodes);
 	tcase_add_test(tcase, labels_name_the_version);
-	tcase_add_loop_test(tcase, names_fit, 0, sizeof(names) / sizeof(names[0]));
-	tcase_add_loop_test(tcase, pods_fit_their_set, 0,
-			    sizeof(daemon_sets) / sizeof(daemon_sets[0]));
+	ADD_LOOP(tcase, names_fit, names);
+	ADD_LOOP(tcase, pods_fit_their_set, daemon_sets);
 	tcase_add_test(tcase, probes_ask_the_health_server);
-	tcase_add_loop_test(tcase, kustomizations_find_their_resources, 0,
-			    sizeof(kustomizations) / sizeof(kustomizations[0]));
-	tcase_add_loop_test(tcase, all_are_yaml_with_a_kind, 0,
-			    sizeof(manifests) / sizeof(manifests[0]));
+	ADD_LOOP(tcase, kustomizations_find_their_resources, kustomizations);
+	ADD_LOOP(tcase, all_are_yaml_with_a_kind, manifests);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

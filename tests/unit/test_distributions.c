@@ -13,8 +13,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/program.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 #define OBJECTS                                                                                    \
 	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"                           \
 	"status: {addresses: [{type: InternalIP, address: 192.168.7.11}]}\n---\n"                  \
@@ -150,7 +148,7 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("distributions");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, taken_as_it_is, 0, N(rows));
+	ADD_LOOP(tc, taken_as_it_is, rows);
 	tcase_add_test(tc, another_mode_is_refused);
 	suite_add_tcase(suite, tc);
 	return suite;

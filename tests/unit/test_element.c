@@ -9,7 +9,6 @@
 
 #include "tests/support/suite.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 
@@ -166,7 +165,7 @@ START_TEST(key_order)
 {
 	int j;
 
-	for (j = 0; j < N(ordered); j++) {
+	for (j = 0; j < N_ROWS(ordered); j++) {
 		int got = element_key_compare(&ordered[_i], &ordered[j]);
 		int want = (_i > j) - (_i < j);
 
@@ -245,10 +244,10 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("element");
 
 	tcase_add_loop_test(tc, set_traits, 0, N_ELEMENT_SETS);
-	tcase_add_loop_test(tc, pick_names, 0, N(picks));
+	ADD_LOOP(tc, pick_names, picks);
 	tcase_add_loop_test(tc, all_pick_names, 0, N_PICKS);
-	tcase_add_loop_test(tc, no_pick, 0, N(no_picks));
-	tcase_add_loop_test(tc, key_order, 0, N(ordered));
+	ADD_LOOP(tc, no_pick, no_picks);
+	ADD_LOOP(tc, key_order, ordered);
 	tcase_add_test(tc, range_keys);
 	tcase_add_test(tc, data_is_not_key);
 	tcase_add_test(tc, data_equality);

@@ -134,7 +134,7 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("explain");
 
 	tcase_set_timeout(tc, 30);
-	tcase_add_loop_test(tc, disagreement, 0, sizeof(rows) / sizeof(rows[0]));
+	ADD_LOOP(tc, disagreement, rows);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -536,7 +536,7 @@ Suite *make_suite(void)
 	Suite *s = suite_create("fastpath");
 	TCase *tc = tcase_create("fastpath"), *kernel = tcase_create("interfaces");
 
-	tcase_add_loop_test(tc, matching, 0, sizeof(matches) / sizeof(matches[0]));
+	ADD_LOOP(tc, matching, matches);
 	tcase_add_test(tc, from_configuration);
 	tcase_add_loop_test(tc, prints, 0, 2);
 	tcase_add_test(tc, comes_and_goes);

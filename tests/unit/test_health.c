@@ -11,7 +11,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/http.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_HAS(row, got, want)                                                                  \
 	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
 #define CHECK_HAS_NOT(row, got, want)                                                              \
@@ -145,7 +144,7 @@ START_TEST(paths)
 
 	begin(&f, true);
 	health_set_node(f.health, &good_node);
-	for (i = 0; i < N(rows); i++) {
+	for (i = 0; i < N_ROWS(rows); i++) {
 		got = get(&f, rows[i].path);
 		ck_assert_msg(got == rows[i].want, "HZ-1 %s: want %d, got %d", rows[i].path,
 			      rows[i].want, got);
@@ -315,7 +314,7 @@ START_TEST(ages)
 	begin(&f, true);
 	health_add_family(f.health, FAMILY_IPV4);
 	health_add_family(f.health, FAMILY_IPV6);
-	for (i = 0; i < N(rows); i++) {
+	for (i = 0; i < N_ROWS(rows); i++) {
 		f.now_us = rows[i].at_s * SECOND;
 		if (rows[i].action == QUEUED)
 			health_queued(f.health, rows[i].family);
@@ -520,7 +519,7 @@ START_TEST(check_answer)
 	port = http_free_port();
 	s = make_service("a", port);
 	set_service(&f, &s, 3, 0);
-	for (i = 0; i < N(requests); i++) {
+	for (i = 0; i < N_ROWS(requests); i++) {
 		got = http_get(f.base, "127.0.0.1", port, requests[i].method, requests[i].path,
 			       &f.answer);
 		ck_assert_msg(got == 200, "HC-3 %s %s: got %d", requests[i].method,
@@ -611,7 +610,7 @@ START_TEST(families_apart)
 	port = http_free_port();
 	probe = http_occupy("::1", port);
 	if (probe < 0) {
-		printf("skipped: no IPv6 loopback\n");
+		test_skipped("no IPv6 loopback");
 		end(&f);
 		return;
 	}
@@ -839,16 +838,16 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("health");
 
 	tcase_add_test(tc, paths);
-	tcase_add_loop_test(tc, ready, 0, N(readiness));
+	ADD_LOOP(tc, ready, readiness);
 	tcase_add_test(tc, another_configuration);
 	tcase_add_test(tc, body_when_healthy);
 	tcase_add_test(tc, source_is_shown);
 	tcase_add_test(tc, body_when_unhealthy);
 	tcase_add_test(tc, ages);
-	tcase_add_loop_test(tc, eligible, 0, N(nodes));
+	ADD_LOOP(tc, eligible, nodes);
 	tcase_add_test(tc, counted);
 	tcase_add_test(tc, address_taken);
-	tcase_add_loop_test(tc, which_services, 0, N(kinds));
+	ADD_LOOP(tc, which_services, kinds);
 	tcase_add_test(tc, a_missing_port_is_told_once);
 	tcase_add_test(tc, check_answer);
 	tcase_add_test(tc, eligibility_does_not_matter);

@@ -564,20 +564,18 @@ Suite *make_suite(void)
 	tcase_add_test(plain, a_list_arrives);
 	tcase_add_test(plain, gzip_is_undone);
 	tcase_add_test(plain, a_post_arrives);
-	tcase_add_loop_test(plain, failures_have_names, 0, sizeof(failures) / sizeof(failures[0]));
+	ADD_LOOP(plain, failures_have_names, failures);
 	tcase_add_test(plain, nobody_listens);
 	tcase_add_test(plain, listener_may_refuse);
 	tcase_add_test(plain, others_may_be_cancelled_in_a_callback);
 	tcase_add_test(plain, cancel_before_and_during);
-	tcase_add_loop_test(plain, secrets_are_not_in_messages, 0,
-			    sizeof(secrets) / sizeof(secrets[0]));
+	ADD_LOOP(plain, secrets_are_not_in_messages, secrets);
 	tcase_add_test(plain, escape_keeps_only_the_harmless);
 	tcase_set_timeout(secure, 60);
 	tcase_add_unchecked_fixture(secure, start_tls_servers, stop_tls_servers);
-	tcase_add_loop_test(secure, tls_is_verified, 0, sizeof(tls) / sizeof(tls[0]));
+	ADD_LOOP(secure, tls_is_verified, tls);
 	tcase_add_unchecked_fixture(secure, start_shared, stop_shared);
-	tcase_add_loop_test(secure, proxies_are_gone_through, 0,
-			    sizeof(proxies) / sizeof(proxies[0]));
+	ADD_LOOP(secure, proxies_are_gone_through, proxies);
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, secure);
 	return suite;

@@ -322,12 +322,12 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("json");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, test_texts, 0, sizeof(texts) / sizeof(texts[0]));
+	ADD_LOOP(tc, test_texts, texts);
 	tcase_add_test(tc, test_bounds);
 	tcase_add_test(tc, test_many_values);
 	tcase_add_test(tc, test_trees);
 	tcase_add_test(tc, test_get);
-	tcase_add_loop_test(tc, test_wrong, 0, sizeof(wrong) / sizeof(wrong[0]));
+	ADD_LOOP(tc, test_wrong, wrong);
 	tcase_add_test(tc, test_path);
 	tcase_add_test(tc, test_long_path);
 	tcase_add_test(tc, test_duplicates);

@@ -8,8 +8,6 @@
 
 #include "tests/support/suite.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 START_TEST(json)
 {
 	struct strbuf out = STRBUF_INIT;
@@ -70,7 +68,7 @@ START_TEST(columns)
 	struct table t;
 	int i;
 
-	table_begin(&t, headers, N(headers));
+	table_begin(&t, headers, N_ROWS(headers));
 	for (i = 0; i < 6 && tables[_i].cells[i]; i++)
 		table_add(&t, tables[_i].cells[i]);
 	strbuf_adds(&out, "");
@@ -88,7 +86,7 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("jsonout");
 
 	tcase_add_test(tc, json);
-	tcase_add_loop_test(tc, columns, 0, N(tables));
+	ADD_LOOP(tc, columns, tables);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

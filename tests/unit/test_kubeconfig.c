@@ -432,17 +432,15 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("kubeconfig");
 	TCase *text = tcase_create("text"), *files = tcase_create("files");
 
-	tcase_add_loop_test(text, bad_ones_are_refused, 0, sizeof(bad) / sizeof(bad[0]));
-	tcase_add_loop_test(text, good_ones_are_understood, 0, sizeof(good) / sizeof(good[0]));
+	ADD_LOOP(text, bad_ones_are_refused, bad);
+	ADD_LOOP(text, good_ones_are_understood, good);
 	tcase_add_checked_fixture(files, make_folder, remove_folder);
 	tcase_add_test(files, files_are_read_beside_the_kubeconfig);
-	tcase_add_loop_test(files, unreadable_files_are_named, 0,
-			    sizeof(unreadable) / sizeof(unreadable[0]));
-	tcase_add_loop_test(files, a_token_is_waited_for, 0,
-			    sizeof(late_tokens) / sizeof(late_tokens[0]));
+	ADD_LOOP(files, unreadable_files_are_named, unreadable);
+	ADD_LOOP(files, a_token_is_waited_for, late_tokens);
 	tcase_add_test(files, master_overrides_the_server);
 	tcase_add_test(files, master_alone_needs_no_credentials);
-	tcase_add_loop_test(files, pods_have_credentials, 0, sizeof(pods) / sizeof(pods[0]));
+	ADD_LOOP(files, pods_have_credentials, pods);
 	tcase_add_test(files, tokens_rotate);
 	suite_add_tcase(suite, text);
 	suite_add_tcase(suite, files);

@@ -10,7 +10,6 @@
 
 #include "tests/support/suite.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define STAMP "2023-11-14T22:13:20.000042Z"
 
 struct fixture {
@@ -280,7 +279,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("log");
 	TCase *tc = tcase_create("log");
 
-	tcase_add_loop_test(tc, line, 0, N(lines));
+	ADD_LOOP(tc, line, lines);
 	tcase_add_test(tc, verbosity);
 	tcase_add_test(tc, long_message);
 	tcase_add_test(tc, recent);

@@ -746,7 +746,7 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("manifests");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
+	ADD_LOOP(tc, test_cases, cases);
 	tcase_add_test(tc, test_several_paths);
 	tcase_add_test(tc, test_unreadable);
 	tcase_add_test(tc, test_standard_input);

@@ -15,7 +15,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/http.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_HAS(row, got, want)                                                                  \
 	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%.3000s", row, want, got)
 #define CHECK_HAS_NOT(row, got, want)                                                              \
@@ -484,7 +483,7 @@ START_TEST(served_on_ipv6)
 	begin(&f, "[::1]");
 	occupied = http_occupy("::1", f.port);
 	if (occupied < 0) {
-		printf("skipped: no IPv6 loopback\n");
+		test_skipped("no IPv6 loopback");
 		end(&f);
 		return;
 	}
@@ -574,7 +573,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("metrics");
 	TCase *tc = tcase_create("metrics");
 
-	tcase_add_loop_test(tc, name_type_label, 0, N(names));
+	ADD_LOOP(tc, name_type_label, names);
 	tcase_add_test(tc, bucket_bounds);
 	tcase_add_test(tc, client_requests);
 	tcase_add_test(tc, shown_when_set);
@@ -582,7 +581,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, shown_families);
 	tcase_add_test(tc, process_metrics);
 	tcase_add_test(tc, well_formed);
-	tcase_add_loop_test(tc, served, 0, N(pages));
+	ADD_LOOP(tc, served, pages);
 	tcase_add_test(tc, served_on_ipv6);
 	tcase_add_test(tc, switched_off);
 	tcase_add_test(tc, port_taken);

@@ -11,8 +11,6 @@
 #include <string.h>
 #include <syslog.h>
 
-#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
-
 static struct config *config;
 static struct build_log logged;
 
@@ -198,7 +196,7 @@ START_TEST(nothing_stays)
 	struct strbuf sb = STRBUF_INIT;
 	int i, f;
 
-	for (i = 0; i < COUNT(conflicts); i++) {
+	for (i = 0; i < N_ROWS(conflicts); i++) {
 		build_put(m, conflicts[i].events[0]);
 		build_put(m, "slice a/x-1 x v4 tcp:80 10.0.0.1");
 		build_put(m, "slice a/lost-1 lost v6 tcp:80 fd00::1");
@@ -319,14 +317,14 @@ START_TEST(order_of_arrival)
 	};
 	struct random r = { random_seed("VIPMAP_SEED") };
 	struct strbuf first = STRBUF_INIT, got = STRBUF_INIT;
-	int order[COUNT(objects)], i, j, swap, round;
+	int order[N_ROWS(objects)], i, j, swap, round;
 	struct model *m;
 
-	for (i = 0; i < COUNT(objects); i++)
+	for (i = 0; i < N_ROWS(objects); i++)
 		order[i] = i;
 	for (round = 0; round < 50; round++) {
 		m = model_begin();
-		for (i = 0; i < COUNT(objects); i++) {
+		for (i = 0; i < N_ROWS(objects); i++) {
 			build_put(m, objects[order[i]]);
 			if (random_below(&r, 3) == 0) { /* compiled in the middle */
 				strbuf_reset(&got);
@@ -339,8 +337,8 @@ START_TEST(order_of_arrival)
 			strbuf_adds(&first, got.text);
 		check_text("another order", got.text, first.text);
 		model_end(m);
-		for (i = 0; i < COUNT(objects); i++) {
-			j = i + (int)random_below(&r, (uint32_t)(COUNT(objects) - i));
+		for (i = 0; i < N_ROWS(objects); i++) {
+			j = i + (int)random_below(&r, (uint32_t)(N_ROWS(objects) - i));
 			swap = order[i];
 			order[i] = order[j];
 			order[j] = swap;
@@ -907,24 +905,24 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("model");
 	TCase *tc = tcase_create("model");
 
-	tcase_add_loop_test(tc, owners, 0, COUNT(conflicts));
+	ADD_LOOP(tc, owners, conflicts);
 	tcase_add_test(tc, nothing_stays);
-	tcase_add_loop_test(tc, events_touch, 0, COUNT(touches));
+	ADD_LOOP(tc, events_touch, touches);
 	tcase_add_test(tc, order_of_arrival);
 	tcase_add_test(tc, what_is_not_listed_vanishes);
 	tcase_add_test(tc, node_is_listed);
 	tcase_add_test(tc, broken_list);
 	tcase_add_test(tc, lists_overlap);
 	tcase_add_test(tc, complete_with_both);
-	tcase_add_loop_test(tc, global_elements, 0, COUNT(globals));
+	ADD_LOOP(tc, global_elements, globals);
 	tcase_add_test(tc, addresses_follow);
-	tcase_add_loop_test(tc, local_endpoints, 0, COUNT(locals));
+	ADD_LOOP(tc, local_endpoints, locals);
 	tcase_add_test(tc, triggers_are_kept);
 	tcase_add_test(tc, the_same_again_is_no_change);
 	tcase_add_test(tc, ignored_family);
 	tcase_add_test(tc, labels);
-	tcase_add_loop_test(tc, another_configuration, 0, COUNT(exchanges));
-	tcase_add_loop_test(tc, ranges_of_kept_sources, 0, COUNT(kept_sources));
+	ADD_LOOP(tc, another_configuration, exchanges);
+	ADD_LOOP(tc, ranges_of_kept_sources, kept_sources);
 	tcase_add_test(tc, complaints_are_logged);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);

@@ -751,14 +751,6 @@ END_TEST
 
 /* The same in the kernel */
 
-static bool new_namespace(void)
-{
-	if (unshare(CLONE_NEWNET) == 0)
-		return true;
-	printf("skipped: no network namespace of our own: %s\n", strerror(errno));
-	return false;
-}
-
 /* Elements go missing, or somebody else's are there; with an owner the kernel does not allow it. */
 static void damage_real(struct toy *t)
 {
@@ -834,7 +826,7 @@ START_TEST(random_events_in_the_kernel)
 	ck_assert_msg(nl != NULL, "%s", eb.text);
 	err = kernel_probe(nl, &ruleset, &owner, &eb);
 	if (err == -EPERM || (_i && !owner)) {
-		printf("skipped: %s\n", err ? eb.text : "tables have no owner in this kernel");
+		test_skipped(err ? eb.text : "tables have no owner in this kernel");
 		nlsock_close(nl);
 		return;
 	}
@@ -859,7 +851,7 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("random");
 
 	tcase_add_loop_test(tc, random_events, 0, 10);
-	tcase_add_loop_test(tc, random_findings, 0, sizeof(findings) / sizeof(findings[0]));
+	ADD_LOOP(tc, random_findings, findings);
 	tcase_set_timeout(tc, 3600);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("kernel");

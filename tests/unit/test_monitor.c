@@ -19,14 +19,6 @@
 
 #include "tests/support/suite.h"
 
-static bool own_namespace(void)
-{
-	if (unshare(CLONE_NEWNET) == 0)
-		return true;
-	printf("skipped: no network namespace: %s\n", strerror(errno));
-	return false;
-}
-
 static void run(const char *command)
 {
 	ck_assert_msg(system(command) == 0, "failed: %s", command);
@@ -123,7 +115,7 @@ START_TEST(others)
 	struct monitor *m;
 	unsigned int changed = 99;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	run(setup);
 	m = monitor_open(0, &eb);
@@ -169,7 +161,7 @@ START_TEST(rivals)
 	struct monitor *m;
 	unsigned int changed = 99;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	run(rival_setup);
 	m = monitor_open_rival(&eb);
@@ -197,7 +189,7 @@ START_TEST(ours)
 	struct monitor *m;
 	unsigned int changed = 99;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	run(setup);
 	nl = mnl_socket_open(NETLINK_NETFILTER);
@@ -226,7 +218,7 @@ START_TEST(paused)
 	struct monitor *m;
 	unsigned int changed = 99;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	run(setup);
 	m = monitor_open(0, &eb);
@@ -250,7 +242,7 @@ START_TEST(lost)
 	struct monitor *m;
 	unsigned int changed = 0;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	run(setup);
 	nl = mnl_socket_open(NETLINK_NETFILTER);
@@ -287,7 +279,7 @@ START_TEST(affinity)
 	struct monitor *m;
 	unsigned int changed = 99;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	run(setup);
 	run("nft 'add chain ip vipmap out { type filter hook output priority 0; }; "
@@ -311,8 +303,8 @@ Suite *make_suite(void)
 	TCase *tcase = tcase_create("kernel");
 
 	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, others, 0, sizeof(cases) / sizeof(cases[0]));
-	tcase_add_loop_test(tcase, rivals, 0, sizeof(rival_cases) / sizeof(rival_cases[0]));
+	ADD_LOOP(tcase, others, cases);
+	ADD_LOOP(tcase, rivals, rival_cases);
 	tcase_add_test(tcase, ours);
 	tcase_add_test(tcase, paused);
 	tcase_add_test(tcase, lost);

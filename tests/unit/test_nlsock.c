@@ -267,7 +267,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("nlsock");
 	TCase *tc = tcase_create("nlsock");
 
-	tcase_add_loop_test(tc, test_real, 0, sizeof(exchanges) / sizeof(exchanges[0]));
+	ADD_LOOP(tc, test_real, exchanges);
 	tcase_add_test(tc, test_leftovers);
 	tcase_add_test(tc, test_overflow);
 	tcase_add_test(tc, test_timeout);

@@ -173,7 +173,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("node");
 	TCase *tc = tcase_create("node");
 
-	tcase_add_loop_test(tc, computes, 0, sizeof(cases) / sizeof(cases[0]));
+	ADD_LOOP(tc, computes, cases);
 	tcase_add_test(tc, equality);
 	suite_add_tcase(suite, tc);
 	return suite;

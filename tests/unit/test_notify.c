@@ -18,8 +18,6 @@
 
 #include "tests/support/suite.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 /* The manager's end. */
 static int manager_open(const char *name)
 {
@@ -238,7 +236,7 @@ Suite *make_suite(void)
 
 	tcase_add_loop_test(tc, what_is_said, 0, 2);
 	tcase_add_test(tc, ready_is_not_lost);
-	tcase_add_loop_test(tc, watchdog, 0, N(watchdogs));
+	ADD_LOOP(tc, watchdog, watchdogs);
 	tcase_add_test(tc, bad_names);
 	tcase_add_test(tc, nobody_manages);
 	suite_add_tcase(s, tc);

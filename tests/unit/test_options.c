@@ -14,8 +14,6 @@
 
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 enum { N_MAX_ARGS = 10 };
 
 /* Stands for the reader of files: the "file" is one of these names. */
@@ -489,7 +487,7 @@ START_TEST(usage)
 
 	options_usage(&out);
 	ck_assert_int_eq(out.err, 0);
-	for (i = 0; i < N(some); i++)
+	for (i = 0; i < N_ROWS(some); i++)
 		ck_assert_msg(strstr(out.text, some[i]) != NULL, "no \"%s\" in the usage", some[i]);
 	ck_assert_ptr_null(strstr(out.text, "--ipvs-"));
 	strbuf_free(&out);
@@ -553,16 +551,16 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("options");
 	TCase *tc = tcase_create("options");
 
-	tcase_add_loop_test(tc, flag_sets_field, 0, N(fields));
-	tcase_add_loop_test(tc, action, 0, N(actions));
-	tcase_add_loop_test(tc, usage_error, 0, N(errors));
-	tcase_add_loop_test(tc, warning, 0, N(warnings));
+	ADD_LOOP(tc, flag_sets_field, fields);
+	ADD_LOOP(tc, action, actions);
+	ADD_LOOP(tc, usage_error, errors);
+	ADD_LOOP(tc, warning, warnings);
 	tcase_add_test(tc, file_and_flags);
 	tcase_add_test(tc, parse_again);
 	tcase_add_test(tc, own_flags);
 	tcase_add_test(tc, paths);
 	tcase_add_test(tc, usage);
-	tcase_add_loop_test(tc, node_names, 0, N(names));
+	ADD_LOOP(tc, node_names, names);
 	tcase_add_test(tc, node_name_too_long);
 	suite_add_tcase(suite, tc);
 	return suite;

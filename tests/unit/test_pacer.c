@@ -104,7 +104,7 @@ Suite *make_suite(void)
 
 	tcase_add_test(tc, idle_is_at_once);
 	tcase_add_test(tc, debt_is_bounded);
-	tcase_add_loop_test(tc, under_load, 0, sizeof(loads) / sizeof(loads[0]));
+	ADD_LOOP(tc, under_load, loads);
 	tcase_add_test(tc, min_period_counts_from_the_end);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -295,7 +295,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("pods");
 	TCase *tc = tcase_create("pods");
 
-	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
+	ADD_LOOP(tc, test_cases, cases);
 	tcase_add_test(tc, test_put_fails);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -25,14 +25,6 @@ static struct ruleset ruleset(enum family family)
 	};
 }
 
-static bool own_namespace(void)
-{
-	if (unshare(CLONE_NEWNET) == 0)
-		return true;
-	printf("skipped: no network namespace: %s\n", strerror(errno));
-	return false;
-}
-
 static bool quiet(const char *command)
 {
 	FILE *out = popen(command, "r");
@@ -51,7 +43,7 @@ START_TEST(this_kernel)
 	bool owner = false;
 	int err;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	if (_i / N_FAMILIES)
 		rs.parts = PART_NO_MASQUERADE | PART_PING_IPS | PART_COUNTERS;
@@ -76,7 +68,7 @@ START_TEST(beside_a_table)
 	struct nlsock *nl;
 	bool owner = false;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	ck_assert_int_eq(system("nft 'table ip vipmap { set endpoints { type inet_service; }; }'"),
 			 0);
@@ -95,7 +87,7 @@ START_TEST(not_permitted)
 	struct nlsock *nl;
 	bool owner = false;
 
-	if (!own_namespace())
+	if (!new_namespace())
 		return;
 	ck_assert_int_eq(setresuid(65534, 65534, 65534), 0);
 	nl = nlsock_open(&eb);
@@ -293,9 +285,8 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tcase, this_kernel, 0, 3 * N_FAMILIES);
 	tcase_add_test(tcase, beside_a_table);
 	tcase_add_test(tcase, not_permitted);
-	tcase_add_loop_test(tcase, other_kernels, 0, sizeof(cases) / sizeof(cases[0]));
-	tcase_add_loop_test(tcase, kernels_without_counters, 0,
-			    sizeof(counterless) / sizeof(counterless[0]));
+	ADD_LOOP(tcase, other_kernels, cases);
+	ADD_LOOP(tcase, kernels_without_counters, counterless);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -323,8 +323,6 @@ START_TEST(orders)
 }
 END_TEST
 
-#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
-
 Suite *make_suite(void)
 {
 	Suite *suite = suite_create("program");
@@ -333,8 +331,8 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tc, every_combination, 0, N_COMBINATIONS);
 	tcase_add_test(tc, packing);
 	tcase_add_test(tc, nothing_has_no_elements);
-	tcase_add_loop_test(tc, sticky_names, 0, COUNT(names));
-	tcase_add_loop_test(tc, sticky_names_of_others, 0, COUNT(bad_names));
+	ADD_LOOP(tc, sticky_names, names);
+	ADD_LOOP(tc, sticky_names_of_others, bad_names);
 	tcase_add_test(tc, longest_names_fit);
 	tcase_add_test(tc, orders);
 	suite_add_tcase(suite, tc);

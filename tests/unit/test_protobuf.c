@@ -309,8 +309,8 @@ Suite *make_suite(void)
 	TCase *tcase = tcase_create("protobuf");
 
 	tcase_set_timeout(tcase, 60); /* 100 MB take seconds on a busy machine */
-	tcase_add_loop_test(tcase, reads_fields, 0, sizeof(messages) / sizeof(messages[0]));
-	tcase_add_loop_test(tcase, cuts_streams, 0, sizeof(streams) / sizeof(streams[0]));
+	ADD_LOOP(tcase, reads_fields, messages);
+	ADD_LOOP(tcase, cuts_streams, streams);
 	tcase_add_test(tcase, claims_take_no_memory);
 	tcase_add_test(tcase, memory_does_not_grow_with_the_list);
 	suite_add_tcase(suite, tcase);

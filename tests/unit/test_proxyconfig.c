@@ -277,7 +277,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("proxyconfig");
 	TCase *tc = tcase_create("proxyconfig");
 
-	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
+	ADD_LOOP(tc, test_cases, cases);
 	tcase_add_test(tc, test_kubeadm);
 	tcase_add_test(tc, test_all);
 	tcase_add_test(tc, test_round_trip);

@@ -657,11 +657,11 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("reflector");
 	TCase *tcase = tcase_create("judge"), *played = tcase_create("recordings");
 
-	tcase_add_loop_test(tcase, judges, 0, sizeof(judgements) / sizeof(judgements[0]));
+	ADD_LOOP(tcase, judges, judgements);
 	tcase_set_timeout(played, 60);
-	tcase_add_loop_test(played, replays_recordings, 0, sizeof(replays) / sizeof(replays[0]));
+	ADD_LOOP(played, replays_recordings, replays);
 	tcase_add_test(played, all_lists_agree);
-	tcase_add_loop_test(played, both_encodings_agree, 0, sizeof(pairs) / sizeof(pairs[0]));
+	ADD_LOOP(played, both_encodings_agree, pairs);
 	suite_add_tcase(suite, tcase);
 	suite_add_tcase(suite, played);
 	return suite;

@@ -286,7 +286,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("retry");
 	TCase *tcase = tcase_create("retry");
 
-	tcase_add_loop_test(tcase, pauses_of_failures, 0, sizeof(pauses) / sizeof(pauses[0]));
+	ADD_LOOP(tcase, pauses_of_failures, pauses);
 	tcase_add_test(tcase, locked_out);
 	tcase_add_test(tcase, failures_back_off);
 	tcase_add_test(tcase, families_apart);

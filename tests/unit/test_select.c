@@ -449,9 +449,9 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("select");
 	TCase *tc = tcase_create("select");
 
-	tcase_add_loop_test(tc, selects, 0, sizeof(cases) / sizeof(cases[0]));
-	tcase_add_loop_test(tc, tells_why, 0, sizeof(whys) / sizeof(whys[0]));
-	tcase_add_loop_test(tc, keeps_order, 0, sizeof(orders) / sizeof(orders[0]));
+	ADD_LOOP(tc, selects, cases);
+	ADD_LOOP(tc, tells_why, whys);
+	ADD_LOOP(tc, keeps_order, orders);
 	tcase_add_test(tc, order_is_least_change);
 	tcase_add_test(tc, order_takes_new_flags);
 	suite_add_tcase(suite, tc);

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
-
 /* An element with everything in it, whether its set has that or not. */
 static struct element whole(enum set_id set)
 {
@@ -367,22 +365,22 @@ START_TEST(unseen_endpoints)
 	struct element el;
 	unsigned int i;
 
-	for (i = 0; i < COUNT(there); i++) {
+	for (i = 0; i < N_ROWS(there); i++) {
 		el = plain(there[i]);
 		snapshot_add(s, &el);
 	}
-	expect_unseen(s, "all", there, COUNT(there));
+	expect_unseen(s, "all", there, N_ROWS(there));
 	el = plain(1);
 	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_MISSING);
 	el = plain(17);
 	ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_MISSING);
-	for (i = 0; i < COUNT(there); i += 2) {
+	for (i = 0; i < N_ROWS(there); i += 2) {
 		el = plain(there[i]);
 		ck_assert_int_eq(snapshot_match(s, &el), SNAPSHOT_SAME);
 	}
-	expect_unseen(s, "odd places", odd, COUNT(odd));
+	expect_unseen(s, "odd places", odd, N_ROWS(odd));
 	snapshot_unsee(s);
-	expect_unseen(s, "all again", there, COUNT(there));
+	expect_unseen(s, "all again", there, N_ROWS(there));
 	snapshot_clear(s);
 	ck_assert_uint_eq(count_elements(s), 0);
 	el = plain(7);
@@ -569,16 +567,16 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("snapshot");
 	TCase *tc = tcase_create("snapshot");
 
-	tcase_add_loop_test(tc, matches, 0, COUNT(fields));
+	ADD_LOOP(tc, matches, fields);
 	tcase_add_test(tc, matches_without);
 	tcase_add_test(tc, unseen);
 	tcase_add_loop_test(tc, unseen_has_its_key, 0, 5);
 	tcase_add_test(tc, twice);
-	tcase_add_loop_test(tc, matches_plain, 0, 2 * COUNT(plain_fields));
+	tcase_add_loop_test(tc, matches_plain, 0, 2 * N_ROWS(plain_fields));
 	tcase_add_test(tc, matches_last_byte);
 	tcase_add_test(tc, unseen_endpoints);
 	tcase_add_test(tc, foreign_endpoint);
-	tcase_add_loop_test(tc, many, 0, COUNT(parts));
+	ADD_LOOP(tc, many, parts);
 	tcase_add_test(tc, orders);
 	tcase_add_test(tc, orders_by_chains);
 	suite_add_tcase(suite, tc);

@@ -230,7 +230,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("splitter");
 	TCase *tc = tcase_create("splitter");
 
-	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
+	ADD_LOOP(tc, test_cases, cases);
 	tcase_add_test(tc, test_depth);
 	tcase_add_loop_test(tc, test_length, 0, 2);
 	tcase_add_loop_test(tc, test_memory, 0, 2);

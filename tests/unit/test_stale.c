@@ -86,8 +86,6 @@ static const struct {
 	{ "DS-3: IPv6 node port", "fd00:7::1", 30053, "fd00:244::9", 5353, true },
 };
 
-#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
-
 static struct world *world_at(bool with_changes)
 {
 	struct world *w = world_new(0);
@@ -96,12 +94,12 @@ static struct world *world_at(bool with_changes)
 	int i;
 
 	model_set_addresses(w->model, FAMILY_IPV4, local, 3);
-	for (i = 0; i < COUNT(before); i++)
+	for (i = 0; i < N_ROWS(before); i++)
 		world_put(w, before[i]);
 	world_must_sync(w, "before");
 	for (i = 0; i < N_FAMILIES; i++)
 		stale_swept(w->stale[i]);
-	for (i = 0; with_changes && i < COUNT(after); i++)
+	for (i = 0; with_changes && i < N_ROWS(after); i++)
 		world_put(w, after[i]);
 	world_must_sync(w, "after");
 	return w;
@@ -239,7 +237,7 @@ static struct world *tcp_world(bool on)
 	if (on)
 		ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "EndpointGone"),
 				 0);
-	for (i = 0; i < COUNT(tcp_before); i++)
+	for (i = 0; i < N_ROWS(tcp_before); i++)
 		world_put(w, tcp_before[i]);
 	world_must_sync(w, "before");
 	for (i = 0; i < N_FAMILIES; i++) {
@@ -253,7 +251,7 @@ static void tcp_changes(struct world *w)
 {
 	int i;
 
-	for (i = 0; i < COUNT(tcp_after); i++)
+	for (i = 0; i < N_ROWS(tcp_after); i++)
 		world_put(w, tcp_after[i]);
 	world_must_sync(w, "after");
 }
@@ -468,7 +466,7 @@ START_TEST(nodeports_everywhere)
 
 	world_put(w, "gone node n1");
 	world_must_sync(w, "everywhere");
-	for (i = 0; i < COUNT(addrs); i++) {
+	for (i = 0; i < N_ROWS(addrs); i++) {
 		struct flow flow = flow_to(addrs[i].addr, 30053, "10.244.0.99", 5353, &f);
 
 		ck_assert_msg(stale_flow(w->stale[f], &flow) == addrs[i].stale, "%s",
@@ -610,10 +608,10 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("stale");
 	TCase *tc = tcase_create("stale");
 
-	tcase_add_loop_test(tc, judges, 0, COUNT(cases));
-	tcase_add_loop_test(tc, nothing_changed, 0, COUNT(cases));
-	tcase_add_loop_test(tc, judges_connections, 0, COUNT(tcp_cases));
-	tcase_add_loop_test(tc, looks_when_endpoints_go, 0, COUNT(closing));
+	ADD_LOOP(tc, judges, cases);
+	ADD_LOOP(tc, nothing_changed, cases);
+	ADD_LOOP(tc, judges_connections, tcp_cases);
+	ADD_LOOP(tc, looks_when_endpoints_go, closing);
 	tcase_add_test(tc, never_looks);
 	tcase_add_test(tc, looks_after_a_refusal);
 	tcase_add_test(tc, restart_closes);

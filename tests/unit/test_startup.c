@@ -7,7 +7,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/build.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define SECOND INT64_C(1000000)
 
 enum node_kind { NO_NODE, NO_ADDRESSES, ADDRESSES, ADDRESSES_AND_PODS, V6_AND_PODS };
@@ -108,8 +107,8 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("startup");
 	TCase *tc = tcase_create("startup");
 
-	tcase_add_loop_test(tc, wait, 0, N(waits));
-	tcase_add_loop_test(tc, fit, 0, N(fits));
+	ADD_LOOP(tc, wait, waits);
+	ADD_LOOP(tc, fit, fits);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -12,7 +12,6 @@
 
 #include "tests/support/suite.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_STR(row, got, want)                                                                  \
 	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 
@@ -280,14 +279,14 @@ Suite *make_suite(void)
 	tcase_add_test(tc, grows);
 	tcase_add_test(tc, maximum_sticks);
 	tcase_add_test(tc, impossible_length);
-	tcase_add_loop_test(tc, json_quoting, 0, N(quoted));
-	tcase_add_loop_test(tc, visible_text, 0, N(visible));
+	ADD_LOOP(tc, json_quoting, quoted);
+	ADD_LOOP(tc, visible_text, visible);
 	tcase_add_test(tc, error_text);
 	tcase_add_test(tc, arena_gives_zeroed_aligned_memory);
 	tcase_add_test(tc, arena_reuses_memory);
 	tcase_add_test(tc, arena_refuses_nonsense);
 	tcase_add_test(tc, arena_strings);
-	tcase_add_loop_test(tc, time_text, 0, N(times));
+	ADD_LOOP(tc, time_text, times);
 	tcase_add_test(tc, clock_of_the_system);
 	suite_add_tcase(suite, tc);
 	return suite;

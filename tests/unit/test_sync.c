@@ -308,7 +308,7 @@ START_TEST(families_back_off_on_their_own)
 	other = nlsock_open(&eb);
 	ck_assert_msg(other, "%s", eb.text);
 	if (!take_table(other, FAMILY_IPV6)) {
-		printf("skipped: no owned tables\n");
+		test_skipped("no owned tables");
 		nlsock_close(other);
 		strbuf_free(&answer);
 		return;

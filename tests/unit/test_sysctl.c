@@ -15,7 +15,6 @@
 
 #include "tests/support/suite.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 #define CHECK_HAS(row, got, want)                                                                  \
 	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
 
@@ -372,7 +371,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("sysctl");
 	TCase *tc = tcase_create("sysctl");
 
-	tcase_add_loop_test(tc, conntrack_max, 0, N(maxima));
+	ADD_LOOP(tc, conntrack_max, maxima);
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, all_set);
 	tcase_add_test(tc, all_off);

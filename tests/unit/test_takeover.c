@@ -68,8 +68,8 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("takeover");
 	TCase *tc = tcase_create("takeover");
 
-	tcase_add_loop_test(tc, may_remove, 0, sizeof(rows) / sizeof(rows[0]));
-	tcase_add_loop_test(tc, chain_is_kubeproxys, 0, sizeof(chains) / sizeof(chains[0]));
+	ADD_LOOP(tc, may_remove, rows);
+	ADD_LOOP(tc, chain_is_kubeproxys, chains);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

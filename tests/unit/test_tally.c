@@ -242,7 +242,7 @@ Suite *make_suite(void)
 	Suite *suite = suite_create("tally");
 	TCase *tc = tcase_create("tally");
 
-	tcase_add_loop_test(tc, owner_is_found, 0, sizeof(owners) / sizeof(owners[0]));
+	ADD_LOOP(tc, owner_is_found, owners);
 	tcase_add_test(tc, what_is_new_is_counted);
 	tcase_add_test(tc, frames);
 	suite_add_tcase(suite, tc);

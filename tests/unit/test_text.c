@@ -405,25 +405,41 @@ START_TEST(test_order_does_not_show)
 }
 END_TEST
 
+static void delete_pick(const struct writer *w)
+{
+	w->pick(w->ctx, CHANGE_DELETE, &(struct verdict){ .kind = VERDICT_PICK, .count = 1 });
+}
+
+static void update_table(const struct writer *w)
+{
+	w->table(w->ctx, CHANGE_UPDATE, 0);
+}
+
+static void add_sticky_without_protocol(const struct writer *w)
+{
+	w->sticky(w->ctx, CHANGE_ADD, &(struct sticky_chain){ .name = "a", .map = "b" });
+}
+
+static void add_element_without_verdict(const struct writer *w)
+{
+	w->element(w->ctx, CHANGE_ADD, &(struct element){ .set = MAP_LOCAL_POLICY }, NULL);
+}
+
+static void (*const refused[])(const struct writer *w) = {
+	delete_pick,
+	update_table,
+	add_sticky_without_protocol,
+	add_element_without_verdict,
+};
+
 /* A text is of a whole table, and of whole things. */
 START_TEST(test_changes_refused)
 {
-	const struct verdict pick = { .kind = VERDICT_PICK, .count = 1 };
-	const struct sticky_chain no_protocol = { .name = "a", .map = "b" };
-	const struct element no_verdict = { .set = MAP_LOCAL_POLICY };
 	struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
 	struct text *t = text_new(&ruleset);
-	const struct writer *w = text_writer(t);
 	struct strbuf out = STRBUF_INIT;
 
-	if (_i == 0)
-		w->pick(w->ctx, CHANGE_DELETE, &pick);
-	else if (_i == 1)
-		w->table(w->ctx, CHANGE_UPDATE, 0);
-	else if (_i == 2)
-		w->sticky(w->ctx, CHANGE_ADD, &no_protocol);
-	else
-		w->element(w->ctx, CHANGE_ADD, &no_verdict, NULL);
+	refused[_i](text_writer(t));
 	ck_assert_int_eq(text_print(t, &out), -EINVAL);
 	ck_assert_ptr_null(out.text);
 	text_free(t);
@@ -532,9 +548,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, test_firewall);
 	tcase_add_loop_test(tc, test_sticky, 0, N_STICKY_CASES);
 	tcase_add_loop_test(tc, test_order_does_not_show, 0, 2);
-	tcase_add_loop_test(tc, test_changes_refused, 0, 4);
+	ADD_LOOP(tc, test_changes_refused, refused);
 	tcase_add_test(tc, test_limit);
-	tcase_add_loop_test(tc, test_comment, 0, sizeof(comments) / sizeof(comments[0]));
+	ADD_LOOP(tc, test_comment, comments);
 	tcase_add_test(tc, test_long_comment);
 	tcase_add_test(tc, test_digest);
 	tcase_add_test(tc, test_chain_digest);

@@ -17,8 +17,6 @@
 #include "tests/support/apiserver.h"
 #include "tests/support/program.h"
 
-#define N(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
-
 static const struct {
 	const char *server, *none;
 	bool through;
@@ -169,7 +167,7 @@ static void forget_environment(void)
 {
 	int i;
 
-	for (i = 0; i < N(proxy_variables); i++)
+	for (i = 0; i < N_ROWS(proxy_variables); i++)
 		unsetenv(proxy_variables[i]);
 }
 
@@ -278,11 +276,11 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("webproxy");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, choice, 0, N(rows));
+	ADD_LOOP(tc, choice, rows);
 	tcase_add_test(tc, no_variable_no_proxy);
 	tcase_add_test(tc, upper_case_counts_first);
-	tcase_add_loop_test(tc, program_asks_the_server, 0, N(direct_rows));
-	tcase_add_loop_test(tc, program_asks_the_proxy, 0, N(proxied_rows));
+	ADD_LOOP(tc, program_asks_the_server, direct_rows);
+	ADD_LOOP(tc, program_asks_the_proxy, proxied_rows);
 	tcase_add_test(tc, proxy_url_wins);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -338,14 +338,14 @@ Suite *make_suite(void)
 	TCase *tc = tcase_create("yaml");
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, test_cases, 0, sizeof(cases) / sizeof(cases[0]));
+	ADD_LOOP(tc, test_cases, cases);
 	tcase_add_test(tc, test_depth);
 	tcase_add_test(tc, test_depth_of_aliases);
 	tcase_add_test(tc, test_billion_laughs);
 	tcase_add_test(tc, test_long_alias);
 	tcase_add_test(tc, test_many_anchors);
 	tcase_add_test(tc, test_many_values);
-	tcase_add_loop_test(tc, test_streams, 0, sizeof(streams) / sizeof(streams[0]));
+	ADD_LOOP(tc, test_streams, streams);
 	tcase_add_test(tc, test_endless_scalar);
 	tcase_add_test(tc, test_read_error);
 	suite_add_tcase(suite, tc);
