@@ -308,25 +308,12 @@ static bool is_service_address(const struct apisource *source)
 	const char *host = source->tuning.host, *url = source->tuning.service_url;
 	enum family family, service_family;
 	struct addr addr, service;
-	char text[ADDR_TEXT_SIZE];
-	const char *start, *end;
+	struct http_address parts;
 
 	if (*config->kubeconfig || *config->master || !host || !url)
 		return false;
-	start = strstr(url, "://");
-	start = start ? start + 3 : url;
-	end = strrchr(start, ':');
-	if (!end || addr_parse(host, &family, &addr))
-		return false;
-	if (*start == '[' && end > start + 1 && end[-1] == ']') {
-		start++;
-		end--;
-	}
-	if ((size_t)(end - start) >= sizeof(text))
-		return false;
-	memcpy(text, start, (size_t)(end - start));
-	text[end - start] = '\0';
-	return addr_parse(text, &service_family, &service) == 0 && service_family == family &&
+	return addr_parse(host, &family, &addr) == 0 && !http_split(url, &parts) &&
+	       addr_parse(parts.host, &service_family, &service) == 0 && service_family == family &&
 	       addr_compare(&service, &addr) == 0;
 }
 

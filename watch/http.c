@@ -772,6 +772,108 @@ int64_t http_last_byte_us(const struct http *http)
 	return http->last_byte_us;
 }
 
+struct fetch {
+	struct event_base *base;
+	struct strbuf *body;
+	struct http_result *result;
+};
+
+static int fetch_data(void *ctx, const char *bytes, size_t length)
+{
+	const struct fetch *fetch = ctx;
+
+	strbuf_add(fetch->body, bytes, length);
+	return fetch->body->err;
+}
+
+static void fetch_done(void *ctx, const struct http_result *result)
+{
+	const struct fetch *fetch = ctx;
+
+	*fetch->result = *result;
+	event_base_loopbreak(fetch->base);
+}
+
+int http_fetch(struct event_base *base, const struct http_params *params, struct strbuf *body,
+	       struct http_result *result)
+{
+	const struct http_options options = { .user_agent = "vipmap/" VIPMAP_VERSION };
+	struct fetch fetch = { base, body, result };
+	struct http_params own = *params;
+	struct http *http = http_new(base, &options);
+	int err = -ENOMEM;
+
+	own.data = fetch_data;
+	own.done = fetch_done;
+	own.ctx = &fetch;
+	*result = (struct http_result){ .outcome = HTTP_UNREACHED, .message = "interrupted" };
+	if (http && http_start(http, &own)) {
+		event_base_dispatch(base);
+		err = 0;
+	}
+	http_free(http);
+	return err;
+}
+
+static const char *url_fault(CURLUcode code)
+{
+	switch (code) {
+	case CURLUE_BAD_PORT_NUMBER:
+		return "no port from 1 to 65535";
+	case CURLUE_BAD_IPV6:
+		return "not an IPv6 address in the brackets";
+	case CURLUE_NO_HOST:
+		return "no host";
+	case CURLUE_USER_NOT_ALLOWED:
+		return "user names and passwords in addresses are not supported";
+	default:
+		return "not an address";
+	}
+}
+
+static bool url_part(CURLU *url, CURLUPart what, char *to, size_t size)
+{
+	char *part = NULL;
+	size_t length;
+	bool fits;
+
+	if (curl_url_get(url, what, &part, 0))
+		return false;
+	length = strlen(part);
+	fits = length < size;
+	if (fits)
+		memcpy(to, part, length + 1);
+	curl_free(part);
+	return fits;
+}
+
+const char *http_split(const char *text, struct http_address *address)
+{
+	CURLU *url = curl_url();
+	const char *fault = "out of memory";
+	CURLUcode code;
+	size_t length;
+
+	*address = (struct http_address){ .scheme = "" };
+	if (!url)
+		return fault;
+	code = curl_url_set(url, CURLUPART_URL, text,
+			    CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER | CURLU_DEFAULT_SCHEME);
+	fault = code ? url_fault(code) : NULL;
+	if (!fault && (!url_part(url, CURLUPART_SCHEME, address->scheme, sizeof(address->scheme)) ||
+		       !url_part(url, CURLUPART_HOST, address->host, sizeof(address->host))))
+		fault = "not an address";
+	if (!fault)
+		url_part(url, CURLUPART_PORT, address->port, sizeof(address->port));
+	curl_url_cleanup(url);
+	length = strlen(address->host);
+	if (!fault && length > 2 && address->host[0] == '[') {
+		memmove(address->host, address->host + 1, length - 2);
+		address->host[length - 2] = '\0';
+	}
+	return fault;
+}
+
 void http_escape(struct strbuf *sb, const char *text)
 {
 	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {

@@ -17,6 +17,7 @@
 struct event_base;
 struct http;
 struct http_request;
+struct strbuf;
 
 /* Bytes in memory, PEM for instance; not terminated. */
 struct http_blob {
@@ -92,8 +93,24 @@ int http_status(const struct http_request *request); /* 0 before the response's 
 bool http_is_type(const struct http_request *request, const char *type);
 int64_t http_last_byte_us(const struct http *http); /* monotonic; 0: never */
 
+/*
+ * For commands: a request whose end is waited for on @base. Its callbacks are not
+ * used; the body is appended to @body. Returns 0 with *result, or -ENOMEM.
+ */
+int http_fetch(struct event_base *base, const struct http_params *params, struct strbuf *body,
+	       struct http_result *result);
+
+/* The parts of an URL. */
+struct http_address {
+	char scheme[16]; /* "https" where none is said */
+	char host[256];	 /* without brackets */
+	char port[8];	 /* "" if it is the scheme's */
+};
+
+/* Returns NULL, or what is wrong with @url, without quoting it: a password may be in it. */
+const char *http_split(const char *url, struct http_address *address);
+
 /* Appends @text to an URL's query, percent-encoded. */
-struct strbuf;
 void http_escape(struct strbuf *sb, const char *text);
 
 #endif

@@ -259,60 +259,31 @@ static int add_server(struct credentials *c, char *url)
 	return 0;
 }
 
-/* Why HOST, HOST:PORT, [IPv6] or [IPv6]:PORT is none of these, or NULL. */
-static const char *authority_fault(const char *text, size_t length)
-{
-	const char *end = text + length, *colon = memchr(text, ':', length);
-	char host[ADDR_TEXT_SIZE + 32];
-	enum family family;
-	struct addr addr;
-	unsigned long port = 0;
-
-	if (*text == '[') {
-		const char *bracket = memchr(text, ']', length);
-		size_t n = bracket ? (size_t)(bracket - text - 1) : sizeof(host);
-
-		if (n >= sizeof(host))
-			return "not an IPv6 address in the brackets";
-		memcpy(host, text + 1, n);
-		host[n] = '\0';
-		host[strcspn(host, "%")] = '\0'; /* a zone */
-		if (addr_parse(host, &family, &addr) || !strchr(host, ':'))
-			return "not an IPv6 address in the brackets";
-		colon = bracket + 1 < end ? bracket + 1 : NULL;
-	} else if (colon && memchr(colon + 1, ':', (size_t)(end - colon - 1))) {
-		return "more than one colon; an IPv6 address must stand in brackets, as in "
-		       "https://[fd00::1]:6443";
-	}
-	if (colon == text)
-		return "no host";
-	if (!colon)
-		return NULL;
-	for (const char *p = colon + 1; p < end && port <= UINT16_MAX; p++)
-		port = *p >= '0' && *p <= '9' ? port * 10 + (unsigned long)(*p - '0') : UINT32_MAX;
-	return *colon == ':' && port >= 1 && port <= UINT16_MAX ? NULL : "no port from 1 to 65535";
-}
-
 /* Why @url is no server's address, or NULL. It is not quoted: a password may be in it. */
 static const char *server_fault(const char *url)
 {
-	const char *host = strstr(url, "://");
-	size_t scheme = host ? (size_t)(host - url) : 0;
+	const char *host = strstr(url, "://"), *colon, *fault;
+	struct http_address parts;
+	size_t length;
 
-	if ((scheme != 4 || strncasecmp(url, "http", 4)) &&
-	    (scheme != 5 || strncasecmp(url, "https", 5)))
+	if (strncasecmp(url, "http://", 7) && strncasecmp(url, "https://", 8))
 		return "does not begin with https:// or http://";
 	host += 3;
-	if (!*host || *host == '/')
-		return "no host";
-	if (strchr(host, '@'))
-		return "user names and passwords in addresses are not supported";
+	length = strcspn(host, "/");
+	colon = memchr(host, ':', length);
 	if (strpbrk(host, "?#\\"))
 		return "unexpected character";
 	for (const char *p = host; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 127)
 			return "unexpected white space";
-	return authority_fault(host, strcspn(host, "/"));
+	if (*host != '[' && !strchr(host, '@') && colon && memrchr(host, ':', length) != colon)
+		return "more than one colon; an IPv6 address must stand in brackets, as in "
+		       "https://[fd00::1]:6443";
+	fault = http_split(url, &parts);
+	/* libcurl takes these for the scheme's */
+	if (!fault && (host[length - 1] == ':' || strcmp(parts.port, "0") == 0))
+		fault = "no port from 1 to 65535";
+	return fault;
 }
 
 /* @text may lack the scheme, as for kube-proxy: then TLS if there is anything to do TLS with. */

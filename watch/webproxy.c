@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "proxy/base/addr.h"
+#include "watch/http.h"
 
 enum { NAME_SIZE = 256, PORT_SIZE = 8 };
 
@@ -85,27 +86,14 @@ static bool split_port(const char *text, char host[NAME_SIZE], char port[PORT_SI
 /* False if @server is too strange to be judged. */
 static bool target_parse(const char *server, bool tls, struct webtarget *t)
 {
-	char authority[NAME_SIZE + PORT_SIZE + 4];
-	const char *host = strstr(server, "://") + 3;
-	size_t length = strcspn(host, "/");
+	struct http_address address;
 
 	memset(t, 0, sizeof(*t));
-	if (!copy_part(authority, sizeof(authority), host, length))
+	if (http_split(server, &address))
 		return false;
-	lower_case(authority);
-	if (!split_port(authority, t->host, t->port)) {
-		const char *start = authority;
-
-		length = strlen(start);
-		if (*start == '[' && start[length - 1] == ']') {
-			start++;
-			length -= 2;
-		}
-		if (!copy_part(t->host, sizeof(t->host), start, length))
-			return false;
-	}
-	if (!*t->port)
-		snprintf(t->port, sizeof(t->port), "%s", tls ? "443" : "80");
+	lower_case(address.host);
+	memcpy(t->host, address.host, sizeof(t->host));
+	snprintf(t->port, sizeof(t->port), "%s", *address.port ? address.port : tls ? "443" : "80");
 	t->is_address = addr_parse(t->host, &t->family, &t->addr) == 0;
 	return true;
 }

@@ -21,14 +21,12 @@
 #include "proxy/serve/local.h"
 #include "proxy/sysctl.h"
 #include "watch/apicheck.h"
+#include "watch/http.h"
 
-enum {
-	PATIENCE_MS = 10000,
-	PROBE_MS = 1000,
-	PROXY_METRICS_PORT = 10249,
-	NEARLY_FULL = 80,
-	REFRESH_MS = 3000
-};
+/* Where it tells its metrics by default. */
+#define KUBE_PROXY "127.0.0.1:10249"
+
+enum { PATIENCE_MS = 10000, PROBE_MS = 1000, NEARLY_FULL = 80, REFRESH_MS = 3000 };
 
 struct preflight {
 	struct app *app;
@@ -225,14 +223,19 @@ static void on_rival(void *ctx, const char *what)
 /* Whoever answers there, it is not vipmap: that has been looked for before. */
 static void check_kube_proxy(struct preflight *p)
 {
-	static const struct addr loopback = { { 127, 0, 0, 1 } };
+	const struct http_params params = {
+		.server = "http://" KUBE_PROXY,
+		.path = "/proxyMode",
+		.connect_ms = PROBE_MS,
+		.idle_ms = PROBE_MS,
+	};
 	struct strbuf mode = { .max = 64 };
-	struct errbuf eb;
+	struct http_result result;
 
-	if (httpd_fetch(FAMILY_IPV4, &loopback, PROXY_METRICS_PORT, "/proxyMode", PROBE_MS, &mode,
-			&eb) == 200)
-		warn(p, "kube-proxy is running (mode %s): it answers at 127.0.0.1:%d",
-		     mode.text ? mode.text : "?", PROXY_METRICS_PORT);
+	if (http_fetch(p->app->base, &params, &mode, &result) == 0 &&
+	    result.outcome == HTTP_COMPLETE && result.status == 200)
+		warn(p, "kube-proxy is running (mode %s): it answers at " KUBE_PROXY,
+		     mode.text ? mode.text : "?");
 	strbuf_free(&mode);
 }
 

@@ -88,11 +88,4 @@ bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t le
 size_t httpd_stream_waiting(const struct httpd_stream *stream); /* bytes that it has not read */
 void httpd_stream_end(struct httpd_stream *stream);		/* NULL is allowed */
 
-/*
- * The other side: a blocking GET, for "vipmap status" and for tests. Appends the body to @body and
- * returns the status, or a negative errno with @eb.
- */
-int httpd_fetch(enum family family, const struct addr *addr, uint16_t port, const char *path,
-		unsigned int timeout_ms, struct strbuf *body, struct errbuf *eb);
-
 #endif

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 
@@ -392,6 +393,19 @@ def preflight(b, *argv, want=0):
     return [line.split(None, 1) for line in out.splitlines()]
 
 
+KUBE_PROXY = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ipvs" if self.path == "/proxyMode" else b"?")
+server = http.server.HTTPServer(("127.0.0.1", 10249), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
 @case("preflight tells what is well and what is not, and changes nothing", "RUN-10")
 def preflight_case(b):
     b.program.cleanup()
@@ -438,6 +452,14 @@ def preflight_case(b):
         finally:
             b.nft("delete table ip kube-proxy")
             b.world.ip("node", "link del kube-ipvs0")
+        with subprocess.Popen([sys.executable, "-c", KUBE_PROXY], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              preexec_fn=b.program.enter) as other:
+            try:
+                other.stdout.readline()
+                lines = preflight(b, *argv)
+            finally:
+                other.kill()
+            b.true("who answers: %s" % lines, ["warn", "kube-proxy is running (mode ipvs): it answers at 127.0.0.1:10249"] in lines)
         server.tell("set", forbidden=["endpointslices"])
         lines = preflight(b, *argv, want=1)
         b.equal("a right that lacks", [["FAIL", "API server: may not list EndpointSlices: status 403: see the ClusterRole in "

@@ -432,6 +432,63 @@ START_TEST(escape_keeps_only_the_harmless)
 }
 END_TEST
 
+START_TEST(a_fetch_waits_for_the_end)
+{
+	struct strbuf body = STRBUF_INIT;
+	struct http_result result;
+	struct http_params params;
+	struct world w;
+
+	world_open(&w, small);
+	params = world_params(&w, SERVICES);
+	ck_assert_int_eq(http_fetch(w.base, &params, &body, &result), 0);
+	ck_assert_int_eq(result.outcome, HTTP_COMPLETE);
+	ck_assert_int_eq(result.status, 200);
+	ck_assert_ptr_nonnull(strstr(body.text, "service-00004"));
+	ck_assert_uint_eq(w.got.n_done, 0);
+	strbuf_reset(&body);
+	params.server = "http://127.0.0.1:1";
+	ck_assert_int_eq(http_fetch(w.base, &params, &body, &result), 0);
+	ck_assert_int_eq(result.outcome, HTTP_UNREACHED);
+	ck_assert_uint_eq(body.length, 0);
+	strbuf_free(&body);
+	world_close(&w);
+}
+END_TEST
+
+static const struct {
+	const char *url, *scheme, *host, *port; /* scheme NULL: @host is what is wrong */
+} urls[] = {
+	{ "https://h", "https", "h", "" },
+	{ "HTTP://Host.example:8080/a/b", "http", "Host.example", "8080" },
+	{ "https://[fd00::1]:6443", "https", "fd00::1", "6443" },
+	{ "https://[fd00::1]/x", "https", "fd00::1", "" },
+	{ "tcp://172.30.0.1:443", "tcp", "172.30.0.1", "443" },
+	{ "127.0.0.2:443", "https", "127.0.0.2", "443" },
+	{ "https://me:s3cret@h", NULL, "user names and passwords in addresses are not supported",
+	  "" },
+	{ "https://h:65536", NULL, "no port from 1 to 65535", "" },
+	{ "https://[10.0.0.1]", NULL, "not an IPv6 address in the brackets", "" },
+	{ "https://", NULL, "no host", "" },
+};
+
+START_TEST(urls_are_split)
+{
+	struct http_address address;
+	const char *fault = http_split(urls[_i].url, &address);
+
+	if (!urls[_i].scheme) {
+		ck_assert_ptr_nonnull(fault);
+		ck_assert_str_eq(fault, urls[_i].host);
+		return;
+	}
+	ck_assert_msg(!fault, "%s: %s", urls[_i].url, fault);
+	ck_assert_str_eq(address.scheme, urls[_i].scheme);
+	ck_assert_str_eq(address.host, urls[_i].host);
+	ck_assert_str_eq(address.port, urls[_i].port);
+}
+END_TEST
+
 static void start_shared(void)
 {
 	shared = fake_start(small);
@@ -571,6 +628,8 @@ Suite *make_suite(void)
 	tcase_add_test(plain, cancel_before_and_during);
 	ADD_LOOP(plain, secrets_are_not_in_messages, secrets);
 	tcase_add_test(plain, escape_keeps_only_the_harmless);
+	tcase_add_test(plain, a_fetch_waits_for_the_end);
+	ADD_LOOP(plain, urls_are_split, urls);
 	tcase_set_timeout(secure, 60);
 	tcase_add_unchecked_fixture(secure, start_tls_servers, stop_tls_servers);
 	ADD_LOOP(secure, tls_is_verified, tls);

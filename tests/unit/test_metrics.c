@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "proxy/serve/metricsd.h"
 #include "tests/support/suite.h"
 #include "tests/support/http.h"
+#include "watch/http.h"
 
 #define CHECK_HAS(row, got, want)                                                                  \
 	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%.3000s", row, want, got)
@@ -532,38 +532,38 @@ START_TEST(port_taken)
 }
 END_TEST
 
-/* The blocking client, from another process. */
+static const struct {
+	const char *path;
+	int status;
+	const char *body;
+} fetches[] = {
+	{ "/proxyMode", 200, "nftables" },
+	{ "/no", 404, "404 page not found\n" },
+};
+
+/* By the client that preflight asks with. */
 START_TEST(fetched)
 {
-	const struct addr loopback = { { 127, 0, 0, 1 } };
 	struct strbuf body = STRBUF_INIT;
-	int status = 0, result;
+	struct http_result result;
 	struct errbuf eb = { "" };
+	char server[64];
 	struct fixture f;
-	pid_t child;
+	const struct http_params params = {
+		.server = server,
+		.path = fetches[_i].path,
+		.connect_ms = 5000,
+		.idle_ms = 5000,
+	};
 
 	begin(&f, "127.0.0.1");
+	snprintf(server, sizeof(server), "http://127.0.0.1:%u", f.port);
 	ck_assert_ptr_nonnull(serve(&f, &eb));
-	child = fork();
-	ck_assert_int_ge(child, 0);
-	if (child == 0) {
-		result =
-			httpd_fetch(FAMILY_IPV4, &loopback, f.port, "/proxyMode", 5000, &body, &eb);
-		if (result != 200 || strcmp(body.text, "nftables") != 0)
-			_exit(1);
-		result = httpd_fetch(FAMILY_IPV4, &loopback, f.port, "/no", 5000, &body, &eb);
-		_exit(result == 404 ? 0 : 2);
-	}
-	while (waitpid(child, &status, WNOHANG) == 0) {
-		event_base_loop(f.base, EVLOOP_NONBLOCK);
-		usleep(1000);
-	}
-	ck_assert_int_eq(status, 0);
-	metricsd_free(f.server);
-	f.server = NULL;
-	ck_assert_int_eq(httpd_fetch(FAMILY_IPV4, &loopback, f.port, "/", 5000, &body, &eb),
-			 -ECONNREFUSED);
-	CHECK_HAS("nobody listens", eb.text, "127.0.0.1 port");
+	ck_assert_int_eq(http_fetch(f.base, &params, &body, &result), 0);
+	ck_assert_int_eq(result.outcome, HTTP_COMPLETE);
+	ck_assert_int_eq(result.status, fetches[_i].status);
+	ck_assert_str_eq(body.text, fetches[_i].body);
+	strbuf_free(&body);
 	end(&f);
 }
 END_TEST
@@ -585,7 +585,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, served_on_ipv6);
 	tcase_add_test(tc, switched_off);
 	tcase_add_test(tc, port_taken);
-	tcase_add_test(tc, fetched);
+	ADD_LOOP(tc, fetched, fetches);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
