@@ -41,6 +41,11 @@ enum {
 	CONFIG_POLL_S = 2,	     /* CFG-3: a mounted ConfigMap is swapped by a symbolic link */
 	RELOAD_AGAIN_S = 1,	     /* without memory */
 	RELOAD_DELAY_US = 20 * 1000, /* editors and kubelet write in several steps */
+	/* What changed while there was no API server is known after so many steps in a row with
+	 * watches; after so many in all it is not waited for any more. */
+	MEANWHILE_STEP_US = 500 * 1000,
+	MEANWHILE_QUIET = 3,
+	MEANWHILE_MAX = 240,
 };
 
 struct daemon {
@@ -59,7 +64,9 @@ struct daemon {
 	struct news *news;
 	const char *topic;	/* what is logged now is about; NULL: see on_line() */
 	unsigned int no_server; /* tries in a row that reached none, when last looked at */
-	struct notify *notify;	/* NULL: nobody manages us */
+	struct event *meanwhile_timer;
+	unsigned int quiet_steps, meanwhile_steps;
+	struct notify *notify; /* NULL: nobody manages us */
 	struct event *manifests_event, *reload_timer, *config_timer;
 	int64_t began_us;   /* monotonic */
 	int64_t started_us; /* since 1970 */
@@ -218,6 +225,8 @@ static void close_all(struct daemon *d)
 {
 	if (d->config_timer)
 		event_free(d->config_timer);
+	if (d->meanwhile_timer)
+		event_free(d->meanwhile_timer);
 	if (d->manifests_event)
 		event_free(d->manifests_event);
 	if (d->reload_timer)
@@ -770,6 +779,54 @@ static void look(void *ctx, struct view *view)
 	};
 }
 
+/* An API server is back, and tells what has changed. */
+static void on_meanwhile(evutil_socket_t fd, short what, void *ctx)
+{
+	const struct timeval step = { 0, MEANWHILE_STEP_US };
+	struct daemon *d = ctx;
+	struct apisource_status status;
+	size_t n;
+
+	(void)fd;
+	(void)what;
+	if (!d->feed->source || !d->reporter)
+		return;
+	status = apisource_status(d->feed->source);
+	if (status.tries || d->meanwhile_steps++ == MEANWHILE_MAX) {
+		reporter_count_services(d->reporter, false);
+		return;
+	}
+	d->quiet_steps += 1;
+	if (!status.connected[KIND_SERVICE] || !status.connected[KIND_SLICE])
+		d->quiet_steps = 0;
+	if (d->quiet_steps < MEANWHILE_QUIET) {
+		event_add(d->meanwhile_timer, &step);
+		return;
+	}
+	n = reporter_counted_services(d->reporter);
+	reporter_count_services(d->reporter, false);
+	d->topic = "apiServer";
+	if (n)
+		log_info(d->app->log, "API server: %zu Service%s changed meanwhile", n,
+			 n == 1 ? "" : "s");
+	else
+		log_info(d->app->log, "API server: no Service changed meanwhile");
+	d->topic = NULL;
+}
+
+static void begin_meanwhile(struct daemon *d)
+{
+	const struct timeval step = { 0, MEANWHILE_STEP_US };
+
+	if (!d->meanwhile_timer)
+		d->meanwhile_timer = evtimer_new(d->app->base, on_meanwhile, d);
+	if (!d->meanwhile_timer || !d->reporter)
+		return;
+	d->quiet_steps = d->meanwhile_steps = 0;
+	reporter_count_services(d->reporter, true);
+	event_add(d->meanwhile_timer, &step);
+}
+
 /* What the log says, told to those who listen to what changes. */
 static void on_line(void *ctx, int severity, const char *message)
 {
@@ -781,6 +838,8 @@ static void on_line(void *ctx, int severity, const char *message)
 		d->no_server = apisource_status(d->feed->source).tries;
 	if (!d->topic && (before != 0) != (d->no_server != 0))
 		topic = "apiServer";
+	if (before && !d->no_server && model_is_complete(d->feed->model))
+		begin_meanwhile(d);
 	news_message(d->news, topic, severity, message);
 }
 

@@ -16,10 +16,14 @@
 #include <sys/queue.h>
 #include <syslog.h>
 
+#include "proxy/base/hashtab.h"
 #include "watch/backoff.h"
 
-/* A server that answers but fails this often in a row is left, too. */
-enum { FAILURES_MAX = 3 };
+enum {
+	/* A server that answers but fails this often in a row is left, too. */
+	FAILURES_MAX = 3,
+	REASONS_MAX = 4, /* that are told of one outage */
+};
 
 const struct api_timing api_timing_defaults = {
 	.connect_ms = 10 * 1000,
@@ -77,6 +81,8 @@ struct apiclient {
 	void (*answered)(void *ctx, const struct api_answer *answer);
 	void *ctx;
 	struct apiclient_outage outage;
+	uint64_t told[REASONS_MAX]; /* of this outage */
+	unsigned int n_told;
 	char trouble[512]; /* last logged about credentials */
 };
 
@@ -201,14 +207,46 @@ static void server_failed(struct apiclient *client, const struct apicall *call, 
 	client->log(client->ctx, LOG_NOTICE, eb.text);
 }
 
-/* Said once for all calls, and when it is over. */
+/* Of the words alone: the same trouble comes with other ports and other times. */
+static uint64_t hash_reason(const char *reason)
+{
+	uint64_t hash = HASH_SEED;
+
+	for (; *reason; reason++)
+		if (*reason < '0' || *reason > '9')
+			hash = hash_bytes(hash, reason, 1);
+	return hash;
+}
+
+/* Whether the reason was not told in this outage, and may still be. */
+static bool is_other_reason(struct apiclient *client)
+{
+	const uint64_t hash = hash_reason(client->outage.reason);
+	unsigned int i;
+
+	for (i = 0; i < client->n_told; i++)
+		if (client->told[i] == hash)
+			return false;
+	if (client->n_told == REASONS_MAX)
+		return false;
+	client->told[client->n_told++] = hash;
+	return true;
+}
+
+/* Said once for all calls, again for each other reason, and when it is over. */
 static void tell_unreached(struct apiclient *client, const struct apicall *call)
 {
+	const unsigned int n_servers = client->credentials->n_servers;
 	struct errbuf eb;
 
-	if (call->server != client->server || ++client->unreached != client->credentials->n_servers)
+	if (call->server != client->server || ++client->unreached < n_servers ||
+	    !is_other_reason(client))
 		return;
-	errf(&eb, 0, "API server unreachable: %s; rules stay as they are", client->outage.reason);
+	errf(&eb, 0,
+	     client->n_told == 1 ? "API server unreachable: %s; rules stay as they are"
+				 : "API server still unreachable, for another reason: %s; rules "
+				   "stay as they are",
+	     client->outage.reason);
 	client->log(client->ctx, LOG_WARNING, eb.text);
 }
 
@@ -228,6 +266,7 @@ static void tell_reached(struct apiclient *client)
 
 	client->outage.tries = 0;
 	client->unreached = 0;
+	client->n_told = 0;
 	if (!again)
 		return;
 	errf(&eb, 0, "API server reachable again after %s",

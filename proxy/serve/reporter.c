@@ -40,6 +40,8 @@ struct reporter {
 	struct reporter_beginning beginning;
 	bool family[N_FAMILIES];
 	struct changes changes[N_FAMILIES];
+	struct changes counted; /* if @counting */
+	bool counting;
 	struct arena scratch;
 	int64_t started_us;			    /* MET-2: earlier triggers do not count */
 	uint64_t service_changes, endpoint_changes; /* told to the metrics so far */
@@ -89,6 +91,7 @@ void reporter_free(struct reporter *r)
 		return;
 	for (f = 0; f < N_FAMILIES; f++)
 		changes_clear(&r->changes[f]);
+	changes_clear(&r->counted);
 	arena_free(&r->scratch);
 	free(r);
 }
@@ -246,14 +249,6 @@ static void tell_news(struct reporter *r, enum family family, const struct sync_
 		    report->repair, since ? now - since : duration_us);
 }
 
-static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
-		       const struct program *before, const struct program *after)
-{
-	const struct reporter *r = ctx;
-
-	news_port(r->news, family, port, before, after);
-}
-
 static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
 		      int64_t duration_us)
 {
@@ -336,6 +331,40 @@ static struct changed_service *changed_new(const struct service_entry *service)
 	c->namespace = memcpy(text, service->namespace, n_namespace);
 	c->name = memcpy(text + n_namespace, service->name, n_name);
 	return c;
+}
+
+/* One that memory runs out over is not counted. */
+static void count_service(struct reporter *r, const struct service_entry *service)
+{
+	const uint64_t hash = hash_text(hash_text(HASH_SEED, service->namespace), service->name);
+	struct changed_service *c;
+
+	if (changed_find(&r->counted, hash, service))
+		return;
+	c = changed_new(service);
+	if (c)
+		hashtab_insert(&r->counted.services, &c->node, hash);
+}
+
+static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
+		       const struct program *before, const struct program *after)
+{
+	struct reporter *r = ctx;
+
+	if (r->counting)
+		count_service(r, port->service);
+	news_port(r->news, family, port, before, after);
+}
+
+void reporter_count_services(struct reporter *r, bool on)
+{
+	changes_clear(&r->counted);
+	r->counting = on;
+}
+
+size_t reporter_counted_services(const struct reporter *r)
+{
+	return r->counted.services.count;
 }
 
 static void on_compiled(void *ctx, struct service_entry *service, enum family family)

@@ -35,6 +35,9 @@ void reporter_set_arrival(struct reporter *r, int64_t arrived_us);
 void reporter_set_localports(struct reporter *r, struct localports *localports);
 /* Those who listen to what changes hear of it, too. NULL: there are none. */
 void reporter_set_news(struct reporter *r, struct news *news);
+/* Counts Services whose rules change from now on, each once; @on again: from the begin. */
+void reporter_count_services(struct reporter *r, bool on);
+size_t reporter_counted_services(const struct reporter *r);
 /* What the syncs until the first ready found and wrote. */
 struct reporter_beginning {
 	bool adopted, replaced; /* as in struct sync_report, of any family */
