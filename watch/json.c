@@ -428,19 +428,6 @@ int json_get_integer(const struct json *root, const struct json *object, const c
 	return 1;
 }
 
-int json_get_number(const struct json *root, const struct json *object, const char *key,
-		    double *value, struct errbuf *eb)
-{
-	const struct json *json;
-	int ret = field_get(root, object, key, JSON_NUMBER, &json, eb);
-
-	if (ret > 0 && !isfinite(json->node.valuedouble))
-		return json_field_error(root, json, eb, "too large a number");
-	if (ret > 0)
-		*value = json->node.valuedouble;
-	return ret;
-}
-
 int json_get_tree(const struct json *root, const struct json *object, const char *key,
 		  enum json_type type, const struct json **value, struct errbuf *eb)
 {

@@ -69,8 +69,6 @@ int json_get_bool(const struct json *root, const struct json *object, const char
 		  struct errbuf *eb);
 int json_get_integer(const struct json *root, const struct json *object, const char *key,
 		     int64_t min, int64_t max, int64_t *value, struct errbuf *eb);
-int json_get_number(const struct json *root, const struct json *object, const char *key,
-		    double *value, struct errbuf *eb);
 /* @type is JSON_ARRAY or JSON_OBJECT */
 int json_get_tree(const struct json *root, const struct json *object, const char *key,
 		  enum json_type type, const struct json **value, struct errbuf *eb);
