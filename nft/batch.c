@@ -13,6 +13,7 @@
 #include "nft/encode_rule.h"
 #include "nft/refused.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
@@ -378,6 +379,7 @@ struct sending {
 
 static void sending_push(struct sending *s, const struct wire *w)
 {
+	assert(s->n_iov < sizeof(s->iov) / sizeof(s->iov[0]));
 	if (w->length)
 		s->iov[s->n_iov++] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
 }

@@ -7,6 +7,7 @@
  */
 #include "nft/encode.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -59,8 +60,7 @@ struct udata {
 static void udata_put(struct udata *u, uint8_t type, const void *value, size_t length)
 {
 	/* The longest is our own: 4 fields, 2 for data and a comment of 128 bytes. */
-	if (u->length + 2 + length > sizeof(u->bytes) || length > UINT8_MAX)
-		return;
+	assert(u->length + 2 + length <= sizeof(u->bytes) && length <= UINT8_MAX);
 	u->bytes[u->length++] = type;
 	u->bytes[u->length++] = (uint8_t)length;
 	memcpy(u->bytes + u->length, value, length);
@@ -87,6 +87,7 @@ static size_t udata_nest(struct udata *u, uint8_t type)
 
 static void udata_nest_end(struct udata *u, size_t nest)
 {
+	assert(nest && u->length - nest <= UINT8_MAX);
 	u->bytes[nest - 1] = (uint8_t)(u->length - nest);
 }
 

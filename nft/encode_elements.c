@@ -8,6 +8,7 @@
  */
 #include "nft/encode_elements.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
@@ -90,6 +91,9 @@ static void element_end(struct elements *s, uint8_t *begin, const uint8_t *end, 
 {
 	uint32_t message_length;
 
+	/* The room, and what the length of an attribute can say. */
+	assert(s->wire.length + (size_t)(end - begin) <= s->wire.size);
+	assert(s->wire.length + (size_t)(end - begin) - s->list <= UINT16_MAX);
 	put_length(begin, (size_t)(end - begin));
 	s->wire.length += (size_t)(end - begin);
 	put_length(s->wire.bytes + s->list, s->wire.length - s->list);

@@ -6,6 +6,7 @@
 #include "nft/rule.h"
 
 /* First: the kernel's headers step back for the C library's, not the other way round. */
+#include <assert.h>
 #include <netinet/in.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -80,6 +81,7 @@ static const struct set_layout affinity = {
 
 const struct set_layout *set_layout(enum set_id set)
 {
+	assert(set < sizeof(layouts) / sizeof(layouts[0]));
 	return &layouts[set];
 }
 

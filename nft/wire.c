@@ -1,5 +1,6 @@
 #include "nft/wire.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -65,6 +66,8 @@ struct nlmsghdr *message_begin(struct wire *w, enum family family, uint16_t type
 
 void message_end(struct wire *w, const struct nlmsghdr *nlh)
 {
+	/* Else the room that was asked for was too small, and memory is overwritten. */
+	assert(w->length + MNL_ALIGN(nlh->nlmsg_len) <= w->size);
 	w->length += MNL_ALIGN(nlh->nlmsg_len);
 }
 

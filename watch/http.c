@@ -16,6 +16,7 @@
  */
 #include "watch/http.h"
 
+#include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -442,6 +443,7 @@ void http_free(struct http *http)
 
 	if (!http)
 		return;
+	assert(!http->depth); /* libcurl is not at work on what goes */
 	while ((request = TAILQ_FIRST(&http->requests)))
 		request_free(request);
 	/* Closes the idle connections. */

@@ -1,5 +1,7 @@
 #include "watch/patience.h"
 
+#include <assert.h>
+
 enum {
 	LISTS_FORGIVEN = 2,
 	REFUSALS_MAX = 5, /* in a row, until they are believed */
@@ -7,6 +9,8 @@ enum {
 
 void patience_init(struct patience *p, const struct api_timing *timing, uint64_t seed)
 {
+	assert(seed); /* the generator would give nothing but 0 */
+	assert(timing->watch_min_s <= timing->watch_max_s);
 	*p = (struct patience){
 		.timing = timing,
 		.backoff = { timing->backoff_initial_ms, timing->backoff_max_ms, 0 },

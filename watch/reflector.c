@@ -17,6 +17,7 @@
  */
 #include "watch/reflector.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
@@ -405,6 +406,7 @@ static void build_path(struct reflector *r, struct strbuf *path)
 		}
 		break;
 	case MODE_WATCH:
+		assert(r->version); /* else it would begin anywhere */
 		strbuf_adds(path, "watch=true");
 		add_timeout(r, path);
 		add_parameter(path, "resourceVersion", r->version);
@@ -642,6 +644,7 @@ static void reflector_ask(struct reflector *r)
 		.ctx = r,
 	};
 
+	assert(!r->call);
 	patience_begin(&r->patience, clock_monotonic_us(r->o.clock));
 	r->watching = r->garbled = r->progress = r->protobuf = false;
 	memset(&r->failure, 0, sizeof(r->failure));
