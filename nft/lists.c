@@ -20,7 +20,7 @@
 #include "nft/rule.h"
 #include "nft/wire.h"
 #include "nft/request.h"
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 #include "proxy/base/array.h"
 
 enum {

@@ -1,6 +1,6 @@
 /*
- * Compilation reads the model and writes nothing but the desired program. A program that turns out
- * equal to the applied one is not kept twice: at rest each service port owns one.
+ * Compilation reads the model and writes nothing but the desired dispatch. A dispatch that turns
+ * out equal to the applied one is not kept twice: at rest each service port owns one.
  */
 #include "proxy/model/compile.h"
 
@@ -56,7 +56,7 @@ static bool ranges_hold_node(const struct model *m, enum family family,
 }
 
 static int source_ranges(const struct model *m, enum family family, const struct service *s,
-			 struct arena *scratch, struct program *p)
+			 struct arena *scratch, struct dispatch *p)
 {
 	const struct prefix_list *ranges = &s->family[family].source_ranges;
 	const struct addr_list *own = &s->family[family].load_balancer_ips;
@@ -87,10 +87,10 @@ static bool passes_without_endpoints(const struct model *m, const struct service
 	return m->config->pass_without_endpoints;
 }
 
-/* Policies, lists and ranges of a program whose VIPs are known. */
-static int fill_program(const struct model *m, enum family family,
-			const struct service_port_state *port, struct arena *scratch,
-			struct program *p)
+/* Policies, lists and ranges of a dispatch whose VIPs are known. */
+static int fill_dispatch(const struct model *m, enum family family,
+			 const struct service_port_state *port, struct arena *scratch,
+			 struct dispatch *p)
 {
 	const struct service *s = port->service->object;
 	const struct select_query query = {
@@ -112,25 +112,25 @@ static int fill_program(const struct model *m, enum family family,
 	if (err)
 		return err;
 	p->protocol = port->protocol;
-	p->flags = (uint8_t)((selection.alive ? PROGRAM_ALIVE : 0) |
-			     (s->flags & SERVICE_INTERNAL_LOCAL ? PROGRAM_INTERNAL_LOCAL : 0) |
-			     (s->flags & SERVICE_EXTERNAL_LOCAL ? PROGRAM_EXTERNAL_LOCAL : 0));
+	p->flags = (uint8_t)((selection.alive ? DISPATCH_ALIVE : 0) |
+			     (s->flags & SERVICE_INTERNAL_LOCAL ? DISPATCH_INTERNAL_LOCAL : 0) |
+			     (s->flags & SERVICE_EXTERNAL_LOCAL ? DISPATCH_EXTERNAL_LOCAL : 0));
 	if (!selection.alive && passes_without_endpoints(m, s))
-		p->flags |= PROGRAM_PASS;
+		p->flags |= DISPATCH_PASS;
 	if (selection.alive && m->config->vipmap.answer_ping)
-		p->flags |= PROGRAM_PING;
+		p->flags |= DISPATCH_PING;
 	p->affinity_timeout_s = s->affinity_timeout_s;
 	p->label = port->label;
 	p->sticky = port->sticky;
-	if (program_uses(p, false))
+	if (dispatch_uses(p, false))
 		p->cluster = selection.cluster;
-	if (program_uses(p, true))
+	if (dispatch_uses(p, true))
 		p->local = selection.local;
 	return 0;
 }
 
-static int keep_order(const struct program *applied, const struct kernel_order *order,
-		      struct arena *scratch, struct program *p)
+static int keep_order(const struct dispatch *applied, const struct kernel_order *order,
+		      struct arena *scratch, struct dispatch *p)
 {
 	int err;
 
@@ -144,22 +144,22 @@ static int keep_order(const struct program *applied, const struct kernel_order *
 			       &p->local);
 }
 
-static void set_desired(struct service_port_state *port, struct program *program)
+static void set_desired(struct service_port_state *port, struct dispatch *dispatch)
 {
 	if (!port->desired_is_applied)
 		free(port->desired);
-	port->desired = program;
+	port->desired = dispatch;
 	port->desired_is_applied = false;
-	if (!program_equal(program, port->applied))
+	if (!dispatch_equal(dispatch, port->applied))
 		return;
-	free(program);
+	free(dispatch);
 	port->desired = port->applied;
 	port->desired_is_applied = true;
 }
 
 /* VER-5: a programmed Service's ClusterIP is one, whoever has this port of it (SVC-11). */
 static void note_lost_ip(const struct service_port_state *port, enum family family,
-			 struct program *p)
+			 struct dispatch *p)
 {
 	const struct service *s = port->service->object;
 	unsigned int i;
@@ -177,7 +177,7 @@ static void note_lost_ip(const struct service_port_state *port, enum family fami
 int compile_port(const struct model *m, enum family family, struct service_port_state *port,
 		 const struct kernel_order *order, struct arena *scratch)
 {
-	struct program p = { 0 }, *packed = NULL;
+	struct dispatch p = { 0 }, *packed = NULL;
 	int err;
 
 	if (port->spec) {
@@ -185,14 +185,14 @@ int compile_port(const struct model *m, enum family family, struct service_port_
 		if (!err)
 			note_lost_ip(port, family, &p);
 		if (!err && p.n_vips)
-			err = fill_program(m, family, port, scratch, &p);
+			err = fill_dispatch(m, family, port, scratch, &p);
 		if (!err && p.n_vips)
 			err = keep_order(port->applied, order, scratch, &p);
 		if (err)
 			return err;
 	}
 	if (p.n_vips || p.has_lost_ip) {
-		packed = program_pack(&p);
+		packed = dispatch_pack(&p);
 		if (!packed)
 			return -ENOMEM;
 	}

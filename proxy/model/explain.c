@@ -1,5 +1,5 @@
 /*
- * The decision is made on programs, as the compiler makes elements from them, but in the reader's
+ * The decision is made on dispatches, as the compiler makes elements from them, but in the reader's
  * direction: from a packet to its endpoints.
  */
 #include "proxy/model/explain.h"
@@ -42,7 +42,7 @@ static enum explain_source source_of(const struct model *m, const struct ruleset
 	return is_local(m, q->family, &q->source) ? EXPLAIN_HOST : EXPLAIN_OUTSIDE;
 }
 
-static const struct vip *find_vip(const struct program *p, const struct addr *addr, uint16_t port)
+static const struct vip *find_vip(const struct dispatch *p, const struct addr *addr, uint16_t port)
 {
 	unsigned int i;
 
@@ -57,7 +57,7 @@ static const struct vip *find_vip(const struct program *p, const struct addr *ad
 	return NULL;
 }
 
-static bool in_source_ranges(const struct program *p, const struct explain_query *q)
+static bool in_source_ranges(const struct dispatch *p, const struct explain_query *q)
 {
 	unsigned int i;
 
@@ -69,12 +69,12 @@ static bool in_source_ranges(const struct program *p, const struct explain_query
 	return !p->n_ranges;
 }
 
-static bool is_masqueraded(const struct program *p, const struct ruleset *rs, const struct vip *vip,
-			   enum explain_source source)
+static bool is_masqueraded(const struct dispatch *p, const struct ruleset *rs,
+			   const struct vip *vip, enum explain_source source)
 {
 	if (vip->role == VIP_CLUSTER_IP)
 		return rs->masquerade_all || (rs->detect && source != EXPLAIN_POD);
-	return !(p->flags & PROGRAM_EXTERNAL_LOCAL) || source == EXPLAIN_HOST;
+	return !(p->flags & DISPATCH_EXTERNAL_LOCAL) || source == EXPLAIN_HOST;
 }
 
 /* BEY-3: some pod is in the ranges if all are. MASQ-1 comes first. */
@@ -106,24 +106,24 @@ bool explain_keeps_source(const struct model *m, const struct explain_query *q,
 	       config_keeps_sources_of(m->config, q->family, &endpoint->addr);
 }
 
-static bool takes_local_list(const struct program *p, const struct vip *vip,
+static bool takes_local_list(const struct dispatch *p, const struct vip *vip,
 			     enum explain_source source)
 {
 	if (vip->role == VIP_CLUSTER_IP)
-		return p->flags & PROGRAM_INTERNAL_LOCAL;
-	return (p->flags & PROGRAM_EXTERNAL_LOCAL) && source == EXPLAIN_OUTSIDE;
+		return p->flags & DISPATCH_INTERNAL_LOCAL;
+	return (p->flags & DISPATCH_EXTERNAL_LOCAL) && source == EXPLAIN_OUTSIDE;
 }
 
-static enum explain_verdict vip_outcome(const struct program *p, const struct vip *vip,
+static enum explain_verdict vip_outcome(const struct dispatch *p, const struct vip *vip,
 					const struct explain_query *q, bool local)
 {
 	if (vip->role == VIP_LOAD_BALANCER && !in_source_ranges(p, q))
 		return EXPLAIN_NOT_IN_RANGES;
 	if (vip_is_passed(p, vip))
 		return EXPLAIN_PASSED;
-	if (!(p->flags & PROGRAM_ALIVE))
+	if (!(p->flags & DISPATCH_ALIVE))
 		return EXPLAIN_NO_ENDPOINTS;
-	return program_list(p, local)->count ? EXPLAIN_DNAT : EXPLAIN_NO_LOCAL;
+	return dispatch_list(p, local)->count ? EXPLAIN_DNAT : EXPLAIN_NO_LOCAL;
 }
 
 static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr)
@@ -175,7 +175,7 @@ static const struct service_port_state *ping_port(const struct model *m, enum fa
 
 	for_each_service_entry (s, m)
 		for (port = s->ports[family]; port; port = port->next) {
-			if (!port->desired || !(port->desired->flags & PROGRAM_PING))
+			if (!port->desired || !(port->desired->flags & DISPATCH_PING))
 				continue;
 			for (i = 0; i < port->desired->n_vips; i++)
 				if (port->desired->vips[i].role != VIP_NODE_PORT &&

@@ -10,7 +10,7 @@
 #include "proxy/base/hashtab.h"
 #include "proxy/model/node.h"
 #include "proxy/model/objects.h"
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 
 struct service_port_state;
 
@@ -30,12 +30,12 @@ struct service_port_state {
 	const char *name, *label, *sticky; /* label: namespace/name:port */
 	const struct service_port *spec;   /* NULL: the Service has no such port (any more) */
 	uint8_t protocol;
-	bool desired_is_applied; /* then they are one program */
+	bool desired_is_applied; /* then they are one dispatch */
 	struct claim *claims;
 	unsigned int n_claims;
-	struct program *applied; /* what the kernel has acknowledged; NULL: nothing */
-	struct program *desired; /* of the latest compilation */
-	unsigned int refusals;	 /* by the kernel, in a row: set aside until retry_us */
+	struct dispatch *applied; /* what the kernel has acknowledged; NULL: nothing */
+	struct dispatch *desired; /* of the latest compilation */
+	unsigned int refusals;	  /* by the kernel, in a row: set aside until retry_us */
 	int64_t retry_us;
 	bool dropped;	     /* set aside, and not even what was applied can stay */
 	uint64_t changed_in; /* the dataplane's list of changes that has it */

@@ -306,7 +306,7 @@ static unsigned int element_order(struct explaining *x, const struct explain_que
 	size_t i, n;
 	int err;
 
-	if (program_elements(e->port->desired, q->family, &x->scratch, &list, &n))
+	if (dispatch_elements(e->port->desired, q->family, &x->scratch, &list, &n))
 		return 0;
 	for (i = 0; i < n && x->lookups < LOOKUPS_MAX; i++) {
 		struct element wanted = list[i];
@@ -330,7 +330,7 @@ static unsigned int element_order(struct explaining *x, const struct explain_que
 static void put_remembered(struct explaining *x, const struct explain_query *q,
 			   const struct explanation *e)
 {
-	const struct program *p = e->port->desired;
+	const struct dispatch *p = e->port->desired;
 	char text[ENDPOINT_TEXT_SIZE];
 	const char *map;
 	struct addr endpoint;
@@ -514,8 +514,8 @@ static const char *fate_reason(const struct explanation *e, const struct endpoin
 static void put_fates(struct explaining *x, const struct explain_query *q,
 		      const struct explanation *e)
 {
-	const struct program *p = e->port->desired;
-	const struct endpoint_list *list = program_list(p, e->local);
+	const struct dispatch *p = e->port->desired;
+	const struct endpoint_list *list = dispatch_list(p, e->local);
 	struct name_cache cache = { .scratch = &x->scratch };
 	const struct endpoint_fate *fates;
 	char text[ENDPOINT_TEXT_SIZE];
@@ -555,7 +555,7 @@ static void put_fates(struct explaining *x, const struct explain_query *q,
 static unsigned int count_kept(struct explaining *x, const struct explain_query *q,
 			       const struct explanation *e)
 {
-	const struct endpoint_list *list = program_list(e->port->desired, e->local);
+	const struct endpoint_list *list = dispatch_list(e->port->desired, e->local);
 	unsigned int i, n = 0;
 
 	for (i = 0; i < list->count; i++)
@@ -566,10 +566,10 @@ static unsigned int count_kept(struct explaining *x, const struct explain_query 
 static void put_asked_service(struct explaining *x, const struct explain_query *q,
 			      const struct explanation *e)
 {
-	const struct program *p = e->port->desired;
+	const struct dispatch *p = e->port->desired;
 	const bool cluster_ip = e->vip->role == VIP_CLUSTER_IP;
 	const bool is_local =
-		p->flags & (cluster_ip ? PROGRAM_INTERNAL_LOCAL : PROGRAM_EXTERNAL_LOCAL);
+		p->flags & (cluster_ip ? DISPATCH_INTERNAL_LOCAL : DISPATCH_EXTERNAL_LOCAL);
 
 	jsonout_text(x->out, "service", e->port->label);
 	jsonout_text(x->out, "role", roles[e->vip->role]);
@@ -579,7 +579,7 @@ static void put_asked_service(struct explaining *x, const struct explain_query *
 	if (p->affinity_timeout_s)
 		jsonout_integer(x->out, "affinityTimeoutSeconds", p->affinity_timeout_s);
 	if (e->verdict == EXPLAIN_DNAT) {
-		const unsigned int choices = program_list(p, e->local)->count;
+		const unsigned int choices = dispatch_list(p, e->local)->count;
 		const unsigned int kept = count_kept(x, q, e);
 
 		jsonout_integer(x->out, "choices", choices);

@@ -40,15 +40,15 @@ void localports_free(struct localports *l)
 }
 
 /* NP-9.1: the list of the policy, without the short-circuit of POL-5. */
-static const struct endpoint_list *usable(const struct program *p)
+static const struct endpoint_list *usable(const struct dispatch *p)
 {
-	return program_list(p, p->flags & PROGRAM_EXTERNAL_LOCAL);
+	return dispatch_list(p, p->flags & DISPATCH_EXTERNAL_LOCAL);
 }
 
-static bool is_served(const struct program *p, const struct vip *vip)
+static bool is_served(const struct dispatch *p, const struct vip *vip)
 {
 	return vip->role == VIP_NODE_PORT && p->protocol == IPPROTO_TCP &&
-	       (p->flags & PROGRAM_ALIVE) && usable(p)->count;
+	       (p->flags & DISPATCH_ALIVE) && usable(p)->count;
 }
 
 static unsigned int count_vips(const struct service_entry *s, enum family family)
@@ -65,7 +65,7 @@ static unsigned int collect(const struct service_entry *s, enum family family,
 			    struct forward_port *ports)
 {
 	const struct service_port_state *state;
-	const struct program *p;
+	const struct dispatch *p;
 	unsigned int i, n = 0;
 
 	for (state = s->ports[family]; state; state = state->next) {

@@ -1,5 +1,5 @@
 /*
- * Which node ports are served on loopback (NP-3, NP-9): from the programs that the kernel has
+ * Which node ports are served on loopback (NP-3, NP-9): from the dispatches that the kernel has
  * acknowledged to the ports of a forwarder.
  */
 #ifndef SERVE_LOCALPORTS_H

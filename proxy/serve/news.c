@@ -355,7 +355,7 @@ void news_message(struct news *n, const char *type, int severity, const char *te
 /* Service ports */
 
 /* What traffic is spread over: the larger of the lists, where one is not used. */
-static const struct endpoint_list *list_of(const struct program *p)
+static const struct endpoint_list *list_of(const struct dispatch *p)
 {
 	static const struct endpoint_list none;
 
@@ -470,8 +470,8 @@ static void put_vip(enum family family, const struct vip *vip, struct strbuf *ou
 }
 
 /* Those of @a that @b has not; both are sorted. */
-static void put_vips(enum family family, const char *key, const struct program *a,
-		     const struct program *b, struct strbuf *out)
+static void put_vips(enum family family, const char *key, const struct dispatch *a,
+		     const struct dispatch *b, struct strbuf *out)
 {
 	unsigned int i, k = 0, named = 0;
 
@@ -488,7 +488,7 @@ static void put_vips(enum family family, const char *key, const struct program *
 }
 
 void news_port(struct news *n, enum family family, const struct service_port_state *port,
-	       const struct program *before, const struct program *after)
+	       const struct dispatch *before, const struct dispatch *after)
 {
 	const struct endpoint_list *was = list_of(before), *is = list_of(after);
 
@@ -510,7 +510,7 @@ void news_port(struct news *n, enum family family, const struct service_port_sta
 	jsonout_integer(&n->ports, "endpoints", is->count);
 	if (after)
 		jsonout_bool(&n->ports, "refused",
-			     !(after->flags & (PROGRAM_ALIVE | PROGRAM_PASS)));
+			     !(after->flags & (DISPATCH_ALIVE | DISPATCH_PASS)));
 	if (before && after)
 		put_endpoints(n, family, port, was, is);
 	strbuf_add(&n->ports, "", 1); /* a terminator of its own */

@@ -34,7 +34,7 @@ int news_begin(struct news *n, struct httpd_request *req, struct strbuf *out); /
  * the kernel.
  */
 void news_port(struct news *n, enum family family, const struct service_port_state *port,
-	       const struct program *before, const struct program *after);
+	       const struct dispatch *before, const struct dispatch *after);
 void news_synced(struct news *n, enum family family, unsigned int elements, bool repair,
 		 int64_t took_us);
 

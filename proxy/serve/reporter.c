@@ -347,7 +347,7 @@ static void count_service(struct reporter *r, const struct service_entry *servic
 }
 
 static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
-		       const struct program *before, const struct program *after)
+		       const struct dispatch *before, const struct dispatch *after)
 {
 	struct reporter *r = ctx;
 

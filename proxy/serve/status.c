@@ -1,5 +1,5 @@
 /*
- * The page is made from the applied programs: what the kernel has, not what is wanted.
+ * The page is made from the applied dispatches: what the kernel has, not what is wanted.
  */
 #include "proxy/serve/status.h"
 
@@ -67,19 +67,19 @@ static void format_vip(const struct vip *vip, enum family family, struct strbuf 
 static void format_port(const struct service_port_state *port, enum family family,
 			struct strbuf *out)
 {
-	const struct program *p = port->applied;
+	const struct dispatch *p = port->applied;
 	unsigned int i;
 
 	strbuf_addf(out, "%s %s", port->label, protocol_name(port->protocol));
 	for (i = 0; i < p->n_vips; i++)
 		format_vip(&p->vips[i], family, out);
-	if (program_uses(p, false))
+	if (dispatch_uses(p, false))
 		strbuf_addf(out, "  endpoints %u", p->cluster.count);
-	if (program_uses(p, true))
+	if (dispatch_uses(p, true))
 		strbuf_addf(out, "  local endpoints %u", p->local.count);
 	if (p->affinity_timeout_s)
 		strbuf_addf(out, "  affinity %u s", p->affinity_timeout_s);
-	if (!(p->flags & PROGRAM_ALIVE))
+	if (!(p->flags & DISPATCH_ALIVE))
 		strbuf_adds(out, "  refused: no endpoints");
 	if (port->refusals)
 		strbuf_adds(out, "  set aside: the kernel refuses a change");

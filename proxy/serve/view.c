@@ -212,7 +212,7 @@ static bool lost_claim(const struct view *v, enum family family,
 	return false;
 }
 
-static bool has_external(const struct program *p)
+static bool has_external(const struct dispatch *p)
 {
 	unsigned int i;
 
@@ -222,20 +222,20 @@ static bool has_external(const struct program *p)
 	return false;
 }
 
-/* What traffic meets, by the program in force. */
-static enum port_state program_state(const struct program *p, char *text, size_t size)
+/* What traffic meets, by the dispatch in force. */
+static enum port_state program_state(const struct dispatch *p, char *text, size_t size)
 {
 	const bool lonely = !p->local.count;
 
-	if (!(p->flags & PROGRAM_ALIVE)) {
+	if (!(p->flags & DISPATCH_ALIVE)) {
 		snprintf(text, size, "no endpoints");
 		return PORT_REFUSED;
 	}
-	if (lonely && (p->flags & PROGRAM_INTERNAL_LOCAL)) {
+	if (lonely && (p->flags & DISPATCH_INTERNAL_LOCAL)) {
 		snprintf(text, size, "internalTrafficPolicy Local, and no endpoint on this node");
 		return PORT_DROPPED;
 	}
-	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external(p)) {
+	if (lonely && (p->flags & DISPATCH_EXTERNAL_LOCAL) && has_external(p)) {
 		snprintf(text, size, "externalTrafficPolicy Local, and no endpoint on this node");
 		return PORT_DROPPED;
 	}
@@ -245,7 +245,7 @@ static enum port_state program_state(const struct program *p, char *text, size_t
 enum port_state view_port_state(const struct view *v, enum family family,
 				const struct service_port_state *port, char *text, size_t size)
 {
-	const struct program *p = v->sync ? port->applied : port->desired;
+	const struct dispatch *p = v->sync ? port->applied : port->desired;
 
 	text[0] = '\0';
 	if (lost_claim(v, family, port, text, size))

@@ -1,10 +1,10 @@
 /*
- * What the kernel has is remembered as each service port's applied program, and as three small
+ * What the kernel has is remembered as each service port's applied dispatch, and as three small
  * registries of what service ports share: elements that several may want (cluster-ips, hairpin),
- * pick chains, and objects of session affinity. A transaction walks the programs that differ.
+ * pick chains, and objects of session affinity. A transaction walks the dispatches that differ.
  *
  * When the kernel's state is not known (start, foreign change, any failure), the table is read
- * back, the registries count afresh, and every program is compared with the table element by
+ * back, the registries count afresh, and every dispatch is compared with the table element by
  * element. That is the only other path.
  *
  * Regret: a service port is compared whole, so an event costs time in proportion to the endpoints
@@ -102,7 +102,7 @@ int64_t dataplane_retry_us(const struct dataplane *dp)
 static int sync_changes(struct dataplane *dp, struct sync_report *report, struct errbuf *eb)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
-	struct transaction t;
+	struct difference t;
 	const struct element *globals = NULL;
 	size_t n_globals = 0;
 	struct refusal refusal = { 0 };
@@ -111,17 +111,17 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 
 	if (!b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
-	t = dp_transaction(dp, batch_writer(b), NULL);
+	t = dp_difference(dp, batch_writer(b), NULL);
 	dp_counts_foresee(dp, &t);
 	for (i = 0; i < dp->n_changed; i++)
 		if (!dp->changed[i]->desired_is_applied)
-			transaction_program(&t, dp->changed[i]->applied, dp->changed[i]->desired,
-					    dp->changed[i]);
+			difference_port(&t, dp->changed[i]->applied, dp->changed[i]->desired,
+					dp->changed[i]);
 	if (!t.err)
 		t.err = dp_wanted_globals(dp, NULL, &globals, &n_globals);
 	if (!t.err)
-		transaction_globals(&t, dp->globals, dp->n_globals, globals, n_globals);
-	transaction_shared(&t);
+		difference_globals(&t, dp->globals, dp->n_globals, globals, n_globals);
+	difference_shared(&t);
 	err = dp_commit(dp, b, t.err, report, &refusal, eb);
 	if (!err)
 		err = dp_globals_applied(dp, globals, n_globals);

@@ -32,7 +32,7 @@ struct dataplane_options {
 	void (*bulk)(void *ctx, bool begin);
 	/* The kernel has something new for a service port; NULL: nothing. May be NULL */
 	void (*changed)(void *ctx, enum family family, const struct service_port_state *port,
-			const struct program *before, const struct program *after);
+			const struct dispatch *before, const struct dispatch *after);
 	void *ctx;
 	void *bulk_ctx; /* of bulk and changed */
 };

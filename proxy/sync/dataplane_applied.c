@@ -53,13 +53,13 @@ static bool list_lost(const struct endpoint_list *old, const struct endpoint_lis
  * worth failing the sync for: the whole table is read back, and this is done again, soon. Without
  * @keep nobody is kept: the Service is gone, or all of its endpoints are, and may come back.
  */
-static void purge_clients(struct dataplane *dp, const struct program *p, bool local, bool keep)
+static void purge_clients(struct dataplane *dp, const struct dispatch *p, bool local, bool keep)
 {
 	static const struct endpoint_list nobody;
 	const char *map = affinity_map_name(p->sticky, local, &dp->brief);
 
 	if (!map ||
-	    purges_add(dp->purges, map, p->label, keep ? program_list(p, local) : &nobody)) {
+	    purges_add(dp->purges, map, p->label, keep ? dispatch_list(p, local) : &nobody)) {
 		model_log(dp->model, LOG_WARNING,
 			  "Service %s: clients of former endpoints: out of memory", p->label);
 		dp->known = false;
@@ -89,25 +89,25 @@ bool dataplane_is_purging(const struct dataplane *dp)
 	return purges_pending(dp->purges);
 }
 
-static void purge_after(struct dataplane *dp, const struct program *from, const struct program *to,
-			bool all)
+static void purge_after(struct dataplane *dp, const struct dispatch *from,
+			const struct dispatch *to, bool all)
 {
 	int local;
 
 	for (local = 0; local < 2; local++) {
-		const bool before = program_remembers(from, local);
+		const bool before = dispatch_remembers(from, local);
 
-		if (!program_remembers(to, local)) {
+		if (!dispatch_remembers(to, local)) {
 			if (before)
 				purge_clients(dp, from, local, false);
 		} else if (all || !before ||
-			   list_lost(program_list(from, local), program_list(to, local))) {
+			   list_lost(dispatch_list(from, local), dispatch_list(to, local))) {
 			purge_clients(dp, to, local, true);
 		}
 	}
 }
 
-static bool has_vip(const struct program *p, const struct vip *vip)
+static bool has_vip(const struct dispatch *p, const struct vip *vip)
 {
 	unsigned int i;
 
@@ -118,7 +118,7 @@ static bool has_vip(const struct program *p, const struct vip *vip)
 }
 
 static void flows_changed(struct dataplane *dp, struct service_port_state *port,
-			  const struct program *from, const struct program *to)
+			  const struct dispatch *from, const struct dispatch *to)
 {
 	unsigned int i;
 
@@ -132,7 +132,7 @@ static void flows_changed(struct dataplane *dp, struct service_port_state *port,
 			stale_vip_removed(dp->stale, &from->vips[i]);
 }
 
-static bool has_external_vip(const struct program *p)
+static bool has_external_vip(const struct dispatch *p)
 {
 	unsigned int i;
 
@@ -143,17 +143,17 @@ static bool has_external_vip(const struct program *p)
 }
 
 /* MET-3 speaks of service ports that are alive and have nobody here for a policy Local. */
-static void gauges_count(struct dataplane_gauges *g, const struct program *p, unsigned int by)
+static void gauges_count(struct dataplane_gauges *g, const struct dispatch *p, unsigned int by)
 {
-	const bool lonely = p && (p->flags & PROGRAM_ALIVE) && !p->local.count;
+	const bool lonely = p && (p->flags & DISPATCH_ALIVE) && !p->local.count;
 
 	if (!p || !p->n_vips)
 		return;
 	g->service_ports += by;
 	g->endpoints += by * spares_weight(p);
-	if (lonely && (p->flags & PROGRAM_INTERNAL_LOCAL))
+	if (lonely && (p->flags & DISPATCH_INTERNAL_LOCAL))
 		g->no_local[0] += by;
-	if (lonely && (p->flags & PROGRAM_EXTERNAL_LOCAL) && has_external_vip(p))
+	if (lonely && (p->flags & DISPATCH_EXTERNAL_LOCAL) && has_external_vip(p))
 		g->no_local[1] += by;
 }
 
@@ -171,7 +171,7 @@ static void port_dropped(struct dataplane *dp, struct service_port_state *p)
 
 void dp_port_applied(struct dataplane *dp, struct service_port_state *p, bool full)
 {
-	struct program *old = p->applied;
+	struct dispatch *old = p->applied;
 
 	if (dp_is_aside(dp, p)) {
 		port_dropped(dp, p);

@@ -41,10 +41,10 @@ static int send_batch(struct dataplane *dp, struct batch *b, struct refusal *ref
 	return batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
 }
 
-struct transaction dp_transaction(struct dataplane *dp, const struct writer *writer,
-				  struct snapshot *snapshot)
+struct difference dp_difference(struct dataplane *dp, const struct writer *writer,
+				struct snapshot *snapshot)
 {
-	return (struct transaction){
+	return (struct difference){
 		.ruleset = &dp->ruleset,
 		.registry = &dp->registry,
 		.writer = writer,

@@ -48,7 +48,7 @@ bool dp_counts_ask(struct dataplane *dp)
 	return count;
 }
 
-void dp_counts_foresee(struct dataplane *dp, struct transaction *t)
+void dp_counts_foresee(struct dataplane *dp, struct difference *t)
 {
 	unsigned int i;
 
@@ -56,7 +56,7 @@ void dp_counts_foresee(struct dataplane *dp, struct transaction *t)
 		return;
 	for (i = 0; i < dp->n_changed; i++)
 		if (!dp->changed[i]->desired_is_applied)
-			transaction_foresee(t, dp->changed[i]->applied, dp->changed[i]->desired);
+			difference_foresee(t, dp->changed[i]->applied, dp->changed[i]->desired);
 	dp_counts_ask(dp);
 }
 

@@ -83,7 +83,7 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 }
 
 /*
- * Endpoints may cease to serve without any change of the program: those that were draining are on
+ * Endpoints may cease to serve without any change of the dispatch: those that were draining are on
  * no list while others are ready. So UDP flows are looked at after each compilation (CT-2, CT-6),
  * TCP connections after one that may have left some without their endpoint (BEY-1).
  */
@@ -115,7 +115,7 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 			err = changed_add(dp, p);
 		if (err)
 			break;
-		p->retry_us = dp->now_us; /* another program, another chance */
+		p->retry_us = dp->now_us; /* another dispatch, another chance */
 		report_conflicts(dp, p);
 		report->services++;
 	}
@@ -124,7 +124,7 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 	return err;
 }
 
-/* A port may be without any program and yet be looked at in this round, for its UDP flows. */
+/* A port may be without any dispatch and yet be looked at in this round, for its UDP flows. */
 static bool has_changed(const struct dataplane *dp, const struct service_entry *s)
 {
 	const struct service_port_state *p;
@@ -250,7 +250,7 @@ struct port_list {
 	struct service_port_state **ports;
 };
 
-static const struct program *listed_target(void *ctx, unsigned int i)
+static const struct dispatch *listed_target(void *ctx, unsigned int i)
 {
 	const struct port_list *list = ctx;
 

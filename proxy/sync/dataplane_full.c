@@ -1,7 +1,7 @@
 /*
- * The full sync: the table is read back, the registries count afresh, and every program is compared
- * with the table element by element. If the kernel refuses the difference, the service port to
- * blame is found by halving, and set aside.
+ * The full sync: the table is read back, the registries count afresh, and every dispatch is
+ * compared with the table element by element. If the kernel refuses the difference, the service
+ * port to blame is found by halving, and set aside.
  */
 #include "proxy/sync/dataplane_internal.h"
 
@@ -133,13 +133,13 @@ static struct batch *build_full(struct dataplane *dp, const struct full_sync *fu
 				int *err)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
-	struct transaction t;
+	struct difference t;
 	unsigned int i;
 
 	*err = -ENOMEM;
 	if (!b)
 		return NULL;
-	t = dp_transaction(dp, batch_writer(b), full->snapshot);
+	t = dp_difference(dp, batch_writer(b), full->snapshot);
 	registry_unwant(&dp->registry);
 	snapshot_unsee(full->snapshot);
 	if (full->state == TABLE_OTHER)
@@ -151,10 +151,10 @@ static struct batch *build_full(struct dataplane *dp, const struct full_sync *fu
 	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
 		t.err = dp_want_spares(dp, full->ports, n);
 	for (i = 0; i < n; i++)
-		transaction_program(&t, NULL, dp_target(dp, full->ports[i]), full->ports[i]);
-	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
-	transaction_shared(&t);
-	transaction_unseen(&t);
+		difference_port(&t, NULL, dp_target(dp, full->ports[i]), full->ports[i]);
+	difference_globals(&t, NULL, 0, full->globals, full->n_globals);
+	difference_shared(&t);
+	difference_unseen(&t);
 	*err = t.err;
 	if (t.err) {
 		batch_free(b);
@@ -284,13 +284,13 @@ static void aside_first(const struct dataplane *dp, const struct full_sync *full
 }
 
 /* One of the transactions that fill a new table. */
-static int fill_commit(struct dataplane *dp, struct transaction *t, struct batch *b,
+static int fill_commit(struct dataplane *dp, struct difference *t, struct batch *b,
 		       struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
 {
 	const bool doubtful = dp->doubtful;
 	int err;
 
-	transaction_shared(t);
+	difference_shared(t);
 	err = dp_commit(dp, b, t->err, report, refusal, eb);
 	dp->doubtful |= doubtful;
 	if (!err)
@@ -304,18 +304,18 @@ static int fill_table(struct dataplane *dp, const struct full_sync *full, struct
 		      struct errbuf *eb)
 {
 	const unsigned int flags = dp->owner ? BATCH_OWNER : 0;
-	struct transaction t;
+	struct difference t;
 	unsigned int i;
 	int err;
 
 	*b = batch_new(&dp->ruleset, flags | BATCH_CLOSED);
 	if (!*b)
 		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
-	t = dp_transaction(dp, batch_writer(*b), NULL);
+	t = dp_difference(dp, batch_writer(*b), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	t.err = dp_want_spares(dp, full->ports, full->n_ports);
 	for (i = 0; i < full->n_ports; i++) {
-		transaction_program(&t, NULL, dp_target(dp, full->ports[i]), full->ports[i]);
+		difference_port(&t, NULL, dp_target(dp, full->ports[i]), full->ports[i]);
 		if (batch_size(*b) + dp->registry.n_ranges * RANGE_BYTES < FILL_BYTES)
 			continue;
 		err = fill_commit(dp, &t, *b, report, refusal, eb);
@@ -328,7 +328,7 @@ static int fill_table(struct dataplane *dp, const struct full_sync *full, struct
 			return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
 		t.writer = batch_writer(*b);
 	}
-	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
+	difference_globals(&t, NULL, 0, full->globals, full->n_globals);
 	batch_open(*b);
 	return fill_commit(dp, &t, *b, report, refusal, eb);
 }

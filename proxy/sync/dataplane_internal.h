@@ -13,7 +13,7 @@
 #include "proxy/sync/purges.h"
 #include "proxy/sync/registry.h"
 #include "proxy/sync/snapshot.h"
-#include "proxy/sync/transaction.h"
+#include "proxy/sync/difference.h"
 
 enum {
 	COMMIT_TIMEOUT_MS = 30 * 1000, /* a load of 100,000 services takes seconds */
@@ -28,14 +28,14 @@ struct dataplane {
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	void (*bulk)(void *ctx, bool begin);
 	void (*port_changed)(void *ctx, enum family family, const struct service_port_state *port,
-			     const struct program *before, const struct program *after);
+			     const struct dispatch *before, const struct dispatch *after);
 	void *ctx, *bulk_ctx;
 	struct dataplane_gauges gauges;
 	const struct interfaces *interfaces; /* NULL: none */
 	bool owner;			     /* tables are ours alone ... */
 	bool owned;    /* ... and this one is: a transaction of ours took it */
 	bool doubtful; /* somebody may have changed the table while nobody listened */
-	bool known;    /* applied programs and registries are what the kernel has */
+	bool known;    /* applied dispatches and registries are what the kernel has */
 	bool in_step;  /* the latest sync left nothing to do */
 	struct ruleset ruleset;
 	struct counts *counts; /* NULL: nobody counts connections */
@@ -77,8 +77,8 @@ int dp_want_spares(struct dataplane *dp, struct service_port_state **ports, unsi
 
 /* dataplane_commit.c */
 
-struct transaction dp_transaction(struct dataplane *dp, const struct writer *writer,
-				  struct snapshot *snapshot);
+struct difference dp_difference(struct dataplane *dp, const struct writer *writer,
+				struct snapshot *snapshot);
 
 /*
  * Sends a transaction, if it has anything; @err is what came of building it. Returns 0, or a
@@ -100,7 +100,7 @@ void dp_unseen_applied(struct dataplane *dp, struct snapshot *snapshot);
 /* Before each try of a sync: counts if the ruleset asks for it. Returns 0 or -ENOMEM. */
 int dp_counts_begin(struct dataplane *dp);
 /* Asks for the counts of what the changes of @t will replace. */
-void dp_counts_foresee(struct dataplane *dp, struct transaction *t);
+void dp_counts_foresee(struct dataplane *dp, struct difference *t);
 /* The same of what was built just now; false if it replaces nothing that counts. */
 bool dp_counts_ask(struct dataplane *dp);
 
@@ -109,12 +109,12 @@ bool dp_counts_ask(struct dataplane *dp);
 bool dp_is_aside(const struct dataplane *dp, const struct service_port_state *p);
 
 /* A service port that was set aside keeps what the kernel has of it, if possible. */
-const struct program *dp_target(const struct dataplane *dp, const struct service_port_state *p);
+const struct dispatch *dp_target(const struct dataplane *dp, const struct service_port_state *p);
 void dp_set_aside(struct dataplane *dp, struct service_port_state *p, const char *reason);
 
 /*
  * Whether any that has changed was refused before. What others have of the virtual IPs of a service
- * port that was set aside cannot be told from its program: only a full comparison is safe.
+ * port that was set aside cannot be told from its dispatch: only a full comparison is safe.
  */
 bool dp_any_refused(const struct dataplane *dp);
 

@@ -21,7 +21,7 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	const struct element *globals;
 	struct devices devices = { NULL, 0 };
 	struct text *text;
-	struct transaction t;
+	struct difference t;
 	unsigned int i, n;
 	size_t n_globals;
 	int err;
@@ -34,7 +34,7 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	if (err)
 		goto out;
 	text_set_devices(text, &devices);
-	t = dp_transaction(dp, text_writer(text), NULL);
+	t = dp_difference(dp, text_writer(text), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	err = dataplane_compile(dp);
 	if (!err)
@@ -44,10 +44,10 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	if (!err)
 		err = dp_want_spares(dp, ports, n);
 	for (i = 0; !err && i < n; i++)
-		transaction_program(&t, NULL, ports[i]->desired, ports[i]);
+		difference_port(&t, NULL, ports[i]->desired, ports[i]);
 	if (!err && !t.err) {
-		transaction_globals(&t, NULL, 0, globals, n_globals);
-		transaction_shared(&t);
+		difference_globals(&t, NULL, 0, globals, n_globals);
+		difference_shared(&t);
 	}
 	err = err ? err : t.err;
 	if (!err)
@@ -151,7 +151,7 @@ static int diff_full(struct dataplane *dp, struct full_sync *full, struct strbuf
 		.ranges = diff_ranges,
 		.element = diff_element,
 	};
-	struct transaction t = dp_transaction(dp, &writer, full->snapshot);
+	struct difference t = dp_difference(dp, &writer, full->snapshot);
 	unsigned int i;
 
 	registry_unwant(&dp->registry);
@@ -165,10 +165,10 @@ static int diff_full(struct dataplane *dp, struct full_sync *full, struct strbuf
 	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
 		t.err = dp_want_spares(dp, full->ports, full->n_ports);
 	for (i = 0; i < full->n_ports; i++)
-		transaction_program(&t, NULL, full->ports[i]->desired, full->ports[i]);
-	transaction_globals(&t, NULL, 0, full->globals, full->n_globals);
-	transaction_shared(&t);
-	transaction_unseen(&t);
+		difference_port(&t, NULL, full->ports[i]->desired, full->ports[i]);
+	difference_globals(&t, NULL, 0, full->globals, full->n_globals);
+	difference_shared(&t);
+	difference_unseen(&t);
 	return t.err ? t.err : out->err;
 }
 

@@ -16,7 +16,7 @@ bool dp_is_aside(const struct dataplane *dp, const struct service_port_state *p)
 	return p->refusals && p->retry_us > dp->now_us;
 }
 
-const struct program *dp_target(const struct dataplane *dp, const struct service_port_state *p)
+const struct dispatch *dp_target(const struct dataplane *dp, const struct service_port_state *p)
 {
 	if (dp_is_aside(dp, p))
 		return p->dropped ? NULL : p->applied;

@@ -7,7 +7,7 @@
 
 #include "nft/nlsock.h"
 #include "proxy/base/clock.h"
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 
 struct purges;
 

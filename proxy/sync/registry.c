@@ -9,7 +9,7 @@
 #include "proxy/sync/registry.h"
 
 #include "nft/readback.h"
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 
 #include <errno.h>
 #include <stdlib.h>

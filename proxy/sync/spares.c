@@ -1,5 +1,5 @@
 /*
- * What is made follows from the programs alone, so that the text of a ruleset has the same chains
+ * What is made follows from the dispatches alone, so that the text of a ruleset has the same chains
  * as a table that is filled.
  *
  * Chains of one map differ in how they masquerade. The first Service with an external address must
@@ -50,14 +50,14 @@ static void note_verdict(struct spares *s, const struct verdict *v)
 		spare(s, v->pick, v->count + 1);
 }
 
-static void note_program(struct spares *s, const struct program *program, enum family family,
+static void note_program(struct spares *s, const struct dispatch *dispatch, enum family family,
 			 struct arena *scratch)
 {
 	const struct element *list;
 	size_t i, count;
 
 	if (!s->err)
-		s->err = program_elements(program, family, scratch, &list, &count);
+		s->err = dispatch_elements(dispatch, family, scratch, &list, &count);
 	for (i = 0; !s->err && i < count; i++)
 		note_verdict(s, &list[i].verdict);
 	arena_reset(scratch);
@@ -72,15 +72,15 @@ static void small_counts(struct spares *s, unsigned int pick)
 		spare(s, pick, count);
 }
 
-unsigned int spares_weight(const struct program *program)
+unsigned int spares_weight(const struct dispatch *dispatch)
 {
-	if (!program || !program->n_vips)
+	if (!dispatch || !dispatch->n_vips)
 		return 0;
-	return program->cluster.count > program->local.count ? program->cluster.count
-							     : program->local.count;
+	return dispatch->cluster.count > dispatch->local.count ? dispatch->cluster.count
+							       : dispatch->local.count;
 }
 
-int spares_want(struct registry *r, const struct program *(*program)(void *ctx, unsigned int i),
+int spares_want(struct registry *r, const struct dispatch *(*dispatch)(void *ctx, unsigned int i),
 		void *ctx, unsigned int n, enum family family, struct arena *scratch,
 		int64_t now_us)
 {
@@ -89,11 +89,11 @@ int spares_want(struct registry *r, const struct program *(*program)(void *ctx, 
 	unsigned int i, pick;
 
 	for (i = 0; i < n; i++)
-		weight += spares_weight(program(ctx, i));
+		weight += spares_weight(dispatch(ctx, i));
 	if (weight < SPARES_FROM)
 		return 0;
 	for (i = 0; i < n; i++)
-		note_program(&s, program(ctx, i), family, scratch);
+		note_program(&s, dispatch(ctx, i), family, scratch);
 	for (pick = 0; pick < N_PICKS; pick++) {
 		const unsigned int map = pick & ~(unsigned int)(PICK_CLUSTER | PICK_EXTERNAL);
 

@@ -6,7 +6,7 @@
 #ifndef SYNC_SPARES_H
 #define SYNC_SPARES_H
 
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 #include "proxy/sync/registry.h"
 
 enum {
@@ -18,15 +18,15 @@ enum {
 };
 
 /*
- * Asks @r for all that the @n programs (NULL among them is allowed) will want of pick chains, for
+ * Asks @r for all that the @n dispatches (NULL among them is allowed) will want of pick chains, for
  * the numbers of endpoints next to those, and for small numbers; for nothing if there are fewer
  * endpoints than SPARES_FROM. Returns 0 or -ENOMEM.
  */
-int spares_want(struct registry *r, const struct program *(*program)(void *ctx, unsigned int i),
+int spares_want(struct registry *r, const struct dispatch *(*dispatch)(void *ctx, unsigned int i),
 		void *ctx, unsigned int n, enum family family, struct arena *scratch,
 		int64_t now_us);
 
-/* The endpoints of a program (NULL is allowed), as they are counted for that. */
-unsigned int spares_weight(const struct program *program);
+/* The endpoints of a dispatch (NULL is allowed), as they are counted for that. */
+unsigned int spares_weight(const struct dispatch *dispatch);
 
 #endif

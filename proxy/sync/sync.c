@@ -127,15 +127,15 @@ static void on_dataplane_bulk(void *ctx, bool begin)
 			    "nftables notifications cannot be switched");
 }
 
-static unsigned int endpoints_of(const struct program *program)
+static unsigned int endpoints_of(const struct dispatch *dispatch)
 {
-	return program ? program->cluster.count > program->local.count ? program->cluster.count
-								       : program->local.count
-		       : 0;
+	return dispatch ? dispatch->cluster.count > dispatch->local.count ? dispatch->cluster.count
+									  : dispatch->local.count
+			: 0;
 }
 
 static void on_port_changed(void *ctx, enum family family, const struct service_port_state *port,
-			    const struct program *before, const struct program *after)
+			    const struct dispatch *before, const struct dispatch *after)
 {
 	const struct sync *s = ctx;
 	unsigned int was = endpoints_of(before), is = endpoints_of(after);

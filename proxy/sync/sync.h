@@ -34,7 +34,7 @@ struct sync_options {
 	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
 	/* the kernel has something new for a service port; NULL: nothing */
 	void (*changed)(void *ctx, enum family family, const struct service_port_state *port,
-			const struct program *before, const struct program *after);
+			const struct dispatch *before, const struct dispatch *after);
 	void (*settled)(void *ctx);	      /* every family is in step with the model */
 	void (*addresses_changed)(void *ctx); /* of this machine; the model knows them */
 	void (*cleanup_failed)(void *ctx, enum family family);

@@ -23,7 +23,7 @@
 
 enum { MAX_MARKERS = 4096 };
 
-struct transaction {
+struct difference {
 	unsigned int added, deleted, others, n_markers;
 	unsigned int markers[MAX_MARKERS];
 };
@@ -34,7 +34,7 @@ static _Noreturn void die(const char *what)
 	exit(1);
 }
 
-static void note_markers(const struct nlmsghdr *nlh, struct transaction *t)
+static void note_markers(const struct nlmsghdr *nlh, struct difference *t)
 {
 	static const unsigned char head[] = { 10, 250 }, tail[] = { 8080 >> 8, 8080 & 255, 0, 0 };
 	const unsigned char *p = (const unsigned char *)nlh;
@@ -45,7 +45,7 @@ static void note_markers(const struct nlmsghdr *nlh, struct transaction *t)
 			t->markers[t->n_markers++] = (unsigned int)p[i + 2] << 8 | p[i + 3];
 }
 
-static void print_transaction(struct transaction *t)
+static void print_transaction(struct difference *t)
 {
 	struct timespec ts;
 
@@ -57,7 +57,7 @@ static void print_transaction(struct transaction *t)
 	printf("\n");
 	if (fflush(stdout))
 		exit(0);
-	*t = (struct transaction){ 0 };
+	*t = (struct difference){ 0 };
 }
 
 /* One element a notification, except that one may hold several: count items of the list. */
@@ -77,7 +77,7 @@ static unsigned int count_elements(const struct nlmsghdr *nlh)
 
 static int on_message(const struct nlmsghdr *nlh, void *data)
 {
-	struct transaction *t = data;
+	struct difference *t = data;
 
 	switch (nlh->nlmsg_type & 0xff) {
 	case NFT_MSG_NEWGEN:
@@ -112,7 +112,7 @@ int main(void)
 {
 	enum { SIZE = 1 << 18 };
 	struct mnl_socket *nl = open_socket();
-	struct transaction *t = calloc(1, sizeof(*t));
+	struct difference *t = calloc(1, sizeof(*t));
 	char *buffer = malloc(SIZE);
 	ssize_t n;
 

@@ -493,14 +493,14 @@ static int key_order(const void *a, const void *b)
 }
 
 /* The elements of @p and, behind them, its source ranges. */
-static size_t elements_and_ranges(const struct program *p, enum family family,
+static size_t elements_and_ranges(const struct dispatch *p, enum family family,
 				  struct arena *scratch, struct element **list)
 {
-	const size_t n_ranges = program_firewalled(p) ? p->n_ranges : 0;
+	const size_t n_ranges = dispatch_firewalled(p) ? p->n_ranges : 0;
 	const struct element *part;
 	size_t n, i;
 
-	ck_assert_int_eq(program_elements(p, family, scratch, &part, &n), 0);
+	ck_assert_int_eq(dispatch_elements(p, family, scratch, &part, &n), 0);
 	*list = arena_array(scratch, n + n_ranges + 1, sizeof(**list));
 	if (n)
 		memcpy(*list, part, n * sizeof(**list));

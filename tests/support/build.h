@@ -54,7 +54,7 @@ void elements_text(struct strbuf *sb, enum family family, const struct element *
 /* Compiles what is dirty and prints the elements of all service ports, one per line, sorted. */
 void build_compile(struct model *m, enum family family, struct strbuf *sb);
 
-/* All elements of the desired programs, sorted and without duplicates; from @scratch. */
+/* All elements of the desired dispatches, sorted and without duplicates; from @scratch. */
 const struct element *build_elements(struct model *m, enum family family, struct arena *scratch,
 				     size_t *count);
 

@@ -265,12 +265,12 @@ static void apply(struct one *o)
 
 static void check_lists(struct one *o, const char *name, const char *want)
 {
-	const struct program *p = o->port->desired;
+	const struct dispatch *p = o->port->desired;
 	struct strbuf got = STRBUF_INIT;
 	unsigned int local, i;
 
 	for (local = 0; local < 2; local++) {
-		const struct endpoint_list *list = program_list(p, local);
+		const struct endpoint_list *list = dispatch_list(p, local);
 
 		for (i = 0; i < list->count; i++)
 			strbuf_addf(&got, "%s%u", i ? " " : "", list->items[i].addr.bytes[3]);

@@ -761,7 +761,7 @@ START_TEST(former_rules_stay)
 	world_must_sync(w, "refused");
 	ck_assert_uint_eq(vip_verdict(w, "10.96.0.2", &scratch)->verdict.count, 2);
 	ck_assert_uint_eq(vip_verdict(w, "10.96.0.3", &scratch)->verdict.count, 3);
-	/* another program is another chance, at once */
+	/* another dispatch is another chance, at once */
 	poison(w, NULL);
 	put_slice(w, 2, "10.244.0.1");
 	w->now_us -= 1000000;

@@ -576,7 +576,7 @@ static void verify_others(struct toy *t, enum family f)
 		for (p = s->ports[f]; p; p = p->next) {
 			if (p->refusals)
 				continue;
-			program_elements(p->desired, f, &scratch, &want, &n_want);
+			dispatch_elements(p->desired, f, &scratch, &want, &n_want);
 			for (i = 0, at = 0; i < n_want; i++) {
 				while (at < n_have && element_key_compare(&have[at], &want[i]) < 0)
 					at++;

@@ -17,7 +17,7 @@
 
 #include "nft/batch.h"
 #include "proxy/base/arena.h"
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 #include "tests/support/suite.h"
 #include "tests/support/nft.h"
 

@@ -1,19 +1,19 @@
 /*
- * The content of a transaction: what the programs of service ports, and what they share, ask for
+ * The content of a transaction: what the dispatches of service ports, and what they share, ask for
  * that the kernel does not have, and the reverse. It goes to a writer, which sends or prints it.
  */
-#ifndef SYNC_TRANSACTION_H
-#define SYNC_TRANSACTION_H
+#ifndef SYNC_DIFFERENCE_H
+#define SYNC_DIFFERENCE_H
 
 #include "proxy/model/ruleset.h"
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 #include "proxy/sync/counts.h"
 #include "proxy/sync/registry.h"
 #include "proxy/sync/snapshot.h"
 
 struct service_port_state;
 
-struct transaction {
+struct difference {
 	/* borrowed */
 	const struct ruleset *ruleset;
 	struct registry *registry;
@@ -26,27 +26,27 @@ struct transaction {
 };
 
 /*
- * The difference between two programs of @port; either may be NULL. With a snapshot @from must be
+ * The difference between two dispatches of @port; either may be NULL. With a snapshot @from must be
  * NULL: then all that @to wants is compared with what was read.
  */
-void transaction_program(struct transaction *t, const struct program *from,
-			 const struct program *to, struct service_port_state *port);
+void difference_port(struct difference *t, const struct dispatch *from, const struct dispatch *to,
+		     struct service_port_state *port);
 
 /*
  * Tells @t->counts what that will delete, before: so the counts can be asked for. Only without a
  * snapshot.
  */
-void transaction_foresee(struct transaction *t, const struct program *from,
-			 const struct program *to);
+void difference_foresee(struct difference *t, const struct dispatch *from,
+			const struct dispatch *to);
 
 /* The same for sorted elements of no service port. With a snapshot @from is not looked at. */
-void transaction_globals(struct transaction *t, const struct element *from, size_t n_from,
-			 const struct element *to, size_t n_to);
+void difference_globals(struct difference *t, const struct element *from, size_t n_from,
+			const struct element *to, size_t n_to);
 
 /* What service ports share, once all of them have been told: elements, pick chains, maps. */
-void transaction_shared(struct transaction *t);
+void difference_shared(struct difference *t);
 
 /* Deletes what the snapshot has and nobody asked for: the last call. */
-void transaction_unseen(struct transaction *t);
+void difference_unseen(struct difference *t);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * From a program to its elements. They are made set by set in the order of set_id, and within a set
- * by virtual IP and index, so they come out sorted and two programs can be compared by merging.
+ * From a dispatch to its elements. They are made set by set in the order of set_id, and within a
+ * set by virtual IP and index, so they come out sorted and two dispatches can be compared by
+ * merging.
  */
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,35 +17,35 @@ int vip_compare(const struct vip *a, const struct vip *b)
 	return order ? order : (a->port > b->port) - (a->port < b->port);
 }
 
-struct program *program_pack(const struct program *program)
+struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 {
-	size_t ranges = sizeof(*program) + program->n_vips * sizeof(struct vip);
-	size_t cluster = ranges + program->n_ranges * sizeof(struct prefix);
+	size_t ranges = sizeof(*dispatch) + dispatch->n_vips * sizeof(struct vip);
+	size_t cluster = ranges + dispatch->n_ranges * sizeof(struct prefix);
 	size_t local, size;
-	struct program *p;
+	struct dispatch *p;
 	char *base;
 
 	/* vip, prefix and endpoint need no more alignment than 2 */
 	_Static_assert(sizeof(struct vip) % 2 == 0 && _Alignof(struct vip) <= 2, "packed by twos");
 	_Static_assert(_Alignof(struct endpoint) <= 2 && _Alignof(struct prefix) <= 2, "by twos");
 	cluster = (cluster + 1) & ~(size_t)1;
-	local = cluster + program->cluster.count * sizeof(struct endpoint);
-	size = local + program->local.count * sizeof(struct endpoint);
+	local = cluster + dispatch->cluster.count * sizeof(struct endpoint);
+	size = local + dispatch->local.count * sizeof(struct endpoint);
 	base = malloc(size);
 	if (!base)
 		return NULL;
-	p = (struct program *)(void *)base;
-	*p = *program;
-	p->vips = memcpy(base + sizeof(*p), program->vips, program->n_vips * sizeof(struct vip));
-	p->ranges = program->n_ranges ? memcpy(base + ranges, program->ranges,
-					       program->n_ranges * sizeof(struct prefix))
-				      : NULL;
+	p = (struct dispatch *)(void *)base;
+	*p = *dispatch;
+	p->vips = memcpy(base + sizeof(*p), dispatch->vips, dispatch->n_vips * sizeof(struct vip));
+	p->ranges = dispatch->n_ranges ? memcpy(base + ranges, dispatch->ranges,
+						dispatch->n_ranges * sizeof(struct prefix))
+				       : NULL;
 	p->cluster.items = (struct endpoint *)(void *)(base + cluster);
 	p->local.items = (struct endpoint *)(void *)(base + local);
-	if (program->cluster.count)
-		memcpy(base + cluster, program->cluster.items, local - cluster);
-	if (program->local.count)
-		memcpy(base + local, program->local.items, size - local);
+	if (dispatch->cluster.count)
+		memcpy(base + cluster, dispatch->cluster.items, local - cluster);
+	if (dispatch->local.count)
+		memcpy(base + local, dispatch->local.items, size - local);
 	return p;
 }
 
@@ -61,7 +62,7 @@ static bool list_equal(const struct endpoint_list *a, const struct endpoint_list
 	return true;
 }
 
-static bool vips_equal(const struct program *a, const struct program *b)
+static bool vips_equal(const struct dispatch *a, const struct dispatch *b)
 {
 	unsigned int i;
 
@@ -76,7 +77,7 @@ static bool vips_equal(const struct program *a, const struct program *b)
 	return true;
 }
 
-bool program_equal(const struct program *a, const struct program *b)
+bool dispatch_equal(const struct dispatch *a, const struct dispatch *b)
 {
 	if (!a || !b)
 		return a == b;
@@ -88,14 +89,14 @@ bool program_equal(const struct program *a, const struct program *b)
 
 /* Whether this VIP sends packets to the list: see the table of traffic policies, POL-1 and POL-2.
  */
-static bool vip_uses(const struct program *p, const struct vip *vip, bool local)
+static bool vip_uses(const struct dispatch *p, const struct vip *vip, bool local)
 {
 	if (vip->role == VIP_CLUSTER_IP)
-		return !!(p->flags & PROGRAM_INTERNAL_LOCAL) == local;
-	return !local || (p->flags & PROGRAM_EXTERNAL_LOCAL);
+		return !!(p->flags & DISPATCH_INTERNAL_LOCAL) == local;
+	return !local || (p->flags & DISPATCH_EXTERNAL_LOCAL);
 }
 
-bool program_uses(const struct program *p, bool local)
+bool dispatch_uses(const struct dispatch *p, bool local)
 {
 	unsigned int i;
 
@@ -105,17 +106,17 @@ bool program_uses(const struct program *p, bool local)
 	return false;
 }
 
-bool program_remembers(const struct program *p, bool local)
+bool dispatch_remembers(const struct dispatch *p, bool local)
 {
-	return p && p->affinity_timeout_s && (p->flags & PROGRAM_ALIVE) && program_uses(p, local);
+	return p && p->affinity_timeout_s && (p->flags & DISPATCH_ALIVE) && dispatch_uses(p, local);
 }
 
-const struct endpoint_list *program_list(const struct program *p, bool local)
+const struct endpoint_list *dispatch_list(const struct dispatch *p, bool local)
 {
 	return local ? &p->local : &p->cluster;
 }
 
-bool program_firewalled(const struct program *p)
+bool dispatch_firewalled(const struct dispatch *p)
 {
 	unsigned int i;
 
@@ -224,7 +225,7 @@ int sticky_chain_parse(const char *name, enum family family, struct endpoint *ep
 
 /* Collects elements; err sticks. */
 struct maker {
-	const struct program *program;
+	const struct dispatch *dispatch;
 	enum family family;
 	struct arena *scratch;
 	struct element *items;
@@ -234,7 +235,7 @@ struct maker {
 	int err;
 };
 
-static size_t elements_max(const struct program *p)
+static size_t elements_max(const struct dispatch *p)
 {
 	/* cluster-ips, ping-ips, a verdict and three more for policies and firewall, per VIP;
 	 * lists; hairpin
@@ -251,7 +252,7 @@ static struct element *make(struct maker *m, enum set_id set, const struct vip *
 	el->set = set;
 	el->addr = vip->addr;
 	el->port = vip->port;
-	el->protocol = m->program->protocol;
+	el->protocol = m->dispatch->protocol;
 	return el;
 }
 
@@ -261,25 +262,25 @@ static void make_verdict(struct maker *m, enum set_id set, const struct vip *vip
 	struct element *el = make(m, set, vip);
 
 	el->verdict = verdict;
-	el->comment = m->program->label;
+	el->comment = m->dispatch->label;
 }
 
-static bool vip_is_firewalled(const struct program *p, const struct vip *vip)
+static bool vip_is_firewalled(const struct dispatch *p, const struct vip *vip)
 {
 	return vip->role == VIP_LOAD_BALANCER && p->n_ranges;
 }
 
-static bool vip_is_external_local(const struct program *p, const struct vip *vip)
+static bool vip_is_external_local(const struct dispatch *p, const struct vip *vip)
 {
-	return vip->role != VIP_CLUSTER_IP && (p->flags & PROGRAM_EXTERNAL_LOCAL) &&
-	       (p->flags & PROGRAM_ALIVE);
+	return vip->role != VIP_CLUSTER_IP && (p->flags & DISPATCH_EXTERNAL_LOCAL) &&
+	       (p->flags & DISPATCH_ALIVE);
 }
 
 /* A random endpoint of the list, or VER-3. */
-static struct verdict pick_verdict(const struct program *p, const struct vip *vip, bool local,
+static struct verdict pick_verdict(const struct dispatch *p, const struct vip *vip, bool local,
 				   unsigned int masquerade)
 {
-	const struct endpoint_list *list = program_list(p, local);
+	const struct endpoint_list *list = dispatch_list(p, local);
 	struct verdict v = { .kind = VERDICT_PICK, .count = list->count };
 
 	if (!list->count)
@@ -290,9 +291,9 @@ static struct verdict pick_verdict(const struct program *p, const struct vip *vi
 	return v;
 }
 
-bool vip_is_passed(const struct program *p, const struct vip *vip)
+bool vip_is_passed(const struct dispatch *p, const struct vip *vip)
 {
-	return p->flags & PROGRAM_PASS &&
+	return p->flags & DISPATCH_PASS &&
 	       (vip->role == VIP_LOAD_BALANCER || vip->role == VIP_EXTERNAL_IP);
 }
 
@@ -300,11 +301,11 @@ bool vip_is_passed(const struct program *p, const struct vip *vip)
  * What becomes of a packet to this VIP once its source is allowed: VER-2 to VER-4. One that is
  * passed has an element all the same, so that no node port is looked for (VER-14).
  */
-static struct verdict vip_verdict(const struct program *p, const struct vip *vip)
+static struct verdict vip_verdict(const struct dispatch *p, const struct vip *vip)
 {
 	if (vip_is_passed(p, vip))
 		return (struct verdict){ .kind = VERDICT_PASS };
-	if (!(p->flags & PROGRAM_ALIVE))
+	if (!(p->flags & DISPATCH_ALIVE))
 		return (struct verdict){ .kind = VERDICT_REJECT };
 	if (vip_is_external_local(p, vip))
 		return (struct verdict){
@@ -312,7 +313,7 @@ static struct verdict vip_verdict(const struct program *p, const struct vip *vip
 			.pick = vip->role == VIP_NODE_PORT ? PICK_NODEPORT : 0,
 		};
 	if (vip->role == VIP_CLUSTER_IP)
-		return pick_verdict(p, vip, p->flags & PROGRAM_INTERNAL_LOCAL, PICK_CLUSTER);
+		return pick_verdict(p, vip, p->flags & DISPATCH_INTERNAL_LOCAL, PICK_CLUSTER);
 	return pick_verdict(p, vip, false, PICK_EXTERNAL);
 }
 
@@ -324,7 +325,7 @@ static int key_compare(const void *a, const void *b)
 static void make_cluster_ips(struct maker *m)
 {
 	static const struct vip nowhere;
-	const struct program *p = m->program;
+	const struct dispatch *p = m->dispatch;
 	struct element *el;
 	unsigned int i;
 
@@ -359,12 +360,12 @@ static void make_hairpin_of(struct maker *m, const struct endpoint_list *list)
 /* The lists are ordered by index, and may share endpoints. */
 static void make_hairpin(struct maker *m)
 {
-	const struct program *p = m->program;
+	const struct dispatch *p = m->dispatch;
 	size_t first = m->count, from, to = first;
 
-	if (program_uses(p, false))
+	if (dispatch_uses(p, false))
 		make_hairpin_of(m, &p->cluster);
-	if (program_uses(p, true))
+	if (dispatch_uses(p, true))
 		make_hairpin_of(m, &p->local);
 	if (m->count - first < 2)
 		return;
@@ -378,11 +379,11 @@ static void make_hairpin(struct maker *m)
 
 static void make_ping_ips(struct maker *m)
 {
-	const struct program *p = m->program;
+	const struct dispatch *p = m->dispatch;
 	struct element *el;
 	unsigned int i;
 
-	for (i = 0; (p->flags & PROGRAM_PING) && i < p->n_vips; i++) {
+	for (i = 0; (p->flags & DISPATCH_PING) && i < p->n_vips; i++) {
 		if (p->vips[i].role == VIP_NODE_PORT)
 			continue;
 		el = make(m, SET_PING_IPS, &p->vips[i]);
@@ -394,7 +395,7 @@ static void make_ping_ips(struct maker *m)
 static void make_firewall(struct maker *m, const struct vip *vip)
 {
 	if (!m->firewall)
-		m->firewall = firewall_chain_name(m->program->sticky, m->scratch);
+		m->firewall = firewall_chain_name(m->dispatch->sticky, m->scratch);
 	if (!m->firewall)
 		m->err = -ENOMEM;
 	make_verdict(m, MAP_SERVICE_IPS, vip, (struct verdict){ .kind = VERDICT_FIREWALL });
@@ -404,7 +405,7 @@ static void make_firewall(struct maker *m, const struct vip *vip)
 /* service-ips and service-nodeports, and where those lead on to */
 static void make_verdicts(struct maker *m, bool nodeport)
 {
-	const struct program *p = m->program;
+	const struct dispatch *p = m->dispatch;
 	const struct vip *vip;
 	unsigned int i;
 
@@ -422,7 +423,7 @@ static void make_verdicts(struct maker *m, bool nodeport)
 
 static void make_firewalled(struct maker *m)
 {
-	const struct program *p = m->program;
+	const struct dispatch *p = m->dispatch;
 	unsigned int i;
 
 	for (i = 0; i < p->n_vips; i++)
@@ -432,7 +433,7 @@ static void make_firewalled(struct maker *m)
 
 static void make_policy(struct maker *m, enum set_id set, bool nodeport, bool local)
 {
-	const struct program *p = m->program;
+	const struct dispatch *p = m->dispatch;
 	unsigned int i;
 
 	for (i = 0; i < p->n_vips; i++)
@@ -443,8 +444,8 @@ static void make_policy(struct maker *m, enum set_id set, bool nodeport, bool lo
 
 static const char *chain_name(struct maker *m, bool local, unsigned int index)
 {
-	const struct program *p = m->program;
-	const struct endpoint_list *list = program_list(p, local);
+	const struct dispatch *p = m->dispatch;
+	const struct endpoint_list *list = dispatch_list(p, local);
 	char **names = m->chains[local];
 
 	if (!names)
@@ -459,14 +460,14 @@ static const char *chain_name(struct maker *m, bool local, unsigned int index)
 
 static void make_list(struct maker *m, bool nodeport, bool local)
 {
-	const struct program *p = m->program;
-	const struct endpoint_list *list = program_list(p, local);
+	const struct dispatch *p = m->dispatch;
+	const struct endpoint_list *list = dispatch_list(p, local);
 	const bool sticky = p->affinity_timeout_s;
 	const enum set_id set = list_set(nodeport, local, sticky);
 	struct element *el;
 	unsigned int i, n;
 
-	if (!(p->flags & PROGRAM_ALIVE))
+	if (!(p->flags & DISPATCH_ALIVE))
 		return;
 	for (i = 0; i < p->n_vips; i++) {
 		if ((p->vips[i].role == VIP_NODE_PORT) != nodeport ||
@@ -486,16 +487,16 @@ static void make_list(struct maker *m, bool nodeport, bool local)
 	}
 }
 
-int program_elements(const struct program *program, enum family family, struct arena *scratch,
-		     const struct element **elements, size_t *count)
+int dispatch_elements(const struct dispatch *dispatch, enum family family, struct arena *scratch,
+		      const struct element **elements, size_t *count)
 {
-	struct maker m = { .program = program, .family = family, .scratch = scratch };
+	struct maker m = { .dispatch = dispatch, .family = family, .scratch = scratch };
 
 	*elements = NULL;
 	*count = 0;
-	if (!program)
+	if (!dispatch)
 		return 0;
-	m.items = arena_array(scratch, elements_max(program), sizeof(*m.items));
+	m.items = arena_array(scratch, elements_max(dispatch), sizeof(*m.items));
 	if (!m.items)
 		return -ENOMEM;
 	make_cluster_ips(&m);

@@ -1,34 +1,34 @@
 /*
- * A program is all that one service port wants of the dataplane in one family: its virtual IPs, its
- * policies and its endpoint lists. The elements of the ruleset follow from it alone, so the state
- * of the kernel is remembered as programs, not as elements.
+ * A dispatch is all that one service port wants of the dataplane in one family: its virtual IPs,
+ * its policies and its endpoint lists. The elements of the ruleset follow from it alone, so the
+ * state of the kernel is remembered as dispatches, not as elements.
  */
-#ifndef MODEL_PROGRAM_H
-#define MODEL_PROGRAM_H
+#ifndef MODEL_DISPATCH_H
+#define MODEL_DISPATCH_H
 
 #include "proxy/model/element.h"
 #include "proxy/model/select.h"
 
 enum vip_role { VIP_CLUSTER_IP, VIP_LOAD_BALANCER, VIP_EXTERNAL_IP, VIP_NODE_PORT };
 
-/* The protocol is that of the program. A node port has no address. */
+/* The protocol is that of the dispatch. A node port has no address. */
 struct vip {
 	struct addr addr;
 	uint16_t port;
 	uint8_t role; /* enum vip_role */
 };
 
-enum program_flags {
-	PROGRAM_ALIVE = 1 << 0,
-	PROGRAM_INTERNAL_LOCAL = 1 << 1,
-	PROGRAM_EXTERNAL_LOCAL = 1 << 2,
-	PROGRAM_PING = 1 << 4, /* alive, and its addresses answer ping (BEY-4) */
-	PROGRAM_PASS = 1 << 3, /* not alive, and external VIPs are not to be rejected (BEY-2) */
+enum dispatch_flags {
+	DISPATCH_ALIVE = 1 << 0,
+	DISPATCH_INTERNAL_LOCAL = 1 << 1,
+	DISPATCH_EXTERNAL_LOCAL = 1 << 2,
+	DISPATCH_PING = 1 << 4, /* alive, and its addresses answer ping (BEY-4) */
+	DISPATCH_PASS = 1 << 3, /* not alive, and external VIPs are not to be rejected (BEY-2) */
 };
 
-struct program {
+struct dispatch {
 	uint8_t protocol;
-	uint8_t flags;		     /* enum program_flags */
+	uint8_t flags;		     /* enum dispatch_flags */
 	uint32_t affinity_timeout_s; /* 0: no session affinity */
 	/* The ClusterIP, whose port another Service has: other ports are refused all the same */
 	bool has_lost_ip;
@@ -47,31 +47,31 @@ struct program {
 int vip_compare(const struct vip *a, const struct vip *b); /* by address, then port */
 
 /* One block that the caller frees; NULL when out of memory. */
-struct program *program_pack(const struct program *program);
-bool program_equal(const struct program *a, const struct program *b);
+struct dispatch *dispatch_pack(const struct dispatch *dispatch);
+bool dispatch_equal(const struct dispatch *a, const struct dispatch *b);
 
 /* Whether any VIP uses the cluster (or local) list. NULL uses nothing. */
-bool program_uses(const struct program *program, bool local);
+bool dispatch_uses(const struct dispatch *dispatch, bool local);
 /* The same with session affinity: then there is an affinity map, and a chain per endpoint. */
-bool program_remembers(const struct program *program, bool local);
-const struct endpoint_list *program_list(const struct program *program, bool local);
+bool dispatch_remembers(const struct dispatch *dispatch, bool local);
+const struct endpoint_list *dispatch_list(const struct dispatch *dispatch, bool local);
 
 /* Whether what is sent there is left alone, since nobody is alive (BEY-2). */
-bool vip_is_passed(const struct program *program, const struct vip *vip);
+bool vip_is_passed(const struct dispatch *dispatch, const struct vip *vip);
 
-/* Whether some VIP lets in only the sources in @program->ranges. NULL does not. */
-bool program_firewalled(const struct program *program);
+/* Whether some VIP lets in only the sources in @dispatch->ranges. NULL does not. */
+bool dispatch_firewalled(const struct dispatch *dispatch);
 
 /*
  * All elements, sorted by element_key_compare(), but the source ranges: they belong to the Service,
- * not to its ports. @program may be NULL. Returns 0 or -ENOMEM.
+ * not to its ports. @dispatch may be NULL. Returns 0 or -ENOMEM.
  */
-int program_elements(const struct program *program, enum family family, struct arena *scratch,
-		     const struct element **elements, size_t *count);
+int dispatch_elements(const struct dispatch *dispatch, enum family family, struct arena *scratch,
+		      const struct element **elements, size_t *count);
 
 /*
  * The set of a Service's source ranges, ranges/NAMESPACE/NAME, and the chain that looks into it;
- * @sticky as in struct program. No port is in the names: one that is renamed keeps its ranges. In
+ * @sticky as in struct dispatch. No port is in the names: one that is renamed keeps its ranges. In
  * @scratch, NULL when out of memory.
  */
 char *ranges_set_name(const char *sticky, struct arena *scratch);

@@ -2,7 +2,7 @@
  * Programs and their elements: what a packet meets for every combination of policy, kind of VIP,
  * liveness, affinity and ranges, told by an oracle that reads the semantics; and the form of it.
  */
-#include "proxy/model/program.h"
+#include "proxy/model/dispatch.h"
 #include "tests/support/suite.h"
 #include "tests/support/build.h"
 #include "tests/support/packet.h"
@@ -167,12 +167,12 @@ START_TEST(every_combination)
 }
 END_TEST
 
-/* Each program by itself is sorted, and equal to its packed copy and to no other. */
+/* Each dispatch by itself is sorted, and equal to its packed copy and to no other. */
 START_TEST(packing)
 {
 	struct config *config = build_config();
 	struct model *models[32];
-	struct program *copies[32];
+	struct dispatch *copies[32];
 	const struct element *a, *b;
 	struct arena scratch = ARENA_INIT;
 	size_t n_a, n_b, i;
@@ -185,11 +185,11 @@ START_TEST(packing)
 		models[k] = model_of(config, &c);
 		build_elements(models[k], c.family, &scratch, &n_a);
 		s = model_find_service(models[k], "d", "w");
-		copies[k] = program_pack(s->ports[FAMILY_IPV4]->desired);
-		ck_assert(program_equal(copies[k], s->ports[FAMILY_IPV4]->desired));
-		ck_assert_int_eq(program_elements(copies[k], FAMILY_IPV4, &scratch, &a, &n_a), 0);
-		ck_assert_int_eq(program_elements(s->ports[FAMILY_IPV4]->desired, FAMILY_IPV4,
-						  &scratch, &b, &n_b),
+		copies[k] = dispatch_pack(s->ports[FAMILY_IPV4]->desired);
+		ck_assert(dispatch_equal(copies[k], s->ports[FAMILY_IPV4]->desired));
+		ck_assert_int_eq(dispatch_elements(copies[k], FAMILY_IPV4, &scratch, &a, &n_a), 0);
+		ck_assert_int_eq(dispatch_elements(s->ports[FAMILY_IPV4]->desired, FAMILY_IPV4,
+						   &scratch, &b, &n_b),
 				 0);
 		ck_assert_uint_eq(n_a, n_b);
 		for (i = 0; i < n_a; i++)
@@ -199,10 +199,10 @@ START_TEST(packing)
 	}
 	for (k = 0; k < 32; k++)
 		for (j = 0; j < 32; j++)
-			ck_assert_msg(program_equal(copies[k], copies[j]) == (k == j), "%u, %u", k,
+			ck_assert_msg(dispatch_equal(copies[k], copies[j]) == (k == j), "%u, %u", k,
 				      j);
-	ck_assert(program_equal(NULL, NULL));
-	ck_assert(!program_equal(NULL, copies[0]) && !program_equal(copies[0], NULL));
+	ck_assert(dispatch_equal(NULL, NULL));
+	ck_assert(!dispatch_equal(NULL, copies[0]) && !dispatch_equal(copies[0], NULL));
 	for (k = 0; k < 32; k++) {
 		free(copies[k]);
 		model_free(models[k]);
@@ -218,10 +218,10 @@ START_TEST(nothing_has_no_elements)
 	const struct element *list;
 	size_t n = 1;
 
-	ck_assert_int_eq(program_elements(NULL, FAMILY_IPV4, &scratch, &list, &n), 0);
+	ck_assert_int_eq(dispatch_elements(NULL, FAMILY_IPV4, &scratch, &list, &n), 0);
 	ck_assert_uint_eq(n, 0);
-	ck_assert(!program_uses(NULL, false) && !program_uses(NULL, true));
-	ck_assert(!program_remembers(NULL, false) && !program_remembers(NULL, true));
+	ck_assert(!dispatch_uses(NULL, false) && !dispatch_uses(NULL, true));
+	ck_assert(!dispatch_remembers(NULL, false) && !dispatch_remembers(NULL, true));
 	arena_free(&scratch);
 }
 END_TEST
@@ -325,8 +325,8 @@ END_TEST
 
 Suite *make_suite(void)
 {
-	Suite *suite = suite_create("program");
-	TCase *tc = tcase_create("program");
+	Suite *suite = suite_create("dispatch");
+	TCase *tc = tcase_create("dispatch");
 
 	tcase_add_loop_test(tc, every_combination, 0, N_COMBINATIONS);
 	tcase_add_test(tc, packing);

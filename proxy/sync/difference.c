@@ -1,12 +1,12 @@
 /*
  * With a snapshot every element that is wanted is looked up in it, and the registry decides only
- * about chains and maps; without, only the difference between two programs is written.
+ * about chains and maps; without, only the difference between two dispatches is written.
  */
-#include "proxy/sync/transaction.h"
+#include "proxy/sync/difference.h"
 
 #include <errno.h>
 
-static bool is_counted(const struct transaction *t, const struct element *el)
+static bool is_counted(const struct difference *t, const struct element *el)
 {
 	return t->counts && set_is_counted(el->set);
 }
@@ -15,7 +15,7 @@ static bool is_counted(const struct transaction *t, const struct element *el)
  * Without a snapshot, what is deleted was foreseen. With one, what takes the place of an element
  * may have another key, so all counts are of interest.
  */
-static void write_element(struct transaction *t, enum change change, const struct element *el,
+static void write_element(struct difference *t, enum change change, const struct element *el,
 			  struct service_port_state *port)
 {
 	struct element counted;
@@ -31,8 +31,8 @@ static void write_element(struct transaction *t, enum change change, const struc
 }
 
 /* An element begins or ceases to be wanted by a service port. */
-static void change_element(struct transaction *t, enum change change, const struct element *el,
-			   struct service_port_state *port)
+static void tell_element(struct difference *t, enum change change, const struct element *el,
+			 struct service_port_state *port)
 {
 	struct registry *r = t->registry;
 	const int by = change == CHANGE_ADD ? 1 : -1;
@@ -51,8 +51,8 @@ static void change_element(struct transaction *t, enum change change, const stru
 	write_element(t, change, el, port);
 }
 
-static void compare(struct transaction *t, const struct element *el,
-		    struct service_port_state *port)
+static void match_element(struct difference *t, const struct element *el,
+			  struct service_port_state *port)
 {
 	switch (snapshot_match(t->snapshot, el)) {
 	case SNAPSHOT_SAME:
@@ -69,8 +69,8 @@ static void compare(struct transaction *t, const struct element *el,
 }
 
 /* Merges two sorted lists of elements. */
-static void merge(struct transaction *t, const struct element *from, size_t n_from,
-		  const struct element *to, size_t n_to, struct service_port_state *port)
+static void merge_elements(struct difference *t, const struct element *from, size_t n_from,
+			   const struct element *to, size_t n_to, struct service_port_state *port)
 {
 	size_t i = 0, j = 0;
 	int order;
@@ -83,15 +83,15 @@ static void merge(struct transaction *t, const struct element *from, size_t n_fr
 			continue;
 		}
 		if (order <= 0)
-			change_element(t, CHANGE_DELETE, &from[i++], port);
+			tell_element(t, CHANGE_DELETE, &from[i++], port);
 		if (order >= 0)
-			change_element(t, CHANGE_ADD, &to[j++], port);
+			tell_element(t, CHANGE_ADD, &to[j++], port);
 	}
 }
 
-/* As merge(), but only what is deleted. */
-void transaction_foresee(struct transaction *t, const struct program *from,
-			 const struct program *to)
+/* As merge_elements(), but only what is deleted. */
+void difference_foresee(struct difference *t, const struct dispatch *from,
+			const struct dispatch *to)
 {
 	const struct element *old, *new;
 	size_t n_old, n_new, i = 0, j = 0;
@@ -99,9 +99,9 @@ void transaction_foresee(struct transaction *t, const struct program *from,
 
 	if (!t->counts || t->err)
 		return;
-	t->err = program_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
+	t->err = dispatch_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
 	if (!t->err)
-		t->err = program_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
+		t->err = dispatch_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
 	while (!t->err && i < n_old) {
 		order = j == n_new ? -1 : element_key_compare(&old[i], &new[j]);
 		if (order > 0) {
@@ -117,13 +117,14 @@ void transaction_foresee(struct transaction *t, const struct program *from,
 	arena_reset(t->scratch);
 }
 
-/* The affinity objects of @p; those that the program @other on the far side shares are left out. */
-static void sticky(struct transaction *t, enum change change, const struct program *p,
-		   const struct program *other, bool local)
+/* The affinity objects of @p; those that the dispatch @other on the far side shares are left out.
+ */
+static void tell_sticky(struct difference *t, enum change change, const struct dispatch *p,
+			const struct dispatch *other, bool local)
 {
-	const bool shares = program_remembers(other, local) &&
+	const bool shares = dispatch_remembers(other, local) &&
 			    other->affinity_timeout_s == p->affinity_timeout_s;
-	const struct endpoint_list *list = program_list(p, local);
+	const struct endpoint_list *list = dispatch_list(p, local);
 	struct sticky_chain chain = { .protocol = p->protocol, .timeout_s = p->affinity_timeout_s };
 	char *map = affinity_map_name(p->sticky, local, t->scratch), *name;
 	unsigned int i;
@@ -135,7 +136,7 @@ static void sticky(struct transaction *t, enum change change, const struct progr
 					   t->now_us);
 	chain.map = map;
 	for (i = 0; !t->err && i < list->count; i++) {
-		if (shares && endpoint_list_has_at(program_list(other, local), i, &list->items[i]))
+		if (shares && endpoint_list_has_at(dispatch_list(other, local), i, &list->items[i]))
 			continue;
 		name = sticky_chain_name(p->sticky, local, t->ruleset->family, &list->items[i],
 					 t->scratch);
@@ -152,11 +153,11 @@ static void sticky(struct transaction *t, enum change change, const struct progr
 }
 
 /* The Service's ranges, of which its ports have the same lists, but for one that is set aside. */
-static void firewall(struct transaction *t, const struct program *from, const struct program *to,
-		     struct service_port_state *port)
+static void tell_ranges(struct difference *t, const struct dispatch *from,
+			const struct dispatch *to, struct service_port_state *port)
 {
-	const bool had = program_firewalled(from), has = program_firewalled(to);
-	const struct program *p = has ? to : from;
+	const bool had = dispatch_firewalled(from), has = dispatch_firewalled(to);
+	const struct dispatch *p = has ? to : from;
 	const char *set;
 
 	if (!had && !has)
@@ -169,62 +170,63 @@ static void firewall(struct transaction *t, const struct program *from, const st
 					      port, t->now_us);
 }
 
-void transaction_program(struct transaction *t, const struct program *from,
-			 const struct program *to, struct service_port_state *port)
+void difference_port(struct difference *t, const struct dispatch *from, const struct dispatch *to,
+		     struct service_port_state *port)
 {
 	const struct element *old, *new;
 	size_t n_old, n_new, i;
 	int local, err;
 
-	err = program_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
+	err = dispatch_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
 	if (!err)
-		err = program_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
+		err = dispatch_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
 	if (err) {
 		t->err = err;
 		return;
 	}
 	for (local = 0; local < 2; local++)
-		if (program_remembers(from, local))
-			sticky(t, CHANGE_DELETE, from, to, local);
+		if (dispatch_remembers(from, local))
+			tell_sticky(t, CHANGE_DELETE, from, to, local);
 	for (local = 0; local < 2; local++)
-		if (program_remembers(to, local))
-			sticky(t, CHANGE_ADD, to, from, local);
-	firewall(t, from, to, port);
-	merge(t, old, n_old, new, n_new, port);
+		if (dispatch_remembers(to, local))
+			tell_sticky(t, CHANGE_ADD, to, from, local);
+	tell_ranges(t, from, to, port);
+	merge_elements(t, old, n_old, new, n_new, port);
 	for (i = 0; t->snapshot && i < n_new; i++)
 		if (!set_is_shared(new[i].set))
-			compare(t, &new[i], port);
+			match_element(t, &new[i], port);
 	arena_reset(t->scratch);
 }
 
-void transaction_globals(struct transaction *t, const struct element *from, size_t n_from,
-			 const struct element *to, size_t n_to)
+void difference_globals(struct difference *t, const struct element *from, size_t n_from,
+			const struct element *to, size_t n_to)
 {
 	size_t i;
 
 	if (t->snapshot)
 		for (i = 0; i < n_to; i++)
-			compare(t, &to[i], NULL);
+			match_element(t, &to[i], NULL);
 	else
-		merge(t, from, n_from, to, n_to, NULL);
+		merge_elements(t, from, n_from, to, n_to, NULL);
 }
 
-static void shared(void *ctx, enum change change, const struct element *el)
+static void write_shared(void *ctx, enum change change, const struct element *el)
 {
 	write_element(ctx, change, el, NULL);
 }
 
 /* Only additions: what is not wanted shows by the snapshot. */
-static void shared_compare(void *ctx, enum change change, const struct element *el)
+static void match_shared(void *ctx, enum change change, const struct element *el)
 {
 	if (change == CHANGE_ADD)
-		compare(ctx, el, NULL);
+		match_element(ctx, el, NULL);
 }
 
-void transaction_shared(struct transaction *t)
+void difference_shared(struct difference *t)
 {
 	if (!t->err)
-		registry_write(t->registry, t->writer, t->snapshot ? shared_compare : shared, t);
+		registry_write(t->registry, t->writer, t->snapshot ? match_shared : write_shared,
+			       t);
 }
 
 static void delete_element(void *ctx, const struct element *el)
@@ -232,7 +234,7 @@ static void delete_element(void *ctx, const struct element *el)
 	write_element(ctx, CHANGE_DELETE, el, NULL);
 }
 
-void transaction_unseen(struct transaction *t)
+void difference_unseen(struct difference *t)
 {
 	snapshot_each_unseen(t->snapshot, delete_element, t);
 }
