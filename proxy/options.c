@@ -632,12 +632,16 @@ static int read_vipmap_file(struct parser *p)
 {
 	const struct given *file = find_given(p, "vipmap-config");
 	struct config *config = p->options.config;
+	int err;
 
 	if (!file || !*file->value || !p->outside->read_vipmap_config || find_given(p, "help") ||
 	    find_given(p, "version"))
 		return 0;
-	return p->outside->read_vipmap_config(p->outside->ctx, file->value, config, p->env->warn,
-					      p->env->ctx, p->eb);
+	err = p->outside->read_vipmap_config(p->outside->ctx, file->value, config, p->env->warn,
+					     p->env->ctx, p->eb);
+	if (!err && config_default_vipmap(config))
+		err = errf(p->eb, -ENOMEM, "out of memory");
+	return err;
 }
 
 static int append_port(const struct parser *p, const char *flag, char **field, int port)

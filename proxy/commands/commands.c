@@ -72,7 +72,8 @@ static const struct command commands[] = {
 	},
 	{
 		.word = "get",
-		.synopsis = "get services|endpoints|node|config [[NAMESPACE/]NAME[:PORT] ...]",
+		.synopsis = "get services|endpoints|node|config|vipmap-config "
+			    "[[NAMESPACE/]NAME[:PORT] ...]",
 		.help = "Shows what the running vipmap knows: Services by port, with what traffic "
 			"to them\nmeets; their endpoints, and why each is used or not; this node; "
 			"the configuration\nin force.\n\n"

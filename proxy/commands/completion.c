@@ -20,7 +20,7 @@ enum { N_SHELLS = sizeof(shells) / sizeof(shells[0]) };
 static const struct {
 	const char *command, *words;
 } arguments[] = {
-	{ "get", "services endpoints node config" },
+	{ "get", "services endpoints node config vipmap-config" },
 	{ "completion", "bash zsh fish" },
 };
 

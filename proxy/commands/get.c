@@ -197,11 +197,13 @@ static const struct resource {
 	const char *names[5]; /* the first is the one to show */
 	const char *path;
 	const struct column *columns; /* NULL: one object, printed as data */
+	const char *more;	      /* in YAML, a second document; NULL: none */
 } resources[] = {
-	{ { "services", "service", "svc" }, "/v1/services", service_columns },
-	{ { "endpoints", "endpoint", "ep" }, "/v1/endpoints", endpoint_columns },
-	{ { "node", "nodes", "no" }, "/v1/node", NULL },
-	{ { "config", "configuration" }, "/v1/config", NULL },
+	{ { "services", "service", "svc" }, "/v1/services", service_columns, NULL },
+	{ { "endpoints", "endpoint", "ep" }, "/v1/endpoints", endpoint_columns, NULL },
+	{ { "node", "nodes", "no" }, "/v1/node", NULL, NULL },
+	{ { "config", "configuration" }, "/v1/config", NULL, "/v1/config/vipmap" },
+	{ { "vipmap-config" }, "/v1/config/vipmap", NULL, NULL },
 };
 
 enum { N_RESOURCES = sizeof(resources) / sizeof(resources[0]) };
@@ -229,7 +231,8 @@ static int unknown_resource(const char *word, struct errbuf *eb)
 		return errf(eb, -EINVAL, "get: unknown resource \"%s\"; did you mean %s?", word,
 			    near.best);
 	return errf(eb, -EINVAL,
-		    "get: unknown resource \"%s\": there are services, endpoints, node and config",
+		    "get: unknown resource \"%s\": there are services, endpoints, node, config "
+		    "and vipmap-config",
 		    word);
 }
 
@@ -239,7 +242,9 @@ int command_get_check(const struct options *options, struct errbuf *eb)
 	const struct resource *resource;
 
 	if (!options->n_words)
-		return errf(eb, -EINVAL, "get: what? One of services, endpoints, node and config");
+		return errf(eb, -EINVAL,
+			    "get: what? One of services, endpoints, node, config and "
+			    "vipmap-config");
 	resource = resource_find(options->words[0]);
 	if (!resource)
 		return unknown_resource(options->words[0], eb);
@@ -466,21 +471,35 @@ static int one_round(struct get *g)
 	return status;
 }
 
-/* One object. */
-static int print_one(struct get *g)
+static int add_object(struct get *g, const char *path, struct strbuf *out)
 {
-	struct strbuf out = STRBUF_INIT;
 	struct json *json;
-	int status = ask_json(g->app, g->resource->path, &json);
+	int status = ask_json(g->app, path, &json);
 
 	if (status)
 		return status;
 	if (strcmp(g->output, "json") == 0)
-		print_json(json, &out);
+		print_json(json, out);
 	else
-		print_yaml(json, &out);
+		print_yaml(json, out);
 	json_free(json);
-	return put_out(&out);
+	return EXIT_DONE;
+}
+
+static int print_one(struct get *g)
+{
+	const char *more = strcmp(g->output, "json") ? g->resource->more : NULL;
+	struct strbuf out = STRBUF_INIT;
+	int status = add_object(g, g->resource->path, &out);
+
+	if (!status && more) {
+		strbuf_adds(&out, "---\n");
+		status = add_object(g, more, &out);
+	}
+	if (!status)
+		return put_out(&out);
+	strbuf_free(&out);
+	return status;
 }
 
 static int show_page(struct get *g)

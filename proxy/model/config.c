@@ -118,12 +118,17 @@ static int fill_empty(struct config *config, const struct config_schema *schema)
 	return err;
 }
 
+int config_default_vipmap(struct config *config)
+{
+	return fill_empty(config, &vipmap_schema);
+}
+
 int config_default(struct config *config)
 {
 	int err = fill_empty(config, &proxy_schema);
 
 	if (!err)
-		err = fill_empty(config, &vipmap_schema);
+		err = config_default_vipmap(config);
 	return err ? err : config_default_servers(config);
 }
 

@@ -96,6 +96,7 @@ void config_forget_checks(struct config *config); /* what config_validate() has 
  * addresses of the two servers follow the family of bindAddress. Returns 0 or -ENOMEM.
  */
 int config_default(struct config *config);
+int config_default_vipmap(struct config *config);  /* only those of VipmapConfiguration */
 int config_default_servers(struct config *config); /* only the addresses of the two servers */
 
 /* Replaces an owned string, appends to an owned list. Returns 0 or -ENOMEM. */
@@ -154,6 +155,7 @@ bool config_has_fast_path(const struct config *config); /* fastPath.interfaces a
 struct strbuf;
 void config_format(const struct config *config, struct strbuf *json);
 void config_format_vipmap(const struct config *config, struct strbuf *json); /* the other kind */
+/* With a second document of the other kind, if that says anything. */
 void config_format_yaml(const struct config *config, struct strbuf *yaml);
 
 #endif

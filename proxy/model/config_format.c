@@ -222,9 +222,22 @@ void config_format_vipmap(const struct config *config, struct strbuf *json)
 	print_config(&p, &vipmap_schema);
 }
 
+static bool vipmap_says_something(const struct config *config)
+{
+	for_each_config_field (field, &vipmap_schema)
+		if (field_is_stored(field) && field->type != FIELD_HEADER &&
+		    !field_is_default(config, field))
+			return true;
+	return false;
+}
+
 void config_format_yaml(const struct config *config, struct strbuf *yaml)
 {
 	struct printer p = { .config = config, .out = yaml, .yaml = true };
 
 	print_config(&p, &proxy_schema);
+	if (!vipmap_says_something(config))
+		return;
+	strbuf_adds(yaml, "---\n");
+	print_config(&p, &vipmap_schema);
 }

@@ -238,7 +238,11 @@ def get_data(b):
             [f["nodePortAddresses"] for f in node["families"]])
     config = json.loads(run(b, "get", "config", "-o", "json"))
     b.equal("the configuration", ("KubeProxyConfiguration", CLUSTER_CIDR), (config["kind"], config["clusterCIDR"]))
-    b.true("as YAML", "clusterCIDR: " in run(b, "get", "config"))
+    yaml = run(b, "get", "config")
+    b.true("as YAML, both: " + yaml, re.search(r"(?m)^clusterCIDR: (.|\n)*^---\nkind: VipmapConfiguration\n(.|\n)*^takeOver: None$",
+                                              yaml))
+    config = json.loads(run(b, "get", "vipmap-config", "-o", "json"))
+    b.equal("the other kind", ("VipmapConfiguration", "Never"), (config["kind"], config["closeConnections"]))
 
 
 @case("get -w prints what changes, until it is interrupted", "")
@@ -544,7 +548,7 @@ def completion(b):
     flags = set(re.findall(r"(?m)^ +(--[a-z0-9-]+)", out))
     b.equal("all of them", set(), flags - set(complete("--")))
     for shell in ("zsh", "fish"):
-        b.true(shell, "services endpoints node config" in run(b, "completion", shell))
+        b.true(shell, "services endpoints node config vipmap-config" in run(b, "completion", shell))
     b.true("a wrong shell", "did you mean fish?" in b.program.run("completion", "fich")[2])
 
 

@@ -116,6 +116,13 @@ static const struct row usage_rows[] = {
 	  "unknown command \"statsu\"; did you mean \"status\"?", NULL },
 	{ "FLAG-2: one dash", "./vipmap -dry-run", 2, NULL,
 	  "unknown flag -dry-run; did you mean --dry-run?", NULL },
+	{ "CFG-3: both documents",
+	  "printf 'apiVersion: vipmap/v1alpha1\\nkind: VipmapConfiguration\\nanswerPing: true\\n'"
+	  " >beyond.yaml; ./vipmap --vipmap-config beyond.yaml --write-config-to - |"
+	  " sed -n '/^---/,$p' | grep -c 'Vipmap\\|answerPing: true\\|^---'",
+	  0, "3\n", NULL, NULL },
+	{ "CFG-3: one that says nothing is left out",
+	  "./vipmap --write-config-to - | grep -c '^---'", 1, "0\n", NULL, NULL },
 	{ "own errors without a time", "./vipmap nosuch 2>&1 | grep -x 'error: unknown command .*'",
 	  0, "error: unknown command \"nosuch\"; vipmap --help lists all", NULL, NULL },
 	{ "... of a flag", "./vipmap --nonsense 2>&1 | grep -c '^error: unknown flag'", 0, "1\n",
@@ -157,7 +164,8 @@ static const struct row usage_rows[] = {
 	{ "status: no such form", "./vipmap status -o xml", 2, NULL, "\"xml\" is neither", NULL },
 	{ "status: no duration", "./vipmap status --wait soon", 2, NULL,
 	  "\"soon\" is not a duration", NULL },
-	{ "get what?", "./vipmap get", 2, NULL, "services, endpoints, node and config", NULL },
+	{ "get what?", "./vipmap get", 2, NULL,
+	  "services, endpoints, node, config and vipmap-config", NULL },
 	{ "get help", "./vipmap get --help", 0, "vipmap get endpoints prod/shop:https", NULL,
 	  NULL },
 };

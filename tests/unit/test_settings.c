@@ -419,6 +419,7 @@ static const struct {
 		 "takeOver: None\n",
 	  NULL },
 	{ "BEY-1", VIPMAP "closeConnections: EndpointGone\n", NULL },
+	{ "nothing said", VIPMAP "closeConnections: ''\nnoEndpoints: \"\"\ntakeOver: ''\n", NULL },
 	{ "BEY-1 wrong word", VIPMAP "closeConnections: Always\n",
 	  "closeConnections: \"Always\" is not known, must be Never or EndpointGone" },
 	{ "no file", NULL, "vipmap.yaml: No such file" },
@@ -548,6 +549,35 @@ START_TEST(vipmap_file_is_followed)
 }
 END_TEST
 
+/* What the table of fields knows, the manual does: flags, and fields that have none. */
+START_TEST(manual_has_all_settings)
+{
+	static char manual[1 << 20];
+	FILE *f = fopen("man/vipmap.8", "re");
+	char want[128];
+	size_t n;
+
+	ck_assert_msg(f != NULL, "man/vipmap.8: run this in the top folder");
+	n = fread(manual, 1, sizeof(manual) - 1, f);
+	fclose(f);
+	ck_assert_uint_lt(n, sizeof(manual) - 1);
+	for_each_config_field (field, &proxy_schema) {
+		if (field->type == FIELD_HEADER || (!field->flag && field->traits & FIELD_UNUSED))
+			continue;
+		if (field->flag)
+			snprintf(want, sizeof(want), "Fl Fl %s", field->flag + 2);
+		else
+			snprintf(want, sizeof(want), "%s", field->path);
+		ck_assert_msg(strstr(manual, want) != NULL, "the manual lacks \"%s\"", want);
+	}
+	for_each_config_field (field, &vipmap_schema) {
+		snprintf(want, sizeof(want), ".Li %s", field->path);
+		ck_assert_msg(field->type == FIELD_HEADER || strstr(manual, want) != NULL,
+			      "the manual lacks \"%s\"", want);
+	}
+}
+END_TEST
+
 Suite *make_suite(void)
 {
 	Suite *suite = suite_create("settings");
@@ -559,6 +589,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, format_after_a_reload);
 	ADD_LOOP(tc, field_acts, behaviours);
 	tcase_add_test(tc, no_field_is_forgotten);
+	tcase_add_test(tc, manual_has_all_settings);
 	ADD_LOOP(tc, vipmap_file_is_checked, vipmap_files);
 	tcase_add_test(tc, vipmap_fields_are_built_or_refused);
 	tcase_add_test(tc, vipmap_file_is_followed);
