@@ -19,6 +19,7 @@
 #include "proxy/base/strbuf.h"
 #include "proxy/feed.h"
 #include "proxy/model/config_diff.h"
+#include "proxy/serve/connections.h"
 #include "proxy/serve/forward.h"
 #include "proxy/serve/health.h"
 #include "proxy/serve/local.h"
@@ -55,6 +56,7 @@ struct daemon {
 	struct sync *sync;
 	struct metrics *metrics;
 	struct metricsd *metricsd;
+	struct census *census; /* of connections */
 	struct health *health;
 	struct reporter *reporter;
 	struct forwarder *forwarder;
@@ -232,6 +234,7 @@ static void close_all(struct daemon *d)
 	if (d->reload_timer)
 		event_free(d->reload_timer);
 	startup_free(d->startup);
+	census_free(d->census);
 	sync_free(d->sync);
 	takeover_free(d->takeover);
 	reporter_free(d->reporter);
@@ -374,6 +377,35 @@ static int on_page(void *ctx, const char *path, const char *query, struct strbuf
 	return 200;
 }
 
+/* BEY-5 */
+static bool gather_connections(void *ctx)
+{
+	const struct daemon *d = ctx;
+
+	return d->census && census_begin(d->census);
+}
+
+static void on_census(void *ctx, const struct strbuf *text)
+{
+	struct daemon *d = ctx;
+
+	metricsd_gathered(d->metricsd, text);
+}
+
+static int open_census(struct daemon *d)
+{
+	const struct census_options options = {
+		.base = d->app->base,
+		.model = d->feed->model,
+		.sync = d->sync,
+		.done = on_census,
+		.ctx = d,
+	};
+
+	d->census = census_new(&options);
+	return d->census ? 0 : -ENOMEM;
+}
+
 static int open_metricsd(struct daemon *d, struct errbuf *eb)
 {
 	const struct metricsd_options options = {
@@ -381,6 +413,7 @@ static int open_metricsd(struct daemon *d, struct errbuf *eb)
 		.config = d->feed->options.config,
 		.metrics = d->metrics,
 		.refresh = refresh_metrics,
+		.gather = gather_connections,
 		.log = on_message,
 		.page = on_page,
 		.ctx = d,
@@ -936,6 +969,8 @@ static int open_parts(struct daemon *d, struct errbuf *eb)
 		err = errf(eb, -ENOMEM, "out of memory");
 	if (!err)
 		err = open_sync(d, eb);
+	if (!err && open_census(d))
+		err = errf(eb, -ENOMEM, "out of memory");
 	if (!err && d->feed->manifests && follow_manifests(d))
 		err = errf(eb, -EIO, "manifests: cannot follow changes");
 	return err;

@@ -38,9 +38,11 @@ static int compare_family(struct objects *o, enum family family,
 	struct dataplane *dp = nl ? dataplane_new(&options) : NULL;
 	int err = -ENOMEM;
 
-	/* The fast path is left out where the kernel cannot do it. */
+	/* What the kernel cannot do is left out. */
 	if (nl && config_has_fast_path(o->feed->options.config))
 		model_allow_fast_path(o->feed->model, !kernel_probe_fast_path(nl, family, &eb));
+	if (nl && o->feed->options.config->vipmap.service_counters)
+		model_allow_counters(o->feed->model, !kernel_probe_counters(nl, family, &eb));
 	if (dp)
 		err = dataplane_diff(dp, out, &eb);
 	dataplane_free(dp);

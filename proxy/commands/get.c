@@ -15,7 +15,7 @@
 #include "proxy/commands/ask.h"
 #include "proxy/commands/objects.h"
 
-enum { WATCH_MS = 500, MAX_COLUMNS = 12 };
+enum { WATCH_MS = 500, MAX_COLUMNS = 13 };
 
 const struct command_flag get_flags[] = {
 	{ "namespace", 'n', false, "NAMESPACE to look in; by default all of them" },
@@ -116,6 +116,12 @@ static void cell_affinity(const struct json *item, struct strbuf *text)
 		strbuf_addf(text, "%llds", (long long)number_at(item, "affinityTimeoutSeconds"));
 }
 
+static void cell_connections(const struct json *item, struct strbuf *text)
+{
+	if (json_has(item, "connections"))
+		strbuf_addf(text, "%lld", (long long)number_at(item, "connections"));
+}
+
 static void cell_state(const struct json *item, struct strbuf *text)
 {
 	const char *message = text_at(item, "message");
@@ -164,19 +170,13 @@ static void cell_reason(const struct json *item, struct strbuf *text)
 }
 
 static const struct column service_columns[] = {
-	{ "NAMESPACE", false, cell_namespace },
-	{ "NAME", false, cell_name },
-	{ "PORT", false, cell_port },
-	{ "ADDRESS", false, cell_address },
-	{ "TYPE", false, cell_type },
-	{ "EXTERNAL", false, cell_external },
-	{ "NODE-PORT", false, cell_node_port },
-	{ "ENDPOINTS", false, cell_endpoints },
-	{ "LOCAL", true, cell_local },
-	{ "POLICY", true, cell_policy },
-	{ "AFFINITY", true, cell_affinity },
-	{ "STATE", false, cell_state },
-	{ NULL, false, NULL },
+	{ "NAMESPACE", false, cell_namespace }, { "NAME", false, cell_name },
+	{ "PORT", false, cell_port },		{ "ADDRESS", false, cell_address },
+	{ "TYPE", false, cell_type },		{ "EXTERNAL", false, cell_external },
+	{ "NODE-PORT", false, cell_node_port }, { "ENDPOINTS", false, cell_endpoints },
+	{ "LOCAL", true, cell_local },		{ "POLICY", true, cell_policy },
+	{ "AFFINITY", true, cell_affinity },	{ "CONNECTIONS", true, cell_connections },
+	{ "STATE", false, cell_state },		{ NULL, false, NULL },
 };
 
 static const struct column endpoint_columns[] = {
@@ -189,6 +189,7 @@ static const struct column endpoint_columns[] = {
 	{ "ZONE", false, cell_zone },
 	{ "LOCAL", true, cell_here },
 	{ "USED", false, cell_used },
+	{ "CONNECTIONS", true, cell_connections },
 	{ "REASON", false, cell_reason },
 	{ NULL, false, NULL },
 };

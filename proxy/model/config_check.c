@@ -111,15 +111,6 @@ static int check_fields(struct checker *c, const struct config_schema *schema)
 	return err;
 }
 
-/* What this version knows and does not do must not be asked for in vain. */
-static int check_built(struct checker *c)
-{
-	for_each_config_field (field, &vipmap_schema)
-		if (field->traits & FIELD_NOT_BUILT && !field_is_default(c->config, field))
-			return errf(c->eb, -EINVAL, "%s: not built into this version", field->path);
-	return 0;
-}
-
 static int check_periods(struct checker *c)
 {
 	if (c->config->sync_period_ms >= c->config->min_sync_period_ms)
@@ -526,8 +517,6 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 		err = check_fields(&c, &proxy_schema);
 	if (!err)
 		err = check_fields(&c, &vipmap_schema);
-	if (!err)
-		err = check_built(&c);
 	if (!err)
 		config->pass_without_endpoints = strcmp(config->vipmap.no_endpoints, "Pass") == 0;
 	if (!err)

@@ -143,9 +143,7 @@ const struct config_schema proxy_schema = {
 	.n_fields = N_PROXY_FIELDS,
 };
 
-/*
- * What goes beyond kube-proxy. A developer who builds one of these takes its FIELD_NOT_BUILT away.
- */
+/* What goes beyond kube-proxy. */
 static const struct config_field vipmap_fields[] = {
 	{ .path = "apiVersion", .type = FIELD_HEADER },
 	{ .path = "kind", .type = FIELD_HEADER },
@@ -157,7 +155,7 @@ static const struct config_field vipmap_fields[] = {
 	  .traits = FIELD_EMPTY_IS_DEFAULT },
 	{ LIST("noMasqueradeCIDRs", vipmap.no_masquerade_cidrs) },
 	{ BOOL("answerPing", vipmap.answer_ping) },
-	{ BOOL("serviceCounters", vipmap.service_counters), .traits = FIELD_NOT_BUILT },
+	{ BOOL("serviceCounters", vipmap.service_counters) },
 	{ LIST("fastPath.interfaces", vipmap.fast_path_interfaces) },
 	{ TEXT("takeOver", vipmap.take_over), .fallback = "None",
 	  .words = (const char *const[]){ "None", "KubeProxy", NULL },
@@ -242,13 +240,6 @@ bool field_is_empty(const struct config *config, const struct config_field *fiel
 	default:
 		return field_number(config, field) == 0;
 	}
-}
-
-bool field_is_default(const struct config *config, const struct config_field *field)
-{
-	if (field->type == FIELD_TEXT && field->fallback)
-		return strcmp(field_text(config, field), field->fallback) == 0;
-	return field_is_empty(config, field);
 }
 
 int field_set_default(struct config *config, const struct config_field *field)

@@ -31,7 +31,6 @@ enum field_traits {
 	FIELD_STORED = 1 << 1,		 /* without effect, but in struct config all the same */
 	FIELD_FLAG_WINS = 1 << 2,	 /* over the file (CFG-4) */
 	FIELD_EMPTY_IS_DEFAULT = 1 << 3, /* "" or 0 in a file is the same as none */
-	FIELD_NOT_BUILT = 1 << 4,	 /* known, but only its default is taken by this version */
 };
 
 struct config_field {
@@ -81,9 +80,6 @@ char *field_text(const struct config *config, const struct config_field *field);
 
 /* "", 0, false or no list. */
 bool field_is_empty(const struct config *config, const struct config_field *field);
-
-/* For texts, and for others whose default is empty. */
-bool field_is_default(const struct config *config, const struct config_field *field);
 
 /* Sets it to its default. Returns 0 or -ENOMEM. */
 int field_set_default(struct config *config, const struct config_field *field);

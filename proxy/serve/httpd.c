@@ -382,6 +382,19 @@ void httpd_stream_end(struct httpd_stream *stream)
 		on_written(c->bev, c);
 }
 
+void httpd_stream_finish(struct httpd_stream *stream, const struct strbuf *last)
+{
+	struct connection *c = (struct connection *)stream;
+
+	if (last->err || (last->length &&
+			  evbuffer_add(bufferevent_get_output(c->bev), last->text, last->length))) {
+		c->closed = NULL;
+		connection_free(c);
+		return;
+	}
+	httpd_stream_end(stream);
+}
+
 /* The oldest; a stream lasts, and would always be that. */
 static struct connection *who_gives_way(const struct httpd_pool *pool)
 {

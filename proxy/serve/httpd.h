@@ -87,5 +87,7 @@ struct httpd_stream *httpd_stream_begin(struct httpd_request *req, const char *t
 bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t length);
 size_t httpd_stream_waiting(const struct httpd_stream *stream); /* bytes that it has not read */
 void httpd_stream_end(struct httpd_stream *stream);		/* NULL is allowed */
+/* The same after @last, however long that is. */
+void httpd_stream_finish(struct httpd_stream *stream, const struct strbuf *last);
 
 #endif

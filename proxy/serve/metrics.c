@@ -389,7 +389,8 @@ static const char *series_labels(enum metric metric, unsigned int series)
 				     "ip_family=\"IPv6\",protocol=\"sctp\"" },
 		[LABEL_FEATURE] = { [FEATURE_TABLE_OWNER] = "feature=\"table-owner\"",
 				    [FEATURE_IPV6] = "feature=\"ipv6\"",
-				    [FEATURE_FLOWTABLE] = "feature=\"flowtable\"" },
+				    [FEATURE_FLOWTABLE] = "feature=\"flowtable\"",
+				    [FEATURE_COUNTERS] = "feature=\"map-counters\"" },
 	};
 
 	return labels[metrics[metric].label][series];

@@ -58,7 +58,8 @@ enum metric {
 enum kernel_feature {
 	FEATURE_TABLE_OWNER, /* nobody else can change our tables */
 	FEATURE_IPV6,
-	FEATURE_FLOWTABLE, /* said only if somebody asks for it */
+	FEATURE_FLOWTABLE, /* these two are said only if somebody asks for them */
+	FEATURE_COUNTERS,
 	N_FEATURES
 };
 

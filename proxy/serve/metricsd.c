@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "proxy/serve/httpd.h"
 #include "proxy/base/strbuf.h"
@@ -12,7 +13,13 @@ enum { MAX_CONNECTIONS = 64 };
 
 static const char plain_text[] = "text/plain; charset=utf-8";
 
+struct waiter {
+	LIST_ENTRY(waiter) others;
+	struct httpd_stream *stream;
+};
+
 struct metricsd {
+	LIST_HEAD(, waiter) waiters; /* for what is gathered */
 	struct metricsd_options options;
 	struct httpd_pool *pool;
 	struct httpd *httpd;
@@ -41,13 +48,61 @@ static int other_page(const struct metricsd *d, struct httpd_request *req, const
 	return status;
 }
 
+static void on_gone(void *ctx)
+{
+	struct waiter *w = ctx;
+
+	LIST_REMOVE(w, others);
+	free(w);
+}
+
+/* False: it is to be answered at once. */
+static bool wait_for_more(struct metricsd *d, struct httpd_request *req)
+{
+	struct waiter *w;
+
+	if (!d->options.gather || !d->options.gather(d->options.ctx))
+		return false;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return false;
+	w->stream = httpd_stream_begin(req, metrics_content_type, on_gone, w);
+	if (w->stream)
+		LIST_INSERT_HEAD(&d->waiters, w, others);
+	else /* only the head was asked for */
+		free(w);
+	return true;
+}
+
+void metricsd_gathered(struct metricsd *d, const struct strbuf *text)
+{
+	struct strbuf body = STRBUF_INIT;
+	struct httpd_stream *stream;
+	struct waiter *w;
+
+	if (d->options.refresh)
+		d->options.refresh(d->options.ctx);
+	metrics_format(d->options.metrics, &body);
+	if (text->length)
+		strbuf_add(&body, text->text, text->length);
+	while ((w = LIST_FIRST(&d->waiters))) {
+		stream = w->stream;
+		LIST_REMOVE(w, others);
+		free(w);
+		httpd_stream_finish(stream, &body);
+	}
+	strbuf_free(&body);
+}
+
 static void answer_metrics(void *ctx, struct httpd_request *req, const char *path)
 {
-	const struct metricsd *d = ctx;
+	struct metricsd *d = ctx;
 	struct strbuf body = STRBUF_INIT;
 	const char *type = plain_text;
 	int status = 200;
 
+	if (strcmp(path, "/metrics") == 0 && wait_for_more(d, req))
+		return;
 	if (strcmp(path, "/metrics") == 0) {
 		type = metrics_content_type;
 		if (d->options.refresh)

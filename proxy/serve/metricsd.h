@@ -18,7 +18,12 @@ struct metricsd_options {
 		*config; /* metricsBindAddress, bindAddressHardFail; shown as /configz */
 	const struct metrics *metrics;
 	void (*refresh)(void *ctx); /* before they are shown; may be NULL */
-	unsigned int retry_ms;	    /* 0: 5000 */
+	/*
+	 * Begins to gather what takes a while, and then calls metricsd_gathered(), later: until
+	 * then whoever asks for metrics waits. False: there is nothing more to show. May be NULL
+	 */
+	bool (*gather)(void *ctx);
+	unsigned int retry_ms; /* 0: 5000 */
 	void (*log)(void *ctx, int severity, const char *message);
 	/*
 	 * Any other path, with what follows "?" ("" if nothing does): writes plain text and returns
@@ -35,6 +40,8 @@ struct metricsd *metricsd_new(const struct metricsd_options *options, struct err
  * force.
  */
 int metricsd_set_config(struct metricsd *d, const struct config *config, struct errbuf *eb);
+/* @text is shown behind the metrics to all who wait. */
+void metricsd_gathered(struct metricsd *d, const struct strbuf *text);
 void metricsd_free(struct metricsd *d); /* NULL is allowed */
 
 #endif

@@ -508,4 +508,7 @@ void reporter_set_fast_path(struct reporter *r)
 	if (state != FAST_PATH_OFF)
 		metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_FLOWTABLE,
 			    state == FAST_PATH_ON);
+	if (r->sync && sync_counters(r->sync) != COUNTERS_OFF)
+		metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_COUNTERS,
+			    sync_counters(r->sync) == COUNTERS_ON);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "proxy/base/jsonout.h"
+#include "proxy/serve/connections.h"
 
 enum {
 	PAGE_PORTS = 500,
@@ -105,6 +106,45 @@ static void put_state(const struct view *v, const struct service_entry *s,
 	jsonout_text(out, "message", text);
 }
 
+/* BEY-5. What cannot be read is left out. */
+static void put_connections(const struct view *v, const struct service_entry *s,
+			    const struct service_port *port, struct arena *scratch,
+			    struct strbuf *out)
+{
+	const struct service_port_state *p;
+	uint64_t total = 0, node_port = 0;
+	char text[ADDR_TEXT_SIZE];
+	const uint64_t *counts;
+	unsigned int f, i;
+	bool any = false;
+
+	for (f = 0; f < N_FAMILIES; f++) {
+		p = s->object->family[f].has_cluster_ip ? view_find_port(s, (enum family)f, port)
+							: NULL;
+		if (!p || connections_of_port(v->sync, (enum family)f, p, scratch, &counts))
+			continue;
+		if (!any)
+			jsonout_object(out, "connectionsByAddress");
+		any = true;
+		for (i = 0; i < p->applied->n_vips; i++) {
+			const struct vip *vip = &p->applied->vips[i];
+
+			total += counts[i];
+			if (vip->role == VIP_NODE_PORT)
+				node_port += counts[i];
+			else
+				jsonout_integer(out, addr_format((enum family)f, &vip->addr, text),
+						(int64_t)counts[i]);
+		}
+	}
+	if (!any)
+		return;
+	if (port->node_port)
+		jsonout_integer(out, CONNECTIONS_NODE_PORT, (int64_t)node_port);
+	jsonout_object_end(out);
+	jsonout_integer(out, "connections", (int64_t)total);
+}
+
 static int put_service_port(const struct view *v, const struct service_entry *s,
 			    const struct service_port *port, struct arena *scratch,
 			    struct strbuf *out)
@@ -136,6 +176,7 @@ static int put_service_port(const struct view *v, const struct service_entry *s,
 		     o->flags & SERVICE_EXTERNAL_LOCAL ? "Local" : "Cluster");
 	if (o->affinity_timeout_s)
 		jsonout_integer(out, "affinityTimeoutSeconds", o->affinity_timeout_s);
+	put_connections(v, s, port, scratch, out);
 	put_state(v, s, port, out);
 	return 0;
 }
@@ -215,7 +256,8 @@ static int put_service(const struct view *v, const struct selection_query *q,
 
 static void put_port_endpoint(const struct service_entry *s, const struct service_port *port,
 			      enum family family, const struct endpoint_fate *fate,
-			      struct name_cache *cache, struct strbuf *out)
+			      const uint64_t *connections, struct name_cache *cache,
+			      struct strbuf *out)
 {
 	const struct endpoint_names *names = fate_names(cache, fate);
 	char text[ENDPOINT_TEXT_SIZE];
@@ -240,7 +282,37 @@ static void put_port_endpoint(const struct service_entry *s, const struct servic
 	jsonout_bool(out, "used", fate->cluster);
 	jsonout_bool(out, "usedLocally", fate->local);
 	jsonout_text(out, "reason", why_text(fate->why));
+	if (connections)
+		jsonout_integer(out, "connections", (int64_t)*connections);
 	jsonout_object_end(out);
+}
+
+static int put_endpoints_of(const struct view *v, const struct service_entry *s,
+			    const struct service_port *port, enum family family,
+			    struct name_cache *cache, unsigned int *n, struct strbuf *out)
+{
+	const struct service_port_state *p = view_find_port(s, family, port);
+	const struct endpoint_connections *list;
+	const struct endpoint_fate *fates;
+	unsigned int i, count;
+	size_t n_list;
+	uint64_t connections;
+	bool counted;
+	int err = view_fates(v, s, family, port->name, port->protocol, cache->scratch, &fates,
+			     &count);
+
+	if (err)
+		return err;
+	counted = p &&
+		  connections_of_endpoints(v->sync, family, p, cache->scratch, &list, &n_list) == 0;
+	for (i = 0; i < count; i++) {
+		if (counted)
+			connections = connections_find(list, n_list, &fates[i].endpoint);
+		put_port_endpoint(s, port, family, &fates[i], counted ? &connections : NULL, cache,
+				  out);
+	}
+	*n += count;
+	return 0;
 }
 
 static int put_endpoints(const struct view *v, const struct selection_query *q,
@@ -248,8 +320,7 @@ static int put_endpoints(const struct view *v, const struct selection_query *q,
 			 struct strbuf *out)
 {
 	struct name_cache cache = { .scratch = scratch };
-	const struct endpoint_fate *fates;
-	unsigned int i, f, k, count;
+	unsigned int i, f;
 	int err = 0;
 
 	for (i = 0; i < s->object->n_ports; i++) {
@@ -257,15 +328,9 @@ static int put_endpoints(const struct view *v, const struct selection_query *q,
 
 		if (!port_is_asked_for(q, port))
 			continue;
-		for (f = 0; !err && f < N_FAMILIES; f++) {
-			if (!s->object->family[f].has_cluster_ip)
-				continue;
-			err = view_fates(v, s, (enum family)f, port->name, port->protocol, scratch,
-					 &fates, &count);
-			for (k = 0; !err && k < count; k++)
-				put_port_endpoint(s, port, (enum family)f, &fates[k], &cache, out);
-			*n += err ? 0 : count;
-		}
+		for (f = 0; !err && f < N_FAMILIES; f++)
+			if (s->object->family[f].has_cluster_ip)
+				err = put_endpoints_of(v, s, port, (enum family)f, &cache, n, out);
 	}
 	return err;
 }

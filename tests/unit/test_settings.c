@@ -496,37 +496,6 @@ START_TEST(vipmap_file_is_checked)
 }
 END_TEST
 
-/* Whatever is not built is said so, and is not taken in silence. */
-START_TEST(vipmap_fields_are_built_or_refused)
-{
-	char text[256], error[128];
-	struct scratch scratch;
-
-	scratch_enter(&scratch);
-	ck_assert_int_eq(mkdir("m", 0755), 0);
-	write_file("m/node.yaml", NODE);
-	for_each_config_field (field, &vipmap_schema) {
-		const char *last = strrchr(field->path, '.');
-		const char *value = field->type == FIELD_BOOL	? "true"
-				    : field->type == FIELD_LIST ? "[10.0.0.0/8]"
-				    : field->words		? field->words[1]
-								: NULL;
-
-		if (!(field->traits & FIELD_NOT_BUILT))
-			continue;
-		ck_assert_ptr_nonnull(value);
-		if (last)
-			snprintf(text, sizeof(text), VIPMAP "%.*s: {%s: %s}\n",
-				 (int)(last - field->path), field->path, last + 1, value);
-		else
-			snprintf(text, sizeof(text), VIPMAP "%s: %s\n", field->path, value);
-		snprintf(error, sizeof(error), "%s: not built into this version", field->path);
-		check_vipmap_file(field->path, text, error);
-	}
-	scratch_leave(&scratch);
-}
-END_TEST
-
 /* CFG-3 for the second file. */
 START_TEST(vipmap_file_is_followed)
 {
@@ -591,7 +560,6 @@ Suite *make_suite(void)
 	tcase_add_test(tc, no_field_is_forgotten);
 	tcase_add_test(tc, manual_has_all_settings);
 	ADD_LOOP(tc, vipmap_file_is_checked, vipmap_files);
-	tcase_add_test(tc, vipmap_fields_are_built_or_refused);
 	tcase_add_test(tc, vipmap_file_is_followed);
 	ADD_LOOP(tc, levels_of_the_log, levels);
 	suite_add_tcase(suite, tc);
