@@ -242,6 +242,13 @@ bool field_is_empty(const struct config *config, const struct config_field *fiel
 	}
 }
 
+bool field_is_default(const struct config *config, const struct config_field *field)
+{
+	if (field->type == FIELD_TEXT && field->fallback)
+		return strcmp(field_text(config, field), field->fallback) == 0;
+	return field_is_empty(config, field);
+}
+
 int field_set_default(struct config *config, const struct config_field *field)
 {
 	const char *text = field->fallback ? field->fallback : "";

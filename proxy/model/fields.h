@@ -81,6 +81,9 @@ char *field_text(const struct config *config, const struct config_field *field);
 /* "", 0, false or no list. */
 bool field_is_empty(const struct config *config, const struct config_field *field);
 
+/* For texts, and for others whose default is empty. */
+bool field_is_default(const struct config *config, const struct config_field *field);
+
 /* Sets it to its default. Returns 0 or -ENOMEM. */
 int field_set_default(struct config *config, const struct config_field *field);
 
