@@ -39,7 +39,7 @@ void manifest_complain(struct manifest *m, const char *message)
 	store_complain(m->store, m->source, message);
 }
 
-static void on_complaint(void *ctx, const char *message)
+static void manifest_on_complaint(void *ctx, const char *message)
 {
 	manifest_complain(ctx, message);
 }
@@ -195,7 +195,7 @@ int manifest_add(struct manifest *m, const char *kind, const char *api_version,
 		.node_name = m->node_name,
 		.scratch = m->scratch,
 		.default_namespace = "default",
-		.complain = on_complaint,
+		.complain = manifest_on_complaint,
 		.ctx = m,
 	};
 	const char *version;

@@ -567,7 +567,8 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 	r->failure.code = result->status;
 }
 
-static void tell_failure(struct reflector *r, const struct attempt *a, const struct decision *d)
+static void tell_request_failure(struct reflector *r, const struct attempt *a,
+				 const struct decision *d)
 {
 	const char *what = a->mode == MODE_WATCH ? "watch" : "list";
 	const bool without = d->step == NEXT_ABSENT && !r->listed;
@@ -625,7 +626,7 @@ static void reflector_done(void *ctx, const struct http_result *result)
 		patience_forgive(&r->patience); /* they were not about this list */
 	if (a.mode == MODE_WATCH && result->outcome == HTTP_SILENT && !a.progress)
 		r->silences++;
-	tell_failure(r, &a, &d);
+	tell_request_failure(r, &a, &d);
 	take_step(r, &d);
 	reflector_schedule(r, patience_end(&r->patience, result, d.pause, now_us));
 }
