@@ -12,9 +12,6 @@
 
 #include "tests/support/suite.h"
 
-#define CHECK_STR(row, got, want)                                                                  \
-	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
-
 enum { N_MAX_SETTINGS = 4 };
 
 /* All warnings of one call, one per line. */

@@ -9,9 +9,6 @@
 
 #include "tests/support/suite.h"
 
-#define CHECK_STR(row, got, want)                                                                  \
-	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
-
 /* People read these names in "nft list": they are written down once more on purpose. */
 static const struct {
 	enum set_id set;

@@ -11,11 +11,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/http.h"
 
-#define CHECK_HAS(row, got, want)                                                                  \
-	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
-#define CHECK_HAS_NOT(row, got, want)                                                              \
-	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%s", row, want, got)
-
 #define SECOND INT64_C(1000000)
 #define EPOCH INT64_C(1700000000000000) /* 2023-11-14T22:13:20Z */
 

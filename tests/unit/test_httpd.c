@@ -17,11 +17,6 @@
 #include "tests/support/suite.h"
 #include "tests/support/http.h"
 
-#define CHECK_HAS(row, got, want)                                                                  \
-	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
-#define CHECK_HAS_NOT(row, got, want)                                                              \
-	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%s", row, want, got)
-
 enum { POOL_MAX = 8, MANY = 30 };
 
 static const struct addr loopback = { { 127, 0, 0, 1 } };

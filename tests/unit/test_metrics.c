@@ -15,11 +15,6 @@
 #include "tests/support/http.h"
 #include "watch/http.h"
 
-#define CHECK_HAS(row, got, want)                                                                  \
-	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%.3000s", row, want, got)
-#define CHECK_HAS_NOT(row, got, want)                                                              \
-	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%.3000s", row, want, got)
-
 /* The names, types and labels that section 16 lists. */
 static const struct {
 	enum metric metric;

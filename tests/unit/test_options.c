@@ -12,8 +12,6 @@
 
 #include "tests/support/suite.h"
 
-#define CHECK_STR(row, got, want)                                                                  \
-	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
 enum { N_MAX_ARGS = 10 };
 
 /* Stands for the reader of files: the "file" is one of these names. */

@@ -15,9 +15,6 @@
 
 #include "tests/support/suite.h"
 
-#define CHECK_HAS(row, got, want)                                                                  \
-	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%s", row, want, got)
-
 enum { N_FILES = 8 };
 
 /* The first values are those of a freshly booted kernel. */
