@@ -339,7 +339,8 @@ def restart(bench, process):
 def ask(bench):
     """What an operator would ask the one that runs; returns how many of the commands failed."""
     failed = 0
-    for argv in (["status", "--wait", "10s"], ["status"], ["get", "services"], ["explain", "default/web:http"], ["flows", "web", "--limit", "8"]):
+    for argv in (["status", "--wait", "10s"], ["status"], ["get", "services"], ["explain", "default/web:http"], ["flows", "web", "--limit", "8"],
+                 ["top", "-1"]):
         print("\n$ vipmap " + " ".join(argv), flush=True)
         failed += subprocess.run([VIPMAP] + argv, preexec_fn=bench.program.enter).returncode != 0
     print()
