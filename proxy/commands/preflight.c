@@ -69,11 +69,22 @@ DEFINE_SAY(good, "ok", 0)
 DEFINE_SAY(warn, "warn", 0)
 DEFINE_SAY(fail, "FAIL", 1)
 
+/* For the fast path, which nobody needs. */
+static bool has_flowtables(struct preflight *p, struct errbuf *eb)
+{
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		if (p->app->family[f] && kernel_probe_fast_path(p->nl, (enum family)f, eb))
+			return false;
+	return true;
+}
+
 static void check_kernel(struct preflight *p)
 {
 	struct utsname kernel = { .release = "?" };
 	struct errbuf eb = { "" };
-	bool owner = false;
+	bool owner = false, flowtables;
 	unsigned int f;
 	int err;
 
@@ -91,14 +102,21 @@ static void check_kernel(struct preflight *p)
 			return;
 		}
 	}
-	if (!p->nl)
+	if (!p->nl) {
 		fail(p, "kernel %s: no netlink socket for nftables", kernel.release);
-	else
-		good(p, "kernel %s: all that the rules need; %s%s", kernel.release,
-		     owner ? "table ownership"
-			   : "no table ownership (Linux 6.9): foreign changes are noticed and "
-			     "repaired",
-		     p->app->family[FAMILY_IPV6] ? "" : "; no IPv6");
+		return;
+	}
+	flowtables = has_flowtables(p, &eb);
+	good(p, "kernel %s: all that the rules need; %s; %s%s", kernel.release,
+	     owner ? "table ownership"
+		   : "no table ownership (Linux 6.9): foreign changes are noticed and repaired",
+	     flowtables ? "flowtables" : "no flowtables",
+	     p->app->family[FAMILY_IPV6] ? "" : "; no IPv6");
+	if (!flowtables && config_has_fast_path(p->config))
+		warn(p,
+		     "fastPath.interfaces: %s: established connections take the ordinary way, and "
+		     "all else works",
+		     eb.text);
 }
 
 static void check_right(struct preflight *p, const struct apicheck *check, enum kind kind)
