@@ -68,6 +68,67 @@ ROWS = [
 ]
 group("on this kernel", OBJECTS, ROWS)
 
+BEYOND = """apiVersion: vipmap/v1alpha1
+kind: VipmapConfiguration
+noEndpoints: Pass
+answerPing: true
+noMasqueradeCIDRs: [192.168.1.0/24, 10.180.0.0/16, 10.180.0.0/24, 'fd00:1::/64', 'fd00:180::/48']
+"""
+
+
+def beyond(b):
+    """Flags with all that goes beyond kube-proxy and concerns single packets."""
+    return DETECT + ("--vipmap-config", b.program.file("vipmap.yaml", BEYOND))
+
+
+PASSED = [
+    Row("no endpoint, load balancer address", "BEY-2", "client", "lb17:80", UNTOUCHED),
+    Row("no endpoint, external IP", "BEY-2", "client", "ext17:80", UNTOUCHED, slim=True),
+    Row("no endpoint, ClusterIP", "BEY-2 VER-2", "client", "svc17:80", REFUSED),
+    Row("no endpoint, node port", "BEY-2 VER-2", "client", "node:30117", REFUSED, slim=True),
+]
+KEPT = [
+    Row("ClusterIP from outside, both in the ranges", "BEY-3", "client", "svc11:80", reach(*BOTH, src="kept")),
+    Row("load balancer address, both in the ranges", "BEY-3", "client", "lb11:80", reach(*BOTH, src="kept")),
+    Row("node port, both in the ranges", "BEY-3", "client", "node:30111", reach(*BOTH, src="kept"), slim=True),
+    Row("ClusterIP from outside of the ranges", "BEY-3", "client2", "svc11:80", reach(*BOTH, src="node")),
+    Row("hairpin, in the ranges", "BEY-3 MASQ-5", "pod1", "svc19:80", reach("pod1", src="node")),
+]
+
+
+@case("beyond kube-proxy: packets", "BEY-2 BEY-3", both_families, ("tcp", "udp"))
+def beyond_packets(b, family, proto):
+    b.once(OBJECTS, *beyond(b))
+    judges = [Judge(b, row, family, proto) for row in PASSED + KEPT if (family, proto) in row.pairs]
+    probe.run([p for j in judges for p in j.probes])
+    for j in judges:
+        j.judge()
+
+
+@case("beyond kube-proxy: echo requests", "BEY-4", both_families)
+def beyond_ping(b, family):
+    b.once(OBJECTS, *beyond(b))
+    for source in ("client", "pod2", "host"):
+        for target, want in (("svc11", "vip"), ("lb11", "vip"), ("ext11", "vip"), ("lb17", "world")):
+            b.equal("%s pings %s" % (source, target), want, b.ping(source, target, family))
+    b.equal("a ClusterIP without endpoints", "refused", b.ping("client", "svc17", family))
+
+
+@case("beyond kube-proxy: a restart reads it back, and off is as it never was", "BEY-2 BEY-3 BEY-4 RUN-7")
+def beyond_restart(b):
+    b.once(OBJECTS)
+    plain = b.kernel_objects()
+    b.once(OBJECTS, *beyond(b))
+    before = listed(b)
+    b.true("sets", "set no-masquerade-cidrs" in before and "set ping-ips" in before)
+    status, _, err = b.program.run(*b.program.argv(beyond(b))[1:], "--once", "-v", "2", timeout=120)
+    b.equal("status: %s" % err, 0, status)
+    b.equal("written by --once", [("IPv4", "0", "0"), ("IPv6", "0", "0")],
+            re.findall(r"synced (IPv[46]): .*?(\d+) elements added, (\d+) deleted", err))
+    same(b, "after --once", before)
+    b.once(OBJECTS)
+    b.equal("without it", plain, b.kernel_objects())
+
 
 @case("a client keeps its endpoint", "AFF-1", both_families, ("tcp", "udp"))
 def affinity(b, family, proto):

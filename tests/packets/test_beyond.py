@@ -105,31 +105,6 @@ def follows(b, family, proto):
 
 # answerPing
 
-IDENT = iter(range(9000, 60000))
-
-
-def ping(b, source, target, family):
-    """Who answers an echo request: "vip" if a reply came from the address itself and the node alone made it, "world"
-    if it went on and was answered there, "refused" or "silence"."""
-    w, ident = b.world.name, next(IDENT)
-    ns = w[topology.namespace_of(source)]
-    with packet.Sniffer(ns, w["world"]) as sniffer:
-        packet.send_echo(ns, family, None if source == "host" else addr(source, family), addr(target, family), ident)
-
-        def answer(where, p):
-            if where != ns:
-                return False
-            return p.type in (0, 129) and p.ident == ident or p.inner is not None and p.inner.dst == addr(target, family)
-        got = sniffer.collect(answer, 1.5)
-        sniffer.collect(lambda *_: False, 0.1)  # what came at the same time elsewhere
-    if not got:
-        return "silence"
-    if got[1].inner is not None:
-        return "refused"
-    left = any(where == w["world"] and p.type in (8, 128) and p.ident == ident for where, p in sniffer.seen)
-    return "world" if left else "vip" if got[1].src == addr(target, family) else got[1].src
-
-
 def pinged(n=11, endpoints=("pod1", "r1"), **more):
     return balanced("web", n, list(endpoints), **more)
 
@@ -144,9 +119,9 @@ def answers(b, family):
                              ("lb14", "vip"), ("lb13", "world"), ("ext13", "world"), ("svc13", "refused")):
             if source == "host" and want == "refused":
                 continue
-            b.equal("%s pings %s" % (source, target), want, ping(b, source, target, family))
+            b.equal("%s pings %s" % (source, target), want, b.ping(source, target, family))
     for target in ("pod1", "r1", "node"):
-        b.true("what is no VIP answers as ever", ping(b, "client", target, family) == "vip")
+        b.true("what is no VIP answers as ever", b.ping("client", target, family) == "vip")
     b.expect("client", "lb11:80", family, "tcp", reach("pod1", "r1"))
 
 
@@ -166,7 +141,7 @@ def explained(b, family):
                 verdict = re.search(r"^verdict +(\w+)", out, re.M)
                 b.equal("explain %s %s%s" % (word, target, out), want, verdict and verdict.group(1))
                 b.equal("the Service in %s" % out, want == "answered", "service   default/web:" in out)
-            met = ping(b, "client", target, family)
+            met = b.ping("client", target, family)
             b.true("%s: explain says %s, ping says %s" % (target, want, met),
                    met in {"answered": ("vip",), "refused": ("refused",), "dropped": ("silence",),
                            "passed": ("world", "vip")}[want])
@@ -184,7 +159,7 @@ def explained(b, family):
 
 def long_ping(b, source, target, family, size):
     """The sender and the length of the answer to an echo request of that size, or None."""
-    ident = next(IDENT)
+    ident = next(packet.IDENT)
     with netns.inside(b.world.name[topology.namespace_of(source)]):
         s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW,
                           socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6)
@@ -322,7 +297,7 @@ def no_address(b, family):
                "route replace %s dev vethpod1" % addr("pod1", family))
     try:
         b.world.ip("pod1", "neigh replace %s lladdr %s dev eth0" % (gateway, mac(b, "vethpod1")))
-        b.equal("pod1 pings", "vip", ping(b, "pod1", "svc11", family))
+        b.equal("pod1 pings", "vip", b.ping("pod1", "svc11", family))
     finally:
         b.world.rebuild()
 
@@ -336,21 +311,21 @@ def ping_follows(b, family):
     flags = settings("")
     one = balanced("one", 11, ["pod1"])
     b.start(one, *flags)
-    b.equal("off", "refused", ping(b, "client", "svc11", family))
+    b.equal("off", "refused", b.ping("client", "svc11", family))
     for text, want in (("true", "vip"), ("false", "refused"), ("true", "vip")):
         with open(flags[-1], "w") as f:
             f.write("apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\nanswerPing: %s\n" % text)
         b.program.process.send_signal(signal.SIGHUP)
-        b.until("answerPing " + text, want, lambda: ping(b, "client", "svc11", family))
+        b.until("answerPing " + text, want, lambda: b.ping("client", "svc11", family))
         b.expect("client", "lb11:80", family, "tcp", reach("pod1"))
     two = both("two", 12, ["pod1"], ports=(81,), external=["ext11"])
     b.apply(one + two)
-    b.equal("shared", "vip", ping(b, "client", "ext11", family))
+    b.equal("shared", "vip", b.ping("client", "ext11", family))
     b.apply(balanced("one", 11, []) + two)
-    b.equal("shared, one is gone", "vip", ping(b, "client", "ext11", family))
-    b.equal("the other addresses of it", "refused", ping(b, "client", "svc11", family))
+    b.equal("shared, one is gone", "vip", b.ping("client", "ext11", family))
+    b.equal("the other addresses of it", "refused", b.ping("client", "svc11", family))
     b.apply(balanced("one", 11, []) + both("two", 12, [], ports=(81,), external=["ext11"]))
-    b.equal("both are gone", "world", ping(b, "client", "ext11", family))
+    b.equal("both are gone", "world", b.ping("client", "ext11", family))
     b.stop()
     b.start(one, *flags)
-    b.equal("after a restart", "vip", ping(b, "client", "svc11", family))
+    b.equal("after a restart", "vip", b.ping("client", "svc11", family))

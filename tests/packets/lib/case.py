@@ -150,6 +150,28 @@ class Bench:
         return probe.Connection(self.world.name[topology.namespace_of(source)], proto, addr(target, family),
                                 int(port), None if source == "host" else addr(source, family), sport)
 
+    def ping(self, source, target, family):
+        """Who answers an echo request: "vip" if a reply came from the address itself and the node alone made it, "world"
+        if it went on and was answered there, "refused" or "silence"."""
+        w, ident = self.world.name, next(packet.IDENT)
+        ns = w[topology.namespace_of(source)]
+        with packet.Sniffer(ns, w["world"]) as sniffer:
+            packet.send_echo(ns, family, None if source == "host" else addr(source, family), addr(target, family), ident)
+
+            def answer(where, p):
+                if where != ns:
+                    return False
+                return p.type in (0, 129) and p.ident == ident or (
+                    p.inner is not None and p.inner.dst == addr(target, family))
+            got = sniffer.collect(answer, 1.5 * probe.SLOW)
+            sniffer.collect(lambda *_: False, 0.1)  # what came at the same time elsewhere
+        if not got:
+            return "silence"
+        if got[1].inner is not None:
+            return "refused"
+        left = any(where == w["world"] and p.type in (8, 128) and p.ident == ident for where, p in sniffer.seen)
+        return "world" if left else "vip" if got[1].src == addr(target, family) else got[1].src
+
     def connect_tool(self, source, destination, family, *flags, timeout=60):
         """tests/tools/connect.c: ({answer: count}, slowest in ms). Answers: "pod1 ADDRESS:PORT", "refused", ..."""
         target, _, port = destination.rpartition(":")

@@ -57,6 +57,9 @@ def send_sctp(ns, family, source, sport, destination, dport):
             pass  # dropped or rejected on the way out (VER-17)
 
 
+IDENT = iter(range(9000, 60000))  # of echo requests
+
+
 def send_echo(ns, family, source, destination, ident, sequence=1):
     with netns.inside(ns):
         s = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_RAW,
