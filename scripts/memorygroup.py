@@ -59,6 +59,11 @@ class MemoryGroup:
             return int(dict(line.split() for line in self.read("memory.events").splitlines())["max"])
         return int(self.read("memory.failcnt"))
 
+    def killed(self):
+        """How many processes the kernel has ended for it."""
+        events = self.read("memory.events" if self.v2 else "memory.oom_control")
+        return int(dict(line.split() for line in events.splitlines())["oom_kill"])
+
     def remove(self):
         if self.path:
             os.rmdir(self.path)
