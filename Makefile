@@ -4,7 +4,7 @@
 # make lint           banned calls, and clang-format's opinion
 # make format         apply clang-format
 # make goldens        write tests/data/goldens/*.nft anew; read the difference like code
-# make coverage       which lines the unit tests run
+# make coverage       which lines the tests run
 # make fuzz           run the fuzz targets for a few seconds each (clang's libFuzzer)
 # Settings: CC, CFLAGS, O (build folder), SAN=address,undefined, WERROR=1, V=1
 
