@@ -14,7 +14,7 @@ static uint8_t protocol_of(const struct json *item)
 	char upper[8] = "";
 	size_t i;
 
-	for (i = 0; text[i] && i < sizeof(upper) - 1; i++)
+	for (i = 0; i < sizeof(upper) - 1 && text[i]; i++)
 		upper[i] = (char)(text[i] & ~0x20);
 	return protocol_parse(upper);
 }

@@ -49,7 +49,7 @@ static uint8_t protocol_word(const char *text)
 	char upper[8];
 	size_t i;
 
-	for (i = 0; text[i] && i < sizeof(upper) - 1; i++)
+	for (i = 0; i < sizeof(upper) - 1 && text[i]; i++)
 		upper[i] = (char)toupper((unsigned char)text[i]);
 	upper[i] = '\0';
 	return text[i] ? 0 : protocol_parse(upper);

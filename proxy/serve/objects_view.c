@@ -243,7 +243,7 @@ static const char *readable_name(const struct slice *slice, char text[256])
 
 	if (!strchr(slice->name, ':'))
 		return slice->name;
-	for (i = 0; slice->name[i] && i < 255; i++)
+	for (i = 0; i < 255 && slice->name[i]; i++)
 		text[i] = slice->name[i] == ':'	  ? '.'
 			  : slice->name[i] == 'I' ? 'i'
 			  : slice->name[i] == 'P' ? 'p'

@@ -94,7 +94,7 @@ int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, s
 		.parts = found_parts,
 		.counted = dp->counts ? found_count : NULL,
 	};
-	enum table_state state;
+	enum table_state state = TABLE_ABSENT; /* the loop runs at least once */
 	int err, tries;
 
 	for (err = -EINTR, tries = 0; err == -EINTR && tries < 5; tries++) {
