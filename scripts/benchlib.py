@@ -183,8 +183,9 @@ def vipmap_command(*arguments):
             "--conntrack-max-per-core", "0", *arguments]
 
 
-def vipmap_once(netns_name, manifests):
-    done = subprocess.run(["ip", "netns", "exec", netns_name, *vipmap_command("--manifests", manifests, "--once")],
+def vipmap_once(netns_name, manifests, *flags):
+    command = vipmap_command("--manifests", manifests, "--once", *flags)
+    done = subprocess.run(["ip", "netns", "exec", netns_name, *command],
                           capture_output=True, text=True, check=False)
     if done.returncode:
         die(f"vipmap --once failed with status {done.returncode}:\n{done.stderr}")

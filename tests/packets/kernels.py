@@ -5,6 +5,7 @@ scripts/vm-test runs this on other kernels than this machine's. It is no part of
 may have no SCTP, and the nft of Debian 12 cannot load all that it lists.
 """
 import difflib
+import json
 import os
 import re
 import signal
@@ -200,9 +201,9 @@ def nft_takes(b):
     netns.run("nft", "-c", "-f", "-", ns=b.world.name["world"], stdin=text)
 
 
-def once_again(b):
+def once_again(b, *flags):
     """Reads everything back; what it says that it wrote."""
-    status, _, err = b.program.run(*b.program.argv(DETECT)[1:], "--once", "-v", "2", timeout=120)
+    status, _, err = b.program.run(*b.program.argv(DETECT + flags)[1:], "--once", "-v", "2", timeout=120)
     b.equal("status: %s" % err, 0, status)
     return re.findall(r"synced (IPv[46]): .*?(\d+) elements added, (\d+) deleted", err)
 
@@ -222,6 +223,32 @@ def restart(b):
     b.true("tables after SIGKILL", "table ip vipmap" in before and "table ip6 vipmap" in before)
     b.equal("written after SIGKILL", nothing, once_again(b))
     same(b, "after SIGKILL and --once", before)
+
+
+def counts(b):
+    """{address: connections} of a Service"""
+    status, out, err = b.program.run("get", "services", "default/web:t80", "-o", "json")
+    b.equal("status: %s" % err, 0, status)
+    return json.loads(out)["items"][0].get("connectionsByAddress")
+
+
+@case("connections are counted, also by the next program", "BEY-5")
+def counters(b):
+    flags = ("--vipmap-config", b.program.file("vipmap.yaml", "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\n"
+                                               "serviceCounters: true\n"))
+    b.start(OBJECTS, *DETECT, *flags)
+    b.true("warnings", "serviceCounters: " not in b.program.log, "none")
+    for family in (4, 6):
+        for address, n in (("svc11:80", 4), ("ext11:80", 2), ("node:30111", 3)):
+            b.equal("reached", n, len([r for r in b.probe("client", address, family, "tcp", count=n) if r.kind == "reached"]))
+    want = {addr("svc11", 4): 4, addr("svc11", 6): 4, addr("ext11", 4): 2, addr("ext11", 6): 2,
+            addr("lb11", 4): 0, addr("lb11", 6): 0, "nodePort": 6}
+    b.equal("counts", want, counts(b))
+    b.stop(signal.SIGKILL)
+    b.equal("written after SIGKILL", [("IPv4", "0", "0"), ("IPv6", "0", "0")], once_again(b, *flags))
+    b.start(everywhere("web", 11, ["pod1"]), *DETECT, *flags)
+    b.equal("counts after a change", want, counts(b))
+    b.stop()
 
 
 def refused_by_nft(b, *argv):
