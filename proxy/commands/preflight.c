@@ -119,6 +119,24 @@ static void check_kernel(struct preflight *p)
 		     eb.text);
 }
 
+/* What only some settings need, and nothing breaks without. */
+static void check_counters(struct preflight *p)
+{
+	struct errbuf eb = { "" };
+	unsigned int f;
+	int err = 0;
+
+	if (!p->nl || !p->config->vipmap.service_counters)
+		return;
+	for (f = 0; !err && f < N_FAMILIES; f++)
+		if (p->app->family[f])
+			err = kernel_probe_counters(p->nl, (enum family)f, &eb);
+	if (err)
+		warn(p, "serviceCounters: %s; connections will not be counted", eb.text);
+	else
+		good(p, "serviceCounters: the kernel can count connections");
+}
+
 static void check_right(struct preflight *p, const struct apicheck *check, enum kind kind)
 {
 	const int status = check->kinds[kind].status;
@@ -389,6 +407,7 @@ int command_preflight(struct app *app, struct options *options)
 	p.nl = nlsock_open(&eb);
 	p.monitor = monitor_open_rival(&eb);
 	check_kernel(&p);
+	check_counters(&p);
 	check_api(&p);
 	judge_config(&p);
 	check_rivals(&p);

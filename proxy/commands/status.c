@@ -126,6 +126,14 @@ static void add_health(const struct json *s, struct strbuf *out)
 	strbuf_addc(out, '\n');
 }
 
+/* Only what is asked for and cannot be had. */
+static void add_counters(const struct json *s, struct strbuf *out)
+{
+	if (strcmp(text_at(s, "serviceCounters"), "lacking") == 0)
+		strbuf_adds(out, "Counters    LACKING     the kernel cannot count connections; all "
+				 "else works\n");
+}
+
 static void add_attention(const struct json *s, struct strbuf *out)
 {
 	int64_t left = number_at(s, "attentionCount");
@@ -163,6 +171,7 @@ static int show_status(const struct json *s, const char *output)
 		put_source(s, &out);
 		put_families(s, &out);
 		add_health(s, &out);
+		add_counters(s, &out);
 		add_attention(s, &out);
 	}
 	status = put_out(&out);

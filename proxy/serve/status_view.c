@@ -23,6 +23,11 @@ static int64_t now_us(void)
 	return clock_monotonic_us(clock_system());
 }
 
+static const char *counters_name(enum counters_state state)
+{
+	return state == COUNTERS_ON ? "on" : state == COUNTERS_OFF ? "off" : "lacking";
+}
+
 static void put_program(const struct view *v, struct strbuf *out)
 {
 	struct utsname kernel;
@@ -37,6 +42,7 @@ static void put_program(const struct view *v, struct strbuf *out)
 	jsonout_text(out, "nodeName", v->node_name);
 	jsonout_text(out, "zone", model_zone(v->model));
 	jsonout_text(out, "kernel", uname(&kernel) ? "" : kernel.release);
+	jsonout_text(out, "serviceCounters", counters_name(sync_counters(v->sync)));
 }
 
 static bool source_is_well(const struct view *v)

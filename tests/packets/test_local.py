@@ -99,6 +99,7 @@ def status(b):
     b.equal("--wait", "ready\n", run(b, "status", "--wait", "5s"))
     s = json.loads(run(b, "status", "-o", "json"))
     b.equal("fields", {"version", "revision", "pid", "startTime", "uptimeSeconds", "nodeName", "zone", "kernel",
+                       "serviceCounters",
                        "apiServer", "families", "state", "health", "ready", "notReady", "attention", "attentionCount"},
             set(s))
     b.equal("pid", b.program.process.pid, s["pid"])

@@ -10,7 +10,10 @@
 #include <string.h>
 
 #include "nft/readback.h"
+#include "proxy/base/clock.h"
+#include "proxy/base/log.h"
 #include "proxy/sync/counts.h"
+#include "proxy/sync/sync.h"
 #include "tests/support/suite.h"
 #include "tests/support/world.h"
 
@@ -408,6 +411,66 @@ START_TEST(read_many)
 }
 END_TEST
 
+/* The kernel: what it lacks is told, and all else works */
+
+static int refuse_counts(void *ctx, const struct fake_op *op)
+{
+	(void)ctx;
+	return op->has_element && op->element.count ? -EOPNOTSUPP : 0;
+}
+
+START_TEST(kernel_without_counters)
+{
+	struct config *config = build_config();
+	struct fake_kernel *kernel = fake_kernel_new();
+	struct log *log = log_new(2, 0, true, NULL);
+	struct build_log said = { 0 };
+	struct strbuf recent = STRBUF_INIT;
+	struct errbuf eb = { "" };
+	struct element key = vip_element("10.96.0.1", 0);
+	struct sync_options options = {
+		.config = config,
+		.log = log,
+		.family = { true, false },
+		.clock = clock_system(),
+	};
+	struct sync *sync;
+	int err;
+
+	config->vipmap.service_counters = true;
+	options.model = model_new(config, build_log, &said);
+	options.nl = fake_kernel_socket(kernel);
+	build_put(options.model, "service d/web tcp:80 ip=10.96.0.1");
+	if (_i)
+		fake_faults(kernel)->refuse = refuse_counts;
+	sync = sync_new(&options, &err, &eb);
+	ck_assert_msg(sync, "%s", eb.text);
+	ck_assert_int_eq(sync_counters(sync), _i ? COUNTERS_LACKING : COUNTERS_ON);
+	log_recent(log, &recent);
+	ck_assert((recent.text &&
+		   strstr(recent.text, "serviceCounters: the kernel has no counters "
+				       "in maps for IPv4: ") &&
+		   strstr(recent.text, "connections are not counted, and all else works")) == _i);
+	ck_assert_int_eq(sync_once(sync), 0);
+	ck_assert(fake_has_table(kernel, FAMILY_IPV4));
+	ck_assert(fake_counts_in(kernel, FAMILY_IPV4, MAP_SERVICE_IPS) == !_i);
+	ck_assert_int_eq(sync_count(sync, FAMILY_IPV4, &key, 1, &eb), _i ? -ENODATA : 0);
+	ck_assert_int_eq(sync_count(sync, FAMILY_IPV6, &key, 1, &eb), -ENODATA);
+
+	/* and it is asked again if the setting goes and comes */
+	config->vipmap.service_counters = false;
+	sync_set_config(sync, config);
+	ck_assert_int_eq(sync_counters(sync), COUNTERS_OFF);
+	sync_free(sync);
+	model_free(options.model);
+	fake_kernel_free(kernel);
+	config_free(config);
+	log_free(log);
+	strbuf_free(&recent);
+	strbuf_free(&said.text);
+}
+END_TEST
+
 Suite *make_suite(void)
 {
 	Suite *suite = suite_create("counts");
@@ -426,6 +489,9 @@ Suite *make_suite(void)
 	tcase_add_test(tc, turned_off_and_on);
 	tcase_add_test(tc, failures);
 	tcase_add_test(tc, read_many);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("kernel");
+	tcase_add_loop_test(tc, kernel_without_counters, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
