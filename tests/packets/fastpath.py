@@ -3,10 +3,14 @@
 scripts/vm-test runs this. It is no part of a usual run, since the kernel here may have no flowtables. A row in
 another table counts what the forward chains see; conntrack tells which connections are handed over.
 """
+import contextlib
 import difflib
 import os
 import re
 import signal
+import socket
+import struct
+import threading
 
 from lib.case import *
 from lib import netns
@@ -14,6 +18,7 @@ from lib import netns
 KERNEL = tuple(int(n) for n in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
 OWNED = KERNEL >= (6, 9)  # table flags owner and persist
 ASSURED = 2.5  # seconds after which the kernel takes datagrams for a stream
+LINGERS = KERNEL >= (7,)  # a connection that ends stays in the flowtable until nothing has come for its time-out
 
 WATCH = """table inet watch {
 	counter forwarded { }
@@ -28,15 +33,15 @@ def web(endpoints, **more):
     return both("web", 11, endpoints, kind="LoadBalancer", lb=["lb11"], nodeport=30080, **more)
 
 
-def settings(b, *interfaces):
-    text = "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\n"
+def settings(b, *interfaces, more=""):
+    text = "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\n" + more
     if interfaces:
         text += "fastPath: {interfaces: [%s]}\n" % ", ".join('"%s"' % i for i in interfaces)
     return b.program.file("vipmap.yaml", text)
 
 
-def start(b, objects, *interfaces):
-    b.start(objects, *DETECT, "--vipmap-config", settings(b, *interfaces))
+def start(b, objects, *interfaces, more=""):
+    b.start(objects, *DETECT, "--vipmap-config", settings(b, *interfaces, more=more))
 
 
 def entry(b, flow, family, proto):
@@ -196,17 +201,158 @@ def endpoint_goes(b, family):
     flow.close()
 
 
-@case("a connection that ends leaves the flowtable, and another with its port is new", "BEY-6", both_families)
+@case("a connection that ends leaves the flowtable", "BEY-6", both_families)
 def ends(b, family):
     start(b, web(["pod1"]), "*")
     flow = b.connection("client", "svc11:80", family, "tcp", sport=15000)
     becomes_fast(b, flow, family, "tcp")
     flow.close()
-    b.until("handed over", False, lambda: is_fast(b, flow, family, "tcp"))
+    if LINGERS:
+        time.sleep(1.5)  # the kernel cleans up each second
+        b.true("it is still there", is_fast(b, flow, family, "tcp"))
+    # 30 s after the last packet, which is the kernel's setting
+    b.until("handed over", False, lambda: is_fast(b, flow, family, "tcp"), 40.0 if LINGERS else 3.0)
     other = b.connection("client2", "svc11:80", family, "tcp", sport=15000)
     becomes_fast(b, other, family, "tcp")
     b.equal("who answers", {"pod1"}, talk(other, 0.3))
     other.close()
+
+
+def abort(flow):
+    """Ends it by a reset, so that its port is free at once."""
+    flow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    flow.close()
+
+
+@case("another connection with the ports of one that was reset works", "BEY-6 VER-15", both_families)
+def again(b, family):
+    start(b, web(["pod1"]), "*")
+    former = None
+    for endpoint in ("pod1", "r1", "pod2", "r2"):
+        b.apply(web([endpoint]))
+        flow = b.connection("client", "svc11:80", family, "tcp", sport=15000)
+        said = talk(flow, 0.1)
+        # older kernels do not take the reset for one, and it is the former connection to them: the manual says so
+        allowed = {topology.namespace_of(endpoint)} if LINGERS or not former else {topology.namespace_of(endpoint), former}
+        b.true("who answers: %s" % said, len(said) == 1 and said <= allowed, " or ".join(allowed))
+        former = said.copy().pop()
+        becomes_fast(b, flow, family, "tcp")
+        b.equal("who answers", said, talk(flow, 0.3))
+        abort(flow)
+
+
+@contextlib.contextmanager
+def cut(b, name, family):
+    """Whatever is sent to that address, or by it, is lost."""
+    ns, ip = b.world.name[topology.namespace_of(name)], "ip" if family == 4 else "ip6"
+    rule = "%s %%s %s drop" % (ip, addr(name, family))
+    netns.run("nft", "-f", "-", ns=ns, stdin=(
+        "table inet cut { chain in { type filter hook prerouting priority -300; %s; }; "
+        "chain out { type filter hook output priority -300; %s; }; }" % (rule % "daddr", rule % "saddr")))
+    try:
+        yield
+    finally:
+        netns.run("nft", "delete", "table", "inet", "cut", ns=ns)
+
+
+def fast_connections(b, family, vips, endpoint):
+    """To each of @vips one that @endpoint answers, and that is handed over."""
+    made = []
+    for vip in vips:
+        flow = b.connection("client", vip, family, "tcp")
+        becomes_fast(b, flow, family, "tcp")
+        b.equal("who answers", {topology.namespace_of(endpoint)}, talk(flow, 0.2))
+        flow.sock.settimeout(0.1)
+        made.append(flow)
+    return made
+
+
+def learns(b, flow, seconds=1.0):
+    """Who sends is told within @seconds that the connection is over."""
+    until = time.monotonic() + seconds * probe.SLOW
+    got = flow.ask()
+    while got not in ("ECONNRESET", "ECONNREFUSED", "EPIPE", "closed") and time.monotonic() < until:
+        got = flow.ask()
+    b.true("the end of a connection: " + got, got in ("ECONNRESET", "ECONNREFUSED", "EPIPE", "closed"))
+
+
+VIPS = ("svc11:80", "lb11:80", "node:30080")
+GONE = "closeConnections: EndpointGone\n"
+
+for last in (False, True):
+    @case("the endpoint is gone, %s: its connections end in the flowtable as well" % (
+        "the last one" if last else "another is there"), "BEY-1 BEY-6", both_families)
+    def closed(b, family, last=last):
+        start(b, web(["r1"]), "*", more=GONE)
+        made = fast_connections(b, family, VIPS, "r1")
+        stays = b.connection("client2", "r1:8080", family, "tcp")  # none of ours
+        with cut(b, "r1", family):
+            b.apply(web([] if last else ["pod2"]))
+            for flow in made:
+                learns(b, flow)
+        b.equal("who answers", {"remote"}, talk(stays, 0.2))
+        if not last:
+            flow = b.connection("client", "svc11:80", family, "tcp")
+            becomes_fast(b, flow, family, "tcp")
+            b.equal("who answers", {"pod2"}, talk(flow, 0.3))
+            flow.close()
+
+
+@case("clients that send all the time, and an endpoint that goes and could answer still", "BEY-1 BEY-6", both_families)
+def under_way(b, family):
+    start(b, web(["r1"]), "*", more=GONE)
+    made = fast_connections(b, family, VIPS, "r1")
+    ended, stop = [], threading.Event()
+
+    def send(flow):
+        while not stop.is_set():
+            said = flow.ask().split()[0]
+            if said not in ("remote", "silent"):
+                ended.append((time.monotonic(), said))
+                return
+
+    threads = [threading.Thread(target=send, args=(flow,)) for flow in made]
+    for t in threads:
+        t.start()
+    b.apply(web(["pod2"]))
+    applied = time.monotonic()
+    for t in threads:
+        t.join(2.0 * probe.SLOW)
+    stop.set()
+    b.equal("connections that ended", len(made), len(ended))
+    b.true("after %s s" % [round(at - applied, 2) for at, _ in ended],
+           max(at for at, _ in ended) - applied < 1.0 * probe.SLOW, "within 1 s")
+
+
+@case("connections of other endpoints stay in the flowtable", "BEY-1 BEY-6", both_families)
+def others(b, family):
+    start(b, web(["pod1", "r1"]), "*", more=GONE)
+    made = []
+    while len({f.first.split()[0] for f in made}) < 2:
+        b.true("both endpoints within 40 connections", len(made) < 40)
+        made.append(b.connection("client", "svc11:80", family, "tcp"))
+    for flow in made:
+        becomes_fast(b, flow, family, "tcp")
+    b.apply(web(["pod1"]))
+    for flow in made:
+        flow.sock.settimeout(0.5 * probe.SLOW)
+        if flow.first.split()[0] == "pod1":
+            b.equal("who answers", {"pod1"}, talk(flow, 0.2))
+            b.true("still handed over: " + entry(b, flow, family, "tcp"), is_fast(b, flow, family, "tcp"))
+        else:
+            learns(b, flow)
+
+
+@case("with the setting Never they go on", "BEY-1 BEY-6 CT-8", both_families)
+def never(b, family):
+    start(b, web(["r1"]), "*")
+    made = fast_connections(b, family, VIPS, "r1")
+    b.apply(web(["pod2"]))
+    for flow in made:
+        flow.sock.settimeout(2 * probe.SLOW)
+        b.equal("who answers", {"remote"}, talk(flow, 0.5))
+        b.true("still handed over", is_fast(b, flow, family, "tcp"))
+        flow.close()
 
 
 @case("a restart keeps connections in the flowtable, and writes nothing", "BEY-6 RUN-7", both_families)
