@@ -88,8 +88,19 @@ static void world_open(struct world *w)
 	ck_assert_msg(w->sync, "%s", eb.text);
 }
 
+/* No test here makes memory run out. */
+static void expect_enough_memory(const struct world *w)
+{
+	struct strbuf lines = STRBUF_INIT;
+
+	log_recent(w->log, &lines);
+	ck_assert_msg(!lines.text || !strstr(lines.text, "out of memory"), "%.4000s", lines.text);
+	strbuf_free(&lines);
+}
+
 static void world_close(struct world *w)
 {
+	expect_enough_memory(w);
 	sync_free(w->sync);
 	model_free(w->model);
 	config_free(w->config);
