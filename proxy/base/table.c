@@ -1,6 +1,7 @@
 /* Cells are kept as one text, and measured when all of them are there. */
 #include "proxy/base/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +66,7 @@ void table_print(const struct table *t, bool with_headers, unsigned int indent, 
 	const char *cell = t->cells.text;
 	unsigned int i, column, width;
 
+	assert(t->n_columns);
 	if (!widths || t->cells.err) {
 		out->err = out->err ? out->err : -ENOMEM;
 		free(widths);
