@@ -86,7 +86,9 @@ def objects():
 @case("every metric of the alerts and of the dashboard exists", "MET-6")
 def exist(b):
     with api(b) as server:
-        b.start(objects())
+        b.start(objects(), *DETECT, "--vipmap-config", b.program.file("vipmap.yaml", "apiVersion: vipmap/v1alpha1\n"
+                "kind: VipmapConfiguration\nserviceCounters: true\n"))
+        b.expect("client", "lb11:80", 4, "tcp", reach("pod1", "r1"))
         time.sleep(0.2)
         there = names(series(b)) | {"up"}  # Prometheus' own
         alerts, panels = expressions_of_alerts(), expressions_of_dashboard()
