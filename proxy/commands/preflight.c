@@ -315,7 +315,7 @@ static void check_rivals(struct preflight *p)
 
 static void check_table(struct preflight *p, enum family family)
 {
-	static const struct readback nothing = { NULL };
+	static const struct readback nothing = { .ctx = NULL };
 	const struct ruleset ruleset = { .family = family };
 	enum table_state state = TABLE_ABSENT;
 	struct errbuf eb = { "" };

@@ -440,8 +440,8 @@ static const char *const reasons[] = {
 	[EXPLAIN_NO_SERVICE] = "no service has this address",
 	[EXPLAIN_NOT_OURS] = "not a service's address",
 	[EXPLAIN_ANSWERED] = "by this node, from that address; answerPing is on",
-	[EXPLAIN_NO_PING] = "a ClusterIP answers no ping, unless answerPing is on and the service "
-			    "has endpoints",
+	[EXPLAIN_NO_PING] = ("a ClusterIP answers no ping, unless answerPing is on and the service "
+			     "has endpoints"),
 };
 
 /* The Pod that has the address, if it is an endpoint of something. */

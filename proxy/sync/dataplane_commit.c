@@ -83,7 +83,7 @@ int dp_commit(struct dataplane *dp, struct batch *b, int err, struct sync_report
 
 int dataplane_remove(struct nlsock *nl, enum family family, struct errbuf *eb)
 {
-	static const struct readback nothing = { NULL };
+	static const struct readback nothing = { .ctx = NULL };
 	const struct ruleset ruleset = { .family = family };
 	enum table_state state;
 	struct batch *b;
