@@ -156,6 +156,9 @@ manuals := $(wildcard man/*.[1-8])
 manual_path = $(PREFIX)/share/man/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
 reload_path = $(UNITDIR)/vipmap.service.d/notify-reload.conf
 user_path = $(PREFIX)/lib/sysusers.d/vipmap.conf
+plugin_path = $(PREFIX)/bin/kubectl-vipmap
+bash_path = $(PREFIX)/share/bash-completion/completions/vipmap
+fish_path = $(PREFIX)/share/fish/vendor_completions.d/vipmap.fish
 
 install: $(O)/vipmap
 	install -D -m 755 $(O)/vipmap $(DESTDIR)$(SBINDIR)/vipmap
@@ -166,10 +169,16 @@ install: $(O)/vipmap
 	[ 0$(SYSTEMD) -lt 253 ] || \
 		install -D -m 644 scripts/systemd/notify-reload.conf $(DESTDIR)$(reload_path)
 	install -D -m 644 scripts/systemd/vipmap.sysusers $(DESTDIR)$(user_path)
+	install -D -m 755 scripts/kubectl-vipmap $(DESTDIR)$(plugin_path)
+	install -d $(DESTDIR)$(dir $(bash_path)) $(DESTDIR)$(dir $(fish_path))
+	$(O)/vipmap completion bash >$(DESTDIR)$(bash_path)
+	$(O)/vipmap completion fish >$(DESTDIR)$(fish_path)
+	chmod 644 $(DESTDIR)$(bash_path) $(DESTDIR)$(fish_path)
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/vipmap $(foreach m,$(manuals),$(DESTDIR)$(call manual_path,$(m))) \
-		$(DESTDIR)$(UNITDIR)/vipmap.service $(DESTDIR)$(reload_path) $(DESTDIR)$(user_path)
+		$(DESTDIR)$(UNITDIR)/vipmap.service $(DESTDIR)$(reload_path) $(DESTDIR)$(user_path) \
+		$(DESTDIR)$(plugin_path) $(DESTDIR)$(bash_path) $(DESTDIR)$(fish_path)
 	rmdir $(DESTDIR)$(dir $(reload_path)) 2>/dev/null || :
 
 sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch] scripts/tools/*.c)

@@ -148,14 +148,18 @@ def install(b):
     folder = tempfile.mkdtemp(prefix="vpkt-install-")
     try:
         want = ["usr/lib/sysusers.d/vipmap.conf", UNIT, "usr/sbin/vipmap", "usr/share/man/man7/vipmap-semantics.7",
-                "usr/share/man/man8/vipmap.8"]
+                "usr/share/man/man8/vipmap.8", "usr/bin/kubectl-vipmap", "usr/share/man/man1/kubectl-vipmap.1",
+                "usr/share/bash-completion/completions/vipmap", "usr/share/fish/vendor_completions.d/vipmap.fish"]
         dropin = UNIT + ".d/notify-reload.conf"
         for version, more in (("252", []), ("253", [dropin]), ("257", [dropin])):
             make(folder, "install", "SYSTEMD=" + version)
-            b.equal("files for systemd " + version, sorted(want + more), [f for f in files(folder) if "completion" not in f])
+            b.equal("files for systemd " + version, sorted(want + more), files(folder))
             with open(os.path.join(folder, UNIT)) as f:
                 text = f.read()
             b.true("the unit's program", "\nExecStart=/usr/sbin/vipmap " in text and "@SBINDIR@" not in text)
+            for path, begin in ((want[5], "#!/usr/bin/env python3"), (want[7], "_vipmap() {"), (want[8], "complete -c vipmap")):
+                with open(os.path.join(folder, path)) as f:
+                    b.true(path, f.read().startswith(begin))
             make(folder, "uninstall")
             b.equal("left by uninstall", [], files(folder))
         make(folder, "install", "SYSTEMD=252")
