@@ -648,7 +648,9 @@ static struct port_listener *listener_find(struct forwarder *f, const char *owne
 {
 	struct port_listener *l;
 
-	for_each_listener_of(l, f, owner, family) if (l->port == port) return l;
+	for_each_listener_of (l, f, owner, family)
+		if (l->port == port)
+			return l;
 	return NULL;
 }
 
@@ -705,8 +707,7 @@ static void drop_the_rest(struct forwarder *f, const char *owner, enum family fa
 
 	do { /* removing one ends the walk */
 		again = false;
-		for_each_listener_of(l, f, owner, family)
-		{
+		for_each_listener_of (l, f, owner, family) {
 			if (l->kept)
 				continue;
 			listener_free(l);
@@ -732,7 +733,8 @@ int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 	unsigned int i;
 	int err = 0;
 
-	for_each_listener_of(l, f, owner, family) l->kept = false;
+	for_each_listener_of (l, f, owner, family)
+		l->kept = false;
 	for (i = 0; i < count; i++) {
 		if (!ports[i].endpoints.count)
 			continue;
@@ -750,7 +752,9 @@ int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 		}
 	}
 	drop_the_rest(f, owner, family);
-	for_each_listener_of(l, f, owner, family) if (l->fd < 0 && !l->told) listener_bind(l);
+	for_each_listener_of (l, f, owner, family)
+		if (l->fd < 0 && !l->told)
+			listener_bind(l);
 	schedule_forward_retry(f);
 	return err;
 }

@@ -270,8 +270,7 @@ static char *sent_expressions(struct fake *fake)
 	const char *line;
 	size_t at;
 
-	for_each_sent(nlh, at, fake)
-	{
+	for_each_sent (nlh, at, fake) {
 		struct nftnl_rule *rule;
 
 		if (nlh->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
@@ -530,8 +529,7 @@ START_TEST(test_long_lists)
 	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, NULL, &eb), 0);
 	ck_assert_uint_eq(fake.exchanges, 1);
 	ck_assert_uint_eq(fake.sent.length, batch_size(b));
-	for_each_sent(nlh, at, &fake)
-	{
+	for_each_sent (nlh, at, &fake) {
 		ck_assert(seq == 0 || nlh->nlmsg_seq == seq + 1);
 		seq = nlh->nlmsg_seq;
 		if (nlh->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM))
@@ -864,8 +862,7 @@ START_TEST(test_order)
 	w->table(w->ctx, CHANGE_ADD, 0);
 	w->table(w->ctx, CHANGE_DELETE, 0);
 	commit(nl, b);
-	for_each_sent(nlh, at, &fake)
-	{
+	for_each_sent (nlh, at, &fake) {
 		if (message_type(nlh) == last)
 			continue;
 		ck_assert_uint_lt(n, sizeof(want) / sizeof(want[0]));
