@@ -6,6 +6,7 @@
  */
 #include "proxy/base/hashtab.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,8 +66,9 @@ void hashtab_remove(struct hashtab *t, struct hash_node *node)
 {
 	struct hash_node **at = bucket_of(t, node->hash);
 
-	while (*at != node)
+	while (*at && *at != node)
 		at = &(*at)->next;
+	assert(*at);
 	*at = node->next;
 	node->next = NULL;
 	t->count--;

@@ -6,6 +6,7 @@
 
 #include "proxy/model/model_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -104,6 +105,7 @@ static int fill_dispatch(const struct model *m, enum family family,
 	unsigned int n_slices;
 	int err;
 
+	assert(s && port->spec);
 	err = slices_of(port->service, scratch, &slices, &n_slices);
 	if (!err)
 		err = select_endpoints(&query, slices, n_slices, scratch, &selection);
@@ -146,6 +148,7 @@ static int keep_order(const struct dispatch *applied, const struct kernel_order 
 
 static void set_desired(struct service_port_state *port, struct dispatch *dispatch)
 {
+	assert(!port->desired_is_applied || port->desired == port->applied);
 	if (!port->desired_is_applied)
 		free(port->desired);
 	port->desired = dispatch;

@@ -5,6 +5,7 @@
  */
 #include "proxy/model/dispatch.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 	cluster = (cluster + 1) & ~(size_t)1;
 	local = cluster + dispatch->cluster.count * sizeof(struct endpoint);
 	size = local + dispatch->local.count * sizeof(struct endpoint);
+	assert(!dispatch->n_vips || dispatch->vips);
 	base = malloc(size);
 	if (!base)
 		return NULL;
@@ -247,8 +249,10 @@ static size_t elements_max(const struct dispatch *p)
 
 static struct element *make(struct maker *m, enum set_id set, const struct vip *vip)
 {
-	struct element *el = &m->items[m->count++];
+	struct element *el = &m->items[m->count];
 
+	assert(m->count < m->size);
+	m->count++;
 	el->set = set;
 	el->addr = vip->addr;
 	el->port = vip->port;
@@ -496,7 +500,8 @@ int dispatch_elements(const struct dispatch *dispatch, enum family family, struc
 	*count = 0;
 	if (!dispatch)
 		return 0;
-	m.items = arena_array(scratch, elements_max(dispatch), sizeof(*m.items));
+	m.size = elements_max(dispatch);
+	m.items = arena_array(scratch, m.size, sizeof(*m.items));
 	if (!m.items)
 		return -ENOMEM;
 	make_cluster_ips(&m);

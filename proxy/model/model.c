@@ -4,6 +4,7 @@
  */
 #include "proxy/model/model_internal.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,7 @@ struct service_entry *model_take_dirty(struct model *m, enum family family)
 	struct service_entry *s = m->dirty[family];
 
 	if (s) {
+		assert(s->dirty[family]);
 		m->dirty[family] = s->next_dirty[family];
 		s->next_dirty[family] = NULL;
 		s->dirty[family] = false;

@@ -5,6 +5,7 @@
  */
 #include "proxy/model/model_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,7 @@ bool claim_wins(const struct model *m, enum family family, const struct claim *c
 
 void claim_set_lost(struct model *m, enum family family, struct claim *claim, bool lost)
 {
+	assert(lost || m->n_lost[family] >= claim->lost);
 	m->n_lost[family] += (unsigned int)lost - (unsigned int)claim->lost;
 	claim->lost = lost;
 }
@@ -89,6 +91,7 @@ void claims_drop(struct model *m, enum family family, struct service_port_state 
 
 	for (i = 0; i < port->n_claims; i++) {
 		mark_rivals(m, family, &port->claims[i]);
+		assert(m->n_lost[family] >= port->claims[i].lost);
 		m->n_lost[family] -= port->claims[i].lost;
 		hashtab_remove(&m->claims[family], &port->claims[i].node);
 	}
@@ -117,6 +120,7 @@ int claims_set(struct model *m, enum family family, struct service_port_state *p
 	unsigned int i;
 
 	claims_drop(m, family, port);
+	assert(port->spec);
 	if (!n)
 		return 0;
 	claims = calloc(n, sizeof(*claims));

@@ -1,6 +1,7 @@
 /* Services: their ports in each family, and the virtual IPs that these claim. */
 #include "proxy/model/model_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ static struct service_port_state *service_port_new(struct service_entry *s, enum
 void model_free_port(struct model *m, enum family family, struct service_port_state *p)
 {
 	claims_drop(m, family, p);
+	assert(!p->n_claims);
 	if (!p->desired_is_applied)
 		free(p->desired);
 	free(p->applied);

@@ -3,6 +3,7 @@
 
 #include "proxy/base/array.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static struct slice_entry *slice_find(const struct model *m, const char *namespa
 
 static void slice_unlink(struct slice_entry *e)
 {
+	assert(*e->at == e);
 	*e->at = e->next;
 	if (e->next)
 		e->next->at = e->at;
@@ -151,6 +153,7 @@ int model_put_slice(void *ctx, struct slice *slice)
 			model_prune(m, s);
 		return -ENOMEM;
 	}
+	assert(slice->family < N_FAMILIES);
 	if (!e->object || !slice_equal(e->object, slice)) {
 		slice_changed(m, slice->family);
 		trigger_add(m, slice->family, slice->trigger_us);

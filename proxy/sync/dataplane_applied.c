@@ -6,6 +6,7 @@
 
 #include "proxy/sync/spares.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -149,6 +150,7 @@ static void gauges_count(struct dataplane_gauges *g, const struct dispatch *p, u
 
 	if (!p || !p->n_vips)
 		return;
+	assert(by == 1 || g->service_ports);
 	g->service_ports += by;
 	g->endpoints += by * spares_weight(p);
 	if (lonely && (p->flags & DISPATCH_INTERNAL_LOCAL))
@@ -173,6 +175,7 @@ void dp_port_applied(struct dataplane *dp, struct service_port_state *p, bool fu
 {
 	struct dispatch *old = p->applied;
 
+	assert(!p->desired_is_applied || p->desired == p->applied);
 	if (dp_is_aside(dp, p)) {
 		port_dropped(dp, p);
 		return;

@@ -4,6 +4,7 @@
  */
 #include "proxy/sync/dataplane_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 
 enum {
@@ -61,6 +62,7 @@ int dp_commit(struct dataplane *dp, struct batch *b, int err, struct sync_report
 	struct batch_counts counts;
 	int64_t start;
 
+	assert(dp->nl);
 	dp->doubtful = false;
 	if (err)
 		return errf(eb, err, "%s: out of memory", family_name(dp->family));

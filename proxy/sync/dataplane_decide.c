@@ -8,6 +8,7 @@
 #include "proxy/model/compile.h"
 #include "proxy/sync/spares.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -242,6 +243,7 @@ int dp_all_ports(struct dataplane *dp, struct service_port_state ***ports, unsig
 	for_each_service_entry (s, dp->model)
 		for (p = s->ports[dp->family]; p; p = p->next)
 			(*ports)[(*count)++] = p;
+	assert(*count == n);
 	return 0;
 }
 

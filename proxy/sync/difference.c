@@ -4,6 +4,7 @@
  */
 #include "proxy/sync/difference.h"
 
+#include <assert.h>
 #include <errno.h>
 
 static bool is_counted(const struct difference *t, const struct element *el)
@@ -177,6 +178,7 @@ void difference_port(struct difference *t, const struct dispatch *from, const st
 	size_t n_old, n_new, i;
 	int local, err;
 
+	assert(!t->snapshot || !from);
 	err = dispatch_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
 	if (!err)
 		err = dispatch_elements(to, t->ruleset->family, t->scratch, &new, &n_new);

@@ -9,6 +9,7 @@
 #include "proxy/base/clock.h"
 #include "proxy/base/hashtab.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ static void pop(struct purges *p)
 {
 	struct purge *job = p->first;
 
+	assert(job);
 	p->first = job->next;
 	if (!p->first)
 		p->last = &p->first;

@@ -11,6 +11,7 @@
 #include "nft/readback.h"
 #include "proxy/model/dispatch.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -498,6 +499,7 @@ static void ranges_applied(struct ranges *ranges)
 
 static void entry_applied(struct registry *r, struct registry_entry *e)
 {
+	assert(e->wanted >= 0);
 	if (e->kind == ENTRY_SHARED)
 		e->in_kernel = e->wanted > 0;
 	else if (e->kind == ENTRY_CHAIN)
