@@ -805,6 +805,7 @@ int http_fetch(struct event_base *base, const struct http_params *params, struct
 	struct http *http = http_new(base, &options);
 	int err = -ENOMEM;
 
+	own.head = NULL;
 	own.data = fetch_data;
 	own.done = fetch_done;
 	own.ctx = &fetch;

@@ -142,8 +142,8 @@ static bool is_selected(enum kind kind, const struct json *json)
 				    : true;
 }
 
-static int add_object(struct manifest *m, struct decoder *d, enum kind kind,
-		      const struct json *json)
+static int add_kind_object(struct manifest *m, struct decoder *d, enum kind kind,
+			   const struct json *json)
 {
 	struct entry e = { .kind = kind };
 	struct errbuf eb = { "" };
@@ -220,5 +220,5 @@ int manifest_add(struct manifest *m, const char *kind, const char *api_version,
 	if (m->is_yaml && json_duplicates(json, complain_repeated, &rep))
 		return -ENOMEM;
 	return kinds[i].kind == KIND_POD ? add_pod(m, &d, json)
-					 : add_object(m, &d, (enum kind)kinds[i].kind, json);
+					 : add_kind_object(m, &d, (enum kind)kinds[i].kind, json);
 }
