@@ -103,14 +103,15 @@ enum { MANY = 100000 };
 static void add_many(struct tally *t, unsigned int from, unsigned int to)
 {
 	struct conntrack_entry e = entry("10.0.0.1", 80, IPPROTO_TCP);
-	unsigned int i;
+	unsigned int i, refused = 0;
 
 	for (i = from; i < to; i++) {
 		e.client_port = (uint16_t)i;
 		e.id = i >> 16;
 		e.endpoint_port = (uint16_t)(8080 + i % 3);
-		ck_assert_int_eq(tally_add(t, FAMILY_IPV4, &e), 0);
+		refused += tally_add(t, FAMILY_IPV4, &e) != 0;
 	}
+	ck_assert_uint_eq(refused, 0); /* once: each assertion is a message to the runner */
 }
 
 START_TEST(what_is_new_is_counted)
