@@ -38,6 +38,21 @@ bool kubeproxy_is_empty(const struct kubeproxy *k); /* nothing can go */
  */
 int kubeproxy_remove(const struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb);
 
+enum { KUBEPROXY_ADDRESSES = 8 };
+
+/* What its table in mode nftables answers for. */
+struct kubeproxy_rules {
+	unsigned int n_addresses;  /* address and port of a Service, in service-ips */
+	unsigned int n_node_ports; /* in service-nodeports */
+	/* Where node ports answer, the first of them; none: on every address of the node */
+	unsigned int n_node_addresses;
+	struct addr node_addresses[KUBEPROXY_ADDRESSES];
+};
+
+/* Returns 0, -ENOENT if there is no such table, or another negative errno with @eb. */
+int kubeproxy_read_rules(struct nlsock *nl, enum family family, struct kubeproxy_rules *rules,
+			 struct errbuf *eb);
+
 /* The link of mode ipvs, whose addresses the kernel takes for the node's own. -ENODEV: none. */
 int kubeproxy_remove_link(struct errbuf *eb);
 

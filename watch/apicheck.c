@@ -1,4 +1,8 @@
-/* The answers' bodies are thrown away: what counts is the status. */
+/*
+ * Of the lists, the answers' bodies are thrown away: what counts is the status. Who we are, the
+ * server is asked by a SelfSubjectReview, which is posted and changes nothing
+ * (authentication.k8s.io, KEP-3325).
+ */
 #include "watch/apicheck.h"
 
 #include <errno.h>
@@ -8,7 +12,22 @@
 
 #include "proxy/base/strbuf.h"
 #include "watch/apisource_internal.h"
+#include "watch/json.h"
 #include "watch/resource.h"
+
+#define REVIEW_PATH "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+#define REVIEW "{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"SelfSubjectReview\"}"
+
+enum { REVIEW_MAX = 65536 };
+
+/* One question that is not about a resource. */
+struct whoami {
+	struct event_base *base;
+	struct apicall *call;
+	struct strbuf answer;
+	bool known;
+	unsigned int *left;
+};
 
 struct check {
 	struct event_base *base;
@@ -50,8 +69,58 @@ static void on_checked(void *ctx, const struct http_result *result)
 		event_base_loopbreak(c->base);
 }
 
-static void ask_all(struct apiclient *client, struct check checks[N_KINDS], const char *node_name,
-		    unsigned int patience_ms)
+static int on_review_data(void *ctx, const char *bytes, size_t length)
+{
+	struct whoami *w = ctx;
+
+	strbuf_add(&w->answer, bytes, length);
+	return 0;
+}
+
+static void on_reviewed(void *ctx, const struct http_result *result)
+{
+	struct whoami *w = ctx;
+
+	w->call = NULL;
+	w->known = result->status >= 200 && result->status < 300;
+	if (--*w->left == 0)
+		event_base_loopbreak(w->base);
+}
+
+static void ask_who(struct apiclient *client, struct whoami *w, unsigned int patience_ms)
+{
+	const struct apicall_params params = {
+		.path = REVIEW_PATH,
+		.body = REVIEW,
+		.accept = "application/json",
+		.idle_ms = patience_ms,
+		.data = on_review_data,
+		.done = on_reviewed,
+		.ctx = w,
+	};
+
+	w->call = apiclient_call(client, &params);
+	*w->left += w->call != NULL;
+}
+
+/* Left empty by a server that does not know the question, or does not answer it to us. */
+static void take_user(const struct whoami *w, struct apicheck *result)
+{
+	const char *name = NULL;
+	struct errbuf eb;
+	struct json *root;
+
+	if (!w->known || w->answer.err || !w->answer.text)
+		return;
+	root = json_parse(w->answer.text, w->answer.length, &eb);
+	name = json_string(json_get(json_get(json_get(root, "status"), "userInfo"), "username"));
+	if (name)
+		snprintf(result->user, sizeof(result->user), "%s", name);
+	json_free(root);
+}
+
+static void ask_all(struct apiclient *client, struct check checks[N_KINDS], struct whoami *who,
+		    const char *node_name, unsigned int patience_ms)
 {
 	const struct timeval patience = { patience_ms / 1000, patience_ms % 1000 * 1000 };
 	struct strbuf path = STRBUF_INIT;
@@ -76,10 +145,12 @@ static void ask_all(struct apiclient *client, struct check checks[N_KINDS], cons
 		*checks[k].left += checks[k].call != NULL;
 	}
 	strbuf_free(&path);
+	ask_who(client, who, patience_ms);
 	if (!*checks[0].left)
 		return;
 	event_base_loopexit(checks[0].base, &patience);
 	event_base_dispatch(checks[0].base);
+	apicall_cancel(who->call);
 	for (k = 0; k < N_KINDS; k++)
 		if (checks[k].call) {
 			apicall_cancel(checks[k].call);
@@ -114,6 +185,7 @@ int apicheck_run(struct event_base *base, const struct config *config, const cha
 	struct apiclient *client = apiclient_new(&options, eb);
 	struct check checks[N_KINDS];
 	unsigned int left = 0, k;
+	struct whoami who = { .base = base, .answer = { .max = REVIEW_MAX }, .left = &left };
 
 	memset(result, 0, sizeof(*result));
 	if (!client)
@@ -123,7 +195,9 @@ int apicheck_run(struct event_base *base, const struct config *config, const cha
 		result->kinds[k].optional = resource_of((enum kind)k)->refusable;
 	}
 	snprintf(result->server, sizeof(result->server), "%s", apiclient_server(client));
-	ask_all(client, checks, node_name, patience_ms);
+	ask_all(client, checks, &who, node_name, patience_ms);
+	take_user(&who, result);
+	strbuf_free(&who.answer);
 	apiclient_free(client);
 	return 0;
 }

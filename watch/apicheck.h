@@ -13,6 +13,7 @@ struct event_base;
 
 struct apicheck {
 	char server[256];
+	char user[256]; /* as whom, in the server's words (SelfSubjectReview); "": not known */
 	struct {
 		int status;	   /* of HTTP; 0: no answer */
 		bool optional;	   /* it works without */

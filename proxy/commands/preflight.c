@@ -180,8 +180,10 @@ static void check_api(struct preflight *p)
 		return;
 	}
 	if (allowed == N_KINDS)
-		good(p, "API server %s: may list services, endpointslices, servicecidrs, nodes",
-		     check.server);
+		good(p,
+		     "API server %s reachable%s%s; may list services, endpointslices, "
+		     "servicecidrs, nodes",
+		     check.server, *check.user ? " as " : "", check.user);
 	for (k = 0; k < N_KINDS; k++)
 		check_right(p, &check, (enum kind)k);
 }
@@ -296,12 +298,69 @@ static void check_refresh(struct preflight *p)
 		good(p, "kube-proxy's rules: nobody has changed them for %d s", REFRESH_MS / 1000);
 }
 
+/* What the configuration says for sure. Where the primary address counts, the Node decides. */
+static bool nodeport_will_answer(const struct config *config, enum family family,
+				 const struct addr *addr)
+{
+	unsigned int i;
+
+	if (config->family[family].nodeport_primary || config_nodeports_everywhere(config, family))
+		return true;
+	for (i = 0; i < config->family[family].n_nodeport_ranges; i++)
+		if (prefix_contains(&config->family[family].nodeport_ranges[i], addr))
+			return true;
+	return false;
+}
+
+/* Where node ports answer now, and would not with vipmap. */
+static void compare_nodeports(struct preflight *p, enum family family,
+			      const struct kubeproxy_rules *rules)
+{
+	char text[ADDR_TEXT_SIZE];
+	unsigned int i;
+
+	if (!rules->n_node_addresses && !config_nodeports_everywhere(p->config, family))
+		warn(p,
+		     "kube-proxy's node ports answer on all addresses of the node, vipmap's will "
+		     "on fewer: see nodePortAddresses");
+	for (i = 0; i < rules->n_node_addresses; i++)
+		if (!nodeport_will_answer(p->config, family, &rules->node_addresses[i]))
+			warn(p,
+			     "kube-proxy's node ports answer on %s, vipmap's will not: see "
+			     "nodePortAddresses",
+			     addr_format(family, &rules->node_addresses[i], text));
+}
+
+static void check_rules(struct preflight *p, enum family family)
+{
+	struct strbuf where = { .max = 1024 };
+	struct kubeproxy_rules rules;
+	char text[ADDR_TEXT_SIZE];
+	struct errbuf eb;
+	unsigned int i;
+
+	if (!p->nl || kubeproxy_read_rules(p->nl, family, &rules, &eb))
+		return; /* other tables of that name are told all the same */
+	for (i = 0; i < rules.n_node_addresses; i++)
+		strbuf_addf(&where, "%s%s", i ? ", " : " on ",
+			    addr_format(family, &rules.node_addresses[i], text));
+	good(p, "kube-proxy's table %s: %u addresses of Services, %u node ports%s",
+	     family == FAMILY_IPV4 ? "ip" : "ip6", rules.n_addresses, rules.n_node_ports,
+	     where.err || !where.text ? "" : where.text);
+	strbuf_free(&where);
+	if (rules.n_node_ports)
+		compare_nodeports(p, family, &rules);
+}
+
 static void check_rivals(struct preflight *p)
 {
 	struct errbuf eb;
 
 	if (p->nl && readback_rivals(p->nl, on_rival, p, &eb))
 		warn(p, "looking for other proxies: %s", eb.text);
+	check_rules(p, FAMILY_IPV4);
+	if (p->app->family[FAMILY_IPV6])
+		check_rules(p, FAMILY_IPV6);
 	if (p->rivals)
 		check_refresh(p);
 	if (if_nametoindex("kube-ipvs0"))

@@ -411,6 +411,16 @@ server.serve_forever()
 """
 
 
+# As kube-proxy makes it, as far as it is looked at.
+KUBE_PROXY_TABLE = """table ip kube-proxy {
+	set nodeport-ips { type ipv4_addr; elements = { 192.168.1.1, 192.168.1.5 }; }
+	map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = {
+		172.30.0.1 . tcp . 443 : drop, 172.30.0.10 . udp . 53 : drop, 172.30.0.10 . tcp . 53 : drop }; }
+	map service-nodeports { type inet_proto . inet_service : verdict; elements = {
+		tcp . 30080 : drop, tcp . 30443 : drop }; }
+}"""
+
+
 @case("preflight tells what is well and what is not, and changes nothing", "RUN-10")
 def preflight_case(b):
     b.program.cleanup()
@@ -437,15 +447,28 @@ def preflight_case(b):
         b.true("the rest all the same: %s" % lines, any(rest.startswith("configuration: pods are told") for _, rest in lines))
         b.true(texts[0], re.match(r"kernel %s: all that the rules need; (no )?table ownership.*; (no )?flowtables" %
                                   re.escape(os.uname().release), texts[0]))
-        b.true(texts[1], re.match(r"API server http\S+: may list services, endpointslices, servicecidrs, nodes$", texts[1]))
+        b.true(texts[1], re.match(r"API server http\S+ reachable as system:serviceaccount:kube-system:vipmap; may "
+                                  r"list services, endpointslices, servicecidrs, nodes$", texts[1]))
         b.equal("pods", "configuration: pods are told by ClusterCIDR " + CLUSTER_CIDR, texts[2])
         b.equal("the ruleset", before, b.in_node("nft", "list", "ruleset"))
-        b.nft("table ip kube-proxy { }")
+        b.nft(KUBE_PROXY_TABLE)
         b.world.ip("node", "link add kube-ipvs0 type bridge")
         try:
             lines = preflight(b, *argv)
             b.true("nftables: %s" % lines, ["warn", "nftables table ip kube-proxy: another proxy's rules translate the same "
                                             "addresses; --take-over kube-proxy removes them once it has stopped"] in lines)
+            b.true("what it has: %s" % lines, ["ok", "kube-proxy's table ip: 3 addresses of Services, 2 node ports on 192.168.1.1, "
+                                               "192.168.1.5"] in lines)
+            b.equal("node ports as now", [], [rest for _, rest in lines if "kube-proxy's node ports" in rest])
+            fewer = preflight(b, *argv, "--nodeport-addresses", "192.168.1.1/32,fd00:1::/64")
+            b.equal("node ports that would end", ["kube-proxy's node ports answer on 192.168.1.5, vipmap's will not: see "
+                                                  "nodePortAddresses"],
+                    [rest for word, rest in fewer if word == "warn" and "kube-proxy's node ports" in rest])
+            b.nft("flush set ip kube-proxy nodeport-ips")
+            everywhere = preflight(b, *argv, "--nodeport-addresses", "192.168.1.1/32,fd00:1::/64")
+            b.equal("node ports on all addresses", ["kube-proxy's node ports answer on all addresses of the node, vipmap's will "
+                                                    "on fewer: see nodePortAddresses"],
+                    [rest for word, rest in everywhere if word == "warn" and "kube-proxy's node ports" in rest])
             b.true("refresh: %s" % lines, ["ok", "kube-proxy's rules: nobody has changed them for 3 s"] in lines)
             asking = subprocess.Popen([VIPMAP, "preflight", "--hostname-override", "node1", *argv], text=True,
                                       stdout=subprocess.PIPE, preexec_fn=b.program.enter)

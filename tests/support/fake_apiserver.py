@@ -480,6 +480,11 @@ class Server:
             if "json" in kind:  # others are taken, as a true server does, and not looked at
                 self.events.append(json.loads(body))
             await self.answer(out, 201, body, kind)
+        elif method == "POST" and url.path == "/apis/authentication.k8s.io/v1/selfsubjectreviews":
+            await self.answer(out, 201, json.dumps({
+                "kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1",
+                "status": {"userInfo": {"username": "system:serviceaccount:kube-system:vipmap",
+                                        "groups": ["system:authenticated"]}}}).encode())
         elif url.path == "/readyz":
             await self.answer(out, 200, b"ok", "text/plain")
         elif self.written(method, url.path):

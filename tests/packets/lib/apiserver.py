@@ -149,6 +149,8 @@ class ApiServer:
         granted, bad = role(), []
         for r in self.requests():
             group, resource, verb = what_is_asked(r)
+            if (group, resource, verb) == ("authentication.k8s.io", "selfsubjectreviews", "create"):
+                continue  # who asks; the role system:basic-user lets everybody who is known
             selectors = tuple(r["query"].get(k) for k in ("labelSelector", "fieldSelector"))
             if (group, resource, verb) not in granted or selectors not in SELECTORS.get(resource, ()):
                 bad.append("%s %s %s" % (r["method"], r["path"], r["query"]))
