@@ -19,6 +19,7 @@
 #include "nft/affinity.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,6 +207,7 @@ static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o, 
 		if (nlh->nlmsg_type != NFNL_MSG_BATCH_END)
 			last = nlh;
 	}
+	assert(last); /* a transaction is not sent without a message */
 	last->nlmsg_flags |= NLM_F_ACK;
 	o->first_seq = o->begin_seq + 1;
 	err = nlsock_exchange(nl, &iov, 1, last->nlmsg_seq, on_outcome, o, TIMEOUT_MS, eb);

@@ -7,6 +7,7 @@
 #include "nft/readback.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -78,6 +79,7 @@ static int try_messages(struct nlsock *nl, struct wire *w, struct refused *refus
 		nlh = (void *)(w->bytes + at);
 		nlh->nlmsg_seq = nlsock_next_seq(nl);
 	}
+	assert(nlh); /* there is always the table */
 	nlh->nlmsg_flags |= NLM_F_ACK;
 	iov[0] = (struct iovec){ .iov_base = begin, .iov_len = begin->nlmsg_len };
 	iov[1] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
