@@ -168,7 +168,7 @@ NAMESPACE  NAME  PORT  ADDRESS  TYPE          EXTERNAL  NODE-PORT  ENDPOINTS  ST
 prod       db    -     -        ExternalName  -         -          -          ignored: a name in DNS, nothing for a proxy
 """
 WIDE = """\
-default  shop  t80  172.30.0.11:80/tcp  LoadBalancer  1.2.3.11  30080  2/4  1  Cluster  -  ok
+default  shop  t80  172.30.0.11:80/tcp  LoadBalancer  1.2.3.11  30080  2/4  1  Cluster  -  -  ok
 """
 ENDPOINTS = """\
 NAMESPACE  SERVICE  PORT  ENDPOINT               POD         NODE   ZONE  USED  REASON
