@@ -10,7 +10,7 @@ import time
 
 from lib.case import *
 from lib.program import VIPMAP
-from lib.terminal import Terminal
+from lib.terminal import SETTLING, Terminal
 
 DOWN, UP, ESCAPE = "\x1b[B", "\x1b[A", "\x1b"
 
@@ -178,10 +178,10 @@ def levels(b):
         chosen = marked(t)
         t.type("\r")
         t.shows(b, r"^default/busy:t80 at %s flows by the time left: %d$" % (re.escape(chosen), endpoints(held.busy)[chosen]))
-        flows_ = re.findall(r"(?m)^[> ] (\S+) +(\S+)/tcp +(\S+) +ESTABLISHED +\S+$", t.text())
-        b.equal("its flows", {chosen}, {f[2] for f in flows_})
-        b.equal("their clients", {c.sock.getsockname()[1] for c in held.busy if c.first.split()[-2] == chosen},
-                {int(f[0].rpartition(":")[2]) for f in flows_})
+        ports = {c.sock.getsockname()[1] for c in held.busy if c.first.split()[-2] == chosen}
+        flows_ = lambda: re.findall(r"(?m)^[> ] (\S+) +(\S+)/tcp +(\S+) +ESTABLISHED +\S+$", t.text())
+        t.until(b, "clients %s" % ports, lambda: ports == {int(f[0].rpartition(":")[2]) for f in flows_()})
+        b.equal("its flows", {chosen}, {f[2] for f in flows_()})
         # and back
         t.type(ESCAPE)
         t.shows(b, r"^default/busy:t80 endpoints by connections: 4$")
@@ -210,7 +210,7 @@ def sizes(b):
         t.shows(b, r"^> default/busy:t80 +9 ")
         for rows, columns in ((40, 200), (6, 30), (4, 10), (3, 5), (1, 1), (24, 80)):
             t.resize(rows, columns)  # what does not fit fails in the terminal
-            deadline = time.monotonic() + 0.5
+            deadline = time.monotonic() + 2 * SETTLING
             while time.monotonic() < deadline:
                 t.read(0.05)
             b.true("%d x %d: %s" % (rows, columns, t.text()), t.text().startswith("vipmap top"[:columns].rstrip()))

@@ -13,6 +13,7 @@ import time
 from .program import VIPMAP
 from .probe import SLOW
 
+SETTLING = 0.4  # seconds after a change of size in which a frame for the former size may still come
 SEQUENCE = re.compile(rb"\x1b\[([?]?[0-9]*)([A-Za-z])")
 
 
@@ -39,6 +40,7 @@ class Terminal:
 
     def resize(self, rows, columns, tell=True):
         self.rows, self.columns = rows, columns
+        self.settled = time.monotonic() + SETTLING * SLOW
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         if tell:
             self.lines = []
@@ -94,7 +96,10 @@ class Terminal:
         if not self.alternate:
             self.plain += text.encode()
             return
-        assert self.row < self.rows and self.column + len(text) <= self.columns, "beyond the screen: %d %r" % (self.row, text)
+        fits = self.row < self.rows and self.column + len(text) <= self.columns
+        if not fits and time.monotonic() < self.settled:
+            return  # of a frame that was under way
+        assert fits, "beyond the screen: %d %r" % (self.row, text)
         while len(self.lines) <= self.row:
             self.lines.append("")
         line = self.lines[self.row].ljust(self.column)
