@@ -138,7 +138,7 @@ static size_t put_entry(void *buf, const struct group *g, uint16_t client_port)
 static void inject(const struct group *g)
 {
 	struct mnl_socket *nl = mnl_socket_open(NETLINK_NETFILTER);
-	uint32_t buf[8192], reply[1024];
+	uint32_t buf[8192] = { 0 }, reply[1024]; /* attributes are padded */
 	const struct nlmsgerr *error;
 	unsigned int i = 0;
 	size_t length;
