@@ -509,12 +509,12 @@ static int read_objects(struct reader *r, uint16_t type, const char *set,
 		.table = TABLE_NAME,
 		.set = set,
 	};
-	struct errbuf eb;
+	struct errbuf eb = { "" }; /* stays so where @reply had no memory */
 	int err = request_send(r->nl, &request, reply, r, &eb);
 
 	if (err && err != -ENOENT)
 		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
-		     eb.text);
+		     *eb.text ? eb.text : strerror(-err));
 	return err;
 }
 
