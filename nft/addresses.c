@@ -1,7 +1,8 @@
 /*
- * The node's own addresses, a list of each family. As each change has the whole list dumped anew,
- * an address that two interfaces carry is counted by itself. A node with very many pod interfaces
- * pays one dump of all their link-local addresses for each that comes or goes.
+ * The node's own addresses, a list of each family. As each change has the whole
+ * list dumped anew, an address that two interfaces carry is counted by itself.
+ * A node with very many pod interfaces pays one dump of all their link-local
+ * addresses for each that comes or goes.
  */
 #include "nft/addresses.h"
 
@@ -29,7 +30,8 @@ static int address_decode(const struct nlmsghdr *nlh, void *item)
 	const struct nlattr *attr, *local = NULL, *address = NULL;
 	enum family family;
 
-	if (nlh->nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(nlh) < sizeof(*ifa))
+	if (nlh->nlmsg_type != RTM_NEWADDR ||
+	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*ifa))
 		return ROUTE_NONE;
 	if (ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6)
 		return ROUTE_NONE;

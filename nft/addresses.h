@@ -13,8 +13,8 @@ struct addresses *addresses_open(struct errbuf *eb); /* NULL with @eb on failure
 void addresses_close(struct addresses *a);
 int addresses_fd(const struct addresses *a); /* readable: call addresses_read() */
 
-/* Dumps (at first, or after lost notifications) or follows; *changed tells whether the list
- * differs. Never blocks for long. */
+/* Dumps (at first, or after lost notifications) or follows; *changed tells
+ * whether the list differs. Never blocks for long. */
 int addresses_read(struct addresses *a, bool *changed, struct errbuf *eb);
 
 /* Sorted, without duplicates, loopback included. Borrowed until the next addresses_read(). */

@@ -1,20 +1,24 @@
 /*
- * Session affinity is remembered by the kernel's rules, so a map's contents are only known by
- * listing it: keys whose endpoint is not wanted are collected, 4 or 16 bytes each, and deleted when
- * the listing is over, since deletions in between would make it inconsistent.
+ * Session affinity is remembered by the kernel's rules, so a map's contents are
+ * only known by listing it: keys whose endpoint is not wanted are collected, 4
+ * or 16 bytes each, and deleted when the listing is over, since deletions in
+ * between would make it inconsistent.
  *
- * The kernel makes a message of a listing when the one before is read, so a caller who reads one at
- * a time decides how fast it goes. A transaction of ours meanwhile has the kernel call the listing
- * inconsistent. What it has is true all the same; it is done again until one is consistent, or
- * finds nobody though another came before it.
+ * The kernel makes a message of a listing when the one before is read, so a
+ * caller who reads one at a time decides how fast it goes. A transaction of
+ * ours meanwhile has the kernel call the listing inconsistent. What it has is
+ * true all the same; it is done again until one is consistent, or finds nobody
+ * though another came before it.
  *
- * Entries run out by themselves at any moment, and one that is not there must not fail a
- * transaction. Linux 6.3 has a message for that. Before, each key is a message of its own, and a
- * transaction that failed is sent again without the keys that are gone.
+ * Entries run out by themselves at any moment, and one that is not there must
+ * not fail a transaction. Linux 6.3 has a message for that. Before, each key is
+ * a message of its own, and a transaction that failed is sent again without the
+ * keys that are gone.
  *
- * Regrets: listing costs the square of the number of clients (see lists.c; 100,000 take 0.4 s), and
- * their keys are known to nobody but the kernel. A client that runs out and comes back between
- * listing and deletion loses its new endpoint. It gets one anew with its next connection.
+ * Regrets: listing costs the square of the number of clients (see lists.c;
+ * 100,000 take 0.4 s), and their keys are known to nobody but the kernel. A
+ * client that runs out and comes back between listing and deletion loses its
+ * new endpoint. It gets one anew with its next connection.
  */
 #include "nft/affinity.h"
 
@@ -40,13 +44,14 @@
 
 enum {
 	DESTROYSETELEM = 30, /* NFT_MSG_DESTROYSETELEM, which older headers lack */
-	/* A list of them is an attribute of 56,000 bytes at most, below the 65,535 that it may
-	   have. */
+	/* A list of them is an attribute of 56,000 bytes at most, below the
+	   65,535 that it may have. */
 	KEYS_PER_BATCH = 2000,
 	MESSAGES_PER_BATCH = 500,
 	MAX_ATTEMPTS = 5,
 	TIMEOUT_MS = 10000,
-	DATAGRAM_SIZE = 64 * 1024, /* twice what the kernel makes of a listing at most */
+	DATAGRAM_SIZE =
+		64 * 1024, /* twice what the kernel makes of a listing at most */
 };
 
 struct affinity_stream {
@@ -99,7 +104,8 @@ static int purge_on_entry(struct affinity_purge *p, const struct nlattr *attr)
 	if (!key[NFTA_DATA_VALUE] ||
 	    mnl_attr_get_payload_len(key[NFTA_DATA_VALUE]) != family_size(p->family))
 		return 0;
-	if (endpoint_decode(p->family, attrs[NFTA_SET_ELEM_DATA], &endpoint, &port) == 0 &&
+	if (endpoint_decode(p->family, attrs[NFTA_SET_ELEM_DATA], &endpoint,
+			    &port) == 0 &&
 	    p->keep(p->ctx, &endpoint, port))
 		return 0;
 	return purge_add_key(p, mnl_attr_get_payload(key[NFTA_DATA_VALUE]));
@@ -140,14 +146,16 @@ static void put_marker(struct wire *w, uint16_t type)
 }
 
 /* A message that deletes @n keys from number @first on. */
-static void put_deletion(struct wire *w, const struct affinity_purge *p, size_t first, size_t n)
+static void put_deletion(struct wire *w, const struct affinity_purge *p,
+			 size_t first, size_t n)
 {
 	const size_t size = family_size(p->family);
 	struct nlmsghdr *nlh;
 	struct nlattr *list, *element, *key;
 	size_t i;
 
-	nlh = message_begin(w, p->family, p->single ? NFT_MSG_DELSETELEM : DESTROYSETELEM, 0,
+	nlh = message_begin(w, p->family,
+			    p->single ? NFT_MSG_DELSETELEM : DESTROYSETELEM, 0,
 			    strlen(p->map) + 64 + n * (12 + size));
 	if (!nlh)
 		return;
@@ -190,7 +198,8 @@ static int on_outcome(const struct nlmsghdr *nlh, void *data)
 }
 
 /* Numbers the messages of @w and sends them; BEGIN is the first, END the last. */
-static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o, struct errbuf *eb)
+static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o,
+			  struct errbuf *eb)
 {
 	struct iovec iov = { .iov_base = w->bytes, .iov_len = w->length };
 	struct nlmsghdr *nlh = NULL, *last = NULL;
@@ -210,13 +219,14 @@ static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o, 
 	assert(last); /* a transaction is not sent without a message */
 	last->nlmsg_flags |= NLM_F_ACK;
 	o->first_seq = o->begin_seq + 1;
-	err = nlsock_exchange(nl, &iov, 1, last->nlmsg_seq, on_outcome, o, TIMEOUT_MS, eb);
+	err = nlsock_exchange(nl, &iov, 1, last->nlmsg_seq, on_outcome, o,
+			      TIMEOUT_MS, eb);
 	return o->err ? o->err : err;
 }
 
 /* Deletes keys @first to @first + @n - 1, in one message or a message each. */
-static int delete_keys(struct affinity_purge *p, size_t first, size_t n, struct outcome *o,
-		       struct errbuf *eb)
+static int delete_keys(struct affinity_purge *p, size_t first, size_t n,
+		       struct outcome *o, struct errbuf *eb)
 {
 	struct wire w = { 0 };
 	size_t i;
@@ -236,19 +246,21 @@ static int delete_keys(struct affinity_purge *p, size_t first, size_t n, struct 
 }
 
 /* Takes the keys that are gone out of @n from @first on; returns how many are left. */
-static size_t drop_gone(struct affinity_purge *p, size_t first, size_t n, const struct outcome *o)
+static size_t drop_gone(struct affinity_purge *p, size_t first, size_t n,
+			const struct outcome *o)
 {
 	const size_t size = family_size(p->family);
 	size_t i, left = 0;
 
 	for (i = 0; i < n; i++)
 		if (!o->gone[i])
-			memmove(p->keys + (first + left++) * size, p->keys + (first + i) * size,
-				size);
+			memmove(p->keys + (first + left++) * size,
+				p->keys + (first + i) * size, size);
 	return left;
 }
 
-static int delete_some(struct affinity_purge *p, size_t first, size_t n, struct errbuf *eb)
+static int delete_some(struct affinity_purge *p, size_t first, size_t n,
+		       struct errbuf *eb)
 {
 	struct outcome o;
 	int attempt, err = 0;
@@ -272,7 +284,8 @@ static int delete_step(struct affinity_purge *p, struct errbuf *eb)
 		if (!p->interrupted || (p->listings > 1 && !p->n_keys))
 			return 0;
 		if (p->listings == MAX_ATTEMPTS)
-			return errf(eb, -EINTR, "the ruleset changed whenever it was read");
+			return errf(eb, -EINTR,
+				    "the ruleset changed whenever it was read");
 		p->state = STATE_BEGIN;
 		return 1;
 	}
@@ -313,7 +326,8 @@ static int stream_connect(struct affinity_stream *s, struct errbuf *eb)
 		return 0;
 	err = -errno;
 	stream_reset(s);
-	return errf(eb, err, "netlink: cannot open a netfilter socket: %s", strerror(-err));
+	return errf(eb, err, "netlink: cannot open a netfilter socket: %s",
+		    strerror(-err));
 }
 
 struct affinity_stream *affinity_stream_open(struct errbuf *eb)
@@ -358,15 +372,18 @@ static int stream_begin(struct affinity_purge *p, struct errbuf *eb)
 		return err;
 	length = request_build(&request, ++s->seq, buf);
 	if (mnl_socket_sendto(s->socket, buf, length) < 0)
-		return errf(eb, -errno, "netlink: cannot send: %s", strerror(errno));
+		return errf(eb, -errno, "netlink: cannot send: %s",
+			    strerror(errno));
 	s->listing = true;
 	return 0;
 }
 
 /* Returns 1 unless the listing is over: then 0, -ENOENT if there is no such map, or an error. */
-static int stream_message(struct affinity_purge *p, const struct nlmsghdr *nlh, struct errbuf *eb)
+static int stream_message(struct affinity_purge *p, const struct nlmsghdr *nlh,
+			  struct errbuf *eb)
 {
-	const bool over = nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
+	const bool over =
+		nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
 	int err;
 
 	if (nlh->nlmsg_seq != p->stream->seq)
@@ -379,7 +396,8 @@ static int stream_message(struct affinity_purge *p, const struct nlmsghdr *nlh, 
 	}
 	p->stream->listing = false;
 	err = message_error(nlh);
-	return err < 0 ? errf(eb, err, "the kernel refuses: %s", strerror(-err)) : 0;
+	return err < 0 ? errf(eb, err, "the kernel refuses: %s", strerror(-err))
+		       : 0;
 }
 
 static int stream_step(struct affinity_purge *p, struct errbuf *eb)
@@ -389,11 +407,13 @@ static int stream_step(struct affinity_purge *p, struct errbuf *eb)
 	ssize_t got;
 	int more = 1;
 
-	got = recv(mnl_socket_get_fd(s->socket), s->datagram, DATAGRAM_SIZE, MSG_DONTWAIT);
+	got = recv(mnl_socket_get_fd(s->socket), s->datagram, DATAGRAM_SIZE,
+		   MSG_DONTWAIT);
 	if (got < 0)
 		return errno == EINTR
 			       ? 1
-			       : errf(eb, -errno, "netlink: cannot receive: %s", strerror(errno));
+			       : errf(eb, -errno, "netlink: cannot receive: %s",
+				      strerror(errno));
 	for_each_nlmsg (nlh, s->datagram, (size_t)got) {
 		more = stream_message(p, nlh, eb);
 		if (more != 1)
@@ -421,10 +441,11 @@ static int purge_list_begin(struct affinity_purge *p, struct errbuf *eb)
 	return p->stream ? stream_begin(p, eb) : list_whole(p, eb);
 }
 
-struct affinity_purge *
-affinity_purge_new(struct nlsock *nl, struct affinity_stream *stream, enum family family,
-		   const char *map,
-		   bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port), void *ctx)
+struct affinity_purge *affinity_purge_new(
+	struct nlsock *nl, struct affinity_stream *stream, enum family family,
+	const char *map,
+	bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port),
+	void *ctx)
 {
 	struct affinity_purge *p = calloc(1, sizeof(*p));
 
@@ -475,6 +496,7 @@ int affinity_purge_step(struct affinity_purge *p, struct errbuf *eb)
 	if (more == -ENOENT)
 		return 0;
 	if (more < 0)
-		return errf(eb, more, "map %s: cannot remove clients: %s", p->map, reason.text);
+		return errf(eb, more, "map %s: cannot remove clients: %s",
+			    p->map, reason.text);
 	return more;
 }

@@ -1,7 +1,7 @@
 /*
- * Private to nft/: walking netlink messages and attributes. libmnl has the same, but its macros
- * cast constness away, and it takes a message's length of 2^31 and more for a negative one that
- * fits.
+ * Private to nft/: walking netlink messages and attributes. libmnl has the
+ * same, but its macros cast constness away, and it takes a message's length of
+ * 2^31 and more for a negative one that fits.
  */
 #ifndef NFT_ATTR_H
 #define NFT_ATTR_H
@@ -38,11 +38,13 @@ static inline int message_error(const struct nlmsghdr *nlh)
 }
 
 /* Messages in the @length bytes of a datagram; @nlh is NULL at the end. */
-#define for_each_nlmsg(nlh, datagram, length)                                                      \
-	for ((nlh) = message_if_ok(datagram, (const char *)(datagram) + (length)); (nlh);          \
-	     (nlh) = message_if_ok(message_after(nlh), (const char *)(datagram) + (length)))
+#define for_each_nlmsg(nlh, datagram, length)                                      \
+	for ((nlh) = message_if_ok(datagram, (const char *)(datagram) + (length)); \
+	     (nlh); (nlh) = message_if_ok(message_after(nlh),                      \
+					  (const char *)(datagram) + (length)))
 
-static inline const struct nlattr *attr_if_ok(const struct nlattr *attr, const void *end)
+static inline const struct nlattr *attr_if_ok(const struct nlattr *attr,
+					      const void *end)
 {
 	ptrdiff_t left = (const char *)end - (const char *)attr;
 
@@ -51,18 +53,20 @@ static inline const struct nlattr *attr_if_ok(const struct nlattr *attr, const v
 
 static inline const void *attr_end(const struct nlattr *nest)
 {
-	return (const char *)mnl_attr_get_payload(nest) + mnl_attr_get_payload_len(nest);
+	return (const char *)mnl_attr_get_payload(nest) +
+	       mnl_attr_get_payload_len(nest);
 }
 
 /* Attributes of message @nlh, whose own header has @offset bytes; @attr is NULL at the end. */
-#define for_each_attr(attr, nlh, offset)                                                           \
-	for ((attr) = attr_if_ok(mnl_nlmsg_get_payload_offset(nlh, offset),                        \
-				 mnl_nlmsg_get_payload_tail(nlh));                                 \
-	     (attr); (attr) = attr_if_ok(mnl_attr_next(attr), mnl_nlmsg_get_payload_tail(nlh)))
+#define for_each_attr(attr, nlh, offset)                                       \
+	for ((attr) = attr_if_ok(mnl_nlmsg_get_payload_offset(nlh, offset),    \
+				 mnl_nlmsg_get_payload_tail(nlh));             \
+	     (attr); (attr) = attr_if_ok(mnl_attr_next(attr),                  \
+					 mnl_nlmsg_get_payload_tail(nlh)))
 
 /* Attributes inside of attribute @nest. */
-#define for_each_attr_in(attr, nest)                                                               \
-	for ((attr) = attr_if_ok(mnl_attr_get_payload(nest), attr_end(nest)); (attr);              \
-	     (attr) = attr_if_ok(mnl_attr_next(attr), attr_end(nest)))
+#define for_each_attr_in(attr, nest)                                           \
+	for ((attr) = attr_if_ok(mnl_attr_get_payload(nest), attr_end(nest));  \
+	     (attr); (attr) = attr_if_ok(mnl_attr_next(attr), attr_end(nest)))
 
 #endif

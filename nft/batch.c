@@ -1,11 +1,13 @@
 /*
- * One transaction as netlink messages. Each kind of change has a stream of its own, a growing run
- * of finished messages, and the streams are sent in a fixed order: deletions of elements before
- * additions, objects before what refers to them, whatever the order of calls was. Nothing is copied
- * again: the streams are the iovec.
+ * One transaction as netlink messages. Each kind of change has a stream of its
+ * own, a growing run of finished messages, and the streams are sent in a fixed
+ * order: deletions of elements before additions, objects before what refers to
+ * them, whatever the order of calls was. Nothing is copied again: the streams
+ * are the iovec.
  *
- * Messages are numbered in the order of sending, so that an error leads back to its message, and
- * the offset in the error to an element. Only failures pay for the search.
+ * Messages are numbered in the order of sending, so that an error leads back to
+ * its message, and the offset in the error to an element. Only failures pay for
+ * the search.
  */
 #include "nft/batch.h"
 #include "nft/encode_elements.h"
@@ -59,7 +61,8 @@ struct batch {
 
 /* The verbs */
 
-static void batch_change_chain(struct batch *b, enum change change, const struct chain *chain)
+static void batch_change_chain(struct batch *b, enum change change,
+			       const struct chain *chain)
 {
 	enum family family = b->ruleset.family;
 
@@ -75,7 +78,8 @@ static void batch_change_chain(struct batch *b, enum change change, const struct
 		encode_rules(&b->phases[PHASE_RULES], family, chain);
 		break;
 	case CHANGE_DELETE:
-		encode_chain_delete(&b->phases[PHASE_CHAINS_DELETE], family, chain->name);
+		encode_chain_delete(&b->phases[PHASE_CHAINS_DELETE], family,
+				    chain->name);
 		b->counts.chains_deleted++;
 		break;
 	}
@@ -83,15 +87,17 @@ static void batch_change_chain(struct batch *b, enum change change, const struct
 
 static void batch_add_set(struct batch *b, enum set_id set)
 {
-	encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(set), set_name(set), NULL,
-		   set_counts(b->ruleset.parts, set), b->next_set_id++);
+	encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(set),
+		   set_name(set), NULL, set_counts(b->ruleset.parts, set),
+		   b->next_set_id++);
 }
 
 static void batch_add_table(struct batch *b)
 {
 	unsigned int i;
 
-	encode_table(&b->phases[PHASE_TABLE], b->ruleset.family, b->owner ? TABLE_FLAGS_OWNED : 0);
+	encode_table(&b->phases[PHASE_TABLE], b->ruleset.family,
+		     b->owner ? TABLE_FLAGS_OWNED : 0);
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(b->ruleset.parts, i))
 			batch_add_set(b, i);
@@ -105,24 +111,27 @@ static void update_sets(struct batch *b, unsigned int parts)
 	unsigned int i;
 
 	for (i = 0; i < N_SETS; i++) {
-		const bool wanted = set_is_in(b->ruleset.parts, i), there = set_is_in(parts, i);
+		const bool wanted = set_is_in(b->ruleset.parts, i),
+			   there = set_is_in(parts, i);
 
 		if (wanted && !there)
 			batch_add_set(b, i);
 		else if (!wanted && there)
-			encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family,
-					  set_name(i));
+			encode_set_delete(&b->phases[PHASE_SETS_DELETE],
+					  b->ruleset.family, set_name(i));
 	}
 }
 
 static void update_flowtable(struct batch *b, unsigned int parts)
 {
-	const bool wanted = b->ruleset.parts & PART_FAST_PATH, there = parts & PART_FAST_PATH;
+	const bool wanted = b->ruleset.parts & PART_FAST_PATH,
+		   there = parts & PART_FAST_PATH;
 
 	if (wanted && !there)
 		encode_flowtable(&b->phases[PHASE_SETS], b->ruleset.family);
 	else if (!wanted && there)
-		encode_flowtable_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family);
+		encode_flowtable_delete(&b->phases[PHASE_SETS_DELETE],
+					b->ruleset.family);
 }
 
 static void batch_change_table(void *ctx, enum change change, unsigned int parts)
@@ -135,7 +144,8 @@ static void batch_change_table(void *ctx, enum change change, unsigned int parts
 	if (change != CHANGE_UPDATE)
 		b->has_table_verb = true;
 	if (change == CHANGE_DELETE) {
-		encode_table_delete(&b->phases[PHASE_TABLE_DELETE], b->ruleset.family);
+		encode_table_delete(&b->phases[PHASE_TABLE_DELETE],
+				    b->ruleset.family);
 		return;
 	}
 	if (change == CHANGE_ADD)
@@ -146,7 +156,8 @@ static void batch_change_table(void *ctx, enum change change, unsigned int parts
 		update_flowtable(b, parts);
 	for (i = 0; i < N_CHAINS; i++) {
 		const bool wanted = chain_is_in(b->ruleset.parts, i);
-		const bool there = change == CHANGE_UPDATE && chain_is_in(parts, i);
+		const bool there =
+			change == CHANGE_UPDATE && chain_is_in(parts, i);
 
 		if (!wanted && !there)
 			continue;
@@ -170,11 +181,13 @@ void batch_open(struct batch *b)
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(&b->ruleset, i, &chain);
 		if (chain.has_hook && chain_is_in(b->ruleset.parts, i))
-			encode_rules(&b->phases[PHASE_RULES], b->ruleset.family, &chain);
+			encode_rules(&b->phases[PHASE_RULES], b->ruleset.family,
+				     &chain);
 	}
 }
 
-static void batch_change_pick(void *ctx, enum change change, const struct verdict *pick)
+static void batch_change_pick(void *ctx, enum change change,
+			      const struct verdict *pick)
 {
 	struct batch *b = ctx;
 	struct chain chain;
@@ -183,7 +196,8 @@ static void batch_change_pick(void *ctx, enum change change, const struct verdic
 	batch_change_chain(b, change, &chain);
 }
 
-static void batch_change_sticky(void *ctx, enum change change, const struct sticky_chain *sticky)
+static void batch_change_sticky(void *ctx, enum change change,
+				const struct sticky_chain *sticky)
 {
 	struct batch *b = ctx;
 	struct chain chain;
@@ -197,17 +211,19 @@ static void batch_change_sticky(void *ctx, enum change change, const struct stic
 	batch_change_chain(b, change, &chain);
 }
 
-static void batch_change_affinity(void *ctx, enum change change, const char *name,
-				  const char *comment)
+static void batch_change_affinity(void *ctx, enum change change,
+				  const char *name, const char *comment)
 {
 	struct batch *b = ctx;
 
 	b->has_changes = true;
 	if (change == CHANGE_DELETE)
-		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, name);
+		encode_set_delete(&b->phases[PHASE_SETS_DELETE],
+				  b->ruleset.family, name);
 	else
-		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, affinity_layout(), name,
-			   comment, false, b->next_set_id++);
+		encode_set(&b->phases[PHASE_SETS], b->ruleset.family,
+			   affinity_layout(), name, comment, false,
+			   b->next_set_id++);
 }
 
 static void batch_change_ranges(void *ctx, enum change change, const char *set)
@@ -217,16 +233,19 @@ static void batch_change_ranges(void *ctx, enum change change, const char *set)
 
 	chain_firewall(set, &chain);
 	if (change == CHANGE_ADD)
-		encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(SET_SOURCE_RANGES),
-			   set, NULL, false, b->next_set_id++);
+		encode_set(&b->phases[PHASE_SETS], b->ruleset.family,
+			   set_layout(SET_SOURCE_RANGES), set, NULL, false,
+			   b->next_set_id++);
 	else if (change == CHANGE_DELETE)
-		encode_set_delete(&b->phases[PHASE_SETS_DELETE], b->ruleset.family, set);
+		encode_set_delete(&b->phases[PHASE_SETS_DELETE],
+				  b->ruleset.family, set);
 	batch_change_chain(b, change, &chain);
 }
 
 static const char *pick_chain(struct batch *b, const struct verdict *v)
 {
-	struct cached_name *c = &b->names[(v->count * 31 + v->pick) % NAME_CACHE_SIZE];
+	struct cached_name *c =
+		&b->names[(v->count * 31 + v->pick) % NAME_CACHE_SIZE];
 
 	if (c->verdict.kind != VERDICT_PICK || c->verdict.pick != v->pick ||
 	    c->verdict.count != v->count) {
@@ -236,19 +255,21 @@ static const char *pick_chain(struct batch *b, const struct verdict *v)
 	return c->name;
 }
 
-static void batch_change_element(void *ctx, enum change change, const struct element *e,
-				 void *owner)
+static void batch_change_element(void *ctx, enum change change,
+				 const struct element *e, void *owner)
 {
 	struct batch *b = ctx;
 	const char *chain = NULL;
 
 	b->has_changes = true;
-	if ((change != CHANGE_DELETE || e->set == SET_SOURCE_RANGES) && !element_is_whole(e)) {
+	if ((change != CHANGE_DELETE || e->set == SET_SOURCE_RANGES) &&
+	    !element_is_whole(e)) {
 		b->err = -EINVAL;
 		return;
 	}
 	if (change == CHANGE_DELETE) {
-		elements_put(&b->deleted[e->set], b->ruleset.family, e, NULL, owner);
+		elements_put(&b->deleted[e->set], b->ruleset.family, e, NULL,
+			     owner);
 		b->counts.elements_deleted++;
 		return;
 	}
@@ -343,7 +364,8 @@ static struct stream stream_at(const struct batch *b, unsigned int i)
 		return (struct stream){
 			.wire = &b->phases[PHASE_CHAINS_DELETE + i - 2 * N_ELEMENT_SETS],
 		};
-	elements = i < N_ELEMENT_SETS ? &b->deleted[i] : &b->added[i - N_ELEMENT_SETS];
+	elements = i < N_ELEMENT_SETS ? &b->deleted[i]
+				      : &b->added[i - N_ELEMENT_SETS];
 	return (struct stream){ .wire = &elements->wire, .elements = elements };
 }
 
@@ -381,7 +403,8 @@ static void sending_push(struct sending *s, const struct wire *w)
 {
 	assert(s->n_iov < sizeof(s->iov) / sizeof(s->iov[0]));
 	if (w->length)
-		s->iov[s->n_iov++] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
+		s->iov[s->n_iov++] = (struct iovec){ .iov_base = w->bytes,
+						     .iov_len = w->length };
 }
 
 /* Errors come without being asked for; besides them only the last message is acknowledged. */
@@ -416,7 +439,8 @@ static int batch_on_reply(const struct nlmsghdr *nlh, void *data)
 	struct sending *s = data;
 	const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 
-	if (nlh->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(nlh) < sizeof(*e))
+	if (nlh->nlmsg_type != NLMSG_ERROR ||
+	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*e))
 		return 0;
 	refused_read(&s->refused, nlh);
 	return nlh->nlmsg_seq == s->first_seq && e->error < 0 ? e->error : 0;
@@ -425,8 +449,8 @@ static int batch_on_reply(const struct nlmsghdr *nlh, void *data)
 /* What was refused */
 
 /* The refused message and the stream that it is in. */
-static const struct nlmsghdr *find_message(const struct sending *s, struct stream *stream,
-					   size_t *position)
+static const struct nlmsghdr *find_message(const struct sending *s,
+					   struct stream *stream, size_t *position)
 {
 	const struct nlmsghdr *nlh;
 	unsigned int i;
@@ -453,10 +477,13 @@ static void refusal_describe(const struct sending *s, struct refusal *refusal)
 	if (nlh)
 		refused_print(&s->refused, family, stream.wire, nlh, &text);
 	else
-		strbuf_addf(&text, "commit table %s %s", family_keyword(family), TABLE_NAME);
+		strbuf_addf(&text, "commit table %s %s", family_keyword(family),
+			    TABLE_NAME);
 	if (nlh && stream.elements) {
-		refusal->owner = elements_owner(stream.elements, position, s->refused.offset);
-		elements_print(stream.elements, position, s->refused.offset, family, &element);
+		refusal->owner = elements_owner(stream.elements, position,
+						s->refused.offset);
+		elements_print(stream.elements, position, s->refused.offset,
+			       family, &element);
 	}
 	if (element.text)
 		strbuf_addf(&text, ", element %s", element.text);
@@ -466,22 +493,24 @@ static void refusal_describe(const struct sending *s, struct refusal *refusal)
 	strbuf_free(&text);
 }
 
-static int refusal_report(const struct sending *s, struct refusal *refusal, struct errbuf *eb)
+static int refusal_report(const struct sending *s, struct refusal *refusal,
+			  struct errbuf *eb)
 {
 	struct refusal local;
 
 	if (!refusal)
 		refusal = &local;
 	refusal_describe(s, refusal);
-	return errf(eb, s->refused.err, "nftables: cannot %.256s: %s%s", refusal->object,
-		    strerror(-s->refused.err), s->refused.reason);
+	return errf(eb, s->refused.err, "nftables: cannot %.256s: %s%s",
+		    refusal->object, strerror(-s->refused.err), s->refused.reason);
 }
 
 /* An orphaned table is taken over by any transaction that asks for the flags. */
 static void batch_take_over(struct batch *b)
 {
 	if (b->owner && !b->has_table_verb && !b->phases[PHASE_TABLE].length) {
-		encode_table_flags(&b->phases[PHASE_TABLE], b->ruleset.family, TABLE_FLAGS_OWNED);
+		encode_table_flags(&b->phases[PHASE_TABLE], b->ruleset.family,
+				   TABLE_FLAGS_OWNED);
 		b->takes_over = true;
 	}
 }
@@ -491,8 +520,8 @@ static bool cannot_take_over(const struct sending *s)
 {
 	const struct wire *w = &s->batch->phases[PHASE_TABLE];
 
-	return s->batch->takes_over && s->refused.err == -EOPNOTSUPP && w->length &&
-	       s->refused.seq == message_at(w, 0)->nlmsg_seq;
+	return s->batch->takes_over && s->refused.err == -EOPNOTSUPP &&
+	       w->length && s->refused.seq == message_at(w, 0)->nlmsg_seq;
 }
 
 static int batch_send_once(struct sending *s, bool commit, struct nlsock *nl,
@@ -512,17 +541,19 @@ static int batch_send_once(struct sending *s, bool commit, struct nlsock *nl,
 	if (!err)
 		err = s->begin.err ? s->begin.err : s->end.err;
 	if (err)
-		errf(eb, err, "nftables: cannot build a transaction: %s", strerror(-err));
+		errf(eb, err, "nftables: cannot build a transaction: %s",
+		     strerror(-err));
 	else if (s->last_seq)
-		err = nlsock_exchange(nl, s->iov, s->n_iov, s->last_seq, batch_on_reply, s,
-				      timeout_ms, eb);
+		err = nlsock_exchange(nl, s->iov, s->n_iov, s->last_seq,
+				      batch_on_reply, s, timeout_ms, eb);
 	wire_free(&s->begin);
 	wire_free(&s->end);
 	return err;
 }
 
-static int batch_send(struct batch *b, bool commit, struct nlsock *nl, unsigned int timeout_ms,
-		      struct refusal *refusal, struct errbuf *eb)
+static int batch_send(struct batch *b, bool commit, struct nlsock *nl,
+		      unsigned int timeout_ms, struct refusal *refusal,
+		      struct errbuf *eb)
 {
 	struct sending s = { .batch = b };
 	int err;

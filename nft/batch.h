@@ -11,9 +11,9 @@ struct batch;
 
 enum batch_flags {
 	/*
-	 * Table flags owner|persist: ours alone, outlives us (Linux 6.9). Any transaction takes an
-	 * orphaned table over, even a batch that is empty otherwise. A table that was made without
-	 * the flags stays without.
+	 * Table flags owner|persist: ours alone, outlives us (Linux 6.9). Any
+	 * transaction takes an orphaned table over, even a batch that is empty
+	 * otherwise. A table that was made without the flags stays without.
 	 */
 	BATCH_OWNER = 1 << 0,
 	/*
@@ -43,16 +43,17 @@ struct batch_counts batch_counts(const struct batch *b);
 
 /* What the kernel would not take. */
 struct refusal {
-	int err;	  /* negative errno */
-	void *owner;	  /* of the element refused; NULL if that is not known */
+	int err;     /* negative errno */
+	void *owner; /* of the element refused; NULL if that is not known */
 	char object[512]; /* for people: "map service-ips, element 10.0.0.1 . tcp . 80" */
 };
 
 /*
- * Sends BEGIN to END in one message and waits for every acknowledgement, at most @timeout_ms.
- * Returns 0, or a negative errno with @eb filled and, if the kernel refused, @refusal too (NULL is
- * allowed). -ETIMEDOUT, -ENOBUFS and -EINTR mean unknown: read the kernel back. -ENOMEM may also be
- * our own, when the batch could not be built; then nothing was sent.
+ * Sends BEGIN to END in one message and waits for every acknowledgement, at
+ * most @timeout_ms. Returns 0, or a negative errno with @eb filled and, if the
+ * kernel refused, @refusal too (NULL is allowed). -ETIMEDOUT, -ENOBUFS and
+ * -EINTR mean unknown: read the kernel back. -ENOMEM may also be our own, when
+ * the batch could not be built; then nothing was sent.
  */
 int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
 		 struct refusal *refusal, struct errbuf *eb);

@@ -1,10 +1,11 @@
 /*
- * Stale conntrack entries. A dump over one socket is read datagram by datagram, each of which the
- * kernel fills as the one before is taken, so nothing piles up anywhere; deletions go over a second
- * socket, many requests in one message, and only refusals are answered. A request names the entry's
- * tuple, zone and id: a new entry with the same tuple is another entry and stays. Who restarts a
- * dump must drop the old socket, since the kernel knows no other way to end one; an epoll instance
- * keeps the descriptor for the caller.
+ * Stale conntrack entries. A dump over one socket is read datagram by datagram,
+ * each of which the kernel fills as the one before is taken, so nothing piles
+ * up anywhere; deletions go over a second socket, many requests in one message,
+ * and only refusals are answered. A request names the entry's tuple, zone and
+ * id: a new entry with the same tuple is another entry and stays. Who restarts
+ * a dump must drop the old socket, since the kernel knows no other way to end
+ * one; an epoll instance keeps the descriptor for the caller.
  */
 #include "nft/conntrack.h"
 
@@ -30,9 +31,10 @@ enum {
 	DATAGRAM_SIZE = 32768,
 	REQUESTS_SIZE = 16384, /* some 120 deletions */
 	/*
-	 * Entries up to which the kernel filters. A filtered dump is one walk through the table at
-	 * worst, 0.2 us an entry (26 ms with 100,000) and not to be divided, where one without a
-	 * filter takes 2.2 us an entry (230 ms), a datagram at a time.
+	 * Entries up to which the kernel filters. A filtered dump is one walk
+	 * through the table at worst, 0.2 us an entry (26 ms with 100,000) and
+	 * not to be divided, where one without a filter takes 2.2 us an entry
+	 * (230 ms), a datagram at a time.
 	 */
 	FILTER_MAX_ENTRIES = 131072,
 	/* A deletion holds a tuple (100 bytes at most, IPv6 with zone), a zone and an id. */
@@ -46,9 +48,10 @@ enum {
 struct sweep {
 	enum family family;
 	uint8_t protocol;
-	int epoll_fd, dump_fd, delete_fd; /* dump_fd is -1 unless a dump is under way */
-	bool can_filter;		  /* by protocol: Linux 5.8 */
-	bool filter;			  /* this dump is filtered by the kernel */
+	int epoll_fd, dump_fd,
+		delete_fd; /* dump_fd is -1 unless a dump is under way */
+	bool can_filter;   /* by protocol: Linux 5.8 */
+	bool filter;	   /* this dump is filtered by the kernel */
 	int attempts;
 	uint32_t seq;
 	int err; /* first refusal of a deletion that was not "no such entry" */
@@ -123,7 +126,8 @@ unsigned long sweep_deleted(const struct sweep *s)
 	return s->deleted;
 }
 
-static struct nlmsghdr *conntrack_request(void *buf, uint16_t type, uint16_t flags, int family)
+static struct nlmsghdr *conntrack_request(void *buf, uint16_t type,
+					  uint16_t flags, int family)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *nfg;
@@ -176,7 +180,8 @@ static int dump_begin(struct sweep *s)
 static uint32_t count_entries(struct sweep *s)
 {
 	uint32_t buf[64];
-	struct nlmsghdr *nlh = conntrack_request(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
+	struct nlmsghdr *nlh =
+		conntrack_request(buf, IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC);
 	const struct nlattr *attr;
 	ssize_t length;
 
@@ -186,7 +191,8 @@ static uint32_t count_entries(struct sweep *s)
 	length = recv(s->delete_fd, buf, sizeof(buf), MSG_DONTWAIT);
 	if (length <= 0 || !message_if_ok(nlh, (const char *)buf + length) ||
 	    nlh->nlmsg_seq != s->seq ||
-	    nlh->nlmsg_type != (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS))
+	    nlh->nlmsg_type !=
+		    (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS))
 		return UINT32_MAX;
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
 		if (mnl_attr_get_type(attr) == CTA_STATS_GLOBAL_ENTRIES &&
@@ -209,8 +215,8 @@ int sweep_start(struct sweep *s, struct errbuf *eb)
 	if (!err)
 		return 0;
 	dump_end(s);
-	return errf(eb, err, "conntrack %s: cannot list entries: %s", family_name(s->family),
-		    strerror(-err));
+	return errf(eb, err, "conntrack %s: cannot list entries: %s",
+		    family_name(s->family), strerror(-err));
 }
 
 /* One direction of an entry. */
@@ -221,9 +227,17 @@ struct tuple {
 	unsigned int found; /* bits, one per field */
 };
 
-enum tuple_field { SRC = 1, DST = 2, SRC_PORT = 4, DST_PORT = 8, PROTOCOL = 16, ALL_FIELDS = 31 };
+enum tuple_field {
+	SRC = 1,
+	DST = 2,
+	SRC_PORT = 4,
+	DST_PORT = 8,
+	PROTOCOL = 16,
+	ALL_FIELDS = 31
+};
 
-static void ip_decode(const struct nlattr *nest, enum family family, struct tuple *t)
+static void ip_decode(const struct nlattr *nest, enum family family,
+		      struct tuple *t)
 {
 	const bool v4 = family == FAMILY_IPV4;
 	const struct nlattr *attr;
@@ -234,10 +248,12 @@ static void ip_decode(const struct nlattr *nest, enum family family, struct tupl
 		if (mnl_attr_get_payload_len(attr) != family_size(family))
 			continue;
 		if (type == (v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC)) {
-			memcpy(t->src.bytes, mnl_attr_get_payload(attr), family_size(family));
+			memcpy(t->src.bytes, mnl_attr_get_payload(attr),
+			       family_size(family));
 			t->found |= SRC;
 		} else if (type == (v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST)) {
-			memcpy(t->dst.bytes, mnl_attr_get_payload(attr), family_size(family));
+			memcpy(t->dst.bytes, mnl_attr_get_payload(attr),
+			       family_size(family));
 			t->found |= DST;
 		}
 	}
@@ -264,7 +280,8 @@ static void proto_decode(const struct nlattr *nest, struct tuple *t)
 	}
 }
 
-static bool tuple_decode(const struct nlattr *nest, enum family family, struct tuple *t)
+static bool tuple_decode(const struct nlattr *nest, enum family family,
+			 struct tuple *t)
 {
 	const struct nlattr *attr;
 
@@ -337,7 +354,8 @@ static bool is_entry_of(const struct nlmsghdr *nlh, enum family family)
 	       nfg->nfgen_family == family_number(family);
 }
 
-int flow_decode(const struct nlmsghdr *nlh, enum family family, uint8_t protocol, struct flow *flow)
+int flow_decode(const struct nlmsghdr *nlh, enum family family,
+		uint8_t protocol, struct flow *flow)
 {
 	struct tuple orig, reply;
 	struct entry e;
@@ -345,7 +363,8 @@ int flow_decode(const struct nlmsghdr *nlh, enum family family, uint8_t protocol
 	if (!is_entry_of(nlh, family))
 		return -EINVAL;
 	e = entry_split(nlh);
-	if (!e.orig || !e.reply || !e.status || mnl_attr_get_payload_len(e.status) != 4)
+	if (!e.orig || !e.reply || !e.status ||
+	    mnl_attr_get_payload_len(e.status) != 4)
 		return -EINVAL;
 	if (!tuple_decode(e.orig, family, &orig) || orig.protocol != protocol ||
 	    !tuple_decode(e.reply, family, &reply) || reply.protocol != protocol)
@@ -379,7 +398,8 @@ static unsigned int count_refusals(struct sweep *s)
 		if (length < 0)
 			return n;
 		nlh = message_if_ok(reply, (const char *)reply + length);
-		err = nlh && nlh->nlmsg_type == NLMSG_ERROR ? message_error(nlh) : 0;
+		err = nlh && nlh->nlmsg_type == NLMSG_ERROR ? message_error(nlh)
+							    : 0;
 		n += err != 0;
 		if (err && err != -ENOENT && !s->err)
 			s->err = err;
@@ -396,7 +416,8 @@ static void flush_deletions(struct sweep *s)
 		s->err = s->err ? s->err : -errno;
 	} else {
 		refused = count_refusals(s);
-		s->deleted += s->n_requests - (refused < s->n_requests ? refused : s->n_requests);
+		s->deleted += s->n_requests -
+			      (refused < s->n_requests ? refused : s->n_requests);
 	}
 	s->n_requests = 0;
 	s->requests_length = 0;
@@ -420,12 +441,13 @@ static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
 	struct nlmsghdr *nlh;
 
 	/* Without the id we could hit another entry. */
-	if (!e.id || attr_room(e.orig) + attr_room(e.zone) + attr_room(e.id) > DELETION_MAX - 32)
+	if (!e.id || attr_room(e.orig) + attr_room(e.zone) + attr_room(e.id) >
+			     DELETION_MAX - 32)
 		return;
 	if (s->requests_length + DELETION_MAX > sizeof(s->requests))
 		flush_deletions(s);
-	nlh = conntrack_request((char *)s->requests + s->requests_length, IPCTNL_MSG_CT_DELETE, 0,
-				family_number(s->family));
+	nlh = conntrack_request((char *)s->requests + s->requests_length,
+				IPCTNL_MSG_CT_DELETE, 0, family_number(s->family));
 	nlh->nlmsg_seq = ++s->seq;
 	copy_attr(nlh, e.orig);
 	copy_attr(nlh, e.zone);
@@ -436,7 +458,8 @@ static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
 
 /* What a datagram of the dump says: go on (1), all read (0), or a negative errno. */
 static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
-			 bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
+			 bool (*stale)(void *ctx, const struct flow *flow),
+			 void *ctx)
 {
 	const struct nlmsghdr *nlh;
 	struct flow flow;
@@ -452,17 +475,19 @@ static int read_datagram(struct sweep *s, size_t length, unsigned int *handled,
 			result = 0;
 		else if (nlh->nlmsg_type == NLMSG_ERROR)
 			result = message_error(nlh);
-		else if (flow_decode(nlh, s->family, s->protocol, &flow) == 0 && stale(ctx, &flow))
+		else if (flow_decode(nlh, s->family, s->protocol, &flow) == 0 &&
+			 stale(ctx, &flow))
 			delete_entry(s, nlh);
 	}
 	return result;
 }
 
 static int sweep_receive(struct sweep *s, unsigned int *handled,
-			 bool (*stale)(void *ctx, const struct flow *flow), void *ctx)
+			 bool (*stale)(void *ctx, const struct flow *flow),
+			 void *ctx)
 {
-	ssize_t length =
-		recv(s->dump_fd, s->datagram, sizeof(s->datagram), MSG_DONTWAIT | MSG_TRUNC);
+	ssize_t length = recv(s->dump_fd, s->datagram, sizeof(s->datagram),
+			      MSG_DONTWAIT | MSG_TRUNC);
 
 	if (length < 0)
 		return errno == ENOBUFS ? -EINTR : -errno;
@@ -489,7 +514,8 @@ static int sweep_recover(struct sweep *s, int result)
 }
 
 int sweep_step(struct sweep *s, unsigned int max_entries,
-	       bool (*stale)(void *ctx, const struct flow *flow), void *ctx, struct errbuf *eb)
+	       bool (*stale)(void *ctx, const struct flow *flow), void *ctx,
+	       struct errbuf *eb)
 {
 	unsigned int handled = 0;
 	int result = s->dump_fd < 0 ? 0 : 1;
@@ -508,8 +534,8 @@ int sweep_step(struct sweep *s, unsigned int max_entries,
 		return 1;
 	dump_end(s);
 	if (result < 0)
-		return errf(eb, result, "conntrack %s: listing entries: %s", family_name(s->family),
-			    strerror(-result));
+		return errf(eb, result, "conntrack %s: listing entries: %s",
+			    family_name(s->family), strerror(-result));
 	if (s->err)
 		return errf(eb, s->err, "conntrack %s: deleting an entry: %s",
 			    family_name(s->family), strerror(-s->err));
@@ -527,11 +553,14 @@ struct listing {
 
 const char *conntrack_state_name(uint8_t tcp_state)
 {
-	static const char *const names[] = { "NONE",	 "SYN_SENT",   "SYN_RECV", "ESTABLISHED",
-					     "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT",
+	static const char *const names[] = { "NONE",	 "SYN_SENT",
+					     "SYN_RECV", "ESTABLISHED",
+					     "FIN_WAIT", "CLOSE_WAIT",
+					     "LAST_ACK", "TIME_WAIT",
 					     "CLOSE",	 "SYN_SENT2" };
 
-	return tcp_state < sizeof(names) / sizeof(names[0]) ? names[tcp_state] : "?";
+	return tcp_state < sizeof(names) / sizeof(names[0]) ? names[tcp_state]
+							    : "?";
 }
 
 bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
@@ -544,9 +573,11 @@ bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
 	if (!is_entry_of(nlh, family))
 		return false;
 	e = entry_split(nlh);
-	if (!e.orig || !e.reply || !e.status || mnl_attr_get_payload_len(e.status) != 4 ||
+	if (!e.orig || !e.reply || !e.status ||
+	    mnl_attr_get_payload_len(e.status) != 4 ||
 	    !(ntohl(mnl_attr_get_u32(e.status)) & IPS_DST_NAT) ||
-	    !tuple_decode(e.orig, family, &orig) || !tuple_decode(e.reply, family, &reply))
+	    !tuple_decode(e.orig, family, &orig) ||
+	    !tuple_decode(e.reply, family, &reply))
 		return false;
 	*entry = (struct conntrack_entry){
 		.client = orig.src,
@@ -562,7 +593,8 @@ bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
 	if (e.id && mnl_attr_get_payload_len(e.id) == 4)
 		entry->id = mnl_attr_get_u32(e.id);
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(attr) == CTA_TIMEOUT && mnl_attr_get_payload_len(attr) == 4)
+		if (mnl_attr_get_type(attr) == CTA_TIMEOUT &&
+		    mnl_attr_get_payload_len(attr) == 4)
 			entry->timeout_s = ntohl(mnl_attr_get_u32(attr));
 	return true;
 }
@@ -571,8 +603,8 @@ bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
 static int listing_begin(int fd, enum family family)
 {
 	uint32_t buf[64];
-	struct nlmsghdr *nlh =
-		conntrack_request(buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
+	struct nlmsghdr *nlh = conntrack_request(
+		buf, IPCTNL_MSG_CT_GET, NLM_F_DUMP, family_number(family));
 
 	mnl_attr_put_u32(nlh, CTA_STATUS, htonl(IPS_DST_NAT));
 	mnl_attr_put_u32(nlh, CTA_STATUS_MASK, htonl(IPS_DST_NAT));
@@ -582,7 +614,8 @@ static int listing_begin(int fd, enum family family)
 
 /* Go on (1), all read (0), or a negative errno. */
 static int listing_read(struct listing *l, size_t length,
-			bool (*call)(void *ctx, const struct conntrack_entry *entry), void *ctx)
+			bool (*call)(void *ctx, const struct conntrack_entry *entry),
+			void *ctx)
 {
 	const struct nlmsghdr *nlh;
 	struct conntrack_entry entry;
@@ -593,7 +626,8 @@ static int listing_read(struct listing *l, size_t length,
 			return l->interrupted ? -EINTR : 0;
 		if (nlh->nlmsg_type == NLMSG_ERROR)
 			return message_error(nlh);
-		if (conntrack_entry_decode(nlh, l->family, &entry) && !call(ctx, &entry))
+		if (conntrack_entry_decode(nlh, l->family, &entry) &&
+		    !call(ctx, &entry))
 			return 0;
 	}
 	return 1;
@@ -601,8 +635,8 @@ static int listing_read(struct listing *l, size_t length,
 
 static int listing_failed(const struct listing *l, int err, struct errbuf *eb)
 {
-	return errf(eb, err, "conntrack %s: listing entries: %s", family_name(l->family),
-		    strerror(-err));
+	return errf(eb, err, "conntrack %s: listing entries: %s",
+		    family_name(l->family), strerror(-err));
 }
 
 struct listing *listing_open(enum family family, int *err, struct errbuf *eb)
@@ -639,10 +673,12 @@ int listing_fd(const struct listing *l)
 	return l->fd;
 }
 
-int listing_step(struct listing *l, bool (*call)(void *ctx, const struct conntrack_entry *entry),
+int listing_step(struct listing *l,
+		 bool (*call)(void *ctx, const struct conntrack_entry *entry),
 		 void *ctx, struct errbuf *eb)
 {
-	ssize_t length = recv(l->fd, l->datagram, sizeof(l->datagram), MSG_DONTWAIT | MSG_TRUNC);
+	ssize_t length = recv(l->fd, l->datagram, sizeof(l->datagram),
+			      MSG_DONTWAIT | MSG_TRUNC);
 	int result;
 
 	if (length < 0 && (errno == EAGAIN || errno == EINTR))
@@ -656,7 +692,8 @@ int listing_step(struct listing *l, bool (*call)(void *ctx, const struct conntra
 	return result < 0 ? listing_failed(l, result, eb) : result;
 }
 
-int conntrack_each(enum family family, bool (*call)(void *ctx, const struct conntrack_entry *entry),
+int conntrack_each(enum family family,
+		   bool (*call)(void *ctx, const struct conntrack_entry *entry),
 		   void *ctx, struct errbuf *eb)
 {
 	struct listing *l;

@@ -1,7 +1,8 @@
 /*
- * Elements out of netlink. Strict: what we read is compared with what we want, and whatever this
- * file lets pass must come out of batch.c again as it came in. The kernel's answer is trusted no
- * more than anybody else's; lengths are checked throughout.
+ * Elements out of netlink. Strict: what we read is compared with what we want,
+ * and whatever this file lets pass must come out of batch.c again as it came
+ * in. The kernel's answer is trusted no more than anybody else's; lengths are
+ * checked throughout.
  */
 #include "nft/decode_elements.h"
 
@@ -33,7 +34,8 @@ bool name_is_sticky(const char *name)
 
 bool name_is_affinity(const char *name)
 {
-	return name_begins(name, "affinity/") || name_begins(name, "affinity-local/");
+	return name_begins(name, "affinity/") ||
+	       name_begins(name, "affinity-local/");
 }
 
 bool name_is_ranges(const char *name)
@@ -86,7 +88,8 @@ static const uint8_t *sized_value(const struct nlattr *data, size_t size)
 	const struct nlattr *attrs[NFTA_DATA_MAX + 1];
 
 	nested_attrs(data, attrs, NFTA_DATA_MAX + 1);
-	if (!attrs[NFTA_DATA_VALUE] || mnl_attr_get_payload_len(attrs[NFTA_DATA_VALUE]) != size)
+	if (!attrs[NFTA_DATA_VALUE] ||
+	    mnl_attr_get_payload_len(attrs[NFTA_DATA_VALUE]) != size)
 		return NULL;
 	return mnl_attr_get_payload(attrs[NFTA_DATA_VALUE]);
 }
@@ -107,8 +110,8 @@ struct key_fields {
 	uint32_t index;
 };
 
-static int key_decode(enum family family, const struct key *key, const struct nlattr *attr,
-		      struct key_fields *f)
+static int key_decode(enum family family, const struct key *key,
+		      const struct nlattr *attr, struct key_fields *f)
 {
 	const uint8_t *at = sized_value(attr, key_size(family, key));
 	unsigned int i, size;
@@ -144,8 +147,8 @@ static int key_decode(enum family family, const struct key *key, const struct nl
 	return 0;
 }
 
-int endpoint_decode(enum family family, const struct nlattr *data, struct addr *addr,
-		    uint16_t *port)
+int endpoint_decode(enum family family, const struct nlattr *data,
+		    struct addr *addr, uint16_t *port)
 {
 	const size_t size = family_size(family);
 	const uint8_t *at = sized_value(data, size + 4);
@@ -160,7 +163,8 @@ int endpoint_decode(enum family family, const struct nlattr *data, struct addr *
 
 static int verdict_decode(const struct nlattr *data, struct element *e)
 {
-	const struct nlattr *attrs[NFTA_DATA_MAX + 1], *verdict[NFTA_VERDICT_MAX + 1];
+	const struct nlattr *attrs[NFTA_DATA_MAX + 1],
+		*verdict[NFTA_VERDICT_MAX + 1];
 	const char *chain;
 
 	nested_attrs(data, attrs, NFTA_DATA_MAX + 1);
@@ -176,7 +180,8 @@ static int verdict_decode(const struct nlattr *data, struct element *e)
 	case NFT_GOTO:
 		if (!chain || verdict_parse(chain, &e->verdict))
 			return -EINVAL;
-		if (e->verdict.kind == VERDICT_STICKY || e->verdict.kind == VERDICT_FIREWALL)
+		if (e->verdict.kind == VERDICT_STICKY ||
+		    e->verdict.kind == VERDICT_FIREWALL)
 			e->chain = chain;
 		return 0;
 	}
@@ -220,8 +225,8 @@ static uint64_t counter_decode(const struct nlattr *attr)
 }
 
 /* @last is the last address of the range, not the first behind it. */
-static int range_to_prefix(enum family family, const struct addr *first, const struct addr *last,
-			   struct prefix *prefix)
+static int range_to_prefix(enum family family, const struct addr *first,
+			   const struct addr *last, struct prefix *prefix)
 {
 	struct prefix p = { .addr = *first };
 	struct addr end;
@@ -239,8 +244,8 @@ static int range_to_prefix(enum family family, const struct addr *first, const s
 	return 0;
 }
 
-int element_decode(enum family family, enum set_id set, const struct nlattr *attr,
-		   struct element *element)
+int element_decode(enum family family, enum set_id set,
+		   const struct nlattr *attr, struct element *element)
 {
 	const struct set_layout *layout = set_layout(set);
 	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1];
@@ -259,10 +264,12 @@ int element_decode(enum family family, enum set_id set, const struct nlattr *att
 		e.count = counter_decode(attrs[NFTA_SET_ELEM_EXPR]);
 	if (set == SET_HAIRPIN && addr_compare(&f.saddr, &f.daddr))
 		return -EINVAL;
-	if (layout->data == DATA_VERDICT && verdict_decode(attrs[NFTA_SET_ELEM_DATA], &e))
+	if (layout->data == DATA_VERDICT &&
+	    verdict_decode(attrs[NFTA_SET_ELEM_DATA], &e))
 		return -EINVAL;
 	if (layout->data == DATA_ENDPOINT &&
-	    endpoint_decode(family, attrs[NFTA_SET_ELEM_DATA], &e.endpoint, &e.endpoint_port))
+	    endpoint_decode(family, attrs[NFTA_SET_ELEM_DATA], &e.endpoint,
+			    &e.endpoint_port))
 		return -EINVAL;
 	*element = e;
 	return 0;
@@ -276,10 +283,12 @@ int bound_decode(enum family family, const struct nlattr *attr, struct bound *bo
 
 	nested_attrs(attr, attrs, NFTA_SET_ELEM_MAX + 1);
 	flags = attr_u32(attrs[NFTA_SET_ELEM_FLAGS], 0);
-	if (key_decode(family, &set_layout(SET_SERVICE_CIDRS)->key, attrs[NFTA_SET_ELEM_KEY], &f) ||
+	if (key_decode(family, &set_layout(SET_SERVICE_CIDRS)->key,
+		       attrs[NFTA_SET_ELEM_KEY], &f) ||
 	    flags & ~(uint32_t)NFT_SET_ELEM_INTERVAL_END)
 		return -EINVAL;
-	*bound = (struct bound){ .addr = f.daddr, .is_end = flags & NFT_SET_ELEM_INTERVAL_END };
+	*bound = (struct bound){ .addr = f.daddr,
+				 .is_end = flags & NFT_SET_ELEM_INTERVAL_END };
 	return 0;
 }
 

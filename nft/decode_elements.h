@@ -18,11 +18,12 @@ struct bound {
  * Reads one element of @set from its NFTA_LIST_ELEM. Strings point into the message. Returns 0, or
  * -EINVAL for what batch.c would not have written. Not for sets of ranges: see below.
  */
-int element_decode(enum family family, enum set_id set, const struct nlattr *attr,
-		   struct element *element);
+int element_decode(enum family family, enum set_id set,
+		   const struct nlattr *attr, struct element *element);
 
 /* An element of a set of ranges. */
-int bound_decode(enum family family, const struct nlattr *attr, struct bound *bound);
+int bound_decode(enum family family, const struct nlattr *attr,
+		 struct bound *bound);
 
 /*
  * Sorts @bounds and hands the ranges that they make to @found, in order. Returns 0, -EINVAL if some
@@ -32,8 +33,8 @@ int bounds_join(enum family family, struct bound *bounds, unsigned int count,
 		int (*found)(void *ctx, const struct prefix *prefix), void *ctx);
 
 /* An address and a port as in the data of an endpoint list. */
-int endpoint_decode(enum family family, const struct nlattr *data, struct addr *addr,
-		    uint16_t *port);
+int endpoint_decode(enum family family, const struct nlattr *data,
+		    struct addr *addr, uint16_t *port);
 
 /* The verdict that leads to chain @name; -EINVAL if ours never would. */
 int verdict_parse(const char *name, struct verdict *verdict);

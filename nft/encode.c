@@ -22,8 +22,9 @@
 enum { ROOM = 2048 };
 
 /* As begun, with the attributes that name an object; all of them have the table's in common. */
-static struct nlmsghdr *object_begin(struct wire *w, enum family family, uint16_t type,
-				     uint16_t flags, uint16_t attribute, const char *name)
+static struct nlmsghdr *object_begin(struct wire *w, enum family family,
+				     uint16_t type, uint16_t flags,
+				     uint16_t attribute, const char *name)
 {
 	struct nlmsghdr *nlh;
 	size_t length = name ? strlen(name) : 0;
@@ -39,8 +40,8 @@ static struct nlmsghdr *object_begin(struct wire *w, enum family family, uint16_
 }
 
 /* A message that does nothing but name an object. */
-static void object_message(struct wire *w, enum family family, uint16_t type, uint16_t attribute,
-			   const char *name)
+static void object_message(struct wire *w, enum family family, uint16_t type,
+			   uint16_t attribute, const char *name)
 {
 	struct nlmsghdr *nlh = object_begin(w, family, type, 0, attribute, name);
 
@@ -96,7 +97,8 @@ void encode_table(struct wire *w, enum family family, uint32_t table_flags)
 	struct nlmsghdr *nlh;
 	struct udata u = { .length = 0 };
 
-	nlh = object_begin(w, family, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, 0, NULL);
+	nlh = object_begin(w, family, NFT_MSG_NEWTABLE,
+			   NLM_F_CREATE | NLM_F_EXCL, 0, NULL);
 	if (!nlh)
 		return;
 	udata_put_comment(&u, NFTNL_UDATA_TABLE_COMMENT, TABLE_COMMENT);
@@ -107,7 +109,8 @@ void encode_table(struct wire *w, enum family family, uint32_t table_flags)
 
 void encode_table_flags(struct wire *w, enum family family, uint32_t table_flags)
 {
-	struct nlmsghdr *nlh = object_begin(w, family, NFT_MSG_NEWTABLE, 0, 0, NULL);
+	struct nlmsghdr *nlh =
+		object_begin(w, family, NFT_MSG_NEWTABLE, 0, 0, NULL);
 
 	if (!nlh)
 		return;
@@ -127,8 +130,8 @@ void encode_table_delete(struct wire *w, enum family family)
 }
 
 /*
- * What nft calls typeof: the numbers by which its userdata names expressions and header fields.
- * They are nft's own, an interface between its versions.
+ * What nft calls typeof: the numbers by which its userdata names expressions
+ * and header fields. They are nft's own, an interface between its versions.
  */
 enum {
 	NFT_EXPR_VERDICT = 1,
@@ -164,9 +167,11 @@ static void typeof_payload(struct udata *u, uint32_t desc, uint32_t field)
 static void typeof_address(struct udata *u, enum family family, bool source)
 {
 	if (family == FAMILY_IPV4)
-		typeof_payload(u, NFT_DESC_IP, source ? NFT_FIELD_IP_SADDR : NFT_FIELD_IP_DADDR);
+		typeof_payload(u, NFT_DESC_IP,
+			       source ? NFT_FIELD_IP_SADDR : NFT_FIELD_IP_DADDR);
 	else
-		typeof_payload(u, NFT_DESC_IP6, source ? NFT_FIELD_IP6_SADDR : NFT_FIELD_IP6_DADDR);
+		typeof_payload(u, NFT_DESC_IP6,
+			       source ? NFT_FIELD_IP6_SADDR : NFT_FIELD_IP6_DADDR);
 }
 
 static void typeof_field(struct udata *u, enum family family, enum field field)
@@ -231,16 +236,18 @@ static void typeof_data(struct udata *u, enum family family, enum data_kind data
 	}
 }
 
-static void set_udata(struct udata *u, enum family family, const struct set_layout *layout,
-		      const char *comment)
+static void set_udata(struct udata *u, enum family family,
+		      const struct set_layout *layout, const char *comment)
 {
 	size_t nest;
 
 	/* Of addresses; a concatenation has no order of its own. */
 	udata_put_u32(u, NFTNL_UDATA_SET_KEYBYTEORDER,
-		      layout->key.n == 1 ? NFT_BYTEORDER_BIG : NFT_BYTEORDER_UNKNOWN);
+		      layout->key.n == 1 ? NFT_BYTEORDER_BIG
+					 : NFT_BYTEORDER_UNKNOWN);
 	if (layout->data)
-		udata_put_u32(u, NFTNL_UDATA_SET_DATABYTEORDER, NFT_BYTEORDER_UNKNOWN);
+		udata_put_u32(u, NFTNL_UDATA_SET_DATABYTEORDER,
+			      NFT_BYTEORDER_UNKNOWN);
 	nest = udata_nest(u, NFTNL_UDATA_SET_KEY_TYPEOF);
 	typeof_key(u, family, &layout->key);
 	udata_nest_end(u, nest);
@@ -266,9 +273,8 @@ static void set_description(struct nlmsghdr *nlh, const struct set_layout *layou
 }
 
 /*
- * Each element that is added gets such a counter of its own. In chains of type nat it counts the
- * first packets of connections.
- * counter
+ * Each element that is added gets such a counter of its own. In chains of type
+ * nat it counts the first packets of connections. counter
  */
 static void set_counter(struct nlmsghdr *nlh)
 {
@@ -286,16 +292,20 @@ void encode_set(struct wire *w, enum family family, const struct set_layout *lay
 	struct nlmsghdr *nlh;
 	struct udata u = { .length = 0 };
 
-	nlh = object_begin(w, family, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL, NFTA_SET_NAME,
-			   name);
+	nlh = object_begin(w, family, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
+			   NFTA_SET_NAME, name);
 	if (!nlh)
 		return;
 	mnl_attr_put_u32(nlh, NFTA_SET_FLAGS, htonl(layout->flags));
-	mnl_attr_put_u32(nlh, NFTA_SET_KEY_TYPE, htonl(key_type(family, &layout->key)));
-	mnl_attr_put_u32(nlh, NFTA_SET_KEY_LEN, htonl(key_size(family, &layout->key)));
+	mnl_attr_put_u32(nlh, NFTA_SET_KEY_TYPE,
+			 htonl(key_type(family, &layout->key)));
+	mnl_attr_put_u32(nlh, NFTA_SET_KEY_LEN,
+			 htonl(key_size(family, &layout->key)));
 	if (layout->data) {
-		mnl_attr_put_u32(nlh, NFTA_SET_DATA_TYPE, htonl(set_data_type(family, layout)));
-		mnl_attr_put_u32(nlh, NFTA_SET_DATA_LEN, htonl(set_data_size(family, layout)));
+		mnl_attr_put_u32(nlh, NFTA_SET_DATA_TYPE,
+				 htonl(set_data_type(family, layout)));
+		mnl_attr_put_u32(nlh, NFTA_SET_DATA_LEN,
+				 htonl(set_data_size(family, layout)));
 	}
 	mnl_attr_put_u32(nlh, NFTA_SET_ID, htonl(id));
 	set_description(nlh, layout);
@@ -316,15 +326,16 @@ void encode_chain(struct wire *w, enum family family, const struct chain *chain)
 	struct nlmsghdr *nlh;
 	struct nlattr *hook;
 
-	nlh = object_begin(w, family, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL, NFTA_CHAIN_NAME,
-			   chain->name);
+	nlh = object_begin(w, family, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
+			   NFTA_CHAIN_NAME, chain->name);
 	if (!nlh)
 		return;
 	if (chain->has_hook) {
 		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, chain->type);
 		hook = mnl_attr_nest_start(nlh, NFTA_CHAIN_HOOK);
 		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(chain->hook));
-		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY, htonl((uint32_t)chain->priority));
+		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY,
+				 htonl((uint32_t)chain->priority));
 		mnl_attr_nest_end(nlh, hook);
 		mnl_attr_put_u32(nlh, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT));
 	}
@@ -332,11 +343,12 @@ void encode_chain(struct wire *w, enum family family, const struct chain *chain)
 }
 
 /* The hook is the same for all: ingress of a device, priority filter. */
-static struct nlmsghdr *flowtable_begin(struct wire *w, enum family family, uint16_t type,
-					uint16_t flags, struct nlattr **hook)
+static struct nlmsghdr *flowtable_begin(struct wire *w, enum family family,
+					uint16_t type, uint16_t flags,
+					struct nlattr **hook)
 {
-	struct nlmsghdr *nlh =
-		object_begin(w, family, type, flags, NFTA_FLOWTABLE_NAME, FLOWTABLE_NAME);
+	struct nlmsghdr *nlh = object_begin(w, family, type, flags,
+					    NFTA_FLOWTABLE_NAME, FLOWTABLE_NAME);
 
 	if (!nlh)
 		return NULL;
@@ -349,8 +361,8 @@ static struct nlmsghdr *flowtable_begin(struct wire *w, enum family family, uint
 void encode_flowtable(struct wire *w, enum family family)
 {
 	struct nlattr *hook;
-	struct nlmsghdr *nlh =
-		flowtable_begin(w, family, NFT_MSG_NEWFLOWTABLE, NLM_F_CREATE | NLM_F_EXCL, &hook);
+	struct nlmsghdr *nlh = flowtable_begin(w, family, NFT_MSG_NEWFLOWTABLE,
+					       NLM_F_CREATE | NLM_F_EXCL, &hook);
 
 	if (!nlh)
 		return;
@@ -358,11 +370,13 @@ void encode_flowtable(struct wire *w, enum family family)
 	message_end(w, nlh);
 }
 
-void encode_flowtable_device(struct wire *w, enum family family, const char *device, bool remove)
+void encode_flowtable_device(struct wire *w, enum family family,
+			     const char *device, bool remove)
 {
 	struct nlattr *hook, *devices;
 	struct nlmsghdr *nlh = flowtable_begin(
-		w, family, remove ? NFT_MSG_DELFLOWTABLE : NFT_MSG_NEWFLOWTABLE, 0, &hook);
+		w, family, remove ? NFT_MSG_DELFLOWTABLE : NFT_MSG_NEWFLOWTABLE,
+		0, &hook);
 
 	if (!nlh)
 		return;
@@ -375,7 +389,8 @@ void encode_flowtable_device(struct wire *w, enum family family, const char *dev
 
 void encode_flowtable_delete(struct wire *w, enum family family)
 {
-	object_message(w, family, NFT_MSG_DELFLOWTABLE, NFTA_FLOWTABLE_NAME, FLOWTABLE_NAME);
+	object_message(w, family, NFT_MSG_DELFLOWTABLE, NFTA_FLOWTABLE_NAME,
+		       FLOWTABLE_NAME);
 }
 
 /* With all rules in it. */

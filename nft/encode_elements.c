@@ -58,7 +58,8 @@ static void begin_list(struct elements *s, enum family family)
 	const char *name = s->ranges ? s->ranges : set_name(s->set);
 	struct nlmsghdr *nlh;
 
-	nlh = message_begin(&s->wire, family, s->add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
+	nlh = message_begin(&s->wire, family,
+			    s->add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
 			    s->add ? NLM_F_CREATE : 0, ROOM + strlen(name));
 	if (!nlh)
 		return;
@@ -73,7 +74,8 @@ static void begin_list(struct elements *s, enum family family)
 /* Room for an element at the end of the list, in a new message if need be; NULL after a failure. */
 static uint8_t *element_begin(struct elements *s, enum family family, size_t room)
 {
-	if (!s->wire.length || s->list_ended || s->wire.length - s->list + room > UINT16_MAX)
+	if (!s->wire.length || s->list_ended ||
+	    s->wire.length - s->list + room > UINT16_MAX)
 		begin_list(s, family);
 	s->list_ended = false;
 	return wire_reserve(&s->wire, room);
@@ -87,7 +89,8 @@ static void put_length(uint8_t *at, size_t length)
 }
 
 /* Closes the attribute from @begin to @end, and the list and the message that hold it. */
-static void element_end(struct elements *s, uint8_t *begin, const uint8_t *end, void *owner)
+static void element_end(struct elements *s, uint8_t *begin, const uint8_t *end,
+			void *owner)
 {
 	uint32_t message_length;
 
@@ -116,7 +119,8 @@ static uint8_t *attr_header(uint8_t *at, uint16_t type, size_t length)
 }
 
 /* NFTA_DATA_VALUE in an attribute. @length is a multiple of 4. */
-static uint8_t *attr_value(uint8_t *at, uint16_t type, const uint8_t *value, size_t length)
+static uint8_t *attr_value(uint8_t *at, uint16_t type, const uint8_t *value,
+			   size_t length)
 {
 	at = attr_header(at, type | NLA_F_NESTED, NLA_HDRLEN + length);
 	at = attr_header(at, NFTA_DATA_VALUE, length);
@@ -151,7 +155,8 @@ enum {
 /* Where it begins. Bytes mean nothing of what only sees the first packet. */
 static uint8_t *attr_counter(uint8_t *at, uint64_t count)
 {
-	at = attr_header(at, NFTA_SET_ELEM_EXPR | NLA_F_NESTED, COUNTER - NLA_HDRLEN);
+	at = attr_header(at, NFTA_SET_ELEM_EXPR | NLA_F_NESTED,
+			 COUNTER - NLA_HDRLEN);
 	at = attr_header(at, NFTA_EXPR_NAME, sizeof("counter"));
 	memcpy(at, "counter", sizeof("counter"));
 	at += COUNTER_NAME;
@@ -160,13 +165,15 @@ static uint8_t *attr_counter(uint8_t *at, uint64_t count)
 	return attr_u64(at, NFTA_COUNTER_PACKETS, count);
 }
 
-static uint8_t *attr_verdict(uint8_t *at, const struct verdict *verdict, const char *chain)
+static uint8_t *attr_verdict(uint8_t *at, const struct verdict *verdict,
+			     const char *chain)
 {
-	const uint32_t code = chain			      ? (uint32_t)NFT_GOTO
+	const uint32_t code = chain ? (uint32_t)NFT_GOTO
 			      : verdict->kind == VERDICT_PASS ? NF_ACCEPT
 							      : NF_DROP;
 	size_t length = chain ? strlen(chain) + 1 : 0;
-	size_t size = NLA_HDRLEN + 4 + (chain ? NLA_HDRLEN + NLA_ALIGN(length) : 0);
+	size_t size =
+		NLA_HDRLEN + 4 + (chain ? NLA_HDRLEN + NLA_ALIGN(length) : 0);
 
 	at = attr_header(at, NFTA_SET_ELEM_DATA | NLA_F_NESTED, NLA_HDRLEN + size);
 	at = attr_header(at, NFTA_DATA_VERDICT | NLA_F_NESTED, size);
@@ -207,8 +214,8 @@ static size_t put_port_be(uint8_t *at, uint16_t port)
 }
 
 /* @key is zeroed. Returns the size. */
-static size_t put_element_key(uint8_t *key, enum family family, const struct key *fields,
-			      const struct element *e)
+static size_t put_element_key(uint8_t *key, enum family family,
+			      const struct key *fields, const struct element *e)
 {
 	size_t at = 0;
 	unsigned int i;
@@ -237,7 +244,8 @@ static size_t put_element_key(uint8_t *key, enum family family, const struct key
 	return at;
 }
 
-static uint8_t *put_endpoint_data(uint8_t *at, enum family family, const struct element *e)
+static uint8_t *put_endpoint_data(uint8_t *at, enum family family,
+				  const struct element *e)
 {
 	uint8_t data[DATA_SIZE_MAX] = { 0 };
 	size_t size = put_address(data, family, &e->endpoint);
@@ -259,8 +267,8 @@ static size_t element_room(const struct element *e, const char *chain)
 	       (e->comment ? COMMENT : 0) + (e->count ? COUNTER : 0);
 }
 
-static void put_element(struct elements *s, enum family family, const struct element *e,
-			const char *chain, void *owner)
+static void put_element(struct elements *s, enum family family,
+			const struct element *e, const char *chain, void *owner)
 {
 	const struct set_layout *layout = set_layout(s->set);
 	uint8_t key[KEY_SIZE_MAX] = { 0 };
@@ -283,8 +291,8 @@ static void put_element(struct elements *s, enum family family, const struct ele
 	element_end(s, begin, at, owner);
 }
 
-static void put_bound(struct elements *s, enum family family, const struct addr *addr,
-		      uint32_t flags, void *owner)
+static void put_bound(struct elements *s, enum family family,
+		      const struct addr *addr, uint32_t flags, void *owner)
 {
 	enum { ROOM = 5 * NLA_HDRLEN + 16 + 4 };
 	uint8_t *begin = element_begin(s, family, ROOM), *at;
@@ -302,8 +310,8 @@ static void put_bound(struct elements *s, enum family family, const struct addr 
  * A range in a set of plain addresses is two elements: where it begins, and the first address
  * behind it. One that reaches to the last address of all has no end.
  */
-static void put_range(struct elements *s, enum family family, const struct prefix *range,
-		      void *owner)
+static void put_range(struct elements *s, enum family family,
+		      const struct prefix *range, void *owner)
 {
 	struct addr end = prefix_last(family, range);
 	size_t i = family_size(family);
@@ -328,8 +336,8 @@ static bool ranges_turn(struct elements *s, const char *ranges)
 	return s->ranges;
 }
 
-void elements_put(struct elements *s, enum family family, const struct element *e,
-		  const char *chain, void *owner)
+void elements_put(struct elements *s, enum family family,
+		  const struct element *e, const char *chain, void *owner)
 {
 	if (s->set == SET_SOURCE_RANGES && !ranges_turn(s, e->ranges))
 		return;
@@ -341,7 +349,8 @@ void elements_put(struct elements *s, enum family family, const struct element *
 
 /* Looking back */
 
-static const struct nlmsghdr *element_message(const struct elements *s, size_t position)
+static const struct nlmsghdr *element_message(const struct elements *s,
+					      size_t position)
 {
 	return (const struct nlmsghdr *)(const void *)(s->wire.bytes + position);
 }
@@ -368,7 +377,8 @@ static size_t count_elements(const struct nlmsghdr *nlh)
 }
 
 /* The element that holds the byte at @offset of the message, and its place in the list. */
-static const struct nlattr *element_at(const struct nlmsghdr *nlh, uint32_t offset, size_t *place)
+static const struct nlattr *element_at(const struct nlmsghdr *nlh,
+				       uint32_t offset, size_t *place)
 {
 	const struct nlattr *attr, *list = list_at(nlh);
 	size_t begin;
@@ -402,15 +412,16 @@ void *elements_owner(const struct elements *s, size_t position, uint32_t offset)
 	const struct nlmsghdr *nlh = element_message(s, position);
 	size_t before = 0, at = 0, place;
 
-	for (at = 0; at < position; at += NLMSG_ALIGN(element_message(s, at)->nlmsg_len))
+	for (at = 0; at < position;
+	     at += NLMSG_ALIGN(element_message(s, at)->nlmsg_len))
 		before += count_elements(element_message(s, at));
 	if (element_at(nlh, offset, &place))
 		return owner_of(s, before + place, 1);
 	return owner_of(s, before, count_elements(nlh));
 }
 
-static void print_key_field(struct strbuf *out, enum family family, enum field field,
-			    const uint8_t *value)
+static void print_key_field(struct strbuf *out, enum family family,
+			    enum field field, const uint8_t *value)
 {
 	struct addr addr = { { 0 } };
 	char text[ADDR_TEXT_SIZE];
@@ -437,8 +448,8 @@ static void print_key_field(struct strbuf *out, enum family family, enum field f
 	}
 }
 
-void elements_print(const struct elements *s, size_t position, uint32_t offset, enum family family,
-		    struct strbuf *out)
+void elements_print(const struct elements *s, size_t position, uint32_t offset,
+		    enum family family, struct strbuf *out)
 {
 	const struct key *key = &set_layout(s->set)->key;
 	const struct nlattr *element, *value;

@@ -31,17 +31,18 @@ void elements_init(struct elements *s, enum set_id set, bool add);
 void elements_free(struct elements *s);
 
 /* @chain: where a verdict goes, NULL for a drop. Out of memory is told by wire.err. */
-void elements_put(struct elements *s, enum family family, const struct element *e,
-		  const char *chain, void *owner);
+void elements_put(struct elements *s, enum family family,
+		  const struct element *e, const char *chain, void *owner);
 
 /*
- * The owner of the element at @offset of the message at @position of the wire. If the offset is
- * that of no element, the owner of all elements in the message, or NULL if they have several.
+ * The owner of the element at @offset of the message at @position of the wire.
+ * If the offset is that of no element, the owner of all elements in the
+ * message, or NULL if they have several.
  */
 void *elements_owner(const struct elements *s, size_t position, uint32_t offset);
 
 /* The element at @offset of a message, as "10.0.0.1 . tcp . 80". Nothing if there is none. */
-void elements_print(const struct elements *s, size_t position, uint32_t offset, enum family family,
-		    struct strbuf *out);
+void elements_print(const struct elements *s, size_t position, uint32_t offset,
+		    enum family family, struct strbuf *out);
 
 #endif

@@ -24,8 +24,8 @@
 #include <libnftnl/rule.h>
 
 /*
- * Rules. Expressions are added to one until something fails; the error sticks and the rule is not
- * used then.
+ * Rules. Expressions are added to one until something fails; the error sticks
+ * and the rule is not used then.
  */
 struct builder {
 	struct nftnl_rule *rule;
@@ -45,14 +45,15 @@ static struct nftnl_expr *expr_add(struct builder *b, const char *name)
 	return e;
 }
 
-static void expr_set(struct builder *b, struct nftnl_expr *e, uint16_t type, const void *data,
-		     size_t length)
+static void expr_set(struct builder *b, struct nftnl_expr *e, uint16_t type,
+		     const void *data, size_t length)
 {
 	if (nftnl_expr_set(e, type, data, (uint32_t)length))
 		b->err = -ENOMEM;
 }
 
-static void expr_set_str(struct builder *b, struct nftnl_expr *e, uint16_t type, const char *text)
+static void expr_set_str(struct builder *b, struct nftnl_expr *e, uint16_t type,
+			 const char *text)
 {
 	if (nftnl_expr_set_str(e, type, text))
 		b->err = -ENOMEM;
@@ -74,8 +75,8 @@ static void add_meta(struct builder *b, uint32_t key, uint32_t dreg)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, dreg);
 }
 
-static void add_payload(struct builder *b, uint32_t base, uint32_t offset, uint32_t length,
-			uint32_t dreg)
+static void add_payload(struct builder *b, uint32_t base, uint32_t offset,
+			uint32_t length, uint32_t dreg)
 {
 	struct nftnl_expr *e = expr_add(b, "payload");
 
@@ -87,14 +88,16 @@ static void add_payload(struct builder *b, uint32_t base, uint32_t offset, uint3
 	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, length);
 }
 
-static void add_address(struct builder *b, bool source, uint32_t length, uint32_t dreg)
+static void add_address(struct builder *b, bool source, uint32_t length,
+			uint32_t dreg)
 {
 	static const uint32_t offset[N_FAMILIES][2] = {
 		[FAMILY_IPV4] = { 16, 12 },
 		[FAMILY_IPV6] = { 24, 8 },
 	};
 
-	add_payload(b, NFT_PAYLOAD_NETWORK_HEADER, offset[b->family][source], length, dreg);
+	add_payload(b, NFT_PAYLOAD_NETWORK_HEADER, offset[b->family][source],
+		    length, dreg);
 }
 
 static void add_cmp(struct builder *b, bool differs, const void *data, size_t length)
@@ -104,12 +107,14 @@ static void add_cmp(struct builder *b, bool differs, const void *data, size_t le
 	if (!e)
 		return;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, differs ? NFT_CMP_NEQ : NFT_CMP_EQ);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP,
+			   differs ? NFT_CMP_NEQ : NFT_CMP_EQ);
 	expr_set(b, e, NFTNL_EXPR_CMP_DATA, data, length);
 }
 
 /* register 1 = (register 1 & mask) ^ xor */
-static void add_bitwise(struct builder *b, const void *mask, const void * xor, size_t length)
+static void add_bitwise(struct builder *b, const void *mask, const void * xor,
+			size_t length)
 {
 	struct nftnl_expr *e = expr_add(b, "bitwise");
 
@@ -123,7 +128,8 @@ static void add_bitwise(struct builder *b, const void *mask, const void * xor, s
 	expr_set(b, e, NFTNL_EXPR_BITWISE_XOR, xor, length);
 }
 
-static void add_immediate(struct builder *b, uint32_t dreg, const void *data, size_t length)
+static void add_immediate(struct builder *b, uint32_t dreg, const void *data,
+			  size_t length)
 {
 	struct nftnl_expr *e = expr_add(b, "immediate");
 
@@ -165,17 +171,20 @@ static void add_original(struct builder *b, uint32_t dreg)
 	if (!e)
 		return;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY,
-			   b->family == FAMILY_IPV4 ? NFT_CT_DST_IP : NFT_CT_DST_IP6);
+			   b->family == FAMILY_IPV4 ? NFT_CT_DST_IP
+						    : NFT_CT_DST_IP6);
 	nftnl_expr_set_u8(e, NFTNL_EXPR_CT_DIR, IP_CT_DIR_ORIGINAL);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, dreg);
 }
 
-static void add_key_field(struct builder *b, enum field field, uint32_t mod, uint32_t dreg)
+static void add_key_field(struct builder *b, enum field field, uint32_t mod,
+			  uint32_t dreg)
 {
 	switch (field) {
 	case FIELD_SADDR:
 	case FIELD_DADDR:
-		add_address(b, field == FIELD_SADDR, (uint32_t)family_size(b->family), dreg);
+		add_address(b, field == FIELD_SADDR,
+			    (uint32_t)family_size(b->family), dreg);
 		break;
 	case FIELD_PROTOCOL:
 		add_meta(b, NFT_META_L4PROTO, dreg);
@@ -201,7 +210,8 @@ static void add_lookup(struct builder *b, const struct stmt *stmt, int dreg)
 	struct nftnl_expr *e;
 
 	for (i = 0; i < stmt->key.n; i++) {
-		add_key_field(b, stmt->key.fields[i], stmt->mod, register_at(offset));
+		add_key_field(b, stmt->key.fields[i], stmt->mod,
+			      register_at(offset));
 		offset += (field_size(b->family, stmt->key.fields[i]) + 3) & ~3u;
 	}
 	e = expr_add(b, "lookup");
@@ -239,7 +249,8 @@ static void add_interface(struct builder *b, const struct stmt *stmt)
 	char name[16] = { 0 };
 	size_t length = strnlen(stmt->name, sizeof(name));
 	bool out = stmt->kind == STMT_OIFNAME || stmt->kind == STMT_OIFNAME_BEGIN;
-	bool begin = stmt->kind == STMT_IIFNAME_BEGIN || stmt->kind == STMT_OIFNAME_BEGIN;
+	bool begin = stmt->kind == STMT_IIFNAME_BEGIN ||
+		     stmt->kind == STMT_OIFNAME_BEGIN;
 
 	memcpy(name, stmt->name, length);
 	add_meta(b, out ? NFT_META_OIFNAME : NFT_META_IIFNAME, NFT_REG_1);
@@ -253,7 +264,8 @@ static void add_local(struct builder *b, bool source, bool differs)
 
 	if (!e)
 		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_FLAGS, source ? NFTA_FIB_F_SADDR : NFTA_FIB_F_DADDR);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_FLAGS,
+			   source ? NFTA_FIB_F_SADDR : NFTA_FIB_F_DADDR);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
 	add_cmp(b, differs, &local, sizeof(local));
@@ -353,15 +365,16 @@ static void add_remember(struct builder *b, const struct stmt *stmt)
 
 	add_address(b, true, (uint32_t)family_size(b->family), NFT_REG_1);
 	add_immediate(b, NFT_REG_2, stmt->addr.bytes, family_size(b->family));
-	add_immediate(b, register_at(16 + (unsigned int)family_size(b->family)), &port_be,
-		      sizeof(port_be));
+	add_immediate(b, register_at(16 + (unsigned int)family_size(b->family)),
+		      &port_be, sizeof(port_be));
 	e = expr_add(b, "dynset");
 	if (!e)
 		return;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_KEY, NFT_REG_1);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_DATA, NFT_REG_2);
-	nftnl_expr_set_u64(e, NFTNL_EXPR_DYNSET_TIMEOUT, stmt->number * (uint64_t)1000);
+	nftnl_expr_set_u64(e, NFTNL_EXPR_DYNSET_TIMEOUT,
+			   stmt->number * (uint64_t)1000);
 	expr_set_str(b, e, NFTNL_EXPR_DYNSET_SET_NAME, stmt->name);
 }
 
@@ -370,7 +383,8 @@ static void add_masquerade(struct builder *b)
 	struct nftnl_expr *e = expr_add(b, "masq");
 
 	if (e)
-		nftnl_expr_set_u32(e, NFTNL_EXPR_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);
+		nftnl_expr_set_u32(e, NFTNL_EXPR_MASQ_FLAGS,
+				   NF_NAT_RANGE_PROTO_RANDOM_FULLY);
 }
 
 static void add_reject(struct builder *b, uint32_t type, uint8_t code)
@@ -440,7 +454,8 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 		add_dnat_constant(b, stmt);
 		break;
 	case STMT_DNAT_ADDR:
-		add_immediate(b, NFT_REG_1, stmt->addr.bytes, family_size(b->family));
+		add_immediate(b, NFT_REG_1, stmt->addr.bytes,
+			      family_size(b->family));
 		add_dnat(b, NO_PORT, 0);
 		break;
 	case STMT_REDIRECT:
@@ -477,7 +492,8 @@ static void add_stmt(struct builder *b, const struct stmt *stmt)
 }
 
 /* Expressions and the userdata with the digest. */
-static int rule_build(struct nftnl_rule *rule, enum family family, const struct rule *from)
+static int rule_build(struct nftnl_rule *rule, enum family family,
+		      const struct rule *from)
 {
 	struct builder b = { .rule = rule, .family = family };
 	uint8_t userdata[RULE_UDATA_SIZE];
@@ -486,7 +502,8 @@ static int rule_build(struct nftnl_rule *rule, enum family family, const struct 
 	for (i = 0; i < from->n; i++)
 		add_stmt(&b, &from->stmts[i]);
 	rule_userdata(rule_digest(family, from), userdata);
-	if (nftnl_rule_set_data(rule, NFTNL_RULE_USERDATA, userdata, sizeof(userdata)))
+	if (nftnl_rule_set_data(rule, NFTNL_RULE_USERDATA, userdata,
+				sizeof(userdata)))
 		b.err = -ENOMEM;
 	return b.err;
 }
@@ -503,7 +520,8 @@ static void encode_rule(struct wire *w, enum family family, const char *chain,
 		w->err = -ENOMEM;
 		goto out;
 	}
-	nlh = message_begin(w, family, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, RULE_ROOM);
+	nlh = message_begin(w, family, NFT_MSG_NEWRULE,
+			    NLM_F_CREATE | NLM_F_APPEND, RULE_ROOM);
 	if (!nlh)
 		goto out;
 	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, TABLE_NAME);

@@ -1,10 +1,12 @@
 /*
- * Devices are named in messages of their own, so that a refusal tells which of them it is about:
- * one may be gone by the time that the kernel looks for it, or be of a kind that has no ingress.
- * The kernel looks at all messages of a batch before it gives up, and the rest is sent again.
+ * Devices are named in messages of their own, so that a refusal tells which of
+ * them it is about: one may be gone by the time that the kernel looks for it,
+ * or be of a kind that has no ingress. The kernel looks at all messages of a
+ * batch before it gives up, and the rest is sent again.
  *
- * Kernels before 6.16 forget a device that goes away, later ones wait for another one of that name.
- * So what is to be removed is only what the kernel's own list has.
+ * Kernels before 6.16 forget a device that goes away, later ones wait for
+ * another one of that name. So what is to be removed is only what the kernel's
+ * own list has.
  */
 #include "nft/flowtable.h"
 
@@ -35,8 +37,8 @@ void devices_free(struct devices *d)
 
 bool devices_have(const struct devices *d, const char *name)
 {
-	return d->count &&
-	       bsearch(name, d->names, d->count, INTERFACE_NAME_SIZE, device_order) != NULL;
+	return d->count && bsearch(name, d->names, d->count,
+				   INTERFACE_NAME_SIZE, device_order) != NULL;
 }
 
 static int devices_add(struct devices *d, const char *name, size_t length)
@@ -51,8 +53,8 @@ static int devices_add(struct devices *d, const char *name, size_t length)
 	return 0;
 }
 
-int devices_choose(const struct ruleset *ruleset, const struct interfaces *interfaces,
-		   struct devices *d)
+int devices_choose(const struct ruleset *ruleset,
+		   const struct interfaces *interfaces, struct devices *d)
 {
 	struct devices chosen = { NULL, 0 };
 	const struct interface *list;
@@ -81,7 +83,8 @@ struct reader {
 
 static int note_flowtable(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1], *hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
+	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1],
+		*hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
 	const struct nlattr *attr;
 	struct reader *r = data;
 	const char *table, *name;
@@ -89,20 +92,24 @@ static int note_flowtable(const struct nlmsghdr *nlh, void *data)
 	int err = 0;
 
 	if (!message_is(nlh, NFT_MSG_NEWFLOWTABLE) ||
-	    message_family(nlh) != (r->family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6))
+	    message_family(nlh) !=
+		    (r->family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6))
 		return 0;
 	message_attrs(nlh, attrs, NFTA_FLOWTABLE_MAX + 1);
 	table = attr_string(attrs[NFTA_FLOWTABLE_TABLE]);
 	name = attr_string(attrs[NFTA_FLOWTABLE_NAME]);
-	if (!table || strcmp(table, TABLE_NAME) || !name || strcmp(name, FLOWTABLE_NAME))
+	if (!table || strcmp(table, TABLE_NAME) || !name ||
+	    strcmp(name, FLOWTABLE_NAME))
 		return 0;
 	r->found = true;
 	nested_attrs(attrs[NFTA_FLOWTABLE_HOOK], hook, NFTA_FLOWTABLE_HOOK_MAX + 1);
 	if (!hook[NFTA_FLOWTABLE_HOOK_DEVS])
 		return 0;
 	for_each_attr_in (attr, hook[NFTA_FLOWTABLE_HOOK_DEVS]) {
-		length = strnlen(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
-		if (mnl_attr_get_type(attr) != NFTA_DEVICE_NAME || length >= INTERFACE_NAME_SIZE)
+		length = strnlen(mnl_attr_get_payload(attr),
+				 mnl_attr_get_payload_len(attr));
+		if (mnl_attr_get_type(attr) != NFTA_DEVICE_NAME ||
+		    length >= INTERFACE_NAME_SIZE)
 			continue;
 		err = devices_add(&r->devices, mnl_attr_get_payload(attr), length);
 		if (err)
@@ -111,7 +118,8 @@ static int note_flowtable(const struct nlmsghdr *nlh, void *data)
 	return err;
 }
 
-int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d, struct errbuf *eb)
+int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d,
+		      struct errbuf *eb)
 {
 	const struct request request = {
 		.family = family,
@@ -128,13 +136,15 @@ int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d, 
 		err = request_send(nl, &request, note_flowtable, &r, eb);
 	}
 	if (!err && !r.found)
-		err = errf(eb, -ENOENT, "flowtable %s: there is none", FLOWTABLE_NAME);
+		err = errf(eb, -ENOENT, "flowtable %s: there is none",
+			   FLOWTABLE_NAME);
 	if (err) {
 		devices_free(&r.devices);
 		return err;
 	}
 	if (r.devices.count)
-		qsort(r.devices.names, r.devices.count, INTERFACE_NAME_SIZE, device_order);
+		qsort(r.devices.names, r.devices.count, INTERFACE_NAME_SIZE,
+		      device_order);
 	*d = r.devices;
 	return 0;
 }
@@ -182,7 +192,8 @@ static int changes_on_reply(const struct nlmsghdr *nlh, void *data)
 	if (!err)
 		return 0;
 	/* not a device's fault */
-	if (!change_of(r->s, nlh->nlmsg_seq) || err == -EPERM || err == -ENOMEM || err == -EINTR) {
+	if (!change_of(r->s, nlh->nlmsg_seq) || err == -EPERM ||
+	    err == -ENOMEM || err == -EINTR) {
 		r->s->err = err;
 		return err;
 	}
@@ -206,7 +217,8 @@ static void changes_build(struct sending *s, struct nlsock *nl, enum family fami
 		if (s->changes[i].err)
 			continue;
 		at = s->wire.length;
-		encode_flowtable_device(&s->wire, family, s->changes[i].name, s->changes[i].remove);
+		encode_flowtable_device(&s->wire, family, s->changes[i].name,
+					s->changes[i].remove);
 		if (s->wire.err)
 			return;
 		nlh = message_at(&s->wire, at);
@@ -234,9 +246,11 @@ static int changes_send(struct sending *s, struct nlsock *nl, enum family family
 		return 0;
 	iov = (struct iovec){ s->wire.bytes, s->wire.length };
 	refusals->count = 0;
-	err = nlsock_exchange(nl, &iov, 1, s->last_seq, changes_on_reply, refusals, TIMEOUT_MS, eb);
+	err = nlsock_exchange(nl, &iov, 1, s->last_seq, changes_on_reply,
+			      refusals, TIMEOUT_MS, eb);
 	if (s->err)
-		return errf(eb, s->err, "flowtable %s: %s", FLOWTABLE_NAME, strerror(-s->err));
+		return errf(eb, s->err, "flowtable %s: %s", FLOWTABLE_NAME,
+			    strerror(-s->err));
 	/* The last message's refusal is the exchange's own result, too. */
 	if (!refusals->count)
 		return err;
@@ -249,8 +263,9 @@ static int changes_send(struct sending *s, struct nlsock *nl, enum family family
 	return 1;
 }
 
-int flowtable_change(struct nlsock *nl, enum family family, struct device_change *changes,
-		     unsigned int count, struct errbuf *eb)
+int flowtable_change(struct nlsock *nl, enum family family,
+		     struct device_change *changes, unsigned int count,
+		     struct errbuf *eb)
 {
 	struct sending s = { .changes = changes, .count = count };
 	struct refusals *refusals = calloc(1, sizeof(*refusals));

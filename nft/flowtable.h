@@ -21,14 +21,17 @@ struct devices {
 void devices_free(struct devices *d);
 bool devices_have(const struct devices *d, const char *name);
 
-/* Those of @interfaces that fastPath names, at most FLOWTABLE_DEVICES_MAX. Returns 0 or -ENOMEM;
- * devices_free() is due after success. */
-enum { FLOWTABLE_DEVICES_MAX = 1000 }; /* so that all of them fit into one message of a dump */
-int devices_choose(const struct ruleset *ruleset, const struct interfaces *interfaces,
-		   struct devices *d);
+/* Those of @interfaces that fastPath names, at most FLOWTABLE_DEVICES_MAX.
+ * Returns 0 or -ENOMEM; devices_free() is due after success. */
+enum {
+	FLOWTABLE_DEVICES_MAX = 1000
+}; /* so that all of them fit into one message of a dump */
+int devices_choose(const struct ruleset *ruleset,
+		   const struct interfaces *interfaces, struct devices *d);
 
 /* Those that the kernel's flowtable has. Returns 0 or a negative errno; -ENOENT: no flowtable. */
-int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d, struct errbuf *eb);
+int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d,
+		      struct errbuf *eb);
 
 /* One of those to come or to go. */
 struct device_change {
@@ -41,7 +44,8 @@ struct device_change {
  * All of @changes that the kernel takes, in one transaction. Returns 0, or a negative errno with
  * @eb: then nothing has changed.
  */
-int flowtable_change(struct nlsock *nl, enum family family, struct device_change *changes,
-		     unsigned int count, struct errbuf *eb);
+int flowtable_change(struct nlsock *nl, enum family family,
+		     struct device_change *changes, unsigned int count,
+		     struct errbuf *eb);
 
 #endif

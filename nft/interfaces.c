@@ -26,14 +26,16 @@ static int interface_decode(const struct nlmsghdr *nlh, void *item)
 	const struct nlattr *attr;
 	size_t length;
 
-	if (nlh->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(nlh) < sizeof(*info))
+	if (nlh->nlmsg_type != RTM_NEWLINK ||
+	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*info))
 		return ROUTE_NONE;
 	if (info->ifi_flags & IFF_LOOPBACK)
 		return ROUTE_NONE;
 	for_each_attr (attr, nlh, sizeof(*info)) {
 		if (mnl_attr_get_type(attr) != IFLA_IFNAME)
 			continue;
-		length = strnlen(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
+		length = strnlen(mnl_attr_get_payload(attr),
+				 mnl_attr_get_payload_len(attr));
 		if (length == 0 || length >= INTERFACE_NAME_SIZE)
 			return ROUTE_NONE;
 		memcpy(one->name, mnl_attr_get_payload(attr), length);
@@ -45,7 +47,8 @@ static int interface_decode(const struct nlmsghdr *nlh, void *item)
 
 static int interface_order(const void *a, const void *b)
 {
-	return strcmp(((const struct interface *)a)->name, ((const struct interface *)b)->name);
+	return strcmp(((const struct interface *)a)->name,
+		      ((const struct interface *)b)->name);
 }
 
 struct interfaces *interfaces_open(struct errbuf *eb)
@@ -101,7 +104,8 @@ int interfaces_read(struct interfaces *i, bool *changed, struct errbuf *eb)
 	return route_read(&i->route, changed, eb);
 }
 
-const struct interface *interfaces_list(const struct interfaces *i, unsigned int *count)
+const struct interface *interfaces_list(const struct interfaces *i,
+					unsigned int *count)
 {
 	*count = (unsigned int)i->route.lists[0].count;
 	return (const void *)i->route.lists[0].items;

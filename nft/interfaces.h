@@ -26,6 +26,7 @@ int interfaces_fd(const struct interfaces *i); /* readable: call interfaces_read
 int interfaces_read(struct interfaces *i, bool *changed, struct errbuf *eb);
 
 /* Sorted by name, without loopback. Borrowed until the next interfaces_read(). */
-const struct interface *interfaces_list(const struct interfaces *i, unsigned int *count);
+const struct interface *interfaces_list(const struct interfaces *i,
+					unsigned int *count);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * kube-proxy's chains are told by their names. kubelet has some that begin alike, and so have
- * network policy controllers, hence the list. A chain to which a rule of somebody else's chain
- * leads stays, with all that it leads to: CNI plugins mark packets for kube-proxy's masquerading.
- * Rules in base chains are those that kube-proxy put there.
+ * kube-proxy's chains are told by their names. kubelet has some that begin
+ * alike, and so have network policy controllers, hence the list. A chain to
+ * which a rule of somebody else's chain leads stays, with all that it leads to:
+ * CNI plugins mark packets for kube-proxy's masquerading. Rules in base chains
+ * are those that kube-proxy put there.
  */
 #include "nft/kubeproxy.h"
 
@@ -85,14 +86,23 @@ bool kubeproxy_is_iptables(const char *table)
 bool kubeproxy_is_chain(const char *name)
 {
 	static const char *const names[] = {
-		"KUBE-SERVICES",     "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS",
-		"KUBE-NODE-PORT",    "KUBE-FORWARD",	       "KUBE-PROXY-FIREWALL",
-		"KUBE-PROXY-CANARY", "KUBE-LOAD-BALANCER",     "KUBE-SOURCE-RANGES-FIREWALL",
-		"KUBE-IPVS-FILTER",  "KUBE-IPVS-OUT-FILTER",   MARK_CHAIN,
+		"KUBE-SERVICES",
+		"KUBE-EXTERNAL-SERVICES",
+		"KUBE-NODEPORTS",
+		"KUBE-NODE-PORT",
+		"KUBE-FORWARD",
+		"KUBE-PROXY-FIREWALL",
+		"KUBE-PROXY-CANARY",
+		"KUBE-LOAD-BALANCER",
+		"KUBE-SOURCE-RANGES-FIREWALL",
+		"KUBE-IPVS-FILTER",
+		"KUBE-IPVS-OUT-FILTER",
+		MARK_CHAIN,
 		MASQUERADE_CHAIN,
 	};
-	static const char *const prefixes[] = { "KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-",
-						"KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-" };
+	static const char *const prefixes[] = { "KUBE-SVC-", "KUBE-SVL-",
+						"KUBE-SEP-", "KUBE-EXT-",
+						"KUBE-XLB-", "KUBE-FW-" };
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -137,7 +147,8 @@ static int note_chain(const struct nlmsghdr *nlh, void *data)
 	struct kubeproxy *k = data;
 	const char *table, *name;
 
-	if (k->err || !message_is(nlh, NFT_MSG_NEWCHAIN) || find_family(nlh, &note.family))
+	if (k->err || !message_is(nlh, NFT_MSG_NEWCHAIN) ||
+	    find_family(nlh, &note.family))
 		return 0;
 	message_attrs(nlh, attrs, NFTA_CHAIN_MAX + 1);
 	table = attr_string(attrs[NFTA_CHAIN_TABLE]);
@@ -148,7 +159,8 @@ static int note_chain(const struct nlmsghdr *nlh, void *data)
 	note.is_base = attrs[NFTA_CHAIN_HOOK];
 	note.is_ours = !note.is_base && kubeproxy_is_chain(name);
 	note.name = strdup(name);
-	k->err = note.name ? array_grow(k->chains, k->n_chains, k->room_chains) : -ENOMEM;
+	k->err = note.name ? array_grow(k->chains, k->n_chains, k->room_chains)
+			   : -ENOMEM;
 	if (k->err)
 		free(note.name);
 	else
@@ -169,11 +181,14 @@ static int chain_order(const void *a, const void *b)
 static struct chain_note *chain_find(const struct kubeproxy *k, const char *name)
 {
 	char *copy = name ? strdup(name) : NULL;
-	const struct chain_note key = { .family = k->family, .table = k->table, .name = copy };
+	const struct chain_note key = { .family = k->family,
+					.table = k->table,
+					.name = copy };
 	struct chain_note *found = NULL;
 
 	if (copy && k->n_chains)
-		found = bsearch(&key, k->chains, k->n_chains, sizeof(key), chain_order);
+		found = bsearch(&key, k->chains, k->n_chains, sizeof(key),
+				chain_order);
 	free(copy);
 	return found;
 }
@@ -181,8 +196,10 @@ static struct chain_note *chain_find(const struct kubeproxy *k, const char *name
 /* The chain that an expression jumps or goes to; NULL: none. */
 static const char *expression_target(const struct nlattr *expression)
 {
-	const struct nlattr *expr[NFTA_EXPR_MAX + 1], *immediate[NFTA_IMMEDIATE_MAX + 1];
-	const struct nlattr *data[NFTA_DATA_MAX + 1], *verdict[NFTA_VERDICT_MAX + 1];
+	const struct nlattr *expr[NFTA_EXPR_MAX + 1],
+		*immediate[NFTA_IMMEDIATE_MAX + 1];
+	const struct nlattr *data[NFTA_DATA_MAX + 1],
+		*verdict[NFTA_VERDICT_MAX + 1];
 	const char *name;
 
 	nested_attrs(expression, expr, NFTA_EXPR_MAX + 1);
@@ -195,20 +212,23 @@ static const char *expression_target(const struct nlattr *expression)
 	return attr_string(verdict[NFTA_VERDICT_CHAIN]);
 }
 
-static int add_edge(struct kubeproxy *k, const struct chain_note *from, const struct chain_note *to)
+static int add_edge(struct kubeproxy *k, const struct chain_note *from,
+		    const struct chain_note *to)
 {
 	int err = array_grow(k->edges, k->n_edges, k->room_edges);
 
 	if (!err)
 		k->edges[k->n_edges++] =
-			(struct edge){ (size_t)(from - k->chains), (size_t)(to - k->chains) };
+			(struct edge){ (size_t)(from - k->chains),
+				       (size_t)(to - k->chains) };
 	return err;
 }
 
-static int add_jump(struct kubeproxy *k, const struct chain_note *from, const struct chain_note *to,
-		    uint64_t handle)
+static int add_jump(struct kubeproxy *k, const struct chain_note *from,
+		    const struct chain_note *to, uint64_t handle)
 {
-	struct jump jump = { k->family, k->table, from->name, handle, (size_t)(to - k->chains) };
+	struct jump jump = { k->family, k->table, from->name, handle,
+			     (size_t)(to - k->chains) };
 	int err = array_grow(k->jumps, k->n_jumps, k->room_jumps);
 
 	if (!err)
@@ -244,7 +264,8 @@ static int note_rule(const struct nlmsghdr *nlh, void *data)
 		if (from->is_ours)
 			k->err = add_edge(k, from, to);
 		else if (from->is_base)
-			k->err = add_jump(k, from, to, attr_handle(attrs[NFTA_RULE_HANDLE]));
+			k->err = add_jump(k, from, to,
+					  attr_handle(attrs[NFTA_RULE_HANDLE]));
 		else
 			to->stays = true;
 	}
@@ -262,7 +283,8 @@ static int read_rules(struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb)
 	for (i = 0; i < k->n_chains && !err; i++) {
 		const struct chain_note *c = &k->chains[i];
 
-		if (!c->is_ours || (last && last->family == c->family && last->table == c->table))
+		if (!c->is_ours || (last && last->family == c->family &&
+				    last->table == c->table))
 			continue;
 		last = c;
 		rules.family = (int)c->family;
@@ -329,8 +351,10 @@ static void count_all(struct kubeproxy *k)
 
 static int kubeproxy_read(struct kubeproxy *k, struct nlsock *nl, struct errbuf *eb)
 {
-	const struct request tables = { ANY_FAMILY, NFT_MSG_GETTABLE, true, NULL, NULL };
-	const struct request chains = { ANY_FAMILY, NFT_MSG_GETCHAIN, true, NULL, NULL };
+	const struct request tables = { ANY_FAMILY, NFT_MSG_GETTABLE, true,
+					NULL, NULL };
+	const struct request chains = { ANY_FAMILY, NFT_MSG_GETCHAIN, true,
+					NULL, NULL };
 	int err = readback_generation(nl, &k->generation, eb);
 
 	if (!err)
@@ -342,7 +366,8 @@ static int kubeproxy_read(struct kubeproxy *k, struct nlsock *nl, struct errbuf 
 	if (!err && !k->err)
 		err = read_rules(k, nl, eb);
 	if (!err && k->err)
-		err = errf(eb, k->err, "looking for kube-proxy's rules: %s", strerror(-k->err));
+		err = errf(eb, k->err, "looking for kube-proxy's rules: %s",
+			   strerror(-k->err));
 	return err;
 }
 
@@ -350,7 +375,8 @@ struct kubeproxy *kubeproxy_look(struct nlsock *nl, struct errbuf *eb)
 {
 	struct kubeproxy *k = calloc(1, sizeof(*k));
 	int err = k ? kubeproxy_read(k, nl, eb)
-		    : errf(eb, -ENOMEM, "looking for kube-proxy's rules: out of memory");
+		    : errf(eb, -ENOMEM,
+			   "looking for kube-proxy's rules: out of memory");
 
 	if (err) {
 		kubeproxy_free(k);
@@ -377,7 +403,8 @@ void kubeproxy_free(struct kubeproxy *k)
 	free(k);
 }
 
-const struct kubeproxy_counts *kubeproxy_counts(const struct kubeproxy *k, enum family family)
+const struct kubeproxy_counts *kubeproxy_counts(const struct kubeproxy *k,
+						enum family family)
 {
 	return &k->counts[family];
 }
@@ -395,8 +422,8 @@ bool kubeproxy_is_empty(const struct kubeproxy *k)
 /* Removal */
 
 /* The three kinds of objects have their table as attribute 1. */
-static struct nlmsghdr *delete_begin(struct wire *w, enum family family, uint16_t type,
-				     const char *table)
+static struct nlmsghdr *delete_begin(struct wire *w, enum family family,
+				     uint16_t type, const char *table)
 {
 	struct nlmsghdr *nlh = message_begin(w, family, type, 0, ROOM);
 
@@ -405,8 +432,8 @@ static struct nlmsghdr *delete_begin(struct wire *w, enum family family, uint16_
 	return nlh;
 }
 
-static void delete_named(struct wire *w, const struct chain_note *c, uint16_t type,
-			 uint16_t attribute)
+static void delete_named(struct wire *w, const struct chain_note *c,
+			 uint16_t type, uint16_t attribute)
 {
 	struct nlmsghdr *nlh = delete_begin(w, c->family, type, c->table);
 
@@ -418,7 +445,8 @@ static void delete_named(struct wire *w, const struct chain_note *c, uint16_t ty
 
 static void delete_jump(struct wire *w, const struct jump *jump)
 {
-	struct nlmsghdr *nlh = delete_begin(w, jump->family, NFT_MSG_DELRULE, jump->table);
+	struct nlmsghdr *nlh =
+		delete_begin(w, jump->family, NFT_MSG_DELRULE, jump->table);
 
 	if (!nlh)
 		return;
@@ -429,7 +457,8 @@ static void delete_jump(struct wire *w, const struct jump *jump)
 
 static void delete_table(struct wire *w, enum family family)
 {
-	struct nlmsghdr *nlh = delete_begin(w, family, NFT_MSG_DELTABLE, KUBEPROXY_TABLE);
+	struct nlmsghdr *nlh =
+		delete_begin(w, family, NFT_MSG_DELTABLE, KUBEPROXY_TABLE);
 
 	if (nlh)
 		message_end(w, nlh);
@@ -446,10 +475,12 @@ static void encode_removal(const struct kubeproxy *k, struct wire *w)
 			delete_jump(w, &k->jumps[i]);
 	for (i = 0; i < k->n_chains; i++)
 		if (k->chains[i].is_ours && !k->chains[i].stays)
-			delete_named(w, &k->chains[i], NFT_MSG_DELRULE, NFTA_RULE_CHAIN);
+			delete_named(w, &k->chains[i], NFT_MSG_DELRULE,
+				     NFTA_RULE_CHAIN);
 	for (i = 0; i < k->n_chains; i++)
 		if (k->chains[i].is_ours && !k->chains[i].stays)
-			delete_named(w, &k->chains[i], NFT_MSG_DELCHAIN, NFTA_CHAIN_NAME);
+			delete_named(w, &k->chains[i], NFT_MSG_DELCHAIN,
+				     NFTA_CHAIN_NAME);
 	for (f = 0; f < N_FAMILIES; f++)
 		if (k->counts[f].table)
 			delete_table(w, (enum family)f);
@@ -476,7 +507,8 @@ int kubeproxy_remove(const struct kubeproxy *k, struct nlsock *nl, struct errbuf
 	size_t at;
 	int err;
 
-	wire_put_marker(&w, NFNL_MSG_BATCH_BEGIN, nlsock_next_seq(nl), &k->generation);
+	wire_put_marker(&w, NFNL_MSG_BATCH_BEGIN, nlsock_next_seq(nl),
+			&k->generation);
 	encode_removal(k, &w);
 	for_each_message (nlh, at, &w) {
 		if (!at)
@@ -490,10 +522,13 @@ int kubeproxy_remove(const struct kubeproxy *k, struct nlsock *nl, struct errbuf
 	err = w.err;
 	if (!err && last_seq) {
 		iov = (struct iovec){ .iov_base = w.bytes, .iov_len = w.length };
-		err = nlsock_exchange(nl, &iov, 1, last_seq, removal_on_reply, NULL, COMMIT_MS, eb);
+		err = nlsock_exchange(nl, &iov, 1, last_seq, removal_on_reply,
+				      NULL, COMMIT_MS, eb);
 	}
 	wire_free(&w);
-	return err ? errf(eb, err, "removing kube-proxy's rules: %s", strerror(-err)) : 0;
+	return err ? errf(eb, err, "removing kube-proxy's rules: %s",
+			  strerror(-err))
+		   : 0;
 }
 
 static int ask_route(int fd, unsigned int index)
@@ -520,7 +555,8 @@ static int ask_route(int fd, unsigned int index)
 	if (length < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	nlh = message_if_ok(answer, (const char *)answer + length);
-	return nlh && nlh->nlmsg_type == NLMSG_ERROR ? message_error(nlh) : -EBADMSG;
+	return nlh && nlh->nlmsg_type == NLMSG_ERROR ? message_error(nlh)
+						     : -EBADMSG;
 }
 
 int kubeproxy_remove_link(struct errbuf *eb)
@@ -534,7 +570,7 @@ int kubeproxy_remove_link(struct errbuf *eb)
 	err = fd < 0 ? fd : ask_route(fd, index);
 	if (fd >= 0)
 		close(fd);
-	return err ? errf(eb, err, "interface %s: cannot be removed: %s", KUBEPROXY_LINK,
-			  strerror(-err))
+	return err ? errf(eb, err, "interface %s: cannot be removed: %s",
+			  KUBEPROXY_LINK, strerror(-err))
 		   : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * What kube-proxy answers for, in mode nftables: its sets are named and keyed as in its own source,
- * pkg/proxy/nftables of Kubernetes v1.37.
+ * What kube-proxy answers for, in mode nftables: its sets are named and keyed
+ * as in its own source, pkg/proxy/nftables of Kubernetes v1.37.
  */
 #include "nft/kubeproxy.h"
 
@@ -22,14 +22,17 @@ struct collected {
 static void collect_address(struct collected *c, const struct nlattr *element)
 {
 	const size_t size = family_bits(c->family) / 8;
-	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1], *data[NFTA_DATA_MAX + 1];
+	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1],
+		*data[NFTA_DATA_MAX + 1];
 	struct kubeproxy_rules *rules = c->rules;
 
 	nested_attrs(element, attrs, NFTA_SET_ELEM_MAX + 1);
-	if (!attrs[NFTA_SET_ELEM_KEY] || rules->n_node_addresses == KUBEPROXY_ADDRESSES)
+	if (!attrs[NFTA_SET_ELEM_KEY] ||
+	    rules->n_node_addresses == KUBEPROXY_ADDRESSES)
 		return;
 	nested_attrs(attrs[NFTA_SET_ELEM_KEY], data, NFTA_DATA_MAX + 1);
-	if (!data[NFTA_DATA_VALUE] || mnl_attr_get_payload_len(data[NFTA_DATA_VALUE]) < size)
+	if (!data[NFTA_DATA_VALUE] ||
+	    mnl_attr_get_payload_len(data[NFTA_DATA_VALUE]) < size)
 		return;
 	memcpy(rules->node_addresses[rules->n_node_addresses++].bytes,
 	       mnl_attr_get_payload(data[NFTA_DATA_VALUE]), size);
@@ -54,7 +57,8 @@ static int on_elements(const struct nlmsghdr *nlh, void *data)
 }
 
 /* A dump that others have changed meanwhile is good enough to be counted. */
-static int collect(struct nlsock *nl, const char *set, struct collected *c, struct errbuf *eb)
+static int collect(struct nlsock *nl, const char *set, struct collected *c,
+		   struct errbuf *eb)
 {
 	const struct request request = {
 		.family = (int)c->family,
@@ -68,10 +72,11 @@ static int collect(struct nlsock *nl, const char *set, struct collected *c, stru
 	return err == -EINTR ? 0 : err;
 }
 
-int kubeproxy_read_rules(struct nlsock *nl, enum family family, struct kubeproxy_rules *rules,
-			 struct errbuf *eb)
+int kubeproxy_read_rules(struct nlsock *nl, enum family family,
+			 struct kubeproxy_rules *rules, struct errbuf *eb)
 {
-	struct collected addresses = { .family = family }, ports = addresses, nodes = addresses;
+	struct collected addresses = { .family = family }, ports = addresses,
+			 nodes = addresses;
 	int err;
 
 	memset(rules, 0, sizeof(*rules));

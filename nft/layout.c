@@ -1,7 +1,8 @@
 /*
- * The layout of a table: its sets and chains, and the rules of each chain as lists of statements.
- * What is here decides what a packet meets; how it is written down is left to rule.c and encode.c.
- * Rules are few and cheap to describe, so they are described anew each time somebody asks.
+ * The layout of a table: its sets and chains, and the rules of each chain as
+ * lists of statements. What is here decides what a packet meets; how it is
+ * written down is left to rule.c and encode.c. Rules are few and cheap to
+ * describe, so they are described anew each time somebody asks.
  */
 #include "nft/rule.h"
 
@@ -39,7 +40,8 @@ static const struct key vip_key = KEY(VIP), nodeport_key = KEY(NODEPORT);
 static const struct key vip_index_key = KEY(VIP, FIELD_INDEX);
 static const struct key nodeport_index_key = KEY(NODEPORT, FIELD_INDEX);
 static const struct key saddr_key = KEY(FIELD_SADDR), daddr_key = KEY(FIELD_DADDR);
-static const struct key hairpin_key = KEY(FIELD_SADDR, VIP), original_key = KEY(FIELD_ORIGINAL);
+static const struct key hairpin_key = KEY(FIELD_SADDR, VIP),
+			original_key = KEY(FIELD_ORIGINAL);
 
 /* clang-format off */
 #define VERDICT_MAP(...) { KEY(__VA_ARGS__), DATA_VERDICT, NFT_SET_MAP, 0 }
@@ -169,7 +171,8 @@ uint32_t set_data_type(enum family family, const struct set_layout *layout)
 	case DATA_VERDICT:
 		return NFT_DATA_VERDICT;
 	case DATA_ENDPOINT:
-		return field_type(family, FIELD_DADDR) << TYPE_BITS | TYPE_INET_SERVICE;
+		return field_type(family, FIELD_DADDR) << TYPE_BITS |
+		       TYPE_INET_SERVICE;
 	}
 	return 0;
 }
@@ -186,8 +189,8 @@ uint32_t set_data_size(enum family family, const struct set_layout *layout)
 }
 
 /*
- * Statements are appended to the last rule of a chain; new_rule() begins another one. Room for them
- * is a constant: only our own bug could exceed it.
+ * Statements are appended to the last rule of a chain; new_rule() begins
+ * another one. Room for them is a constant: only our own bug could exceed it.
  */
 static struct rule *new_rule(struct chain *chain)
 {
@@ -216,8 +219,8 @@ static void rule_add_number(struct rule *rule, enum stmt_kind kind, uint32_t num
 }
 
 /* STMT_LOOKUP, STMT_VMAP */
-static void rule_add_key(struct rule *rule, enum stmt_kind kind, const struct key *key,
-			 enum set_id set)
+static void rule_add_key(struct rule *rule, enum stmt_kind kind,
+			 const struct key *key, enum set_id set)
 {
 	struct stmt *stmt = chain_add(rule, kind);
 
@@ -234,7 +237,8 @@ static bool any_source_is_pod(const struct ruleset *ruleset)
 }
 
 /* MASQ-6. Not to be called if any source is a pod's. */
-static void add_pod_source(struct rule *rule, const struct ruleset *ruleset, bool differs)
+static void add_pod_source(struct rule *rule, const struct ruleset *ruleset,
+			   bool differs)
 {
 	struct stmt *stmt;
 
@@ -268,11 +272,10 @@ static void reject_chain(struct chain *chain)
 }
 
 /*
- * What a source that is allowed meets. One chain for all Services: each rule that looks into a map
- * binds it, and the kernel walks the map for that. A packet that falls between two generations is
- * dropped, not let through.
- * ip daddr . meta l4proto . th dport vmap @firewalled
- * drop
+ * What a source that is allowed meets. One chain for all Services: each rule
+ * that looks into a map binds it, and the kernel walks the map for that. A
+ * packet that falls between two generations is dropped, not let through. ip
+ * daddr . meta l4proto . th dport vmap @firewalled drop
  */
 static void firewalled_chain(struct chain *chain)
 {
@@ -281,12 +284,13 @@ static void firewalled_chain(struct chain *chain)
 }
 
 /*
- * The policy of a pod or host source. A chain of its own, so that a miss ends here.
- * ip daddr . meta l4proto . th dport vmap @cluster-policy
+ * The policy of a pod or host source. A chain of its own, so that a miss ends
+ * here. ip daddr . meta l4proto . th dport vmap @cluster-policy
  */
 static void short_circuit_chain(struct chain *chain, bool nodeport)
 {
-	rule_add_key(new_rule(chain), STMT_VMAP, nodeport ? &nodeport_key : &vip_key,
+	rule_add_key(new_rule(chain), STMT_VMAP,
+		     nodeport ? &nodeport_key : &vip_key,
 		     nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY);
 }
 
@@ -296,10 +300,11 @@ static void short_circuit_chain(struct chain *chain, bool nodeport)
  * fib saddr type local meta mark set meta mark or 0x4000 goto short-circuit
  * ip daddr . meta l4proto . th dport vmap @local-policy
  */
-static void external_local_chain(const struct ruleset *ruleset, struct chain *chain, bool nodeport)
+static void external_local_chain(const struct ruleset *ruleset,
+				 struct chain *chain, bool nodeport)
 {
-	const char *short_circuit =
-		chain_id_name(nodeport ? CHAIN_NODEPORT_SHORT_CIRCUIT : CHAIN_SHORT_CIRCUIT);
+	const char *short_circuit = chain_id_name(
+		nodeport ? CHAIN_NODEPORT_SHORT_CIRCUIT : CHAIN_SHORT_CIRCUIT);
 	struct rule *rule;
 
 	if (ruleset->detect) {
@@ -313,7 +318,8 @@ static void external_local_chain(const struct ruleset *ruleset, struct chain *ch
 	rule_add_number(rule, STMT_MARK, ruleset->masquerade_mark);
 	rule_add_name(rule, STMT_GOTO, short_circuit);
 
-	rule_add_key(new_rule(chain), STMT_VMAP, nodeport ? &nodeport_key : &vip_key,
+	rule_add_key(new_rule(chain), STMT_VMAP,
+		     nodeport ? &nodeport_key : &vip_key,
 		     nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY);
 }
 
@@ -345,12 +351,12 @@ static void nodeport_rule(const struct ruleset *ruleset, struct rule *rule)
 }
 
 /*
- * BEY-4, for clients, pods and host processes. The protocol comes first: other flows pay for one
- * comparison. A redirect would be to the address of the interface that the packet came in by. The
- * kernel drops it if there is none, and the interfaces of pods often have none. So the node's own
- * address is better, where it is known.
- * icmp type echo-request ip daddr @ping-ips dnat to 10.0.0.1
- * icmp type echo-request ip daddr @ping-ips redirect
+ * BEY-4, for clients, pods and host processes. The protocol comes first: other
+ * flows pay for one comparison. A redirect would be to the address of the
+ * interface that the packet came in by. The kernel drops it if there is none,
+ * and the interfaces of pods often have none. So the node's own address is
+ * better, where it is known. icmp type echo-request ip daddr @ping-ips dnat
+ * to 10.0.0.1 icmp type echo-request ip daddr @ping-ips redirect
  */
 static void ping_rule(const struct ruleset *ruleset, struct rule *rule)
 {
@@ -369,8 +375,8 @@ static void ping_rule(const struct ruleset *ruleset, struct rule *rule)
  * ip daddr @cluster-ips goto reject-chain	# VER-5
  * ip daddr @service-cidrs fib daddr type != local drop	# VER-6, VER-20
  *
- * A wrong range must not lock anybody out of the node, also by an address that comes later, so the
- * last rule asks the kernel and no list of ours.
+ * A wrong range must not lock anybody out of the node, also by an address that
+ * comes later, so the last rule asks the kernel and no list of ours.
  */
 static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 {
@@ -392,10 +398,10 @@ static void services_chain(const struct ruleset *ruleset, struct chain *chain)
 }
 
 /*
- * BEY-3: takes the mark away before the next rule sees it. With masqueradeAll a ClusterIP is
- * masqueraded all the same (MASQ-1).
- * meta mark and 0x4000 != 0 ct original ip daddr != @cluster-ips ip saddr @no-masquerade-cidrs
- * ip daddr @no-masquerade-cidrs ct status dnat meta mark set meta mark xor 0x4000
+ * BEY-3: takes the mark away before the next rule sees it. With masqueradeAll a
+ * ClusterIP is masqueraded all the same (MASQ-1). meta mark and 0x4000 != 0 ct
+ * original ip daddr != @cluster-ips ip saddr @no-masquerade-cidrs ip daddr
+ * @no-masquerade-cidrs ct status dnat meta mark set meta mark xor 0x4000
  */
 static void no_masquerade_rule(const struct ruleset *ruleset, struct rule *rule)
 {
@@ -451,7 +457,8 @@ static void fast_path_chain(struct chain *chain)
  * iifname "cali*" goto fast-path-out
  * oifname "cali*" flow add @fast
  */
-static void fast_path_interfaces(const struct ruleset *ruleset, bool out, struct chain *chain)
+static void fast_path_interfaces(const struct ruleset *ruleset, bool out,
+				 struct chain *chain)
 {
 	const enum stmt_kind whole = out ? STMT_OIFNAME : STMT_IIFNAME;
 	const enum stmt_kind begin = out ? STMT_OIFNAME_BEGIN : STMT_IIFNAME_BEGIN;
@@ -467,7 +474,8 @@ static void fast_path_interfaces(const struct ruleset *ruleset, bool out, struct
 		if (out)
 			rule_add_name(rule, STMT_FLOW, FLOWTABLE_NAME);
 		else
-			rule_add_name(rule, STMT_GOTO, chain_id_name(CHAIN_FAST_PATH_OUT));
+			rule_add_name(rule, STMT_GOTO,
+				      chain_id_name(CHAIN_FAST_PATH_OUT));
 	}
 }
 
@@ -489,10 +497,12 @@ static const struct {
 	[CHAIN_SERVICES] = { .name = "services" },
 	[CHAIN_NAT_PREROUTING] = { "nat-prerouting", "nat", NF_INET_PRE_ROUTING,
 				   NF_IP_PRI_NAT_DST },
-	[CHAIN_NAT_OUTPUT] = { "nat-output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST },
-	[CHAIN_NAT_POSTROUTING] = { "nat-postrouting", "nat", NF_INET_POST_ROUTING,
-				    NF_IP_PRI_NAT_SRC },
-	[CHAIN_FAST_PATH] = { "fast-path", "filter", NF_INET_FORWARD, PRIORITY_FAST_PATH },
+	[CHAIN_NAT_OUTPUT] = { "nat-output", "nat", NF_INET_LOCAL_OUT,
+			       NF_IP_PRI_NAT_DST },
+	[CHAIN_NAT_POSTROUTING] = { "nat-postrouting", "nat",
+				    NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC },
+	[CHAIN_FAST_PATH] = { "fast-path", "filter", NF_INET_FORWARD,
+			      PRIORITY_FAST_PATH },
 	[CHAIN_FAST_PATH_IN] = { .name = "fast-path-in" },
 	[CHAIN_FAST_PATH_OUT] = { .name = "fast-path-out" },
 };
@@ -512,7 +522,8 @@ static void chain_begin(struct chain *chain)
 	chain->n_rules = 0;
 }
 
-void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chain *chain)
+void chain_constant(const struct ruleset *ruleset, enum chain_id id,
+		    struct chain *chain)
 {
 	chain_begin(chain);
 	chain->name = chains[id].name;
@@ -534,14 +545,16 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 		break;
 	case CHAIN_EXTERNAL_LOCAL:
 	case CHAIN_NODEPORT_EXTERNAL_LOCAL:
-		external_local_chain(ruleset, chain, id == CHAIN_NODEPORT_EXTERNAL_LOCAL);
+		external_local_chain(ruleset, chain,
+				     id == CHAIN_NODEPORT_EXTERNAL_LOCAL);
 		break;
 	case CHAIN_SERVICES:
 		services_chain(ruleset, chain);
 		break;
 	case CHAIN_NAT_PREROUTING:
 	case CHAIN_NAT_OUTPUT:
-		rule_add_name(new_rule(chain), STMT_GOTO, chains[CHAIN_SERVICES].name);
+		rule_add_name(new_rule(chain), STMT_GOTO,
+			      chains[CHAIN_SERVICES].name);
 		break;
 	case CHAIN_NAT_POSTROUTING:
 		postrouting_chain(ruleset, chain);
@@ -559,10 +572,10 @@ void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chai
 }
 
 /*
- * LB-4. A set per Service, since the kernel takes ranges out of one big set of concatenated ranges
- * in proportion to the whole, for each range; a tree of plain ranges it takes microseconds.
- * ip saddr @ranges/default/web goto firewalled
- * drop
+ * LB-4. A set per Service, since the kernel takes ranges out of one big set of
+ * concatenated ranges in proportion to the whole, for each range; a tree of
+ * plain ranges it takes microseconds. ip saddr @ranges/default/web goto
+ * firewalled drop
  */
 void chain_firewall(const char *ranges, struct chain *chain)
 {
@@ -593,14 +606,16 @@ static enum set_id pick_map(unsigned int pick)
 		[PICK_STICKY] = MAP_STICKY_ENDPOINTS,
 		[PICK_STICKY | PICK_LOCAL] = MAP_STICKY_LOCAL_ENDPOINTS,
 		[PICK_STICKY | PICK_NODEPORT] = MAP_STICKY_NODEPORT_ENDPOINTS,
-		[PICK_STICKY | PICK_NODEPORT | PICK_LOCAL] = MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS,
+		[PICK_STICKY | PICK_NODEPORT | PICK_LOCAL] =
+			MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS,
 	};
 
 	return maps[pick & (PICK_LOCAL | PICK_NODEPORT | PICK_STICKY)];
 }
 
 /* MASQ-1 to MASQ-4: ip saddr != 10.0.0.0/8 meta mark set meta mark or 0x4000 */
-static void pick_mark_rule(const struct ruleset *ruleset, unsigned int pick, struct chain *chain)
+static void pick_mark_rule(const struct ruleset *ruleset, unsigned int pick,
+			   struct chain *chain)
 {
 	bool always = (pick & PICK_EXTERNAL) || ruleset->masquerade_all;
 	struct rule *rule;
@@ -626,12 +641,14 @@ static void pick_rule(unsigned int pick, uint32_t mod, struct chain *chain)
 	struct rule *rule = new_rule(chain);
 	enum stmt_kind kind = pick & PICK_STICKY ? STMT_VMAP : STMT_DNAT_MAP;
 
-	rule_add_key(rule, kind, pick & PICK_NODEPORT ? &nodeport_index_key : &vip_index_key,
+	rule_add_key(rule, kind,
+		     pick & PICK_NODEPORT ? &nodeport_index_key : &vip_index_key,
 		     pick_map(pick));
 	rule->stmts[0].mod = mod;
 }
 
-void chain_pick(const struct ruleset *ruleset, const struct verdict *pick, struct chain *chain)
+void chain_pick(const struct ruleset *ruleset, const struct verdict *pick,
+		struct chain *chain)
 {
 	chain_begin(chain);
 	chain->name = pick_name(pick, chain->text);
@@ -700,7 +717,8 @@ bool element_is_whole(const struct element *element)
 		return element->ranges;
 	if (!set_has_verdict(element->set))
 		return true;
-	if (element->verdict.kind == VERDICT_STICKY || element->verdict.kind == VERDICT_FIREWALL)
+	if (element->verdict.kind == VERDICT_STICKY ||
+	    element->verdict.kind == VERDICT_FIREWALL)
 		return element->chain;
 	return element->verdict.kind != VERDICT_NONE;
 }

@@ -1,11 +1,12 @@
 /*
- * Endpoint lists, by key. A dump of a large set is quadratic: for each datagram, of 700 elements or
- * so, the kernel walks the set from its beginning to where it was (100,000 elements: 0.5 s;
- * 500,000: 20 s). Asking for known keys takes some 2 us each, at any size.
+ * Endpoint lists, by key. A dump of a large set is quadratic: for each
+ * datagram, of 700 elements or so, the kernel walks the set from its beginning
+ * to where it was (100,000 elements: 0.5 s; 500,000: 20 s). Asking for known
+ * keys takes some 2 us each, at any size.
  *
- * A question has many keys and each is answered by a datagram of its own; at the first key that is
- * not there the kernel says so and leaves out the rest, so we go on behind it with the next
- * question.
+ * A question has many keys and each is answered by a datagram of its own; at
+ * the first key that is not there the kernel says so and leaves out the rest,
+ * so we go on behind it with the next question.
  */
 #include "nft/lists.h"
 
@@ -120,7 +121,9 @@ bool lists_has(struct lists *l, const struct element *e)
 	const struct list_note *note;
 
 	sort_notes(l);
-	note = l->count ? bsearch(&key, l->notes, l->count, sizeof(key), compare_to_note) : NULL;
+	note = l->count ? bsearch(&key, l->notes, l->count, sizeof(key),
+				  compare_to_note)
+			: NULL;
 	return note && e->index < note->count;
 }
 
@@ -133,16 +136,16 @@ struct cursor {
 /* Moves to a key of @set, from where it is on; false at the end. */
 static bool cursor_settle(const struct lists *l, enum set_id set, struct cursor *c)
 {
-	while (c->note < l->count &&
-	       (l->notes[c->note].set != set || c->index >= l->notes[c->note].count)) {
+	while (c->note < l->count && (l->notes[c->note].set != set ||
+				      c->index >= l->notes[c->note].count)) {
 		c->note++;
 		c->index = 0;
 	}
 	return c->note < l->count;
 }
 
-static size_t put_note_key(uint8_t *key, enum family family, const struct list_note *note,
-			   uint32_t index)
+static size_t put_note_key(uint8_t *key, enum family family,
+			   const struct list_note *note, uint32_t index)
 {
 	size_t at = 0;
 
@@ -159,8 +162,9 @@ static size_t put_note_key(uint8_t *key, enum family family, const struct list_n
 }
 
 /* A question for the keys from @c on, which stays where it is; returns how many they are. */
-static unsigned int put_request(struct wire *w, const struct lists *l, enum family family,
-				enum set_id set, struct cursor c)
+static unsigned int put_request(struct wire *w, const struct lists *l,
+				enum family family, enum set_id set,
+				struct cursor c)
 {
 	struct nlattr *list, *element, *key;
 	uint8_t bytes[KEY_SIZE_MAX];
@@ -176,7 +180,8 @@ static unsigned int put_request(struct wire *w, const struct lists *l, enum fami
 	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
 	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set_name(set));
 	list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
-	for (n = 0; n < KEYS_PER_REQUEST && cursor_settle(l, set, &c); n++, c.index++) {
+	for (n = 0; n < KEYS_PER_REQUEST && cursor_settle(l, set, &c);
+	     n++, c.index++) {
 		size = put_note_key(bytes, family, &l->notes[c.note], c.index);
 		element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
 		key = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_KEY);
@@ -215,14 +220,16 @@ static int lists_on_answer(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static void cursor_skip(const struct lists *l, enum set_id set, struct cursor *c, unsigned int n)
+static void cursor_skip(const struct lists *l, enum set_id set,
+			struct cursor *c, unsigned int n)
 {
 	for (; n && cursor_settle(l, set, c); n--)
 		c->index++;
 }
 
-int lists_fetch(struct lists *l, struct nlsock *nl, enum family family, enum set_id set,
-		unsigned int max_missing, int (*found)(void *ctx, const struct nlattr *element),
+int lists_fetch(struct lists *l, struct nlsock *nl, enum family family,
+		enum set_id set, unsigned int max_missing,
+		int (*found)(void *ctx, const struct nlattr *element),
 		void *ctx, struct errbuf *eb)
 {
 	struct answers answers = { .found = found, .ctx = ctx };
@@ -239,8 +246,8 @@ int lists_fetch(struct lists *l, struct nlsock *nl, enum family family, enum set
 		nlh->nlmsg_seq = nlsock_next_seq(nl);
 		iov = (struct iovec){ .iov_base = w.bytes, .iov_len = w.length };
 		answers.n = 0;
-		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, lists_on_answer, &answers,
-				      TIMEOUT_MS, eb);
+		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq,
+				      lists_on_answer, &answers, TIMEOUT_MS, eb);
 		if (err == -ENOENT && answers.n < n && max_missing) {
 			max_missing--;
 			n = answers.n + 1;

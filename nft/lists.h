@@ -1,6 +1,6 @@
 /*
- * Private to nft/: reading endpoint lists by their keys. The verdict maps tell them all: a VIP that
- * goes to pick-N has indices 0 to N - 1.
+ * Private to nft/: reading endpoint lists by their keys. The verdict maps tell
+ * them all: a VIP that goes to pick-N has indices 0 to N - 1.
  */
 #ifndef NFT_LISTS_H
 #define NFT_LISTS_H
@@ -38,8 +38,9 @@ bool lists_has(struct lists *l, const struct element *e);
  * Asks for each of them; @found gets those that there are, as NFTA_LIST_ELEM, and fails with what
  * it returns. More than @max_missing that are not there fail with -ENOENT.
  */
-int lists_fetch(struct lists *l, struct nlsock *nl, enum family family, enum set_id set,
-		unsigned int max_missing, int (*found)(void *ctx, const struct nlattr *element),
+int lists_fetch(struct lists *l, struct nlsock *nl, enum family family,
+		enum set_id set, unsigned int max_missing,
+		int (*found)(void *ctx, const struct nlattr *element),
 		void *ctx, struct errbuf *eb);
 
 #endif

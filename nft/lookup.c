@@ -60,9 +60,11 @@ static int lookup_on_element(const struct nlmsghdr *nlh, void *data)
 	if (a->err)
 		return 0;
 	chain = set_has_verdict(a->set)
-			? verdict_chain(&a->found->element.verdict, a->found->element.chain, text)
+			? verdict_chain(&a->found->element.verdict,
+					a->found->element.chain, text)
 			: NULL;
-	snprintf(a->found->chain, sizeof(a->found->chain), "%s", chain ? chain : "");
+	snprintf(a->found->chain, sizeof(a->found->chain), "%s",
+		 chain ? chain : "");
 	/* they point into the message */
 	a->found->element.chain = a->found->element.chain ? a->found->chain : NULL;
 	a->found->element.comment = NULL;
@@ -70,8 +72,8 @@ static int lookup_on_element(const struct nlmsghdr *nlh, void *data)
 }
 
 static int lookup_exchange(struct nlsock *nl, struct nlmsghdr *nlh,
-			   int (*reply)(const struct nlmsghdr *nlh, void *data), struct answer *a,
-			   struct errbuf *eb)
+			   int (*reply)(const struct nlmsghdr *nlh, void *data),
+			   struct answer *a, struct errbuf *eb)
 {
 	struct iovec iov = { .iov_base = nlh, .iov_len = nlh->nlmsg_len };
 	struct errbuf local;
@@ -81,10 +83,12 @@ static int lookup_exchange(struct nlsock *nl, struct nlmsghdr *nlh,
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
 	nlh->nlmsg_seq = nlsock_next_seq(nl);
 	a->err = -ENOENT;
-	err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, reply, a, TIMEOUT_MS, &local);
+	err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, reply, a, TIMEOUT_MS,
+			      &local);
 	if (!err)
 		err = a->err;
-	return err ? errf(eb, err, "asking for an element: %s", strerror(-err)) : 0;
+	return err ? errf(eb, err, "asking for an element: %s", strerror(-err))
+		   : 0;
 }
 
 int lookup_element(struct nlsock *nl, enum family family, const struct element *key,
@@ -99,8 +103,9 @@ int lookup_element(struct nlsock *nl, enum family family, const struct element *
 	if (question.wire.err)
 		err = errf(eb, -ENOMEM, "out of memory");
 	else
-		err = lookup_exchange(nl, (struct nlmsghdr *)(void *)question.wire.bytes,
-				      lookup_on_element, &a, eb);
+		err = lookup_exchange(
+			nl, (struct nlmsghdr *)(void *)question.wire.bytes,
+			lookup_on_element, &a, eb);
 	elements_free(&question);
 	return err;
 }
@@ -128,11 +133,12 @@ static int lookup_on_one_of_many(const struct nlmsghdr *nlh, void *data)
 }
 
 /*
- * The kernel stops at the first key that is not there. Returns how many of @count keys of one set
- * are dealt with, or a negative errno.
+ * The kernel stops at the first key that is not there. Returns how many of
+ * @count keys of one set are dealt with, or a negative errno.
  */
-static ssize_t lookup_some(struct nlsock *nl, struct many *many, const struct element *keys,
-			   size_t count, struct errbuf *eb)
+static ssize_t lookup_some(struct nlsock *nl, struct many *many,
+			   const struct element *keys, size_t count,
+			   struct errbuf *eb)
 {
 	struct elements question;
 	struct nlmsghdr *nlh;
@@ -151,8 +157,8 @@ static ssize_t lookup_some(struct nlsock *nl, struct many *many, const struct el
 		nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
 		nlh->nlmsg_seq = nlsock_next_seq(nl);
 		iov = (struct iovec){ .iov_base = nlh, .iov_len = nlh->nlmsg_len };
-		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, lookup_on_one_of_many, many,
-				      TIMEOUT_MS, eb);
+		err = nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq,
+				      lookup_on_one_of_many, many, TIMEOUT_MS, eb);
 	}
 	elements_free(&question);
 	if (err == -ENOENT && many->n_found < count)
@@ -160,9 +166,10 @@ static ssize_t lookup_some(struct nlsock *nl, struct many *many, const struct el
 	return err ? err : (ssize_t)count;
 }
 
-int lookup_elements(struct nlsock *nl, enum family family, const struct element *keys, size_t count,
-		    void (*found)(void *ctx, const struct element *element), void *ctx,
-		    struct errbuf *eb)
+int lookup_elements(struct nlsock *nl, enum family family,
+		    const struct element *keys, size_t count,
+		    void (*found)(void *ctx, const struct element *element),
+		    void *ctx, struct errbuf *eb)
 {
 	struct many many = { .family = family, .found = found, .ctx = ctx };
 	struct errbuf reason = { "" };
@@ -177,7 +184,8 @@ int lookup_elements(struct nlsock *nl, enum family family, const struct element 
 		done = lookup_some(nl, &many, &keys[i], n, &reason);
 		if (done < 0)
 			return errf(eb, (int)done, "asking for elements: %s",
-				    *reason.text ? reason.text : strerror((int)-done));
+				    *reason.text ? reason.text
+						 : strerror((int)-done));
 		i += (size_t)done;
 	}
 	return 0;
@@ -192,7 +200,8 @@ static int lookup_on_client(const struct nlmsghdr *nlh, void *data)
 	if (!attr)
 		return 0;
 	nested_attrs(attr, attrs, NFTA_SET_ELEM_MAX + 1);
-	a->err = endpoint_decode(a->family, attrs[NFTA_SET_ELEM_DATA], a->endpoint, a->port);
+	a->err = endpoint_decode(a->family, attrs[NFTA_SET_ELEM_DATA],
+				 a->endpoint, a->port);
 	attr = attrs[NFTA_SET_ELEM_EXPIRATION];
 	if (attr && mnl_attr_get_payload_len(attr) == sizeof(expires_be))
 		memcpy(&expires_be, mnl_attr_get_payload(attr), sizeof(expires_be));
@@ -200,8 +209,9 @@ static int lookup_on_client(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-int lookup_client(struct nlsock *nl, enum family family, const char *map, const struct addr *client,
-		  struct addr *endpoint, uint16_t *port, int64_t *expires_ms, struct errbuf *eb)
+int lookup_client(struct nlsock *nl, enum family family, const char *map,
+		  const struct addr *client, struct addr *endpoint,
+		  uint16_t *port, int64_t *expires_ms, struct errbuf *eb)
 {
 	struct answer a = {
 		.family = family,

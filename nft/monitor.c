@@ -1,10 +1,11 @@
 /*
- * Notifications of nf_tables. The kernel stamps each with the port id of the socket whose
- * transaction it reports, which tells ours from those of others; a socket filter drops ours in the
- * kernel already, since a transaction of many megabytes would otherwise overrun the socket and look
- * like a loss. The kernel packs notifications of one transaction only into a datagram, so looking
- * at the first is enough there. Elements that rules add to affinity maps, and those that expire,
- * are not notified at all.
+ * Notifications of nf_tables. The kernel stamps each with the port id of the
+ * socket whose transaction it reports, which tells ours from those of others; a
+ * socket filter drops ours in the kernel already, since a transaction of many
+ * megabytes would otherwise overrun the socket and look like a loss. The kernel
+ * packs notifications of one transaction only into a datagram, so looking at
+ * the first is enough there. Elements that rules add to affinity maps, and
+ * those that expire, are not notified at all.
  */
 #include "nft/monitor.h"
 
@@ -29,31 +30,41 @@
 struct monitor {
 	int fd;
 	uint32_t own_port_id;
-	unsigned int (*decode)(const void *datagram, size_t length, uint32_t own_port_id);
+	unsigned int (*decode)(const void *datagram, size_t length,
+			       uint32_t own_port_id);
 	uint32_t buf[16384]; /* 64 KiB: any notification datagram */
 };
 
-enum { RECEIVE_BUFFER = 4 << 20, EVERYTHING = 1 << FAMILY_IPV4 | 1 << FAMILY_IPV6 };
+enum {
+	RECEIVE_BUFFER = 4 << 20,
+	EVERYTHING = 1 << FAMILY_IPV4 | 1 << FAMILY_IPV6
+};
 
 /* Drops datagrams of @port_id. BPF reads in network order, netlink headers are in host order. */
 static int filter_own(int fd, uint32_t port_id)
 {
 	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_pid)),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct nlmsghdr, nlmsg_pid)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(port_id), 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 		BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
 	};
-	const struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
+	const struct sock_fprog program = { .len = sizeof(code) / sizeof(code[0]),
+					    .filter = code };
 
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) ? -errno : 0;
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
+			  sizeof(program))
+		       ? -errno
+		       : 0;
 }
 
 static int set_membership(int fd, int option)
 {
 	const int group = NFNLGRP_NFTABLES;
 
-	return setsockopt(fd, SOL_NETLINK, option, &group, sizeof(group)) ? -errno : 0;
+	return setsockopt(fd, SOL_NETLINK, option, &group, sizeof(group)) ? -errno
+									  : 0;
 }
 
 /* The filter is there before the first notification. */
@@ -75,8 +86,9 @@ static int monitor_socket(uint32_t own_port_id)
 	return err;
 }
 
-static struct monitor *monitor_open_with(unsigned int (*decode)(const void *, size_t, uint32_t),
-					 uint32_t own_port_id, struct errbuf *eb)
+static struct monitor *
+monitor_open_with(unsigned int (*decode)(const void *, size_t, uint32_t),
+		  uint32_t own_port_id, struct errbuf *eb)
 {
 	struct monitor *m = calloc(1, sizeof(*m));
 	int err = -ENOMEM;
@@ -136,7 +148,8 @@ static bool names_our_table(const struct nlmsghdr *nlh)
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
 		if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME)
 			return mnl_attr_get_payload_len(attr) == sizeof("vipmap") &&
-			       memcmp(mnl_attr_get_payload(attr), "vipmap", sizeof("vipmap")) == 0;
+			       memcmp(mnl_attr_get_payload(attr), "vipmap",
+				      sizeof("vipmap")) == 0;
 	return false;
 }
 
@@ -165,7 +178,8 @@ static bool names_rival(const struct nlmsghdr *nlh)
 	return kubeproxy_is_iptables(table) && chain && kubeproxy_is_chain(chain);
 }
 
-static unsigned int message_families(const struct nlmsghdr *nlh, uint32_t own_port_id,
+static unsigned int message_families(const struct nlmsghdr *nlh,
+				     uint32_t own_port_id,
 				     bool (*names)(const struct nlmsghdr *nlh))
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
@@ -192,7 +206,8 @@ unsigned int monitor_decode(const void *datagram, size_t length, uint32_t own_po
 	return families;
 }
 
-unsigned int monitor_decode_rival(const void *datagram, size_t length, uint32_t own_port_id)
+unsigned int monitor_decode_rival(const void *datagram, size_t length,
+				  uint32_t own_port_id)
 {
 	const struct nlmsghdr *nlh;
 	unsigned int families = 0;
@@ -208,17 +223,20 @@ int monitor_read(struct monitor *m, unsigned int *changed, struct errbuf *eb)
 	ssize_t length;
 
 	for (;;) {
-		length = recv(m->fd, m->buf, sizeof(m->buf), MSG_DONTWAIT | MSG_TRUNC);
+		length = recv(m->fd, m->buf, sizeof(m->buf),
+			      MSG_DONTWAIT | MSG_TRUNC);
 		if (length < 0 && errno == EAGAIN)
 			break;
 		if (length < 0 && errno == EINTR)
 			continue;
 		if (length < 0 && errno != ENOBUFS)
-			return errf(eb, -errno, "nftables notifications: %s", strerror(errno));
+			return errf(eb, -errno, "nftables notifications: %s",
+				    strerror(errno));
 		if (length < 0 || (size_t)length > sizeof(m->buf))
 			families = EVERYTHING;
 		else
-			families |= m->decode(m->buf, (size_t)length, m->own_port_id);
+			families |=
+				m->decode(m->buf, (size_t)length, m->own_port_id);
 	}
 	*changed = families;
 	return 0;

@@ -11,7 +11,8 @@
  */
 int netlink_open(int protocol, int flags, uint32_t groups, uint32_t *port_id)
 {
-	struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = groups };
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK,
+				       .nl_groups = groups };
 	socklen_t length = sizeof(address);
 	const int on = 1;
 	int fd, err;

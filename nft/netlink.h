@@ -9,8 +9,8 @@
 
 /*
  * @protocol: NETLINK_*. @flags: SOCK_NONBLOCK or 0. @groups: a mask of those to
- * listen to from the start. Returns the descriptor, which the caller closes, or a
- * negative errno. @port_id, the kernel's name for it, may be NULL.
+ * listen to from the start. Returns the descriptor, which the caller closes, or
+ * a negative errno. @port_id, the kernel's name for it, may be NULL.
  */
 int netlink_open(int protocol, int flags, uint32_t groups, uint32_t *port_id);
 

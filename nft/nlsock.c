@@ -1,10 +1,10 @@
 /*
- * One exchange at a time over a netlink socket: send a message, collect the replies. The socket
- * blocks for the length of a commit, which is all that the program does meanwhile; a deadline
- * bounds it.
+ * One exchange at a time over a netlink socket: send a message, collect the
+ * replies. The socket blocks for the length of a commit, which is all that the
+ * program does meanwhile; a deadline bounds it.
  *
- * Replies to a former exchange that was given up may still arrive; they are told apart by their
- * sequence numbers, which only ever grow.
+ * Replies to a former exchange that was given up may still arrive; they are
+ * told apart by their sequence numbers, which only ever grow.
  */
 #include "nft/nlsock.h"
 
@@ -22,14 +22,14 @@
 #include "nft/netlink.h"
 
 enum {
-	/* The kernel fills messages of a dump up to 32 KiB; an error with the request in it may
-	   have 64. */
+	/* The kernel fills messages of a dump up to 32 KiB; an error with the
+	   request in it may have 64. */
 	RECEIVE_SIZE = 128 * 1024,
 	/* Datagrams per system call. Each has a place of RECEIVE_SIZE. */
 	RECEIVE_MANY = 8,
 	ALL_PLACES = RECEIVE_MANY * RECEIVE_SIZE,
-	/* Errors of one transaction wait here until it is over: one for each message, 1 KiB at
-	   most. */
+	/* Errors of one transaction wait here until it is over: one for each
+	   message, 1 KiB at most. */
 	RECEIVE_BUFFER = 4 * 1024 * 1024,
 };
 
@@ -51,8 +51,8 @@ struct nlsock {
  */
 static char *map_places(void)
 {
-	void *memory =
-		mmap(NULL, ALL_PLACES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(NULL, ALL_PLACES, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
@@ -72,7 +72,8 @@ struct nlsock *nlsock_open(struct errbuf *eb)
 		netlink_set_receive_buffer(nl->fd, RECEIVE_BUFFER);
 		return nl;
 	}
-	errf(eb, nl->fd, "netlink: cannot open a netfilter socket: %s", strerror(-nl->fd));
+	errf(eb, nl->fd, "netlink: cannot open a netfilter socket: %s",
+	     strerror(-nl->fd));
 	nlsock_close(nl);
 	return NULL;
 
@@ -133,8 +134,8 @@ uint32_t nlsock_next_seq(struct nlsock *nl)
 }
 
 /* All or nothing: netlink takes a message whole if it fits into the send buffer. */
-static int send_all(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,
-		    struct errbuf *eb)
+static int send_all(struct nlsock *nl, const struct iovec *iov,
+		    unsigned int n_iov, struct errbuf *eb)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	struct msghdr msg = {
@@ -158,8 +159,8 @@ static int send_all(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 		sent = sendmsg(nl->fd, &msg, 0);
 	while (sent < 0 && errno == EINTR);
 	if (sent < 0)
-		return errf(eb, -errno, "netlink: cannot send %zu bytes: %s", total,
-			    strerror(errno));
+		return errf(eb, -errno, "netlink: cannot send %zu bytes: %s",
+			    total, strerror(errno));
 	return 0;
 }
 
@@ -186,8 +187,8 @@ static void received_init(struct received *in, const struct nlsock *nl)
 }
 
 /* Waits for one datagram at least. Returns their number or a negative errno. */
-static int receive_some(struct nlsock *nl, struct received *in, int64_t deadline_ms,
-			struct errbuf *eb)
+static int receive_some(struct nlsock *nl, struct received *in,
+			int64_t deadline_ms, struct errbuf *eb)
 {
 	struct pollfd ready = { .fd = nl->fd, .events = POLLIN };
 	int64_t left_ms;
@@ -200,17 +201,20 @@ static int receive_some(struct nlsock *nl, struct received *in, int64_t deadline
 		if (n == 0 || errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
-			return errf(eb, -errno, "netlink: cannot receive: %s", strerror(errno));
+			return errf(eb, -errno, "netlink: cannot receive: %s",
+				    strerror(errno));
 		left_ms = deadline_ms - nlsock_now_ms(nl);
 		if (left_ms <= 0)
 			return errf(eb, -ETIMEDOUT, "netlink: no answer in time");
-		(void)poll(&ready, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms);
+		(void)poll(&ready, 1,
+			   left_ms > INT32_MAX ? INT32_MAX : (int)left_ms);
 	}
 }
 
 /*
- * What former exchanges left behind. It would not be taken for ours, but a full receive buffer
- * would cost us the answer: thousands of errors of a transaction that was wrong from the start.
+ * What former exchanges left behind. It would not be taken for ours, but a full
+ * receive buffer would cost us the answer: thousands of errors of a transaction
+ * that was wrong from the start.
  */
 static void nlsock_drain(const struct nlsock *nl)
 {
@@ -219,7 +223,9 @@ static void nlsock_drain(const struct nlsock *nl)
 
 	while (errors < 2)
 		if (recv(nl->fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) < 0)
-			errors += errno == EAGAIN ? 2 : 1; /* ENOBUFS comes once, before the rest */
+			errors += errno == EAGAIN
+					  ? 2
+					  : 1; /* ENOBUFS comes once, before the rest */
 }
 
 struct exchange {
@@ -246,7 +252,8 @@ static int end_error(const struct nlmsghdr *nlh)
 }
 
 /* Returns non-zero when the exchange has to end with it. */
-static int handle_message(struct exchange *x, const struct nlmsghdr *nlh, struct errbuf *eb)
+static int handle_message(struct exchange *x, const struct nlmsghdr *nlh,
+			  struct errbuf *eb)
 {
 	bool end = nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
 	int err;
@@ -259,20 +266,23 @@ static int handle_message(struct exchange *x, const struct nlmsghdr *nlh, struct
 		x->interrupted = true;
 	if (nlh->nlmsg_type == NLMSG_NOOP)
 		return 0;
-	err = nlh->nlmsg_type == NLMSG_DONE || !x->reply ? 0 : x->reply(nlh, x->data);
+	err = nlh->nlmsg_type == NLMSG_DONE || !x->reply ? 0
+							 : x->reply(nlh, x->data);
 	if (err || !end || nlh->nlmsg_seq != x->last_seq)
 		return err;
 	x->over = true;
 	err = end_error(nlh);
 	if (err)
-		return errf(eb, err, "netlink: the kernel refuses: %s", strerror(-err));
+		return errf(eb, err, "netlink: the kernel refuses: %s",
+			    strerror(-err));
 	if (x->interrupted)
-		return errf(eb, -EINTR, "netlink: the ruleset changed while it was read");
+		return errf(eb, -EINTR,
+			    "netlink: the ruleset changed while it was read");
 	return 0;
 }
 
-static int handle_datagram(struct exchange *x, const char *datagram, size_t length,
-			   struct errbuf *eb)
+static int handle_datagram(struct exchange *x, const char *datagram,
+			   size_t length, struct errbuf *eb)
 {
 	const struct nlmsghdr *nlh;
 	size_t at = 0;
@@ -293,7 +303,8 @@ static int handle_datagram(struct exchange *x, const char *datagram, size_t leng
 }
 
 /* What comes from another process is not for us to believe. */
-static int handle_received(struct exchange *x, const struct received *in, int n, struct errbuf *eb)
+static int handle_received(struct exchange *x, const struct received *in, int n,
+			   struct errbuf *eb)
 {
 	int err = 0;
 
@@ -301,13 +312,15 @@ static int handle_received(struct exchange *x, const struct received *in, int n,
 		if (in->msgs[i].msg_hdr.msg_flags & MSG_TRUNC)
 			return errf(eb, -ENOBUFS, "netlink: a reply was too long");
 		if (in->from[i].nl_pid == 0)
-			err = handle_datagram(x, in->iov[i].iov_base, in->msgs[i].msg_len, eb);
+			err = handle_datagram(x, in->iov[i].iov_base,
+					      in->msgs[i].msg_len, eb);
 	}
 	return err;
 }
 
-int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,
-		    uint32_t last_seq, int (*reply)(const struct nlmsghdr *nlh, void *data),
+int nlsock_exchange(struct nlsock *nl, const struct iovec *iov,
+		    unsigned int n_iov, uint32_t last_seq,
+		    int (*reply)(const struct nlmsghdr *nlh, void *data),
 		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct exchange x = { .last_seq = last_seq, .reply = reply, .data = data };
@@ -316,8 +329,8 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_i
 	int err, n;
 
 	if (nl->ops)
-		return nl->ops->exchange(nl->ctx, iov, n_iov, last_seq, reply, data, timeout_ms,
-					 eb);
+		return nl->ops->exchange(nl->ctx, iov, n_iov, last_seq, reply,
+					 data, timeout_ms, eb);
 	if (!n_iov || iov[0].iov_len < sizeof(struct nlmsghdr))
 		return errf(eb, -EINVAL, "netlink: nothing to send");
 	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;

@@ -15,19 +15,22 @@ struct nlmsghdr;
 struct nlsock;
 
 /*
- * Sends @iov in one message, then hands each reply message to @reply (NULL is allowed; a non-zero
- * return from it ends the exchange with that value), those of type NLMSG_ERROR too, but not
- * NLMSG_DONE. The exchange is over with the NLMSG_ERROR or NLMSG_DONE for @last_seq, or after
- * @timeout_ms. The sequence numbers of all messages sent are in order, the first of them in iov[0].
+ * Sends @iov in one message, then hands each reply message to @reply (NULL is
+ * allowed; a non-zero return from it ends the exchange with that value), those
+ * of type NLMSG_ERROR too, but not NLMSG_DONE. The exchange is over with the
+ * NLMSG_ERROR or NLMSG_DONE for @last_seq, or after
+ * @timeout_ms. The sequence numbers of all messages sent are in order, the
+ * first of them in iov[0].
  *
- * Returns 0 or a negative errno: that of the message @last_seq if the kernel refused it, or our
- * own. -ETIMEDOUT, -ENOBUFS, -EINTR (a dump interrupted by a change) mean that the outcome is
- * unknown.
+ * Returns 0 or a negative errno: that of the message @last_seq if the kernel
+ * refused it, or our own. -ETIMEDOUT, -ENOBUFS, -EINTR (a dump interrupted by a
+ * change) mean that the outcome is unknown.
  */
 struct nlsock_ops {
-	int (*exchange)(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-			int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-			unsigned int timeout_ms, struct errbuf *eb);
+	int (*exchange)(void *ctx, const struct iovec *iov, unsigned int n_iov,
+			uint32_t last_seq,
+			int (*reply)(const struct nlmsghdr *nlh, void *data),
+			void *data, unsigned int timeout_ms, struct errbuf *eb);
 	void (*close)(void *ctx);
 };
 
@@ -45,8 +48,9 @@ int64_t nlsock_now_ms(const struct nlsock *nl);
 uint32_t nlsock_port_id(const struct nlsock *nl);
 uint32_t nlsock_next_seq(struct nlsock *nl);
 
-int nlsock_exchange(struct nlsock *nl, const struct iovec *iov, unsigned int n_iov,
-		    uint32_t last_seq, int (*reply)(const struct nlmsghdr *nlh, void *data),
+int nlsock_exchange(struct nlsock *nl, const struct iovec *iov,
+		    unsigned int n_iov, uint32_t last_seq,
+		    int (*reply)(const struct nlmsghdr *nlh, void *data),
 		    void *data, unsigned int timeout_ms, struct errbuf *eb);
 
 #endif

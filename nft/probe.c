@@ -1,8 +1,8 @@
 /*
- * What this kernel can do, found out by asking it to: a scratch table with all that ours has goes
- * out in a transaction without END, which the kernel checks and forgets. Only if it objects are
- * features tried one by one, to name the one that lacks. No version numbers: distributions move
- * features between them.
+ * What this kernel can do, found out by asking it to: a scratch table with all
+ * that ours has goes out in a transaction without END, which the kernel checks
+ * and forgets. Only if it objects are features tried one by one, to name the
+ * one that lacks. No version numbers: distributions move features between them.
  */
 #include "nft/readback.h"
 
@@ -28,14 +28,17 @@ enum { TIMEOUT_MS = 10000 };
 
 /* As long as the table's own name, which it replaces in encoded messages. */
 #define SCRATCH_NAME "probe."
-_Static_assert(sizeof(SCRATCH_NAME) == sizeof(TABLE_NAME), "names differ in length");
+_Static_assert(sizeof(SCRATCH_NAME) == sizeof(TABLE_NAME),
+	       "names differ in length");
 
-static const char scratch_map[] = "affinity/probe", scratch_ranges[] = RANGES_PREFIX "probe";
+static const char scratch_map[] = "affinity/probe",
+		  scratch_ranges[] = RANGES_PREFIX "probe";
 
 /* The name is the first attribute of every message but the markers. */
 static void rename_tables(struct wire *w)
 {
-	size_t at, name_at = MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg) + MNL_ATTR_HDRLEN;
+	size_t at, name_at = MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg) +
+			     MNL_ATTR_HDRLEN;
 	const struct nlmsghdr *nlh;
 
 	if (w->err)
@@ -55,8 +58,8 @@ static int probe_on_answer(const struct nlmsghdr *nlh, void *data)
 }
 
 /* Sends BEGIN and @w, without END. */
-static int try_messages(struct nlsock *nl, struct wire *w, struct refused *refused,
-			struct errbuf *eb)
+static int try_messages(struct nlsock *nl, struct wire *w,
+			struct refused *refused, struct errbuf *eb)
 {
 	struct nlmsghdr *begin, *nlh = NULL;
 	struct nfgenmsg *nfg;
@@ -83,10 +86,11 @@ static int try_messages(struct nlsock *nl, struct wire *w, struct refused *refus
 	nlh->nlmsg_flags |= NLM_F_ACK;
 	iov[0] = (struct iovec){ .iov_base = begin, .iov_len = begin->nlmsg_len };
 	iov[1] = (struct iovec){ .iov_base = w->bytes, .iov_len = w->length };
-	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, probe_on_answer, refused, TIMEOUT_MS,
-				 eb);
+	result = nlsock_exchange(nl, iov, 2, nlh->nlmsg_seq, probe_on_answer,
+				 refused, TIMEOUT_MS, eb);
 	if (refused->err)
-		return errf(eb, refused->err, "%s%s", strerror(-refused->err), refused->reason);
+		return errf(eb, refused->err, "%s%s", strerror(-refused->err),
+			    refused->reason);
 	return result;
 }
 
@@ -116,7 +120,11 @@ static void list_features(const struct ruleset *ruleset, struct feature *feature
 		{ "sets with concatenated keys", set_layout(SET_HAIRPIN), "s", 0, { 0 } },
 		{ "interval sets", set_layout(SET_SERVICE_CIDRS), "s", 0, { 0 } },
 		{ "maps to verdicts", set_layout(MAP_SERVICE_IPS), "m", 0, { 0 } },
-		{ "maps to an address and a port", set_layout(MAP_ENDPOINTS), "m", 0, { 0 } },
+		{ "maps to an address and a port",
+		  set_layout(MAP_ENDPOINTS),
+		  "m",
+		  0,
+		  { 0 } },
 		{ "dynamic maps with a timeout", affinity_layout(), "m", 0, { 0 } },
 		{ "meta expression", NULL, NULL, CHAIN_NAT_PREROUTING, { 1, { is_tcp } } },
 		{ "bitwise expression",
@@ -179,7 +187,8 @@ static void list_features(const struct ruleset *ruleset, struct feature *feature
 	memcpy(features, list, sizeof(list));
 }
 
-static void encode_feature(struct wire *w, const struct ruleset *ruleset, const struct feature *f)
+static void encode_feature(struct wire *w, const struct ruleset *ruleset,
+			   const struct feature *f)
 {
 	struct chain chain;
 
@@ -246,11 +255,12 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 	encode_table(w, ruleset->family, 0);
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(ruleset->parts, i))
-			encode_set(w, ruleset->family, set_layout(i), set_name(i), NULL,
-				   set_counts(ruleset->parts, i), i + 1);
-	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL, false, N_SETS + 1);
-	encode_set(w, ruleset->family, set_layout(SET_SOURCE_RANGES), scratch_ranges, NULL, false,
-		   N_SETS + 2);
+			encode_set(w, ruleset->family, set_layout(i), set_name(i),
+				   NULL, set_counts(ruleset->parts, i), i + 1);
+	encode_set(w, ruleset->family, affinity_layout(), scratch_map, NULL,
+		   false, N_SETS + 1);
+	encode_set(w, ruleset->family, set_layout(SET_SOURCE_RANGES),
+		   scratch_ranges, NULL, false, N_SETS + 2);
 	for (i = 0; i < N_CHAINS; i++) {
 		chain_constant(ruleset, i, &chain);
 		if (chain_is_in(ruleset->parts, i))
@@ -270,8 +280,8 @@ static void encode_everything(struct wire *w, const struct ruleset *ruleset)
 }
 
 /* @object: what the kernel objects to, or left empty. */
-static int try_everything(struct nlsock *nl, const struct ruleset *ruleset, struct strbuf *object,
-			  struct errbuf *eb)
+static int try_everything(struct nlsock *nl, const struct ruleset *ruleset,
+			  struct strbuf *object, struct errbuf *eb)
 {
 	const struct nlmsghdr *nlh;
 	struct refused refused;
@@ -288,8 +298,8 @@ static int try_everything(struct nlsock *nl, const struct ruleset *ruleset, stru
 	return err;
 }
 
-static int try_feature(struct nlsock *nl, const struct ruleset *ruleset, const struct feature *f,
-		       struct errbuf *eb)
+static int try_feature(struct nlsock *nl, const struct ruleset *ruleset,
+		       const struct feature *f, struct errbuf *eb)
 {
 	struct refused refused;
 	struct wire w = { 0 };
@@ -301,7 +311,8 @@ static int try_feature(struct nlsock *nl, const struct ruleset *ruleset, const s
 	return err;
 }
 
-static int try_owner(struct nlsock *nl, const struct ruleset *ruleset, struct errbuf *eb)
+static int try_owner(struct nlsock *nl, const struct ruleset *ruleset,
+		     struct errbuf *eb)
 {
 	struct refused refused;
 	struct wire w = { 0 };
@@ -316,27 +327,28 @@ static int try_owner(struct nlsock *nl, const struct ruleset *ruleset, struct er
 /* Errors that say nothing about the kernel's abilities. */
 static bool is_trouble(int err)
 {
-	return err == -ENOMEM || err == -ENOBUFS || err == -ETIMEDOUT || err == -EINTR;
+	return err == -ENOMEM || err == -ENOBUFS || err == -ETIMEDOUT ||
+	       err == -EINTR;
 }
 
 /* A kernel that has each feature and objects all the same: whoever reads this has found a bug. */
-static int name_what_is_refused(const struct ruleset *ruleset, const struct strbuf *object,
+static int name_what_is_refused(const struct ruleset *ruleset,
+				const struct strbuf *object,
 				const struct errbuf *reason, struct errbuf *eb)
 {
 	struct utsname kernel = { .release = "?" };
 
 	(void)uname(&kernel);
-	return errf(
-		eb, -EOPNOTSUPP,
-		"kernel %.64s refuses %.300s (%s): %.160s; vipmap cannot work on it: please report "
-		"this message",
-		kernel.release, object->text ? object->text : "the ruleset",
-		family_name(ruleset->family), reason->text);
+	return errf(eb, -EOPNOTSUPP,
+		    "kernel %.64s refuses %.300s (%s): %.160s; vipmap cannot work on it: please report "
+		    "this message",
+		    kernel.release, object->text ? object->text : "the ruleset",
+		    family_name(ruleset->family), reason->text);
 }
 
 static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
-			   const struct strbuf *object, const struct errbuf *everything,
-			   struct errbuf *eb)
+			   const struct strbuf *object,
+			   const struct errbuf *everything, struct errbuf *eb)
 {
 	struct feature features[N_FEATURES];
 	struct errbuf reason;
@@ -349,16 +361,19 @@ static int name_what_lacks(struct nlsock *nl, const struct ruleset *ruleset,
 		if (is_trouble(err))
 			return errf(eb, err, "nftables: %s", reason.text);
 		if (err)
-			return errf(eb, -EOPNOTSUPP, "the kernel lacks %s for %s: %s",
-				    features[i].name, family_name(ruleset->family), reason.text);
+			return errf(eb, -EOPNOTSUPP,
+				    "the kernel lacks %s for %s: %s",
+				    features[i].name,
+				    family_name(ruleset->family), reason.text);
 	}
 	return name_what_is_refused(ruleset, object, everything, eb);
 }
 
 /*
- * Older kernels refuse to delete a conntrack entry whose packets go through a flowtable (EBUSY), so
- * that the datagrams of a client would go to an endpoint that is gone, for as long as the client
- * goes on. 6.1 is the oldest that is tried.
+ * Older kernels refuse to delete a conntrack entry whose packets go through a
+ * flowtable (EBUSY), so that the datagrams of a client would go to an endpoint
+ * that is gone, for as long as the client goes on. 6.1 is the oldest that is
+ * tried.
  */
 static bool can_end_flows(const char *release)
 {
@@ -397,8 +412,8 @@ int kernel_probe_fast_path(struct nlsock *nl, enum family family, struct errbuf 
 	err = try_messages(nl, &w, &refused, &reason);
 	wire_free(&w);
 	if (err)
-		return errf(eb, err, "the kernel has no flowtables for %s: %s", family_name(family),
-			    reason.text);
+		return errf(eb, err, "the kernel has no flowtables for %s: %s",
+			    family_name(family), reason.text);
 	if (uname(&kernel) || !can_end_flows(kernel.release))
 		return errf(eb, -EOPNOTSUPP,
 			    "kernel %.64s is too old to end connections in a flowtable (Linux 6.1)",
@@ -432,15 +447,18 @@ int kernel_probe_counters(struct nlsock *nl, enum family family, struct errbuf *
 		memcpy(at, elements.wire.bytes, elements.wire.length);
 		w.length += elements.wire.length;
 	}
-	err = elements.wire.err ? elements.wire.err : try_messages(nl, &w, &refused, &reason);
+	err = elements.wire.err ? elements.wire.err
+				: try_messages(nl, &w, &refused, &reason);
 	wire_free(&w);
 	elements_free(&elements);
 	return err ? errf(eb, err, "the kernel has no counters in maps for %s: %s",
-			  family_name(family), err == -ENOMEM ? "out of memory" : reason.text)
+			  family_name(family),
+			  err == -ENOMEM ? "out of memory" : reason.text)
 		   : 0;
 }
 
-int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner, struct errbuf *eb)
+int kernel_probe(struct nlsock *nl, const struct ruleset *ruleset, bool *owner,
+		 struct errbuf *eb)
 {
 	struct strbuf object = STRBUF_INIT;
 	struct errbuf reason = { "" };

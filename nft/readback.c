@@ -1,20 +1,24 @@
 /*
- * The table as the kernel has it. First everything but elements is read and judged: sets by their
- * types, base chains by their hooks, rules by the digests that we left in their userdata. A rule
- * without one, or of another digest, is not ours, whatever it does; nft drops them when somebody
- * replaces or reloads a rule. Only if the layout is ours are elements walked, one datagram after
+ * The table as the kernel has it. First everything but elements is read and
+ * judged: sets by their types, base chains by their hooks, rules by the digests
+ * that we left in their userdata. A rule without one, or of another digest, is
+ * not ours, whatever it does; nft drops them when somebody replaces or reloads
+ * a rule. Only if the layout is ours are elements walked, one datagram after
  * the other, and handed on one by one.
  *
- * Large endpoint lists are asked for key by key, as dumps of large sets take too long (lists.c).
- * What else may be in the set shows by its number of elements, which Linux tells from 6.16 on.
- * Regret: before, an element that somebody added to a list of a very large table stays unnoticed.
+ * Large endpoint lists are asked for key by key, as dumps of large sets take
+ * too long (lists.c). What else may be in the set shows by its number of
+ * elements, which Linux tells from 6.16 on. Regret: before, an element that
+ * somebody added to a list of a very large table stays unnoticed.
  *
- * The kernel counts changes to all tables, also those of others, and on some nodes there are many.
- * So while it reads this module listens for changes to our table, and only such a change makes it
- * begin again. Lists of chains, rules and sets run over all tables. One during which any table
- * changes is read again, alone: a neighbour that writes all the time leaves no moment in which all
- * of them could be read. Elements are listed per set. A change whose notification is still on its
- * way when we end is not missed by whoever listens all the time (monitor.h).
+ * The kernel counts changes to all tables, also those of others, and on some
+ * nodes there are many. So while it reads this module listens for changes to
+ * our table, and only such a change makes it begin again. Lists of chains,
+ * rules and sets run over all tables. One during which any table changes is
+ * read again, alone: a neighbour that writes all the time leaves no moment in
+ * which all of them could be read. Elements are listed per set. A change whose
+ * notification is still on its way when we end is not missed by whoever listens
+ * all the time (monitor.h).
  */
 #include "nft/readback.h"
 
@@ -52,7 +56,12 @@ enum {
 	LIST_TRIED_MS = 1000, /* if it does, because we seldom get the processor */
 };
 
-enum chain_kind { CHAIN_IS_CONSTANT, CHAIN_IS_PICK, CHAIN_IS_STICKY, CHAIN_IS_FIREWALL };
+enum chain_kind {
+	CHAIN_IS_CONSTANT,
+	CHAIN_IS_PICK,
+	CHAIN_IS_STICKY,
+	CHAIN_IS_FIREWALL
+};
 
 struct found_chain {
 	const char *name; /* in the arena */
@@ -102,22 +111,25 @@ struct reader {
 };
 
 /* The reason stays in the error buffer, for whoever wants to log it. */
-static int judge_table(struct reader *r, enum table_state state, const char *what, const char *name)
+static int judge_table(struct reader *r, enum table_state state,
+		       const char *what, const char *name)
 {
 	if (state > r->state) {
 		r->state = state;
-		errf(r->eb, 0, "table %s vipmap: %s %s", family_keyword(r->family), what, name);
+		errf(r->eb, 0, "table %s vipmap: %s %s",
+		     family_keyword(r->family), what, name);
 	}
 	return 0;
 }
 
-static bool is_ours(const struct reader *r, const struct nlmsghdr *nlh, unsigned int type,
-		    const struct nlattr *table)
+static bool is_ours(const struct reader *r, const struct nlmsghdr *nlh,
+		    unsigned int type, const struct nlattr *table)
 {
 	const char *name = attr_string(table);
 
 	return message_is(nlh, type) && name && strcmp(name, TABLE_NAME) == 0 &&
-	       message_family(nlh) == (r->family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
+	       message_family(nlh) ==
+		       (r->family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
 }
 
 static int on_table(const struct nlmsghdr *nlh, void *data)
@@ -147,13 +159,15 @@ static bool hook_is(const struct chain *want, const struct nlattr *const *attrs)
 	nested_attrs(attrs[NFTA_CHAIN_HOOK], hook, NFTA_HOOK_MAX + 1);
 	return type && strcmp(type, want->type) == 0 &&
 	       attr_u32(hook[NFTA_HOOK_HOOKNUM], UINT32_MAX) == want->hook &&
-	       (int32_t)attr_u32(hook[NFTA_HOOK_PRIORITY], INT32_MAX) == want->priority &&
+	       (int32_t)attr_u32(hook[NFTA_HOOK_PRIORITY], INT32_MAX) ==
+		       want->priority &&
 	       attr_u32(attrs[NFTA_CHAIN_POLICY], NF_ACCEPT) == NF_ACCEPT;
 }
 
 /* Fills kind and identity; false if the chain is none of ours. */
 static bool chain_identify(const struct reader *r, const char *name,
-			   const struct nlattr *const *attrs, struct found_chain *c)
+			   const struct nlattr *const *attrs,
+			   struct found_chain *c)
 {
 	struct chain constant;
 	unsigned int id;
@@ -193,7 +207,8 @@ static int on_chain(const struct nlmsghdr *nlh, void *data)
 		return 0;
 	name = attr_string(attrs[NFTA_CHAIN_NAME]);
 	if (!name || !chain_identify(r, name, attrs, &chain))
-		return judge_table(r, TABLE_OTHER, "foreign chain", name ? name : "");
+		return judge_table(r, TABLE_OTHER, "foreign chain",
+				   name ? name : "");
 	chain.name = arena_strdup(&r->arena, name);
 	if (!chain.name || array_grow(r->chains, r->n_chains, r->chains_size))
 		return -ENOMEM;
@@ -230,7 +245,8 @@ static int on_rule(const struct nlmsghdr *nlh, void *data)
 	name = attr_string(attrs[NFTA_RULE_CHAIN]);
 	chain = name ? find_chain(r, name) : NULL;
 	if (!chain)
-		return judge_table(r, TABLE_OTHER, "rule of an unknown chain", name ? name : "");
+		return judge_table(r, TABLE_OTHER, "rule of an unknown chain",
+				   name ? name : "");
 	userdata = attrs[NFTA_RULE_USERDATA];
 	if (userdata)
 		digest = rule_userdata_digest(mnl_attr_get_payload(userdata),
@@ -243,8 +259,8 @@ static int on_rule(const struct nlmsghdr *nlh, void *data)
 }
 
 /* @always: it is no optional part. */
-static void judge_presence(struct reader *r, bool there, bool wanted, bool always, const char *what,
-			   const char *name)
+static void judge_presence(struct reader *r, bool there, bool wanted,
+			   bool always, const char *what, const char *name)
 {
 	char text[32];
 
@@ -260,7 +276,8 @@ static void check_chains(struct reader *r)
 	unsigned int i;
 
 	for (i = 0; i < N_CHAINS; i++)
-		judge_presence(r, r->has_chain[i], chain_is_in(r->ruleset->parts, i),
+		judge_presence(r, r->has_chain[i],
+			       chain_is_in(r->ruleset->parts, i),
 			       chain_is_in(0, i), "chain", chain_id_name(i));
 	for (i = 0; i < r->n_chains; i++) {
 		if (r->chains[i].foreign)
@@ -270,7 +287,8 @@ static void check_chains(struct reader *r)
 			continue;
 		chain_constant(r->ruleset, r->chains[i].id, &constant);
 		if (r->chains[i].digest != chain_digest(r->family, &constant))
-			judge_table(r, TABLE_RULES_DIFFER, "other rules in chain", constant.name);
+			judge_table(r, TABLE_RULES_DIFFER,
+				    "other rules in chain", constant.name);
 	}
 }
 
@@ -284,7 +302,8 @@ static bool layout_is(const struct reader *r, const struct set_layout *want,
 
 	nested_attrs(attrs[NFTA_SET_DESC], desc, NFTA_SET_DESC_MAX + 1);
 	if (flags != want->flags ||
-	    attr_u32(attrs[NFTA_SET_KEY_TYPE], 0) != key_type(r->family, &want->key) ||
+	    attr_u32(attrs[NFTA_SET_KEY_TYPE], 0) !=
+		    key_type(r->family, &want->key) ||
 	    attr_u32(attrs[NFTA_SET_KEY_LEN], 0) != key_size(r->family, &want->key) ||
 	    attr_u32(desc[NFTA_SET_DESC_SIZE], 0) != want->size)
 		return false;
@@ -293,7 +312,8 @@ static bool layout_is(const struct reader *r, const struct set_layout *want,
 	if (attr_u32(attrs[NFTA_SET_DATA_TYPE], 0) != set_data_type(r->family, want))
 		return false;
 	return want->data == DATA_VERDICT ||
-	       attr_u32(attrs[NFTA_SET_DATA_LEN], 0) == set_data_size(r->family, want);
+	       attr_u32(attrs[NFTA_SET_DATA_LEN], 0) ==
+		       set_data_size(r->family, want);
 }
 
 /* Counting cannot be begun or ended in a set that is there. */
@@ -301,7 +321,8 @@ static bool counter_is(const struct nlattr *const *attrs, bool wanted)
 {
 	if (attrs[NFTA_SET_EXPRESSIONS])
 		return false;
-	return wanted ? expression_is(attrs[NFTA_SET_EXPR], "counter") : !attrs[NFTA_SET_EXPR];
+	return wanted ? expression_is(attrs[NFTA_SET_EXPR], "counter")
+		      : !attrs[NFTA_SET_EXPR];
 }
 
 static int note_name(struct reader *r, struct names *names, const char *name)
@@ -330,21 +351,25 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 	name = attr_string(attrs[NFTA_SET_NAME]);
 	if (name && name_is_affinity(name) && layout_is(r, affinity_layout(), attrs))
 		return note_name(r, &r->affinities, name);
-	if (name && name_is_ranges(name) && layout_is(r, set_layout(SET_SOURCE_RANGES), attrs))
+	if (name && name_is_ranges(name) &&
+	    layout_is(r, set_layout(SET_SOURCE_RANGES), attrs))
 		return note_name(r, &r->ranges, name);
 	for (id = 0; name && id < N_SETS; id++)
-		if (strcmp(name, set_name(id)) == 0 && layout_is(r, set_layout(id), attrs)) {
+		if (strcmp(name, set_name(id)) == 0 &&
+		    layout_is(r, set_layout(id), attrs)) {
 			if (!counter_is(attrs, set_counts(r->ruleset->parts, id)))
 				return judge_table(r, TABLE_OTHER,
-						   attrs[NFTA_SET_EXPR] ? "counts in"
-									: "does not count in",
+						   attrs[NFTA_SET_EXPR]
+							   ? "counts in"
+							   : "does not count in",
 						   name);
 			r->has_set[id] = true;
 			r->set_count[id].known = attrs[SET_COUNT];
 			r->set_count[id].n = attr_u32(attrs[SET_COUNT], 0);
 			return 0;
 		}
-	return judge_table(r, TABLE_OTHER, "foreign or changed set", name ? name : "");
+	return judge_table(r, TABLE_OTHER, "foreign or changed set",
+			   name ? name : "");
 }
 
 static void check_sets(struct reader *r)
@@ -352,8 +377,8 @@ static void check_sets(struct reader *r)
 	unsigned int i;
 
 	for (i = 0; i < N_SETS; i++)
-		judge_presence(r, r->has_set[i], set_is_in(r->ruleset->parts, i), set_is_in(0, i),
-			       "set", set_name(i));
+		judge_presence(r, r->has_set[i], set_is_in(r->ruleset->parts, i),
+			       set_is_in(0, i), "set", set_name(i));
 }
 
 /* Those of which the table has a set or a chain. */
@@ -366,7 +391,8 @@ static unsigned int parts_found(const struct reader *r)
 			if (r->has_set[i] && set_is_in(part, i) && !set_is_in(0, i))
 				parts |= part;
 		for (i = 0; i < N_CHAINS; i++)
-			if (r->has_chain[i] && chain_is_in(part, i) && !chain_is_in(0, i))
+			if (r->has_chain[i] && chain_is_in(part, i) &&
+			    !chain_is_in(0, i))
 				parts |= part;
 	}
 	return parts;
@@ -381,7 +407,8 @@ static bool flowtable_is_ours(const struct nlattr *const *attrs)
 	nested_attrs(attrs[NFTA_FLOWTABLE_HOOK], hook, NFTA_FLOWTABLE_HOOK_MAX + 1);
 	return name && strcmp(name, FLOWTABLE_NAME) == 0 &&
 	       attr_u32(attrs[NFTA_FLOWTABLE_FLAGS], 0) == 0 &&
-	       attr_u32(hook[NFTA_FLOWTABLE_HOOK_NUM], UINT32_MAX) == NF_NETDEV_INGRESS &&
+	       attr_u32(hook[NFTA_FLOWTABLE_HOOK_NUM], UINT32_MAX) ==
+		       NF_NETDEV_INGRESS &&
 	       attr_u32(hook[NFTA_FLOWTABLE_HOOK_PRIORITY], UINT32_MAX) == 0;
 }
 
@@ -432,7 +459,8 @@ static int note_bound(struct reader *r, const struct nlattr *attr)
 	struct bound bound;
 
 	if (bound_decode(r->family, attr, &bound))
-		return judge_table(r, TABLE_OTHER, "foreign element in", r->set_name);
+		return judge_table(r, TABLE_OTHER, "foreign element in",
+				   r->set_name);
 	if (array_grow(r->bounds, r->n_bounds, r->bounds_size))
 		return -ENOMEM;
 	r->bounds[r->n_bounds++] = bound;
@@ -447,7 +475,8 @@ static int on_element(void *ctx, const struct nlattr *attr)
 	if (set_has_range(r->set))
 		return note_bound(r, attr);
 	if (element_decode(r->family, r->set, attr, &element))
-		return judge_table(r, TABLE_OTHER, "foreign element in", set_name(r->set));
+		return judge_table(r, TABLE_OTHER, "foreign element in",
+				   set_name(r->set));
 	if (r->only_counts) {
 		if (element.count)
 			r->found->counted(r->found->ctx, &element);
@@ -513,7 +542,8 @@ static int read_objects(struct reader *r, uint16_t type, const char *set,
 	int err = request_send(r->nl, &request, reply, r, &eb);
 
 	if (err && err != -ENOENT)
-		errf(r->eb, err, "table %s vipmap: cannot read it: %s", family_keyword(r->family),
+		errf(r->eb, err, "table %s vipmap: cannot read it: %s",
+		     family_keyword(r->family),
 		     *eb.text ? eb.text : strerror(-err));
 	return err;
 }
@@ -565,8 +595,8 @@ static int read_list(struct reader *r, const struct list *list)
 	const int64_t until_ms = nlsock_now_ms(r->nl) + LIST_TRIED_MS;
 	int err = -EINTR, attempt;
 
-	for (attempt = 0;
-	     err == -EINTR && (attempt < LIST_ATTEMPTS || nlsock_now_ms(r->nl) < until_ms);
+	for (attempt = 0; err == -EINTR && (attempt < LIST_ATTEMPTS ||
+					    nlsock_now_ms(r->nl) < until_ms);
 	     attempt++) {
 		r->state = before;
 		if (list->forget)
@@ -605,14 +635,17 @@ static void judge_owned(struct reader *r)
 	if (r->owner != (uint32_t)getpid())
 		process_name(r->owner, name);
 	if (strcmp(name, "vipmap") == 0)
-		errf(r->eb, 0, "another vipmap (pid %" PRIu32 ") owns table %s vipmap", r->owner,
-		     family);
-	else if (name[0])
-		errf(r->eb, 0, "another process (%s, pid %" PRIu32 ") owns table %s vipmap", name,
+		errf(r->eb, 0,
+		     "another vipmap (pid %" PRIu32 ") owns table %s vipmap",
 		     r->owner, family);
+	else if (name[0])
+		errf(r->eb, 0,
+		     "another process (%s, pid %" PRIu32 ") owns table %s vipmap",
+		     name, r->owner, family);
 	else
 		errf(r->eb, 0,
-		     "another process (netlink port %" PRIu32 ") owns table %s vipmap, a vipmap in "
+		     "another process (netlink port %" PRIu32
+		     ") owns table %s vipmap, a vipmap in "
 		     "a container perhaps",
 		     r->owner, family);
 }
@@ -651,7 +684,8 @@ static bool by_key(struct reader *r)
 	expected = lists_expect(&r->lists, r->set);
 	if (!r->set_count[r->set].known)
 		return expected >= VERY_MANY_ELEMENTS;
-	return expected >= MANY_ELEMENTS && count <= expected && expected - count <= MAX_MISSING;
+	return expected >= MANY_ELEMENTS && count <= expected &&
+	       expected - count <= MAX_MISSING;
 }
 
 static int on_asked(void *ctx, const struct nlattr *attr)
@@ -664,12 +698,14 @@ static int on_asked(void *ctx, const struct nlattr *attr)
 
 static int read_by_key(struct reader *r)
 {
-	const unsigned int max_missing = r->set_count[r->set].known ? MAX_MISSING : UINT32_MAX;
+	const unsigned int max_missing =
+		r->set_count[r->set].known ? MAX_MISSING : UINT32_MAX;
 	struct errbuf eb;
 	int err;
 
 	r->n_asked = 0;
-	err = lists_fetch(&r->lists, r->nl, r->family, r->set, max_missing, on_asked, r, &eb);
+	err = lists_fetch(&r->lists, r->nl, r->family, r->set, max_missing,
+			  on_asked, r, &eb);
 	if (err)
 		errf(r->eb, err, "table %s vipmap: cannot read set %s: %s",
 		     family_keyword(r->family), r->set_name, eb.text);
@@ -693,7 +729,8 @@ static int read_set(struct reader *r)
 	r->skip_expected = false;
 	if (by_key(r)) {
 		err = read_by_key(r);
-		if (err || !r->set_count[r->set].known || r->n_asked == r->set_count[r->set].n)
+		if (err || !r->set_count[r->set].known ||
+		    r->n_asked == r->set_count[r->set].n)
 			return err;
 		/* There is something else in the set. */
 		r->skip_expected = true;
@@ -702,18 +739,20 @@ static int read_set(struct reader *r)
 }
 
 /*
- * Of the set that was just read. A bound without its partner, or a range that is no prefix, is not
- * of our making, and with it nobody can tell which of the other bounds belong together, so no
- * single element can be mended. The table is replaced, in one transaction: packets notice nothing
- * but that session affinity begins anew. Where tables are owned, only a process that ran while we
- * did not can have written such a thing.
+ * Of the set that was just read. A bound without its partner, or a range that
+ * is no prefix, is not of our making, and with it nobody can tell which of the
+ * other bounds belong together, so no single element can be mended. The table
+ * is replaced, in one transaction: packets notice nothing but that session
+ * affinity begins anew. Where tables are owned, only a process that ran while
+ * we did not can have written such a thing.
  */
 static int join_bounds(struct reader *r)
 {
 	int err = bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r);
 
 	r->n_bounds = 0;
-	return err == -EINVAL ? judge_table(r, TABLE_OTHER, "foreign element in", r->set_name)
+	return err == -EINVAL ? judge_table(r, TABLE_OTHER,
+					    "foreign element in", r->set_name)
 			      : err;
 }
 
@@ -762,14 +801,16 @@ static int read_range_sets(struct reader *r)
 	int err;
 
 	if (r->state != TABLE_OTHER && count_firewalls(r) != r->ranges.count)
-		judge_table(r, TABLE_OTHER, "has firewall chains without", "source ranges");
+		judge_table(r, TABLE_OTHER, "has firewall chains without",
+			    "source ranges");
 	r->set = SET_SOURCE_RANGES;
 	for (i = 0; i < r->ranges.count && r->state != TABLE_OTHER; i++) {
 		r->set_name = r->ranges.items[i];
 		r->n_prefixes = 0;
 		chain = firewall_of(r, r->set_name);
 		if (!chain)
-			return judge_table(r, TABLE_OTHER, "lacks the chain that looks into",
+			return judge_table(r, TABLE_OTHER,
+					   "lacks the chain that looks into",
 					   r->set_name);
 		err = read_by_dump(r);
 		if (!err)
@@ -777,8 +818,8 @@ static int read_range_sets(struct reader *r)
 		if (err)
 			return err == -ENOENT ? -EINTR : err;
 		if (found->ranges)
-			found->ranges(found->ctx, r->set_name, r->prefixes, r->n_prefixes,
-				      chain->digest);
+			found->ranges(found->ctx, r->set_name, r->prefixes,
+				      r->n_prefixes, chain->digest);
 	}
 	return 0;
 }
@@ -794,9 +835,11 @@ static void report_objects(const struct reader *r)
 		found->affinity(found->ctx, r->affinities.items[i]);
 	for (i = 0; i < r->n_chains; i++) {
 		if (found->pick && r->chains[i].kind == CHAIN_IS_PICK)
-			found->pick(found->ctx, &r->chains[i].pick, r->chains[i].digest);
+			found->pick(found->ctx, &r->chains[i].pick,
+				    r->chains[i].digest);
 		if (found->sticky && r->chains[i].kind == CHAIN_IS_STICKY)
-			found->sticky(found->ctx, r->chains[i].name, r->chains[i].digest);
+			found->sticky(found->ctx, r->chains[i].name,
+				      r->chains[i].digest);
 	}
 }
 
@@ -828,7 +871,8 @@ static int read_table(struct reader *r)
 }
 
 /* Whether our table is not what it was when reading began. @m: listens since then, or NULL. */
-static int check_unchanged(struct reader *r, uint32_t generation_before, struct monitor *m)
+static int check_unchanged(struct reader *r, uint32_t generation_before,
+			   struct monitor *m)
 {
 	unsigned int changed = 1u << r->family;
 	uint32_t generation;
@@ -838,17 +882,21 @@ static int check_unchanged(struct reader *r, uint32_t generation_before, struct 
 		return err;
 	err = m ? monitor_read(m, &changed, r->eb) : 0;
 	if (!err && (changed & 1u << r->family))
-		err = errf(r->eb, -EINTR, "table %s vipmap: it changed while it was read",
+		err = errf(r->eb, -EINTR,
+			   "table %s vipmap: it changed while it was read",
 			   family_keyword(r->family));
 	return err;
 }
 
-int readback_table(struct nlsock *nl, const struct ruleset *ruleset, const struct readback *found,
-		   enum table_state *state, struct errbuf *eb)
+int readback_table(struct nlsock *nl, const struct ruleset *ruleset,
+		   const struct readback *found, enum table_state *state,
+		   struct errbuf *eb)
 {
-	struct reader r = {
-		.nl = nl, .ruleset = ruleset, .family = ruleset->family, .found = found, .eb = eb
-	};
+	struct reader r = { .nl = nl,
+			    .ruleset = ruleset,
+			    .family = ruleset->family,
+			    .found = found,
+			    .eb = eb };
 	/* A stand-in for the kernel has no port and sends no notifications. */
 	struct monitor *m = nlsock_port_id(nl) ? monitor_open(0, eb) : NULL;
 	uint32_t generation;
@@ -880,7 +928,8 @@ uint64_t pick_digest(const struct ruleset *ruleset, const struct verdict *pick)
 	return chain_digest(ruleset->family, &chain);
 }
 
-uint64_t sticky_digest(const struct ruleset *ruleset, const struct sticky_chain *sticky)
+uint64_t sticky_digest(const struct ruleset *ruleset,
+		       const struct sticky_chain *sticky)
 {
 	struct chain chain;
 
@@ -909,7 +958,8 @@ static int on_generation(const struct nlmsghdr *nlh, void *data)
 
 int readback_generation(struct nlsock *nl, uint32_t *generation, struct errbuf *eb)
 {
-	const struct request request = { .family = ANY_FAMILY, .type = NFT_MSG_GETGEN };
+	const struct request request = { .family = ANY_FAMILY,
+					 .type = NFT_MSG_GETGEN };
 	uint32_t id = 0;
 	int err = request_send(nl, &request, on_generation, &id, eb);
 

@@ -1,7 +1,7 @@
 /*
- * Errors of the kernel, read and put into words. A refused rule is told by its place in its chain
- * and by the expression that was looked at: whoever meets a kernel that nobody has tried can say
- * what it objects to.
+ * Errors of the kernel, read and put into words. A refused rule is told by its
+ * place in its chain and by the expression that was looked at: whoever meets a
+ * kernel that nobody has tried can say what it objects to.
  */
 #include "nft/refused.h"
 
@@ -16,7 +16,8 @@
 #include "nft/attr.h"
 
 /* What the kernel says about an error stands after a copy of the request, or of its header. */
-static void read_reason(struct refused *r, const struct nlmsghdr *nlh, const struct nlmsgerr *e)
+static void read_reason(struct refused *r, const struct nlmsghdr *nlh,
+			const struct nlmsgerr *e)
 {
 	size_t skip = sizeof(*e);
 	const struct nlattr *attr;
@@ -33,7 +34,8 @@ static void read_reason(struct refused *r, const struct nlmsghdr *nlh, const str
 			r->offset = mnl_attr_get_u32(attr);
 		else if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG &&
 			 mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
-			snprintf(r->reason, sizeof(r->reason), " (%s)", mnl_attr_get_str(attr));
+			snprintf(r->reason, sizeof(r->reason), " (%s)",
+				 mnl_attr_get_str(attr));
 	}
 }
 
@@ -49,8 +51,8 @@ void refused_read(struct refused *r, const struct nlmsghdr *nlh)
 		read_reason(r, nlh, e);
 }
 
-const struct nlmsghdr *refused_message(const struct refused *r, const struct wire *wire,
-				       size_t *position)
+const struct nlmsghdr *refused_message(const struct refused *r,
+				       const struct wire *wire, size_t *position)
 {
 	const struct nlmsghdr *nlh;
 
@@ -107,7 +109,8 @@ static unsigned int rule_number(const struct wire *wire, const struct nlmsghdr *
 	size_t at;
 
 	for_each_message (nlh, at, wire) {
-		if (is_rule(nlh) && strcmp(string_of(nlh, NFTA_RULE_CHAIN), chain) == 0)
+		if (is_rule(nlh) &&
+		    strcmp(string_of(nlh, NFTA_RULE_CHAIN), chain) == 0)
 			n++;
 		if (nlh == rule)
 			break;
@@ -124,7 +127,8 @@ static const char *expression_at(const struct nlmsghdr *rule, uint32_t offset)
 		if (mnl_attr_get_type(list) != NFTA_RULE_EXPRESSIONS)
 			continue;
 		for_each_attr_in (expression, list) {
-			size_t from = (size_t)((const char *)expression - (const char *)rule);
+			size_t from = (size_t)((const char *)expression -
+					       (const char *)rule);
 
 			if (offset < from || offset >= from + expression->nla_len)
 				continue;
@@ -138,11 +142,12 @@ static const char *expression_at(const struct nlmsghdr *rule, uint32_t offset)
 
 /* @keyword stands between the kind and the name. */
 static void refused_print_object(const struct refused *r, const struct wire *wire,
-				 const struct nlmsghdr *nlh, const char *keyword,
-				 struct strbuf *out)
+				 const struct nlmsghdr *nlh,
+				 const char *keyword, struct strbuf *out)
 {
 	const uint16_t name = message_words[type_of(nlh)].name;
-	const char *expression = is_rule(nlh) ? expression_at(nlh, r->offset) : NULL;
+	const char *expression =
+		is_rule(nlh) ? expression_at(nlh, r->offset) : NULL;
 
 	if (is_rule(nlh))
 		strbuf_addf(out, "rule %u of ", rule_number(wire, nlh));
@@ -152,14 +157,15 @@ static void refused_print_object(const struct refused *r, const struct wire *wir
 		strbuf_addf(out, ", expression %s", expression);
 }
 
-void refused_object(const struct refused *r, const struct wire *wire, const struct nlmsghdr *nlh,
-		    struct strbuf *out)
+void refused_object(const struct refused *r, const struct wire *wire,
+		    const struct nlmsghdr *nlh, struct strbuf *out)
 {
 	refused_print_object(r, wire, nlh, "", out);
 }
 
-void refused_print(const struct refused *r, enum family family, const struct wire *wire,
-		   const struct nlmsghdr *nlh, struct strbuf *out)
+void refused_print(const struct refused *r, enum family family,
+		   const struct wire *wire, const struct nlmsghdr *nlh,
+		   struct strbuf *out)
 {
 	char keyword[16];
 

@@ -1,6 +1,6 @@
 /*
- * Questions to nf_tables and the picking apart of answers. All are dumps or single objects;
- * whatever comes back is measured before it is used.
+ * Questions to nf_tables and the picking apart of answers. All are dumps or
+ * single objects; whatever comes back is measured before it is used.
  */
 #include "nft/request.h"
 
@@ -39,13 +39,15 @@ static uint8_t request_nfproto(int family)
 	return family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 }
 
-size_t request_build(const struct request *request, uint32_t seq, uint32_t buf[REQUEST_WORDS])
+size_t request_build(const struct request *request, uint32_t seq,
+		     uint32_t buf[REQUEST_WORDS])
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
 
 	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | request->type);
-	nlh->nlmsg_flags = NLM_F_REQUEST | (request->dump ? NLM_F_DUMP : NLM_F_ACK);
+	nlh->nlmsg_flags =
+		NLM_F_REQUEST | (request->dump ? NLM_F_DUMP : NLM_F_ACK);
 	nlh->nlmsg_seq = seq;
 	nfg->nfgen_family = request_nfproto(request->family);
 	nfg->version = NFNETLINK_V0;
@@ -57,15 +59,16 @@ size_t request_build(const struct request *request, uint32_t seq, uint32_t buf[R
 }
 
 int request_send(struct nlsock *nl, const struct request *request,
-		 int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		 struct errbuf *eb)
+		 int (*reply)(const struct nlmsghdr *nlh, void *data),
+		 void *data, struct errbuf *eb)
 {
 	struct receiver receiver = { .reply = reply, .data = data };
 	uint32_t buf[REQUEST_WORDS] = { 0 }, seq = nlsock_next_seq(nl);
 	struct iovec iov = { .iov_base = buf };
 
 	iov.iov_len = request_build(request, seq, buf);
-	return nlsock_exchange(nl, &iov, 1, seq, skip_errors, &receiver, TIMEOUT_MS, eb);
+	return nlsock_exchange(nl, &iov, 1, seq, skip_errors, &receiver,
+			       TIMEOUT_MS, eb);
 }
 
 bool message_is(const struct nlmsghdr *nlh, unsigned int type)
@@ -81,13 +84,15 @@ uint8_t message_family(const struct nlmsghdr *nlh)
 	return nfg->nfgen_family;
 }
 
-static void keep_attr(const struct nlattr *attr, const struct nlattr **attrs, unsigned int max)
+static void keep_attr(const struct nlattr *attr, const struct nlattr **attrs,
+		      unsigned int max)
 {
 	if (mnl_attr_get_type(attr) < max)
 		attrs[mnl_attr_get_type(attr)] = attr;
 }
 
-void message_attrs(const struct nlmsghdr *nlh, const struct nlattr **attrs, unsigned int max)
+void message_attrs(const struct nlmsghdr *nlh, const struct nlattr **attrs,
+		   unsigned int max)
 {
 	const struct nlattr *attr;
 
@@ -96,7 +101,8 @@ void message_attrs(const struct nlmsghdr *nlh, const struct nlattr **attrs, unsi
 		keep_attr(attr, attrs, max);
 }
 
-void nested_attrs(const struct nlattr *nest, const struct nlattr **attrs, unsigned int max)
+void nested_attrs(const struct nlattr *nest, const struct nlattr **attrs,
+		  unsigned int max)
 {
 	const struct nlattr *attr;
 

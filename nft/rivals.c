@@ -1,8 +1,8 @@
 /*
- * Signs of another service proxy: kube-proxy's table in its nftables mode, and its chain
- * KUBE-SERVICES, which iptables keeps in nf_tables too (as tables of its own) or, the legacy one,
- * in memory of its own. The latter is looked at only where /proc says that there is a table, since
- * asking would load it.
+ * Signs of another service proxy: kube-proxy's table in its nftables mode, and
+ * its chain KUBE-SERVICES, which iptables keeps in nf_tables too (as tables of
+ * its own) or, the legacy one, in memory of its own. The latter is looked at
+ * only where /proc says that there is a table, since asking would load it.
  */
 #include "nft/readback.h"
 
@@ -74,7 +74,8 @@ static int rival_chain(const struct nlmsghdr *nlh, void *data)
 	table = attr_string(attrs[NFTA_CHAIN_TABLE]);
 	name = attr_string(attrs[NFTA_CHAIN_NAME]);
 	if (table && name && strcmp(name, SERVICES_CHAIN) == 0) {
-		snprintf(text, sizeof(text), "chain %s in table %s %s (iptables-nft)", name,
+		snprintf(text, sizeof(text),
+			 "chain %s in table %s %s (iptables-nft)", name,
 			 nfproto_name(message_family(nlh)), table);
 		s->found(s->ctx, text);
 	}
@@ -109,7 +110,8 @@ static bool entries_name_chain(int fd, int level, const char *table)
 	bool found = false;
 
 	snprintf(info.name, sizeof(info.name), "%s", table);
-	if (getsockopt(fd, level, IPT_SO_GET_INFO, &info, &length) || info.size > MAX_SIZE)
+	if (getsockopt(fd, level, IPT_SO_GET_INFO, &info, &length) ||
+	    info.size > MAX_SIZE)
 		return false;
 	length = (socklen_t)(sizeof(*entries) + info.size);
 	entries = calloc(1, length);
@@ -131,7 +133,9 @@ bool readback_legacy(enum family family)
 	bool found;
 	int fd;
 
-	if (!lists_table(v4 ? "/proc/net/ip_tables_names" : "/proc/net/ip6_tables_names", "nat"))
+	if (!lists_table(v4 ? "/proc/net/ip_tables_names"
+			    : "/proc/net/ip6_tables_names",
+			 "nat"))
 		return false;
 	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -147,16 +151,18 @@ static void search_legacy(const struct search *s, enum family family)
 
 	if (!readback_legacy(family))
 		return;
-	snprintf(text, sizeof(text), "chain %s in legacy %s table nat", SERVICES_CHAIN,
-		 family == FAMILY_IPV4 ? "iptables" : "ip6tables");
+	snprintf(text, sizeof(text), "chain %s in legacy %s table nat",
+		 SERVICES_CHAIN, family == FAMILY_IPV4 ? "iptables" : "ip6tables");
 	s->found(s->ctx, text);
 }
 
-int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what), void *ctx,
-		    struct errbuf *eb)
+int readback_rivals(struct nlsock *nl, void (*found)(void *ctx, const char *what),
+		    void *ctx, struct errbuf *eb)
 {
-	const struct request tables = { ANY_FAMILY, NFT_MSG_GETTABLE, true, NULL, NULL };
-	const struct request chains = { ANY_FAMILY, NFT_MSG_GETCHAIN, true, NULL, NULL };
+	const struct request tables = { ANY_FAMILY, NFT_MSG_GETTABLE, true,
+					NULL, NULL };
+	const struct request chains = { ANY_FAMILY, NFT_MSG_GETCHAIN, true,
+					NULL, NULL };
 	struct search search = { .found = found, .ctx = ctx };
 	int err;
 

@@ -1,6 +1,6 @@
 /*
- * The two sockets, and the loop around a dump. Nothing here blocks for long: a dump is answered at
- * once, and has a limit for a kernel that never does.
+ * The two sockets, and the loop around a dump. Nothing here blocks for long: a
+ * dump is answered at once, and has a limit for a kernel that never does.
  */
 #include "nft/route.h"
 
@@ -27,14 +27,17 @@ int route_open(struct route *r, const struct route_kind *kind, struct errbuf *eb
 	int err = 0;
 
 	assert(kind->item_size <= ITEM_MAX);
-	*r = (struct route){ .kind = kind, .notify_fd = -1, .dump_fd = -1, .stale = true };
-	r->notify_fd = netlink_open(NETLINK_ROUTE, SOCK_NONBLOCK, kind->groups, NULL);
+	*r = (struct route){
+		.kind = kind, .notify_fd = -1, .dump_fd = -1, .stale = true
+	};
+	r->notify_fd =
+		netlink_open(NETLINK_ROUTE, SOCK_NONBLOCK, kind->groups, NULL);
 	if (r->notify_fd >= 0)
 		r->dump_fd = netlink_open(NETLINK_ROUTE, 0, 0, NULL);
 	err = r->notify_fd < 0 ? r->notify_fd : r->dump_fd;
 	if (err < 0)
-		return errf(eb, err, "%s: cannot open a routing socket: %s", kind->what,
-			    strerror(-err));
+		return errf(eb, err, "%s: cannot open a routing socket: %s",
+			    kind->what, strerror(-err));
 	setsockopt(r->dump_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	return 0;
 }
@@ -65,7 +68,8 @@ static int drain_notifications(const struct route *r)
 	char byte;
 
 	for (;;) {
-		if (recv(r->notify_fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0 ||
+		if (recv(r->notify_fd, &byte, sizeof(byte),
+			 MSG_DONTWAIT | MSG_TRUNC) >= 0 ||
 		    errno == ENOBUFS)
 			some = 1;
 		else if (errno != EINTR)
@@ -162,16 +166,19 @@ static void sort_items(const struct route_kind *kind, struct route_list *list)
 		return;
 	qsort(list->items, list->count, size, kind->order);
 	for (i = 1; i < list->count; i++)
-		if (kind->order(list->items + i * size, list->items + n * size) && ++n != i)
-			memcpy(list->items + n * size, list->items + i * size, size);
+		if (kind->order(list->items + i * size, list->items + n * size) &&
+		    ++n != i)
+			memcpy(list->items + n * size, list->items + i * size,
+			       size);
 	list->count = n + 1;
 }
 
-static bool same_items(const struct route_kind *kind, const struct route_list *a,
-		       const struct route_list *b)
+static bool same_items(const struct route_kind *kind,
+		       const struct route_list *a, const struct route_list *b)
 {
 	return a->count == b->count &&
-	       (!a->count || memcmp(a->items, b->items, a->count * kind->item_size) == 0);
+	       (!a->count ||
+		memcmp(a->items, b->items, a->count * kind->item_size) == 0);
 }
 
 int route_read(struct route *r, bool *changed, struct errbuf *eb)
@@ -182,8 +189,8 @@ int route_read(struct route *r, bool *changed, struct errbuf *eb)
 	int err = drain_notifications(r);
 
 	if (err < 0)
-		return errf(eb, err, "%s: cannot read notifications: %s", r->kind->what,
-			    strerror(-err));
+		return errf(eb, err, "%s: cannot read notifications: %s",
+			    r->kind->what, strerror(-err));
 	r->stale |= err;
 	*changed = false;
 	if (!r->stale)
@@ -191,7 +198,8 @@ int route_read(struct route *r, bool *changed, struct errbuf *eb)
 	err = dump_lists(r, lists);
 	if (err) {
 		lists_clear(lists);
-		return errf(eb, err, "%s: cannot list them: %s", r->kind->what, strerror(-err));
+		return errf(eb, err, "%s: cannot list them: %s", r->kind->what,
+			    strerror(-err));
 	}
 	for (i = 0; i < ROUTE_LISTS; i++) {
 		sort_items(r->kind, &lists[i]);

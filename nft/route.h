@@ -1,10 +1,11 @@
 /*
- * Private to nft/: following a list of rtnetlink's. A notification only says "look again": the
- * whole list is dumped anew, which makes lost notifications harmless. Notifications and dumps have
- * a socket each, so that a storm of the former cannot overrun the answer to the latter.
+ * Private to nft/: following a list of rtnetlink's. A notification only says
+ * "look again": the whole list is dumped anew, which makes lost notifications
+ * harmless. Notifications and dumps have a socket each, so that a storm of the
+ * former cannot overrun the answer to the latter.
  *
- * Invariant: a list is replaced as a whole, and only by a complete dump. It is sorted, and nothing
- * is in it twice.
+ * Invariant: a list is replaced as a whole, and only by a complete dump. It is
+ * sorted, and nothing is in it twice.
  */
 #ifndef NFT_ROUTE_H
 #define NFT_ROUTE_H

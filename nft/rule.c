@@ -1,6 +1,7 @@
 /*
- * nft text of rules, and their digests. The digest is taken over the text, as it is the one form
- * that no architecture, library or kernel changes; adding a form here changes no old digest.
+ * nft text of rules, and their digests. The digest is taken over the text, as
+ * it is the one form that no architecture, library or kernel changes; adding a
+ * form here changes no old digest.
  */
 #include "nft/rule.h"
 
@@ -22,7 +23,8 @@ struct sink {
 };
 
 /* FNV-1a. Digests outlive the program, so it is not hashtab.h's, which may change. */
-static const uint64_t digest_start = 0xcbf29ce484222325u, digest_prime = 0x100000001b3u;
+static const uint64_t digest_start = 0xcbf29ce484222325u,
+		      digest_prime = 0x100000001b3u;
 
 static uint64_t digest_bytes(uint64_t hash, const void *bytes, size_t length)
 {
@@ -43,7 +45,8 @@ static void sink_puts(struct sink *to, const char *text)
 }
 
 /* For short things: numbers with a word around them. */
-__attribute__((format(printf, 2, 3))) static void sink_putf(struct sink *to, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void sink_putf(struct sink *to,
+							    const char *fmt, ...)
 {
 	char text[64];
 	va_list ap;
@@ -54,7 +57,8 @@ __attribute__((format(printf, 2, 3))) static void sink_putf(struct sink *to, con
 	sink_puts(to, text);
 }
 
-static void put_field(struct sink *to, enum family family, enum field field, uint32_t mod)
+static void put_field(struct sink *to, enum family family, enum field field,
+		      uint32_t mod)
 {
 	switch (field) {
 	case FIELD_SADDR:
@@ -77,7 +81,8 @@ static void put_field(struct sink *to, enum family family, enum field field, uin
 	}
 }
 
-static void sink_put_key(struct sink *to, enum family family, const struct key *key, uint32_t mod)
+static void sink_put_key(struct sink *to, enum family family,
+			 const struct key *key, uint32_t mod)
 {
 	unsigned int i;
 
@@ -88,8 +93,8 @@ static void sink_put_key(struct sink *to, enum family family, const struct key *
 	}
 }
 
-static void put_address_match(struct sink *to, enum family family, const char *field,
-			      const struct stmt *stmt)
+static void put_address_match(struct sink *to, enum family family,
+			      const char *field, const struct stmt *stmt)
 {
 	char text[PREFIX_TEXT_SIZE];
 
@@ -97,7 +102,8 @@ static void put_address_match(struct sink *to, enum family family, const char *f
 		addr_format(family, &stmt->prefix.addr, text);
 	else
 		prefix_format(family, &stmt->prefix, text);
-	sink_putf(to, "%s %s %s", family_keyword(family), field, stmt->differs ? "!= " : "");
+	sink_putf(to, "%s %s %s", family_keyword(family), field,
+		  stmt->differs ? "!= " : "");
 	sink_puts(to, text);
 }
 
@@ -107,9 +113,11 @@ static void put_interface(struct sink *to, const struct stmt *stmt)
 	size_t length = strlen(stmt->name);
 	bool literal = length && stmt->name[length - 1] == '*';
 	bool out = stmt->kind == STMT_OIFNAME || stmt->kind == STMT_OIFNAME_BEGIN;
-	bool begin = stmt->kind == STMT_IIFNAME_BEGIN || stmt->kind == STMT_OIFNAME_BEGIN;
+	bool begin = stmt->kind == STMT_IIFNAME_BEGIN ||
+		     stmt->kind == STMT_OIFNAME_BEGIN;
 
-	sink_putf(to, "%s %s", out ? "oifname" : "iifname", stmt->differs ? "!= " : "");
+	sink_putf(to, "%s %s", out ? "oifname" : "iifname",
+		  stmt->differs ? "!= " : "");
 	if (!begin && literal)
 		sink_putf(to, "\"%.*s\\*\"", (int)length - 1, stmt->name);
 	else
@@ -127,12 +135,14 @@ static void put_timeout(struct sink *to, uint32_t seconds)
 
 	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		if (seconds / units[i].seconds)
-			sink_putf(to, "%" PRIu32 "%c", seconds / units[i].seconds, units[i].unit);
+			sink_putf(to, "%" PRIu32 "%c",
+				  seconds / units[i].seconds, units[i].unit);
 		seconds %= units[i].seconds;
 	}
 }
 
-static void put_remember(struct sink *to, enum family family, const struct stmt *stmt)
+static void put_remember(struct sink *to, enum family family,
+			 const struct stmt *stmt)
 {
 	char text[ADDR_TEXT_SIZE];
 
@@ -140,7 +150,8 @@ static void put_remember(struct sink *to, enum family family, const struct stmt 
 	sink_puts(to, stmt->name);
 	sink_putf(to, " { %s saddr timeout ", family_keyword(family));
 	put_timeout(to, stmt->number);
-	sink_putf(to, " : %s . %u }", addr_format(family, &stmt->addr, text), stmt->port);
+	sink_putf(to, " : %s . %u }", addr_format(family, &stmt->addr, text),
+		  stmt->port);
 }
 
 static void put_dnat(struct sink *to, enum family family, const struct stmt *stmt)
@@ -172,10 +183,12 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		sink_puts(to, "fib saddr type local");
 		break;
 	case STMT_DADDR_LOCAL:
-		sink_puts(to, stmt->differs ? "fib daddr type != local" : "fib daddr type local");
+		sink_puts(to, stmt->differs ? "fib daddr type != local"
+					    : "fib daddr type local");
 		break;
 	case STMT_PROTOCOL:
-		sink_putf(to, "meta l4proto %s", protocol_name((uint8_t)stmt->number));
+		sink_putf(to, "meta l4proto %s",
+			  protocol_name((uint8_t)stmt->number));
 		break;
 	case STMT_ECHO_REQUEST:
 		sink_puts(to, family == FAMILY_IPV4 ? "icmp type echo-request"
@@ -223,10 +236,12 @@ static void put_stmt(struct sink *to, enum family family, const struct stmt *stm
 		put_remember(to, family, stmt);
 		break;
 	case STMT_MARK:
-		sink_putf(to, "meta mark set meta mark or 0x%" PRIx32, stmt->number);
+		sink_putf(to, "meta mark set meta mark or 0x%" PRIx32,
+			  stmt->number);
 		break;
 	case STMT_UNMARK:
-		sink_putf(to, "meta mark set meta mark xor 0x%" PRIx32, stmt->number);
+		sink_putf(to, "meta mark set meta mark xor 0x%" PRIx32,
+			  stmt->number);
 		break;
 	case STMT_MASQUERADE:
 		sink_puts(to, "masquerade fully-random");
@@ -269,7 +284,8 @@ void rule_print(enum family family, const struct rule *rule, struct strbuf *out)
 	put_rule(&to, family, rule);
 }
 
-void typeof_print(enum family family, const struct set_layout *layout, struct strbuf *out)
+void typeof_print(enum family family, const struct set_layout *layout,
+		  struct strbuf *out)
 {
 	struct sink to = { .out = out };
 
@@ -338,7 +354,8 @@ size_t comment_copy(const char *comment, char *text)
 	for (i = 0; i < COMMENT_MAX && comment[i]; i++) {
 		unsigned char c = (unsigned char)comment[i];
 
-		text[i] = c < ' ' || c == '"' || c == '\\' || c == 127 ? '?' : (char)c;
+		text[i] = c < ' ' || c == '"' || c == '\\' || c == 127 ? '?'
+								       : (char)c;
 	}
 	text[i] = '\0';
 	return i;

@@ -1,7 +1,7 @@
 /*
- * Private to nft/: the fixed layout of a table. Each rule is described once, as a list of
- * statements; encode.h turns it into netlink, rule_print() into nft text, and its digest tells it
- * from any other.
+ * Private to nft/: the fixed layout of a table. Each rule is described once, as
+ * a list of statements; encode.h turns it into netlink, rule_print() into nft
+ * text, and its digest tells it from any other.
  */
 #ifndef NFT_RULE_H
 #define NFT_RULE_H
@@ -29,9 +29,10 @@ struct key {
 	uint8_t fields[KEY_FIELDS_MAX]; /* enum field */
 };
 
-unsigned int field_size(enum family family, enum field field);	  /* without padding */
+unsigned int field_size(enum family family, enum field field); /* without padding */
 unsigned int key_size(enum family family, const struct key *key); /* with padding */
-uint32_t key_type(enum family family, const struct key *key);	  /* as in NFTA_SET_KEY_TYPE */
+uint32_t key_type(enum family family,
+		  const struct key *key); /* as in NFTA_SET_KEY_TYPE */
 
 enum data_kind { DATA_NONE, DATA_VERDICT, DATA_ENDPOINT };
 
@@ -75,7 +76,7 @@ enum stmt_kind {
 	STMT_DNAT,	   /* dnat to address:port */
 	STMT_DNAT_ADDR,	   /* dnat to address */
 	STMT_REDIRECT,
-	STMT_REMEMBER,	 /* update @name { ip saddr timeout number s : address . port } */
+	STMT_REMEMBER, /* update @name { ip saddr timeout number s : address . port } */
 	STMT_MARK,	 /* meta mark set meta mark or number */
 	STMT_UNMARK,	 /* meta mark set meta mark xor number */
 	STMT_MASQUERADE, /* masquerade fully-random */
@@ -99,7 +100,11 @@ struct stmt {
 };
 
 /* The longest name that the kernel allows, NFT_NAME_MAXLEN. */
-enum { RULE_STMTS_MAX = 6, CHAIN_RULES_MAX = FAST_INTERFACES_MAX, CHAIN_NAME_SIZE = 256 };
+enum {
+	RULE_STMTS_MAX = 6,
+	CHAIN_RULES_MAX = FAST_INTERFACES_MAX,
+	CHAIN_NAME_SIZE = 256
+};
 
 struct rule {
 	unsigned int n;
@@ -135,8 +140,10 @@ enum chain_id {
 };
 
 /* Each fills @chain, which borrows strings from the other arguments. */
-void chain_constant(const struct ruleset *ruleset, enum chain_id id, struct chain *chain);
-void chain_pick(const struct ruleset *ruleset, const struct verdict *pick, struct chain *chain);
+void chain_constant(const struct ruleset *ruleset, enum chain_id id,
+		    struct chain *chain);
+void chain_pick(const struct ruleset *ruleset, const struct verdict *pick,
+		struct chain *chain);
 void chain_sticky(const struct sticky_chain *sticky, struct chain *chain);
 void chain_firewall(const char *ranges, struct chain *chain);
 const char *chain_id_name(enum chain_id id);
@@ -146,7 +153,8 @@ bool chain_is_in(unsigned int parts, enum chain_id id); /* as set_is_in() */
  * The chain that a verdict goes to; NULL for a drop and a pass. @own is what element->chain says.
  * @text has PICK_NAME_SIZE bytes.
  */
-const char *verdict_chain(const struct verdict *verdict, const char *own, char *text);
+const char *verdict_chain(const struct verdict *verdict, const char *own,
+			  char *text);
 
 /* Whether a verdict that the set needs is there; without, an encoder would make a drop of it. */
 bool element_is_whole(const struct element *element);
@@ -157,26 +165,28 @@ enum { TYPEOF_MOD = 65536 };
 /* nft text of a rule, without newline. */
 void rule_print(enum family family, const struct rule *rule, struct strbuf *out);
 /* nft text of a set's typeof, "ip daddr . th dport : verdict". */
-void typeof_print(enum family family, const struct set_layout *layout, struct strbuf *out);
+void typeof_print(enum family family, const struct set_layout *layout,
+		  struct strbuf *out);
 const char *family_keyword(enum family family); /* "ip", "ip6" */
 
 /*
- * A hash of the rule's text, the same on every machine and never 0. It stands in the rule's
- * userdata as a TLV of type RULE_UDATA_DIGEST, 8 bytes in network order, which nft skips when it
- * lists.
+ * A hash of the rule's text, the same on every machine and never 0. It stands
+ * in the rule's userdata as a TLV of type RULE_UDATA_DIGEST, 8 bytes in network
+ * order, which nft skips when it lists.
  */
 enum { RULE_UDATA_DIGEST = 0x76, RULE_UDATA_SIZE = 2 + 8 };
 uint64_t rule_digest(enum family family, const struct rule *rule);
 void rule_userdata(uint64_t digest, uint8_t userdata[RULE_UDATA_SIZE]);
-uint64_t rule_userdata_digest(const void *userdata, size_t size); /* 0: there is none */
+uint64_t rule_userdata_digest(const void *userdata,
+			      size_t size); /* 0: there is none */
 
 /* Of all rules of a chain in order: start with 0, add each rule's. Never 0 after the first. */
 uint64_t digest_add(uint64_t digest, uint64_t rule);
 uint64_t chain_digest(enum family family, const struct chain *chain);
 
 /*
- * Comments are cut at COMMENT_MAX bytes; what nft text cannot hold becomes '?'. @text has room for
- * COMMENT_MAX + 1. Returns the length.
+ * Comments are cut at COMMENT_MAX bytes; what nft text cannot hold becomes '?'.
+ * @text has room for COMMENT_MAX + 1. Returns the length.
  */
 enum { COMMENT_MAX = 127 };
 size_t comment_copy(const char *comment, char *text);

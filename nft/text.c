@@ -1,7 +1,7 @@
 /*
- * A table as nft text. The verbs only collect; printing sorts, so that the order of calls does not
- * show and the same model gives the same bytes. Each thing is printed in exactly one way, near to
- * how nft itself lists it.
+ * A table as nft text. The verbs only collect; printing sorts, so that the
+ * order of calls does not show and the same model gives the same bytes. Each
+ * thing is printed in exactly one way, near to how nft itself lists it.
  */
 #include "nft/text.h"
 #include "nft/flowtable.h"
@@ -29,7 +29,8 @@ struct text {
 	struct writer writer;
 	struct ruleset ruleset;
 	struct arena strings;
-	const char *last_comment, *last_ranges; /* neighbours mostly have the same */
+	const char *last_comment,
+		*last_ranges; /* neighbours mostly have the same */
 	struct array elements, picks, affinities, stickies;
 	struct array ranges;	/* const char *: names of sets */
 	struct devices devices; /* borrowed; of the flowtable */
@@ -85,25 +86,32 @@ static void print_table_head(void *ctx, enum change change, unsigned int parts)
 static void add_pick(void *ctx, enum change change, const struct verdict *pick)
 {
 	struct text *t = ctx;
-	struct verdict *v = is_add(t, change) ? array_push(t, &t->picks, sizeof(*v)) : NULL;
+	struct verdict *v =
+		is_add(t, change) ? array_push(t, &t->picks, sizeof(*v)) : NULL;
 
 	if (v)
 		*v = *pick;
 }
 
-static void add_affinity(void *ctx, enum change change, const char *name, const char *comment)
+static void add_affinity(void *ctx, enum change change, const char *name,
+			 const char *comment)
 {
 	struct text *t = ctx;
-	struct affinity *a = is_add(t, change) ? array_push(t, &t->affinities, sizeof(*a)) : NULL;
+	struct affinity *a = is_add(t, change)
+				     ? array_push(t, &t->affinities, sizeof(*a))
+				     : NULL;
 
 	if (a)
-		*a = (struct affinity){ keep_string(t, name), keep_string(t, comment) };
+		*a = (struct affinity){ keep_string(t, name),
+					keep_string(t, comment) };
 }
 
-static void add_sticky(void *ctx, enum change change, const struct sticky_chain *chain)
+static void add_sticky(void *ctx, enum change change,
+		       const struct sticky_chain *chain)
 {
 	struct text *t = ctx;
-	struct sticky_chain *s = is_add(t, change) ? array_push(t, &t->stickies, sizeof(*s)) : NULL;
+	struct sticky_chain *s =
+		is_add(t, change) ? array_push(t, &t->stickies, sizeof(*s)) : NULL;
 
 	if (!s)
 		return;
@@ -117,17 +125,21 @@ static void add_sticky(void *ctx, enum change change, const struct sticky_chain 
 static void add_ranges(void *ctx, enum change change, const char *set)
 {
 	struct text *t = ctx;
-	const char **name = is_add(t, change) ? array_push(t, &t->ranges, sizeof(*name)) : NULL;
+	const char **name = is_add(t, change)
+				    ? array_push(t, &t->ranges, sizeof(*name))
+				    : NULL;
 
 	if (name)
 		*name = keep_string(t, set);
 }
 
-static void collect_element(void *ctx, enum change change, const struct element *element,
-			    void *owner)
+static void collect_element(void *ctx, enum change change,
+			    const struct element *element, void *owner)
 {
 	struct text *t = ctx;
-	struct element *e = is_add(t, change) ? array_push(t, &t->elements, sizeof(*e)) : NULL;
+	struct element *e = is_add(t, change)
+				    ? array_push(t, &t->elements, sizeof(*e))
+				    : NULL;
 
 	(void)owner;
 	if (!e)
@@ -198,7 +210,8 @@ static int compare_picks(const void *a, const void *b)
 
 static int compare_affinities(const void *a, const void *b)
 {
-	return strcmp(((const struct affinity *)a)->name, ((const struct affinity *)b)->name);
+	return strcmp(((const struct affinity *)a)->name,
+		      ((const struct affinity *)b)->name);
 }
 
 static int compare_stickies(const void *a, const void *b)
@@ -212,14 +225,16 @@ static int name_order(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static void sort_array(struct array *a, size_t item, int (*compare)(const void *a, const void *b))
+static void sort_array(struct array *a, size_t item,
+		       int (*compare)(const void *a, const void *b))
 {
 	if (a->count)
 		qsort(a->items, a->count, item, compare);
 }
 
 /* One address needs no length. */
-static void print_range(struct strbuf *out, enum family family, const struct prefix *range)
+static void print_range(struct strbuf *out, enum family family,
+			const struct prefix *range)
 {
 	char text[PREFIX_TEXT_SIZE];
 
@@ -229,8 +244,8 @@ static void print_range(struct strbuf *out, enum family family, const struct pre
 		strbuf_adds(out, prefix_format(family, range, text));
 }
 
-static void print_element_field(struct strbuf *out, enum family family, const struct element *e,
-				enum field field)
+static void print_element_field(struct strbuf *out, enum family family,
+				const struct element *e, enum field field)
 {
 	char text[ADDR_TEXT_SIZE];
 
@@ -256,7 +271,8 @@ static void print_element_field(struct strbuf *out, enum family family, const st
 	}
 }
 
-static void print_element_data(struct strbuf *out, enum family family, const struct element *e)
+static void print_element_data(struct strbuf *out, enum family family,
+			       const struct element *e)
 {
 	char text[ADDR_TEXT_SIZE], name[PICK_NAME_SIZE];
 	const char *chain;
@@ -267,10 +283,13 @@ static void print_element_data(struct strbuf *out, enum family family, const str
 		if (chain)
 			strbuf_addf(out, " : goto %s", chain);
 		else
-			strbuf_adds(out, e->verdict.kind == VERDICT_PASS ? " : accept" : " : drop");
+			strbuf_adds(out, e->verdict.kind == VERDICT_PASS
+						 ? " : accept"
+						 : " : drop");
 		break;
 	case DATA_ENDPOINT:
-		strbuf_addf(out, " : %s . %u", addr_format(family, &e->endpoint, text),
+		strbuf_addf(out, " : %s . %u",
+			    addr_format(family, &e->endpoint, text),
 			    e->endpoint_port);
 		break;
 	}
@@ -284,7 +303,8 @@ static void print_comment(struct strbuf *out, const char *comment)
 	strbuf_addf(out, "comment \"%s\"", text);
 }
 
-static void print_element_key(struct strbuf *out, enum family family, const struct element *e)
+static void print_element_key(struct strbuf *out, enum family family,
+			      const struct element *e)
 {
 	const struct key *key = &set_layout(e->set)->key;
 	unsigned int i;
@@ -296,8 +316,8 @@ static void print_element_key(struct strbuf *out, enum family family, const stru
 	}
 }
 
-static void print_element(struct strbuf *out, enum family family, const struct element *e,
-			  bool counts)
+static void print_element(struct strbuf *out, enum family family,
+			  const struct element *e, bool counts)
 {
 	print_element_key(out, family, e);
 	if (counts)
@@ -309,8 +329,8 @@ static void print_element(struct strbuf *out, enum family family, const struct e
 	print_element_data(out, family, e);
 }
 
-void text_print_element(struct strbuf *out, enum family family, const struct element *element,
-			bool with_data)
+void text_print_element(struct strbuf *out, enum family family,
+			const struct element *element, bool with_data)
 {
 	struct element key;
 
@@ -324,8 +344,8 @@ void text_print_element(struct strbuf *out, enum family family, const struct ele
 }
 
 /* What stands at the head of a set: type, size, flags and counter, in nft's order. */
-static void print_layout(struct strbuf *out, enum family family, const struct set_layout *layout,
-			 bool counts)
+static void print_layout(struct strbuf *out, enum family family,
+			 const struct set_layout *layout, bool counts)
 {
 	strbuf_adds(out, "\t\ttypeof ");
 	typeof_print(family, layout, out);
@@ -346,9 +366,9 @@ static bool is_in_set(const struct element *e, enum set_id set, const char *name
 }
 
 /* Prints the elements from @e on that are of the set, and returns the first that is not. */
-static const struct element *print_set(struct strbuf *out, const struct ruleset *ruleset,
-				       enum set_id set, const char *name, const struct element *e,
-				       const struct element *end)
+static const struct element *
+print_set(struct strbuf *out, const struct ruleset *ruleset, enum set_id set,
+	  const char *name, const struct element *e, const struct element *end)
 {
 	const enum family family = ruleset->family;
 	const struct set_layout *layout = set_layout(set);
@@ -358,14 +378,16 @@ static const struct element *print_set(struct strbuf *out, const struct ruleset 
 	strbuf_addf(out, "\n\t%s %s {\n", layout->data ? "map" : "set", name);
 	print_layout(out, family, layout, counts);
 	for (; e < end && is_in_set(e, set, name); e++) {
-		strbuf_adds(out, e == first ? "\t\telements = { " : ",\n\t\t\t     ");
+		strbuf_adds(out, e == first ? "\t\telements = { "
+					    : ",\n\t\t\t     ");
 		print_element(out, family, e, counts);
 	}
 	strbuf_adds(out, e == first ? "\t}\n" : " }\n\t}\n");
 	return e;
 }
 
-static void print_affinity(struct strbuf *out, enum family family, const struct affinity *a)
+static void print_affinity(struct strbuf *out, enum family family,
+			   const struct affinity *a)
 {
 	strbuf_addf(out, "\n\tmap %s {\n", a->name);
 	print_layout(out, family, affinity_layout(), false);
@@ -384,19 +406,22 @@ static void print_hook(struct strbuf *out, const struct chain *chain)
 		strbuf_adds(out, "\t\ttype nat hook prerouting priority dstnat");
 		break;
 	case NF_INET_FORWARD:
-		strbuf_adds(out, "\t\ttype filter hook forward priority filter + 10");
+		strbuf_adds(out,
+			    "\t\ttype filter hook forward priority filter + 10");
 		break;
 	case NF_INET_POST_ROUTING:
 		strbuf_adds(out, "\t\ttype nat hook postrouting priority srcnat");
 		break;
 	default:
 		/* No nft before 1.0.7 knows dstnat by name here. */
-		strbuf_addf(out, "\t\ttype nat hook output priority %" PRId32, chain->priority);
+		strbuf_addf(out, "\t\ttype nat hook output priority %" PRId32,
+			    chain->priority);
 	}
 	strbuf_adds(out, "; policy accept;\n");
 }
 
-static void print_chain(struct strbuf *out, enum family family, const struct chain *chain)
+static void print_chain(struct strbuf *out, enum family family,
+			const struct chain *chain)
 {
 	unsigned int i;
 
@@ -443,15 +468,18 @@ static void print_flowtable(const struct text *t, struct strbuf *out)
 {
 	unsigned int i;
 
-	strbuf_addf(out, "\n\tflowtable %s {\n\t\thook ingress priority filter\n", FLOWTABLE_NAME);
+	strbuf_addf(out, "\n\tflowtable %s {\n\t\thook ingress priority filter\n",
+		    FLOWTABLE_NAME);
 	for (i = 0; i < t->devices.count; i++)
-		strbuf_addf(out, "%s%s", i ? ", " : "\t\tdevices = { ", t->devices.names[i]);
+		strbuf_addf(out, "%s%s", i ? ", " : "\t\tdevices = { ",
+			    t->devices.names[i]);
 	strbuf_adds(out, i ? " }\n\t}\n" : "\t}\n");
 }
 
 int text_print(struct text *t, struct strbuf *out)
 {
-	const struct element *e = t->elements.items, *end = e ? e + t->elements.count : NULL;
+	const struct element *e = t->elements.items,
+			     *end = e ? e + t->elements.count : NULL;
 	const struct affinity *affinities = t->affinities.items;
 	const char *const *ranges = t->ranges.items;
 	enum family family = t->ruleset.family;
@@ -465,17 +493,19 @@ int text_print(struct text *t, struct strbuf *out)
 	sort_array(&t->stickies, sizeof(struct sticky_chain), compare_stickies);
 	sort_array(&t->ranges, sizeof(const char *), name_order);
 
-	strbuf_addf(out, "table %s %s {\n\tcomment \"%s\"\n", family_keyword(family), TABLE_NAME,
-		    TABLE_COMMENT);
+	strbuf_addf(out, "table %s %s {\n\tcomment \"%s\"\n",
+		    family_keyword(family), TABLE_NAME, TABLE_COMMENT);
 	for (i = 0; i < N_SETS; i++)
 		if (set_is_in(t->ruleset.parts, (enum set_id)i))
-			e = print_set(out, &t->ruleset, (enum set_id)i, set_name(i), e, end);
+			e = print_set(out, &t->ruleset, (enum set_id)i,
+				      set_name(i), e, end);
 	if (t->ruleset.parts & PART_FAST_PATH)
 		print_flowtable(t, out);
 	for (i = 0; i < t->affinities.count; i++)
 		print_affinity(out, family, &affinities[i]);
 	for (i = 0; i < t->ranges.count; i++)
-		e = print_set(out, &t->ruleset, SET_SOURCE_RANGES, ranges[i], e, end);
+		e = print_set(out, &t->ruleset, SET_SOURCE_RANGES, ranges[i], e,
+			      end);
 	print_chains(t, out);
 	strbuf_adds(out, "}\n");
 	return out->err;

@@ -10,7 +10,8 @@
 
 struct text;
 
-struct text *text_new(const struct ruleset *ruleset); /* caller owns it; NULL when out of memory */
+struct text *
+text_new(const struct ruleset *ruleset); /* caller owns it; NULL when out of memory */
 void text_free(struct text *t);
 const struct writer *text_writer(struct text *t); /* ADD only */
 
@@ -22,7 +23,7 @@ void text_set_devices(struct text *t, const struct devices *devices);
 int text_print(struct text *t, struct strbuf *out);
 
 /* "KEY [comment] [: DATA]" of one element; @with_data: what follows the key, too. */
-void text_print_element(struct strbuf *out, enum family family, const struct element *element,
-			bool with_data);
+void text_print_element(struct strbuf *out, enum family family,
+			const struct element *element, bool with_data);
 
 #endif

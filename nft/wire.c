@@ -46,10 +46,11 @@ uint8_t family_nfproto(enum family family)
 	return family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 }
 
-struct nlmsghdr *message_begin(struct wire *w, enum family family, uint16_t type, uint16_t flags,
-			       size_t room)
+struct nlmsghdr *message_begin(struct wire *w, enum family family,
+			       uint16_t type, uint16_t flags, size_t room)
 {
-	void *at = wire_reserve(w, MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg) + room);
+	void *at =
+		wire_reserve(w, MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg) + room);
 	struct nlmsghdr *nlh;
 	struct nfgenmsg *nfg;
 
@@ -72,10 +73,11 @@ void message_end(struct wire *w, const struct nlmsghdr *nlh)
 }
 
 /* Messages of no subsystem, which name one. */
-void wire_put_marker(struct wire *w, uint16_t type, uint32_t seq, const uint32_t *generation)
+void wire_put_marker(struct wire *w, uint16_t type, uint32_t seq,
+		     const uint32_t *generation)
 {
-	struct nlmsghdr *nlh =
-		message_begin(w, FAMILY_IPV4, type, 0, MNL_ATTR_HDRLEN + sizeof(*generation));
+	struct nlmsghdr *nlh = message_begin(
+		w, FAMILY_IPV4, type, 0, MNL_ATTR_HDRLEN + sizeof(*generation));
 	struct nfgenmsg *nfg;
 
 	if (!nlh)

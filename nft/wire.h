@@ -27,23 +27,24 @@ static inline struct nlmsghdr *message_at(const struct wire *w, size_t at)
 	return (struct nlmsghdr *)(void *)(w->bytes + at);
 }
 
-#define for_each_message(nlh, at, wire)                                                            \
-	for (at = 0; at < (wire)->length && (nlh = message_at(wire, at), 1);                       \
+#define for_each_message(nlh, at, wire)                                        \
+	for (at = 0; at < (wire)->length && (nlh = message_at(wire, at), 1);   \
 	     at += NLMSG_ALIGN(nlh->nlmsg_len))
 
 /*
  * An nf_tables message at the end of @w with @room bytes for attributes, to be
  * closed by message_end(). NULL: no memory.
  */
-struct nlmsghdr *message_begin(struct wire *w, enum family family, uint16_t type, uint16_t flags,
-			       size_t room);
+struct nlmsghdr *message_begin(struct wire *w, enum family family,
+			       uint16_t type, uint16_t flags, size_t room);
 void message_end(struct wire *w, const struct nlmsghdr *nlh);
 
 /*
  * NFNL_MSG_BATCH_BEGIN or NFNL_MSG_BATCH_END. @generation is what the
  * transaction is based on; NULL: of no matter.
  */
-void wire_put_marker(struct wire *w, uint16_t type, uint32_t seq, const uint32_t *generation);
+void wire_put_marker(struct wire *w, uint16_t type, uint32_t seq,
+		     const uint32_t *generation);
 
 /* NFPROTO_* */
 uint8_t family_nfproto(enum family family);

@@ -35,7 +35,8 @@ static struct event_base *new_base(void)
 	struct event_config *config = event_config_new();
 	struct event_base *base = NULL;
 
-	if (config && event_config_set_max_dispatch_interval(config, NULL, 4, 2) == 0)
+	if (config &&
+	    event_config_set_max_dispatch_interval(config, NULL, 4, 2) == 0)
 		base = event_base_new_with_config(config);
 	if (base && event_base_priority_init(base, 3)) {
 		event_base_free(base);
@@ -114,8 +115,8 @@ static void remember_file(const char *path, struct stat *st)
 
 /* A change while it is read, or soon after, is one that follows. */
 static int app_read_config(void *ctx, const char *path, struct config *config,
-			   void (*warn)(void *ctx, const char *message), void *warn_ctx,
-			   struct errbuf *eb)
+			   void (*warn)(void *ctx, const char *message),
+			   void *warn_ctx, struct errbuf *eb)
 {
 	struct app *app = ctx;
 
@@ -124,8 +125,8 @@ static int app_read_config(void *ctx, const char *path, struct config *config,
 }
 
 static int read_vipmap_config(void *ctx, const char *path, struct config *config,
-			      void (*warn)(void *ctx, const char *message), void *warn_ctx,
-			      struct errbuf *eb)
+			      void (*warn)(void *ctx, const char *message),
+			      void *warn_ctx, struct errbuf *eb)
 {
 	struct app *app = ctx;
 
@@ -193,7 +194,8 @@ int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx)
 	app->hangup = hangup;
 	app->hangup_ctx = ctx;
 	for (i = 0; i < n; i++) {
-		app->signals[i] = evsignal_new(app->base, wanted[i].number, wanted[i].call, app);
+		app->signals[i] = evsignal_new(app->base, wanted[i].number,
+					       wanted[i].call, app);
 		if (!app->signals[i] || event_add(app->signals[i], NULL))
 			return -ENOMEM;
 	}

@@ -1,6 +1,6 @@
 /*
- * What every command and the daemon share: the command line, the log, the loop, and how the program
- * ends. There is one, made by main().
+ * What every command and the daemon share: the command line, the log, the loop,
+ * and how the program ends. There is one, made by main().
  */
 #ifndef PROXY_APP_H
 #define PROXY_APP_H
@@ -64,9 +64,10 @@ void app_exit(struct app *app, int status);
 void app_release_hangup(void);
 
 /*
- * SIGTERM and SIGINT end the loop with app->end_status from now on, and SIGHUP calls @hangup (NULL:
- * is left alone). To be called before anything is programmed: a signal that comes in the middle
- * ends the program in order. Returns 0 or -ENOMEM.
+ * SIGTERM and SIGINT end the loop with app->end_status from now on, and SIGHUP
+ * calls @hangup (NULL: is left alone). To be called before anything is
+ * programmed: a signal that comes in the middle ends the program in order.
+ * Returns 0 or -ENOMEM.
  */
 int app_watch_signals(struct app *app, void (*hangup)(void *ctx), void *ctx);
 

@@ -8,7 +8,9 @@
 
 int capability_raise_net_admin(void)
 {
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
 	struct __user_cap_data_struct *word = &data[CAP_TO_INDEX(CAP_NET_ADMIN)];
 

@@ -1,8 +1,9 @@
 /*
- * A changed configuration is compared with the one in force (CFG-3). Whatever can fail is tried
- * first: reading, checks, credentials, addresses to listen on. Then each part takes what concerns
- * it, so that a bad configuration changes nothing at all, and a good one only what differs: the
- * model, the watches, the servers and what the kernel has live as long as the process.
+ * A changed configuration is compared with the one in force (CFG-3). Whatever
+ * can fail is tried first: reading, checks, credentials, addresses to listen
+ * on. Then each part takes what concerns it, so that a bad configuration
+ * changes nothing at all, and a good one only what differs: the model, the
+ * watches, the servers and what the kernel has live as long as the process.
  */
 #include "proxy/daemon.h"
 
@@ -39,9 +40,11 @@
 
 enum {
 	EVENT_WAIT_S = 5,
-	CONFIG_POLL_S = 2,	     /* CFG-3: a mounted ConfigMap is swapped by a symbolic link */
-	RELOAD_AGAIN_S = 1,	     /* without memory */
-	RELOAD_DELAY_US = 20 * 1000, /* editors and kubelet write in several steps */
+	CONFIG_POLL_S =
+		2, /* CFG-3: a mounted ConfigMap is swapped by a symbolic link */
+	RELOAD_AGAIN_S = 1, /* without memory */
+	RELOAD_DELAY_US =
+		20 * 1000, /* editors and kubelet write in several steps */
 	/* What changed while there was no API server is known after so many steps in a row with
 	 * watches; after so many in all it is not waited for any more. */
 	MEANWHILE_STEP_US = 500 * 1000,
@@ -64,7 +67,7 @@ struct daemon {
 	struct takeover *takeover;
 	struct local *local;
 	struct news *news;
-	const char *topic;	/* what is logged now is about; NULL: see on_line() */
+	const char *topic; /* what is logged now is about; NULL: see on_line() */
 	unsigned int no_server; /* tries in a row that reached none, when last looked at */
 	struct event *meanwhile_timer;
 	unsigned int quiet_steps, meanwhile_steps;
@@ -72,7 +75,7 @@ struct daemon {
 	struct event *manifests_event, *reload_timer, *config_timer;
 	int64_t began_us;   /* monotonic */
 	int64_t started_us; /* since 1970 */
-	bool started;	    /* all parts are there, and the loop is about to run */
+	bool started; /* all parts are there, and the loop is about to run */
 	/* NODE-3: in use, and of which Node */
 	struct prefix pod_cidr[N_FAMILIES];
 	bool has_pod_cidr[N_FAMILIES];
@@ -150,7 +153,8 @@ static int follow_manifests(struct daemon *d)
 		return 0;
 	if (!d->reload_timer)
 		d->reload_timer = evtimer_new(base, on_reload, d);
-	d->manifests_event = event_new(base, fd, EV_READ | EV_PERSIST, on_manifests, d);
+	d->manifests_event =
+		event_new(base, fd, EV_READ | EV_PERSIST, on_manifests, d);
 	if (!d->reload_timer || !d->manifests_event)
 		return -ENOMEM;
 	return event_add(d->manifests_event, NULL) ? -EIO : 0;
@@ -174,8 +178,8 @@ static void remember_pod_cidrs(struct daemon *d)
 }
 
 /*
- * NODE-3: rules and detection depend on these; another range means another program. Not so if it is
- * another Node by now (hostnameOverride).
+ * NODE-3: rules and detection depend on these; another range means another
+ * program. Not so if it is another Node by now (hostnameOverride).
  */
 static bool pod_cidrs_changed(struct daemon *d)
 {
@@ -192,8 +196,8 @@ static bool pod_cidrs_changed(struct daemon *d)
 		const struct prefix_list *list = &node->pod_cidrs[f];
 
 		if (d->has_pod_cidr[f] != (list->count > 0) ||
-		    (list->count &&
-		     memcmp(&d->pod_cidr[f], &list->items[0], sizeof(struct prefix))))
+		    (list->count && memcmp(&d->pod_cidr[f], &list->items[0],
+					   sizeof(struct prefix))))
 			return true;
 	}
 	return false;
@@ -215,7 +219,8 @@ static void on_settled(void *ctx)
 
 	startup_settled(d->startup);
 	if (startup_is_over(d->startup) && pod_cidrs_changed(d)) {
-		log_error(d->app->log, "Node %s: spec.podCIDRs changed: ending, to begin afresh",
+		log_error(d->app->log,
+			  "Node %s: spec.podCIDRs changed: ending, to begin afresh",
 			  d->feed->node_name);
 		app_exit(d->app, EXIT_FAILED);
 		return;
@@ -247,8 +252,8 @@ static void close_all(struct daemon *d)
 }
 
 /* HC-7 */
-static void on_service_event(void *ctx, const char *namespace, const char *name, const char *uid,
-			     const char *reason, const char *note)
+static void on_service_event(void *ctx, const char *namespace, const char *name,
+			     const char *uid, const char *reason, const char *note)
 {
 	struct daemon *d = ctx;
 	const struct apisource_event event = {
@@ -272,7 +277,8 @@ static void ask_source(void *ctx, struct health_source *source)
 	struct daemon *d = ctx;
 	const struct apisource_status status = apisource_status(d->feed->source);
 
-	source->connected = status.connected[KIND_SERVICE] && status.connected[KIND_SLICE];
+	source->connected =
+		status.connected[KIND_SERVICE] && status.connected[KIND_SLICE];
 	source->contact_us = status.last_contact_us;
 }
 
@@ -288,10 +294,10 @@ static void refresh_metrics(void *ctx)
 	ask_source(d, &source);
 	metrics_set(d->metrics, METRIC_API_CONNECTED, 0, source.connected);
 	if (source.contact_us)
-		metrics_set(
-			d->metrics, METRIC_API_CONTACT, 0,
-			(double)(clock_realtime_us(d->app->clock) - now_us(d) + source.contact_us) /
-				1e6);
+		metrics_set(d->metrics, METRIC_API_CONTACT, 0,
+			    (double)(clock_realtime_us(d->app->clock) -
+				     now_us(d) + source.contact_us) /
+				    1e6);
 }
 
 /* HZ-7 */
@@ -315,7 +321,8 @@ static void on_waiting(void *ctx, struct strbuf *why)
 	if (*status.reason)
 		strbuf_addf(why, "; %s: %s", status.server, status.reason);
 	if (status.tries)
-		strbuf_addf(why, " (%s)", age_format((now_us(d) - status.lost_us) / 1000000, age));
+		strbuf_addf(why, " (%s)",
+			    age_format((now_us(d) - status.lost_us) / 1000000, age));
 }
 
 static void on_first_ready(void *ctx)
@@ -333,7 +340,8 @@ static void on_first_ready(void *ctx)
 	log_info(d->app->log,
 		 "ready after %.1f s: %u service port%s, %u endpoint%s; %s, %u element%s written",
 		 (double)(now_us(d) - d->began_us) / 1e6, service_ports,
-		 service_ports == 1 ? "" : "s", endpoints, endpoints == 1 ? "" : "s",
+		 service_ports == 1 ? "" : "s", endpoints,
+		 endpoints == 1 ? "" : "s",
 		 begun.replaced	 ? "replaced the table of another version"
 		 : begun.adopted ? "adopted the table of the former process"
 				 : "a new table",
@@ -362,11 +370,13 @@ static int open_health(struct daemon *d, struct errbuf *eb)
 	d->health = health_new(&options, eb);
 	if (d->health)
 		return 0;
-	feed_post_node_event(d->feed, "Warning", "FailedToStartProxierHealthcheck", eb->text);
+	feed_post_node_event(d->feed, "Warning",
+			     "FailedToStartProxierHealthcheck", eb->text);
 	return -EIO;
 }
 
-static int on_page(void *ctx, const char *path, const char *query, struct strbuf *out)
+static int on_page(void *ctx, const char *path, const char *query,
+		   struct strbuf *out)
 {
 	struct daemon *d = ctx;
 
@@ -422,7 +432,8 @@ static int open_metricsd(struct daemon *d, struct errbuf *eb)
 	d->metricsd = metricsd_new(&options, eb);
 	if (d->metricsd)
 		return 0;
-	feed_post_node_event(d->feed, "Warning", "FailedToStartMetricServer", eb->text);
+	feed_post_node_event(d->feed, "Warning", "FailedToStartMetricServer",
+			     eb->text);
 	return -EIO;
 }
 
@@ -456,7 +467,8 @@ static void enable_localports(struct daemon *d, const struct config *config)
 	unsigned int f;
 
 	for (f = 0; f < N_FAMILIES; f++) {
-		const bool wanted = config->family[f].nodeport_localhost && d->app->family[f];
+		const bool wanted = config->family[f].nodeport_localhost &&
+				    d->app->family[f];
 
 		if (wanted)
 			metrics_show_localhost(d->metrics, (enum family)f);
@@ -502,7 +514,8 @@ static int open_servers(struct daemon *d, struct errbuf *eb)
 		err = open_metricsd(d, eb);
 	if (err)
 		return err;
-	d->reporter = reporter_new(d->feed->model, d->metrics, d->health, d->app->family);
+	d->reporter = reporter_new(d->feed->model, d->metrics, d->health,
+				   d->app->family);
 	if (!d->reporter)
 		return errf(eb, -ENOMEM, "out of memory");
 	reporter_set_notify(d->reporter, d->notify);
@@ -521,8 +534,9 @@ static bool all_in_force(void *ctx)
 	unsigned int f;
 
 	for (f = 0; f < N_FAMILIES; f++)
-		if (d->app->family[f] && (!sync_status(d->sync, (enum family)f, &status) ||
-					  !status.known || !status.synced_us || status.failed))
+		if (d->app->family[f] &&
+		    (!sync_status(d->sync, (enum family)f, &status) ||
+		     !status.known || !status.synced_us || status.failed))
 			in_force = false;
 	strbuf_free(&why);
 	return in_force;
@@ -584,7 +598,8 @@ static void on_sysctl_failed(void *ctx, const char *message)
 	struct daemon *d = ctx;
 
 	log_warning(d->app->log, "%s", message);
-	feed_post_node_event(d->feed, "Warning", "FailedToSetKernelParameter", message);
+	feed_post_node_event(d->feed, "Warning", "FailedToSetKernelParameter",
+			     message);
 }
 
 static void on_sysctl_written(void *ctx, const char *message)
@@ -610,7 +625,8 @@ static void set_kernel(struct daemon *d)
 
 /* Another configuration */
 
-static struct health_settings health_settings(const struct config *config, const char *node_name)
+static struct health_settings health_settings(const struct config *config,
+					      const char *node_name)
 {
 	return (struct health_settings){
 		.address = config->healthz_bind_address,
@@ -627,17 +643,19 @@ static int check_config(const struct daemon *d, const struct config *config,
 	/* What would end the program as soon as it knows the Node, is known now. */
 	if (!startup_is_over(d->startup) || change->new_node)
 		return 0;
-	return startup_check(d->app, d->feed->node_name, config, model_node(d->feed->model), NULL,
-			     eb);
+	return startup_check(d->app, d->feed->node_name, config,
+			     model_node(d->feed->model), NULL, eb);
 }
 
 /* Servers and the model take @config, all of them or none. The old one is still there. */
-static int take_config(struct daemon *d, const struct config *config, const char *node_name,
-		       bool rules[N_FAMILIES], struct errbuf *eb)
+static int take_config(struct daemon *d, const struct config *config,
+		       const char *node_name, bool rules[N_FAMILIES],
+		       struct errbuf *eb)
 {
 	const struct config *old = d->feed->options.config;
 	const struct health_settings after = health_settings(config, node_name);
-	const struct health_settings before = health_settings(old, d->feed->node_name);
+	const struct health_settings before =
+		health_settings(old, d->feed->node_name);
 	int err;
 
 	err = health_change(d->health, &after, eb);
@@ -653,7 +671,8 @@ static int take_config(struct daemon *d, const struct config *config, const char
 	return err;
 }
 
-static void add_difference(void *ctx, const char *field, const char *old, const char *new)
+static void add_difference(void *ctx, const char *field, const char *old,
+			   const char *new)
 {
 	struct strbuf *out = ctx;
 
@@ -662,7 +681,8 @@ static void add_difference(void *ctx, const char *field, const char *old, const 
 
 /* @rules: those of which family depend on what has changed. */
 static void tell_change(struct daemon *d, const struct strbuf *differences,
-			const struct feed_change *change, const bool rules[N_FAMILIES])
+			const struct feed_change *change,
+			const bool rules[N_FAMILIES])
 {
 	struct strbuf text = STRBUF_INIT;
 	const char *and = "; rules of ";
@@ -679,24 +699,28 @@ static void tell_change(struct daemon *d, const struct strbuf *differences,
 	if (text.length)
 		strbuf_adds(&text, pending ? " will be replaced" : " replaced");
 	if (change->new_source && d->feed->source)
-		strbuf_addf(&text, "; API server %s", apisource_status(d->feed->source).server);
+		strbuf_addf(&text, "; API server %s",
+			    apisource_status(d->feed->source).server);
 	if (change->new_source)
-		strbuf_adds(&text, "; objects are listed again, and stay as they are until then");
+		strbuf_adds(&text,
+			    "; objects are listed again, and stay as they are until then");
 	if (differences->length)
-		log_info(d->app->log, "configuration changed: %s%s", differences->text,
-			 text.text ? text.text : "");
+		log_info(d->app->log, "configuration changed: %s%s",
+			 differences->text, text.text ? text.text : "");
 	else if (change->new_source)
 		log_info(d->app->log,
 			 "configuration read again: the kubeconfig or the node's "
 			 "name is another%s",
 			 text.text);
 	else
-		log_info(d->app->log, "configuration read again: nothing has changed");
+		log_info(d->app->log,
+			 "configuration read again: nothing has changed");
 	strbuf_free(&text);
 }
 
 /* Cannot fail any more. */
-static void adopt_config(struct daemon *d, struct feed_change *change, struct options *fresh)
+static void adopt_config(struct daemon *d, struct feed_change *change,
+			 struct options *fresh)
 {
 	struct errbuf eb;
 
@@ -716,12 +740,14 @@ static void adopt_config(struct daemon *d, struct feed_change *change, struct op
 	if (startup_is_over(d->startup) && !change->new_node) {
 		remember_pod_cidrs(d);
 		startup_check(d->app, d->feed->node_name, d->feed->options.config,
-			      model_node(d->feed->model), log_warning_message, &eb);
+			      model_node(d->feed->model), log_warning_message,
+			      &eb);
 	}
 	model_changed(d);
 }
 
-static int exchange_config(struct daemon *d, struct options *fresh, struct errbuf *eb)
+static int exchange_config(struct daemon *d, struct options *fresh,
+			   struct errbuf *eb)
 {
 	struct feed_change *change = feed_prepare(d->feed, fresh, eb);
 	struct strbuf differences = STRBUF_INIT;
@@ -730,12 +756,13 @@ static int exchange_config(struct daemon *d, struct options *fresh, struct errbu
 
 	if (!err)
 		err = check_config(d, fresh->config, change, eb);
-	if (!err &&
-	    config_diff(d->feed->options.config, fresh->config, add_difference, &differences) < 0)
+	if (!err && config_diff(d->feed->options.config, fresh->config,
+				add_difference, &differences) < 0)
 		err = errf(eb, -ENOMEM, "out of memory");
 	if (!err)
 		err = take_config(d, fresh->config,
-				  change->new_source ? change->node_name : d->feed->node_name,
+				  change->new_source ? change->node_name
+						     : d->feed->node_name,
 				  rules, eb);
 	if (!err) {
 		adopt_config(d, change, fresh);
@@ -760,7 +787,8 @@ static void reload_config(struct daemon *d)
 	if (!err)
 		err = exchange_config(d, &fresh, &eb);
 	if (err)
-		log_error(d->app->log, "configuration stays as it was: %s", eb.text);
+		log_error(d->app->log, "configuration stays as it was: %s",
+			  eb.text);
 	d->topic = NULL;
 	tell_reload(d, !err);
 	reporter_reload_ended(d->reporter, err != 0);
@@ -803,7 +831,8 @@ static void look(void *ctx, struct view *view)
 	source = apisource_status(d->feed->source);
 	view->source = (struct view_source){
 		.server = source.server,
-		.connected = source.connected[KIND_SERVICE] && source.connected[KIND_SLICE],
+		.connected = source.connected[KIND_SERVICE] &&
+			     source.connected[KIND_SLICE],
 		.listed = source.listed[KIND_SERVICE] && source.listed[KIND_SLICE],
 		.contact_us = source.last_contact_us,
 		.lost_us = source.tries ? source.lost_us : 0,
@@ -840,8 +869,8 @@ static void on_meanwhile(evutil_socket_t fd, short what, void *ctx)
 	reporter_count_services(d->reporter, false);
 	d->topic = "apiServer";
 	if (n)
-		log_info(d->app->log, "API server: %zu Service%s changed meanwhile", n,
-			 n == 1 ? "" : "s");
+		log_info(d->app->log, "API server: %zu Service%s changed meanwhile",
+			 n, n == 1 ? "" : "s");
 	else
 		log_info(d->app->log, "API server: no Service changed meanwhile");
 	d->topic = NULL;
@@ -904,8 +933,9 @@ static int open_local(struct daemon *d)
 
 static bool same_file(const struct stat *a, const struct stat *b)
 {
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	       a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
 /* A file that is not there for a moment is no change. */
@@ -934,7 +964,8 @@ static void watch_config(struct daemon *d)
 
 	if (!d->feed->options.config_path && !d->feed->options.vipmap_config_path)
 		return;
-	d->config_timer = event_new(d->app->base, -1, EV_PERSIST, on_config_poll, d);
+	d->config_timer =
+		event_new(d->app->base, -1, EV_PERSIST, on_config_poll, d);
 	if (d->config_timer)
 		event_add(d->config_timer, &poll_period);
 }
@@ -990,11 +1021,14 @@ static void tell_start(const struct daemon *d)
 		if (sync_status(d->sync, (enum family)f, &status))
 			owned &= status.owner;
 	if (d->feed->source)
-		strbuf_addf(&from, "API server %s", apisource_status(d->feed->source).server);
+		strbuf_addf(&from, "API server %s",
+			    apisource_status(d->feed->source).server);
 	else
 		for (f = 0; config->manifests[f]; f++)
-			strbuf_addf(&from, "%s %s", f ? "" : "manifests", config->manifests[f]);
-	log_info(d->app->log, "vipmap %s starting: node %s, %s, clusterCIDR %s, kernel %s (%s)",
+			strbuf_addf(&from, "%s %s", f ? "" : "manifests",
+				    config->manifests[f]);
+	log_info(d->app->log,
+		 "vipmap %s starting: node %s, %s, clusterCIDR %s, kernel %s (%s)",
 		 VIPMAP_VERSION, d->feed->node_name, from.text ? from.text : "",
 		 *config->cluster_cidr ? config->cluster_cidr : "unset",
 		 uname(&kernel) ? "unknown" : kernel.release,
@@ -1056,7 +1090,8 @@ static struct notify *open_notify(struct app *app)
 		return NULL;
 	notify = notify_new(&options, &eb);
 	if (!notify)
-		log_warning(app->log, "NOTIFY_SOCKET: %s: the service manager hears nothing",
+		log_warning(app->log,
+			    "NOTIFY_SOCKET: %s: the service manager hears nothing",
 			    eb.text);
 	return notify;
 }

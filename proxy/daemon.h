@@ -1,7 +1,7 @@
 /*
- * The daemon: what vipmap is when no command is given. Follows the objects, keeps the kernel in
- * step with them and answers for it, until a signal ends it; a changed configuration takes effect
- * meanwhile (CFG-3).
+ * The daemon: what vipmap is when no command is given. Follows the objects,
+ * keeps the kernel in step with them and answers for it, until a signal ends
+ * it; a changed configuration takes effect meanwhile (CFG-3).
  */
 #ifndef PROXY_DAEMON_H
 #define PROXY_DAEMON_H

@@ -46,7 +46,8 @@ void feed_missing(const struct feed *feed, struct strbuf *out)
 
 	for (kind = 0; kind < N_KINDS; kind++)
 		if (!model_has_list(feed->model, kind))
-			strbuf_addf(out, "%s%s", out->length > begin ? ", " : "no list of ",
+			strbuf_addf(out, "%s%s",
+				    out->length > begin ? ", " : "no list of ",
 				    names[kind]);
 	if (out->length == begin || !feed->source)
 		return;
@@ -58,7 +59,8 @@ void feed_missing(const struct feed *feed, struct strbuf *out)
 
 int64_t feed_arrived_us(const struct feed *feed)
 {
-	return feed->source ? apisource_status(feed->source).last_contact_us : feed->loaded_us;
+	return feed->source ? apisource_status(feed->source).last_contact_us
+			    : feed->loaded_us;
 }
 
 static void on_source_message(void *ctx, int severity, const char *message)
@@ -77,13 +79,14 @@ static void on_source_settled(void *ctx)
 }
 
 /* MET-6 */
-static void on_answered(void *ctx, const char *method, const char *host, int status,
-			int64_t took_us)
+static void on_answered(void *ctx, const char *method, const char *host,
+			int status, int64_t took_us)
 {
 	const struct feed *feed = ctx;
 
 	if (feed->metrics)
-		metrics_client_answer(feed->metrics, method, host, status, (double)took_us / 1e6);
+		metrics_client_answer(feed->metrics, method, host, status,
+				      (double)took_us / 1e6);
 }
 
 static void on_watch_ended(void *ctx, enum kind kind)
@@ -107,7 +110,8 @@ static struct apisource *source_new(struct feed *feed, const struct config *conf
 		.ctx = feed,
 	};
 
-	return apisource_new(feed->app->base, &options, model_sink(feed->model), eb);
+	return apisource_new(feed->app->base, &options, model_sink(feed->model),
+			     eb);
 }
 
 /* 0 if there is none, or it cannot be read: whoever opens it says why. */
@@ -142,15 +146,15 @@ static int open_manifests(struct feed *feed, struct errbuf *eb)
 {
 	int err;
 
-	feed->manifests = manifests_new(feed->options.config->manifests, feed->node_name);
+	feed->manifests =
+		manifests_new(feed->options.config->manifests, feed->node_name);
 	if (!feed->manifests)
 		return errf(eb, -ENOMEM, "out of memory");
 	err = feed_load_manifests(feed, eb);
 	if (!err && !model_node(feed->model))
-		log_warning(
-			feed->app->log,
-			"Node %s: not among the manifests: its addresses and labels are unknown",
-			feed->node_name);
+		log_warning(feed->app->log,
+			    "Node %s: not among the manifests: its addresses and labels are unknown",
+			    feed->node_name);
 	return err;
 }
 
@@ -173,8 +177,8 @@ static int open_all(struct feed *feed, struct errbuf *eb)
 	return errno == ENOMEM ? -ENOMEM : -EDESTADDRREQ;
 }
 
-struct feed *feed_open(struct app *app, struct options *options, void (*settled)(void *ctx),
-		       void *ctx, struct errbuf *eb)
+struct feed *feed_open(struct app *app, struct options *options,
+		       void (*settled)(void *ctx), void *ctx, struct errbuf *eb)
 {
 	struct feed *feed = calloc(1, sizeof(*feed));
 	int err;
@@ -227,14 +231,17 @@ static bool same_text(const char *a, const char *b)
 static bool wants_new_source(const struct feed *feed, const struct config *fresh,
 			     uint64_t kubeconfig_hash)
 {
-	const struct config *in_use = feed->origin ? feed->origin : feed->options.config;
+	const struct config *in_use =
+		feed->origin ? feed->origin : feed->options.config;
 
 	return !same_text(in_use->kubeconfig, fresh->kubeconfig) ||
 	       kubeconfig_hash != feed->kubeconfig_hash ||
 	       !same_text(in_use->master, fresh->master) ||
-	       !same_text(in_use->accept_content_types, fresh->accept_content_types) ||
-	       !same_text(in_use->content_type, fresh->content_type) || in_use->qps < fresh->qps ||
-	       in_use->qps > fresh->qps || in_use->burst != fresh->burst;
+	       !same_text(in_use->accept_content_types,
+			  fresh->accept_content_types) ||
+	       !same_text(in_use->content_type, fresh->content_type) ||
+	       in_use->qps < fresh->qps || in_use->qps > fresh->qps ||
+	       in_use->burst != fresh->burst;
 }
 
 static bool reads_standard_input(const struct config *config)
@@ -255,8 +262,8 @@ static void drop_message(void *ctx, int severity, const char *message)
 }
 
 /* Read once, into a model that nobody looks at: for another node other endpoints are local. */
-static int prepare_manifests(struct feed_change *change, const struct config *config,
-			     struct errbuf *eb)
+static int prepare_manifests(struct feed_change *change,
+			     const struct config *config, struct errbuf *eb)
 {
 	struct model *trial = NULL;
 	int err;
@@ -284,18 +291,21 @@ static int prepare_source(struct feed *feed, struct feed_change *change,
 	change->new_node = !same_text(change->node_name, feed->node_name);
 	if (feed->manifests) {
 		change->new_source = change->new_node;
-		return change->new_source ? prepare_manifests(change, config, eb) : 0;
+		return change->new_source ? prepare_manifests(change, config, eb)
+					  : 0;
 	}
 	change->kubeconfig_hash = hash_file(config->kubeconfig);
 	change->new_source =
-		change->new_node || wants_new_source(feed, config, change->kubeconfig_hash);
+		change->new_node ||
+		wants_new_source(feed, config, change->kubeconfig_hash);
 	if (!change->new_source)
 		return 0;
 	change->source = source_new(feed, config, change->node_name, eb);
 	return change->source ? 0 : -EIO;
 }
 
-struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh, struct errbuf *eb)
+struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh,
+				 struct errbuf *eb)
 {
 	struct feed_change *change = calloc(1, sizeof(*change));
 
@@ -349,7 +359,8 @@ void feed_adopt(struct feed *feed, struct feed_change *change, struct options *f
 		swap_source(feed, change);
 	} else if (!feed->origin) {
 		feed->origin = feed->options.config;
-		feed->options.config = NULL; /* kept, since the source borrows from it */
+		feed->options.config =
+			NULL; /* kept, since the source borrows from it */
 	}
 	options_free(&feed->options);
 	feed->options = *fresh;
@@ -357,7 +368,8 @@ void feed_adopt(struct feed *feed, struct feed_change *change, struct options *f
 	if (change->new_source && feed->source)
 		apisource_start(feed->source);
 	if (change->new_source && feed->manifests && feed_load_manifests(feed, &eb))
-		log_error(feed->app->log, "manifests stay as they were: %s", eb.text);
+		log_error(feed->app->log, "manifests stay as they were: %s",
+			  eb.text);
 }
 
 static int assume_addresses_of(struct feed *feed, enum family family,
@@ -391,7 +403,8 @@ int feed_assume_addresses(struct feed *feed, const struct addresses *machine)
 	return err ? err : assume_addresses_of(feed, FAMILY_IPV6, machine);
 }
 
-void feed_post_node_event(struct feed *feed, const char *type, const char *reason, const char *note)
+void feed_post_node_event(struct feed *feed, const char *type,
+			  const char *reason, const char *note)
 {
 	const struct node *node = model_node(feed->model);
 	const struct apisource_event event = {

@@ -1,6 +1,6 @@
 /*
- * The Kubernetes objects of a program: a model, and what fills it, manifests or an API server. The
- * daemon and the commands that need objects have one each.
+ * The Kubernetes objects of a program: a model, and what fills it, manifests or
+ * an API server. The daemon and the commands that need objects have one each.
  */
 #ifndef PROXY_FEED_H
 #define PROXY_FEED_H
@@ -26,18 +26,18 @@ struct feed {
 	uint64_t kubeconfig_hash; /* of the file's text at that time */
 	int64_t parse_us;	  /* the latest reading of manifests */
 	int64_t loaded_us;	  /* its begin, monotonic */
-	struct metrics *metrics;  /* where requests are counted; NULL: nowhere */
+	struct metrics *metrics; /* where requests are counted; NULL: nowhere */
 	void (*settled)(void *ctx);
 	void *settled_ctx;
 };
 
 /*
- * Reads manifests or prepares a source, which apisource_start() starts; then @settled is called at
- * each good moment to look at the model. Takes over @options. NULL with @eb and errno after an
- * error.
+ * Reads manifests or prepares a source, which apisource_start() starts; then
+ * @settled is called at each good moment to look at the model. Takes over
+ * @options. NULL with @eb and errno after an error.
  */
-struct feed *feed_open(struct app *app, struct options *options, void (*settled)(void *ctx),
-		       void *ctx, struct errbuf *eb);
+struct feed *feed_open(struct app *app, struct options *options,
+		       void (*settled)(void *ctx), void *ctx, struct errbuf *eb);
 void feed_close(struct feed *feed); /* NULL is allowed */
 
 /* What the program ends with if feed_open() fails with @error, its errno: CFG-8 asks for 2. */
@@ -47,10 +47,11 @@ int feed_exit_status(int error);
 int feed_load_manifests(struct feed *feed, struct errbuf *eb);
 
 /*
- * Another configuration, in two steps (CFG-3). feed_prepare() opens whatever has to be opened anew,
- * and changes nothing; NULL with @eb if the new configuration cannot be had. feed_adopt() takes
- * over @fresh, for which it was prepared, and cannot fail: the model keeps its objects until a new
- * source has listed them. By then @fresh must be the model's configuration.
+ * Another configuration, in two steps (CFG-3). feed_prepare() opens whatever
+ * has to be opened anew, and changes nothing; NULL with @eb if the new
+ * configuration cannot be had. feed_adopt() takes over @fresh, for which it was
+ * prepared, and cannot fail: the model keeps its objects until a new source has
+ * listed them. By then @fresh must be the model's configuration.
  */
 struct feed_change {
 	bool new_source; /* lists and watches begin anew */
@@ -60,8 +61,10 @@ struct feed_change {
 	struct manifests *manifests;
 	uint64_t kubeconfig_hash;
 };
-struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh, struct errbuf *eb);
-void feed_adopt(struct feed *feed, struct feed_change *change, struct options *fresh);
+struct feed_change *feed_prepare(struct feed *feed, const struct options *fresh,
+				 struct errbuf *eb);
+void feed_adopt(struct feed *feed, struct feed_change *change,
+		struct options *fresh);
 void feed_change_free(struct feed_change *change); /* NULL is allowed */
 
 /*
@@ -79,7 +82,7 @@ void feed_missing(const struct feed *feed, struct strbuf *out);
 int64_t feed_arrived_us(const struct feed *feed);
 
 /* An event about this node (section 22). */
-void feed_post_node_event(struct feed *feed, const char *type, const char *reason,
-			  const char *note);
+void feed_post_node_event(struct feed *feed, const char *type,
+			  const char *reason, const char *note);
 
 #endif

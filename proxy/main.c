@@ -1,6 +1,6 @@
 /*
- * The program: reads the command line and hands over to the daemon or to one of the commands.
- * Nothing else exits.
+ * The program: reads the command line and hands over to the daemon or to one of
+ * the commands. Nothing else exits.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,10 +1,11 @@
 /*
- * The command line. Arguments are first only matched with the table of flags, and applied after the
- * configuration file has been read, since CFG-4 makes a flag's fate depend on whether there is a
- * file.
+ * The command line. Arguments are first only matched with the table of flags,
+ * and applied after the configuration file has been read, since CFG-4 makes a
+ * flag's fate depend on whether there is a file.
  *
- * Not getopt_long(): it has hidden state (we parse again when the file changes), takes
- * abbreviations, and cannot do "--flag=false" for booleans without a word for each.
+ * Not getopt_long(): it has hidden state (we parse again when the file
+ * changes), takes abbreviations, and cannot do "--flag=false" for booleans
+ * without a word for each.
  */
 #include "proxy/options.h"
 
@@ -58,13 +59,16 @@ static const struct flag flags[] = {
 	{ "take-over", FLAG_TAKE_OVER, 0,
 	  "kube-proxy: remove its rules once vipmap's are in force and it has stopped" },
 	{ "once", FLAG_ACTION, ACTION_ONCE, "sync once and exit" },
-	{ "dry-run", FLAG_ACTION, ACTION_DRY_RUN, "print the ruleset as nft text and exit" },
-	{ "cleanup", FLAG_ACTION, ACTION_CLEANUP, "remove all that vipmap installed and exit" },
+	{ "dry-run", FLAG_ACTION, ACTION_DRY_RUN,
+	  "print the ruleset as nft text and exit" },
+	{ "cleanup", FLAG_ACTION, ACTION_CLEANUP,
+	  "remove all that vipmap installed and exit" },
 	{ "init-only", FLAG_ACTION, ACTION_INIT_ONLY,
 	  "set the kernel's conntrack limits and exit" },
 	{ "write-config-to", FLAG_WRITE_CONFIG, 0,
 	  "write the configuration to FILE, or \"-\", and exit" },
-	{ "timeout", FLAG_TIMEOUT, 0, "DURATION that --once and commands wait for the API server" },
+	{ "timeout", FLAG_TIMEOUT, 0,
+	  "DURATION that --once and commands wait for the API server" },
 	{ "healthz-port", FLAG_HEALTHZ_PORT, 0,
 	  "PORT of the health server; 0 switches it off (deprecated)" },
 	{ "metrics-port", FLAG_METRICS_PORT, 0,
@@ -126,7 +130,8 @@ static void hold_warning(void *ctx, const char *message)
 		p->outside->warn(p->outside->ctx, message);
 }
 
-static void warn_about_flag(const struct parser *p, const char *flag, const char *what)
+static void warn_about_flag(const struct parser *p, const char *flag,
+			    const char *what)
 {
 	char text[256];
 
@@ -134,7 +139,8 @@ static void warn_about_flag(const struct parser *p, const char *flag, const char
 	p->env->warn(p->env->ctx, text);
 }
 
-static int bad_text(const struct parser *p, const char *flag, const char *value, const char *what)
+static int bad_text(const struct parser *p, const char *flag, const char *value,
+		    const char *what)
 {
 	return errf(p->eb, -EINVAL, "--%s: \"%s\" %s", flag, value, what);
 }
@@ -145,7 +151,8 @@ static int bad_value(const struct parser *p, const struct given *g, const char *
 }
 
 /* @value may be NULL: the flag stands alone. */
-static int boolean_parse(const struct parser *p, const char *flag, const char *value, bool *on)
+static int boolean_parse(const struct parser *p, const char *flag,
+			 const char *value, bool *on)
 {
 	static const char *const words[] = { "0", "f", "false", "1", "t", "true" };
 	size_t i;
@@ -167,7 +174,8 @@ static const struct flag *flag_find(const char *name, size_t length)
 	size_t i;
 
 	for (i = 0; i < N_FLAGS; i++)
-		if (strlen(flags[i].name) == length && strncmp(flags[i].name, name, length) == 0)
+		if (strlen(flags[i].name) == length &&
+		    strncmp(flags[i].name, name, length) == 0)
 			return &flags[i];
 	return NULL;
 }
@@ -197,11 +205,13 @@ static bool given_yields(const struct given *g)
 {
 	if (g->field)
 		return !(g->field->traits & FIELD_FLAG_WINS);
-	return g->flag->type == FLAG_HEALTHZ_PORT || g->flag->type == FLAG_METRICS_PORT;
+	return g->flag->type == FLAG_HEALTHZ_PORT ||
+	       g->flag->type == FLAG_METRICS_PORT;
 }
 
 /* @dashes: as typed. */
-static int unknown_flag(const struct parser *p, const char *name, size_t length, const char *dashes)
+static int unknown_flag(const struct parser *p, const char *name, size_t length,
+			const char *dashes)
 {
 	const struct command *command = p->options.command;
 	const struct command_flag *own;
@@ -219,9 +229,10 @@ static int unknown_flag(const struct parser *p, const char *name, size_t length,
 		if (field->flag)
 			nearest_try(&nearest, field->flag + 2);
 	if (nearest.best)
-		return errf(p->eb, -EINVAL, "unknown flag %s%s; did you mean --%s?", dashes, typed,
-			    nearest.best);
-	return errf(p->eb, -EINVAL, "unknown flag %s%s; vipmap --help lists all", dashes, typed);
+		return errf(p->eb, -EINVAL, "unknown flag %s%s; did you mean --%s?",
+			    dashes, typed, nearest.best);
+	return errf(p->eb, -EINVAL,
+		    "unknown flag %s%s; vipmap --help lists all", dashes, typed);
 }
 
 /* "-v 2", "-v2", "-v=2" and "-h"; *name and *value as if it were a long flag. */
@@ -239,8 +250,8 @@ static bool short_flag(const char *arg, const char **name, const char **value)
 }
 
 /* A command's own flag goes before one of the program. */
-static const struct command_flag *own_flag_find(const struct parser *p, const char *arg,
-						const char **value)
+static const struct command_flag *own_flag_find(const struct parser *p,
+						const char *arg, const char **value)
 {
 	const struct command *command = p->options.command;
 	const char *equals = strchr(arg, '=');
@@ -250,7 +261,8 @@ static const struct command_flag *own_flag_find(const struct parser *p, const ch
 	for (flag = command ? command->flags : NULL; flag && flag->name; flag++) {
 		length = strlen(flag->name);
 		if (arg[1] != '-') {
-			*value = arg[1] && arg[2] ? arg + 2 + (arg[2] == '=') : NULL;
+			*value = arg[1] && arg[2] ? arg + 2 + (arg[2] == '=')
+						  : NULL;
 			if (flag->letter && arg[1] == flag->letter)
 				return flag;
 		} else if (strncmp(arg + 2, flag->name, length) == 0 &&
@@ -281,14 +293,15 @@ static int match_own_flag(struct parser *p, char *const *argv)
 		value = argv[1];
 		used = 2;
 		if (!value)
-			return errf(p->eb, -EINVAL, "--%s: needs a value", flag->name);
+			return errf(p->eb, -EINVAL, "--%s: needs a value",
+				    flag->name);
 	}
 	p->options.own[p->options.n_own++] = (struct own_flag){ flag, value };
 	return used;
 }
 
-/* One flag at argv[0], its value perhaps at argv[1]. Returns how many were used, or a negative
- * errno. */
+/* One flag at argv[0], its value perhaps at argv[1]. Returns how many were
+ * used, or a negative errno. */
 static int match_flag(struct parser *p, char *const *argv)
 {
 	const char *name = argv[0] + 2, *value = NULL, *equals;
@@ -324,7 +337,8 @@ static void match_word(struct parser *p, const char *word)
 
 	if (o->command || p->unknown)
 		o->words[o->n_words++] = word;
-	else if (!p->env->find_command || !(o->command = p->env->find_command(word)))
+	else if (!p->env->find_command ||
+		 !(o->command = p->env->find_command(word)))
 		p->unknown = word;
 }
 
@@ -350,8 +364,8 @@ static int match_arguments(struct parser *p, int argc, char *const *argv)
 	return 0;
 }
 
-static int parse_number(const struct parser *p, const struct given *g, int64_t min, int64_t max,
-			int64_t *value)
+static int parse_number(const struct parser *p, const struct given *g,
+			int64_t min, int64_t max, int64_t *value)
 {
 	long long n;
 	char *end;
@@ -405,12 +419,15 @@ static int apply_gate(struct parser *p, const char *flag, char *entry)
 	const char *value = g.value;
 	bool on = false;
 
-	if (!value || (strcasecmp(value, "=true") != 0 && strcasecmp(value, "=false") != 0))
+	if (!value ||
+	    (strcasecmp(value, "=true") != 0 && strcasecmp(value, "=false") != 0))
 		return errf(p->eb, -EINVAL,
-			    "--%s: \"%s\" is not of the form NAME=true or NAME=false", flag, entry);
+			    "--%s: \"%s\" is not of the form NAME=true or NAME=false",
+			    flag, entry);
 	on = strcasecmp(value, "=true") == 0;
 	*strchr(entry, '=') = '\0';
-	return config_set_gate(p->options.config, entry, on, p->env->warn, p->env->ctx, p->eb);
+	return config_set_gate(p->options.config, entry, on, p->env->warn,
+			       p->env->ctx, p->eb);
 }
 
 /* Each non-empty part of a list with commas. */
@@ -422,7 +439,8 @@ static int apply_parts(struct parser *p, const struct given *g, char ***list)
 	while (!err && (part = strsep(&rest, ","))) {
 		if (!*part)
 			continue;
-		err = list ? config_append(list, part) : apply_gate(p, g->name, part);
+		err = list ? config_append(list, part)
+			   : apply_gate(p, g->name, part);
 	}
 	free(copy);
 	return err;
@@ -434,7 +452,8 @@ static int apply_action(struct parser *p, const struct given *g)
 	bool on = true;
 	int err = 0;
 
-	if (g->flag->type != FLAG_VERSION || !g->value || strcmp(g->value, "raw") != 0)
+	if (g->flag->type != FLAG_VERSION || !g->value ||
+	    strcmp(g->value, "raw") != 0)
 		err = boolean_parse(p, g->name, g->value, &on);
 	if (!err && on && action > p->options.action)
 		p->options.action = action;
@@ -493,7 +512,8 @@ static int apply_take_over(struct parser *p, const struct given *g)
 
 	if (!on && strcmp(g->value, "none"))
 		return bad_value(p, g, "is neither kube-proxy nor none");
-	return config_set(&p->options.config->vipmap.take_over, on ? "KubeProxy" : "None");
+	return config_set(&p->options.config->vipmap.take_over,
+			  on ? "KubeProxy" : "None");
 }
 
 static int apply_flag(struct parser *p, const struct given *g)
@@ -556,8 +576,8 @@ static const struct given *find_given(const struct parser *p, const char *name)
 static void release_warnings(struct parser *p, bool failed)
 {
 	const enum action action = p->options.action;
-	const bool lasts =
-		action == ACTION_RUN || action == ACTION_ONCE || action == ACTION_INIT_ONLY;
+	const bool lasts = action == ACTION_RUN || action == ACTION_ONCE ||
+			   action == ACTION_INIT_ONLY;
 	const struct given *format = find_given(p, "logging-format");
 	struct config *config = p->options.config;
 	size_t i;
@@ -596,7 +616,8 @@ static int apply_flags(struct parser *p)
 			err = apply_flag(p, g);
 			continue;
 		}
-		warn_about_flag(p, g->name, "ignored, the configuration file decides");
+		warn_about_flag(p, g->name,
+				"ignored, the configuration file decides");
 		if (!scratch)
 			scratch = config_new();
 		if (!scratch)
@@ -621,8 +642,8 @@ static int read_text_file(struct parser *p)
 		err = config_set(&config->metrics_bind_address, "");
 	if (err)
 		return err;
-	err = p->outside->read_config(p->outside->ctx, file->value, config, p->env->warn,
-				      p->env->ctx, p->eb);
+	err = p->outside->read_config(p->outside->ctx, file->value, config,
+				      p->env->warn, p->env->ctx, p->eb);
 	if (!err)
 		err = config_default(config);
 	return err;
@@ -634,17 +655,18 @@ static int read_vipmap_file(struct parser *p)
 	struct config *config = p->options.config;
 	int err;
 
-	if (!file || !*file->value || !p->outside->read_vipmap_config || find_given(p, "help") ||
-	    find_given(p, "version"))
+	if (!file || !*file->value || !p->outside->read_vipmap_config ||
+	    find_given(p, "help") || find_given(p, "version"))
 		return 0;
-	err = p->outside->read_vipmap_config(p->outside->ctx, file->value, config, p->env->warn,
-					     p->env->ctx, p->eb);
+	err = p->outside->read_vipmap_config(p->outside->ctx, file->value, config,
+					     p->env->warn, p->env->ctx, p->eb);
 	if (!err && config_default_vipmap(config))
 		err = errf(p->eb, -ENOMEM, "out of memory");
 	return err;
 }
 
-static int append_port(const struct parser *p, const char *flag, char **field, int port)
+static int append_port(const struct parser *p, const char *flag, char **field,
+		       int port)
 {
 	enum family family;
 	struct addr addr;
@@ -658,7 +680,8 @@ static int append_port(const struct parser *p, const char *flag, char **field, i
 		warn_about_flag(p, flag, "ignored, the address has a port already");
 		return 0;
 	}
-	snprintf(text, sizeof(text), family == FAMILY_IPV6 ? "[%s]:%d" : "%s:%d", *field, port);
+	snprintf(text, sizeof(text),
+		 family == FAMILY_IPV6 ? "[%s]:%d" : "%s:%d", *field, port);
 	return config_set(field, text);
 }
 
@@ -681,11 +704,13 @@ static int settle_servers(struct parser *p)
 	if (!err)
 		err = config_default_servers(config);
 	if (!err)
-		err = append_port(p, "healthz-port", &config->healthz_bind_address,
-				  healthz && !*healthz->value ? 0 : p->healthz_port);
+		err = append_port(
+			p, "healthz-port", &config->healthz_bind_address,
+			healthz && !*healthz->value ? 0 : p->healthz_port);
 	if (!err)
-		err = append_port(p, "metrics-port", &config->metrics_bind_address,
-				  metrics && !*metrics->value ? 0 : p->metrics_port);
+		err = append_port(
+			p, "metrics-port", &config->metrics_bind_address,
+			metrics && !*metrics->value ? 0 : p->metrics_port);
 	return err;
 }
 
@@ -699,9 +724,11 @@ static int unknown_word(const struct parser *p)
 	for (i = 0; (command = command_at(i)); i++)
 		nearest_try(&nearest, command->word);
 	if (nearest.best)
-		return errf(p->eb, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?",
+		return errf(p->eb, -EINVAL,
+			    "unknown command \"%s\"; did you mean \"%s\"?",
 			    p->unknown, nearest.best);
-	return errf(p->eb, -EINVAL, "unknown command \"%s\"; vipmap --help lists all", p->unknown);
+	return errf(p->eb, -EINVAL,
+		    "unknown command \"%s\"; vipmap --help lists all", p->unknown);
 }
 
 static int settle_words(struct parser *p)
@@ -713,8 +740,8 @@ static int settle_words(struct parser *p)
 	if (!o->command)
 		return 0;
 	if (!o->command->check && o->n_words)
-		return errf(p->eb, -EINVAL, "%s: unexpected argument \"%s\"", o->command->word,
-			    o->words[0]);
+		return errf(p->eb, -EINVAL, "%s: unexpected argument \"%s\"",
+			    o->command->word, o->words[0]);
 	if (o->action < ACTION_COMMAND)
 		o->action = ACTION_COMMAND;
 	return o->command->check ? o->command->check(o, p->eb) : 0;
@@ -737,7 +764,8 @@ static int check_sources(struct parser *p)
 	const char *rival = find_given(p, "kubeconfig") ? "kubeconfig" : "master";
 
 	if (p->options.config->manifests && find_given(p, rival) && !has_file(p))
-		return errf(p->eb, -EINVAL, "--manifests and --%s exclude each other", rival);
+		return errf(p->eb, -EINVAL,
+			    "--manifests and --%s exclude each other", rival);
 	return 0;
 }
 
@@ -762,7 +790,8 @@ static int parse(struct parser *p)
 	if (!err)
 		err = check_actions(p);
 	if (!err)
-		err = config_validate(p->options.config, p->env->warn, p->env->ctx, p->eb);
+		err = config_validate(p->options.config, p->env->warn,
+				      p->env->ctx, p->eb);
 	if (err == -EINVAL && p->options.action == ACTION_COMMAND &&
 	    p->options.command->judges_config) {
 		p->options.config_error = *p->eb;
@@ -839,16 +868,19 @@ void options_usage(struct strbuf *out)
 {
 	size_t i;
 
-	strbuf_adds(out,
-		    "Kubernetes node service proxy: keeps the kernel's nftables such that every "
-		    "Service\naddress reaches a random healthy endpoint. See vipmap(8).\n\n");
+	strbuf_adds(
+		out,
+		"Kubernetes node service proxy: keeps the kernel's nftables such that every "
+		"Service\naddress reaches a random healthy endpoint. See vipmap(8).\n\n");
 	for (i = 0; i < N_FLAGS; i++)
 		if (flags[i].help)
-			strbuf_addf(out, "  --%-35s %s\n", flags[i].name, flags[i].help);
+			strbuf_addf(out, "  --%-35s %s\n", flags[i].name,
+				    flags[i].help);
 	for_each_config_field (field, &proxy_schema)
 		if (field->flag)
 			strbuf_addf(out, "  %-37s %s\n", field->flag, field->help);
-	strbuf_adds(out, "\nFlags of kube-proxy's other modes are accepted and ignored.\n");
+	strbuf_adds(out,
+		    "\nFlags of kube-proxy's other modes are accepted and ignored.\n");
 }
 
 static void trim_and_lower(const char *text, char *name, size_t size)
@@ -865,8 +897,8 @@ static void trim_and_lower(const char *text, char *name, size_t size)
 	name[i] = '\0';
 }
 
-int node_name(const struct config *config, const char *environment, char name[NODE_NAME_SIZE],
-	      struct errbuf *eb)
+int node_name(const struct config *config, const char *environment,
+	      char name[NODE_NAME_SIZE], struct errbuf *eb)
 {
 	const char *from = "hostnameOverride", *text = config->hostname_override;
 	char host[NODE_NAME_SIZE] = "";
@@ -881,7 +913,8 @@ int node_name(const struct config *config, const char *environment, char name[NO
 			return errf(eb, -errno, "host name: %s", strerror(errno));
 	}
 	if (strlen(text) >= NODE_NAME_SIZE)
-		return errf(eb, -EINVAL, "%s: longer than %d bytes", from, NODE_NAME_SIZE - 1);
+		return errf(eb, -EINVAL, "%s: longer than %d bytes", from,
+			    NODE_NAME_SIZE - 1);
 	trim_and_lower(text, name, NODE_NAME_SIZE);
 	if (!*name)
 		return errf(eb, -EINVAL, "%s: is empty", from);

@@ -1,6 +1,6 @@
 /*
- * The command line: flags as kube-proxy has them, a few of vipmap's own, and commands. The result
- * is a checked configuration and the word for what to do.
+ * The command line: flags as kube-proxy has them, a few of vipmap's own, and
+ * commands. The result is a checked configuration and the word for what to do.
  */
 #ifndef PROXY_OPTIONS_H
 #define PROXY_OPTIONS_H
@@ -26,7 +26,7 @@ enum action {
 struct command_flag {
 	const char *name; /* without "--" */
 	char letter;	  /* of the short form; 0: none */
-	bool boolean;	  /* takes no value, but may have one: "--watch=false" */
+	bool boolean; /* takes no value, but may have one: "--watch=false" */
 	const char *help;
 };
 
@@ -37,10 +37,10 @@ struct own_flag {
 
 struct options {
 	enum action action;
-	struct config *config;		/* validated, except for ACTION_VERSION and ACTION_HELP */
-	const char *config_path;	/* --config; NULL: none. Borrowed from argv */
+	struct config *config; /* validated, except for ACTION_VERSION and ACTION_HELP */
+	const char *config_path; /* --config; NULL: none. Borrowed from argv */
 	const char *vipmap_config_path; /* --vipmap-config; NULL: none. Borrowed from argv */
-	const char *write_config_path;	/* --write-config-to. Borrowed from argv */
+	const char *write_config_path; /* --write-config-to. Borrowed from argv */
 	int64_t timeout_ms; /* --timeout: for commands that wait for an API server; not 0 */
 	/* With ACTION_COMMAND, and perhaps with ACTION_HELP; else NULL */
 	const struct command *command;
@@ -55,17 +55,19 @@ struct options {
 /* How the outside is reached: proxyconfig_read() is not ours to know. */
 struct options_env {
 	int (*read_config)(void *ctx, const char *path, struct config *config,
-			   void (*warn)(void *ctx, const char *message), void *warn_ctx,
-			   struct errbuf *eb);
+			   void (*warn)(void *ctx, const char *message),
+			   void *warn_ctx, struct errbuf *eb);
 	/* The same for a VipmapConfiguration; NULL: there is no such file. */
-	int (*read_vipmap_config)(void *ctx, const char *path, struct config *config,
-				  void (*warn)(void *ctx, const char *message), void *warn_ctx,
-				  struct errbuf *eb);
-	void (*warn)(void *ctx, const char *message); /* one line; NULL: nobody listens */
+	int (*read_vipmap_config)(void *ctx, const char *path,
+				  struct config *config,
+				  void (*warn)(void *ctx, const char *message),
+				  void *warn_ctx, struct errbuf *eb);
+	void (*warn)(void *ctx,
+		     const char *message); /* one line; NULL: nobody listens */
 	/*
-	 * How to log is known: called once, before the first warning, also if the options are found
-	 * bad. @config is not checked yet; @lasts: it is not a command whose end somebody waits
-	 * for. NULL is allowed.
+	 * How to log is known: called once, before the first warning, also if
+	 * the options are found bad. @config is not checked yet; @lasts: it is
+	 * not a command whose end somebody waits for. NULL is allowed.
 	 */
 	void (*logging)(void *ctx, const struct config *config, bool lasts);
 	const struct command *(*find_command)(const char *word); /* NULL: there are none */
@@ -82,16 +84,18 @@ void options_free(struct options *options);
 
 /* The value of a command's own flag, the last one given; NULL: not given. */
 const char *options_own(const struct options *options, const char *name);
-bool options_own_is_on(const struct options *options, const char *name); /* of a boolean */
+bool options_own_is_on(const struct options *options,
+		       const char *name); /* of a boolean */
 
 void options_usage(struct strbuf *out); /* what --help says after the synopsis */
 
 /*
- * The name of this node: hostnameOverride, else @environment (the variable NODE_NAME, may be NULL),
- * else the host's name; trimmed and in lower case. Returns 0 or a negative errno with @eb.
+ * The name of this node: hostnameOverride, else @environment (the variable
+ * NODE_NAME, may be NULL), else the host's name; trimmed and in lower case.
+ * Returns 0 or a negative errno with @eb.
  */
 enum { NODE_NAME_SIZE = 256 };
-int node_name(const struct config *config, const char *environment, char name[NODE_NAME_SIZE],
-	      struct errbuf *eb);
+int node_name(const struct config *config, const char *environment,
+	      char name[NODE_NAME_SIZE], struct errbuf *eb);
 
 #endif

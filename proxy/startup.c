@@ -24,11 +24,12 @@ struct startup {
 
 static bool has_pod_cidrs(const struct node *node)
 {
-	return node && (node->pod_cidrs[FAMILY_IPV4].count || node->pod_cidrs[FAMILY_IPV6].count);
+	return node && (node->pod_cidrs[FAMILY_IPV4].count ||
+			node->pod_cidrs[FAMILY_IPV6].count);
 }
 
-enum startup_verdict startup_judge(const struct config *config, const struct node *node,
-				   int64_t waited_us)
+enum startup_verdict startup_judge(const struct config *config,
+				   const struct node *node, int64_t waited_us)
 {
 	const bool node_cidr = config->detect_local == DETECT_NODE_CIDR;
 	const int64_t waited_s = waited_us / 1000000;
@@ -36,8 +37,9 @@ enum startup_verdict startup_judge(const struct config *config, const struct nod
 	if (node && node->n_addresses && (!node_cidr || has_pod_cidrs(node)))
 		return STARTUP_READY;
 	if (node_cidr)
-		return waited_s < NODE_WAIT_S + POD_CIDR_WAIT_S ? STARTUP_WAIT
-								: STARTUP_WITHOUT_POD_CIDRS;
+		return waited_s < NODE_WAIT_S + POD_CIDR_WAIT_S
+			       ? STARTUP_WAIT
+			       : STARTUP_WITHOUT_POD_CIDRS;
 	return waited_s < NODE_WAIT_S ? STARTUP_WAIT : STARTUP_WITHOUT_ADDRESSES;
 }
 
@@ -49,9 +51,9 @@ static enum startup_verdict judge_node_now(const struct startup *s)
 			     clock_monotonic_us(feed->app->clock) - s->began_us);
 }
 
-int startup_check(const struct app *app, const char *node_name, const struct config *config,
-		  const struct node *node, void (*warn)(void *ctx, const char *message),
-		  struct errbuf *eb)
+int startup_check(const struct app *app, const char *node_name,
+		  const struct config *config, const struct node *node,
+		  void (*warn)(void *ctx, const char *message), struct errbuf *eb)
 {
 	static const struct addr_view nowhere[N_FAMILIES];
 	const bool *kernel = app->family;
@@ -69,14 +71,15 @@ int startup_check(const struct app *app, const char *node_name, const struct con
 	/* DS-2: without rules in it a node would look healthy and be useless. */
 	if (!kernel[primary])
 		return errf(eb, -EAFNOSUPPORT,
-			    "Node %s: its primary family is %s, which this kernel lacks", node_name,
-			    family_name(primary));
+			    "Node %s: its primary family is %s, which this kernel lacks",
+			    node_name, family_name(primary));
 	/* NODE-3: without the Node's ranges every pod would be taken for a stranger. */
 	if (config->detect_local == DETECT_NODE_CIDR && !has_pod_cidrs(node))
 		return errf(eb, -ENOENT,
 			    "Node %s: spec.podCIDRs: none, and detectLocalMode is NodeCIDR",
 			    node_name);
-	return config_check_families(config, primary, kernel[FAMILY_IPV4] && kernel[FAMILY_IPV6],
+	return config_check_families(config, primary,
+				     kernel[FAMILY_IPV4] && kernel[FAMILY_IPV6],
 				     pod_cidrs, warn, app->log, eb);
 }
 
@@ -84,8 +87,8 @@ bool startup_node_fits(struct feed *feed)
 {
 	struct errbuf eb = { "" };
 
-	if (startup_check(feed->app, feed->node_name, feed->options.config, model_node(feed->model),
-			  log_warning_message, &eb) == 0)
+	if (startup_check(feed->app, feed->node_name, feed->options.config,
+			  model_node(feed->model), log_warning_message, &eb) == 0)
 		return true;
 	log_error(feed->app->log, "%s", eb.text);
 	app_exit(feed->app, EXIT_FAILED);
@@ -132,7 +135,8 @@ static void on_startup_timer(evutil_socket_t fd, short what, void *ctx)
 		return;
 	}
 	if (verdict == STARTUP_WITHOUT_ADDRESSES)
-		log_error(s->feed->app->log, "Node %s: no addresses after %d s: going on without",
+		log_error(s->feed->app->log,
+			  "Node %s: no addresses after %d s: going on without",
 			  s->feed->node_name, NODE_WAIT_S);
 	startup_finish(s);
 }
@@ -190,6 +194,7 @@ void startup_look_for_rivals(struct app *app)
 	struct nlsock *nl = nlsock_open(&eb);
 
 	if (nl && readback_rivals(nl, warn_of_rivals, app->log, &eb) < 0)
-		log_debug(app->log, 1, "looking for other service proxies: %s", eb.text);
+		log_debug(app->log, 1, "looking for other service proxies: %s",
+			  eb.text);
 	nlsock_close(nl);
 }

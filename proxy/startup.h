@@ -17,8 +17,8 @@ enum startup_verdict {
 	STARTUP_WITHOUT_ADDRESSES, /* NODE-1: it has lasted long enough, and goes on without */
 	STARTUP_WITHOUT_POD_CIDRS, /* NODE-3: it has lasted long enough, and cannot go on */
 };
-enum startup_verdict startup_judge(const struct config *config, const struct node *node,
-				   int64_t waited_us);
+enum startup_verdict startup_judge(const struct config *config,
+				   const struct node *node, int64_t waited_us);
 
 /* @ready is called once, when the wait is over and all fits; else the program ends by app_exit().
  */
@@ -41,9 +41,9 @@ bool startup_node_fits(struct feed *feed);
  * Whether @config, @node (NULL: unknown) and this kernel fit together: DS-2, NODE-3 and CFG-5.
  * Without @warn it only judges. Returns 0 or a negative errno with @eb.
  */
-int startup_check(const struct app *app, const char *node_name, const struct config *config,
-		  const struct node *node, void (*warn)(void *ctx, const char *message),
-		  struct errbuf *eb);
+int startup_check(const struct app *app, const char *node_name,
+		  const struct config *config, const struct node *node,
+		  void (*warn)(void *ctx, const char *message), struct errbuf *eb);
 
 /* RUN-10 */
 void startup_look_for_rivals(struct app *app);

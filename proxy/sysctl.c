@@ -1,11 +1,12 @@
 /*
- * Kernel settings: a table of paths and wanted values, read first and written only if they differ,
- * as /proc/sys is often read-only in a container while the values are right. Nothing else is set
- * (SYS-3).
+ * Kernel settings: a table of paths and wanted values, read first and written
+ * only if they differ, as /proc/sys is often read-only in a container while the
+ * values are right. Nothing else is set (SYS-3).
  *
- * Two things are often not permitted although all is well: nf_conntrack_max and the size of the
- * hash table belong to the machine's first network namespace, and a lower oom_score_adj takes
- * CAP_SYS_RESOURCE. Whoever waits for --init-only to succeed must not wait for these (SYS-4).
+ * Two things are often not permitted although all is well: nf_conntrack_max and
+ * the size of the hash table belong to the machine's first network namespace,
+ * and a lower oom_score_adj takes CAP_SYS_RESOURCE. Whoever waits for
+ * --init-only to succeed must not wait for these (SYS-4).
  */
 #include "proxy/sysctl.h"
 
@@ -38,7 +39,8 @@ int64_t sysctl_conntrack_max(const struct config *config, unsigned int n_cpus)
 
 	if (config->conntrack.max_per_core <= 0)
 		return 0;
-	if (__builtin_mul_overflow(config->conntrack.max_per_core, (int64_t)n_cpus, &max) ||
+	if (__builtin_mul_overflow(config->conntrack.max_per_core,
+				   (int64_t)n_cpus, &max) ||
 	    max > CONNTRACK_MAX_LIMIT)
 		return CONNTRACK_MAX_LIMIT;
 	return max < config->conntrack.min ? config->conntrack.min : max;
@@ -65,8 +67,8 @@ static struct target target_init(const struct sysctl_roots *roots,
 	};
 }
 
-static void sysctl_tell(const struct target *t, void (*to)(void *, const char *),
-			const char *message)
+static void sysctl_tell(const struct target *t,
+			void (*to)(void *, const char *), const char *message)
 {
 	if (to)
 		to(t->report->ctx, message);
@@ -77,15 +79,17 @@ static bool sysctl_is_refusal(int error)
 	return error == EACCES || error == EPERM || error == EOPNOTSUPP;
 }
 
-static void sysctl_fail(struct target *t, const char *path, const char *what, int error,
-			unsigned int flags)
+static void sysctl_fail(struct target *t, const char *path, const char *what,
+			int error, unsigned int flags)
 {
 	char text[PATH_MAX + 128];
-	bool refused = flags & MAY_FAIL || (flags & MAY_REFUSE && sysctl_is_refusal(error));
+	bool refused = flags & MAY_FAIL ||
+		       (flags & MAY_REFUSE && sysctl_is_refusal(error));
 
 	if (!refused)
 		t->failures++;
-	snprintf(text, sizeof(text), "%s: cannot %s: %s", path, what, strerror(error));
+	snprintf(text, sizeof(text), "%s: cannot %s: %s", path, what,
+		 strerror(error));
 	sysctl_tell(t, refused ? t->report->refused : t->report->failed, text);
 }
 
@@ -123,7 +127,8 @@ static int write_number(const char *path, int64_t value)
 }
 
 /* Makes @path hold @value. False if it does not. */
-static bool ensure(struct target *t, const char *path, int64_t value, unsigned int flags)
+static bool ensure(struct target *t, const char *path, int64_t value,
+		   unsigned int flags)
 {
 	char text[PATH_MAX + 128];
 	int64_t now = 0;
@@ -137,18 +142,20 @@ static bool ensure(struct target *t, const char *path, int64_t value, unsigned i
 		return true;
 	err = t->report->look_only ? 0 : write_number(path, value);
 	if (err) {
-		snprintf(text, sizeof(text), "be set from %lld to %lld", (long long)now,
-			 (long long)value);
+		snprintf(text, sizeof(text), "be set from %lld to %lld",
+			 (long long)now, (long long)value);
 		sysctl_fail(t, path, text, err, flags);
 		return false;
 	}
 	snprintf(text, sizeof(text), "%s: %sset from %lld to %lld", path,
-		 t->report->look_only ? "would be " : "", (long long)now, (long long)value);
+		 t->report->look_only ? "would be " : "", (long long)now,
+		 (long long)value);
 	sysctl_tell(t, t->report->written, text);
 	return true;
 }
 
-static bool ensure_sysctl(struct target *t, const char *name, int64_t value, unsigned int flags)
+static bool ensure_sysctl(struct target *t, const char *name, int64_t value,
+			  unsigned int flags)
 {
 	char path[PATH_MAX];
 
@@ -161,7 +168,8 @@ static void ensure_buckets(struct target *t, int64_t value)
 {
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize", t->module);
+	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize",
+		 t->module);
 	ensure(t, path, value, AT_LEAST | MAY_REFUSE);
 }
 
@@ -173,7 +181,8 @@ static void ensure_timeout(struct target *t, const char *name, int64_t ms)
 }
 
 unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
-			  const struct sysctl_roots *roots, const struct sysctl_report *report)
+			  const struct sysctl_roots *roots,
+			  const struct sysctl_report *report)
 {
 	struct target t = target_init(roots, report);
 	int64_t max = sysctl_conntrack_max(config, n_cpus);
@@ -186,13 +195,15 @@ unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
 		       config->conntrack.tcp_close_wait_timeout_ms);
 	if (config->conntrack.tcp_be_liberal)
 		ensure_sysctl(&t, "nf_conntrack_tcp_be_liberal", 1, 0);
-	ensure_timeout(&t, "nf_conntrack_udp_timeout", config->conntrack.udp_timeout_ms);
+	ensure_timeout(&t, "nf_conntrack_udp_timeout",
+		       config->conntrack.udp_timeout_ms);
 	ensure_timeout(&t, "nf_conntrack_udp_timeout_stream",
 		       config->conntrack.udp_stream_timeout_ms);
 	return t.failures;
 }
 
-void sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
+void sysctl_apply_oom_score(const struct config *config,
+			    const struct sysctl_roots *roots,
 			    const struct sysctl_report *report)
 {
 	struct target t = target_init(roots, report);

@@ -23,10 +23,12 @@ struct sysctl_report {
 
 /* Values that are right already are not written. Returns the number of failures. */
 unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
-			  const struct sysctl_roots *roots, const struct sysctl_report *report);
+			  const struct sysctl_roots *roots,
+			  const struct sysctl_report *report);
 
 /* oomScoreAdj. A failure is told as refused, whatever it is. */
-void sysctl_apply_oom_score(const struct config *config, const struct sysctl_roots *roots,
+void sysctl_apply_oom_score(const struct config *config,
+			    const struct sysctl_roots *roots,
 			    const struct sysctl_report *report);
 
 /* SYS-1; 0: leave it alone. */

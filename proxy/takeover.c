@@ -1,10 +1,12 @@
 /*
- * Looks every few seconds whether kube-proxy is still there: its rules are watched through
- * notifications, which cost nothing while nothing happens, and its ports are asked. What is removed
- * was looked at under the same generation of the ruleset, so that a refresh between look and
- * removal makes the kernel refuse.
+ * Looks every few seconds whether kube-proxy is still there: its rules are
+ * watched through notifications, which cost nothing while nothing happens, and
+ * its ports are asked. What is removed was looked at under the same generation
+ * of the ruleset, so that a refresh between look and removal makes the kernel
+ * refuse.
  *
- * A kube-proxy that answers may have nothing to refresh: nothing is removed then, however long.
+ * A kube-proxy that answers may have nothing to refresh: nothing is removed
+ * then, however long.
  */
 #include "proxy/takeover.h"
 
@@ -25,16 +27,17 @@
 
 enum {
 	LOOK_S = 5,
-	IDLE_S = 300,	  /* with nothing to remove; an upgrade may bring kube-proxy back */
+	IDLE_S = 300, /* with nothing to remove; an upgrade may bring kube-proxy back */
 	UNTOUCHED_S = 60, /* BEY-7 */
-	SILENT_LOOKS = 2, /* of a port that answered before: a restart takes moments */
+	SILENT_LOOKS =
+		2, /* of a port that answered before: a restart takes moments */
 	ANSWER_MS = 2000,
 	ANSWER_MAX = 4096,
 };
 
 /*
- * One of kube-proxy's ports answers @path with @word in it. vipmap's own answers alike there, but
- * has a page @ours too.
+ * One of kube-proxy's ports answers @path with @word in it. vipmap's own
+ * answers alike there, but has a page @ours too.
  */
 static const struct port {
 	const char *server, *path, *word, *ours;
@@ -128,8 +131,8 @@ static int watch_rules(struct takeover *t, struct errbuf *eb)
 	if (!t->monitor)
 		return -EIO;
 	t->refreshed_us = now_us(t);
-	t->monitor_event = event_new(t->options.base, monitor_fd(t->monitor), EV_READ | EV_PERSIST,
-				     on_refreshed, t);
+	t->monitor_event = event_new(t->options.base, monitor_fd(t->monitor),
+				     EV_READ | EV_PERSIST, on_refreshed, t);
 	if (t->monitor_event && event_add(t->monitor_event, NULL) == 0)
 		return 0;
 	stop_watching(t);
@@ -156,12 +159,13 @@ static void describe_kubeproxy(const struct kubeproxy *k, struct strbuf *out)
 	for (f = 0; f < N_FAMILIES; f++) {
 		c = kubeproxy_counts(k, (enum family)f);
 		if (c->table)
-			strbuf_addf(out, "%stable %s " KUBEPROXY_TABLE, out->length ? ", " : "",
-				    keywords[f]);
+			strbuf_addf(out, "%stable %s " KUBEPROXY_TABLE,
+				    out->length ? ", " : "", keywords[f]);
 		if (c->chains)
-			strbuf_addf(out, "%s%u chains and %u rules of %s", out->length ? ", " : "",
-				    c->chains, c->jumps,
-				    f == FAMILY_IPV4 ? "iptables-nft" : "ip6tables-nft");
+			strbuf_addf(out, "%s%u chains and %u rules of %s",
+				    out->length ? ", " : "", c->chains, c->jumps,
+				    f == FAMILY_IPV4 ? "iptables-nft"
+						     : "ip6tables-nft");
 	}
 }
 
@@ -190,10 +194,9 @@ static void tell_rest(struct takeover *t, const struct kubeproxy *k, bool had_li
 			     "a CNI plugin's",
 			     held);
 	if (had_link)
-		takeover_say(
-			t, LOG_WARNING,
-			"kube-proxy ran in mode ipvs: clear its virtual servers with \"ipvsadm "
-			"--clear\" on this node");
+		takeover_say(t, LOG_WARNING,
+			     "kube-proxy ran in mode ipvs: clear its virtual servers with \"ipvsadm "
+			     "--clear\" on this node");
 }
 
 static void remove_link(struct takeover *t, bool *had_link)
@@ -209,17 +212,21 @@ static void remove_link(struct takeover *t, bool *had_link)
 			     "longer this node's own");
 	else if (*had_link)
 		takeover_say(t, LOG_WARNING,
-			     "%s; remove it with \"ip link del " KUBEPROXY_LINK "\"", eb.text);
+			     "%s; remove it with \"ip link del " KUBEPROXY_LINK
+			     "\"",
+			     eb.text);
 }
 
-static void remove_all(struct takeover *t, const struct kubeproxy *k, struct nlsock *nl)
+static void remove_all(struct takeover *t, const struct kubeproxy *k,
+		       struct nlsock *nl)
 {
 	struct strbuf what = STRBUF_INIT;
 	struct errbuf eb = { "" };
 	bool had_link;
 	int err = kubeproxy_remove(k, nl, &eb);
 
-	if (err == -ERESTART) { /* somebody changed something meanwhile, perhaps we did */
+	if (err ==
+	    -ERESTART) { /* somebody changed something meanwhile, perhaps we did */
 		arm(t, 1);
 		return;
 	}
@@ -230,7 +237,8 @@ static void remove_all(struct takeover *t, const struct kubeproxy *k, struct nls
 	}
 	describe_kubeproxy(k, &what);
 	if (what.length)
-		takeover_say(t, LOG_INFO, "kube-proxy is gone, and its rules are removed: %s",
+		takeover_say(t, LOG_INFO,
+			     "kube-proxy is gone, and its rules are removed: %s",
 			     what.text ? what.text : "all");
 	strbuf_free(&what);
 	remove_link(t, &had_link);
@@ -255,7 +263,8 @@ static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock 
 		return;
 	}
 	if (watch_rules(t, &eb)) {
-		takeover_say(t, LOG_WARNING, "taking over from kube-proxy: %s", eb.text);
+		takeover_say(t, LOG_WARNING, "taking over from kube-proxy: %s",
+			     eb.text);
 		arm(t, UNTOUCHED_S);
 		return;
 	}
@@ -273,7 +282,8 @@ static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock 
 			     "removed once "
 			     "it "
 			     "does not answer and has changed nothing for %d s",
-			     what.text ? what.text : "", what.length && link ? ", " : "",
+			     what.text ? what.text : "",
+			     what.length && link ? ", " : "",
 			     link ? "interface " KUBEPROXY_LINK : "", UNTOUCHED_S);
 	t->told_waiting = true;
 	strbuf_free(&what);
@@ -291,7 +301,8 @@ static void look_for_kubeproxy(struct takeover *t)
 		decide(t, k, nl);
 	} else {
 		if (!nl || errno != EINTR)
-			takeover_say(t, LOG_DEBUG, "taking over from kube-proxy: %s", eb.text);
+			takeover_say(t, LOG_DEBUG,
+				     "taking over from kube-proxy: %s", eb.text);
 		arm(t, LOOK_S);
 	}
 	kubeproxy_free(k);

@@ -1,6 +1,6 @@
 /*
- * takeOver: KubeProxy (BEY-7): what kube-proxy left in the kernel is removed once nobody refreshes
- * it any more, and nothing else is touched.
+ * takeOver: KubeProxy (BEY-7): what kube-proxy left in the kernel is removed
+ * once nobody refreshes it any more, and nothing else is touched.
  */
 #ifndef PROXY_TAKEOVER_H
 #define PROXY_TAKEOVER_H
@@ -35,8 +35,8 @@ void takeover_bulk(struct takeover *t, bool begin);
 
 /* What is known of kube-proxy, and what follows from it. Pure. */
 struct takeover_facts {
-	bool was_answering;	  /* one of its ports did, since it is watched */
-	unsigned int silent;	  /* looks in a row at which none did */
+	bool was_answering;  /* one of its ports did, since it is watched */
+	unsigned int silent; /* looks in a row at which none did */
 	int64_t refreshed_us_ago; /* by whomever; since it is watched if never */
 };
 bool takeover_may_remove(const struct takeover_facts *facts);

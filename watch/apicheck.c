@@ -1,7 +1,7 @@
 /*
- * Of the lists, the answers' bodies are thrown away: what counts is the status. Who we are, the
- * server is asked by a SelfSubjectReview, which is posted and changes nothing
- * (authentication.k8s.io, KEP-3325).
+ * Of the lists, the answers' bodies are thrown away: what counts is the status.
+ * Who we are, the server is asked by a SelfSubjectReview, which is posted and
+ * changes nothing (authentication.k8s.io, KEP-3325).
  */
 #include "watch/apicheck.h"
 
@@ -16,7 +16,8 @@
 #include "watch/resource.h"
 
 #define REVIEW_PATH "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-#define REVIEW "{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"SelfSubjectReview\"}"
+#define REVIEW                                                                 \
+	"{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"SelfSubjectReview\"}"
 
 enum { REVIEW_MAX = 65536 };
 
@@ -63,8 +64,8 @@ static void on_checked(void *ctx, const struct http_result *result)
 
 	c->call = NULL;
 	c->result->kinds[c->kind].status = result->status;
-	snprintf(c->result->kinds[c->kind].message, sizeof(c->result->kinds[c->kind].message), "%s",
-		 result->message);
+	snprintf(c->result->kinds[c->kind].message,
+		 sizeof(c->result->kinds[c->kind].message), "%s", result->message);
 	if (--*c->left == 0)
 		event_base_loopbreak(c->base);
 }
@@ -87,7 +88,8 @@ static void on_reviewed(void *ctx, const struct http_result *result)
 		event_base_loopbreak(w->base);
 }
 
-static void ask_who(struct apiclient *client, struct whoami *w, unsigned int patience_ms)
+static void ask_who(struct apiclient *client, struct whoami *w,
+		    unsigned int patience_ms)
 {
 	const struct apicall_params params = {
 		.path = REVIEW_PATH,
@@ -113,16 +115,19 @@ static void take_user(const struct whoami *w, struct apicheck *result)
 	if (!w->known || w->answer.err || !w->answer.text)
 		return;
 	root = json_parse(w->answer.text, w->answer.length, &eb);
-	name = json_string(json_get(json_get(json_get(root, "status"), "userInfo"), "username"));
+	name = json_string(json_get(
+		json_get(json_get(root, "status"), "userInfo"), "username"));
 	if (name)
 		snprintf(result->user, sizeof(result->user), "%s", name);
 	json_free(root);
 }
 
-static void ask_all(struct apiclient *client, struct check checks[N_KINDS], struct whoami *who,
-		    const char *node_name, unsigned int patience_ms)
+static void ask_all(struct apiclient *client, struct check checks[N_KINDS],
+		    struct whoami *who, const char *node_name,
+		    unsigned int patience_ms)
 {
-	const struct timeval patience = { patience_ms / 1000, patience_ms % 1000 * 1000 };
+	const struct timeval patience = { patience_ms / 1000,
+					  patience_ms % 1000 * 1000 };
 	struct strbuf path = STRBUF_INIT;
 	unsigned int k;
 
@@ -155,13 +160,14 @@ static void ask_all(struct apiclient *client, struct check checks[N_KINDS], stru
 		if (checks[k].call) {
 			apicall_cancel(checks[k].call);
 			snprintf(checks[k].result->kinds[k].message,
-				 sizeof(checks[k].result->kinds[k].message), "no answer for %u s",
-				 patience_ms / 1000);
+				 sizeof(checks[k].result->kinds[k].message),
+				 "no answer for %u s", patience_ms / 1000);
 		}
 }
 
-int apicheck_run(struct event_base *base, const struct config *config, const char *node_name,
-		 unsigned int patience_ms, struct apicheck *result, struct errbuf *eb)
+int apicheck_run(struct event_base *base, const struct config *config,
+		 const char *node_name, unsigned int patience_ms,
+		 struct apicheck *result, struct errbuf *eb)
 {
 	const struct apisource_tuning tuning = apisource_default_tuning();
 	const struct credentials_source source = {
@@ -185,16 +191,20 @@ int apicheck_run(struct event_base *base, const struct config *config, const cha
 	struct apiclient *client = apiclient_new(&options, eb);
 	struct check checks[N_KINDS];
 	unsigned int left = 0, k;
-	struct whoami who = { .base = base, .answer = { .max = REVIEW_MAX }, .left = &left };
+	struct whoami who = { .base = base,
+			      .answer = { .max = REVIEW_MAX },
+			      .left = &left };
 
 	memset(result, 0, sizeof(*result));
 	if (!client)
 		return errno ? -errno : -EINVAL;
 	for (k = 0; k < N_KINDS; k++) {
-		checks[k] = (struct check){ base, result, (enum kind)k, NULL, &left };
+		checks[k] =
+			(struct check){ base, result, (enum kind)k, NULL, &left };
 		result->kinds[k].optional = resource_of((enum kind)k)->refusable;
 	}
-	snprintf(result->server, sizeof(result->server), "%s", apiclient_server(client));
+	snprintf(result->server, sizeof(result->server), "%s",
+		 apiclient_server(client));
 	ask_all(client, checks, &who, node_name, patience_ms);
 	take_user(&who, result);
 	strbuf_free(&who.answer);

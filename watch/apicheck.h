@@ -22,7 +22,8 @@ struct apicheck {
 };
 
 /* Runs @base for @patience_ms at most. Returns 0, or a negative errno with @eb: bad credentials. */
-int apicheck_run(struct event_base *base, const struct config *config, const char *node_name,
-		 unsigned int patience_ms, struct apicheck *result, struct errbuf *eb);
+int apicheck_run(struct event_base *base, const struct config *config,
+		 const char *node_name, unsigned int patience_ms,
+		 struct apicheck *result, struct errbuf *eb);
 
 #endif

@@ -1,10 +1,11 @@
 /*
- * Between the reflectors and HTTP. A call is throttled, takes credentials as they are at the moment
- * it really starts, and its end is looked at here before its owner hears of it: a 401 has the
- * credentials read anew, a server that cannot be reached makes room for the next address.
+ * Between the reflectors and HTTP. A call is throttled, takes credentials as
+ * they are at the moment it really starts, and its end is looked at here before
+ * its owner hears of it: a 401 has the credentials read anew, a server that
+ * cannot be reached makes room for the next address.
  *
- * Several calls fail together when a server goes down. Only the first of them moves on: a call
- * remembers the address it used.
+ * Several calls fail together when a server goes down. Only the first of them
+ * moves on: a call remembers the address it used.
  */
 #include "watch/apiclient.h"
 
@@ -91,7 +92,8 @@ static int64_t client_now_us(const struct apiclient *client)
 	return clock_monotonic_us(client->clock);
 }
 
-struct apiclient *apiclient_new(const struct apiclient_options *options, struct errbuf *eb)
+struct apiclient *apiclient_new(const struct apiclient_options *options,
+				struct errbuf *eb)
 {
 	const struct http_options http_options = {
 		.user_agent = "vipmap/" VIPMAP_VERSION,
@@ -115,8 +117,10 @@ struct apiclient *apiclient_new(const struct apiclient_options *options, struct 
 	client->answers = options->answers;
 	client->answered = options->answered;
 	client->ctx = options->ctx;
-	throttle_init(&client->throttle, options->qps, options->burst, client_now_us(client));
-	client->credentials = credentials_read(options->source, client_now_us(client), eb);
+	throttle_init(&client->throttle, options->qps, options->burst,
+		      client_now_us(client));
+	client->credentials =
+		credentials_read(options->source, client_now_us(client), eb);
 	if (client->credentials) {
 		client->http = http_new(options->base, &http_options);
 		if (client->http)
@@ -193,7 +197,8 @@ static void refresh_credentials(struct apiclient *client)
 		client->trouble[0] = '\0';
 }
 
-static void server_failed(struct apiclient *client, const struct apicall *call, const char *why)
+static void server_failed(struct apiclient *client, const struct apicall *call,
+			  const char *why)
 {
 	const struct credentials *c = client->credentials;
 	struct errbuf eb;
@@ -202,7 +207,8 @@ static void server_failed(struct apiclient *client, const struct apicall *call, 
 	if (c->n_servers < 2 || call->server != client->server)
 		return;
 	client->server = (client->server + 1) % c->n_servers;
-	errf(&eb, 0, "API server %.120s failed (%.120s), trying %.120s; rules stay as they are",
+	errf(&eb, 0,
+	     "API server %.120s failed (%.120s), trying %.120s; rules stay as they are",
 	     c->servers[call->server], why, c->servers[client->server]);
 	client->log(client->ctx, LOG_NOTICE, eb.text);
 }
@@ -243,9 +249,10 @@ static void tell_unreached(struct apiclient *client, const struct apicall *call)
 	    !is_other_reason(client))
 		return;
 	errf(&eb, 0,
-	     client->n_told == 1 ? "API server unreachable: %s; rules stay as they are"
-				 : "API server still unreachable, for another reason: %s; rules "
-				   "stay as they are",
+	     client->n_told == 1
+		     ? "API server unreachable: %s; rules stay as they are"
+		     : "API server still unreachable, for another reason: %s; rules "
+		       "stay as they are",
 	     client->outage.reason);
 	client->log(client->ctx, LOG_WARNING, eb.text);
 }
@@ -254,7 +261,8 @@ static void note_unreached(struct apiclient *client, const struct http_result *r
 {
 	if (!client->outage.tries++)
 		client->outage.since_us = client_now_us(client);
-	memcpy(client->outage.reason, result->message, sizeof(client->outage.reason));
+	memcpy(client->outage.reason, result->message,
+	       sizeof(client->outage.reason));
 }
 
 static void tell_reached(struct apiclient *client)
@@ -285,9 +293,11 @@ static void tell_request(struct apiclient *client, const struct apicall *call,
 	if (!result)
 		errf(&eb, 0, "request: %s %.300s", method, call->path);
 	else if (result->outcome == HTTP_COMPLETE)
-		errf(&eb, 0, "answer %d: %s %.300s", result->status, method, call->path);
+		errf(&eb, 0, "answer %d: %s %.300s", result->status, method,
+		     call->path);
 	else
-		errf(&eb, 0, "no answer (%.100s): %s %.300s", result->message, method, call->path);
+		errf(&eb, 0, "no answer (%.100s): %s %.300s", result->message,
+		     method, call->path);
 	client->log(client->ctx, LOG_DEBUG, eb.text);
 }
 
@@ -330,7 +340,8 @@ static void tell_answered(struct apicall *call, int status)
 		return;
 	call->answered = true;
 	/* Credentials that were read anew may have fewer servers. */
-	answer.server = client->credentials->servers[call->server % client->credentials->n_servers];
+	answer.server =
+		client->credentials->servers[call->server % client->credentials->n_servers];
 	client->answered(client->ctx, &answer);
 }
 
@@ -367,7 +378,8 @@ static void apicall_head(void *ctx, int status)
 /* It has not even begun. */
 static void apicall_fail(struct apicall *call, const char *why)
 {
-	struct http_result result = { .outcome = HTTP_REFUSED, .retry_after_ms = -1 };
+	struct http_result result = { .outcome = HTTP_REFUSED,
+				      .retry_after_ms = -1 };
 
 	snprintf(result.message, sizeof(result.message), "%.255s", why);
 	apicall_done(call, &result);
@@ -411,7 +423,8 @@ static void apicall_start(evutil_socket_t fd, short what, void *ctx)
 		apicall_fail(call, "out of memory");
 }
 
-struct apicall *apiclient_call(struct apiclient *client, const struct apicall_params *params)
+struct apicall *apiclient_call(struct apiclient *client,
+			       const struct apicall_params *params)
 {
 	struct apicall *call = calloc(1, sizeof(*call));
 	struct timeval wait = { 0, 0 };

@@ -1,10 +1,10 @@
 /*
- * Four reflectors and one API client, and the Events that we write. All of it lives on the caller's
- * loop.
+ * Four reflectors and one API client, and the Events that we write. All of it
+ * lives on the caller's loop.
  *
- * settled() is said once per round of the loop in which the sink was given something: what arrived
- * together can be synced together, and by then libcurl has returned, so that the listener may do
- * whatever it likes.
+ * settled() is said once per round of the loop in which the sink was given
+ * something: what arrived together can be synced together, and by then libcurl
+ * has returned, so that the listener may do whatever it likes.
  */
 #include "watch/apisource.h"
 
@@ -91,7 +91,8 @@ static void source_answered(void *ctx, const struct api_answer *answer)
 		return;
 	host = host ? host + 3 : answer->server;
 	snprintf(text, sizeof(text), "%.*s", (int)strcspn(host, "/"), host);
-	source->o.answered(source->o.ctx, answer->method, text, answer->status, answer->took_us);
+	source->o.answered(source->o.ctx, answer->method, text, answer->status,
+			   answer->took_us);
 }
 
 static void source_watch_ended(void *ctx, enum kind kind)
@@ -143,8 +144,10 @@ static const char *first_known(const char *types, size_t *length, bool *is_proto
 	for (; *at; at += *length + (at[*length] == ',')) {
 		at += strspn(at, " \t");
 		*length = strcspn(at, ",");
-		*is_protobuf = !strncmp(at, protobuf_media, sizeof(protobuf_media) - 1);
-		if (*is_protobuf || !strncmp(at, json_media, sizeof(json_media) - 1))
+		*is_protobuf =
+			!strncmp(at, protobuf_media, sizeof(protobuf_media) - 1);
+		if (*is_protobuf ||
+		    !strncmp(at, json_media, sizeof(json_media) - 1))
 			return at;
 	}
 	*length = 0;
@@ -160,9 +163,9 @@ static bool is_header_text(const char *text, size_t length)
 }
 
 /*
- * What is accepted: the type that the configuration names first, JSON if it names none, with its
- * parameters; then, for a server that does not know those, the same without; and JSON. This is how
- * kube-proxy asks, for watches too.
+ * What is accepted: the type that the configuration names first, JSON if it
+ * names none, with its parameters; then, for a server that does not know those,
+ * the same without; and JSON. This is how kube-proxy asks, for watches too.
  */
 static int choose_types(struct apisource *source)
 {
@@ -170,8 +173,9 @@ static int choose_types(struct apisource *source)
 	struct strbuf *accept = &source->accept;
 	bool is_protobuf = false;
 	size_t length;
-	const char *named = first_known(*config->accept_content_types ? config->accept_content_types
-								      : config->content_type,
+	const char *named = first_known(*config->accept_content_types
+						? config->accept_content_types
+						: config->content_type,
 					&length, &is_protobuf);
 
 	if (memchr(named, ';', length) && is_header_text(named, length)) {
@@ -215,8 +219,8 @@ static int make_reflectors(struct apisource *source, struct event_base *base)
 }
 
 /* kube-proxy's zero values mean its defaults. */
-static struct apiclient *make_client(struct apisource *source, struct event_base *base,
-				     struct errbuf *eb)
+static struct apiclient *make_client(struct apisource *source,
+				     struct event_base *base, struct errbuf *eb)
 {
 	const struct config *config = source->o.config;
 	const struct apiclient_options options = {
@@ -247,7 +251,8 @@ static struct apiclient *make_client(struct apisource *source, struct event_base
 struct apisource *apisource_new_tuned(struct event_base *base,
 				      const struct apisource_options *options,
 				      const struct apisource_tuning *tuning,
-				      const struct object_sink *sink, struct errbuf *eb)
+				      const struct object_sink *sink,
+				      struct errbuf *eb)
 {
 	struct apisource *source;
 
@@ -268,7 +273,8 @@ struct apisource *apisource_new_tuned(struct event_base *base,
 		.ctx = source,
 	};
 	source->client = make_client(source, base, eb);
-	if (source->client && choose_types(source) == 0 && make_reflectors(source, base) == 0)
+	if (source->client && choose_types(source) == 0 &&
+	    make_reflectors(source, base) == 0)
 		return source;
 	if (source->client)
 		errf(eb, -ENOMEM, "API server: out of memory");
@@ -276,7 +282,8 @@ struct apisource *apisource_new_tuned(struct event_base *base,
 	return NULL;
 }
 
-struct apisource *apisource_new(struct event_base *base, const struct apisource_options *options,
+struct apisource *apisource_new(struct event_base *base,
+				const struct apisource_options *options,
 				const struct object_sink *sink, struct errbuf *eb)
 {
 	const struct apisource_tuning tuning = apisource_default_tuning();
@@ -298,9 +305,10 @@ void apisource_free(struct apisource *source)
 }
 
 /*
- * Whether the API server's address is that of the Service default/kubernetes. The kubelet says this
- * Service's address twice: KUBERNETES_SERVICE_HOST, which whoever writes the pod may replace by a
- * real address, and KUBERNETES_PORT (tcp://ADDRESS:PORT), which nobody has a reason to replace.
+ * Whether the API server's address is that of the Service default/kubernetes.
+ * The kubelet says this Service's address twice: KUBERNETES_SERVICE_HOST, which
+ * whoever writes the pod may replace by a real address, and KUBERNETES_PORT
+ * (tcp://ADDRESS:PORT), which nobody has a reason to replace.
  */
 static bool is_service_address(const struct apisource *source)
 {
@@ -313,8 +321,8 @@ static bool is_service_address(const struct apisource *source)
 	if (*config->kubeconfig || *config->master || !host || !url)
 		return false;
 	return addr_parse(host, &family, &addr) == 0 && !http_split(url, &parts) &&
-	       addr_parse(parts.host, &service_family, &service) == 0 && service_family == family &&
-	       addr_compare(&service, &addr) == 0;
+	       addr_parse(parts.host, &service_family, &service) == 0 &&
+	       service_family == family && addr_compare(&service, &addr) == 0;
 }
 
 /* Who stands between us and what we are asked to program? */
@@ -348,10 +356,13 @@ struct apisource_status apisource_status(const struct apisource *source)
 	};
 
 	for (int kind = 0; kind < N_KINDS; kind++) {
-		status.connected[kind] = reflector_is_connected(source->reflectors[kind]);
-		status.listed[kind] = reflector_is_listed(source->reflectors[kind]);
+		status.connected[kind] =
+			reflector_is_connected(source->reflectors[kind]);
+		status.listed[kind] =
+			reflector_is_listed(source->reflectors[kind]);
 		if (!*status.reason && !status.connected[kind])
-			status.reason = reflector_problem(source->reflectors[kind]);
+			status.reason =
+				reflector_problem(source->reflectors[kind]);
 	}
 	status.server = apiclient_server(source->client);
 	status.tries = outage->tries;
@@ -377,7 +388,8 @@ static void put_cut(struct strbuf *sb, const char *key, const char *text, size_t
 }
 
 /* events.k8s.io/v1; about a Node, which has no namespace, they are kept in "default". */
-static void build_event(const struct apisource *source, const struct apisource_event *event,
+static void build_event(const struct apisource *source,
+			const struct apisource_event *event,
 			const char *namespace, struct strbuf *sb)
 {
 	const int64_t now_us = clock_realtime_us(source->tuning.clock);
@@ -387,7 +399,8 @@ static void build_event(const struct apisource *source, const struct apisource_e
 	jsonout_text(sb, "apiVersion", "events.k8s.io/v1");
 	jsonout_text(sb, "kind", "Event");
 	jsonout_object(sb, "metadata");
-	jsonout_textf(sb, "name", "%.200s.%llx", event->name, (unsigned long long)now_us * 1000);
+	jsonout_textf(sb, "name", "%.200s.%llx", event->name,
+		      (unsigned long long)now_us * 1000);
 	put_cut(sb, "namespace", namespace, 253);
 	jsonout_object_end(sb);
 	jsonout_text(sb, "eventTime", clock_format(now_us, time_text));
@@ -447,10 +460,12 @@ static struct event_call *free_slot(struct apisource *source)
 	return NULL;
 }
 
-void apisource_post_event(struct apisource *source, const struct apisource_event *event)
+void apisource_post_event(struct apisource *source,
+			  const struct apisource_event *event)
 {
-	const char *namespace =
-		event->namespace && *event->namespace ? event->namespace : "default";
+	const char *namespace = event->namespace && *event->namespace
+					? event->namespace
+					: "default";
 	struct strbuf path = STRBUF_INIT, body = STRBUF_INIT;
 	struct event_call *slot = free_slot(source);
 	struct apicall_params params = {

@@ -1,6 +1,6 @@
 /*
- * When to ask the API server again: growing pauses after failures, and a limit on the rate of
- * requests. Time and chance are arguments.
+ * When to ask the API server again: growing pauses after failures, and a limit
+ * on the rate of requests. Time and chance are arguments.
  */
 #ifndef WATCH_BACKOFF_H
 #define WATCH_BACKOFF_H

@@ -19,7 +19,8 @@ static bool has_label(const struct json *json, const char *key)
 
 bool decode_service_selected(const struct json *json)
 {
-	const char *cluster_ip = json_string(json_get(json_get(json, "spec"), "clusterIP"));
+	const char *cluster_ip =
+		json_string(json_get(json_get(json, "spec"), "clusterIP"));
 
 	return !has_label(json, "service.kubernetes.io/service-proxy-name") &&
 	       !(cluster_ip && strcmp(cluster_ip, "None") == 0);
@@ -63,7 +64,8 @@ static bool ranges_add(struct ranges *ranges, const struct json *item)
 	return true;
 }
 
-static void ranges_end(const struct ranges *ranges, struct prefix_list lists[N_FAMILIES])
+static void ranges_end(const struct ranges *ranges,
+		       struct prefix_list lists[N_FAMILIES])
 {
 	enum family f;
 
@@ -90,9 +92,11 @@ static int check_service_range(struct reading *r, const struct json *item)
 	enum family f;
 
 	if (!text || prefix_parse(text, &f, &prefix))
-		return reading_bad(r, item, NULL, "%s is not an address range", item_text(r, item));
+		return reading_bad(r, item, NULL, "%s is not an address range",
+				   item_text(r, item));
 	if (prefix.length == 0)
-		return reading_bad(r, item, NULL, "%s covers all addresses", item_text(r, item));
+		return reading_bad(r, item, NULL, "%s covers all addresses",
+				   item_text(r, item));
 	return 0;
 }
 
@@ -169,7 +173,8 @@ static int read_taints(struct reading *r, const struct json *spec, struct node *
 	return 0;
 }
 
-static int read_pod_ranges(struct reading *r, const struct json *spec, struct node *node)
+static int read_pod_ranges(struct reading *r, const struct json *spec,
+			   struct node *node)
 {
 	const struct json *list = NULL;
 	struct ranges ranges;
@@ -180,15 +185,18 @@ static int read_pod_ranges(struct reading *r, const struct json *spec, struct no
 		return -ENOMEM;
 	json_for_each (item, list)
 		if (!ranges_add(&ranges, item))
-			reading_complain(r, item, NULL, "%s is not an address range",
+			reading_complain(r, item, NULL,
+					 "%s is not an address range",
 					 item_text(r, item));
 	ranges_end(&ranges, node->pod_cidrs);
 	return 0;
 }
 
 /* Adds the addresses of one type. */
-static int read_addresses_of_type(struct reading *r, const struct json *list, const char *wanted,
-				  struct node_address *addresses, unsigned int *count)
+static int read_addresses_of_type(struct reading *r, const struct json *list,
+				  const char *wanted,
+				  struct node_address *addresses,
+				  unsigned int *count)
 {
 	const char *type, *text;
 	struct node_address *a;
@@ -202,7 +210,8 @@ static int read_addresses_of_type(struct reading *r, const struct json *list, co
 			continue;
 		a = &addresses[*count];
 		if (addr_parse(text, &a->family, &a->addr))
-			reading_complain(r, item, "address", "%s is not an IP address",
+			reading_complain(r, item, "address",
+					 "%s is not an IP address",
 					 reading_quote(r, text));
 		else
 			(*count)++;
@@ -224,10 +233,12 @@ static int read_node_addresses(struct reading *r, struct node *node)
 	if (!addresses)
 		return -ENOMEM;
 	node->addresses = addresses;
-	err = read_addresses_of_type(r, list, "InternalIP", addresses, &node->n_addresses);
+	err = read_addresses_of_type(r, list, "InternalIP", addresses,
+				     &node->n_addresses);
 	if (err)
 		return err;
-	return read_addresses_of_type(r, list, "ExternalIP", addresses, &node->n_addresses);
+	return read_addresses_of_type(r, list, "ExternalIP", addresses,
+				      &node->n_addresses);
 }
 
 static int read_node(struct reading *r, struct node *node)
@@ -253,7 +264,8 @@ static int read_node(struct reading *r, struct node *node)
 	return err;
 }
 
-struct node *decode_node(struct decoder *d, const struct json *json, struct errbuf *eb)
+struct node *decode_node(struct decoder *d, const struct json *json,
+			 struct errbuf *eb)
 {
 	struct node node = { 0 }, *packed = NULL;
 	struct reading r;
@@ -269,7 +281,8 @@ struct node *decode_node(struct decoder *d, const struct json *json, struct errb
 	return packed;
 }
 
-void *decode_object(struct decoder *d, enum kind kind, const struct json *json, struct errbuf *eb)
+void *decode_object(struct decoder *d, enum kind kind, const struct json *json,
+		    struct errbuf *eb)
 {
 	errno = 0;
 	switch (kind) {

@@ -242,8 +242,9 @@ static int walk_fail(struct walk *w, const char *problem)
 {
 	const char *dot = w->field ? "." : "";
 
-	return errf(w->eb, -EINVAL, "protobuf, %s%s%s: %s", w->message ? w->message->name : "frame",
-		    dot, w->field ? w->field : "", problem);
+	return errf(w->eb, -EINVAL, "protobuf, %s%s%s: %s",
+		    w->message ? w->message->name : "frame", dot,
+		    w->field ? w->field : "", problem);
 }
 
 /* Each value in a tree comes through here: whatever is claimed, there is an end to it. */
@@ -259,11 +260,12 @@ static int walk_added(struct walk *w, const struct json *value)
 /* ---- values */
 
 /*
- * What @field of @object is set in: the member that is there, or a new one. Members are found by
- * the pointer to their name, and none is there twice.
+ * What @field of @object is set in: the member that is there, or a new one.
+ * Members are found by the pointer to their name, and none is there twice.
  */
-static int open_field(struct walk *w, struct json *object, const struct field *field,
-		      enum json_type type, struct json **open)
+static int open_field(struct walk *w, struct json *object,
+		      const struct field *field, enum json_type type,
+		      struct json **open)
 {
 	if (*open)
 		return 0;
@@ -283,7 +285,8 @@ static int walk_set_text(struct walk *w, struct json *json, struct protobuf text
 	return walk_added(w, json);
 }
 
-static int place_text(struct walk *w, struct json *parent, const char *key, struct protobuf text)
+static int place_text(struct walk *w, struct json *parent, const char *key,
+		      struct protobuf text)
 {
 	struct json *json = json_place(w->arena, parent, key, JSON_STRING);
 
@@ -291,7 +294,8 @@ static int place_text(struct walk *w, struct json *parent, const char *key, stru
 }
 
 /* Seconds since 1970; *any says whether there is a time. */
-static int read_time(struct walk *w, struct protobuf message, time_t *seconds, bool *any)
+static int read_time(struct walk *w, struct protobuf message, time_t *seconds,
+		     bool *any)
 {
 	enum { SECONDS = 1 };
 	/* What RFC 3339 can say. */
@@ -305,14 +309,16 @@ static int read_time(struct walk *w, struct protobuf message, time_t *seconds, b
 		if (field.number == SECONDS && field.wire == PROTOBUF_VARINT)
 			value = (int64_t)field.value;
 	if (ret < 0 || value < first || value > last)
-		return walk_fail(w, ret < 0 ? "malformed" : "a time out of all range");
+		return walk_fail(w, ret < 0 ? "malformed"
+					    : "a time out of all range");
 	*seconds = (time_t)value;
 	return 0;
 }
 
 /* An empty message is the time that is none, which JSON leaves out or has as null. */
-static int walk_add_time(struct walk *w, struct json *object, const struct field *field,
-			 struct protobuf message, struct json **open)
+static int walk_add_time(struct walk *w, struct json *object,
+			 const struct field *field, struct protobuf message,
+			 struct json **open)
 {
 	time_t seconds = 0;
 	struct tm tm;
@@ -331,7 +337,8 @@ static int walk_add_time(struct walk *w, struct json *object, const struct field
 	memmove(text + 4, text, length + 1);
 	for (int i = 3, year = tm.tm_year + 1900; i >= 0; i--, year /= 10)
 		text[i] = (char)('0' + year % 10);
-	return walk_set_text(w, *open, (struct protobuf){ text, text + 4 + length });
+	return walk_set_text(w, *open,
+			     (struct protobuf){ text, text + 4 + length });
 }
 
 /* One entry of a map: a message of key and value. */
@@ -363,11 +370,11 @@ static int add_map_entry(struct walk *w, struct json *map, struct protobuf entry
 
 /* ---- messages */
 
-static int add_fields(struct walk *w, struct json *object, const struct message *message,
-		      struct protobuf bytes);
+static int add_fields(struct walk *w, struct json *object,
+		      const struct message *message, struct protobuf bytes);
 
-static int add_message(struct walk *w, struct json *object, const struct message *message,
-		       struct protobuf bytes)
+static int add_message(struct walk *w, struct json *object,
+		       const struct message *message, struct protobuf bytes)
 {
 	const struct message *outer = w->message;
 	int err = add_fields(w, object, message, bytes);
@@ -377,8 +384,8 @@ static int add_message(struct walk *w, struct json *object, const struct message
 	return err;
 }
 
-static int add_list_item(struct walk *w, struct json *list, const struct message *message,
-			 struct protobuf bytes)
+static int add_list_item(struct walk *w, struct json *list,
+			 const struct message *message, struct protobuf bytes)
 {
 	struct json *element = json_place(w->arena, list, NULL, JSON_OBJECT);
 	int err = walk_added(w, element);
@@ -416,8 +423,9 @@ static int add_bytes(struct walk *w, struct json *object, const struct field *fi
 	return walk_fail(w, "a wrong wire type");
 }
 
-static int walk_add_number(struct walk *w, struct json *object, const struct field *field,
-			   uint64_t value, struct json **open)
+static int walk_add_number(struct walk *w, struct json *object,
+			   const struct field *field, uint64_t value,
+			   struct json **open)
 {
 	const bool is_bool = field->type == BOOLEAN;
 	int err;
@@ -444,7 +452,8 @@ static const struct field *find_field(const struct message *message, uint32_t nu
 	return NULL;
 }
 
-static int walk_add_field(struct walk *w, struct json *object, const struct field *field,
+static int walk_add_field(struct walk *w, struct json *object,
+			  const struct field *field,
 			  const struct protobuf_field *read, struct json **open)
 {
 	w->field = field->name;
@@ -456,15 +465,16 @@ static int walk_add_field(struct walk *w, struct json *object, const struct fiel
 }
 
 /* A message that came before: its members are opened again. */
-static void open_members(struct json *object, const struct message *message, struct json **open)
+static void open_members(struct json *object, const struct message *message,
+			 struct json **open)
 {
 	for (unsigned int i = 0; message->fields[i].number; i++)
 		open[i] = json_placed(object, message->fields[i].name);
 }
 
 /* Goes down only where the tables do, and they end. */
-static int add_fields(struct walk *w, struct json *object, const struct message *message,
-		      struct protobuf bytes)
+static int add_fields(struct walk *w, struct json *object,
+		      const struct message *message, struct protobuf bytes)
 {
 	struct json *open[FIELDS_MAX] = { NULL };
 	const struct field *field;
@@ -489,8 +499,8 @@ static int add_fields(struct walk *w, struct json *object, const struct message 
 /* ---- what objects come in */
 
 /* "k8s\0" and the message Unknown. @kind is NULL if there is none. */
-static int open_body(struct walk *w, struct protobuf bytes, struct protobuf *kind,
-		     struct protobuf *raw)
+static int open_body(struct walk *w, struct protobuf bytes,
+		     struct protobuf *kind, struct protobuf *raw)
 {
 	const size_t magic = sizeof(protobuf_magic);
 	struct protobuf_field field, inner;
@@ -498,7 +508,8 @@ static int open_body(struct walk *w, struct protobuf bytes, struct protobuf *kin
 	int ret;
 
 	*kind = *raw = (struct protobuf){ NULL, NULL };
-	if ((size_t)(bytes.end - bytes.at) < magic || memcmp(bytes.at, protobuf_magic, magic))
+	if ((size_t)(bytes.end - bytes.at) < magic ||
+	    memcmp(bytes.at, protobuf_magic, magic))
 		return walk_fail(w, "an object does not begin with \"k8s\"");
 	bytes.at += magic;
 	while ((ret = protobuf_next(&bytes, &field)) > 0) {
@@ -510,7 +521,8 @@ static int open_body(struct walk *w, struct protobuf bytes, struct protobuf *kin
 			continue;
 		type_meta = field.bytes;
 		while ((ret = protobuf_next(&type_meta, &inner)) > 0)
-			if (inner.number == TYPE_META_KIND && inner.wire == PROTOBUF_BYTES)
+			if (inner.number == TYPE_META_KIND &&
+			    inner.wire == PROTOBUF_BYTES)
 				*kind = inner.bytes;
 		if (ret < 0)
 			break;
@@ -522,7 +534,8 @@ static bool is_utf8_text(struct protobuf bytes, const char *text)
 {
 	size_t length = (size_t)(bytes.end - bytes.at);
 
-	return length == strlen(text) && (!length || memcmp(bytes.at, text, length) == 0);
+	return length == strlen(text) &&
+	       (!length || memcmp(bytes.at, text, length) == 0);
 }
 
 static const struct message *find_kind(struct protobuf kind)
@@ -551,7 +564,8 @@ static int add_body(struct walk *w, struct json *object, struct protobuf bytes)
 	return err ? err : add_fields(w, object, message, raw);
 }
 
-static int read_raw_extension(struct walk *w, struct protobuf bytes, struct protobuf *raw)
+static int read_raw_extension(struct walk *w, struct protobuf bytes,
+			      struct protobuf *raw)
 {
 	struct protobuf_field field;
 	int ret;
@@ -577,7 +591,8 @@ static int add_event(struct walk *w, struct json *event, struct protobuf bytes)
 			return -EINVAL;
 	}
 	if (ret < 0 || !type.at || !object.at)
-		return walk_fail(w, ret < 0 ? "malformed" : "an event without type or object");
+		return walk_fail(w, ret < 0 ? "malformed"
+					    : "an event without type or object");
 	err = place_text(w, event, "type", type);
 	if (err)
 		return err;
@@ -608,29 +623,7 @@ static struct json *tree_end(struct json *root, int err)
 	return NULL;
 }
 
-struct json *protobuf_read_body(struct arena *arena, const char *bytes, size_t length,
-				struct errbuf *eb)
-{
-	struct walk w = { .arena = arena, .eb = eb };
-	struct json *root = tree_new(&w);
-
-	if (!root)
-		return NULL;
-	return tree_end(root, add_body(&w, root, (struct protobuf){ bytes, bytes + length }));
-}
-
-struct json *protobuf_read_event(struct arena *arena, const char *bytes, size_t length,
-				 struct errbuf *eb)
-{
-	struct walk w = { .arena = arena, .eb = eb };
-	struct json *root = tree_new(&w);
-
-	if (!root)
-		return NULL;
-	return tree_end(root, add_event(&w, root, (struct protobuf){ bytes, bytes + length }));
-}
-
-struct json *protobuf_read_item(struct arena *arena, enum kind kind, const char *bytes,
+struct json *protobuf_read_body(struct arena *arena, const char *bytes,
 				size_t length, struct errbuf *eb)
 {
 	struct walk w = { .arena = arena, .eb = eb };
@@ -638,12 +631,38 @@ struct json *protobuf_read_item(struct arena *arena, enum kind kind, const char 
 
 	if (!root)
 		return NULL;
-	return tree_end(root, add_fields(&w, root, kinds[kind],
-					 (struct protobuf){ bytes, bytes + length }));
+	return tree_end(root, add_body(&w, root,
+				       (struct protobuf){ bytes, bytes + length }));
 }
 
-struct json *protobuf_read_list(struct arena *arena, const char *bytes, size_t length,
-				struct errbuf *eb)
+struct json *protobuf_read_event(struct arena *arena, const char *bytes,
+				 size_t length, struct errbuf *eb)
+{
+	struct walk w = { .arena = arena, .eb = eb };
+	struct json *root = tree_new(&w);
+
+	if (!root)
+		return NULL;
+	return tree_end(root,
+			add_event(&w, root,
+				  (struct protobuf){ bytes, bytes + length }));
+}
+
+struct json *protobuf_read_item(struct arena *arena, enum kind kind,
+				const char *bytes, size_t length, struct errbuf *eb)
+{
+	struct walk w = { .arena = arena, .eb = eb };
+	struct json *root = tree_new(&w);
+
+	if (!root)
+		return NULL;
+	return tree_end(root,
+			add_fields(&w, root, kinds[kind],
+				   (struct protobuf){ bytes, bytes + length }));
+}
+
+struct json *protobuf_read_list(struct arena *arena, const char *bytes,
+				size_t length, struct errbuf *eb)
 {
 	struct walk w = { .arena = arena, .eb = eb };
 	struct json *root = tree_new(&w);
@@ -653,6 +672,7 @@ struct json *protobuf_read_list(struct arena *arena, const char *bytes, size_t l
 		return NULL;
 	err = walk_added(&w, json_place(arena, root, "items", JSON_ARRAY));
 	if (!err)
-		err = add_fields(&w, root, &any_list, (struct protobuf){ bytes, bytes + length });
+		err = add_fields(&w, root, &any_list,
+				 (struct protobuf){ bytes, bytes + length });
 	return tree_end(root, err);
 }

@@ -1,7 +1,8 @@
 /*
- * The API's protobuf messages as the same trees that its JSON gives, so that one decoder reads both
- * (watch/decode.h) and a problem is told in the same words. Only fields that somebody reads get
- * into a tree; all others are passed over and cost nothing.
+ * The API's protobuf messages as the same trees that its JSON gives, so that
+ * one decoder reads both (watch/decode.h) and a problem is told in the same
+ * words. Only fields that somebody reads get into a tree; all others are passed
+ * over and cost nothing.
  */
 #ifndef WATCH_DECODE_PROTOBUF_H
 #define WATCH_DECODE_PROTOBUF_H
@@ -20,17 +21,18 @@
  */
 
 /* A response's body: "k8s\0" and an object, whose kind is in it. "kind" is in the tree. */
-struct json *protobuf_read_body(struct arena *arena, const char *bytes, size_t length,
-				struct errbuf *eb);
-/* An event of a watch, {"type": "ADDED", "object": {...}}. */
-struct json *protobuf_read_event(struct arena *arena, const char *bytes, size_t length,
-				 struct errbuf *eb);
-/* An element of a list. */
-struct json *protobuf_read_item(struct arena *arena, enum kind kind, const char *bytes,
+struct json *protobuf_read_body(struct arena *arena, const char *bytes,
 				size_t length, struct errbuf *eb);
-/* What a list is without its items, which are there, but empty. */
-struct json *protobuf_read_list(struct arena *arena, const char *bytes, size_t length,
+/* An event of a watch, {"type": "ADDED", "object": {...}}. */
+struct json *protobuf_read_event(struct arena *arena, const char *bytes,
+				 size_t length, struct errbuf *eb);
+/* An element of a list. */
+struct json *protobuf_read_item(struct arena *arena, enum kind kind,
+				const char *bytes, size_t length,
 				struct errbuf *eb);
+/* What a list is without its items, which are there, but empty. */
+struct json *protobuf_read_list(struct arena *arena, const char *bytes,
+				size_t length, struct errbuf *eb);
 
 /* Where the parts of a body, and of a list in it, are. */
 enum protobuf_layout {

@@ -1,11 +1,11 @@
 /*
- * Service. What people write into a list of addresses or ranges may be of no use (SVC-9, LB-2):
- * such entries are passed over, as is an unknown word for a policy, which counts as the default.
- * Anything wrong with the ports or the cluster IP condemns the Service: half of it is no use to
- * anybody.
+ * Service. What people write into a list of addresses or ranges may be of no
+ * use (SVC-9, LB-2): such entries are passed over, as is an unknown word for a
+ * policy, which counts as the default. Anything wrong with the ports or the
+ * cluster IP condemns the Service: half of it is no use to anybody.
  *
- * The API server refuses repeated ports and names; files are not checked by it, so that is done
- * here.
+ * The API server refuses repeated ports and names; files are not checked by it,
+ * so that is done here.
  */
 #include "watch/decode.h"
 
@@ -24,7 +24,8 @@ struct addresses {
 	unsigned int count[N_FAMILIES];
 };
 
-static int address_lists_begin(struct reading *r, struct addresses *a, unsigned int max)
+static int address_lists_begin(struct reading *r, struct addresses *a,
+			       unsigned int max)
 {
 	enum family f;
 
@@ -37,7 +38,8 @@ static int address_lists_begin(struct reading *r, struct addresses *a, unsigned 
 	return 0;
 }
 
-static void addresses_add(struct addresses *a, enum family family, const struct addr *addr)
+static void addresses_add(struct addresses *a, enum family family,
+			  const struct addr *addr)
 {
 	a->items[family][a->count[family]++] = *addr;
 }
@@ -64,22 +66,24 @@ static struct addr_list addresses_end(struct addresses *a, enum family family)
 static bool is_unusable_vip(enum family family, const struct addr *addr)
 {
 	static const struct addr zero = { { 0 } };
-	bool multicast =
-		family == FAMILY_IPV4 ? (addr->bytes[0] & 0xf0) == 224 : addr->bytes[0] == 0xff;
+	bool multicast = family == FAMILY_IPV4 ? (addr->bytes[0] & 0xf0) == 224
+					       : addr->bytes[0] == 0xff;
 
-	return multicast || addr_is_loopback(family, addr) || addr_compare(addr, &zero) == 0;
+	return multicast || addr_is_loopback(family, addr) ||
+	       addr_compare(addr, &zero) == 0;
 }
 
 /* Returns whether there is a usable address; complains if not. */
-static bool read_vip(struct reading *r, const struct json *parent, const char *key,
-		     enum family *family, struct addr *addr)
+static bool read_vip(struct reading *r, const struct json *parent,
+		     const char *key, enum family *family, struct addr *addr)
 {
 	const struct json *item = key ? json_get(parent, key) : parent;
 	const char *text = json_string(item);
 
 	if (!text || addr_parse(text, family, addr)) {
 		reading_complain(r, parent, key, "%s is not an IP address",
-				 text ? reading_quote(r, text) : json_type_name(json_type(item)));
+				 text ? reading_quote(r, text)
+				      : json_type_name(json_type(item)));
 		return false;
 	}
 	if (is_unusable_vip(*family, addr)) {
@@ -92,8 +96,8 @@ static bool read_vip(struct reading *r, const struct json *parent, const char *k
 
 /* ---- cluster IPs (SVC-1, SVC-6) */
 
-static int read_cluster_ip(struct reading *r, const struct json *parent, const char *key,
-			   enum family *family, struct addr *addr)
+static int read_cluster_ip(struct reading *r, const struct json *parent,
+			   const char *key, enum family *family, struct addr *addr)
 {
 	const struct json *item = key ? json_get(parent, key) : parent;
 	const char *text = json_string(item);
@@ -111,8 +115,9 @@ static int read_cluster_ip(struct reading *r, const struct json *parent, const c
 }
 
 /* @ip: entry of clusterIPs, for @item of ipFamilies. */
-static int read_family(struct reading *r, const struct json *item, const struct json *ip_parent,
-		       const char *ip_key, struct service *service)
+static int read_family(struct reading *r, const struct json *item,
+		       const struct json *ip_parent, const char *ip_key,
+		       struct service *service)
 {
 	const char *text = json_string(item);
 	enum family wanted, family;
@@ -137,7 +142,8 @@ static int read_family(struct reading *r, const struct json *item, const struct 
 	return 0;
 }
 
-static int read_cluster_ips(struct reading *r, const struct json *spec, struct service *service)
+static int read_cluster_ips(struct reading *r, const struct json *spec,
+			    struct service *service)
 {
 	const struct json *families = NULL, *ips = NULL, *ip;
 	enum family f;
@@ -155,11 +161,12 @@ static int read_cluster_ips(struct reading *r, const struct json *spec, struct s
 		service->family[f].cluster_ip = addr;
 		return 0;
 	}
-	/* Without clusterIPs, as people write it, clusterIP is their first, as the API server has
-	 * it. */
+	/* Without clusterIPs, as people write it, clusterIP is their first, as
+	 * the API server has it. */
 	ip = json_first(ips);
 	if (!ip)
-		return read_family(r, json_first(families), spec, "clusterIP", service);
+		return read_family(r, json_first(families), spec, "clusterIP",
+				   service);
 	json_for_each (family, families) {
 		if (!ip)
 			break;
@@ -173,9 +180,11 @@ static int read_cluster_ips(struct reading *r, const struct json *spec, struct s
 
 /* ---- ports */
 
-static int read_service_port(struct reading *r, const struct json *item, struct service_port *port)
+static int read_service_port(struct reading *r, const struct json *item,
+			     struct service_port *port)
 {
-	*port = (struct service_port){ .name = "", .protocol = protocol_parse("TCP") };
+	*port = (struct service_port){ .name = "",
+				       .protocol = protocol_parse("TCP") };
 	if (json_type(item) != JSON_OBJECT)
 		return reading_bad(r, item, NULL, "%s where an object belongs",
 				   json_type_name(json_type(item)));
@@ -189,24 +198,28 @@ static int read_service_port(struct reading *r, const struct json *item, struct 
 				   reading_quote(r, port->name));
 	if (!port->port)
 		return reading_bad(r, item, "port", "%s",
-				   json_get(item, "port") ? "0 is not a port" : "missing");
+				   json_get(item, "port") ? "0 is not a port"
+							  : "missing");
 	return 0;
 }
 
 /* The three identities of a port, none of which may repeat. 0 means equal. */
-static int port_name_order(const struct service_port *a, const struct service_port *b)
+static int port_name_order(const struct service_port *a,
+			   const struct service_port *b)
 {
 	int order = strcmp(a->name, b->name);
 
 	return order ? order : a->protocol - b->protocol;
 }
 
-static int port_number_order(const struct service_port *a, const struct service_port *b)
+static int port_number_order(const struct service_port *a,
+			     const struct service_port *b)
 {
 	return a->port != b->port ? a->port - b->port : a->protocol - b->protocol;
 }
 
-static int node_port_order(const struct service_port *a, const struct service_port *b)
+static int node_port_order(const struct service_port *a,
+			   const struct service_port *b)
 {
 	return a->node_port != b->node_port ? a->node_port - b->node_port
 					    : a->protocol - b->protocol;
@@ -239,21 +252,25 @@ static const struct json *json_at(const struct json *parent, size_t index)
 	return NULL;
 }
 
-static int check_identity(struct reading *r, const struct json *list, const struct service *service,
+static int check_identity(struct reading *r, const struct json *list,
+			  const struct service *service,
 			  const struct service_port **sorted, size_t identity)
 {
 	struct identity by = identities[identity];
 	bool node_port = by.order == node_port_order;
 	unsigned int i;
 
-	qsort_r(sorted, service->n_ports, sizeof(const struct service_port *), identity_order, &by);
+	qsort_r(sorted, service->n_ports, sizeof(const struct service_port *),
+		identity_order, &by);
 	for (i = 1; i < service->n_ports; i++) {
 		if (by.order(sorted[i - 1], sorted[i]))
 			continue;
 		if (node_port && !sorted[i]->node_port)
 			continue;
-		return reading_bad(r, json_at(list, (size_t)(sorted[i] - service->ports)),
-				   identities[identity].key, "the same as that of an earlier port");
+		return reading_bad(
+			r, json_at(list, (size_t)(sorted[i] - service->ports)),
+			identities[identity].key,
+			"the same as that of an earlier port");
 	}
 	return 0;
 }
@@ -267,7 +284,8 @@ static int check_repeated_ports(struct reading *r, const struct json *list,
 
 	if (service->n_ports < 2)
 		return 0;
-	sorted = reading_alloc(r, service->n_ports, sizeof(const struct service_port *));
+	sorted = reading_alloc(r, service->n_ports,
+			       sizeof(const struct service_port *));
 	if (!sorted)
 		return -ENOMEM;
 	for (i = 0; i < service->n_ports; i++)
@@ -277,7 +295,8 @@ static int check_repeated_ports(struct reading *r, const struct json *list,
 	return err;
 }
 
-static int read_service_ports(struct reading *r, const struct json *spec, struct service *service)
+static int read_service_ports(struct reading *r, const struct json *spec,
+			      struct service *service)
 {
 	const struct json *list = NULL;
 	struct service_port *ports;
@@ -296,8 +315,8 @@ static int read_service_ports(struct reading *r, const struct json *spec, struct
 
 /* ---- external addresses */
 
-static int read_external_ips(struct reading *r, const struct json *spec, struct service *service,
-			     bool *present)
+static int read_external_ips(struct reading *r, const struct json *spec,
+			     struct service *service, bool *present)
 {
 	const struct json *list = NULL;
 	struct addresses addresses;
@@ -318,12 +337,13 @@ static int read_external_ips(struct reading *r, const struct json *spec, struct 
 }
 
 /* LB-1. Returns 1 with an address, 0 if the entry has none for us, or -EINVAL. */
-static int read_ingress(struct reading *r, const struct json *item, enum family *family,
-			struct addr *addr)
+static int read_ingress(struct reading *r, const struct json *item,
+			enum family *family, struct addr *addr)
 {
 	const char *ip = "", *mode = "VIP";
 
-	if (reading_string(r, item, "ip", &ip) < 0 || reading_string(r, item, "ipMode", &mode) < 0)
+	if (reading_string(r, item, "ip", &ip) < 0 ||
+	    reading_string(r, item, "ipMode", &mode) < 0)
 		return -EINVAL;
 	if (!*ip || strcmp(mode, "Proxy") == 0)
 		return 0;
@@ -357,7 +377,8 @@ static int read_load_balancer(struct reading *r, struct service *service)
 			addresses_add(&addresses, f, &addr);
 	}
 	for (f = 0; f < N_FAMILIES; f++)
-		service->family[f].load_balancer_ips = addresses_end(&addresses, f);
+		service->family[f].load_balancer_ips =
+			addresses_end(&addresses, f);
 	return 0;
 }
 
@@ -391,7 +412,8 @@ static struct prefix_list make_disjoint(struct prefix *items, unsigned int count
 }
 
 static int read_source_range(struct reading *r, const struct json *item,
-			     struct prefix *items[N_FAMILIES], unsigned int count[N_FAMILIES])
+			     struct prefix *items[N_FAMILIES],
+			     unsigned int count[N_FAMILIES])
 {
 	const char *text = json_string(item);
 	struct prefix prefix;
@@ -415,7 +437,8 @@ static int read_source_range(struct reading *r, const struct json *item,
 	return 0;
 }
 
-static int read_source_ranges(struct reading *r, const struct json *spec, struct service *service)
+static int read_source_ranges(struct reading *r, const struct json *spec,
+			      struct service *service)
 {
 	struct prefix *items[N_FAMILIES];
 	unsigned int count[N_FAMILIES] = { 0 };
@@ -425,7 +448,8 @@ static int read_source_ranges(struct reading *r, const struct json *spec, struct
 	if (reading_list(r, spec, "loadBalancerSourceRanges", &list) < 0)
 		return -EINVAL;
 	for (f = 0; f < N_FAMILIES; f++) {
-		items[f] = reading_alloc(r, json_count(list), sizeof(struct prefix));
+		items[f] =
+			reading_alloc(r, json_count(list), sizeof(struct prefix));
 		if (!items[f])
 			return -ENOMEM;
 	}
@@ -433,7 +457,8 @@ static int read_source_ranges(struct reading *r, const struct json *spec, struct
 		if (read_source_range(r, item, items, count))
 			return -ENOMEM;
 	for (f = 0; f < N_FAMILIES; f++)
-		service->family[f].source_ranges = make_disjoint(items[f], count[f]);
+		service->family[f].source_ranges =
+			make_disjoint(items[f], count[f]);
 	return 0;
 }
 
@@ -456,10 +481,11 @@ static int read_policy(struct reading *r, const struct json *spec, const char *k
 
 enum service_type { CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_NAME };
 
-static int read_type(struct reading *r, const struct json *spec, enum service_type *type)
+static int read_type(struct reading *r, const struct json *spec,
+		     enum service_type *type)
 {
-	static const char *const names[] = { "ClusterIP", "NodePort", "LoadBalancer",
-					     "ExternalName" };
+	static const char *const names[] = { "ClusterIP", "NodePort",
+					     "LoadBalancer", "ExternalName" };
 	const char *text = "";
 	unsigned int i;
 
@@ -489,13 +515,15 @@ static int read_session_affinity(struct reading *r, const struct json *spec,
 	if (reading_string(r, spec, "sessionAffinity", &text) < 0)
 		return -EINVAL;
 	if (*text && strcmp(text, "None") && strcmp(text, "ClientIP"))
-		reading_complain(r, spec, "sessionAffinity", "%s is neither None nor ClientIP",
+		reading_complain(r, spec, "sessionAffinity",
+				 "%s is neither None nor ClientIP",
 				 reading_quote(r, text));
 	if (strcmp(text, "ClientIP"))
 		return 0;
 	if (reading_object(r, spec, "sessionAffinityConfig", &config) < 0 ||
 	    reading_object(r, config, "clientIP", &client_ip) < 0 ||
-	    reading_integer(r, client_ip, "timeoutSeconds", 1, AFFINITY_MAX_S, &timeout_s) < 0)
+	    reading_integer(r, client_ip, "timeoutSeconds", 1, AFFINITY_MAX_S,
+			    &timeout_s) < 0)
 		return -EINVAL;
 	service->affinity_timeout_s = (uint32_t)timeout_s;
 	return 0;
@@ -503,7 +531,8 @@ static int read_session_affinity(struct reading *r, const struct json *spec,
 
 /* HC-1: the port counts for one kind of Service only. Whoever would listen tells if it is missing.
  */
-static int read_health_check(struct reading *r, const struct json *spec, struct service *service)
+static int read_health_check(struct reading *r, const struct json *spec,
+			     struct service *service)
 {
 	const unsigned int flags = SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL;
 	uint16_t port = 0;
@@ -516,8 +545,9 @@ static int read_health_check(struct reading *r, const struct json *spec, struct 
 }
 
 /* POL-3: externalTrafficPolicy counts where there can be external VIPs. */
-static int read_policies(struct reading *r, const struct json *spec, enum service_type type,
-			 bool has_external_ips, struct service *service)
+static int read_policies(struct reading *r, const struct json *spec,
+			 enum service_type type, bool has_external_ips,
+			 struct service *service)
 {
 	int internal = read_policy(r, spec, "internalTrafficPolicy");
 	int external = read_policy(r, spec, "externalTrafficPolicy");
@@ -536,12 +566,12 @@ static int read_policies(struct reading *r, const struct json *spec, enum servic
 }
 
 /*
- * BEY-1: a Service may say otherwise than the configuration. A word that is unknown leaves it to
- * that. @words end with NULL; *found becomes the index of the one that is there, or -1. Returns 0
- * or -EINVAL.
+ * BEY-1: a Service may say otherwise than the configuration. A word that is
+ * unknown leaves it to that. @words end with NULL; *found becomes the index of
+ * the one that is there, or -1. Returns 0 or -EINVAL.
  */
-static int read_word(struct reading *r, const char *annotation, const char *const *words,
-		     int *found)
+static int read_word(struct reading *r, const char *annotation,
+		     const char *const *words, int *found)
 {
 	const struct json *annotations = NULL, *item;
 	const char *text;
@@ -560,7 +590,8 @@ static int read_word(struct reading *r, const char *annotation, const char *cons
 	if (*found < 0)
 		reading_complain(r, annotations, annotation,
 				 "%s is neither %s nor %s; the configuration counts",
-				 text ? reading_quote(r, text) : json_type_name(json_type(item)),
+				 text ? reading_quote(r, text)
+				      : json_type_name(json_type(item)),
 				 words[0], words[1]);
 	return 0;
 }
@@ -588,8 +619,8 @@ static int read_creation(struct reading *r, struct service *service)
 	if (!text)
 		return 0;
 	if (time_parse(text, &time_us))
-		reading_complain(r, r->metadata, "creationTimestamp", "%s is not a time",
-				 reading_quote(r, text));
+		reading_complain(r, r->metadata, "creationTimestamp",
+				 "%s is not a time", reading_quote(r, text));
 	else
 		service->created_s = time_us / 1000000;
 	return 0;
@@ -608,17 +639,19 @@ static int read_no_endpoints(struct reading *r, struct service *service)
 }
 
 /* SVC-1, SVC-2. Returns whether there is anything to program, or -EINVAL. */
-static int read_ignored(struct reading *r, const struct json *spec, enum service_type type)
+static int read_ignored(struct reading *r, const struct json *spec,
+			enum service_type type)
 {
 	const char *cluster_ip = "";
 
 	if (reading_string(r, spec, "clusterIP", &cluster_ip) < 0)
 		return -EINVAL;
-	return type == EXTERNAL_NAME || !*cluster_ip || strcmp(cluster_ip, "None") == 0;
+	return type == EXTERNAL_NAME || !*cluster_ip ||
+	       strcmp(cluster_ip, "None") == 0;
 }
 
-static int read_programmed(struct reading *r, const struct json *spec, enum service_type type,
-			   struct service *service)
+static int read_programmed(struct reading *r, const struct json *spec,
+			   enum service_type type, struct service *service)
 {
 	bool has_external_ips = false;
 	int err = read_cluster_ips(r, spec, service);
@@ -655,7 +688,8 @@ static int read_service(struct reading *r, struct service *service)
 	service->namespace = r->namespace;
 	service->name = r->name;
 	service->uid = r->uid;
-	if (read_creation(r, service) || reading_object(r, r->root, "spec", &spec) < 0)
+	if (read_creation(r, service) ||
+	    reading_object(r, r->root, "spec", &spec) < 0)
 		return -EINVAL;
 	if (!spec)
 		return reading_bad(r, r->root, "spec", "missing");
@@ -669,7 +703,8 @@ static int read_service(struct reading *r, struct service *service)
 	return ret ? (ret > 0 ? 0 : ret) : read_programmed(r, spec, type, service);
 }
 
-struct service *decode_service(struct decoder *d, const struct json *json, struct errbuf *eb)
+struct service *decode_service(struct decoder *d, const struct json *json,
+			       struct errbuf *eb)
 {
 	struct service service = { 0 }, *packed = NULL;
 	struct reading r;

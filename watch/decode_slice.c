@@ -41,7 +41,8 @@ static int read_identity(struct reading *r, struct slice *slice)
 	if (!*slice->service)
 		return 0;
 	if (!is_dns_label(slice->service))
-		return reading_bad(r, labels, SERVICE_LABEL, "%s is not a DNS label",
+		return reading_bad(r, labels, SERVICE_LABEL,
+				   "%s is not a DNS label",
 				   reading_quote(r, slice->service));
 	if (strcmp(type, "IPv4") == 0)
 		slice->family = FAMILY_IPV4;
@@ -50,7 +51,8 @@ static int read_identity(struct reading *r, struct slice *slice)
 	else if (strcmp(type, "FQDN") == 0)
 		return 0;
 	else
-		return reading_bad(r, r->root, "addressType", "%s is not IPv4, IPv6 or FQDN",
+		return reading_bad(r, r->root, "addressType",
+				   "%s is not IPv4, IPv6 or FQDN",
 				   reading_quote(r, type));
 	return 1;
 }
@@ -70,12 +72,14 @@ static int read_trigger(struct reading *r, struct slice *slice)
 
 /* ---- ports (EPS-3, EPS-4). Returns 1 for a port, 0 for none, or -EINVAL. */
 
-static int read_slice_port(struct reading *r, const struct json *item, struct slice_port *port)
+static int read_slice_port(struct reading *r, const struct json *item,
+			   struct slice_port *port)
 {
 	const char *protocol = "";
 	int named;
 
-	*port = (struct slice_port){ .name = "", .protocol = protocol_parse("TCP") };
+	*port = (struct slice_port){ .name = "",
+				     .protocol = protocol_parse("TCP") };
 	if (json_type(item) != JSON_OBJECT)
 		return reading_bad(r, item, NULL, "%s where an object belongs",
 				   json_type_name(json_type(item)));
@@ -135,7 +139,8 @@ static uint32_t zones_intern(struct zones *z, uint32_t at)
 	for (i = 0; i < n; i++) {
 		const char *other = z->bytes + z->recent[i];
 
-		if (zones_length(other) == length && memcmp(other, z->bytes + at, length) == 0)
+		if (zones_length(other) == length &&
+		    memcmp(other, z->bytes + at, length) == 0)
 			return z->recent[i];
 	}
 	z->recent[z->n_recent++ % RECENT_ZONES] = at;
@@ -143,8 +148,8 @@ static uint32_t zones_intern(struct zones *z, uint32_t at)
 	return at;
 }
 
-static int read_zone_hints(struct reading *r, const struct json *list, struct zones *z,
-			   struct slice_endpoint *endpoint)
+static int read_zone_hints(struct reading *r, const struct json *list,
+			   struct zones *z, struct slice_endpoint *endpoint)
 {
 	uint32_t at = z->used;
 	const char *name;
@@ -182,8 +187,8 @@ static int read_node_hints(struct reading *r, const struct json *list,
 	return 0;
 }
 
-static int read_hints(struct reading *r, const struct json *item, struct zones *z,
-		      struct slice_endpoint *endpoint)
+static int read_hints(struct reading *r, const struct json *item,
+		      struct zones *z, struct slice_endpoint *endpoint)
 {
 	const struct json *hints = NULL, *zones = NULL, *nodes = NULL;
 
@@ -191,7 +196,8 @@ static int read_hints(struct reading *r, const struct json *item, struct zones *
 	    reading_list(r, hints, "forZones", &zones) < 0 ||
 	    reading_list(r, hints, "forNodes", &nodes) < 0)
 		return -EINVAL;
-	if (read_zone_hints(r, zones, z, endpoint) || read_node_hints(r, nodes, endpoint))
+	if (read_zone_hints(r, zones, z, endpoint) ||
+	    read_node_hints(r, nodes, endpoint))
 		return -EINVAL;
 	return 0;
 }
@@ -226,15 +232,15 @@ static int read_conditions(struct reading *r, const struct json *item,
 	    reading_bool(r, conditions, "serving", &serving) < 0 ||
 	    reading_bool(r, conditions, "terminating", &terminating) < 0)
 		return -EINVAL;
-	endpoint->flags |=
-		(uint8_t)((ready ? ENDPOINT_READY : 0) | (serving ? ENDPOINT_SERVING : 0) |
-			  (terminating ? ENDPOINT_TERMINATING : 0));
+	endpoint->flags |= (uint8_t)((ready ? ENDPOINT_READY : 0) |
+				     (serving ? ENDPOINT_SERVING : 0) |
+				     (terminating ? ENDPOINT_TERMINATING : 0));
 	return 0;
 }
 
 /* EPS-6. Returns 1, 0 (with a complaint) if there is no usable address, or -EINVAL. */
-static int read_address(struct reading *r, const struct json *item, enum family wanted,
-			struct slice_endpoint *endpoint)
+static int read_address(struct reading *r, const struct json *item,
+			enum family wanted, struct slice_endpoint *endpoint)
 {
 	const struct json *addresses = NULL, *first;
 	const char *text;
@@ -252,8 +258,8 @@ static int read_address(struct reading *r, const struct json *item, enum family 
 		reading_complain(r, first, NULL, "%s is not an IP address",
 				 json_type_name(json_type(first)));
 	else if (addr_parse(text, &family, &endpoint->addr) || family != wanted)
-		reading_complain(r, first, NULL, "%s is not an %s address", reading_quote(r, text),
-				 family_name(wanted));
+		reading_complain(r, first, NULL, "%s is not an %s address",
+				 reading_quote(r, text), family_name(wanted));
 	else if (addr_is_special(family, &endpoint->addr))
 		reading_complain(r, first, NULL, "%s cannot be an endpoint",
 				 reading_quote(r, text));
@@ -267,19 +273,24 @@ static const char *pod_of(const struct json *item)
 	const struct json *reference = json_get(item, "targetRef");
 	const char *kind = json_string(json_get(reference, "kind"));
 
-	return kind && strcmp(kind, "Pod") == 0 ? json_string(json_get(reference, "name")) : NULL;
+	return kind && strcmp(kind, "Pod") == 0
+		       ? json_string(json_get(reference, "name"))
+		       : NULL;
 }
 
 /* They are for people to read, so whatever is wrong with them is no problem. */
 static struct endpoint_names names_of(const struct json *item)
 {
-	const char *pod = pod_of(item), *node = json_string(json_get(item, "nodeName")),
+	const char *pod = pod_of(item),
+		   *node = json_string(json_get(item, "nodeName")),
 		   *zone = json_string(json_get(item, "zone"));
 
-	return (struct endpoint_names){ pod ? pod : "", node ? node : "", zone ? zone : "" };
+	return (struct endpoint_names){ pod ? pod : "", node ? node : "",
+					zone ? zone : "" };
 }
 
-static int pack_names(struct reading *r, const struct endpoint_names *names, struct slice *slice)
+static int pack_names(struct reading *r, const struct endpoint_names *names,
+		      struct slice *slice)
 {
 	const size_t size = names_pack(names, slice->n_endpoints, NULL);
 	char *packed = reading_alloc(r, size, 1);
@@ -293,8 +304,9 @@ static int pack_names(struct reading *r, const struct endpoint_names *names, str
 	return 0;
 }
 
-static int read_endpoint(struct reading *r, const struct json *item, enum family family,
-			 struct zones *z, struct slice_endpoint *endpoint)
+static int read_endpoint(struct reading *r, const struct json *item,
+			 enum family family, struct zones *z,
+			 struct slice_endpoint *endpoint)
 {
 	const char *node_name = "";
 	int ret;
@@ -330,7 +342,8 @@ static int read_endpoints(struct reading *r, struct slice *slice)
 	if (!endpoints || !names || !z.bytes)
 		return -ENOMEM;
 	json_for_each (item, list) {
-		ret = read_endpoint(r, item, slice->family, &z, &endpoints[slice->n_endpoints]);
+		ret = read_endpoint(r, item, slice->family, &z,
+				    &endpoints[slice->n_endpoints]);
 		if (ret < 0)
 			return ret;
 		if (ret)
@@ -363,7 +376,8 @@ static int read_slice(struct reading *r, struct slice *slice)
 	return ret ? ret : 1;
 }
 
-struct slice *decode_slice(struct decoder *d, const struct json *json, struct errbuf *eb)
+struct slice *decode_slice(struct decoder *d, const struct json *json,
+			   struct errbuf *eb)
 {
 	struct slice slice = { 0 }, *packed = NULL;
 	struct reading r;

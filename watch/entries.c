@@ -103,7 +103,8 @@ static uint64_t entry_name_hash(const struct entry *e)
 
 static struct entry *store_find(const struct store *store, const struct entry *like)
 {
-	struct hash_node *node = hashtab_find(&store->by_name, entry_name_hash(like));
+	struct hash_node *node =
+		hashtab_find(&store->by_name, entry_name_hash(like));
 	struct entry *e;
 
 	for (; node; node = hashtab_find_next(node)) {
@@ -115,13 +116,14 @@ static struct entry *store_find(const struct store *store, const struct entry *l
 	return NULL;
 }
 
-static void complain_replaced(struct store *store, const struct entry *old, const struct entry *e)
+static void complain_replaced(struct store *store, const struct entry *old,
+			      const struct entry *e)
 {
 	char text[512];
 
 	snprintf(text, sizeof(text), "%s %s%s%s: replaces the one in %s",
-		 e->kind == KIND_POD ? "Pod" : kind_name((enum kind)e->kind), e->namespace,
-		 *e->namespace ? "/" : "", e->name, old->source);
+		 e->kind == KIND_POD ? "Pod" : kind_name((enum kind)e->kind),
+		 e->namespace, *e->namespace ? "/" : "", e->name, old->source);
 	store_complain(store, e->source, text);
 }
 

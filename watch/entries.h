@@ -54,7 +54,8 @@ struct store {
 
 void store_free(struct store *store);
 void store_complain(struct store *store, const char *source, const char *message);
-void store_note_unused(struct store *store, const char *kind, const char *api_version);
+void store_note_unused(struct store *store, const char *kind,
+		       const char *api_version);
 
 /* What was said so far; to be taken back when a file is read in another way. */
 struct store_notes {

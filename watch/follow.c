@@ -1,11 +1,12 @@
 /*
- * Every name on the way to a file is watched in the directory that it is in, since inotify follows
- * what a name stands for and not the name. A file that is written in place is reported when it is
- * closed, not at each write: half of it is of no use. For the same reason a name that appears
- * counts only if it is a link; a new file will be closed.
+ * Every name on the way to a file is watched in the directory that it is in,
+ * since inotify follows what a name stands for and not the name. A file that is
+ * written in place is reported when it is closed, not at each write: half of it
+ * is of no use. For the same reason a name that appears counts only if it is a
+ * link; a new file will be closed.
  *
- * Regret: who truncates a file, and lets another file of the directory change before writing it,
- * makes us read an empty one.
+ * Regret: who truncates a file, and lets another file of the directory change
+ * before writing it, makes us read an empty one.
  */
 #include "watch/follow.h"
 
@@ -36,8 +37,9 @@ struct follow {
 	unsigned int count, room;
 };
 
-static const uint32_t mask = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE |
-			     IN_DELETE_SELF | IN_MOVE_SELF | IN_ATTRIB | IN_ONLYDIR;
+static const uint32_t mask = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM |
+			     IN_CREATE | IN_DELETE | IN_DELETE_SELF |
+			     IN_MOVE_SELF | IN_ATTRIB | IN_ONLYDIR;
 
 struct follow *follow_new(void)
 {
@@ -96,7 +98,8 @@ static struct watch *find_watch(struct follow *f, int wd, const char *name)
 
 static struct watch *new_watch(struct follow *f)
 {
-	return array_grow(f->watches, f->count, f->room) ? NULL : &f->watches[f->count];
+	return array_grow(f->watches, f->count, f->room) ? NULL
+							 : &f->watches[f->count];
 }
 
 /* Running out of memory or of watches means that a change may go unnoticed, and nothing worse. */
@@ -116,7 +119,8 @@ static void add_watch(struct follow *f, const char *directory, const char *name,
 	w = new_watch(f);
 	if (!w)
 		return;
-	*w = (struct watch){ wd, strdup(directory), name ? strdup(name) : NULL, relevant, true };
+	*w = (struct watch){ wd, strdup(directory), name ? strdup(name) : NULL,
+			     relevant, true };
 	if (!w->directory || (name && !w->name))
 		watch_free(w);
 	else
@@ -132,10 +136,11 @@ static const char *split_path(const char *path, char *directory)
 	if (!slash)
 		n = snprintf(directory, PATH_MAX, ".");
 	else
-		n = snprintf(directory, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path),
-			     path);
+		n = snprintf(directory, PATH_MAX, "%.*s",
+			     slash == path ? 1 : (int)(slash - path), path);
 	path = slash ? slash + 1 : path;
-	if (n >= PATH_MAX || !*path || strcmp(path, ".") == 0 || strcmp(path, "..") == 0)
+	if (n >= PATH_MAX || !*path || strcmp(path, ".") == 0 ||
+	    strcmp(path, "..") == 0)
 		return NULL;
 	return path;
 }
@@ -143,8 +148,8 @@ static const char *split_path(const char *path, char *directory)
 static void follow_name(struct follow *f, const char *path, unsigned int links);
 
 /* If @path is a link, where it leads, seen from @directory. */
-static void follow_link(struct follow *f, const char *path, const char *directory,
-			unsigned int links)
+static void follow_link(struct follow *f, const char *path,
+			const char *directory, unsigned int links)
 {
 	char target[PATH_MAX], whole[PATH_MAX];
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
@@ -200,7 +205,8 @@ static void without_slashes(const char *path, char out[PATH_MAX])
 	snprintf(out, PATH_MAX, "%.*s", (int)length, path);
 }
 
-void follow_directory(struct follow *f, const char *path, bool (*relevant)(const char *name))
+void follow_directory(struct follow *f, const char *path,
+		      bool (*relevant)(const char *name))
 {
 	char plain[PATH_MAX];
 
@@ -244,7 +250,8 @@ static bool is_link(const char *directory, const char *name)
 	char path[PATH_MAX];
 	struct stat st;
 
-	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >=
+	    (int)sizeof(path))
 		return true;
 	if (lstat(path, &st))
 		return false;
@@ -290,14 +297,17 @@ static bool is_change(struct follow *f, const struct inotify_event *event)
 
 bool follow_changed(struct follow *f)
 {
-	char buffer[16 * 1024] __attribute__((aligned(__alignof__(struct inotify_event))));
+	char buffer[16 * 1024]
+		__attribute__((aligned(__alignof__(struct inotify_event))));
 	const struct inotify_event *event;
 	bool changed = false;
 	ssize_t n, at;
 
-	while ((n = read(f->fd, buffer, sizeof(buffer))) > 0 || (n < 0 && errno == EINTR)) {
+	while ((n = read(f->fd, buffer, sizeof(buffer))) > 0 ||
+	       (n < 0 && errno == EINTR)) {
 		for (at = 0; at < n; at += (ssize_t)(sizeof(*event) + event->len)) {
-			event = (const struct inotify_event *)(const void *)(buffer + at);
+			event = (const struct inotify_event *)(const void *)(buffer +
+									     at);
 			changed |= is_change(f, event);
 		}
 	}

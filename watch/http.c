@@ -1,18 +1,21 @@
 /*
- * Requests over libcurl's multi interface, driven by libevent: libcurl tells which descriptors and
- * which timeout it waits for, we tell it what became ready.
+ * Requests over libcurl's multi interface, driven by libevent: libcurl tells
+ * which descriptors and which timeout it waits for, we tell it what became
+ * ready.
  *
- * libcurl must not be called from inside its own callbacks, but those who listen to a response want
- * to start and cancel requests there. So a start is only noted and carried out by an event of its
- * own, and a cancellation inside a callback marks the request and is carried out after libcurl has
- * returned. @depth says whether we are inside.
+ * libcurl must not be called from inside its own callbacks, but those who
+ * listen to a response want to start and cancel requests there. So a start is
+ * only noted and carried out by an event of its own, and a cancellation inside
+ * a callback marks the request and is carried out after libcurl has returned.
+ * @depth says whether we are inside.
  *
- * If one of our callbacks fails, libcurl takes the multi handle for dead, and for ever: it is
- * replaced, and what ran on it fails.
+ * If one of our callbacks fails, libcurl takes the multi handle for dead, and
+ * for ever: it is replaced, and what ran on it fails.
  *
- * Silence is watched by one timer per request rather than by libcurl's speed limit, which counts in
- * seconds and averages. After a connection has failed, others in the pool may be just as dead: then
- * the next request asks for a @fresh one.
+ * Silence is watched by one timer per request rather than by libcurl's speed
+ * limit, which counts in seconds and averages. After a connection has failed,
+ * others in the pool may be just as dead: then the next request asks for a
+ * @fresh one.
  */
 #include "watch/http.h"
 
@@ -31,10 +34,12 @@
 #include "proxy/base/strbuf.h"
 
 /*
- * A watch may be silent for minutes, and the bookmarks that a server promises tell no more than
- * that its other end is alive, so the kernel is to ask: after 10 s, then every 5 s. The third
- * question without an answer, after 25 s, ends the connection. This includes bytes that we sent and
- * that nobody acknowledged. Where the user timeout is set, the kernel does not count the questions.
+ * A watch may be silent for minutes, and the bookmarks that a server promises
+ * tell no more than that its other end is alive, so the kernel is to ask: after
+ * 10 s, then every 5 s. The third question without an answer, after 25 s, ends
+ * the connection. This includes bytes that we sent and that nobody
+ * acknowledged. Where the user timeout is set, the kernel does not count the
+ * questions.
  */
 enum {
 	KEEPALIVE_IDLE_S = 10,
@@ -95,22 +100,26 @@ static void request_free(struct http_request *request)
 		curl_easy_cleanup(request->easy);
 	curl_slist_free_all(request->headers);
 	curl_slist_free_all(request->connect_to);
-	for (size_t i = 0; i < sizeof(request->secrets) / sizeof(request->secrets[0]); i++) {
+	for (size_t i = 0;
+	     i < sizeof(request->secrets) / sizeof(request->secrets[0]); i++) {
 		if (request->secrets[i])
-			explicit_bzero(request->secrets[i], strlen(request->secrets[i]));
+			explicit_bzero(request->secrets[i],
+				       strlen(request->secrets[i]));
 		free(request->secrets[i]);
 	}
 	free(request);
 }
 
 /* libcurl quotes a bad proxy URL, for instance: such a message is replaced by the error's name. */
-static void result_message(struct http_result *result, const struct http_request *request,
-			   CURLcode code)
+static void result_message(struct http_result *result,
+			   const struct http_request *request, CURLcode code)
 {
-	const char *text = request->error[0] ? request->error : curl_easy_strerror(code);
+	const char *text =
+		request->error[0] ? request->error : curl_easy_strerror(code);
 	struct errbuf eb;
 
-	for (size_t i = 0; i < sizeof(request->secrets) / sizeof(request->secrets[0]); i++)
+	for (size_t i = 0;
+	     i < sizeof(request->secrets) / sizeof(request->secrets[0]); i++)
 		if (request->secrets[i] && request->secrets[i][0] &&
 		    strstr(text, request->secrets[i]))
 			text = curl_easy_strerror(code);
@@ -127,7 +136,8 @@ static int64_t retry_after_ms(const struct http_request *request)
 	return seconds <= 0 || seconds > 24 * 3600 ? -1 : (int64_t)seconds * 1000;
 }
 
-static enum http_outcome outcome_of(const struct http_request *request, CURLcode code, int status)
+static enum http_outcome outcome_of(const struct http_request *request,
+				    CURLcode code, int status)
 {
 	if (code == CURLE_OK)
 		return HTTP_COMPLETE;
@@ -157,13 +167,15 @@ static void request_silent(evutil_socket_t fd, short what, void *ctx)
 {
 	struct http_request *request = ctx;
 	void (*done)(void *ctx, const struct http_result *result) = request->done;
-	struct http_result result = { .outcome = HTTP_SILENT, .retry_after_ms = -1 };
+	struct http_result result = { .outcome = HTTP_SILENT,
+				      .retry_after_ms = -1 };
 	struct errbuf eb;
 
 	(void)fd;
 	(void)what;
 	errf(&eb, 0, "no byte for %.1f seconds",
-	     (double)request->idle_time.tv_sec + (double)request->idle_time.tv_usec / 1e6);
+	     (double)request->idle_time.tv_sec +
+		     (double)request->idle_time.tv_usec / 1e6);
 	memcpy(result.message, eb.text, sizeof(result.message));
 	result.status = http_status(request);
 	ctx = request->ctx;
@@ -279,11 +291,13 @@ static int timer_wanted(CURLM *multi, long timeout_ms, void *ctx)
 	if (timeout_ms < 0)
 		event_del(http->timer);
 	else if (event_add(http->timer, &tv))
-		event_active(http->timer, EV_TIMEOUT, 0); /* too early does no harm */
+		event_active(http->timer, EV_TIMEOUT,
+			     0); /* too early does no harm */
 	return 0;
 }
 
-static void socket_forget(struct http *http, curl_socket_t fd, struct http_socket *sock)
+static void socket_forget(struct http *http, curl_socket_t fd,
+			  struct http_socket *sock)
 {
 	if (!sock)
 		return;
@@ -291,7 +305,8 @@ static void socket_forget(struct http *http, curl_socket_t fd, struct http_socke
 	curl_multi_assign(http->multi, fd, NULL);
 }
 
-static int socket_follow(struct http *http, curl_socket_t fd, int what, struct http_socket *sock)
+static int socket_follow(struct http *http, curl_socket_t fd, int what,
+			 struct http_socket *sock)
 {
 	short flags = EV_PERSIST;
 
@@ -312,7 +327,8 @@ static int socket_follow(struct http *http, curl_socket_t fd, int what, struct h
 	return sock->event && event_add(sock->event, NULL) == 0 ? 0 : -1;
 }
 
-static int socket_wanted(CURL *easy, curl_socket_t fd, int what, void *ctx, void *socket_ctx)
+static int socket_wanted(CURL *easy, curl_socket_t fd, int what, void *ctx,
+			 void *socket_ctx)
 {
 	(void)easy;
 	if (what != CURL_POLL_REMOVE)
@@ -350,7 +366,8 @@ static size_t got_header(char *bytes, size_t size, size_t n, void *ctx)
 		return 0;
 	request_alive(request);
 	/* An empty line ends the head, of an interim response too. */
-	if (size * n == 2 && bytes[0] == '\r' && request->head && http_status(request) >= 200)
+	if (size * n == 2 && bytes[0] == '\r' && request->head &&
+	    http_status(request) >= 200)
 		request->head(request->ctx, http_status(request));
 	return size * n;
 }
@@ -362,7 +379,8 @@ static int socket_options(void *ctx, curl_socket_t fd, curlsocktype purpose)
 
 	(void)ctx;
 	(void)purpose;
-	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms,
+		   sizeof(timeout_ms));
 	return CURL_SOCKOPT_OK;
 }
 
@@ -468,7 +486,8 @@ static int set_blob(CURL *easy, CURLoption option, const struct http_blob *blob)
 	return curl_easy_setopt(easy, option, &b) ? -ENOMEM : 0;
 }
 
-static int add_header(struct http_request *request, const char *name, const char *value)
+static int add_header(struct http_request *request, const char *name,
+		      const char *value)
 {
 	struct strbuf line = STRBUF_INIT;
 	struct curl_slist *list = NULL;
@@ -493,8 +512,8 @@ static int keep_secret(struct http_request *request, size_t slot, const char *te
 }
 
 /*
- * A proxy's port, where it is not said, is its scheme's; libcurl would take 1080 for HTTP. Caller
- * frees; NULL when out of memory.
+ * A proxy's port, where it is not said, is its scheme's; libcurl would take
+ * 1080 for HTTP. Caller frees; NULL when out of memory.
  */
 static char *proxy_address(const char *proxy)
 {
@@ -536,7 +555,8 @@ static int set_proxy(struct http_request *request, const char *proxy)
 		if (!request->secrets[2])
 			return -ENOMEM;
 	}
-	if (curl_easy_setopt(request->easy, CURLOPT_PROXY, proxy ? request->secrets[2] : "") ||
+	if (curl_easy_setopt(request->easy, CURLOPT_PROXY,
+			     proxy ? request->secrets[2] : "") ||
 	    curl_easy_setopt(request->easy, CURLOPT_NOPROXY, ""))
 		return -ENOMEM;
 	return 0;
@@ -548,7 +568,8 @@ static int set_identity(struct http_request *request, const struct http_identity
 	struct strbuf bearer = STRBUF_INIT;
 	int err = 0;
 
-	if (keep_secret(request, 0, id->token) || keep_secret(request, 1, id->password))
+	if (keep_secret(request, 0, id->token) ||
+	    keep_secret(request, 1, id->password))
 		return -ENOMEM;
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, id->insecure ? 0L : 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, id->insecure ? 0L : 2L);
@@ -558,14 +579,17 @@ static int set_identity(struct http_request *request, const struct http_identity
 		return -ENOMEM;
 	if (id->token) {
 		strbuf_addf(&bearer, "Bearer %s", id->token);
-		err = bearer.err ? bearer.err : add_header(request, "Authorization", bearer.text);
+		err = bearer.err
+			      ? bearer.err
+			      : add_header(request, "Authorization", bearer.text);
 		if (bearer.text)
 			explicit_bzero(bearer.text, bearer.length);
 		strbuf_free(&bearer);
 	} else if (id->username) {
 		curl_easy_setopt(easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
 		if (curl_easy_setopt(easy, CURLOPT_USERNAME, id->username) ||
-		    curl_easy_setopt(easy, CURLOPT_PASSWORD, id->password ? id->password : ""))
+		    curl_easy_setopt(easy, CURLOPT_PASSWORD,
+				     id->password ? id->password : ""))
 			return -ENOMEM;
 	}
 	return err;
@@ -587,7 +611,8 @@ static int rename_server(struct http_request *request, CURLU *url, const char *n
 		goto out;
 	strbuf_addf(&to, "::%s:%s", host, port);
 	strbuf_addf(&host_header, "%s:%s", host, port);
-	if (to.err || host_header.err || add_header(request, "Host", host_header.text))
+	if (to.err || host_header.err ||
+	    add_header(request, "Host", host_header.text))
 		goto out;
 	request->connect_to = curl_slist_append(NULL, to.text);
 	if (request->connect_to &&
@@ -617,7 +642,9 @@ static int set_url(struct http_request *request, const struct http_params *param
 		goto out;
 	if (curl_url_set(url, CURLUPART_URL, text.text, 0)) {
 		/* Let the transfer fail with the library's own word for it. */
-		err = curl_easy_setopt(request->easy, CURLOPT_URL, text.text) ? -ENOMEM : 0;
+		err = curl_easy_setopt(request->easy, CURLOPT_URL, text.text)
+			      ? -ENOMEM
+			      : 0;
 		goto out;
 	}
 	if (name && *name && rename_server(request, url, name))
@@ -625,7 +652,8 @@ static int set_url(struct http_request *request, const struct http_params *param
 	strbuf_free(&text);
 	char *whole = NULL;
 	if (curl_url_get(url, CURLUPART_URL, &whole, 0) == 0)
-		err = curl_easy_setopt(request->easy, CURLOPT_URL, whole) ? -ENOMEM : 0;
+		err = curl_easy_setopt(request->easy, CURLOPT_URL, whole) ? -ENOMEM
+									  : 0;
 	curl_free(whole);
 out:
 	strbuf_free(&text);
@@ -646,7 +674,8 @@ static void set_callbacks(struct http_request *request)
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->error);
 }
 
-static void set_transport(struct http_request *request, const struct http_params *params)
+static void set_transport(struct http_request *request,
+			  const struct http_params *params)
 {
 	CURL *easy = request->easy;
 
@@ -660,9 +689,10 @@ static void set_transport(struct http_request *request, const struct http_params
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)params->connect_ms);
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, params->fresh ? 1L : 0L);
 	/*
-	 * A connection per watch: one that stalls or breaks does not take the others along. To
-	 * share one by HTTP/2, libcurl would have to hold the other requests back until the first
-	 * is answered (CURLOPT_PIPEWAIT); against a server without HTTP/2 it then forgets them.
+	 * A connection per watch: one that stalls or breaks does not take the
+	 * others along. To share one by HTTP/2, libcurl would have to hold the
+	 * other requests back until the first is answered (CURLOPT_PIPEWAIT);
+	 * against a server without HTTP/2 it then forgets them.
 	 */
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 }
@@ -687,7 +717,8 @@ static int set_socket(CURL *easy, const char *name)
 	return 0;
 }
 
-static int request_prepare(struct http_request *request, const struct http_params *params)
+static int request_prepare(struct http_request *request,
+			   const struct http_params *params)
 {
 	struct http *http = request->http;
 
@@ -697,20 +728,24 @@ static int request_prepare(struct http_request *request, const struct http_param
 	if (params->idle_ms) {
 		request->idle_time.tv_sec = params->idle_ms / 1000;
 		request->idle_time.tv_usec = params->idle_ms % 1000 * 1000;
-		request->idle = event_new(http->base, -1, 0, request_silent, request);
+		request->idle =
+			event_new(http->base, -1, 0, request_silent, request);
 		if (!request->idle)
 			return -ENOMEM;
 	}
 	set_callbacks(request);
 	set_transport(request, params);
 	if (curl_easy_setopt(request->easy, CURLOPT_USERAGENT, http->user_agent) ||
-	    add_header(request, "Accept", params->accept ? params->accept : "application/json") ||
+	    add_header(request, "Accept",
+		       params->accept ? params->accept : "application/json") ||
 	    set_body(request, params) ||
 	    set_proxy(request, params->identity ? params->identity->proxy : NULL) ||
 	    (params->identity && set_identity(request, params->identity)) ||
 	    set_socket(request->easy, params->socket) || set_url(request, params))
 		return -ENOMEM;
-	return curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) ? -ENOMEM : 0;
+	return curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers)
+		       ? -ENOMEM
+		       : 0;
 }
 
 struct http_request *http_start(struct http *http, const struct http_params *params)
@@ -796,10 +831,11 @@ static void fetch_done(void *ctx, const struct http_result *result)
 	event_base_loopbreak(fetch->base);
 }
 
-int http_fetch(struct event_base *base, const struct http_params *params, struct strbuf *body,
-	       struct http_result *result)
+int http_fetch(struct event_base *base, const struct http_params *params,
+	       struct strbuf *body, struct http_result *result)
 {
-	const struct http_options options = { .user_agent = "vipmap/" VIPMAP_VERSION };
+	const struct http_options options = { .user_agent =
+						      "vipmap/" VIPMAP_VERSION };
 	struct fetch fetch = { base, body, result };
 	struct http_params own = *params;
 	struct http *http = http_new(base, &options);
@@ -809,7 +845,8 @@ int http_fetch(struct event_base *base, const struct http_params *params, struct
 	own.data = fetch_data;
 	own.done = fetch_done;
 	own.ctx = &fetch;
-	*result = (struct http_result){ .outcome = HTTP_UNREACHED, .message = "interrupted" };
+	*result = (struct http_result){ .outcome = HTTP_UNREACHED,
+					.message = "interrupted" };
 	if (http && http_start(http, &own)) {
 		event_base_dispatch(base);
 		err = 0;
@@ -861,10 +898,13 @@ const char *http_split(const char *text, struct http_address *address)
 	if (!url)
 		return fault;
 	code = curl_url_set(url, CURLUPART_URL, text,
-			    CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER | CURLU_DEFAULT_SCHEME);
+			    CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER |
+				    CURLU_DEFAULT_SCHEME);
 	fault = code ? url_fault(code) : NULL;
-	if (!fault && (!url_part(url, CURLUPART_SCHEME, address->scheme, sizeof(address->scheme)) ||
-		       !url_part(url, CURLUPART_HOST, address->host, sizeof(address->host))))
+	if (!fault &&
+	    (!url_part(url, CURLUPART_SCHEME, address->scheme,
+		       sizeof(address->scheme)) ||
+	     !url_part(url, CURLUPART_HOST, address->host, sizeof(address->host))))
 		fault = "not an address";
 	if (!fault)
 		url_part(url, CURLUPART_PORT, address->port, sizeof(address->port));

@@ -1,8 +1,8 @@
 /*
  * HTTP requests on a libevent loop. The only place that knows libcurl.
  *
- * Nothing that the library says about a request's headers, URL or credentials leaves this module:
- * messages name the failure and at most the host.
+ * Nothing that the library says about a request's headers, URL or credentials
+ * leaves this module: messages name the failure and at most the host.
  */
 #ifndef WATCH_HTTP_H
 #define WATCH_HTTP_H
@@ -32,16 +32,16 @@ struct http_identity {
 	const char *token;		 /* bearer; NULL: none */
 	const char *username, *password; /* basic; NULL: none */
 	const char *server_name; /* what the server's certificate must name; NULL: the host */
-	const char *proxy;	 /* URL; NULL: none, whatever the environment says */
-	bool insecure;		 /* the server's certificate is not looked at */
+	const char *proxy; /* URL; NULL: none, whatever the environment says */
+	bool insecure;	   /* the server's certificate is not looked at */
 };
 
 enum http_outcome {
-	HTTP_COMPLETE,	/* a whole response, whatever its status */
+	HTTP_COMPLETE, /* a whole response, whatever its status */
 	HTTP_UNREACHED, /* no response: name, connection, TLS, or closed before a byte came */
-	HTTP_BROKEN,	/* the response broke off */
-	HTTP_SILENT,	/* no byte for idle_ms */
-	HTTP_REFUSED,	/* the data callback did not want more */
+	HTTP_BROKEN,  /* the response broke off */
+	HTTP_SILENT,  /* no byte for idle_ms */
+	HTTP_REFUSED, /* the data callback did not want more */
 };
 
 struct http_result {
@@ -59,7 +59,7 @@ struct http_params {
 	const char *accept; /* media types; NULL: JSON */
 	const struct http_identity *identity;
 	int64_t connect_ms, idle_ms; /* deadlines; 0: none */
-	bool fresh;		     /* on a connection of its own, not one that may be dead */
+	bool fresh; /* on a connection of its own, not one that may be dead */
 	void (*head)(void *ctx, int status); /* before the body; may be NULL */
 	/*
 	 * A piece of the body, decoded; http_status() is known. Not 0: no more, the result says
@@ -84,21 +84,22 @@ struct http *http_new(struct event_base *base, const struct http_options *option
 void http_free(struct http *http); /* cancels what runs; NULL is allowed; not from a callback */
 
 /* Copies what it needs. NULL when out of memory; all other failures come through @params->done. */
-struct http_request *http_start(struct http *http, const struct http_params *params);
+struct http_request *http_start(struct http *http,
+				const struct http_params *params);
 void http_cancel(struct http_request *request); /* NULL is allowed */
 void http_set_idle(struct http_request *request,
-		   int64_t idle_ms);		     /* only if there was a deadline */
+		   int64_t idle_ms); /* only if there was a deadline */
 int http_status(const struct http_request *request); /* 0 before the response's head */
 /* Whether the response says that its body is of this media type, whatever its parameters. */
 bool http_is_type(const struct http_request *request, const char *type);
 int64_t http_last_byte_us(const struct http *http); /* monotonic; 0: never */
 
 /*
- * For commands: a request whose end is waited for on @base. Its callbacks are not
- * used; the body is appended to @body. Returns 0 with *result, or -ENOMEM.
+ * For commands: a request whose end is waited for on @base. Its callbacks are
+ * not used; the body is appended to @body. Returns 0 with *result, or -ENOMEM.
  */
-int http_fetch(struct event_base *base, const struct http_params *params, struct strbuf *body,
-	       struct http_result *result);
+int http_fetch(struct event_base *base, const struct http_params *params,
+	       struct strbuf *body, struct http_result *result);
 
 /* The parts of an URL. */
 struct http_address {

@@ -1,12 +1,15 @@
 /*
- * cJSON, fenced in. It is handed a terminated copy of the text that has been scanned before: depth,
- * NULs and length are settled when it starts, since its own nesting limit is 1000, it takes a NUL
- * for white space or for the end of a string, and old versions read beyond an unterminated text.
+ * cJSON, fenced in. It is handed a terminated copy of the text that has been
+ * scanned before: depth, NULs and length are settled when it starts, since its
+ * own nesting limit is 1000, it takes a NUL for white space or for the end of a
+ * string, and old versions read beyond an unterminated text.
  *
- * From an API server comes protobuf as a rule, so this is simple rather than fast.
+ * From an API server comes protobuf as a rule, so this is simple rather than
+ * fast.
  *
- * A value does not know its parent; json_path() finds it by walking from the root, which only the
- * reporting of errors does. Errors of a hostile document are therefore expensive: report a few.
+ * A value does not know its parent; json_path() finds it by walking from the
+ * root, which only the reporting of errors does. Errors of a hostile document
+ * are therefore expensive: report a few.
  */
 #include "watch/json.h"
 
@@ -53,7 +56,9 @@ static int scan_fail(struct scan *s, const char *problem)
 }
 
 /* What matters in a string, and outside of one. Most bytes are neither, so that pays. */
-static const bool ends_run_in_string[256] = { [0 ... 0x1f] = true, ['"'] = true, ['\\'] = true };
+static const bool ends_run_in_string[256] = {
+	[0 ... 0x1f] = true, ['"'] = true, ['\\'] = true
+};
 static const bool ends_run[256] = {
 	['"'] = true, [','] = true, ['{'] = true,  ['['] = true,
 	['}'] = true, [']'] = true, ['\0'] = true,
@@ -92,8 +97,8 @@ static int scan_token(struct scan *s)
 	case '[':
 		if (++s->depth > JSON_MAX_DEPTH)
 			return scan_fail(s, "nested too deeply");
-		__attribute__((
-			fallthrough)); /* each value but the first has one of these before it */
+		/* each value but the first has one of these before it */
+		__attribute__((fallthrough));
 	case ',':
 		if (++s->n_values > JSON_MAX_VALUES)
 			return scan_fail(s, "too many values");
@@ -119,7 +124,8 @@ static int scan_all(struct scan *s)
 	return err;
 }
 
-static int syntax_error(const char *text, const char *at, const char *reason, struct errbuf *eb)
+static int syntax_error(const char *text, const char *at, const char *reason,
+			struct errbuf *eb)
 {
 	unsigned int line = 1, column = 1;
 
@@ -140,7 +146,8 @@ static struct json *parse_copy(const char *copy, size_t length, struct errbuf *e
 	cJSON *node = cJSON_ParseWithLengthOpts(copy, length + 1, &end, 0);
 
 	if (!node) {
-		syntax_error(copy, end, errno == ENOMEM ? "out of memory" : "not JSON", eb);
+		syntax_error(copy, end,
+			     errno == ENOMEM ? "out of memory" : "not JSON", eb);
 		return NULL;
 	}
 	while (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')
@@ -223,8 +230,9 @@ enum json_type json_type(const struct json *json)
 const char *json_type_name(enum json_type type)
 {
 	static const char *const names[] = {
-		[JSON_NULL] = "null",	    [JSON_BOOL] = "a boolean", [JSON_NUMBER] = "a number",
-		[JSON_STRING] = "a string", [JSON_ARRAY] = "a list",   [JSON_OBJECT] = "an object",
+		[JSON_NULL] = "null",	    [JSON_BOOL] = "a boolean",
+		[JSON_NUMBER] = "a number", [JSON_STRING] = "a string",
+		[JSON_ARRAY] = "a list",    [JSON_OBJECT] = "an object",
 	};
 
 	return names[type];
@@ -300,22 +308,23 @@ bool json_has(const struct json *object, const char *key)
 /* ---- paths */
 
 /* Like snprintf() at the end of what is there already; a path too long is cut. */
-static size_t path_add(char text[JSON_PATH_SIZE], size_t length, const cJSON *node,
-		       unsigned int index)
+static size_t path_add(char text[JSON_PATH_SIZE], size_t length,
+		       const cJSON *node, unsigned int index)
 {
 	const char *dot = length ? "." : "";
 	int n;
 
 	if (node->string)
-		n = snprintf(text + length, JSON_PATH_SIZE - length, "%s%s", dot, node->string);
+		n = snprintf(text + length, JSON_PATH_SIZE - length, "%s%s",
+			     dot, node->string);
 	else
 		n = snprintf(text + length, JSON_PATH_SIZE - length, "[%u]", index);
 	length += n > 0 ? (size_t)n : 0;
 	return length < JSON_PATH_SIZE ? length : JSON_PATH_SIZE - 1;
 }
 
-static bool path_find(const cJSON *parent, const cJSON *wanted, char text[JSON_PATH_SIZE],
-		      size_t length)
+static bool path_find(const cJSON *parent, const cJSON *wanted,
+		      char text[JSON_PATH_SIZE], size_t length)
 {
 	unsigned int index = 0;
 	const cJSON *node;
@@ -339,10 +348,12 @@ static void make_printable(char *text)
 			*text = '?';
 }
 
-char *json_path(const struct json *root, const struct json *json, char text[JSON_PATH_SIZE])
+char *json_path(const struct json *root, const struct json *json,
+		char text[JSON_PATH_SIZE])
 {
 	text[0] = '\0';
-	if (json && root && json != root && !path_find(&root->node, &json->node, text, 0))
+	if (json && root && json != root &&
+	    !path_find(&root->node, &json->node, text, 0))
 		text[0] = '\0';
 	make_printable(text);
 	return text;
@@ -350,27 +361,28 @@ char *json_path(const struct json *root, const struct json *json, char text[JSON
 
 /* ---- typed fields */
 
-static int json_field_error(const struct json *root, const struct json *json, struct errbuf *eb,
-			    const char *problem)
+static int json_field_error(const struct json *root, const struct json *json,
+			    struct errbuf *eb, const char *problem)
 {
 	char path[JSON_PATH_SIZE];
 
 	return errf(eb, -EINVAL, "%s: %s", json_path(root, json, path), problem);
 }
 
-static int type_error(const struct json *root, const struct json *json, enum json_type want,
-		      struct errbuf *eb)
+static int type_error(const struct json *root, const struct json *json,
+		      enum json_type want, struct errbuf *eb)
 {
 	char problem[64];
 
-	snprintf(problem, sizeof(problem), "%s where %s belongs", json_type_name(json_type(json)),
-		 json_type_name(want));
+	snprintf(problem, sizeof(problem), "%s where %s belongs",
+		 json_type_name(json_type(json)), json_type_name(want));
 	return json_field_error(root, json, eb, problem);
 }
 
 /* 1 with *found, 0 if there is no such member. */
-static int field_get(const struct json *root, const struct json *object, const char *key,
-		     enum json_type type, const struct json **found, struct errbuf *eb)
+static int field_get(const struct json *root, const struct json *object,
+		     const char *key, enum json_type type,
+		     const struct json **found, struct errbuf *eb)
 {
 	const struct json *json = json_get(object, key);
 
@@ -382,8 +394,8 @@ static int field_get(const struct json *root, const struct json *object, const c
 	return 1;
 }
 
-int json_get_string(const struct json *root, const struct json *object, const char *key,
-		    const char **value, struct errbuf *eb)
+int json_get_string(const struct json *root, const struct json *object,
+		    const char *key, const char **value, struct errbuf *eb)
 {
 	const struct json *json;
 	int ret = field_get(root, object, key, JSON_STRING, &json, eb);
@@ -393,8 +405,8 @@ int json_get_string(const struct json *root, const struct json *object, const ch
 	return ret;
 }
 
-int json_get_bool(const struct json *root, const struct json *object, const char *key, bool *value,
-		  struct errbuf *eb)
+int json_get_bool(const struct json *root, const struct json *object,
+		  const char *key, bool *value, struct errbuf *eb)
 {
 	const struct json *json;
 	int ret = field_get(root, object, key, JSON_BOOL, &json, eb);
@@ -404,8 +416,9 @@ int json_get_bool(const struct json *root, const struct json *object, const char
 	return ret;
 }
 
-int json_get_integer(const struct json *root, const struct json *object, const char *key,
-		     int64_t min, int64_t max, int64_t *value, struct errbuf *eb)
+int json_get_integer(const struct json *root, const struct json *object,
+		     const char *key, int64_t min, int64_t max, int64_t *value,
+		     struct errbuf *eb)
 {
 	const struct json *json;
 	char problem[128];
@@ -415,21 +428,23 @@ int json_get_integer(const struct json *root, const struct json *object, const c
 	if (ret <= 0)
 		return ret;
 	if (!json_integer(json, &number)) {
-		snprintf(problem, sizeof(problem), "%.17g is not a whole number",
-			 json->node.valuedouble);
+		snprintf(problem, sizeof(problem),
+			 "%.17g is not a whole number", json->node.valuedouble);
 		return json_field_error(root, json, eb, problem);
 	}
 	if (number < min || number > max) {
-		snprintf(problem, sizeof(problem), "%lld is not between %lld and %lld",
-			 (long long)number, (long long)min, (long long)max);
+		snprintf(problem, sizeof(problem),
+			 "%lld is not between %lld and %lld", (long long)number,
+			 (long long)min, (long long)max);
 		return json_field_error(root, json, eb, problem);
 	}
 	*value = number;
 	return 1;
 }
 
-int json_get_tree(const struct json *root, const struct json *object, const char *key,
-		  enum json_type type, const struct json **value, struct errbuf *eb)
+int json_get_tree(const struct json *root, const struct json *object,
+		  const char *key, enum json_type type,
+		  const struct json **value, struct errbuf *eb)
 {
 	return field_get(root, object, key, type, value, eb);
 }
@@ -460,7 +475,8 @@ static size_t count_children(const cJSON *parent)
 }
 
 /* Sorted, so that an object with a million keys takes no million squared steps. */
-static int object_duplicates(const struct duplicate_search *search, const cJSON *object)
+static int object_duplicates(const struct duplicate_search *search,
+			     const cJSON *object)
 {
 	size_t count = count_children(object), i = 0;
 	char path[JSON_PATH_SIZE];
@@ -476,8 +492,9 @@ static int object_duplicates(const struct duplicate_search *search, const cJSON 
 	qsort(sorted, count, sizeof(const cJSON *), compare_keys);
 	for (i = 1; i < count; i++)
 		if (compare_keys(&sorted[i - 1], &sorted[i]) == 0)
-			search->found(search->ctx, json_path(from_node(search->root),
-							     from_node(sorted[i]), path));
+			search->found(search->ctx,
+				      json_path(from_node(search->root),
+						from_node(sorted[i]), path));
 	free(sorted);
 	return 0;
 }
@@ -495,7 +512,8 @@ static int find_duplicates(const struct duplicate_search *search, const cJSON *p
 	return err;
 }
 
-int json_duplicates(const struct json *root, void (*found)(void *ctx, const char *path), void *ctx)
+int json_duplicates(const struct json *root,
+		    void (*found)(void *ctx, const char *path), void *ctx)
 {
 	struct duplicate_search search = { &root->node, found, ctx };
 
@@ -585,8 +603,8 @@ static void link_last(cJSON *parent, cJSON *node)
 	first->prev = node;
 }
 
-struct json *json_place(struct arena *arena, struct json *parent, const char *key,
-			enum json_type type)
+struct json *json_place(struct arena *arena, struct json *parent,
+			const char *key, enum json_type type)
 {
 	static const int types[] = {
 		[JSON_NULL] = cJSON_NULL,     [JSON_BOOL] = cJSON_False,
@@ -615,7 +633,8 @@ struct json *json_placed(struct json *object, const char *key)
 	return NULL;
 }
 
-int json_set_string(struct arena *arena, struct json *json, const char *bytes, size_t length)
+int json_set_string(struct arena *arena, struct json *json, const char *bytes,
+		    size_t length)
 {
 	json->node.valuestring = arena_strndup(arena, bytes, length);
 	return json->node.valuestring ? 0 : -ENOMEM;

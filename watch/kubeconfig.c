@@ -64,8 +64,8 @@ void credentials_free(struct credentials *c)
 }
 
 /* The whole of a small file, terminated. */
-static int read_secret_file(const char *path, char **data, size_t *length, int64_t *mtime_ns,
-			    struct errbuf *eb)
+static int read_secret_file(const char *path, char **data, size_t *length,
+			    int64_t *mtime_ns, struct errbuf *eb)
 {
 	struct stat st;
 	char *text = NULL;
@@ -77,7 +77,8 @@ static int read_secret_file(const char *path, char **data, size_t *length, int64
 		return errf(eb, -errno, "%s: %s", path, strerror(errno));
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
 		close(fd);
-		return errf(eb, -EINVAL, "%s: not a regular file of at most 1 MiB", path);
+		return errf(eb, -EINVAL,
+			    "%s: not a regular file of at most 1 MiB", path);
 	}
 	text = malloc((size_t)st.st_size + 1);
 	while (text && used < (size_t)st.st_size) {
@@ -106,7 +107,8 @@ static int read_secret_file(const char *path, char **data, size_t *length, int64
 static int secret_read(struct secret *s, int64_t now_us, struct errbuf *eb)
 {
 	struct secret fresh = { .path = s->path, .read_us = now_us };
-	int err = read_secret_file(s->path, &fresh.data, &fresh.length, &fresh.mtime_ns, eb);
+	int err = read_secret_file(s->path, &fresh.data, &fresh.length,
+				   &fresh.mtime_ns, eb);
 
 	if (err)
 		return err;
@@ -143,7 +145,8 @@ static int token_check(struct secret *s, struct errbuf *eb)
 		return errf(eb, -EINVAL, "%s: empty", name);
 	for (size_t i = 0; i < s->length; i++)
 		if ((unsigned char)s->data[i] <= ' ' || s->data[i] == 127)
-			return errf(eb, -EINVAL, "%s: not a token: white space inside", name);
+			return errf(eb, -EINVAL,
+				    "%s: not a token: white space inside", name);
 	return 0;
 }
 
@@ -155,12 +158,13 @@ static bool secret_changed(const struct secret *s, int64_t now_us, int64_t max_a
 		return false;
 	if (!s->data || now_us - s->read_us >= max_age_us || stat(s->path, &st))
 		return true;
-	return s->mtime_ns != (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	return s->mtime_ns !=
+	       (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
 /* Checks before it replaces: a half-written file leaves the old secret in force. */
-static int secret_refresh(struct secret *s, bool is_token, int64_t now_us, int64_t max_age_us,
-			  struct errbuf *eb)
+static int secret_refresh(struct secret *s, bool is_token, int64_t now_us,
+			  int64_t max_age_us, struct errbuf *eb)
 {
 	struct secret fresh = { .path = s->path };
 	int err;
@@ -169,7 +173,8 @@ static int secret_refresh(struct secret *s, bool is_token, int64_t now_us, int64
 		return 0;
 	err = secret_read(&fresh, now_us, eb);
 	if (!err)
-		err = is_token ? token_check(&fresh, eb) : pem_check(&fresh, "", eb);
+		err = is_token ? token_check(&fresh, eb)
+			       : pem_check(&fresh, "", eb);
 	if (err) {
 		secret_clear(&fresh);
 		return err;
@@ -179,8 +184,8 @@ static int secret_refresh(struct secret *s, bool is_token, int64_t now_us, int64
 	return 0;
 }
 
-int credentials_refresh(struct credentials *c, int64_t now_us, int64_t max_age_us,
-			struct errbuf *eb)
+int credentials_refresh(struct credentials *c, int64_t now_us,
+			int64_t max_age_us, struct errbuf *eb)
 {
 	int err = 0, e;
 
@@ -200,11 +205,11 @@ bool credentials_ready(const struct credentials *c)
 }
 
 /*
- * The files that a kubeconfig names, for the first time. Of these only a token comes by itself:
- * whoever mounts or renews it may be later than we are.
+ * The files that a kubeconfig names, for the first time. Of these only a token
+ * comes by itself: whoever mounts or renews it may be later than we are.
  */
-static int read_files(struct credentials *c, const char *kubeconfig, int64_t now_us,
-		      struct errbuf *eb)
+static int read_files(struct credentials *c, const char *kubeconfig,
+		      int64_t now_us, struct errbuf *eb)
 {
 	const struct {
 		const char *field;
@@ -218,10 +223,11 @@ static int read_files(struct credentials *c, const char *kubeconfig, int64_t now
 	int err;
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		err = secret_refresh(files[i].secret, false, now_us, INT64_MAX, &inner);
+		err = secret_refresh(files[i].secret, false, now_us, INT64_MAX,
+				     &inner);
 		if (err && *kubeconfig)
-			return errf(eb, err, "%.150s: %s: %.250s", kubeconfig, files[i].field,
-				    inner.text);
+			return errf(eb, err, "%.150s: %s: %.250s", kubeconfig,
+				    files[i].field, inner.text);
 		if (err)
 			return errf(eb, err, "%.400s", inner.text);
 	}
@@ -249,7 +255,8 @@ static int add_server(struct credentials *c, char *url)
 {
 	char **servers;
 
-	servers = url ? realloc(c->servers, (c->n_servers + 1) * sizeof(*servers)) : NULL;
+	servers = url ? realloc(c->servers, (c->n_servers + 1) * sizeof(*servers))
+		      : NULL;
 	if (!servers) {
 		free(url);
 		return -ENOMEM;
@@ -276,7 +283,8 @@ static const char *server_fault(const char *url)
 	for (const char *p = host; *p; p++)
 		if ((unsigned char)*p <= ' ' || *p == 127)
 			return "unexpected white space";
-	if (*host != '[' && !strchr(host, '@') && colon && memrchr(host, ':', length) != colon)
+	if (*host != '[' && !strchr(host, '@') && colon &&
+	    memrchr(host, ':', length) != colon)
 		return "more than one colon; an IPv6 address must stand in brackets, as in "
 		       "https://[fd00::1]:6443";
 	fault = http_split(url, &parts);
@@ -287,11 +295,11 @@ static const char *server_fault(const char *url)
 }
 
 /* @text may lack the scheme, as for kube-proxy: then TLS if there is anything to do TLS with. */
-static int set_server(struct credentials *c, const char *text, size_t length, const char *field,
-		      struct errbuf *eb)
+static int set_server(struct credentials *c, const char *text, size_t length,
+		      const char *field, struct errbuf *eb)
 {
-	bool tls = c->ca.data || c->ca.path || c->cert.data || c->cert.path || c->token.data ||
-		   c->token.path || c->insecure;
+	bool tls = c->ca.data || c->ca.path || c->cert.data || c->cert.path ||
+		   c->token.data || c->token.path || c->insecure;
 	struct strbuf url = STRBUF_INIT;
 	const char *fault;
 
@@ -300,14 +308,17 @@ static int set_server(struct credentials *c, const char *text, size_t length, co
 	strbuf_add(&url, text, length);
 	if (url.err)
 		return errf(eb, -ENOMEM, "%s: out of memory", field);
-	while (url.length && url.text[url.length - 1] == '/' && url.text[url.length - 2] != '/')
+	while (url.length && url.text[url.length - 1] == '/' &&
+	       url.text[url.length - 2] != '/')
 		url.text[--url.length] = '\0';
 	fault = server_fault(url.text);
 	if (fault) {
 		strbuf_free(&url);
 		return errf(eb, -EINVAL, "%s: %s", field, fault);
 	}
-	return add_server(c, url.text) ? errf(eb, -ENOMEM, "%s: out of memory", field) : 0;
+	return add_server(c, url.text)
+		       ? errf(eb, -ENOMEM, "%s: out of memory", field)
+		       : 0;
 }
 
 /* A list with commas, in place of what the kubeconfig says. */
@@ -378,14 +389,15 @@ struct section {
 	char name[128];
 };
 
-static int kubeconfig_error(const struct section *s, const char *key, const char *what,
-			    struct errbuf *eb)
+static int kubeconfig_error(const struct section *s, const char *key,
+			    const char *what, struct errbuf *eb)
 {
 	return errf(eb, -EINVAL, "%s%s%s: %s", s->name, *key ? "." : "", key, what);
 }
 
 /* *text becomes NULL if the field is absent or empty. */
-static int get_text(const struct section *s, const char *key, const char **text, struct errbuf *eb)
+static int get_text(const struct section *s, const char *key, const char **text,
+		    struct errbuf *eb)
 {
 	const struct json *value = json_get(s->json, key);
 
@@ -397,7 +409,8 @@ static int get_text(const struct section *s, const char *key, const char **text,
 	return 0;
 }
 
-static int copy_text(const struct section *s, const char *key, char **copy, struct errbuf *eb)
+static int copy_text(const struct section *s, const char *key, char **copy,
+		     struct errbuf *eb)
 {
 	const char *text;
 	int err = get_text(s, key, &text, eb);
@@ -419,8 +432,8 @@ static char *path_beside(const char *folder, const char *path)
 }
 
 /* KEY-data, else the file that KEY names. */
-static int get_blob(const struct section *s, const char *key, const char *folder,
-		    struct secret *out, struct errbuf *eb)
+static int get_blob(const struct section *s, const char *key,
+		    const char *folder, struct secret *out, struct errbuf *eb)
 {
 	const char *path, *data;
 	char data_key[64];
@@ -448,22 +461,26 @@ static int get_blob(const struct section *s, const char *key, const char *folder
 
 static bool proxy_is_known(const char *url)
 {
-	static const char *const schemes[] = { "http://", "https://", "socks5://", "socks5h://" };
+	static const char *const schemes[] = { "http://", "https://",
+					       "socks5://", "socks5h://" };
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
-		if (!strncasecmp(url, schemes[i], strlen(schemes[i])) && url[strlen(schemes[i])])
+		if (!strncasecmp(url, schemes[i], strlen(schemes[i])) &&
+		    url[strlen(schemes[i])])
 			return !strpbrk(url, " \t\r\n");
 	return false;
 }
 
-static int read_cluster(struct credentials *c, const struct section *s, const char *folder,
-			struct errbuf *eb)
+static int read_cluster(struct credentials *c, const struct section *s,
+			const char *folder, struct errbuf *eb)
 {
-	const struct json *insecure = json_get(s->json, "insecure-skip-tls-verify");
+	const struct json *insecure =
+		json_get(s->json, "insecure-skip-tls-verify");
 	int err;
 
 	if (insecure && json_type(insecure) != JSON_BOOL)
-		return kubeconfig_error(s, "insecure-skip-tls-verify", "not true or false", eb);
+		return kubeconfig_error(s, "insecure-skip-tls-verify",
+					"not true or false", eb);
 	c->insecure = json_is_true(insecure);
 	err = get_blob(s, "certificate-authority", folder, &c->ca, eb);
 	if (!err)
@@ -471,15 +488,18 @@ static int read_cluster(struct credentials *c, const struct section *s, const ch
 	if (!err)
 		err = copy_text(s, "proxy-url", &c->proxy, eb);
 	if (!err && c->proxy && !proxy_is_known(c->proxy))
-		err = kubeconfig_error(s, "proxy-url", "must be http://, https:// or socks5://",
+		err = kubeconfig_error(s, "proxy-url",
+				       "must be http://, https:// or socks5://",
 				       eb);
 	if (!err && c->insecure && (c->ca.path || c->ca.data))
-		err = kubeconfig_error(s, "insecure-skip-tls-verify",
-				       "cannot be combined with a certificate authority", eb);
+		err = kubeconfig_error(
+			s, "insecure-skip-tls-verify",
+			"cannot be combined with a certificate authority", eb);
 	return err;
 }
 
-static int read_server(struct credentials *c, const struct section *s, struct errbuf *eb)
+static int read_server(struct credentials *c, const struct section *s,
+		       struct errbuf *eb)
 {
 	struct strbuf field = STRBUF_INIT;
 	const char *server;
@@ -489,13 +509,15 @@ static int read_server(struct credentials *c, const struct section *s, struct er
 	c->server_field = field.text;
 	if (err || field.err)
 		return err ? err : errf(eb, -ENOMEM, "out of memory");
-	return server ? set_server(c, server, strlen(server), c->server_field, eb) : 0;
+	return server ? set_server(c, server, strlen(server), c->server_field, eb)
+		      : 0;
 }
 
 static int refuse_unsupported(const struct section *s, struct errbuf *eb)
 {
-	static const char *const fields[] = { "exec",	"auth-provider", "as",
-					      "as-uid", "as-groups",	 "as-user-extra" };
+	static const char *const fields[] = { "exec",	   "auth-provider",
+					      "as",	   "as-uid",
+					      "as-groups", "as-user-extra" };
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		if (json_get(s->json, fields[i]))
@@ -506,8 +528,8 @@ static int refuse_unsupported(const struct section *s, struct errbuf *eb)
 	return 0;
 }
 
-static int read_token(struct credentials *c, const struct section *s, const char *folder,
-		      struct errbuf *eb)
+static int read_token(struct credentials *c, const struct section *s,
+		      const char *folder, struct errbuf *eb)
 {
 	const char *path;
 	int err = get_text(s, "tokenFile", &path, eb);
@@ -516,17 +538,21 @@ static int read_token(struct credentials *c, const struct section *s, const char
 		return err;
 	if (path) {
 		c->token.path = path_beside(folder, path);
-		return c->token.path ? 0 : kubeconfig_error(s, "tokenFile", "out of memory", eb);
+		return c->token.path ? 0
+				     : kubeconfig_error(s, "tokenFile",
+							"out of memory", eb);
 	}
 	err = copy_text(s, "token", &c->token.data, eb);
 	if (err || !c->token.data)
 		return err;
 	c->token.length = strlen(c->token.data);
-	return token_check(&c->token, NULL) ? kubeconfig_error(s, "token", "not a token", eb) : 0;
+	return token_check(&c->token, NULL)
+		       ? kubeconfig_error(s, "token", "not a token", eb)
+		       : 0;
 }
 
-static int read_user(struct credentials *c, const struct section *s, const char *folder,
-		     struct errbuf *eb)
+static int read_user(struct credentials *c, const struct section *s,
+		     const char *folder, struct errbuf *eb)
 {
 	int err = refuse_unsupported(s, eb);
 
@@ -543,14 +569,15 @@ static int read_user(struct credentials *c, const struct section *s, const char 
 	if (err)
 		return err;
 	if (!(c->cert.path || c->cert.data) != !(c->key.path || c->key.data))
-		return kubeconfig_error(s, "", "client-certificate and client-key need each other",
-					eb);
+		return kubeconfig_error(
+			s, "",
+			"client-certificate and client-key need each other", eb);
 	return 0;
 }
 
 /* The entry called @name of a list such as "users", and in it the object @key. */
-static int find_entry(const struct json *root, const char *list, const char *key, const char *name,
-		      struct section *s, struct errbuf *eb)
+static int find_entry(const struct json *root, const char *list, const char *key,
+		      const char *name, struct section *s, struct errbuf *eb)
 {
 	const struct json *entries = json_get(root, list);
 
@@ -564,7 +591,8 @@ static int find_entry(const struct json *root, const char *list, const char *key
 			continue;
 		s->json = json_get(entry, key);
 		strbuf_addf(&label, "%s[%.80s]", list, name);
-		memcpy(s->name, label.err ? "" : label.text, label.err ? 1 : label.length + 1);
+		memcpy(s->name, label.err ? "" : label.text,
+		       label.err ? 1 : label.length + 1);
 		strbuf_free(&label);
 		if (s->json && json_type(s->json) != JSON_OBJECT)
 			return kubeconfig_error(s, key, "not an object", eb);
@@ -573,10 +601,11 @@ static int find_entry(const struct json *root, const char *list, const char *key
 	return errf(eb, -EINVAL, "%s: no entry named \"%.80s\"", list, name);
 }
 
-static int read_context(struct credentials *c, const struct json *root, const char *folder,
-			struct errbuf *eb)
+static int read_context(struct credentials *c, const struct json *root,
+			const char *folder, struct errbuf *eb)
 {
-	struct section top = { .json = root, .name = "kubeconfig" }, context, cluster, user;
+	struct section top = { .json = root, .name = "kubeconfig" }, context,
+		       cluster, user;
 	const char *current, *cluster_name, *user_name;
 	int err = get_text(&top, "current-context", &current, eb);
 
@@ -592,7 +621,8 @@ static int read_context(struct credentials *c, const struct json *root, const ch
 	if (!err && !cluster_name)
 		err = kubeconfig_error(&context, "cluster", "not set", eb);
 	if (!err)
-		err = find_entry(root, "clusters", "cluster", cluster_name, &cluster, eb);
+		err = find_entry(root, "clusters", "cluster", cluster_name,
+				 &cluster, eb);
 	if (!err)
 		err = read_cluster(c, &cluster, folder, eb);
 	if (!err && user_name)
@@ -602,8 +632,8 @@ static int read_context(struct credentials *c, const struct json *root, const ch
 	return err ? err : read_server(c, &cluster, eb);
 }
 
-struct credentials *kubeconfig_parse(const char *text, size_t length, const char *folder,
-				     struct errbuf *eb)
+struct credentials *kubeconfig_parse(const char *text, size_t length,
+				     const char *folder, struct errbuf *eb)
 {
 	struct json *root = yaml_parse(text, length, eb);
 	struct credentials *c;
@@ -675,11 +705,12 @@ static struct credentials *read_in_cluster(const struct credentials_source *sour
 	c->in_cluster = true;
 	c->token.path = path_beside(source->service_account, "token");
 	c->ca.path = path_beside(source->service_account, "ca.crt");
-	strbuf_addf(&url, "https://%s%s%s:%s", v6 ? "[" : "", source->host, v6 ? "]" : "",
-		    source->port);
+	strbuf_addf(&url, "https://%s%s%s:%s", v6 ? "[" : "", source->host,
+		    v6 ? "]" : "", source->port);
 	if (!c->token.path || !c->ca.path || url.err) {
 		errf(eb, -ENOMEM, "out of memory");
-	} else if (set_server(c, url.text, url.length, "KUBERNETES_SERVICE_HOST", eb) == 0) {
+	} else if (set_server(c, url.text, url.length,
+			      "KUBERNETES_SERVICE_HOST", eb) == 0) {
 		strbuf_free(&url);
 		return c;
 	}
@@ -698,8 +729,8 @@ static struct credentials *only_address(struct errbuf *eb)
 	return c;
 }
 
-struct credentials *credentials_read(const struct credentials_source *source, int64_t now_us,
-				     struct errbuf *eb)
+struct credentials *credentials_read(const struct credentials_source *source,
+				     int64_t now_us, struct errbuf *eb)
 {
 	struct credentials *c;
 	int err = 0;
@@ -715,7 +746,8 @@ struct credentials *credentials_read(const struct credentials_source *source, in
 	if (*source->master)
 		err = set_masters(c, source->master, eb);
 	if (!err && !c->n_servers)
-		err = errf(eb, -EINVAL, "%s: %s: not set", source->kubeconfig, c->server_field);
+		err = errf(eb, -EINVAL, "%s: %s: not set", source->kubeconfig,
+			   c->server_field);
 	if (!err)
 		err = read_files(c, source->kubeconfig, now_us, eb);
 	if (!err)

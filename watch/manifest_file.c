@@ -1,7 +1,7 @@
 /*
- * What begins like JSON is read as JSON, the rest as YAML. Either way a document
- * is an object or a list of objects, and text is decoded one object at a time,
- * so memory goes with the decoded objects and not with the text.
+ * What begins like JSON is read as JSON, the rest as YAML. Either way a
+ * document is an object or a list of objects, and text is decoded one object at
+ * a time, so memory goes with the decoded objects and not with the text.
  *
  * A list may tell what it is of only after its items. Those wait until then, in
  * bounded memory.
@@ -69,26 +69,29 @@ static bool is_list_kind(const char *kind)
 }
 
 /*
- * An element of a list of @list_kind. Those of a ServiceList are Services without saying so; those
- * of a List have kinds of their own.
+ * An element of a list of @list_kind. Those of a ServiceList are Services
+ * without saying so; those of a List have kinds of their own.
  */
-static int handle_item(struct file *file, const char *list_kind, const char *list_api_version,
-		       const struct json *json)
+static int handle_item(struct file *file, const char *list_kind,
+		       const char *list_api_version, const struct json *json)
 {
 	const char *kind = json_string(json_get(json, "kind"));
 	const char *api_version = json_string(json_get(json, "apiVersion"));
 	char own_kind[64];
 
 	if (json_type(json) != JSON_OBJECT) {
-		manifest_complain(&file->m, "an element of a list that is no object");
+		manifest_complain(&file->m,
+				  "an element of a list that is no object");
 		return 0;
 	}
 	if (!kind && strcmp(list_kind, "List")) {
-		snprintf(own_kind, sizeof(own_kind), "%.*s", (int)strlen(list_kind) - 4, list_kind);
+		snprintf(own_kind, sizeof(own_kind), "%.*s",
+			 (int)strlen(list_kind) - 4, list_kind);
 		kind = own_kind;
 	}
 	if (!kind || !*kind) {
-		manifest_complain_about(&file->m, "an object", json, "kind: missing");
+		manifest_complain_about(&file->m, "an object", json,
+					"kind: missing");
 		return 0;
 	}
 	if (!api_version)
@@ -100,7 +103,8 @@ static int hold_item(struct file *file, struct json *json, struct errbuf *eb)
 {
 	file->held_size += json_size(json);
 	if (file->held_size > HELD_MAX)
-		return errf(eb, -E2BIG, "a long list whose kind comes after its items");
+		return errf(eb, -E2BIG,
+			    "a long list whose kind comes after its items");
 	if (array_grow(file->held, file->n_held, file->held_room))
 		return err_no_memory(eb);
 	file->held[file->n_held++] = json;
@@ -121,8 +125,10 @@ static int on_item(struct file *file, struct json *json, struct errbuf *eb)
 	}
 	/* Something else may have items, too. */
 	if (!file->list_kind || is_list_kind(file->list_kind))
-		err = handle_item(file, file->list_kind ? file->list_kind : "List",
-				  file->list_api_version ? file->list_api_version : "", json);
+		err = handle_item(
+			file, file->list_kind ? file->list_kind : "List",
+			file->list_api_version ? file->list_api_version : "",
+			json);
 	json_free(json);
 	return err ? err_no_memory(eb) : 0;
 }
@@ -155,19 +161,24 @@ static int finish_list(struct file *file, const struct json *json, struct errbuf
 	if (!err && is_list_kind(kind)) {
 		for (i = 0; i < file->n_held && !err; i++)
 			err = handle_item(file, kind,
-					  file->list_api_version ? file->list_api_version : "",
+					  file->list_api_version
+						  ? file->list_api_version
+						  : "",
 					  file->held[i]);
 		err = err ? err_no_memory(eb) : 0;
 	} else if (!err && *kind) {
 		store_note_unused(file->m.store, kind,
-				  file->list_api_version ? file->list_api_version : "");
+				  file->list_api_version ? file->list_api_version
+							 : "");
 	} else if (!err) {
-		manifest_complain_about(&file->m, "an object", json, "kind: missing");
+		manifest_complain_about(&file->m, "an object", json,
+					"kind: missing");
 	}
 	return err;
 }
 
-static int handle_document(struct file *file, const struct json *json, struct errbuf *eb)
+static int handle_document(struct file *file, const struct json *json,
+			   struct errbuf *eb)
 {
 	const char *kind = json_string(json_get(json, "kind"));
 	const char *api_version = json_string(json_get(json, "apiVersion"));
@@ -179,11 +190,12 @@ static int handle_document(struct file *file, const struct json *json, struct er
 	if (json_type(json) != JSON_OBJECT)
 		return errf(eb, -EINVAL, "document %u: %s where an object belongs",
 			    file->n_documents, json_type_name(json_type(json)));
-	if (file->in_list ||
-	    (kind && is_list_kind(kind) && (items == JSON_ARRAY || items == JSON_NULL)))
+	if (file->in_list || (kind && is_list_kind(kind) &&
+			      (items == JSON_ARRAY || items == JSON_NULL)))
 		return finish_list(file, json, eb);
 	if (!kind || !*kind) {
-		manifest_complain_about(&file->m, "an object", json, "kind: missing");
+		manifest_complain_about(&file->m, "an object", json,
+					"kind: missing");
 		return 0;
 	}
 	err = manifest_add(&file->m, kind, api_version ? api_version : "", json);
@@ -202,7 +214,8 @@ static int on_document(struct file *file, const struct json *json, struct errbuf
 
 /* ---- the two syntaxes */
 
-static int on_json_head(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int on_json_head(void *ctx, const char *text, size_t length,
+			struct errbuf *eb)
 {
 	struct json *json = json_parse(text, length, eb);
 	int err;
@@ -221,19 +234,21 @@ static struct json *parse_piece(const char *text, size_t length, struct errbuf *
 	struct json *json = json_parse(text, length, &problem);
 
 	if (!json)
-		errf(eb, -errno, "in the object '%.*s...': %.200s", length < 60 ? (int)length : 60,
-		     text, problem.text);
+		errf(eb, -errno, "in the object '%.*s...': %.200s",
+		     length < 60 ? (int)length : 60, text, problem.text);
 	return json;
 }
 
-static int on_json_item(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int on_json_item(void *ctx, const char *text, size_t length,
+			struct errbuf *eb)
 {
 	struct json *json = parse_piece(text, length, eb);
 
 	return json ? on_item(ctx, json, eb) : -errno;
 }
 
-static int on_json_rest(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int on_json_rest(void *ctx, const char *text, size_t length,
+			struct errbuf *eb)
 {
 	struct json *json = parse_piece(text, length, eb);
 	int err;
@@ -245,8 +260,8 @@ static int on_json_rest(void *ctx, const char *text, size_t length, struct errbu
 	return err;
 }
 
-static int on_yaml_item(void *ctx, const struct json *document, struct json *item,
-			struct errbuf *eb)
+static int on_yaml_item(void *ctx, const struct json *document,
+			struct json *item, struct errbuf *eb)
 {
 	struct file *file = ctx;
 	int err = file->in_list ? 0 : learn_list(file, document, eb);
@@ -313,7 +328,8 @@ static int looks_like_json(struct input *in, bool *json)
 	int err;
 
 	while ((err = input_fill(in, &n)) == 0 && n) {
-		if (!strchr(" \t\r\n", in->bytes[in->start]) || !in->bytes[in->start])
+		if (!strchr(" \t\r\n", in->bytes[in->start]) ||
+		    !in->bytes[in->start])
 			break;
 		in->start++;
 	}
@@ -323,7 +339,8 @@ static int looks_like_json(struct input *in, bool *json)
 
 static int read_json(struct file *file, struct input *in, struct errbuf *eb)
 {
-	static const struct splitter_ops ops = { on_json_head, on_json_item, on_json_rest };
+	static const struct splitter_ops ops = { on_json_head, on_json_item,
+						 on_json_rest };
 	struct splitter *s = splitter_new(SPLIT_LIST, &ops, file);
 	size_t n;
 	int err;
@@ -388,10 +405,12 @@ static int read_input(struct file *file, struct input *in, struct errbuf *eb)
 	return read_yaml(file, in, &second) ? err : 0;
 }
 
-int manifest_read(struct store *store, int fd, const char *source, const char *node_name,
-		  struct arena *scratch, struct errbuf *eb)
+int manifest_read(struct store *store, int fd, const char *source,
+		  const char *node_name, struct arena *scratch, struct errbuf *eb)
 {
-	struct file file = { .m = { .store = store, .node_name = node_name, .scratch = scratch } };
+	struct file file = {
+		.m = { .store = store, .node_name = node_name, .scratch = scratch }
+	};
 	struct entries *read = &file.m.entries;
 	struct input *in = malloc(sizeof(*in));
 	struct errbuf problem = { "" };

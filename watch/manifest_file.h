@@ -11,7 +11,7 @@
  * JSON nor YAML leaves nothing there: a negative errno, with @eb naming
  * @source. @scratch is for decoders.
  */
-int manifest_read(struct store *store, int fd, const char *source, const char *node_name,
-		  struct arena *scratch, struct errbuf *eb);
+int manifest_read(struct store *store, int fd, const char *source,
+		  const char *node_name, struct arena *scratch, struct errbuf *eb);
 
 #endif

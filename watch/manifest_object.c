@@ -10,7 +10,8 @@
 #include <string.h>
 
 static const struct {
-	const char *name, *group, *version; /* group "" is the core, whose apiVersion is "v1" */
+	const char *name, *group,
+		*version; /* group "" is the core, whose apiVersion is "v1" */
 	unsigned int kind;
 } kinds[] = {
 	{ "Service", "", "v1", KIND_SERVICE },
@@ -23,7 +24,8 @@ static const struct {
 enum { N_KNOWN_KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 /* Whether @api_version is of @group; what comes after it is *version. */
-static bool is_of_group(const char *api_version, const char *group, const char **version)
+static bool is_of_group(const char *api_version, const char *group,
+			const char **version)
 {
 	const char *slash = strchr(api_version, '/');
 	size_t length = strlen(group);
@@ -31,7 +33,8 @@ static bool is_of_group(const char *api_version, const char *group, const char *
 	*version = slash ? slash + 1 : api_version;
 	if (!slash)
 		return !length;
-	return (size_t)(slash - api_version) == length && strncmp(api_version, group, length) == 0;
+	return (size_t)(slash - api_version) == length &&
+	       strncmp(api_version, group, length) == 0;
 }
 
 void manifest_complain(struct manifest *m, const char *message)
@@ -44,8 +47,8 @@ static void manifest_on_complaint(void *ctx, const char *message)
 	manifest_complain(ctx, message);
 }
 
-void manifest_complain_about(struct manifest *m, const char *kind, const struct json *json,
-			     const char *problem)
+void manifest_complain_about(struct manifest *m, const char *kind,
+			     const struct json *json, const char *problem)
 {
 	const struct json *metadata = json_get(json, "metadata");
 	const char *namespace = json_string(json_get(metadata, "namespace"));
@@ -58,7 +61,8 @@ void manifest_complain_about(struct manifest *m, const char *kind, const struct 
 }
 
 /* Takes the object over. Names are copied. */
-static int add_named(struct manifest *m, struct entry *e, const char *namespace, const char *name)
+static int add_named(struct manifest *m, struct entry *e, const char *namespace,
+		     const char *name)
 {
 	e->source = m->source;
 	e->namespace = arena_strdup(&m->store->arena, namespace);
@@ -70,14 +74,16 @@ static int add_named(struct manifest *m, struct entry *e, const char *namespace,
 }
 
 /* An object that is not for us takes its name all the same. */
-static int add_unselected(struct manifest *m, unsigned int kind, const struct json *json)
+static int add_unselected(struct manifest *m, unsigned int kind,
+			  const struct json *json)
 {
 	const struct json *metadata = json_get(json, "metadata");
 	const char *namespace = json_string(json_get(metadata, "namespace"));
 	const char *name = json_string(json_get(metadata, "name"));
 	struct entry e = { .kind = kind };
 
-	return add_named(m, &e, namespace && *namespace ? namespace : "default", name ? name : "");
+	return add_named(m, &e, namespace && *namespace ? namespace : "default",
+			 name ? name : "");
 }
 
 /* An object that could not be decoded: it is complained of and left out, if it is to blame. */
@@ -89,15 +95,16 @@ static int leave_out(struct manifest *m, const struct errbuf *eb)
 	return 0;
 }
 
-static int add_service_entry(struct manifest *m, struct decoder *d, struct entry *e,
-			     const struct json *json)
+static int add_service_entry(struct manifest *m, struct decoder *d,
+			     struct entry *e, const struct json *json)
 {
 	const struct service *service = e->object;
 	const struct json *spec = json_get(json, "spec");
 	const char *type = json_string(json_get(spec, "type"));
 	struct errbuf eb = { "" };
 
-	if (!json_get(spec, "clusterIP") && !(type && strcmp(type, "ExternalName") == 0))
+	if (!json_get(spec, "clusterIP") &&
+	    !(type && strcmp(type, "ExternalName") == 0))
 		manifest_complain_about(m, "Service", json,
 					"spec.clusterIP: missing, not programmed");
 	if (!(service->flags & SERVICE_IGNORED)) {
@@ -142,8 +149,8 @@ static bool is_selected(enum kind kind, const struct json *json)
 				    : true;
 }
 
-static int add_kind_object(struct manifest *m, struct decoder *d, enum kind kind,
-			   const struct json *json)
+static int add_kind_object(struct manifest *m, struct decoder *d,
+			   enum kind kind, const struct json *json)
 {
 	struct entry e = { .kind = kind };
 	struct errbuf eb = { "" };
@@ -152,14 +159,16 @@ static int add_kind_object(struct manifest *m, struct decoder *d, enum kind kind
 	if (is_selected(kind, json))
 		e.object = decode_object(d, kind, json, &eb);
 	if (!e.object)
-		return *eb.text ? leave_out(m, &eb) : add_unselected(m, kind, json);
+		return *eb.text ? leave_out(m, &eb)
+				: add_unselected(m, kind, json);
 	switch (kind) {
 	case KIND_SERVICE:
 		return add_service_entry(m, d, &e, json);
 	case KIND_SLICE:
 		return add_slice(m, &e);
 	case KIND_SERVICE_CIDR:
-		return add_named(m, &e, "", ((const struct service_cidr *)e.object)->name);
+		return add_named(m, &e, "",
+				 ((const struct service_cidr *)e.object)->name);
 	case KIND_NODE: /* API-4: only this node is asked for. */
 		node = e.object;
 		if (strcmp(node->name, m->node_name) == 0)
@@ -211,14 +220,17 @@ int manifest_add(struct manifest *m, const char *kind, const char *api_version,
 		return 0;
 	}
 	if (strcmp(version, kinds[i].version)) {
-		snprintf(text, sizeof(text), "apiVersion: '%.64s' is not known, only %s%s%s is",
-			 api_version, kinds[i].group, *kinds[i].group ? "/" : "", kinds[i].version);
+		snprintf(text, sizeof(text),
+			 "apiVersion: '%.64s' is not known, only %s%s%s is",
+			 api_version, kinds[i].group,
+			 *kinds[i].group ? "/" : "", kinds[i].version);
 		manifest_complain_about(m, kind, json, text);
 		return 0;
 	}
 	/* JSON is written by programs, and looking takes time. */
 	if (m->is_yaml && json_duplicates(json, complain_repeated, &rep))
 		return -ENOMEM;
-	return kinds[i].kind == KIND_POD ? add_pod(m, &d, json)
-					 : add_kind_object(m, &d, (enum kind)kinds[i].kind, json);
+	return kinds[i].kind == KIND_POD
+		       ? add_pod(m, &d, json)
+		       : add_kind_object(m, &d, (enum kind)kinds[i].kind, json);
 }

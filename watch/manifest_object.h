@@ -8,7 +8,7 @@
 
 /* A file that is being read, and what has come of it so far. */
 struct manifest {
-	const char *source;    /* its name, for messages; in the store's arena */
+	const char *source; /* its name, for messages; in the store's arena */
 	const char *node_name; /* this node */
 	struct arena *scratch; /* of decoders */
 	struct store *store;   /* for names, and for what is to be said */
@@ -25,7 +25,7 @@ int manifest_add(struct manifest *m, const char *kind, const char *api_version,
 
 void manifest_complain(struct manifest *m, const char *message);
 /* The same, naming an object. */
-void manifest_complain_about(struct manifest *m, const char *kind, const struct json *json,
-			     const char *problem);
+void manifest_complain_about(struct manifest *m, const char *kind,
+			     const struct json *json, const char *problem);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * Loading is in three steps: each file is read to entries, and thrown away if it
- * is no JSON or YAML after all; they are joined in the order of the paths, where
- * a later object of a name replaces an earlier one; and the whole is handed on
- * when nothing failed.
+ * Loading is in three steps: each file is read to entries, and thrown away if
+ * it is no JSON or YAML after all; they are joined in the order of the paths,
+ * where a later object of a name replaces an earlier one; and the whole is
+ * handed on when nothing failed.
  *
  * Standard input can be read once only. Its entries are kept, and their objects
  * copied for each load.
@@ -34,8 +34,8 @@ struct manifests {
 
 /* ---- following paths */
 
-static int read_manifest(struct manifests *m, struct store *store, const char *path,
-			 struct errbuf *eb)
+static int read_manifest(struct manifests *m, struct store *store,
+			 const char *path, struct errbuf *eb)
 {
 	int fd, err;
 
@@ -72,8 +72,8 @@ static int by_member_name(const struct dirent **a, const struct dirent **b)
 }
 
 /* A folder or a device is no manifest, whatever it is called; a file may have gone since. */
-static int read_member(struct manifests *m, struct store *store, const char *path,
-		       struct errbuf *eb)
+static int read_member(struct manifests *m, struct store *store,
+		       const char *path, struct errbuf *eb)
 {
 	struct stat st;
 
@@ -87,8 +87,8 @@ static int read_member(struct manifests *m, struct store *store, const char *pat
 	return S_ISREG(st.st_mode) ? read_manifest(m, store, path, eb) : 0;
 }
 
-static int read_directory(struct manifests *m, struct store *store, const char *path,
-			  struct errbuf *eb)
+static int read_directory(struct manifests *m, struct store *store,
+			  const char *path, struct errbuf *eb)
 {
 	struct dirent **members;
 	char member[PATH_MAX];
@@ -99,8 +99,8 @@ static int read_directory(struct manifests *m, struct store *store, const char *
 	if (n < 0)
 		return errf(eb, -errno, "%s: %s", path, strerror(errno));
 	for (i = 0; i < n; i++) {
-		if (!err && snprintf(member, sizeof(member), "%s/%s", path, members[i]->d_name) >=
-				    (int)sizeof(member))
+		if (!err && snprintf(member, sizeof(member), "%s/%s", path,
+				     members[i]->d_name) >= (int)sizeof(member))
 			err = errf(eb, -ENAMETOOLONG, "%s: too long", path);
 		if (!err)
 			err = read_member(m, store, member, eb);
@@ -137,13 +137,15 @@ static int copy_input(struct manifests *m, struct store *store, struct errbuf *e
 	return 0;
 }
 
-static int read_standard_input(struct manifests *m, struct store *store, struct errbuf *eb)
+static int read_standard_input(struct manifests *m, struct store *store,
+			       struct errbuf *eb)
 {
 	int err;
 
 	if (m->has_input)
 		return copy_input(m, store, eb);
-	err = manifest_read(&m->input, STDIN_FILENO, "-", m->node_name, &m->scratch, eb);
+	err = manifest_read(&m->input, STDIN_FILENO, "-", m->node_name,
+			    &m->scratch, eb);
 	if (err) {
 		store_free(&m->input);
 		return err;
@@ -152,7 +154,8 @@ static int read_standard_input(struct manifests *m, struct store *store, struct 
 	return copy_input(m, store, eb);
 }
 
-static int read_path(struct manifests *m, struct store *store, const char *path, struct errbuf *eb)
+static int read_path(struct manifests *m, struct store *store, const char *path,
+		     struct errbuf *eb)
 {
 	struct stat st;
 
@@ -170,7 +173,8 @@ static int read_path(struct manifests *m, struct store *store, const char *path,
 static struct pod_index *index_pods(const struct store *store)
 {
 	const struct entries *list = &store->entries;
-	const struct pod **pods = calloc(list->count + 1, sizeof(const struct pod *));
+	const struct pod **pods =
+		calloc(list->count + 1, sizeof(const struct pod *));
 	struct pod_index *index = NULL;
 	size_t i, n = 0;
 
@@ -191,7 +195,8 @@ static int put_pod_slice(void *ctx, struct slice *slice)
 	return entries_add(ctx, &e);
 }
 
-static int add_pod_slices(const struct store *store, struct entries *slices, struct errbuf *eb)
+static int add_pod_slices(const struct store *store, struct entries *slices,
+			  struct errbuf *eb)
 {
 	struct pod_index *index = index_pods(store);
 	const struct entry *e;
@@ -202,7 +207,8 @@ static int add_pod_slices(const struct store *store, struct entries *slices, str
 		e = &store->entries.items[i];
 		if (e->kind == KIND_SERVICE && e->object && e->selector &&
 		    !store_has_slices(store, e))
-			err = pods_to_slices(index, e->object, e->selector, put_pod_slice, slices);
+			err = pods_to_slices(index, e->object, e->selector,
+					     put_pod_slice, slices);
 	}
 	pod_index_free(index);
 	return err ? err_no_memory(eb) : 0;
@@ -210,7 +216,8 @@ static int add_pod_slices(const struct store *store, struct entries *slices, str
 
 /* ---- handing on */
 
-static int put_kind(const struct object_sink *sink, enum kind kind, struct entries *list)
+static int put_kind(const struct object_sink *sink, enum kind kind,
+		    struct entries *list)
 {
 	void *object;
 	size_t i;
@@ -243,7 +250,8 @@ static void complain_unused(const struct object_sink *sink, const struct store *
 	unsigned int i;
 
 	for (i = 0; i < store->n_unused; i++) {
-		snprintf(text, sizeof(text), "kind %s is not used here, %u object%s left out",
+		snprintf(text, sizeof(text),
+			 "kind %s is not used here, %u object%s left out",
 			 store->unused[i].name, store->unused[i].count,
 			 store->unused[i].count == 1 ? "" : "s");
 		sink->complain(sink->ctx, text);
@@ -265,7 +273,8 @@ static void hand_complaints(struct manifests *m, const struct object_sink *sink,
 }
 
 /* A list that breaks off is not ended: what it did not come to is there still. */
-static int hand_on(struct store *store, struct entries *pod_slices, const struct object_sink *sink)
+static int hand_on(struct store *store, struct entries *pod_slices,
+		   const struct object_sink *sink)
 {
 	enum kind kind;
 	int err = 0;
@@ -295,7 +304,8 @@ static int read_paths(struct manifests *m, struct store *store, struct errbuf *e
 	return err;
 }
 
-int manifests_load(struct manifests *m, const struct object_sink *sink, struct errbuf *eb)
+int manifests_load(struct manifests *m, const struct object_sink *sink,
+		   struct errbuf *eb)
 {
 	struct entries pod_slices = { 0 };
 	struct store store = { 0 };

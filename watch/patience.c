@@ -34,8 +34,8 @@ unsigned int patience_watch_s(struct patience *p)
 {
 	const unsigned int min_s = p->timing->watch_min_s;
 
-	return min_s +
-	       (unsigned int)(random_next(&p->random) % (p->timing->watch_max_s - min_s + 1));
+	return min_s + (unsigned int)(random_next(&p->random) %
+				      (p->timing->watch_max_s - min_s + 1));
 }
 
 int64_t patience_lived_ms(const struct patience *p, int64_t now_us)
@@ -95,18 +95,19 @@ static int64_t pause_ms(struct patience *p, int64_t retry_ms, enum next_pause pa
  */
 static int64_t hurried_ms(struct patience *p, int64_t wait_ms, int64_t now_us)
 {
-	const int64_t soon_ms =
-		(int64_t)(random_next(&p->random) % (uint64_t)(p->timing->hurry_ms + 1));
+	const int64_t soon_ms = (int64_t)(random_next(&p->random) %
+					  (uint64_t)(p->timing->hurry_ms + 1));
 
 	if (wait_ms <= soon_ms ||
-	    (p->hurried_us && now_us - p->hurried_us < p->timing->backoff_max_ms * 1000))
+	    (p->hurried_us &&
+	     now_us - p->hurried_us < p->timing->backoff_max_ms * 1000))
 		return wait_ms;
 	p->hurried_us = now_us;
 	return soon_ms;
 }
 
-int64_t patience_end(struct patience *p, const struct http_result *result, enum next_pause pause,
-		     int64_t now_us)
+int64_t patience_end(struct patience *p, const struct http_result *result,
+		     enum next_pause pause, int64_t now_us)
 {
 	int64_t wait_ms = pause_ms(p, result->retry_after_ms, pause);
 

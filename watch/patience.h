@@ -12,15 +12,16 @@ struct patience {
 	const struct api_timing *timing; /* borrowed */
 	struct backoff backoff;
 	uint64_t random;
-	unsigned int lists;  /* since a watch brought something */
-	int64_t began_us;    /* of the request that runs, or of its answer */
-	int64_t due_us;	     /* of the next request */
-	bool unreached;	     /* it waits since no server could be reached */
+	unsigned int lists; /* since a watch brought something */
+	int64_t began_us;   /* of the request that runs, or of its answer */
+	int64_t due_us;	    /* of the next request */
+	bool unreached;	    /* it waits since no server could be reached */
 	int64_t answered_us; /* when the last one answered somebody after such a time; 0: never */
-	int64_t hurried_us;  /* when that last shortened a pause, in vain so far; 0: never */
+	int64_t hurried_us; /* when that last shortened a pause, in vain so far; 0: never */
 };
 
-void patience_init(struct patience *p, const struct api_timing *timing, uint64_t seed);
+void patience_init(struct patience *p, const struct api_timing *timing,
+		   uint64_t seed);
 
 /* A request begins, and then its answer does. */
 void patience_begin(struct patience *p, int64_t now_us);
@@ -39,8 +40,8 @@ void patience_works(struct patience *p);
 void patience_forgive(struct patience *p);
 
 /* The request has ended. Returns how long to wait until the next, in milliseconds. */
-int64_t patience_end(struct patience *p, const struct http_result *result, enum next_pause pause,
-		     int64_t now_us);
+int64_t patience_end(struct patience *p, const struct http_result *result,
+		     enum next_pause pause, int64_t now_us);
 
 /*
  * Somebody was answered after no server could be reached. Whether the pause under

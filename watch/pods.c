@@ -1,10 +1,11 @@
 /*
- * Pods to slices. Pods are found by a hash of (namespace, label, value) in a sorted array, of which
- * a selector's first label is looked up: so many Services and many Pods do not multiply.
+ * Pods to slices. Pods are found by a hash of (namespace, label, value) in a
+ * sorted array, of which a selector's first label is looked up: so many
+ * Services and many Pods do not multiply.
  *
- * Pods whose named target ports have different numbers go to different slices, since a slice has
- * one list of ports. A port name that a Pod does not have means that the Pod does not serve that
- * port.
+ * Pods whose named target ports have different numbers go to different slices,
+ * since a slice has one list of ports. A port name that a Pod does not have
+ * means that the Pod does not serve that port.
  */
 #include "watch/pods.h"
 
@@ -67,13 +68,15 @@ const char *pod_name(const struct pod *pod)
 
 /* ---- reading */
 
-static int keep_text(struct reading *r, struct arena *keep, const char *text, const char **kept)
+static int keep_text(struct reading *r, struct arena *keep, const char *text,
+		     const char **kept)
 {
 	*kept = arena_strdup(keep, text);
 	return *kept ? 0 : reading_no_memory(r);
 }
 
-static void *keep_array(struct reading *r, struct arena *keep, unsigned int count, size_t size)
+static void *keep_array(struct reading *r, struct arena *keep,
+			unsigned int count, size_t size)
 {
 	void *array = arena_array(keep, count, size);
 
@@ -82,12 +85,13 @@ static void *keep_array(struct reading *r, struct arena *keep, unsigned int coun
 	return array;
 }
 
-static int read_labels(struct reading *r, struct arena *keep, const struct json *object,
-		       struct labels *labels)
+static int read_labels(struct reading *r, struct arena *keep,
+		       const struct json *object, struct labels *labels)
 {
 	const char *value;
 
-	labels->items = keep_array(r, keep, json_count(object), sizeof(*labels->items));
+	labels->items =
+		keep_array(r, keep, json_count(object), sizeof(*labels->items));
 	if (!labels->items)
 		return -ENOMEM;
 	json_for_each (item, object) {
@@ -95,7 +99,8 @@ static int read_labels(struct reading *r, struct arena *keep, const struct json 
 
 		value = json_string(item);
 		if (!value)
-			return reading_bad(r, item, NULL, "%s where a string belongs",
+			return reading_bad(r, item, NULL,
+					   "%s where a string belongs",
 					   json_type_name(json_type(item)));
 		if (keep_text(r, keep, json_key(item), &label->key) ||
 		    keep_text(r, keep, value, &label->value))
@@ -104,8 +109,8 @@ static int read_labels(struct reading *r, struct arena *keep, const struct json 
 	return 0;
 }
 
-static int read_container_port(struct reading *r, struct arena *keep, const struct json *item,
-			       struct pod *pod)
+static int read_container_port(struct reading *r, struct arena *keep,
+			       const struct json *item, struct pod *pod)
 {
 	struct container_port *port = &pod->ports[pod->n_ports];
 	const char *name = "";
@@ -129,8 +134,8 @@ static bool is_sidecar(const struct json *container)
 	return policy && strcmp(policy, "Always") == 0;
 }
 
-static int read_ports_of(struct reading *r, struct arena *keep, const struct json *container,
-			 struct pod *pod)
+static int read_ports_of(struct reading *r, struct arena *keep,
+			 const struct json *container, struct pod *pod)
 {
 	const struct json *ports = NULL;
 
@@ -143,8 +148,8 @@ static int read_ports_of(struct reading *r, struct arena *keep, const struct jso
 }
 
 /* Of ports of one name the first counts, so those of sidecars come last. */
-static int read_containers(struct reading *r, struct arena *keep, const struct json *spec,
-			   struct pod *pod)
+static int read_containers(struct reading *r, struct arena *keep,
+			   const struct json *spec, struct pod *pod)
 {
 	const struct json *containers = NULL, *init = NULL;
 	unsigned int count = 0;
@@ -169,14 +174,15 @@ static int read_containers(struct reading *r, struct arena *keep, const struct j
 }
 
 /* The first address of a family counts. */
-static void read_pod_ip(struct reading *r, const struct json *parent, const char *key,
-			const char *text, struct pod *pod)
+static void read_pod_ip(struct reading *r, const struct json *parent,
+			const char *key, const char *text, struct pod *pod)
 {
 	enum family family;
 	struct addr addr;
 
 	if (addr_parse(text, &family, &addr)) {
-		reading_complain(r, parent, key, "%s is not an IP address", reading_quote(r, text));
+		reading_complain(r, parent, key, "%s is not an IP address",
+				 reading_quote(r, text));
 	} else if (addr_is_special(family, &addr)) {
 		reading_complain(r, parent, key, "%s cannot be an endpoint",
 				 reading_quote(r, text));
@@ -186,7 +192,8 @@ static void read_pod_ip(struct reading *r, const struct json *parent, const char
 	}
 }
 
-static int read_pod_ips(struct reading *r, const struct json *status, struct pod *pod)
+static int read_pod_ips(struct reading *r, const struct json *status,
+			struct pod *pod)
 {
 	const struct json *list = NULL;
 	const char *text = "";
@@ -243,15 +250,16 @@ static int read_pod(struct reading *r, struct arena *keep, struct pod *pod)
 	pod->local = *node && strcmp(node, r->decoder->node_name) == 0;
 	pod->terminating = json_get(r->metadata, "deletionTimestamp");
 	if (keep_text(r, keep, r->namespace, &pod->namespace) ||
-	    keep_text(r, keep, r->name, &pod->name) || read_labels(r, keep, labels, &pod->labels) ||
-	    read_containers(r, keep, spec, pod) || read_pod_ips(r, status, pod) ||
-	    read_ready(r, status, pod))
+	    keep_text(r, keep, r->name, &pod->name) ||
+	    read_labels(r, keep, labels, &pod->labels) ||
+	    read_containers(r, keep, spec, pod) ||
+	    read_pod_ips(r, status, pod) || read_ready(r, status, pod))
 		return -EINVAL;
 	return 1;
 }
 
-struct pod *decode_pod(struct decoder *d, const struct json *json, struct arena *keep,
-		       struct errbuf *eb)
+struct pod *decode_pod(struct decoder *d, const struct json *json,
+		       struct arena *keep, struct errbuf *eb)
 {
 	struct pod *pod = arena_alloc(keep, sizeof(*pod));
 	struct reading r;
@@ -267,8 +275,8 @@ struct pod *decode_pod(struct decoder *d, const struct json *json, struct arena 
 }
 
 /* A number, a name, or absent: then it is the service port's own number. */
-static int read_target_port(struct reading *r, struct arena *keep, const struct json *item,
-			    struct target *target)
+static int read_target_port(struct reading *r, struct arena *keep,
+			    const struct json *item, struct target *target)
 {
 	const char *name = json_string(json_get(item, "targetPort"));
 	int ret;
@@ -280,20 +288,22 @@ static int read_target_port(struct reading *r, struct arena *keep, const struct 
 		if (ret < 0)
 			return ret;
 	}
-	if (!target->target_port && reading_port(r, item, "port", &target->target_port) < 0)
+	if (!target->target_port &&
+	    reading_port(r, item, "port", &target->target_port) < 0)
 		return -EINVAL;
 	return 0;
 }
 
-static int read_targets(struct reading *r, struct arena *keep, const struct json *spec,
-			struct selector *selector)
+static int read_targets(struct reading *r, struct arena *keep,
+			const struct json *spec, struct selector *selector)
 {
 	const struct json *list = NULL;
 	const char *name;
 
 	if (reading_list(r, spec, "ports", &list) < 0)
 		return -EINVAL;
-	selector->targets = keep_array(r, keep, json_count(list), sizeof(*selector->targets));
+	selector->targets =
+		keep_array(r, keep, json_count(list), sizeof(*selector->targets));
 	if (!selector->targets)
 		return -ENOMEM;
 	json_for_each (item, list) {
@@ -311,7 +321,8 @@ static int read_targets(struct reading *r, struct arena *keep, const struct json
 }
 
 /* Returns 1, 0 if there is no selector, or a negative errno. */
-static int read_selector(struct reading *r, struct arena *keep, struct selector *selector)
+static int read_selector(struct reading *r, struct arena *keep,
+			 struct selector *selector)
 {
 	const struct json *spec = NULL, *labels = NULL;
 
@@ -321,15 +332,16 @@ static int read_selector(struct reading *r, struct arena *keep, struct selector 
 		return -EINVAL;
 	if (!json_first(labels))
 		return 0;
-	if (reading_bool(r, spec, "publishNotReadyAddresses", &selector->publish_not_ready) < 0 ||
+	if (reading_bool(r, spec, "publishNotReadyAddresses",
+			 &selector->publish_not_ready) < 0 ||
 	    read_labels(r, keep, labels, &selector->labels) ||
 	    read_targets(r, keep, spec, selector))
 		return -EINVAL;
 	return 1;
 }
 
-struct selector *decode_selector(struct decoder *d, const struct json *json, struct arena *keep,
-				 struct errbuf *eb)
+struct selector *decode_selector(struct decoder *d, const struct json *json,
+				 struct arena *keep, struct errbuf *eb)
 {
 	struct selector *selector = arena_alloc(keep, sizeof(*selector));
 	struct reading r;
@@ -390,10 +402,11 @@ struct pod_index *pod_index_new(const struct pod *const *pods, size_t count)
 	}
 	for (i = 0; i < count; i++)
 		for (j = 0; j < pods[i]->labels.count; j++)
-			index->entries[index->count++] =
-				(struct index_entry){ hash_label(pods[i]->namespace,
-								 &pods[i]->labels.items[j]),
-						      i, pods[i] };
+			index->entries[index->count++] = (struct index_entry){
+				hash_label(pods[i]->namespace,
+					   &pods[i]->labels.items[j]),
+				i, pods[i]
+			};
 	qsort(index->entries, index->count, sizeof(*index->entries), index_order);
 	return index;
 }
@@ -487,7 +500,8 @@ static int select_pods(struct grouping *g, const struct pod_index *index)
 
 	while (last < index->count && index->entries[last].hash == hash)
 		last++;
-	g->pods = arena_array(&g->scratch, last - first, sizeof(const struct pod *));
+	g->pods = arena_array(&g->scratch, last - first,
+			      sizeof(const struct pod *));
 	if (!g->pods)
 		return -ENOMEM;
 	for (; first < last; first++) {
@@ -500,7 +514,8 @@ static int select_pods(struct grouping *g, const struct pod_index *index)
 	return 0;
 }
 
-static struct group *find_group(struct grouping *g, struct group **groups, const uint16_t *numbers)
+static struct group *find_group(struct grouping *g, struct group **groups,
+				const uint16_t *numbers)
 {
 	size_t size = g->selector->n_targets * sizeof(*numbers);
 	struct group *group;
@@ -515,7 +530,8 @@ static struct group *find_group(struct grouping *g, struct group **groups, const
 		return NULL;
 	memcpy(copy, numbers, size);
 	group->numbers = copy;
-	group->endpoints = arena_array(&g->scratch, g->n_pods, sizeof(*group->endpoints));
+	group->endpoints =
+		arena_array(&g->scratch, g->n_pods, sizeof(*group->endpoints));
 	group->names = arena_array(&g->scratch, g->n_pods, sizeof(*group->names));
 	if (!group->endpoints || !group->names)
 		return NULL;
@@ -542,7 +558,8 @@ static struct slice_endpoint pod_endpoint(const struct pod *pod, enum family fam
 
 static int group_pods(struct grouping *g, enum family family, struct group **groups)
 {
-	uint16_t *numbers = arena_array(&g->scratch, g->selector->n_targets, sizeof(*numbers));
+	uint16_t *numbers = arena_array(&g->scratch, g->selector->n_targets,
+					sizeof(*numbers));
 	struct group *group;
 	unsigned int j;
 	size_t i;
@@ -553,22 +570,24 @@ static int group_pods(struct grouping *g, enum family family, struct group **gro
 		if (!g->pods[i]->has_addr[family])
 			continue;
 		for (j = 0; j < g->selector->n_targets; j++)
-			numbers[j] = target_number(&g->selector->targets[j], g->pods[i]);
+			numbers[j] = target_number(&g->selector->targets[j],
+						   g->pods[i]);
 		group = find_group(g, groups, numbers);
 		if (!group)
 			return -ENOMEM;
 		group->names[group->count] =
 			(struct endpoint_names){ pod_name(g->pods[i]), "", "" };
-		group->endpoints[group->count++] =
-			pod_endpoint(g->pods[i], family, g->selector->publish_not_ready);
+		group->endpoints[group->count++] = pod_endpoint(
+			g->pods[i], family, g->selector->publish_not_ready);
 	}
 	return 0;
 }
 
-static struct slice *group_to_slice(struct grouping *g, enum family family, unsigned int number,
-				    const struct group *group)
+static struct slice *group_to_slice(struct grouping *g, enum family family,
+				    unsigned int number, const struct group *group)
 {
-	struct slice_port *ports = arena_array(&g->scratch, g->selector->n_targets, sizeof(*ports));
+	struct slice_port *ports =
+		arena_array(&g->scratch, g->selector->n_targets, sizeof(*ports));
 	struct slice slice = {
 		.namespace = g->service->namespace,
 		.service = g->service->name,
@@ -588,7 +607,8 @@ static struct slice *group_to_slice(struct grouping *g, enum family family, unsi
 		names_pack(group->names, group->count, names);
 	slice.names = names;
 	slice.names_size = (uint32_t)size;
-	snprintf(name, sizeof(name), "%s:%s-%u", g->service->name, family_name(family), number);
+	snprintf(name, sizeof(name), "%s:%s-%u", g->service->name,
+		 family_name(family), number);
 	slice.name = name;
 	for (i = 0; i < g->selector->n_targets; i++)
 		if (group->numbers[i])
@@ -616,8 +636,8 @@ static int put_family_slices(struct grouping *g, enum family family,
 }
 
 int pods_to_slices(const struct pod_index *index, const struct service *service,
-		   const struct selector *selector, int (*put)(void *ctx, struct slice *slice),
-		   void *ctx)
+		   const struct selector *selector,
+		   int (*put)(void *ctx, struct slice *slice), void *ctx)
 {
 	struct grouping g = { .service = service, .selector = selector };
 	int err = select_pods(&g, index);

@@ -1,6 +1,7 @@
 /*
- * Four wire types and a varint: less than what the glue to a library would be. A library keeps the
- * fields that it does not know, and of an API server's objects these are the larger half.
+ * Four wire types and a varint: less than what the glue to a library would be.
+ * A library keeps the fields that it does not know, and of an API server's
+ * objects these are the larger half.
  */
 #include "watch/protobuf.h"
 
@@ -64,7 +65,8 @@ static int take_bytes(struct protobuf *message, struct protobuf *bytes)
 {
 	uint64_t length;
 
-	if (take_varint(message, &length) || length > (uint64_t)(message->end - message->at))
+	if (take_varint(message, &length) ||
+	    length > (uint64_t)(message->end - message->at))
 		return -EINVAL;
 	bytes->at = message->at;
 	message->at += length;
@@ -79,7 +81,8 @@ int protobuf_next(struct protobuf *message, struct protobuf_field *field)
 
 	if (message->at == message->end)
 		return 0;
-	if (take_varint(message, &tag) || protobuf_tag(tag, &field->number, &field->wire))
+	if (take_varint(message, &tag) ||
+	    protobuf_tag(tag, &field->number, &field->wire))
 		return -EINVAL;
 	switch (field->wire) {
 	case PROTOBUF_VARINT:

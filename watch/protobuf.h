@@ -1,7 +1,8 @@
 /*
- * The wire format of Protocol Buffers: a message's fields, one after the other. What a field means
- * is the caller's. Nothing is copied, nothing is allocated, and no byte outside of the message is
- * looked at, whatever the message says about its lengths.
+ * The wire format of Protocol Buffers: a message's fields, one after the other.
+ * What a field means is the caller's. Nothing is copied, nothing is allocated,
+ * and no byte outside of the message is looked at, whatever the message says
+ * about its lengths.
  */
 #ifndef WATCH_PROTOBUF_H
 #define WATCH_PROTOBUF_H
@@ -37,9 +38,9 @@ int protobuf_next(struct protobuf *message, struct protobuf_field *field);
 int protobuf_tag(uint64_t tag, uint32_t *number, enum protobuf_wire *wire);
 
 /*
- * Takes one more byte of a varint in, of which *n bytes are in *value already (0 to begin with).
- * Returns 1 when it is complete, 0 when there is more to come, or -EINVAL if it does not fit into
- * 64 bits.
+ * Takes one more byte of a varint in, of which *n bytes are in *value already
+ * (0 to begin with). Returns 1 when it is complete, 0 when there is more to
+ * come, or -EINVAL if it does not fit into 64 bits.
  */
 int protobuf_varint_byte(uint8_t byte, uint64_t *value, unsigned int *n);
 

@@ -55,8 +55,10 @@ struct protobuf_stream {
 	int err;
 };
 
-struct protobuf_stream *protobuf_stream_new(enum splitter_mode mode, const char *list_kind,
-					    const struct splitter_ops *ops, void *ctx)
+struct protobuf_stream *protobuf_stream_new(enum splitter_mode mode,
+					    const char *list_kind,
+					    const struct splitter_ops *ops,
+					    void *ctx)
 {
 	struct protobuf_stream *s = calloc(1, sizeof(*s));
 
@@ -99,10 +101,11 @@ void protobuf_stream_reset(struct protobuf_stream *s)
 }
 
 /* @ahead: bytes between s->offset and the problem. */
-static int stream_fail(struct protobuf_stream *s, size_t ahead, const char *problem,
-		       struct errbuf *eb)
+static int stream_fail(struct protobuf_stream *s, size_t ahead,
+		       const char *problem, struct errbuf *eb)
 {
-	return s->err = errf(eb, -EINVAL, "byte %llu: %s", s->offset + ahead, problem);
+	return s->err = errf(eb, -EINVAL, "byte %llu: %s", s->offset + ahead,
+			     problem);
 }
 
 static int too_long(struct protobuf_stream *s, unsigned int max, struct errbuf *eb)
@@ -110,8 +113,8 @@ static int too_long(struct protobuf_stream *s, unsigned int max, struct errbuf *
 	return s->err = errf(eb, -E2BIG, "an object of more than %u bytes", max);
 }
 
-static int stream_keep(struct protobuf_stream *s, struct strbuf *buffer, const char *bytes,
-		       size_t length, struct errbuf *eb)
+static int stream_keep(struct protobuf_stream *s, struct strbuf *buffer,
+		       const char *bytes, size_t length, struct errbuf *eb)
 {
 	strbuf_add(buffer, bytes, length);
 	if (buffer->err == -ENOMEM)
@@ -142,7 +145,8 @@ static int count_list(struct protobuf_stream *s, uint64_t used, struct errbuf *e
 	if (s->level != LIST)
 		return 0;
 	if (used > s->list_left)
-		return stream_fail(s, 0, "a field reaches beyond the end of the list", eb);
+		return stream_fail(
+			s, 0, "a field reaches beyond the end of the list", eb);
 	s->list_left -= used;
 	return 0;
 }
@@ -155,8 +159,8 @@ static void field_end(struct protobuf_stream *s)
 	next_state(s, TAG);
 }
 
-static int check_kind(struct protobuf_stream *s, const char *bytes, size_t length,
-		      struct errbuf *eb)
+static int check_kind(struct protobuf_stream *s, const char *bytes,
+		      size_t length, struct errbuf *eb)
 {
 	struct protobuf type_meta = { bytes, bytes + length };
 	const size_t wanted = strlen(s->list_kind);
@@ -166,8 +170,10 @@ static int check_kind(struct protobuf_stream *s, const char *bytes, size_t lengt
 	s->kind_known = false;
 	while ((ret = protobuf_next(&type_meta, &field)) > 0)
 		if (field.number == TYPE_META_KIND && field.wire == PROTOBUF_BYTES)
-			s->kind_known = (size_t)(field.bytes.end - field.bytes.at) == wanted &&
-					memcmp(field.bytes.at, s->list_kind, wanted) == 0;
+			s->kind_known =
+				(size_t)(field.bytes.end - field.bytes.at) ==
+					wanted &&
+				memcmp(field.bytes.at, s->list_kind, wanted) == 0;
 	if (ret < 0 || !s->kind_known)
 		return s->err = errf(eb, -EPROTO, "not a %s", s->list_kind);
 	return 0;
@@ -176,7 +182,9 @@ static int check_kind(struct protobuf_stream *s, const char *bytes, size_t lengt
 static int list_begins(struct protobuf_stream *s, uint64_t length, struct errbuf *eb)
 {
 	if (!s->kind_known || s->list_seen)
-		return stream_fail(s, 0, s->list_seen ? "a second list" : "a list of no kind", eb);
+		return stream_fail(
+			s, 0,
+			s->list_seen ? "a second list" : "a list of no kind", eb);
 	s->list_seen = true;
 	s->level = LIST;
 	s->list_left = length;
@@ -185,7 +193,8 @@ static int list_begins(struct protobuf_stream *s, uint64_t length, struct errbuf
 }
 
 /* The bytes of s->field are to come. */
-static int field_begins(struct protobuf_stream *s, uint64_t length, struct errbuf *eb)
+static int field_begins(struct protobuf_stream *s, uint64_t length,
+			struct errbuf *eb)
 {
 	const bool type_meta = s->level == UNKNOWN && s->field == UNKNOWN_TYPE_META;
 	const bool metadata = s->level == LIST && s->field == LIST_METADATA;
@@ -205,8 +214,8 @@ static int field_begins(struct protobuf_stream *s, uint64_t length, struct errbu
 }
 
 /* As a field of its own, so that what is collected is a message again. */
-static int keep_metadata(struct protobuf_stream *s, const char *bytes, size_t length,
-			 struct errbuf *eb)
+static int keep_metadata(struct protobuf_stream *s, const char *bytes,
+			 size_t length, struct errbuf *eb)
 {
 	const char tag = LIST_METADATA << 3 | PROTOBUF_BYTES;
 	size_t rest = length;
@@ -219,7 +228,8 @@ static int keep_metadata(struct protobuf_stream *s, const char *bytes, size_t le
 	return stream_keep(s, &s->rest, bytes, length, eb);
 }
 
-static int part_ends(struct protobuf_stream *s, const char *bytes, size_t length, struct errbuf *eb)
+static int part_ends(struct protobuf_stream *s, const char *bytes,
+		     size_t length, struct errbuf *eb)
 {
 	if (s->mode == SPLIT_STREAM || (s->level == LIST && s->field == LIST_ITEMS))
 		s->err = s->ops->item(s->ctx, bytes, length, eb);
@@ -232,8 +242,8 @@ static int part_ends(struct protobuf_stream *s, const char *bytes, size_t length
 
 /* ---- one function per state: each returns how much it used, or a negative errno */
 
-static ssize_t feed_frame(struct protobuf_stream *s, const char *bytes, size_t length,
-			  struct errbuf *eb)
+static ssize_t feed_frame(struct protobuf_stream *s, const char *bytes,
+			  size_t length, struct errbuf *eb)
 {
 	size_t used = 0;
 
@@ -252,14 +262,16 @@ static ssize_t feed_frame(struct protobuf_stream *s, const char *bytes, size_t l
 	return (ssize_t)used;
 }
 
-static ssize_t feed_magic(struct protobuf_stream *s, const char *bytes, size_t length,
-			  struct errbuf *eb)
+static ssize_t feed_magic(struct protobuf_stream *s, const char *bytes,
+			  size_t length, struct errbuf *eb)
 {
 	size_t used = 0;
 
 	while (used < length && s->n < sizeof(protobuf_magic))
 		if (bytes[used++] != protobuf_magic[s->n++])
-			return stream_fail(s, used - 1, "a list does not begin with \"k8s\"", eb);
+			return stream_fail(s, used - 1,
+					   "a list does not begin with \"k8s\"",
+					   eb);
 	if (s->n == sizeof(protobuf_magic))
 		next_state(s, TAG);
 	return (ssize_t)used;
@@ -287,14 +299,15 @@ static int tag_complete(struct protobuf_stream *s, struct errbuf *eb)
 	return count_list(s, s->left, eb);
 }
 
-static ssize_t feed_varint(struct protobuf_stream *s, const char *bytes, size_t length,
-			   struct errbuf *eb)
+static ssize_t feed_varint(struct protobuf_stream *s, const char *bytes,
+			   size_t length, struct errbuf *eb)
 {
 	size_t used = 0;
 	int ret = 0;
 
 	while (used < length && !ret)
-		ret = protobuf_varint_byte((uint8_t)bytes[used++], &s->number, &s->n);
+		ret = protobuf_varint_byte((uint8_t)bytes[used++], &s->number,
+					   &s->n);
 	if (ret < 0)
 		return stream_fail(s, used, "too long a number", eb);
 	if (count_list(s, used, eb))
@@ -310,8 +323,8 @@ static ssize_t feed_varint(struct protobuf_stream *s, const char *bytes, size_t 
 	return s->err ? s->err : (ssize_t)used;
 }
 
-static ssize_t feed_skip(struct protobuf_stream *s, const char *bytes, size_t length,
-			 struct errbuf *eb)
+static ssize_t feed_skip(struct protobuf_stream *s, const char *bytes,
+			 size_t length, struct errbuf *eb)
 {
 	size_t used = length < s->left ? length : (size_t)s->left;
 
@@ -323,13 +336,14 @@ static ssize_t feed_skip(struct protobuf_stream *s, const char *bytes, size_t le
 	return (ssize_t)used;
 }
 
-static ssize_t feed_part(struct protobuf_stream *s, const char *bytes, size_t length,
-			 struct errbuf *eb)
+static ssize_t feed_part(struct protobuf_stream *s, const char *bytes,
+			 size_t length, struct errbuf *eb)
 {
 	size_t used = length < s->left ? length : (size_t)s->left;
 	bool complete = used == s->left;
 
-	if ((!complete || s->part.length) && stream_keep(s, &s->part, bytes, used, eb))
+	if ((!complete || s->part.length) &&
+	    stream_keep(s, &s->part, bytes, used, eb))
 		return s->err;
 	s->left -= used;
 	if (!complete)
@@ -352,13 +366,14 @@ static bool needs_bytes(const struct protobuf_stream *s)
 	return (s->state != SKIP && s->state != PART) || s->left;
 }
 
-int protobuf_stream_feed(struct protobuf_stream *s, const char *bytes, size_t length,
-			 struct errbuf *eb)
+int protobuf_stream_feed(struct protobuf_stream *s, const char *bytes,
+			 size_t length, struct errbuf *eb)
 {
-	static ssize_t (*const feed[])(struct protobuf_stream *, const char *, size_t,
-				       struct errbuf *) = {
-		[FRAME] = feed_frame,	[MAGIC] = feed_magic,	[TAG] = feed_varint,
-		[LENGTH] = feed_varint, [VARINT] = feed_varint, [SKIP] = feed_skip,
+	static ssize_t (*const feed[])(struct protobuf_stream *, const char *,
+				       size_t, struct errbuf *) = {
+		[FRAME] = feed_frame,	[MAGIC] = feed_magic,
+		[TAG] = feed_varint,	[LENGTH] = feed_varint,
+		[VARINT] = feed_varint, [SKIP] = feed_skip,
 		[PART] = feed_part,
 	};
 	ssize_t used;
@@ -388,8 +403,10 @@ int protobuf_stream_finish(struct protobuf_stream *s, struct errbuf *eb)
 	if (s->err)
 		return errf(eb, s->err, "after an earlier error");
 	if (!is_complete(s))
-		return stream_fail(s, 0, "the answer ends in the middle of an object", eb);
+		return stream_fail(
+			s, 0, "the answer ends in the middle of an object", eb);
 	if (s->mode == SPLIT_LIST)
-		s->err = s->ops->rest(s->ctx, s->rest.text ? s->rest.text : "", s->rest.length, eb);
+		s->err = s->ops->rest(s->ctx, s->rest.text ? s->rest.text : "",
+				      s->rest.length, eb);
 	return s->err;
 }

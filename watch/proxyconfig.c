@@ -33,7 +33,8 @@ struct filler {
 	int err; /* found where only a callback is */
 };
 
-static void warn_unused_field(const struct filler *f, const char *path, const char *problem)
+static void warn_unused_field(const struct filler *f, const char *path,
+			      const char *problem)
 {
 	char text[JSON_PATH_SIZE + 128];
 
@@ -46,8 +47,8 @@ static void warn_unused_field(const struct filler *f, const char *path, const ch
 /* ---- one value of each type: into the config, or only looked at */
 
 /* @json has the type that field @path needs, or -EINVAL. */
-static int need_type(const struct filler *f, const char *path, const struct json *json,
-		     enum json_type type)
+static int need_type(const struct filler *f, const char *path,
+		     const struct json *json, enum json_type type)
 {
 	if (json_type(json) == type)
 		return 0;
@@ -55,8 +56,9 @@ static int need_type(const struct filler *f, const char *path, const struct json
 		    json_type_name(json_type(json)), json_type_name(type));
 }
 
-static int get_integer(const struct filler *f, const char *path, const struct json *json,
-		       int64_t min, int64_t max, int64_t *value)
+static int get_integer(const struct filler *f, const char *path,
+		       const struct json *json, int64_t min, int64_t max,
+		       int64_t *value)
 {
 	int err = need_type(f, path, json, JSON_NUMBER);
 	int64_t number;
@@ -64,30 +66,32 @@ static int get_integer(const struct filler *f, const char *path, const struct js
 	if (err)
 		return err;
 	if (!json_integer(json, &number))
-		return errf(f->eb, -EINVAL, "%s: %.17g is not a whole number", path,
-			    json_number(json));
+		return errf(f->eb, -EINVAL, "%s: %.17g is not a whole number",
+			    path, json_number(json));
 	if (number < min || number > max)
-		return errf(f->eb, -EINVAL, "%s: %lld is not between %lld and %lld", path,
+		return errf(f->eb, -EINVAL,
+			    "%s: %lld is not between %lld and %lld", path,
 			    (long long)number, (long long)min, (long long)max);
 	*value = number;
 	return 0;
 }
 
-static int get_duration(const struct filler *f, const char *path, const struct json *json,
-			int64_t *value)
+static int get_duration(const struct filler *f, const char *path,
+			const struct json *json, int64_t *value)
 {
 	int err = need_type(f, path, json, JSON_STRING);
 
 	if (err)
 		return err;
 	if (duration_parse(json_string(json), value))
-		return errf(f->eb, -EINVAL, "%s: \"%.64s\" is not a duration like 1h30m or 500ms",
+		return errf(f->eb, -EINVAL,
+			    "%s: \"%.64s\" is not a duration like 1h30m or 500ms",
 			    path, json_string(json));
 	return 0;
 }
 
-static int set_string(const struct filler *f, const char *path, const struct json *json,
-		      char **target)
+static int set_string(const struct filler *f, const char *path,
+		      const struct json *json, char **target)
 {
 	int err = need_type(f, path, json, JSON_STRING);
 
@@ -97,8 +101,8 @@ static int set_string(const struct filler *f, const char *path, const struct jso
 }
 
 /* The whole list is replaced; an empty one is as good as none. */
-static int set_list(const struct filler *f, const char *path, const struct json *json,
-		    char ***target)
+static int set_list(const struct filler *f, const char *path,
+		    const struct json *json, char ***target)
 {
 	char item_path[JSON_PATH_SIZE];
 	int err = need_type(f, path, json, JSON_ARRAY);
@@ -108,7 +112,8 @@ static int set_list(const struct filler *f, const char *path, const struct json 
 	config_list_free(*target);
 	*target = NULL;
 	json_for_each (item, json) {
-		err = need_type(f, json_path(f->root, item, item_path), item, JSON_STRING);
+		err = need_type(f, json_path(f->root, item, item_path), item,
+				JSON_STRING);
 		if (err)
 			return err;
 		if (config_append(target, json_string(item)))
@@ -117,7 +122,8 @@ static int set_list(const struct filler *f, const char *path, const struct json 
 	return 0;
 }
 
-static int set_gates(const struct filler *f, const char *path, const struct json *json)
+static int set_gates(const struct filler *f, const char *path,
+		     const struct json *json)
 {
 	char gate_path[JSON_PATH_SIZE];
 	int err = need_type(f, path, json, JSON_OBJECT);
@@ -125,10 +131,12 @@ static int set_gates(const struct filler *f, const char *path, const struct json
 	json_for_each (gate, json) {
 		if (err)
 			break;
-		err = need_type(f, json_path(f->root, gate, gate_path), gate, JSON_BOOL);
+		err = need_type(f, json_path(f->root, gate, gate_path), gate,
+				JSON_BOOL);
 		if (!err)
-			err = config_set_gate(f->config, json_key(gate), json_is_true(gate),
-					      f->warn, f->ctx, f->eb);
+			err = config_set_gate(f->config, json_key(gate),
+					      json_is_true(gate), f->warn,
+					      f->ctx, f->eb);
 	}
 	return err;
 }
@@ -170,7 +178,8 @@ static bool is_empty(const struct json *json)
 	int64_t duration;
 
 	if (text)
-		return !*text || (duration_parse(text, &duration) == 0 && duration == 0);
+		return !*text ||
+		       (duration_parse(text, &duration) == 0 && duration == 0);
 	json_for_each (item, json)
 		if (!is_empty(item))
 			return false;
@@ -211,7 +220,8 @@ static int check_unused(const struct filler *f, const struct config_field *field
 		err = need_type(f, field->path, json, JSON_BOOL);
 		break;
 	case FIELD_INT:
-		err = get_integer(f, field->path, json, field->min, field->max, &number);
+		err = get_integer(f, field->path, json, field->min, field->max,
+				  &number);
 		break;
 	case FIELD_DURATION:
 		err = get_duration(f, field->path, json, &number);
@@ -263,26 +273,29 @@ static bool is_section(const struct config_schema *schema, const char *path)
 	size_t length = strlen(path);
 
 	for_each_config_field (field, schema)
-		if (strncmp(field->path, path, length) == 0 && field->path[length] == '.')
+		if (strncmp(field->path, path, length) == 0 &&
+		    field->path[length] == '.')
 			return true;
 	return false;
 }
 
-static int fill_section(const struct filler *f, const char *section, const struct json *json)
+static int fill_section(const struct filler *f, const char *section,
+			const struct json *json)
 {
 	const struct config_field *field;
 	char path[JSON_PATH_SIZE];
 	int err = 0;
 
 	json_for_each (member, json) {
-		snprintf(path, sizeof(path), "%s%s%s", section, *section ? "." : "",
-			 json_key(member));
+		snprintf(path, sizeof(path), "%s%s%s", section,
+			 *section ? "." : "", json_key(member));
 		field = field_find(f->schema, path);
 		if (!field && !is_section(f->schema, path)) {
 			/* Once more from the tree, printable. */
 			json_path(f->root, member, path);
 			if (f->schema->strict)
-				return errf(f->eb, -EINVAL, "%s: unknown field", path);
+				return errf(f->eb, -EINVAL, "%s: unknown field",
+					    path);
 			warn_unused_field(f, path, "unknown field, ignored");
 			continue;
 		}
@@ -307,9 +320,11 @@ static int check_header(const struct filler *f, const char *key, const char *wan
 	if (json_get_string(f->root, f->root, key, &text, f->eb) < 0)
 		return -EINVAL;
 	if (!*text)
-		return errf(f->eb, -EINVAL, "%s: missing, %s is expected", key, want);
+		return errf(f->eb, -EINVAL, "%s: missing, %s is expected", key,
+			    want);
 	if (strcmp(text, want))
-		return errf(f->eb, -EINVAL, "%s: \"%.64s\" is not %s", key, text, want);
+		return errf(f->eb, -EINVAL, "%s: \"%.64s\" is not %s", key,
+			    text, want);
 	return 0;
 }
 
@@ -354,8 +369,8 @@ static void add_other(void *ctx, const struct json *document)
 }
 
 /* JSON first, for what only that can be; what is neither is most likely meant as YAML. */
-static struct json *parse_text(const char *text, size_t length, struct strbuf *others,
-			       struct errbuf *eb)
+static struct json *parse_text(const char *text, size_t length,
+			       struct strbuf *others, struct errbuf *eb)
 {
 	struct json *json = NULL;
 	size_t i = 0;
@@ -367,8 +382,9 @@ static struct json *parse_text(const char *text, size_t length, struct strbuf *o
 	return json ? json : yaml_parse_first(text, length, add_other, others, eb);
 }
 
-static int parse_config(const struct config_schema *schema, const char *text, size_t length,
-			struct config *config, warn_fn *warn, void *ctx, struct errbuf *eb)
+static int parse_config(const struct config_schema *schema, const char *text,
+			size_t length, struct config *config, warn_fn *warn,
+			void *ctx, struct errbuf *eb)
 {
 	struct strbuf others = { .max = 512 };
 	struct json *root = parse_text(text, length, &others, eb);
@@ -380,21 +396,22 @@ static int parse_config(const struct config_schema *schema, const char *text, si
 		return -EINVAL;
 	}
 	if (others.length)
-		warn_unused_field(&f, "only the first document counts, ignored", others.text);
+		warn_unused_field(&f, "only the first document counts, ignored",
+				  others.text);
 	strbuf_free(&others);
 	err = fill_fields(&f);
 	json_free(root);
 	return err;
 }
 
-int proxyconfig_parse(const char *text, size_t length, struct config *config, warn_fn *warn,
-		      void *ctx, struct errbuf *eb)
+int proxyconfig_parse(const char *text, size_t length, struct config *config,
+		      warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	return parse_config(&proxy_schema, text, length, config, warn, ctx, eb);
 }
 
-int vipmapconfig_parse(const char *text, size_t length, struct config *config, warn_fn *warn,
-		       void *ctx, struct errbuf *eb)
+int vipmapconfig_parse(const char *text, size_t length, struct config *config,
+		       warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	return parse_config(&vipmap_schema, text, length, config, warn, ctx, eb);
 }
@@ -423,16 +440,17 @@ static int read_whole_file(const char *path, struct strbuf *sb, struct errbuf *e
 	return err;
 }
 
-static int read_config_document(const struct config_schema *schema, const char *path,
-				struct config *config, warn_fn *warn, void *ctx, struct errbuf *eb)
+static int read_config_document(const struct config_schema *schema,
+				const char *path, struct config *config,
+				warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	struct strbuf sb = STRBUF_INIT;
 	struct errbuf problem = { "" };
 	int err = read_whole_file(path, &sb, eb);
 
 	if (!err) {
-		err = parse_config(schema, sb.length ? sb.text : "", sb.length, config, warn, ctx,
-				   &problem);
+		err = parse_config(schema, sb.length ? sb.text : "", sb.length,
+				   config, warn, ctx, &problem);
 		if (err)
 			errf(eb, err, "%s: %.400s", path, problem.text);
 	}
@@ -440,14 +458,14 @@ static int read_config_document(const struct config_schema *schema, const char *
 	return err;
 }
 
-int proxyconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
-		     struct errbuf *eb)
+int proxyconfig_read(const char *path, struct config *config, warn_fn *warn,
+		     void *ctx, struct errbuf *eb)
 {
 	return read_config_document(&proxy_schema, path, config, warn, ctx, eb);
 }
 
-int vipmapconfig_read(const char *path, struct config *config, warn_fn *warn, void *ctx,
-		      struct errbuf *eb)
+int vipmapconfig_read(const char *path, struct config *config, warn_fn *warn,
+		      void *ctx, struct errbuf *eb)
 {
 	return read_config_document(&vipmap_schema, path, config, warn, ctx, eb);
 }

@@ -59,8 +59,8 @@ static void format_subject(const struct reading *r, char *text, size_t size)
 
 	printable_copy(r->namespace, namespace, sizeof(namespace));
 	printable_copy(r->name, name, sizeof(name));
-	snprintf(text, size, "%s%s%s%s%s", r->kind, *namespace || *name ? " " : "", namespace,
-		 *namespace ? "/" : "", name);
+	snprintf(text, size, "%s%s%s%s%s", r->kind, *namespace || *name ? " " : "",
+		 namespace, *namespace ? "/" : "", name);
 }
 
 void reading_report(const struct reading *r, struct errbuf *eb)
@@ -73,18 +73,20 @@ void reading_report(const struct reading *r, struct errbuf *eb)
 }
 
 /* The path of @key in @parent, which need not be there. */
-static void format_path(const struct reading *r, const struct json *parent, const char *key,
-			char path[JSON_PATH_SIZE])
+static void format_path(const struct reading *r, const struct json *parent,
+			const char *key, char path[JSON_PATH_SIZE])
 {
 	size_t length;
 
 	json_path(r->root, parent, path);
 	length = strlen(path);
 	if (key)
-		snprintf(path + length, JSON_PATH_SIZE - length, "%s%s", length ? "." : "", key);
+		snprintf(path + length, JSON_PATH_SIZE - length, "%s%s",
+			 length ? "." : "", key);
 }
 
-int reading_bad(struct reading *r, const struct json *parent, const char *key, const char *fmt, ...)
+int reading_bad(struct reading *r, const struct json *parent, const char *key,
+		const char *fmt, ...)
 {
 	char path[JSON_PATH_SIZE], text[256];
 	va_list ap;
@@ -96,8 +98,8 @@ int reading_bad(struct reading *r, const struct json *parent, const char *key, c
 	return errf(&r->problem, -EINVAL, "%s: %s", path, text);
 }
 
-void reading_complain(struct reading *r, const struct json *parent, const char *key,
-		      const char *fmt, ...)
+void reading_complain(struct reading *r, const struct json *parent,
+		      const char *key, const char *fmt, ...)
 {
 	char subject[384], path[JSON_PATH_SIZE], text[256], line[1024];
 	va_list ap;
@@ -106,8 +108,8 @@ void reading_complain(struct reading *r, const struct json *parent, const char *
 		return;
 	format_subject(r, subject, sizeof(subject));
 	if (r->complaints++ == MAX_COMPLAINTS) {
-		snprintf(line, sizeof(line), "%s: more problems of this kind are not shown",
-			 subject);
+		snprintf(line, sizeof(line),
+			 "%s: more problems of this kind are not shown", subject);
 		r->decoder->complain(r->decoder->ctx, line);
 		return;
 	}
@@ -127,24 +129,26 @@ int reading_no_memory(struct reading *r)
 
 /* ---- fields */
 
-int reading_string(struct reading *r, const struct json *object, const char *key,
-		   const char **value)
+int reading_string(struct reading *r, const struct json *object,
+		   const char *key, const char **value)
 {
 	return json_get_string(r->root, object, key, value, &r->problem);
 }
 
-int reading_bool(struct reading *r, const struct json *object, const char *key, bool *value)
+int reading_bool(struct reading *r, const struct json *object, const char *key,
+		 bool *value)
 {
 	return json_get_bool(r->root, object, key, value, &r->problem);
 }
 
-int reading_integer(struct reading *r, const struct json *object, const char *key, int64_t min,
-		    int64_t max, int64_t *value)
+int reading_integer(struct reading *r, const struct json *object,
+		    const char *key, int64_t min, int64_t max, int64_t *value)
 {
 	return json_get_integer(r->root, object, key, min, max, value, &r->problem);
 }
 
-int reading_port(struct reading *r, const struct json *object, const char *key, uint16_t *value)
+int reading_port(struct reading *r, const struct json *object, const char *key,
+		 uint16_t *value)
 {
 	int64_t number;
 	int ret = reading_integer(r, object, key, INT64_MIN, INT64_MAX, &number);
@@ -152,7 +156,8 @@ int reading_port(struct reading *r, const struct json *object, const char *key, 
 	if (ret <= 0)
 		return ret;
 	if (number < 0 || number > UINT16_MAX)
-		return reading_bad(r, object, key, "%lld is not a port", (long long)number);
+		return reading_bad(r, object, key, "%lld is not a port",
+				   (long long)number);
 	*value = (uint16_t)number;
 	return 1;
 }
@@ -163,8 +168,8 @@ int reading_list(struct reading *r, const struct json *object, const char *key,
 	return json_get_tree(r->root, object, key, JSON_ARRAY, list, &r->problem);
 }
 
-int reading_object(struct reading *r, const struct json *object, const char *key,
-		   const struct json **value)
+int reading_object(struct reading *r, const struct json *object,
+		   const char *key, const struct json **value)
 {
 	return json_get_tree(r->root, object, key, JSON_OBJECT, value, &r->problem);
 }
@@ -179,7 +184,8 @@ int reading_protocol(struct reading *r, const struct json *object, uint8_t *prot
 		return ret < 0 ? ret : 0;
 	number = protocol_parse(text);
 	if (!number)
-		return reading_bad(r, object, "protocol", "%s is not TCP, UDP or SCTP",
+		return reading_bad(r, object, "protocol",
+				   "%s is not TCP, UDP or SCTP",
 				   reading_quote(r, text));
 	*protocol = number;
 	return 1;
@@ -257,7 +263,8 @@ bool is_port_name(const char *text)
 	return i <= 63;
 }
 
-static int read_name(struct reading *r, const char *key, bool subdomain, const char **name)
+static int read_name(struct reading *r, const char *key, bool subdomain,
+		     const char **name)
 {
 	int ret = reading_string(r, r->metadata, key, name);
 
@@ -267,7 +274,8 @@ static int read_name(struct reading *r, const char *key, bool subdomain, const c
 		return reading_bad(r, r->metadata, key, "missing");
 	if (!(subdomain ? is_dns_subdomain(*name) : is_dns_label(*name)))
 		return reading_bad(r, r->metadata, key, "%s is not a DNS %s",
-				   reading_quote(r, *name), subdomain ? "subdomain" : "label");
+				   reading_quote(r, *name),
+				   subdomain ? "subdomain" : "label");
 	return 0;
 }
 
@@ -298,7 +306,8 @@ int reading_metadata(struct reading *r, unsigned int flags)
 	if (flags & METADATA_NAMESPACED)
 		err = read_namespace(r);
 	if (!err)
-		err = read_name(r, "name", flags & METADATA_NAME_SUBDOMAIN, &r->name);
+		err = read_name(r, "name", flags & METADATA_NAME_SUBDOMAIN,
+				&r->name);
 	if (!err && reading_string(r, r->metadata, "uid", &r->uid) < 0)
 		err = -EINVAL;
 	return err;
@@ -332,7 +341,8 @@ static int take_char(const char **text, char c)
 }
 
 /* Since 1970-01-01, in the Gregorian calendar, for any year from 0 on. */
-static int64_t days_since_epoch(unsigned int year, unsigned int month, unsigned int day)
+static int64_t days_since_epoch(unsigned int year, unsigned int month,
+				unsigned int day)
 {
 	/* Years begin in March, so that the leap day is the last. */
 	int64_t y = month > 2 ? year : (int64_t)year - 1;
@@ -369,7 +379,8 @@ static int take_clock(const char **text, int64_t *time_us)
 		for (; **text >= '0' && **text <= '9'; (*text)++, scale /= 10)
 			fraction += (unsigned int)(**text - '0') * scale;
 	}
-	*time_us = (int64_t)(hour * 3600 + minute * 60 + second) * 1000000 + fraction;
+	*time_us = (int64_t)(hour * 3600 + minute * 60 + second) * 1000000 +
+		   fraction;
 	return 0;
 }
 

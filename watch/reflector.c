@@ -1,19 +1,23 @@
 /*
- * The life of one resource: (stream or pages) -> watch -> watch -> ... -> list again.
+ * The life of one resource: (stream or pages) -> watch -> watch -> ... -> list
+ * again.
  *
- * Objects go to the sink as they arrive. list_begin() is said when a list's response begins and
- * list_end() only when its last object is in, so an unreachable server changes nothing, and a list
- * that breaks off is begun again. While a list streams in, the objects' own resource versions mean
- * nothing for resuming; only the bookmark at the end does, or the list's metadata.
+ * Objects go to the sink as they arrive. list_begin() is said when a list's
+ * response begins and list_end() only when its last object is in, so an
+ * unreachable server changes nothing, and a list that breaks off is begun
+ * again. While a list streams in, the objects' own resource versions mean nothing
+ * for resuming; only the bookmark at the end does, or the list's metadata.
  *
- * What a request's end leads to is decided by reflector_judge() alone, and when the next one is due
- * by struct patience.
+ * What a request's end leads to is decided by reflector_judge() alone, and when
+ * the next one is due by struct patience.
  *
- * An object that cannot be understood is taken as absent, also if an older version of it could be:
- * then the state does not depend on when we started (API-10).
+ * An object that cannot be understood is taken as absent, also if an older
+ * version of it could be: then the state does not depend on when we started
+ * (API-10).
  *
- * A watch that stays silent twice from its start on asked for a version that this server will never
- * reach (an etcd restored from a backup): then the version is dropped and the list is read again.
+ * A watch that stays silent twice from its start on asked for a version that
+ * this server will never reach (an etcd restored from a backup): then the
+ * version is dropped and the list is read again.
  */
 #include "watch/reflector.h"
 
@@ -85,7 +89,8 @@ static void reflector_trouble(struct reflector *r, int severity, const char *tex
 	const int64_t now = clock_monotonic_us(r->o.clock);
 	struct errbuf eb;
 
-	if (!strcmp(r->trouble, text) && now - r->trouble_us < r->o.timing->log_ms * 1000) {
+	if (!strcmp(r->trouble, text) &&
+	    now - r->trouble_us < r->o.timing->log_ms * 1000) {
 		r->repeats++;
 		return;
 	}
@@ -93,7 +98,8 @@ static void reflector_trouble(struct reflector *r, int severity, const char *tex
 	memcpy(r->trouble, eb.text, sizeof(r->trouble));
 	r->trouble_us = now;
 	if (r->repeats)
-		errf(&eb, 0, "%.400s (and %u times before)", r->trouble, r->repeats);
+		errf(&eb, 0, "%.400s (and %u times before)", r->trouble,
+		     r->repeats);
 	r->repeats = 0;
 	reflector_log(r, severity, eb.text);
 }
@@ -102,7 +108,9 @@ static void tell_garbled(struct reflector *r, const char *why)
 {
 	struct errbuf eb;
 
-	errf(&eb, 0, "the API server's answer cannot be read: %.300s; rules stay as they are", why);
+	errf(&eb, 0,
+	     "the API server's answer cannot be read: %.300s; rules stay as they are",
+	     why);
 	reflector_trouble(r, LOG_WARNING, eb.text);
 }
 
@@ -123,10 +131,11 @@ static const char *text_or_empty(const struct json *json)
 }
 
 /*
- * Gives the object to the sink. Returns 0, -ENOMEM of either, or 1 and @eb if it is a bad one, or
- * of no use (@eb empty).
+ * Gives the object to the sink. Returns 0, -ENOMEM of either, or 1 and @eb if
+ * it is a bad one, or of no use (@eb empty).
  */
-static int take_object(struct reflector *r, const struct json *json, struct errbuf *eb)
+static int take_object(struct reflector *r, const struct json *json,
+		       struct errbuf *eb)
 {
 	void *object = decode_object(r->o.decoder, r->o.kind, json, eb);
 
@@ -142,15 +151,17 @@ static void object_gone(struct reflector *r, const struct json *object)
 
 	if (*name)
 		r->o.sink->gone(r->o.sink->ctx, r->o.kind,
-				text_or_empty(json_get(metadata, "namespace")), name);
+				text_or_empty(json_get(metadata, "namespace")),
+				name);
 	r->o.touched(r->o.ctx);
 }
 
 /*
- * Fails only without memory: then the object may be a good one, and must not be taken as absent.
- * The request ends, and what it was about is listed again.
+ * Fails only without memory: then the object may be a good one, and must not be
+ * taken as absent. The request ends, and what it was about is listed again.
  */
-static int object_changed(struct reflector *r, const struct json *object, struct errbuf *eb)
+static int object_changed(struct reflector *r, const struct json *object,
+			  struct errbuf *eb)
 {
 	int result;
 
@@ -216,7 +227,8 @@ static void read_failure(struct api_failure *failure, const struct json *status)
 	errf(&eb, 0, "%.255s", message);
 	memcpy(failure->message, eb.text, sizeof(failure->message));
 	json_for_each (cause, json_get(details, "causes")) {
-		if (!strcmp(text_or_empty(json_get(cause, "reason")), "ResourceVersionTooLarge"))
+		if (!strcmp(text_or_empty(json_get(cause, "reason")),
+			    "ResourceVersionTooLarge"))
 			failure->too_large = true;
 	}
 	/* Servers before 1.19 only say it in words. */
@@ -228,9 +240,12 @@ static void read_failure(struct api_failure *failure, const struct json *status)
 
 static bool ends_initial_events(const struct json *object)
 {
-	const struct json *annotations = json_get(json_get(object, "metadata"), "annotations");
+	const struct json *annotations =
+		json_get(json_get(object, "metadata"), "annotations");
 
-	return !strcmp(text_or_empty(json_get(annotations, "k8s.io/initial-events-end")), "true");
+	return !strcmp(
+		text_or_empty(json_get(annotations, "k8s.io/initial-events-end")),
+		"true");
 }
 
 /* From here on the request is a watch, and so is what becomes of it. */
@@ -245,12 +260,13 @@ static int become_watch(struct reflector *r, const char *version, struct errbuf 
 	return replace_text(&r->version, version);
 }
 
-static int take_event(struct reflector *r, const struct json *event, struct errbuf *eb)
+static int take_event(struct reflector *r, const struct json *event,
+		      struct errbuf *eb)
 {
 	const char *type = text_or_empty(json_get(event, "type"));
 	const struct json *object = json_get(event, "object");
-	const char *version =
-		text_or_empty(json_get(json_get(object, "metadata"), "resourceVersion"));
+	const char *version = text_or_empty(
+		json_get(json_get(object, "metadata"), "resourceVersion"));
 	int err = 0;
 
 	if (!strcmp(type, "ERROR")) {
@@ -277,8 +293,8 @@ static void complain_unread(struct reflector *r, const struct errbuf *why)
 {
 	struct errbuf eb;
 
-	errf(&eb, 0, "%s: an object of the list cannot be read: %.400s", kind_name(r->o.kind),
-	     why->text);
+	errf(&eb, 0, "%s: an object of the list cannot be read: %.400s",
+	     kind_name(r->o.kind), why->text);
 	r->o.sink->complain(r->o.sink->ctx, eb.text);
 }
 
@@ -291,11 +307,13 @@ static void read_end(struct reflector *r, struct json *tree)
 		json_free(tree);
 }
 
-static int take_event_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int take_event_text(void *ctx, const char *text, size_t length,
+			   struct errbuf *eb)
 {
 	struct reflector *r = ctx;
-	struct json *event = r->protobuf ? protobuf_read_event(r->o.trees, text, length, eb)
-					 : json_parse(text, length, eb);
+	struct json *event =
+		r->protobuf ? protobuf_read_event(r->o.trees, text, length, eb)
+			    : json_parse(text, length, eb);
 	int err = -EPROTO;
 
 	if (event) {
@@ -309,11 +327,13 @@ static int take_event_text(void *ctx, const char *text, size_t length, struct er
 	return err;
 }
 
-static int take_item_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int take_item_text(void *ctx, const char *text, size_t length,
+			  struct errbuf *eb)
 {
 	struct reflector *r = ctx;
 	struct json *object = r->protobuf
-				      ? protobuf_read_item(r->o.trees, r->o.kind, text, length, eb)
+				      ? protobuf_read_item(r->o.trees, r->o.kind,
+							   text, length, eb)
 				      : json_parse(text, length, eb);
 	int err = 0;
 
@@ -332,7 +352,8 @@ static bool has_items(const struct json *list)
 {
 	json_for_each (member, list)
 		if (!strcmp(json_key(member), "items"))
-			return json_type(member) == JSON_ARRAY || json_type(member) == JSON_NULL;
+			return json_type(member) == JSON_ARRAY ||
+			       json_type(member) == JSON_NULL;
 	return false;
 }
 
@@ -345,7 +366,8 @@ static int take_list(struct reflector *r, const struct json *list, struct errbuf
 	if (!version || !has_items(list) || r->progress)
 		err = errf(eb, -EPROTO, "not a list");
 	else
-		err = replace_text(&r->continue_token, json_string(json_get(metadata, "continue")));
+		err = replace_text(&r->continue_token,
+				   json_string(json_get(metadata, "continue")));
 	if (!err)
 		err = replace_text(&r->version, version);
 	r->progress = true; /* of a list: it is whole */
@@ -353,11 +375,13 @@ static int take_list(struct reflector *r, const struct json *list, struct errbuf
 }
 
 /* The list without its items: the version to watch from, and whether there are more pages. */
-static int take_rest_text(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int take_rest_text(void *ctx, const char *text, size_t length,
+			  struct errbuf *eb)
 {
 	struct reflector *r = ctx;
-	struct json *list = r->protobuf ? protobuf_read_list(r->o.trees, text, length, eb)
-					: json_parse(text, length, eb);
+	struct json *list =
+		r->protobuf ? protobuf_read_list(r->o.trees, text, length, eb)
+			    : json_parse(text, length, eb);
 	int err = list ? take_list(r, list, eb) : -EPROTO;
 
 	read_end(r, list);
@@ -419,12 +443,14 @@ static enum splitter_mode splitter_mode(const struct reflector *r)
 	return r->mode == MODE_PAGES ? SPLIT_LIST : SPLIT_STREAM;
 }
 
-static int split_feed(struct reflector *r, const char *bytes, size_t length, struct errbuf *eb)
+static int split_feed(struct reflector *r, const char *bytes, size_t length,
+		      struct errbuf *eb)
 {
 	const enum splitter_mode mode = splitter_mode(r);
 
 	if (r->protobuf)
-		return protobuf_stream_feed(r->protobuf_stream[mode], bytes, length, eb);
+		return protobuf_stream_feed(r->protobuf_stream[mode], bytes,
+					    length, eb);
 	return splitter_feed(r->splitter[mode], bytes, length, eb);
 }
 
@@ -481,14 +507,16 @@ static void reflector_schedule(struct reflector *r, int64_t wait_ms)
 	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
 
 	if (event_add(r->timer, &tv))
-		event_active(r->timer, EV_TIMEOUT, 0); /* without memory: rather now than never */
+		event_active(r->timer, EV_TIMEOUT,
+			     0); /* without memory: rather now than never */
 }
 
 void reflector_server_answers(struct reflector *r)
 {
 	int64_t wait_ms;
 
-	if (patience_server_answers(&r->patience, clock_monotonic_us(r->o.clock), &wait_ms) &&
+	if (patience_server_answers(&r->patience,
+				    clock_monotonic_us(r->o.clock), &wait_ms) &&
 	    event_pending(r->timer, EV_TIMEOUT, NULL))
 		reflector_schedule(r, wait_ms);
 }
@@ -558,7 +586,8 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 
 	if (result->status == 200 || !r->status.length)
 		return;
-	status = r->protobuf ? protobuf_read_body(r->o.trees, r->status.text, r->status.length, &eb)
+	status = r->protobuf ? protobuf_read_body(r->o.trees, r->status.text,
+						  r->status.length, &eb)
 			     : json_parse(r->status.text, r->status.length, &eb);
 	if (json_type(status) == JSON_OBJECT)
 		read_failure(&r->failure, status);
@@ -572,27 +601,32 @@ static void tell_request_failure(struct reflector *r, const struct attempt *a,
 {
 	const char *what = a->mode == MODE_WATCH ? "watch" : "list";
 	const bool without = d->step == NEXT_ABSENT && !r->listed;
-	const char *stay = without ? "; going on without" : "; rules stay as they are";
+	const char *stay =
+		without ? "; going on without" : "; rules stay as they are";
 	struct errbuf eb, said;
 	int code = a->failure.code ? a->failure.code : a->result.status;
 
-	if (a->garbled || d->pause == PAUSE_NONE || (d->step == NEXT_ABSENT && r->absent))
+	if (a->garbled || d->pause == PAUSE_NONE ||
+	    (d->step == NEXT_ABSENT && r->absent))
 		return;
 	errf(&said, 0, "%s", a->failure.message);
 	if (a->result.outcome != HTTP_COMPLETE && !a->failure.code)
 		errf(&eb, 0, "%s: %s%s", what, a->result.message, stay);
 	else if (code != 200)
-		errf(&eb, 0, "%s: the API server says %d%s%.60s%s%.250s%s", what, code,
-		     a->failure.reason[0] ? " " : "", a->failure.reason, said.text[0] ? ": " : "",
-		     said.text, stay);
+		errf(&eb, 0, "%s: the API server says %d%s%.60s%s%.250s%s", what,
+		     code, a->failure.reason[0] ? " " : "", a->failure.reason,
+		     said.text[0] ? ": " : "", said.text, stay);
 	else
 		errf(&eb, 0, "%s: ended too early%s", what, stay);
 	/* That no server is there is told once for all kinds, by the client. */
-	if (!a->failure.code && !a->result.status && a->result.outcome != HTTP_REFUSED) {
+	if (!a->failure.code && !a->result.status &&
+	    a->result.outcome != HTTP_REFUSED) {
 		reflector_log(r, LOG_DEBUG, eb.text);
 		return;
 	}
-	reflector_trouble(r, failure_is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING, eb.text);
+	reflector_trouble(
+		r, failure_is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING,
+		eb.text);
 }
 
 static void reflector_done(void *ctx, const struct http_result *result)
@@ -619,7 +653,8 @@ static void reflector_done(void *ctx, const struct http_result *result)
 	if (r->watching && r->o.watch_ended)
 		r->o.watch_ended(r->o.ctx, r->o.kind);
 	r->watching = false;
-	if (result->status == 200 && a.mode == MODE_WATCH && a.lived_ms >= r->o.timing->steady_ms)
+	if (result->status == 200 && a.mode == MODE_WATCH &&
+	    a.lived_ms >= r->o.timing->steady_ms)
 		patience_works(&r->patience);
 	d = reflector_judge(&a, r->o.timing);
 	if (a.mode == MODE_WATCH && d.drop_version)
@@ -680,8 +715,8 @@ static int make_splitters(struct reflector *r)
 		const enum splitter_mode mode = i ? SPLIT_LIST : SPLIT_STREAM;
 
 		r->splitter[mode] = splitter_new(mode, &ops[mode], r);
-		r->protobuf_stream[mode] =
-			protobuf_stream_new(mode, r->resource->list_kind, &ops[mode], r);
+		r->protobuf_stream[mode] = protobuf_stream_new(
+			mode, r->resource->list_kind, &ops[mode], r);
 		if (!r->splitter[mode] || !r->protobuf_stream[mode])
 			return -ENOMEM;
 	}

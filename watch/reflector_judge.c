@@ -14,8 +14,8 @@ bool failure_is_expired(const struct api_failure *failure)
 /* Statuses by which a server, or something in front of it, says that it knows no streaming list. */
 static bool refuses_stream(int status)
 {
-	return status == 400 || status == 405 || status == 406 || status == 415 || status == 422 ||
-	       status == 501;
+	return status == 400 || status == 405 || status == 406 ||
+	       status == 415 || status == 422 || status == 501;
 }
 
 static struct decision judge_refusal(const struct attempt *a, int code)
@@ -29,7 +29,8 @@ static struct decision judge_refusal(const struct attempt *a, int code)
 	/* A server that starts refuses everybody until it has read the roles, so 403 is doubted. */
 	if (code == 404 || (code == 403 && a->refusable))
 		return (struct decision){ .step = NEXT_ABSENT,
-					  .pause = a->refusable && (code == 404 || a->repeated)
+					  .pause = a->refusable && (code == 404 ||
+								    a->repeated)
 							   ? PAUSE_LONG
 							   : PAUSE_BACKOFF };
 	/* A server that has no protobuf answers with JSON; these are of something in front of it.
@@ -62,20 +63,26 @@ static struct decision judge_break(const struct attempt *a)
 		return (struct decision){ .step = NEXT_LIST,
 					  .pause = PAUSE_SOON,
 					  .fresh = true,
-					  .no_stream = silent && a->mode == MODE_STREAM };
+					  .no_stream = silent &&
+						       a->mode == MODE_STREAM };
 	if (silent && !a->progress && a->silences + 1 >= SILENCES_MAX)
-		return (struct decision){
-			.step = NEXT_LIST, .pause = PAUSE_SOON, .fresh = true, .drop_version = true
-		};
-	return (struct decision){ .step = NEXT_SAME, .pause = PAUSE_SOON, .fresh = true };
+		return (struct decision){ .step = NEXT_LIST,
+					  .pause = PAUSE_SOON,
+					  .fresh = true,
+					  .drop_version = true };
+	return (struct decision){ .step = NEXT_SAME,
+				  .pause = PAUSE_SOON,
+				  .fresh = true };
 }
 
-static struct decision judge_end(const struct attempt *a, const struct api_timing *timing)
+static struct decision judge_end(const struct attempt *a,
+				 const struct api_timing *timing)
 {
 	switch (a->mode) {
 	case MODE_PAGES:
 		if (a->more_pages)
-			return (struct decision){ .step = NEXT_PAGE, .pause = PAUSE_NONE };
+			return (struct decision){ .step = NEXT_PAGE,
+						  .pause = PAUSE_NONE };
 		return (struct decision){ .step = NEXT_WATCH, .pause = PAUSE_NONE };
 	case MODE_STREAM:
 		/* Without the bookmark the list is not known to be complete. */
@@ -90,12 +97,15 @@ static struct decision judge_end(const struct attempt *a, const struct api_timin
 	return (struct decision){ .step = NEXT_SAME, .pause = PAUSE_BACKOFF };
 }
 
-struct decision reflector_judge(const struct attempt *a, const struct api_timing *timing)
+struct decision reflector_judge(const struct attempt *a,
+				const struct api_timing *timing)
 {
-	bool refused = a->result.outcome == HTTP_COMPLETE && a->result.status != 200;
+	bool refused =
+		a->result.outcome == HTTP_COMPLETE && a->result.status != 200;
 
 	if (a->failure.code || refused)
-		return judge_refusal(a, a->failure.code ? a->failure.code : a->result.status);
+		return judge_refusal(a, a->failure.code ? a->failure.code
+							: a->result.status);
 	if (a->garbled || a->result.outcome == HTTP_REFUSED)
 		return (struct decision){ .step = NEXT_LIST,
 					  .pause = PAUSE_BACKOFF,

@@ -1,6 +1,6 @@
 /*
- * The decision, apart from the doing: what a request was, how it ended, and what
- * follows. It has no state, and nothing but its arguments counts.
+ * The decision, apart from the doing: what a request was, how it ended, and
+ * what follows. It has no state, and nothing but its arguments counts.
  */
 #ifndef WATCH_REFLECTOR_JUDGE_H
 #define WATCH_REFLECTOR_JUDGE_H
@@ -9,7 +9,7 @@
 
 enum reflector_mode {
 	MODE_STREAM, /* a watch that begins with all objects (sendInitialEvents) */
-	MODE_PAGES,  /* a list, in pages */
+	MODE_PAGES, /* a list, in pages */
 	MODE_WATCH,
 };
 
@@ -30,9 +30,9 @@ struct attempt {
 	bool more_pages;	/* a page ended with a continue token */
 	bool protobuf;		/* asked for, besides JSON */
 	bool optional_selector; /* asked with a selector that older servers refuse */
-	bool refusable;		/* a resource that older servers or roles lack */
-	bool repeated;		/* by far not the first failure in a row */
-	unsigned int silences;	/* watches without any event before this one */
+	bool refusable;	       /* a resource that older servers or roles lack */
+	bool repeated;	       /* by far not the first failure in a row */
+	unsigned int silences; /* watches without any event before this one */
 	int64_t lived_ms;
 };
 
@@ -54,14 +54,15 @@ enum next_pause {
 struct decision {
 	enum next_step step;
 	enum next_pause pause;
-	bool drop_version;  /* whatever we have seen, take what the server has */
+	bool drop_version; /* whatever we have seen, take what the server has */
 	bool drop_selector; /* without the optional one */
 	bool no_stream;	    /* list in pages */
 	bool no_protobuf;   /* ask for JSON alone */
 	bool fresh;	    /* the connection may be dead */
 };
 
-struct decision reflector_judge(const struct attempt *attempt, const struct api_timing *timing);
+struct decision reflector_judge(const struct attempt *attempt,
+				const struct api_timing *timing);
 
 /* The version that was asked for is not to be had any more, or not yet. */
 bool failure_is_expired(const struct api_failure *failure);

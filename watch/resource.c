@@ -34,8 +34,8 @@ const struct resource *resource_of(enum kind kind)
 	return &resources[kind];
 }
 
-void resource_path(const struct resource *resource, const char *node_name, bool optional_selector,
-		   struct strbuf *path)
+void resource_path(const struct resource *resource, const char *node_name,
+		   bool optional_selector, struct strbuf *path)
 {
 	strbuf_addf(path, "%s?%s", resource->path, resource->selector);
 	if (optional_selector && resource->optional_selector)

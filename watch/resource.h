@@ -12,10 +12,10 @@ struct strbuf;
 
 struct resource {
 	const char *path, *list_kind;
-	const char *selector;	       /* query, encoded, ends with '&' or is empty */
+	const char *selector; /* query, encoded, ends with '&' or is empty */
 	const char *optional_selector; /* one that older servers do not know */
-	bool of_node;		       /* only the object with the node's name */
-	bool refusable;		       /* works without it */
+	bool of_node;	/* only the object with the node's name */
+	bool refusable; /* works without it */
 };
 
 const struct resource *resource_of(enum kind kind);
@@ -24,7 +24,7 @@ const struct resource *resource_of(enum kind kind);
  * Path and selectors, to which parameters can be added: it ends with a question
  * mark or an ampersand.
  */
-void resource_path(const struct resource *resource, const char *node_name, bool optional_selector,
-		   struct strbuf *path);
+void resource_path(const struct resource *resource, const char *node_name,
+		   bool optional_selector, struct strbuf *path);
 
 #endif

@@ -7,7 +7,8 @@
 #include <stdbool.h>
 
 /* The first byte from @p on that is in @ends, or @end. */
-static inline const char *skip_run(const char *p, const char *end, const bool ends[256])
+static inline const char *skip_run(const char *p, const char *end,
+				   const bool ends[256])
 {
 	while (p < end && !ends[(unsigned char)*p])
 		p++;

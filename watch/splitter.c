@@ -1,9 +1,10 @@
 /*
- * The splitter counts brackets outside of strings and nothing more: a "]" that closes a "{" is
- * found by the parser. Text that is complete within the bytes fed is passed on from there, without
- * a copy.
+ * The splitter counts brackets outside of strings and nothing more: a "]" that
+ * closes a "{" is found by the parser. Text that is complete within the bytes
+ * fed is passed on from there, without a copy.
  *
- * Only a key written as plain "items" begins a list; one with escapes in it stays part of the rest.
+ * Only a key written as plain "items" begins a list; one with escapes in it
+ * stays part of the rest.
  */
 #include "watch/splitter.h"
 
@@ -46,7 +47,8 @@ struct splitter {
 
 static const char items_key[] = "items";
 
-struct splitter *splitter_new(enum splitter_mode mode, const struct splitter_ops *ops, void *ctx)
+struct splitter *splitter_new(enum splitter_mode mode,
+			      const struct splitter_ops *ops, void *ctx)
 {
 	struct splitter *s = calloc(1, sizeof(*s));
 
@@ -77,7 +79,9 @@ void splitter_reset(struct splitter *s)
 
 	strbuf_reset(&item);
 	strbuf_reset(&rest);
-	*s = (struct splitter){ .ops = ops, .ctx = ctx, .mode = mode, .item = item, .rest = rest };
+	*s = (struct splitter){
+		.ops = ops, .ctx = ctx, .mode = mode, .item = item, .rest = rest
+	};
 }
 
 /* One huge object should not occupy memory for ever. */
@@ -94,22 +98,22 @@ static unsigned int item_base(const struct splitter *s)
 }
 
 /* @ahead: bytes between s->offset and the problem. */
-static int splitter_fail(struct splitter *s, ptrdiff_t ahead, const char *problem,
-			 struct errbuf *eb)
+static int splitter_fail(struct splitter *s, ptrdiff_t ahead,
+			 const char *problem, struct errbuf *eb)
 {
-	return s->err = errf(eb, -EINVAL, "byte %llu: %s", s->offset + (unsigned long long)ahead,
-			     problem);
+	return s->err = errf(eb, -EINVAL, "byte %llu: %s",
+			     s->offset + (unsigned long long)ahead, problem);
 }
 
-static int splitter_keep(struct splitter *s, struct strbuf *buffer, const char *bytes,
-			 size_t length, struct errbuf *eb)
+static int splitter_keep(struct splitter *s, struct strbuf *buffer,
+			 const char *bytes, size_t length, struct errbuf *eb)
 {
 	strbuf_add(buffer, bytes, length);
 	if (buffer->err == -ENOMEM)
 		return s->err = errf(eb, -ENOMEM, "out of memory");
 	if (buffer->err)
-		return s->err =
-			       errf(eb, -E2BIG, "an object of more than %d bytes", JSON_MAX_LENGTH);
+		return s->err = errf(eb, -E2BIG, "an object of more than %d bytes",
+				     JSON_MAX_LENGTH);
 	return 0;
 }
 
@@ -140,10 +144,11 @@ static const char *skip_string(struct splitter *s, const char *p, const char *en
 }
 
 /*
- * Goes on until the depth is @base; returns the byte behind, or @end. On an excess of depth it
- * stops, which the caller sees by s->depth.
+ * Goes on until the depth is @base; returns the byte behind, or @end. On an
+ * excess of depth it stops, which the caller sees by s->depth.
  */
-static const char *scan_value(struct splitter *s, const char *p, const char *end, unsigned int base)
+static const char *scan_value(struct splitter *s, const char *p,
+			      const char *end, unsigned int base)
 {
 	while (p < end && s->depth <= JSON_MAX_DEPTH + ITEMS_DEPTH) {
 		if (s->in_string)
@@ -180,8 +185,8 @@ static bool is_space(char c)
 /* ---- one function per place: each consumes something, and returns how much, or a negative errno
  */
 
-static ssize_t feed_between(struct splitter *s, const char *bytes, const char *end,
-			    struct errbuf *eb)
+static ssize_t feed_between(struct splitter *s, const char *bytes,
+			    const char *end, struct errbuf *eb)
 {
 	const char *p = bytes;
 
@@ -190,7 +195,8 @@ static ssize_t feed_between(struct splitter *s, const char *bytes, const char *e
 	if (p == end)
 		return p - bytes;
 	if (*p != '{')
-		return splitter_fail(s, p - bytes, "an object is expected here", eb);
+		return splitter_fail(s, p - bytes, "an object is expected here",
+				     eb);
 	/* The bracket itself is left to the place it leads to. */
 	s->place = s->mode == SPLIT_LIST ? TOP : ITEM;
 	s->mismatch = true;
@@ -198,7 +204,8 @@ static ssize_t feed_between(struct splitter *s, const char *bytes, const char *e
 	return p - bytes;
 }
 
-static ssize_t feed_item(struct splitter *s, const char *bytes, const char *end, struct errbuf *eb)
+static ssize_t feed_item(struct splitter *s, const char *bytes, const char *end,
+			 struct errbuf *eb)
 {
 	const char *p = scan_value(s, bytes, end, item_base(s));
 	size_t length = (size_t)(p - bytes);
@@ -221,7 +228,8 @@ static ssize_t feed_item(struct splitter *s, const char *bytes, const char *end,
 	return s->err ? s->err : p - bytes;
 }
 
-static ssize_t feed_items(struct splitter *s, const char *bytes, const char *end, struct errbuf *eb)
+static ssize_t feed_items(struct splitter *s, const char *bytes,
+			  const char *end, struct errbuf *eb)
 {
 	const char *p = bytes;
 
@@ -239,8 +247,10 @@ static ssize_t feed_items(struct splitter *s, const char *bytes, const char *end
 	} else if (*p == ']' && !s->need_item) {
 		s->place = TOP; /* where the bracket becomes part of the rest */
 	} else {
-		return splitter_fail(s, p - bytes,
-				     "an object, a comma or the end of items is expected here", eb);
+		return splitter_fail(
+			s, p - bytes,
+			"an object, a comma or the end of items is expected here",
+			eb);
 	}
 	return p - bytes;
 }
@@ -315,7 +325,8 @@ static const char *scan_top(struct splitter *s, const char *p, const char *end)
 	return p;
 }
 
-static ssize_t feed_top(struct splitter *s, const char *bytes, const char *end, struct errbuf *eb)
+static ssize_t feed_top(struct splitter *s, const char *bytes, const char *end,
+			struct errbuf *eb)
 {
 	const char *p = scan_top(s, bytes, end);
 
@@ -333,10 +344,11 @@ static ssize_t feed_top(struct splitter *s, const char *bytes, const char *end, 
 	return s->err ? s->err : p - bytes;
 }
 
-int splitter_feed(struct splitter *s, const char *bytes, size_t length, struct errbuf *eb)
+int splitter_feed(struct splitter *s, const char *bytes, size_t length,
+		  struct errbuf *eb)
 {
-	static ssize_t (*const feed[])(struct splitter *, const char *, const char *,
-				       struct errbuf *) = {
+	static ssize_t (*const feed[])(struct splitter *, const char *,
+				       const char *, struct errbuf *) = {
 		[BETWEEN] = feed_between,
 		[TOP] = feed_top,
 		[ITEMS] = feed_items,
@@ -362,6 +374,7 @@ int splitter_finish(struct splitter *s, struct errbuf *eb)
 	if (s->err)
 		return errf(eb, s->err, "after an earlier error");
 	if (s->place != BETWEEN)
-		return splitter_fail(s, 0, "the text ends in the middle of an object", eb);
+		return splitter_fail(
+			s, 0, "the text ends in the middle of an object", eb);
 	return 0;
 }

@@ -1,10 +1,12 @@
 /*
- * libcurl reads such variables by itself, but differently: it sends loopback addresses through the
- * proxy, knows no ranges in older versions, and obeys ALL_PROXY. On a node whose API server is
- * https://127.0.0.1:6443 that would be the end, so the decision is made here and libcurl is told.
+ * libcurl reads such variables by itself, but differently: it sends loopback
+ * addresses through the proxy, knows no ranges in older versions, and obeys
+ * ALL_PROXY. On a node whose API server is https://127.0.0.1:6443 that would be
+ * the end, so the decision is made here and libcurl is told.
  *
- * NO_PROXY is a list with commas. An entry is "*", a range, an address or a host name, the latter
- * two perhaps with a port. "example.com" stands for itself and all below it, ".example.com" and
+ * NO_PROXY is a list with commas. An entry is "*", a range, an address or a
+ * host name, the latter two perhaps with a port. "example.com" stands for
+ * itself and all below it, ".example.com" and
  * "*.example.com" only for those below. What is none of these matches nothing.
  */
 #include "watch/webproxy.h"
@@ -62,8 +64,8 @@ static bool copy_part(char *to, size_t size, const char *from, size_t length)
 }
 
 /*
- * "host:port" or "[host]:port" into its parts. Without a port, or with more colons and no brackets,
- * false.
+ * "host:port" or "[host]:port" into its parts. Without a port, or with more
+ * colons and no brackets, false.
  */
 static bool split_port(const char *text, char host[NAME_SIZE], char port[PORT_SIZE])
 {
@@ -93,7 +95,10 @@ static bool target_parse(const char *server, bool tls, struct webtarget *t)
 		return false;
 	lower_case(address.host);
 	memcpy(t->host, address.host, sizeof(t->host));
-	snprintf(t->port, sizeof(t->port), "%s", *address.port ? address.port : tls ? "443" : "80");
+	snprintf(t->port, sizeof(t->port), "%s",
+		 *address.port ? address.port
+		 : tls	       ? "443"
+			       : "80");
 	t->is_address = addr_parse(t->host, &t->family, &t->addr) == 0;
 	return true;
 }
@@ -131,13 +136,16 @@ static bool entry_matches(const char *entry, const struct webtarget *t)
 	if (strcmp(entry, "*") == 0)
 		return true;
 	if (prefix_parse(entry, &family, &prefix) == 0)
-		return t->is_address && family == t->family && prefix_contains(&prefix, &t->addr);
-	if (!split_port(entry, host, port) && !copy_part(host, sizeof(host), entry, strlen(entry)))
+		return t->is_address && family == t->family &&
+		       prefix_contains(&prefix, &t->addr);
+	if (!split_port(entry, host, port) &&
+	    !copy_part(host, sizeof(host), entry, strlen(entry)))
 		return false;
 	if (!*host || (*port && strcmp(port, t->port) != 0))
 		return false;
 	if (addr_parse(host, &family, &addr) == 0)
-		return t->is_address && family == t->family && addr_compare(&addr, &t->addr) == 0;
+		return t->is_address && family == t->family &&
+		       addr_compare(&addr, &t->addr) == 0;
 	return name_matches(host, t->host);
 }
 
@@ -152,7 +160,8 @@ static bool is_excepted(const char *none, const struct webtarget *t)
 
 		while (end > lead && strchr(" \t", none[end - 1]))
 			end--;
-		if (end > lead && copy_part(entry, sizeof(entry), none + lead, end - lead)) {
+		if (end > lead &&
+		    copy_part(entry, sizeof(entry), none + lead, end - lead)) {
 			lower_case(entry);
 			if (entry_matches(entry, t))
 				return true;

@@ -1,7 +1,8 @@
 /*
- * Whether a request goes through a proxy because the environment says so (CFG-9): HTTPS_PROXY,
- * HTTP_PROXY and NO_PROXY as programs written in Go read them, since those run beside us with the
- * same environment. A kubeconfig's proxy-url does not come here, it wins over all of this.
+ * Whether a request goes through a proxy because the environment says so
+ * (CFG-9): HTTPS_PROXY, HTTP_PROXY and NO_PROXY as programs written in Go read
+ * them, since those run beside us with the same environment. A kubeconfig's
+ * proxy-url does not come here, it wins over all of this.
  */
 #ifndef WATCH_WEBPROXY_H
 #define WATCH_WEBPROXY_H

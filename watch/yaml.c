@@ -1,13 +1,14 @@
 /*
- * libyaml's events to trees. A tree is built recursively, JSON_MAX_DEPTH deep at most; libyaml
- * itself keeps its state on the heap.
+ * libyaml's events to trees. A tree is built recursively, JSON_MAX_DEPTH deep
+ * at most; libyaml itself keeps its state on the heap.
  *
- * An anchor's value is copied when it is complete, since with "items" the tree that it is in does
- * not live as long as the document; so an alias inside its own anchor does not exist yet. All
- * copies of a document together have a budget, which is what stops a billion laughs.
+ * An anchor's value is copied when it is complete, since with "items" the tree
+ * that it is in does not live as long as the document; so an alias inside its
+ * own anchor does not exist yet. All copies of a document together have a
+ * budget, which is what stops a billion laughs.
  *
- * libyaml reads a scalar to its end before we hear of it. The bytes handed to it between two events
- * are therefore bounded, too.
+ * libyaml reads a scalar to its end before we hear of it. The bytes handed to
+ * it between two events are therefore bounded, too.
  */
 #include "watch/yaml.h"
 
@@ -52,10 +53,11 @@ struct reader {
 
 /* ---- events */
 
-static int problem_at(struct reader *y, const yaml_mark_t *mark, int err, const char *problem)
+static int problem_at(struct reader *y, const yaml_mark_t *mark, int err,
+		      const char *problem)
 {
-	return errf(y->eb, err, "line %zu, column %zu: %s", mark->line + 1, mark->column + 1,
-		    problem);
+	return errf(y->eb, err, "line %zu, column %zu: %s", mark->line + 1,
+		    mark->column + 1, problem);
 }
 
 static int bad_event(struct reader *y, const char *problem)
@@ -87,15 +89,19 @@ static int parser_error(struct reader *y)
 	const yaml_parser_t *p = &y->parser;
 
 	if (y->read_err == -E2BIG)
-		return errf(y->eb, -E2BIG, "line %zu: a value of more than %d bytes",
+		return errf(y->eb, -E2BIG,
+			    "line %zu: a value of more than %d bytes",
 			    p->mark.line + 1, JSON_MAX_LENGTH);
 	if (y->read_err)
-		return errf(y->eb, y->read_err, "cannot be read: %s", strerror(-y->read_err));
+		return errf(y->eb, y->read_err, "cannot be read: %s",
+			    strerror(-y->read_err));
 	if (p->error == YAML_MEMORY_ERROR)
 		return err_no_memory(y->eb);
 	if (p->error == YAML_READER_ERROR)
-		return errf(y->eb, -EINVAL, "byte %zu: %s", p->problem_offset, p->problem);
-	return problem_at(y, &p->problem_mark, -EINVAL, p->problem ? p->problem : "not YAML");
+		return errf(y->eb, -EINVAL, "byte %zu: %s", p->problem_offset,
+			    p->problem);
+	return problem_at(y, &p->problem_mark, -EINVAL,
+			  p->problem ? p->problem : "not YAML");
 }
 
 static int next_event(struct reader *y)
@@ -122,23 +128,26 @@ static bool is_one_of(const char *text, const char *const *words)
 
 static bool is_null(const char *text)
 {
-	static const char *const words[] = { "", "~", "null", "Null", "NULL", NULL };
+	static const char *const words[] = { "",     "~",    "null",
+					     "Null", "NULL", NULL };
 
 	return is_one_of(text, words);
 }
 
 static bool is_true(const char *text)
 {
-	static const char *const words[] = { "true", "True", "TRUE", "yes", "Yes",
-					     "YES",  "on",   "On",   "ON",  NULL };
+	static const char *const words[] = { "true", "True", "TRUE", "yes",
+					     "Yes",  "YES",  "on",   "On",
+					     "ON",   NULL };
 
 	return is_one_of(text, words);
 }
 
 static bool is_false(const char *text)
 {
-	static const char *const words[] = { "false", "False", "FALSE", "no",  "No",
-					     "NO",    "off",   "Off",	"OFF", NULL };
+	static const char *const words[] = { "false", "False", "FALSE", "no",
+					     "No",    "NO",    "off",	"Off",
+					     "OFF",   NULL };
 
 	return is_one_of(text, words);
 }
@@ -321,7 +330,8 @@ static int add_anchor(struct reader *y, char *name, const struct json *value)
 	if (err)
 		free(name);
 	else
-		y->anchors[y->n_anchors++] = (struct anchor){ name, copy, path_levels(copy) };
+		y->anchors[y->n_anchors++] =
+			(struct anchor){ name, copy, path_levels(copy) };
 	return err;
 }
 
@@ -382,7 +392,8 @@ static int build_sequence(struct reader *y, unsigned int depth, struct json *lis
 
 /* "<<": the members of one mapping, or of each in a list, as far as the object does not have them.
  */
-static int merge_mapping(struct reader *y, struct json *object, const struct json *from)
+static int merge_mapping(struct reader *y, struct json *object,
+			 const struct json *from)
 {
 	struct json *copy;
 	int err = 0;
@@ -420,8 +431,8 @@ static int take_key(struct reader *y, char **key, bool *is_merge)
 		return bad_event(y, "a key that is no plain text");
 	if (strlen(text) != y->event.data.scalar.length)
 		return bad_event(y, "NUL in a key");
-	*is_merge =
-		strcmp(text, "<<") == 0 && y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	*is_merge = strcmp(text, "<<") == 0 &&
+		    y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 	*key = strdup(text);
 	return *key ? 0 : err_no_memory(y->eb);
 }
@@ -449,14 +460,15 @@ static int stream_items(struct reader *y, struct json *document)
 	return err;
 }
 
-static int build_member(struct reader *y, unsigned int depth, struct json *object, const char *key,
-			struct json **to_merge, bool is_merge)
+static int build_member(struct reader *y, unsigned int depth, struct json *object,
+			const char *key, struct json **to_merge, bool is_merge)
 {
 	struct json *value;
 	int err;
 
 	if (depth == 1 && y->ops->item && strcmp(key, "items") == 0 &&
-	    y->event.type == YAML_SEQUENCE_START_EVENT && !y->event.data.sequence_start.anchor)
+	    y->event.type == YAML_SEQUENCE_START_EVENT &&
+	    !y->event.data.sequence_start.anchor)
 		return stream_items(y, object);
 	err = build_document(y, depth + 1, &value);
 	if (err)
@@ -486,7 +498,8 @@ static int build_mapping(struct reader *y, unsigned int depth, struct json *obje
 			break;
 		err = next_event(y);
 		if (!err)
-			err = build_member(y, depth, object, key, &to_merge, is_merge);
+			err = build_member(y, depth, object, key, &to_merge,
+					   is_merge);
 		free(key);
 		if (err)
 			break;
@@ -507,7 +520,8 @@ static int build_collection(struct reader *y, unsigned int depth, struct json **
 	*json = json_new(is_mapping ? JSON_OBJECT : JSON_ARRAY);
 	if (!*json)
 		return err_no_memory(y->eb);
-	err = is_mapping ? build_mapping(y, depth, *json) : build_sequence(y, depth, *json);
+	err = is_mapping ? build_mapping(y, depth, *json)
+			 : build_sequence(y, depth, *json);
 	if (err) {
 		json_free(*json);
 		*json = NULL;
@@ -595,7 +609,9 @@ static int read_documents(struct reader *y)
 int yaml_read(ssize_t (*read)(void *ctx, char *bytes, size_t size), void *read_ctx,
 	      const struct yaml_ops *ops, void *ctx, struct errbuf *eb)
 {
-	struct reader y = { .read = read, .read_ctx = read_ctx, .ops = ops, .ctx = ctx, .eb = eb };
+	struct reader y = {
+		.read = read, .read_ctx = read_ctx, .ops = ops, .ctx = ctx, .eb = eb
+	};
 	int err;
 
 	if (!yaml_parser_initialize(&y.parser))
@@ -629,7 +645,8 @@ static ssize_t read_memory(void *ctx, char *bytes, size_t size)
 
 struct first_document {
 	struct json *kept;
-	void (*other)(void *ctx, const struct json *document); /* NULL: there must be none */
+	void (*other)(void *ctx,
+		      const struct json *document); /* NULL: there must be none */
 	void *ctx;
 };
 
@@ -646,15 +663,16 @@ static int keep_document(void *ctx, struct json *document, struct errbuf *eb)
 		if (first->other)
 			first->other(first->ctx, document);
 		json_free(document);
-		return first->other ? 0 : errf(eb, -EINVAL, "more than one document");
+		return first->other ? 0
+				    : errf(eb, -EINVAL, "more than one document");
 	}
 	json_free(first->kept);
 	first->kept = document;
 	return 0;
 }
 
-static struct json *parse_memory(const char *text, size_t length, struct first_document *first,
-				 struct errbuf *eb)
+static struct json *parse_memory(const char *text, size_t length,
+				 struct first_document *first, struct errbuf *eb)
 {
 	static const struct yaml_ops ops = { .document = keep_document };
 	struct memory m = { text, text + length };
@@ -664,7 +682,8 @@ static struct json *parse_memory(const char *text, size_t length, struct first_d
 		errf(eb, -E2BIG, "more than %d bytes", JSON_MAX_LENGTH);
 		return NULL;
 	}
-	if (yaml_read(read_memory, &m, &ops, first, &why) && !(first->other && first->kept)) {
+	if (yaml_read(read_memory, &m, &ops, first, &why) &&
+	    !(first->other && first->kept)) {
 		errf(eb, 0, "%s", why.text);
 		json_free(first->kept);
 		return NULL;
@@ -685,8 +704,8 @@ struct json *yaml_parse(const char *text, size_t length, struct errbuf *eb)
 }
 
 struct json *yaml_parse_first(const char *text, size_t length,
-			      void (*other)(void *ctx, const struct json *document), void *ctx,
-			      struct errbuf *eb)
+			      void (*other)(void *ctx, const struct json *document),
+			      void *ctx, struct errbuf *eb)
 {
 	struct first_document first = { .other = other, .ctx = ctx };
 

@@ -15,7 +15,8 @@ const char *family_name(enum family family)
 }
 
 /* Decimal, any number of leading zeros, at most @max; the end must be at @end. */
-static int number_parse(const char *text, const char *end, unsigned int max, unsigned int *value)
+static int number_parse(const char *text, const char *end, unsigned int max,
+			unsigned int *value)
 {
 	unsigned int v = 0;
 
@@ -51,7 +52,8 @@ static int ipv4_parse(const char *text, struct addr *addr)
 
 int addr_parse(const char *text, enum family *family, struct addr *addr)
 {
-	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0,    0,
+					    0, 0, 0, 0, 0xff, 0xff };
 	struct addr a = { { 0 } };
 
 	if (!strchr(text, ':')) {
@@ -80,7 +82,9 @@ static void addr_mask(struct addr *addr, unsigned int length)
 	for (i = 0; i < sizeof(addr->bytes); i++) {
 		if (length >= (i + 1) * 8)
 			continue;
-		addr->bytes[i] &= length <= i * 8 ? 0 : (uint8_t)(0xff00u >> (length - i * 8));
+		addr->bytes[i] &=
+			length <= i * 8 ? 0
+					: (uint8_t)(0xff00u >> (length - i * 8));
 	}
 }
 
@@ -92,7 +96,8 @@ int prefix_parse(const char *text, enum family *family, struct prefix *prefix)
 	struct prefix p;
 	enum family f;
 
-	if (!slash || (size_t)(slash - text) >= sizeof(copy) || strlen(slash + 1) > 8)
+	if (!slash || (size_t)(slash - text) >= sizeof(copy) ||
+	    strlen(slash + 1) > 8)
 		return -EINVAL;
 	memcpy(copy, text, (size_t)(slash - text));
 	copy[slash - text] = '\0';
@@ -100,10 +105,12 @@ int prefix_parse(const char *text, enum family *family, struct prefix *prefix)
 		return -EINVAL;
 	/* ::ffff:10.0.0.0/104 means 10.0.0.0/8 */
 	if (f == FAMILY_IPV4 && strchr(copy, ':')) {
-		if (number_parse(slash + 1, slash + strlen(slash), 128, &length) || length < 96)
+		if (number_parse(slash + 1, slash + strlen(slash), 128, &length) ||
+		    length < 96)
 			return -EINVAL;
 		length -= 96;
-	} else if (number_parse(slash + 1, slash + strlen(slash), family_bits(f), &length)) {
+	} else if (number_parse(slash + 1, slash + strlen(slash),
+				family_bits(f), &length)) {
 		return -EINVAL;
 	}
 	p.length = (uint8_t)length;
@@ -115,8 +122,8 @@ int prefix_parse(const char *text, enum family *family, struct prefix *prefix)
 
 char *addr_format(enum family family, const struct addr *addr, char *text)
 {
-	if (!inet_ntop(family == FAMILY_IPV4 ? AF_INET : AF_INET6, addr->bytes, text,
-		       ADDR_TEXT_SIZE))
+	if (!inet_ntop(family == FAMILY_IPV4 ? AF_INET : AF_INET6, addr->bytes,
+		       text, ADDR_TEXT_SIZE))
 		text[0] = '\0';
 	return text;
 }
@@ -146,7 +153,8 @@ bool prefix_contains(const struct prefix *prefix, const struct addr *addr)
 
 bool prefix_covers(const struct prefix *outer, const struct prefix *inner)
 {
-	return outer->length <= inner->length && prefix_contains(outer, &inner->addr);
+	return outer->length <= inner->length &&
+	       prefix_contains(outer, &inner->addr);
 }
 
 struct addr prefix_last(enum family family, const struct prefix *prefix)

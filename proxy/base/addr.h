@@ -1,6 +1,6 @@
 /*
- * Addresses, prefixes, protocols: plain values. An address does not know its family; whoever holds
- * it does, since everything is done once per family.
+ * Addresses, prefixes, protocols: plain values. An address does not know its
+ * family; whoever holds it does, since everything is done once per family.
  */
 #ifndef BASE_ADDR_H
 #define BASE_ADDR_H
@@ -36,9 +36,9 @@ static inline size_t family_size(enum family family)
 const char *family_name(enum family family); /* "IPv4", "IPv6" */
 
 /*
- * Reads an address as the Kubernetes API allows it: leading zeros in IPv4 numbers are decimal
- * (API-11); an IPv4-mapped IPv6 address counts as IPv4. Zones ("%eth0") are refused. Returns 0 or
- * -EINVAL.
+ * Reads an address as the Kubernetes API allows it: leading zeros in IPv4
+ * numbers are decimal (API-11); an IPv4-mapped IPv6 address counts as IPv4.
+ * Zones ("%eth0") are refused. Returns 0 or -EINVAL.
  */
 int addr_parse(const char *text, enum family *family, struct addr *addr);
 
@@ -53,11 +53,12 @@ int addr_compare(const struct addr *a, const struct addr *b);
 bool prefix_contains(const struct prefix *prefix, const struct addr *addr);
 bool prefix_covers(const struct prefix *outer, const struct prefix *inner);
 struct addr prefix_last(enum family family, const struct prefix *prefix);
-int prefix_compare(const struct prefix *a, const struct prefix *b); /* by address, then length */
+int prefix_compare(const struct prefix *a,
+		   const struct prefix *b); /* by address, then length */
 
 /*
- * Sorts @list and drops what another range of it covers, since the kernel's sets refuse overlaps.
- * Returns how many are left.
+ * Sorts @list and drops what another range of it covers, since the kernel's
+ * sets refuse overlaps. Returns how many are left.
  */
 unsigned int prefixes_disjoint(struct prefix *list, unsigned int n);
 

@@ -17,8 +17,10 @@ struct arena {
 #define ARENA_INIT { 0 }
 /* clang-format on */
 
-void *arena_alloc(struct arena *a, size_t size); /* zeroed, aligned for any type; NULL: no memory */
-void *arena_array(struct arena *a, size_t count, size_t size); /* the same, product checked */
+void *arena_alloc(struct arena *a,
+		  size_t size); /* zeroed, aligned for any type; NULL: no memory */
+void *arena_array(struct arena *a, size_t count,
+		  size_t size); /* the same, product checked */
 char *arena_strndup(struct arena *a, const char *text, size_t length);
 char *arena_strdup(struct arena *a, const char *text);
 void arena_reset(struct arena *a); /* everything is gone; one block is kept for the next round */

@@ -18,15 +18,16 @@ void *array_grown(void *items, size_t count, size_t *room, size_t size);
  * variables or members that go with it. Returns 0 or -ENOMEM, which leaves all
  * as it was.
  */
-#define array_grow(items, count, room)                                                             \
-	({                                                                                         \
-		size_t room_ = (room);                                                             \
-		typeof(items) items_ = array_grown((items), (count), &room_, sizeof(*(items)));    \
-		if (items_) {                                                                      \
-			(items) = items_;                                                          \
-			(room) = (typeof(room))room_;                                              \
-		}                                                                                  \
-		items_ ? 0 : -ENOMEM;                                                              \
+#define array_grow(items, count, room)                                           \
+	({                                                                       \
+		size_t room_ = (room);                                           \
+		typeof(items) items_ =                                           \
+			array_grown((items), (count), &room_, sizeof(*(items))); \
+		if (items_) {                                                    \
+			(items) = items_;                                        \
+			(room) = (typeof(room))room_;                            \
+		}                                                                \
+		items_ ? 0 : -ENOMEM;                                            \
 	})
 
 #endif

@@ -1,5 +1,5 @@
-/* The system's clocks, and time as text: RFC 3339 in UTC with microseconds, as Kubernetes writes
- * it. */
+/* The system's clocks, and time as text: RFC 3339 in UTC with microseconds, as
+ * Kubernetes writes it. */
 #include "proxy/base/clock.h"
 
 #include <inttypes.h>
@@ -34,7 +34,8 @@ static int64_t system_cpu_us(void *ctx)
 
 const struct clock *clock_system(void)
 {
-	static const struct clock system_clock = { system_realtime_us, system_monotonic_us, NULL,
+	static const struct clock system_clock = { system_realtime_us,
+						   system_monotonic_us, NULL,
 						   system_cpu_us };
 
 	return &system_clock;
@@ -48,7 +49,8 @@ char *clock_format(int64_t realtime_us, char *text)
 
 	if (gmtime_r(&seconds, &utc))
 		strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text, CLOCK_TEXT_SIZE, "%s.%06uZ", day, (unsigned int)(realtime_us % 1000000));
+	snprintf(text, CLOCK_TEXT_SIZE, "%s.%06uZ", day,
+		 (unsigned int)(realtime_us % 1000000));
 	return text;
 }
 
@@ -62,16 +64,18 @@ char *age_format(int64_t s, char *text)
 	if (s < 2 * minute)
 		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "s", s);
 	else if (s < 10 * minute && s % minute)
-		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "m%" PRId64 "s", s / minute, s % minute);
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "m%" PRId64 "s",
+			 s / minute, s % minute);
 	else if (s < 3 * hour)
 		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "m", s / minute);
 	else if (s < 8 * hour && s % hour >= minute)
-		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "h%" PRId64 "m", s / hour,
-			 s % hour / minute);
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "h%" PRId64 "m",
+			 s / hour, s % hour / minute);
 	else if (s < 2 * day)
 		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "h", s / hour);
 	else if (s < 8 * day && s % day >= hour)
-		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "d%" PRId64 "h", s / day, s % day / hour);
+		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "d%" PRId64 "h",
+			 s / day, s % day / hour);
 	else
 		snprintf(text, AGE_TEXT_SIZE, "%" PRId64 "d", s / day);
 	return text;

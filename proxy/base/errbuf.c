@@ -1,5 +1,5 @@
-/* Formatting of error messages. They are cut at the buffer's size, never allocated: running out of
- * memory is one of the things they report. */
+/* Formatting of error messages. They are cut at the buffer's size, never
+ * allocated: running out of memory is one of the things they report. */
 #include "proxy/base/errbuf.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /*
- * Chained buckets, a power of two of them, doubled when there are as many entries as buckets. The
- * hash multiplies 8 bytes at a time and folds the 128 bits of the product, so that each bit of the
- * key reaches the low bits that choose the bucket. It only needs to spread well, since no key here
- * is chosen by somebody who can also time us.
+ * Chained buckets, a power of two of them, doubled when there are as many
+ * entries as buckets. The hash multiplies 8 bytes at a time and folds the 128
+ * bits of the product, so that each bit of the key reaches the low bits that
+ * choose the bucket. It only needs to spread well, since no key here is chosen
+ * by somebody who can also time us.
  */
 #include "proxy/base/hashtab.h"
 
@@ -37,7 +38,8 @@ static void hashtab_grow(struct hashtab *t)
 	if (!buckets)
 		return;
 	for (i = 0; i < (t->n_buckets ? t->n_buckets : 1); i++) {
-		for (node = t->n_buckets ? t->buckets[i] : t->only; node; node = next) {
+		for (node = t->n_buckets ? t->buckets[i] : t->only; node;
+		     node = next) {
 			next = node->next;
 			node->next = buckets[node->hash & (n - 1)];
 			buckets[node->hash & (n - 1)] = node;
@@ -83,7 +85,8 @@ static struct hash_node *match(struct hash_node *node, uint64_t hash)
 
 struct hash_node *hashtab_find(const struct hashtab *t, uint64_t hash)
 {
-	return match(t->n_buckets ? t->buckets[hash & (t->n_buckets - 1)] : t->only, hash);
+	return match(t->n_buckets ? t->buckets[hash & (t->n_buckets - 1)] : t->only,
+		     hash);
 }
 
 struct hash_node *hashtab_find_next(const struct hash_node *node)

@@ -1,6 +1,7 @@
 /*
- * A hash table of structs that embed a node: no allocation per entry, several entries may have the
- * same key. The table borrows its entries; whoever owns them removes them before freeing them.
+ * A hash table of structs that embed a node: no allocation per entry, several
+ * entries may have the same key. The table borrows its entries; whoever owns
+ * them removes them before freeing them.
  */
 #ifndef BASE_HASHTAB_H
 #define BASE_HASHTAB_H
@@ -49,20 +50,23 @@ struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk);
 uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size);
 uint64_t hash_text(uint64_t hash, const char *text); /* with its terminator */
 
-#define hash_entry(node, type, member)                                                             \
-	({                                                                                         \
-		struct hash_node *n_ = (node);                                                     \
-		n_ ? (type *)(void *)((char *)n_ - offsetof(type, member)) : NULL;                 \
+#define hash_entry(node, type, member)                                             \
+	({                                                                         \
+		struct hash_node *n_ = (node);                                     \
+		n_ ? (type *)(void *)((char *)n_ - offsetof(type, member)) : NULL; \
 	})
 
 /* @entry becomes each of the structs whose @member is a node of @table; it may be removed. */
-#define for_each_hashed(entry, table, member)                                                      \
-	for (struct hash_walk walk_ = hashtab_walk(table);                                         \
-	     (entry = hash_entry(hash_walk_next(&walk_), typeof(*(entry)), member));)
+#define for_each_hashed(entry, table, member)                                  \
+	for (struct hash_walk walk_ = hashtab_walk(table);                     \
+	     (entry = hash_entry(hash_walk_next(&walk_), typeof(*(entry)),     \
+				 member));)
 
 /* The same of those with this hash, but none may be removed. */
-#define for_each_hash_match(entry, table, hash, member)                                            \
-	for (entry = hash_entry(hashtab_find(table, hash), typeof(*(entry)), member); entry;       \
-	     entry = hash_entry(hashtab_find_next(&(entry)->member), typeof(*(entry)), member))
+#define for_each_hash_match(entry, table, hash, member)                        \
+	for (entry = hash_entry(hashtab_find(table, hash), typeof(*(entry)),   \
+				member);                                       \
+	     entry; entry = hash_entry(hashtab_find_next(&(entry)->member),    \
+				       typeof(*(entry)), member))
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Whether a comma belongs before a value shows in the last character written: no state is needed
- * besides the text.
+ * Whether a comma belongs before a value shows in the last character written:
+ * no state is needed besides the text.
  */
 #include "proxy/base/jsonout.h"
 

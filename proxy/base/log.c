@@ -1,8 +1,9 @@
 /*
- * The log. A line is made whole and written with one write(), so that lines of several processes on
- * one descriptor do not mix. What is not printable is escaped: names and messages come from the API
- * server, and must neither forge lines nor steer a terminal. A line that cannot be written is lost;
- * there is nowhere to say so.
+ * The log. A line is made whole and written with one write(), so that lines of
+ * several processes on one descriptor do not mix. What is not printable is
+ * escaped: names and messages come from the API server, and must neither forge
+ * lines nor steer a terminal. A line that cannot be written is lost; there is
+ * nowhere to say so.
  */
 #include "proxy/base/log.h"
 
@@ -87,7 +88,8 @@ void log_set_json(struct log *log, bool json)
 	log->json = json;
 }
 
-void log_set_listener(struct log *log, void (*listen)(void *ctx, int severity, const char *message),
+void log_set_listener(struct log *log,
+		      void (*listen)(void *ctx, int severity, const char *message),
 		      void *ctx)
 {
 	log->listen = listen;
@@ -135,7 +137,8 @@ static void recent_add(struct log *log, const char *bytes, size_t length)
 
 void log_recent(const struct log *log, struct strbuf *out)
 {
-	const char *from = log->recent + log->recent_end, *end = log->recent + RECENT_SIZE;
+	const char *from = log->recent + log->recent_end,
+		   *end = log->recent + RECENT_SIZE;
 
 	if (log->recent_is_full) {
 		/* The first line is mostly cut. */
@@ -185,10 +188,11 @@ static void add_member(struct strbuf *line, const char *key, const char *value)
 }
 
 /* @event and @service may be NULL. */
-static void put_event(struct log *log, int severity, const char *event, const char *service,
-		      const char *message)
+static void put_event(struct log *log, int severity, const char *event,
+		      const char *service, const char *message)
 {
-	static const char no_memory[] = "error: a line of the log is lost: out of memory\n";
+	static const char no_memory[] =
+		"error: a line of the log is lost: out of memory\n";
 	struct strbuf *line = &log->line;
 	char time[CLOCK_TEXT_SIZE];
 
@@ -239,13 +243,13 @@ static void put_format(struct log *log, int severity, const char *fmt, va_list a
 	put_line(log, severity, message);
 }
 
-#define PUT(log, severity, fmt)                                                                    \
-	do {                                                                                       \
-		va_list ap;                                                                        \
-                                                                                                   \
-		va_start(ap, fmt);                                                                 \
-		put_format(log, severity, fmt, ap);                                                \
-		va_end(ap);                                                                        \
+#define PUT(log, severity, fmt)                                                \
+	do {                                                                   \
+		va_list ap;                                                    \
+                                                                               \
+		va_start(ap, fmt);                                             \
+		put_format(log, severity, fmt, ap);                            \
+		va_end(ap);                                                    \
 	} while (0)
 
 void log_line(struct log *log, int severity, const char *fmt, ...)
@@ -281,7 +285,8 @@ void log_debug(struct log *log, int v, const char *fmt, ...)
 	put_event(log, LOG_INFO, NULL, NULL, message);
 }
 
-void log_event(struct log *log, int v, const char *event, const char *service, const char *fmt, ...)
+void log_event(struct log *log, int v, const char *event, const char *service,
+	       const char *fmt, ...)
 {
 	char message[MESSAGE_MAX];
 	va_list ap;
@@ -319,8 +324,9 @@ static bool bucket_take(struct bucket *b, int64_t now_us)
 
 	b->used_us = now_us;
 	if (more > 0) {
-		b->tokens =
-			more >= BURST - (int64_t)b->tokens ? BURST : b->tokens + (unsigned int)more;
+		b->tokens = more >= BURST - (int64_t)b->tokens
+				    ? BURST
+				    : b->tokens + (unsigned int)more;
 		b->refilled_us += more * REFILL_US;
 	}
 	if (!b->tokens) {
@@ -331,7 +337,8 @@ static bool bucket_take(struct bucket *b, int64_t now_us)
 	return true;
 }
 
-void log_limited(struct log *log, int severity, const char *key, const char *fmt, ...)
+void log_limited(struct log *log, int severity, const char *key,
+		 const char *fmt, ...)
 {
 	int64_t now_us = clock_monotonic_us(log->clock);
 	char message[MESSAGE_MAX], more[64];
@@ -348,7 +355,8 @@ void log_limited(struct log *log, int severity, const char *key, const char *fmt
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
 	if (b->left_out) {
-		snprintf(more, sizeof(more), " (%u similar lines left out)", b->left_out);
+		snprintf(more, sizeof(more), " (%u similar lines left out)",
+			 b->left_out);
 		length = strlen(message);
 		if (length > sizeof(message) - sizeof(more))
 			length = sizeof(message) - sizeof(more);

@@ -29,10 +29,11 @@ void log_set_json(struct log *log, bool json);
 void log_set_plain(struct log *log, bool plain);
 
 /*
- * Who hears of each line of level 0 besides: errors, warnings and the story. NULL: nobody. It must
- * not log.
+ * Who hears of each line of level 0 besides: errors, warnings and the story.
+ * NULL: nobody. It must not log.
  */
-void log_set_listener(struct log *log, void (*listen)(void *ctx, int severity, const char *message),
+void log_set_listener(struct log *log,
+		      void (*listen)(void *ctx, int severity, const char *message),
 		      void *ctx);
 
 /* Whether a line of level @v would be written: for lines that are costly to make. */
@@ -47,27 +48,31 @@ void log_recent(const struct log *log, struct strbuf *out);
 
 void log_line(struct log *log, int severity, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-void log_error(struct log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void log_warning(struct log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void log_info(struct log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void log_error(struct log *log, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+void log_warning(struct log *log, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+void log_info(struct log *log, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* Written if the verbosity is at least @v, as klog's V(@v). */
-void log_debug(struct log *log, int v, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void log_debug(struct log *log, int v, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /*
- * The same for what happens again and again and is looked for by programs: @event is a word that
- * stays, @service a service port, or NULL.
+ * The same for what happens again and again and is looked for by programs:
+ * @event is a word that stays, @service a service port, or NULL.
  */
-void log_event(struct log *log, int v, const char *event, const char *service, const char *fmt, ...)
-	__attribute__((format(printf, 5, 6)));
+void log_event(struct log *log, int v, const char *event, const char *service,
+	       const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
 /*
- * For lines that may come again and again: lines with the same @key (at most 63 bytes count) share
- * a bucket of 5, refilled by one every 30 seconds. The first line after a pause says how many were
- * left out.
+ * For lines that may come again and again: lines with the same @key (at most 63
+ * bytes count) share a bucket of 5, refilled by one every 30 seconds. The first
+ * line after a pause says how many were left out.
  */
-void log_limited(struct log *log, int severity, const char *key, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+void log_limited(struct log *log, int severity, const char *key,
+		 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
 /* For callbacks of the form (ctx, severity, message) and (ctx, message); @log is a struct log. */
 void log_message(void *log, int severity, const char *message);

@@ -16,7 +16,8 @@ static unsigned int least(unsigned int a, unsigned int b)
 static unsigned int distance(const char *a, const char *b)
 {
 	const size_t n = strnlen(a, LONGEST), m = strnlen(b, LONGEST);
-	unsigned int rows[3][LONGEST + 1], *two = rows[0], *one = rows[1], *now = rows[2], *spare;
+	unsigned int rows[3][LONGEST + 1], *two = rows[0], *one = rows[1],
+					   *now = rows[2], *spare;
 	size_t i, j;
 
 	for (j = 0; j <= m; j++)
@@ -26,7 +27,8 @@ static unsigned int distance(const char *a, const char *b)
 		for (j = 1; j <= m; j++) {
 			now[j] = least(one[j - 1] + (a[i - 1] != b[j - 1]),
 				       least(one[j], now[j - 1]) + 1);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
+			    a[i - 2] == b[j - 1])
 				now[j] = least(now[j], two[j - 2] + 1);
 		}
 		spare = two;
@@ -43,7 +45,10 @@ void nearest_begin(struct nearest *n, const char *typed)
 
 	n->typed = typed;
 	n->best = NULL;
-	n->distance = (unsigned int)(length < 3 ? 1 : length < 7 ? 2 : length / 3) + 1;
+	n->distance = (unsigned int)(length < 3	  ? 1
+				     : length < 7 ? 2
+						  : length / 3) +
+		      1;
 }
 
 void nearest_try(struct nearest *n, const char *word)

@@ -9,8 +9,8 @@
 struct nearest {
 	const char *typed; /* borrowed */
 	unsigned int distance;
-	const char
-		*best; /* so far; NULL: none is near. Borrowed from the caller of nearest_try() */
+	/* so far; NULL: none is near. Borrowed from the caller of nearest_try() */
+	const char *best;
 };
 
 /* At most 63 bytes of a word count. */

@@ -34,7 +34,8 @@ static int strbuf_grow(struct strbuf *sb, size_t more)
 	if (sb->err)
 		return sb->err;
 	if (__builtin_add_overflow(sb->length, more, &need) ||
-	    __builtin_add_overflow(need, 1, &need) || (sb->max && need - 1 > sb->max))
+	    __builtin_add_overflow(need, 1, &need) ||
+	    (sb->max && need - 1 > sb->max))
 		return sb->err = -E2BIG;
 	if (need <= sb->size)
 		return 0;
@@ -89,8 +90,9 @@ void strbuf_addf(struct strbuf *sb, const char *fmt, ...)
 }
 
 /*
- * The character that @text begins with, and the bytes that it takes. 0 for what is no UTF-8: a byte
- * out of order, a form longer than needed, half of a surrogate pair, or beyond Unicode's end.
+ * The character that @text begins with, and the bytes that it takes. 0 for what
+ * is no UTF-8: a byte out of order, a form longer than needed, half of a
+ * surrogate pair, or beyond Unicode's end.
  */
 static uint32_t next_character(const char *text, size_t *length)
 {
@@ -120,8 +122,9 @@ static uint32_t next_character(const char *text, size_t *length)
 /* Not: control characters, and what breaks a line, turns its direction or cannot be seen. */
 static bool is_printable_byte(uint32_t c)
 {
-	return c >= ' ' && (c < 0x7f || c > 0x9f) && (c < 0x200b || c > 0x200f) &&
-	       (c < 0x2028 || c > 0x202e) && (c < 0x2060 || c > 0x206f) && c != 0xfeff;
+	return c >= ' ' && (c < 0x7f || c > 0x9f) &&
+	       (c < 0x200b || c > 0x200f) && (c < 0x2028 || c > 0x202e) &&
+	       (c < 0x2060 || c > 0x206f) && c != 0xfeff;
 }
 
 void strbuf_add_visible(struct strbuf *sb, const char *text)

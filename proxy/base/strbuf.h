@@ -18,17 +18,19 @@ struct strbuf {
 #define STRBUF_INIT { 0 }
 /* clang-format on */
 
-void strbuf_free(struct strbuf *sb);  /* releases the text; @sb is empty afterwards and reusable */
+void strbuf_free(struct strbuf *sb); /* releases the text; @sb is empty afterwards and reusable */
 void strbuf_reset(struct strbuf *sb); /* empties it, keeps the memory, clears the error */
 void strbuf_add(struct strbuf *sb, const char *bytes, size_t length);
 void strbuf_adds(struct strbuf *sb, const char *text);
 void strbuf_addc(struct strbuf *sb, char c);
-void strbuf_addf(struct strbuf *sb, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void strbuf_addf(struct strbuf *sb, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /*
- * For eyes: what is no printable character of UTF-8 (control characters, bytes that are no UTF-8,
- * marks that turn or hide text) becomes \xNN, byte by byte. So the result is one line, and can
- * neither forge another nor steer a terminal.
+ * For eyes: what is no printable character of UTF-8 (control characters, bytes
+ * that are no UTF-8, marks that turn or hide text) becomes \xNN, byte by byte.
+ * So the result is one line, and can neither forge another nor steer a
+ * terminal.
  */
 void strbuf_add_visible(struct strbuf *sb, const char *text);
 

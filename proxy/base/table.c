@@ -50,8 +50,8 @@ unsigned int text_width(const char *text)
 	return n;
 }
 
-static void print_cell(const char *text, unsigned int width, bool last, unsigned int indent,
-		       struct strbuf *out)
+static void print_cell(const char *text, unsigned int width, bool last,
+		       unsigned int indent, struct strbuf *out)
 {
 	unsigned int pad = last ? 0 : width - text_width(text) + GAP;
 
@@ -60,7 +60,8 @@ static void print_cell(const char *text, unsigned int width, bool last, unsigned
 		strbuf_addc(out, '\n');
 }
 
-void table_print(const struct table *t, bool with_headers, unsigned int indent, struct strbuf *out)
+void table_print(const struct table *t, bool with_headers, unsigned int indent,
+		 struct strbuf *out)
 {
 	unsigned int *widths = calloc(t->n_columns + 1, sizeof(*widths));
 	const char *cell = t->cells.text;
@@ -83,12 +84,13 @@ void table_print(const struct table *t, bool with_headers, unsigned int indent, 
 			widths[i % t->n_columns] = width;
 	}
 	for (i = 0; with_headers && i < t->n_columns; i++)
-		print_cell(t->headers[i], widths[i], i + 1 == t->n_columns, i ? 0 : indent, out);
+		print_cell(t->headers[i], widths[i], i + 1 == t->n_columns,
+			   i ? 0 : indent, out);
 	cell = t->cells.text;
 	for (i = 0; i < t->n_cells; i++, cell += strlen(cell) + 1) {
 		column = i % t->n_columns;
-		print_cell(cell, widths[column], column + 1 == t->n_columns, column ? 0 : indent,
-			   out);
+		print_cell(cell, widths[column], column + 1 == t->n_columns,
+			   column ? 0 : indent, out);
 	}
 	free(widths);
 }

@@ -32,7 +32,8 @@ int command_fails(int status, const char *fmt, ...)
 	va_end(ap);
 	fflush(stdout);
 	strbuf_add_visible(&visible, text);
-	fprintf(stderr, "vipmap: %s\n", visible.err ? "out of memory" : visible.text);
+	fprintf(stderr, "vipmap: %s\n",
+		visible.err ? "out of memory" : visible.text);
 	strbuf_free(&visible);
 	return status;
 }
@@ -89,8 +90,11 @@ static int judge_answer(const struct exchange *x)
 	int status;
 
 	if (x->quiet)
-		return r->outcome == HTTP_COMPLETE && r->status == 200 ? EXIT_DONE : EXIT_FAILED;
-	if (r->outcome == HTTP_UNREACHED && httpd_local_owner(LOCAL_SOCKET) == -ECONNREFUSED)
+		return r->outcome == HTTP_COMPLETE && r->status == 200
+			       ? EXIT_DONE
+			       : EXIT_FAILED;
+	if (r->outcome == HTTP_UNREACHED &&
+	    httpd_local_owner(LOCAL_SOCKET) == -ECONNREFUSED)
 		return command_fails(
 			EXIT_ABSENT,
 			"no vipmap runs here: nobody listens at @" LOCAL_SOCKET
@@ -103,14 +107,17 @@ static int judge_answer(const struct exchange *x)
 				     "sudo");
 	if (r->outcome != HTTP_COMPLETE)
 		return command_fails(EXIT_FAILED,
-				     "asking the running vipmap at @" LOCAL_SOCKET ": %s",
+				     "asking the running vipmap at @" LOCAL_SOCKET
+				     ": %s",
 				     r->message);
 	if (r->status == 200)
 		return EXIT_DONE;
-	json = x->body->text ? json_parse(x->body->text, x->body->length, &eb) : NULL;
+	json = x->body->text ? json_parse(x->body->text, x->body->length, &eb)
+			     : NULL;
 	status = command_fails(EXIT_FAILED, "%s",
-			       json && *text_at(json, "error") ? text_at(json, "error")
-							       : "unexpected answer");
+			       json && *text_at(json, "error")
+				       ? text_at(json, "error")
+				       : "unexpected answer");
 	json_free(json);
 	return status;
 }
@@ -121,16 +128,18 @@ static int look_at_view(struct exchange *x, const char *target)
 	const char *query = strchr(target, '?');
 	char path[64];
 
-	snprintf(path, sizeof(path), "%.*s", query ? (int)(query - target) : (int)strlen(target),
-		 target);
+	snprintf(path, sizeof(path), "%.*s",
+		 query ? (int)(query - target) : (int)strlen(target), target);
 	x->result.outcome = HTTP_COMPLETE;
-	x->result.status = view_page(x->app->view, path, query ? query + 1 : "", x->body);
+	x->result.status =
+		view_page(x->app->view, path, query ? query + 1 : "", x->body);
 	return judge_answer(x);
 }
 
 static int ask_exchange(struct exchange *x, const char *path)
 {
-	const struct http_options options = { .user_agent = "vipmap/" VIPMAP_VERSION };
+	const struct http_options options = { .user_agent =
+						      "vipmap/" VIPMAP_VERSION };
 	const struct http_params params = {
 		.server = "http://localhost",
 		.socket = LOCAL_SOCKET,
@@ -148,14 +157,16 @@ static int ask_exchange(struct exchange *x, const char *path)
 	if (x->app->view)
 		return look_at_view(x, path);
 	http = http_new(x->app->base, &options);
-	x->result = (struct http_result){ .outcome = HTTP_COMPLETE, .status = 200 };
+	x->result =
+		(struct http_result){ .outcome = HTTP_COMPLETE, .status = 200 };
 	if (http)
 		x->request = http_start(http, &params);
 	if (!x->request) {
 		command_fails(EXIT_FAILED, "out of memory");
 	} else {
 		event_base_dispatch(x->app->base);
-		status = x->request ? EXIT_DONE : judge_answer(x); /* a signal ended it */
+		status = x->request ? EXIT_DONE
+				    : judge_answer(x); /* a signal ended it */
 	}
 	http_free(http);
 	return status;
@@ -176,7 +187,8 @@ int ask_json_quietly(struct app *app, const char *path, struct json **json)
 	int status = ask_exchange(&x, path);
 	struct errbuf eb;
 
-	*json = status || !body.text ? NULL : json_parse(body.text, body.length, &eb);
+	*json = status || !body.text ? NULL
+				     : json_parse(body.text, body.length, &eb);
 	strbuf_free(&body);
 	return *json ? EXIT_DONE : EXIT_FAILED;
 }
@@ -191,8 +203,9 @@ int ask_json(struct app *app, const char *path, struct json **json)
 	if (!status && body.text)
 		*json = json_parse(body.text, body.length, &eb);
 	if (!status && !*json)
-		status =
-			command_fails(EXIT_FAILED, "the answer of the running vipmap: %s", eb.text);
+		status = command_fails(EXIT_FAILED,
+				       "the answer of the running vipmap: %s",
+				       eb.text);
 	strbuf_free(&body);
 	return status;
 }
@@ -224,8 +237,8 @@ static int ask_pages(struct app *app, ask_function *ask, const char *path,
 	return status;
 }
 
-int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const struct json *page),
-	     void *ctx)
+int ask_list(struct app *app, const char *path,
+	     int (*page)(void *ctx, const struct json *page), void *ctx)
 {
 	return ask_pages(app, ask_json, path, page, ctx);
 }
@@ -236,8 +249,8 @@ int ask_list_quietly(struct app *app, const char *path,
 	return ask_pages(app, ask_json_quietly, path, page, ctx);
 }
 
-int ask_stream(struct app *app, const char *path, void (*line)(void *ctx, const char *line),
-	       void *ctx)
+int ask_stream(struct app *app, const char *path,
+	       void (*line)(void *ctx, const char *line), void *ctx)
 {
 	struct strbuf body = { .max = LINE_MAX };
 	struct exchange x = { .app = app, .body = &body, .line = line, .ctx = ctx };
@@ -261,7 +274,8 @@ static int guess_page(void *ctx, const struct json *page)
 	char whole[600];
 
 	json_for_each (item, json_get(page, "items")) {
-		const char *name = text_at(item, "name"), *namespace = text_at(item, "namespace"),
+		const char *name = text_at(item, "name"),
+			   *namespace = text_at(item, "namespace"),
 			   *port = text_at(item, "port");
 
 		snprintf(whole, sizeof(whole), "%s/%s", namespace, name);
@@ -293,26 +307,31 @@ int name_unknown(struct app *app, const char *typed)
 	int status;
 
 	if (slash)
-		snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - typed), typed);
+		snprintf(namespace, sizeof(namespace), "%.*s",
+			 (int)(slash - typed), typed);
 	snprintf(name, sizeof(name), "%s", slash ? slash + 1 : typed);
 	colon = strchr(name, ':');
 	if (colon)
 		name[colon - name] = '\0';
-	snprintf(whole, sizeof(whole), "%s%s%s", namespace, *namespace ? "/" : "", name);
+	snprintf(whole, sizeof(whole), "%s%s%s", namespace,
+		 *namespace ? "/" : "", name);
 	nearest_begin(&g.nearest, whole);
 	status = ask_list(app, "/v1/services?", guess_page, &g);
 	if (status)
 		return status;
 	if (g.ports.length && colon)
-		status = command_fails(EXIT_FAILED, "Service %s has no port %s; its ports: %s",
-				       whole, strchr(typed, ':') + 1, g.ports.text);
+		status = command_fails(
+			EXIT_FAILED, "Service %s has no port %s; its ports: %s",
+			whole, strchr(typed, ':') + 1, g.ports.text);
 	else if (*g.best)
-		status = command_fails(EXIT_FAILED, "there is no Service %s; did you mean %s?",
+		status = command_fails(EXIT_FAILED,
+				       "there is no Service %s; did you mean %s?",
 				       whole, g.best);
 	else
-		status = command_fails(EXIT_FAILED,
-				       "there is no Service %s; \"vipmap get services\" lists them",
-				       whole);
+		status = command_fails(
+			EXIT_FAILED,
+			"there is no Service %s; \"vipmap get services\" lists them",
+			whole);
 	strbuf_free(&g.ports);
 	return status;
 }
@@ -352,7 +371,8 @@ static void print_scalar(const struct json *json, struct strbuf *out)
 	}
 }
 
-static void print_json_at(const struct json *json, unsigned int depth, struct strbuf *out)
+static void print_json_at(const struct json *json, unsigned int depth,
+			  struct strbuf *out)
 {
 	const bool is_object = json_type(json) == JSON_OBJECT;
 	const char *separator = "";
@@ -385,9 +405,11 @@ void print_json(const struct json *json, struct strbuf *out)
 /* Text that could be taken for something else is quoted; quoted JSON is YAML, too. */
 static void print_yaml_text(const char *text, struct strbuf *out)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	static const char *const words[] = { "true", "false", "null", "yes", "no",
-					     "on",   "off",   "y",    "n" };
+	static const char plain[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	static const char *const words[] = { "true", "false", "null",
+					     "yes",  "no",    "on",
+					     "off",  "y",     "n" };
 	bool quote = !*text || !strchr(plain, *text) ||
 		     text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				       "0123456789./-_")];
@@ -401,8 +423,8 @@ static void print_yaml_text(const char *text, struct strbuf *out)
 		strbuf_adds(out, text);
 }
 
-static void print_yaml_at(const struct json *json, unsigned int depth, bool in_line,
-			  struct strbuf *out)
+static void print_yaml_at(const struct json *json, unsigned int depth,
+			  bool in_line, struct strbuf *out)
 {
 	const bool is_object = json_type(json) == JSON_OBJECT;
 
@@ -421,7 +443,8 @@ static void print_yaml_at(const struct json *json, unsigned int depth, bool in_l
 	}
 	json_for_each (item, json) {
 		const enum json_type type = json_type(item);
-		const bool nested = (type == JSON_OBJECT || type == JSON_ARRAY) && json_first(item);
+		const bool nested = (type == JSON_OBJECT || type == JSON_ARRAY) &&
+				    json_first(item);
 
 		if (!in_line)
 			strbuf_addf(out, "%*s", (int)depth * 2, "");
@@ -433,7 +456,8 @@ static void print_yaml_at(const struct json *json, unsigned int depth, bool in_l
 		}
 		print_yaml_text(json_key(item), out);
 		strbuf_adds(out, nested ? ":\n" : ": ");
-		print_yaml_at(item, type == JSON_ARRAY ? depth : depth + 1, !nested, out);
+		print_yaml_at(item, type == JSON_ARRAY ? depth : depth + 1,
+			      !nested, out);
 	}
 }
 
@@ -465,9 +489,11 @@ int put_out(struct strbuf *text)
 
 	if (text->err)
 		status = command_fails(EXIT_FAILED, "out of memory");
-	else if ((text->length && fwrite(text->text, 1, text->length, stdout) != text->length) ||
+	else if ((text->length && fwrite(text->text, 1, text->length, stdout) !=
+					  text->length) ||
 		 fflush(stdout))
-		status = command_fails(EXIT_FAILED, "standard output: %s", strerror(errno));
+		status = command_fails(EXIT_FAILED, "standard output: %s",
+				       strerror(errno));
 	strbuf_free(text);
 	return status;
 }

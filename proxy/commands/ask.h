@@ -10,11 +10,12 @@
 struct strbuf;
 
 /* One line for the user of a command, without a time. Returns @status. */
-int command_fails(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int command_fails(int status, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /*
- * Fetches @path. Returns EXIT_DONE with the body, or the exit status of the command, after it told
- * why: EXIT_ABSENT if no vipmap runs here.
+ * Fetches @path. Returns EXIT_DONE with the body, or the exit status of the
+ * command, after it told why: EXIT_ABSENT if no vipmap runs here.
  */
 int ask_text(struct app *app, const char *path, struct strbuf *body);
 /* The same, parsed; the caller frees *@json. */
@@ -27,20 +28,20 @@ int ask_json_quietly(struct app *app, const char *path, struct json **json);
  * A list of pages: calls @page with each. @path has no query unless it ends with one. Returns as
  * ask_text(), or what @page returned if that is not EXIT_DONE.
  */
-int ask_list(struct app *app, const char *path, int (*page)(void *ctx, const struct json *page),
-	     void *ctx);
+int ask_list(struct app *app, const char *path,
+	     int (*page)(void *ctx, const struct json *page), void *ctx);
 int ask_list_quietly(struct app *app, const char *path,
 		     int (*page)(void *ctx, const struct json *page), void *ctx);
 
 /*
  * A stream: calls @line with each line until the other side ends it, or the program by a signal.
  */
-int ask_stream(struct app *app, const char *path, void (*line)(void *ctx, const char *line),
-	       void *ctx);
+int ask_stream(struct app *app, const char *path,
+	       void (*line)(void *ctx, const char *line), void *ctx);
 
 /*
- * Says that there is no Service "[NAMESPACE/]NAME[:PORT]", and what there is that looks like it:
- * its ports, or the nearest name. Returns EXIT_FAILED.
+ * Says that there is no Service "[NAMESPACE/]NAME[:PORT]", and what there is
+ * that looks like it: its ports, or the nearest name. Returns EXIT_FAILED.
  */
 int name_unknown(struct app *app, const char *name);
 

@@ -12,7 +12,8 @@ static int remove_table(struct app *app, struct nlsock *nl, enum family family)
 
 	if (err)
 		log_error(app->log, "cleanup: %s",
-			  err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed" : eb.text);
+			  err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed"
+					: eb.text);
 	return err;
 }
 

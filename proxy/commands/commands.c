@@ -169,10 +169,14 @@ const struct command *command_at(size_t i)
 int command_run(struct app *app, struct options *options)
 {
 	static int (*const actions[])(struct app *, struct options *) = {
-		[ACTION_RUN] = daemon_run,	    [ACTION_ONCE] = command_once,
-		[ACTION_DRY_RUN] = command_dry_run, [ACTION_INIT_ONLY] = command_init_only,
-		[ACTION_CLEANUP] = command_cleanup, [ACTION_WRITE_CONFIG] = command_write_config,
-		[ACTION_VERSION] = command_version, [ACTION_HELP] = command_help,
+		[ACTION_RUN] = daemon_run,
+		[ACTION_ONCE] = command_once,
+		[ACTION_DRY_RUN] = command_dry_run,
+		[ACTION_INIT_ONLY] = command_init_only,
+		[ACTION_CLEANUP] = command_cleanup,
+		[ACTION_WRITE_CONFIG] = command_write_config,
+		[ACTION_VERSION] = command_version,
+		[ACTION_HELP] = command_help,
 	};
 	int status;
 

@@ -17,8 +17,8 @@ struct command {
 	const struct command_flag *flags;
 	bool judges_config; /* a bad configuration is no error of usage: options->config_error */
 	/*
-	 * Looks at the words, before anything is done. Returns 0, or a negative errno with @eb
-	 * (exit status 2). NULL: it takes no words.
+	 * Looks at the words, before anything is done. Returns 0, or a negative
+	 * errno with @eb (exit status 2). NULL: it takes no words.
 	 */
 	int (*check)(const struct options *options, struct errbuf *eb);
 	/* Returns the exit status, and may take from @options what it needs. */

@@ -1,6 +1,6 @@
 /*
- * completion: a script for a shell, made from the tables of commands and flags, so that it knows
- * all of them.
+ * completion: a script for a shell, made from the tables of commands and flags,
+ * so that it knows all of them.
  */
 #include "proxy/commands/commands.h"
 
@@ -46,8 +46,8 @@ static void add_flags(const char *before, const char *after, struct strbuf *out)
 		flag = line + strspn(line, " ");
 		if (flag == line || strncmp(flag, "--", 2) != 0)
 			continue;
-		strbuf_addf(out, "%s%.*s%s", before, (int)strcspn(flag + 2, " =,["), flag + 2,
-			    after);
+		strbuf_addf(out, "%s%.*s%s", before,
+			    (int)strcspn(flag + 2, " =,["), flag + 2, after);
 	}
 	if (usage.err)
 		out->err = usage.err;
@@ -95,7 +95,8 @@ static void print_fish(struct strbuf *out)
 	size_t i;
 
 	for (i = 0; (command = command_at(i)); i++) {
-		strbuf_addf(out, "complete -c vipmap -n __fish_use_subcommand -f -a %s\n",
+		strbuf_addf(out,
+			    "complete -c vipmap -n __fish_use_subcommand -f -a %s\n",
 			    command->word);
 		if (*arguments_of(command))
 			strbuf_addf(out,
@@ -103,10 +104,9 @@ static void print_fish(struct strbuf *out)
 				    "'%s'\n",
 				    command->word, arguments_of(command));
 		for (flag = command->flags; flag && flag->name; flag++)
-			strbuf_addf(
-				out,
-				"complete -c vipmap -n '__fish_seen_subcommand_from %s' -l %s\n",
-				command->word, flag->name);
+			strbuf_addf(out,
+				    "complete -c vipmap -n '__fish_seen_subcommand_from %s' -l %s\n",
+				    command->word, flag->name);
 	}
 	add_flags("complete -c vipmap -l ", "\n", out);
 }
@@ -128,7 +128,8 @@ int command_completion_check(const struct options *options, struct errbuf *eb)
 				    "completion: unknown shell \"%s\"; did you mean %s?",
 				    options->words[0], near.best);
 	}
-	return errf(eb, -EINVAL, "completion: for which shell? One of bash, zsh and fish");
+	return errf(eb, -EINVAL,
+		    "completion: for which shell? One of bash, zsh and fish");
 }
 
 int command_completion(struct app *app, struct options *options)
@@ -140,7 +141,8 @@ int command_completion(struct app *app, struct options *options)
 		print_fish(&out);
 	} else {
 		if (strcmp(options->words[0], "zsh") == 0)
-			strbuf_adds(&out, "autoload -U +X bashcompinit && bashcompinit\n");
+			strbuf_adds(&out,
+				    "autoload -U +X bashcompinit && bashcompinit\n");
 		print_bash(&out);
 	}
 	return put_out(&out);

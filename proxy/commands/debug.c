@@ -55,7 +55,8 @@ static void put_member(struct bundle *b, const char *name, const struct strbuf *
 static void put_bundle_text(struct bundle *b, const char *name, struct strbuf *text)
 {
 	if (text->err)
-		b->status = command_fails(EXIT_FAILED, "debug: %s: too large", name);
+		b->status =
+			command_fails(EXIT_FAILED, "debug: %s: too large", name);
 	else
 		put_member(b, name, text);
 	strbuf_free(text);
@@ -135,8 +136,11 @@ static void put_tables(struct bundle *b)
 			wanted.err = -ENOMEM;
 		if (!dp || dataplane_diff(dp, &differs, &eb))
 			strbuf_addf(&differs, "cannot be told: %s\n", eb.text);
-		put_bundle_text(b, f == FAMILY_IPV4 ? "wanted-ip.nft" : "wanted-ip6.nft", &wanted);
-		put_bundle_text(b, f == FAMILY_IPV4 ? "diff-ip.txt" : "diff-ip6.txt", &differs);
+		put_bundle_text(
+			b, f == FAMILY_IPV4 ? "wanted-ip.nft" : "wanted-ip6.nft",
+			&wanted);
+		put_bundle_text(b, f == FAMILY_IPV4 ? "diff-ip.txt" : "diff-ip6.txt",
+				&differs);
 		dataplane_free(dp);
 		nlsock_close(nl);
 	}
@@ -148,11 +152,11 @@ static void put_tables(struct bundle *b)
 int command_debug_check(const struct options *options, struct errbuf *eb)
 {
 	if (options->n_words)
-		return errf(eb, -EINVAL, "debug: unexpected argument \"%s\"", options->words[0]);
+		return errf(eb, -EINVAL, "debug: unexpected argument \"%s\"",
+			    options->words[0]);
 	if (isatty(STDOUT_FILENO))
-		return errf(
-			eb, -EINVAL,
-			"debug: an archive is nothing for a terminal: vipmap debug > bundle.tar");
+		return errf(eb, -EINVAL,
+			    "debug: an archive is nothing for a terminal: vipmap debug > bundle.tar");
 	return 0;
 }
 
@@ -175,6 +179,7 @@ int command_debug(struct app *app, struct options *options)
 	put_tables(&b);
 	fwrite(zeros, 1, sizeof(zeros), stdout);
 	if (fflush(stdout) || ferror(stdout))
-		return command_fails(EXIT_FAILED, "standard output: %s", strerror(errno));
+		return command_fails(EXIT_FAILED, "standard output: %s",
+				     strerror(errno));
 	return b.status;
 }

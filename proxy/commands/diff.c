@@ -20,7 +20,8 @@ enum { ATTEMPTS = 3 };
 int command_diff_check(const struct options *options, struct errbuf *eb)
 {
 	if (options->n_words)
-		return errf(eb, -EINVAL, "diff: unexpected argument \"%s\"", options->words[0]);
+		return errf(eb, -EINVAL, "diff: unexpected argument \"%s\"",
+			    options->words[0]);
 	return 0;
 }
 
@@ -40,9 +41,11 @@ static int compare_family(struct objects *o, enum family family,
 
 	/* What the kernel cannot do is left out. */
 	if (nl && config_has_fast_path(o->feed->options.config))
-		model_allow_fast_path(o->feed->model, !kernel_probe_fast_path(nl, family, &eb));
+		model_allow_fast_path(o->feed->model,
+				      !kernel_probe_fast_path(nl, family, &eb));
 	if (nl && o->feed->options.config->vipmap.service_counters)
-		model_allow_counters(o->feed->model, !kernel_probe_counters(nl, family, &eb));
+		model_allow_counters(o->feed->model,
+				     !kernel_probe_counters(nl, family, &eb));
 	if (dp)
 		err = dataplane_diff(dp, out, &eb);
 	dataplane_free(dp);
@@ -50,12 +53,14 @@ static int compare_family(struct objects *o, enum family family,
 	if (!err)
 		return EXIT_DONE;
 	return command_fails(EXIT_FAILED, "diff: %s",
-			     err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed" : eb.text);
+			     err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed"
+					   : eb.text);
 }
 
 static int compare_sides(struct objects *o, struct strbuf *out)
 {
-	struct interfaces *interfaces = interfaces_now(o->feed->options.config, o->app->log);
+	struct interfaces *interfaces =
+		interfaces_now(o->feed->options.config, o->app->log);
 	int status = EXIT_DONE;
 	unsigned int f;
 
@@ -101,7 +106,8 @@ static int compare_running(struct app *app, struct strbuf *out)
 /* Up to the value of an element. */
 static size_t key_length(const char *line)
 {
-	const char *comment = strstr(line, " comment \""), *value = strstr(line, " : ");
+	const char *comment = strstr(line, " comment \""),
+		   *value = strstr(line, " : ");
 	const char *end = comment && (!value || comment < value) ? comment : value;
 
 	return end ? (size_t)(end - line) : strlen(line);

@@ -37,7 +37,8 @@ static int print_family(struct app *app, struct feed *feed, enum family family,
 /* Both families, whatever this kernel has: the output may be meant for another machine. */
 static int print_all(struct app *app, struct feed *feed)
 {
-	struct interfaces *interfaces = interfaces_now(feed->options.config, app->log);
+	struct interfaces *interfaces =
+		interfaces_now(feed->options.config, app->log);
 	int status = EXIT_DONE;
 	unsigned int f;
 

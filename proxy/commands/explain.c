@@ -1,6 +1,6 @@
 /*
- * explain: what becomes of a packet, by the objects and the configuration of the running vipmap, or
- * of those that flags name.
+ * explain: what becomes of a packet, by the objects and the configuration of
+ * the running vipmap, or of those that flags name.
  */
 #include "proxy/commands/commands.h"
 
@@ -22,7 +22,8 @@ const struct command_flag explain_flags[] = {
 
 static bool is_ping(const char *protocol)
 {
-	return strcasecmp(protocol, "icmp") == 0 || strcasecmp(protocol, "icmpv6") == 0;
+	return strcasecmp(protocol, "icmp") == 0 ||
+	       strcasecmp(protocol, "icmpv6") == 0;
 }
 
 /* What can be told without any objects, so that it is a usage error. An echo request has no port.
@@ -42,25 +43,32 @@ static int check_packet(char *const words[4], unsigned int n, struct errbuf *eb)
 	for (i = 0; words[1][i] && i < sizeof(protocol) - 1; i++)
 		protocol[i] = (char)(words[1][i] & ~0x20);
 	if (!protocol_parse(protocol) && !is_ping(words[1]))
-		return errf(eb, -EINVAL, "explain: protocol \"%s\" is not tcp, udp, sctp or icmp",
+		return errf(eb, -EINVAL,
+			    "explain: protocol \"%s\" is not tcp, udp, sctp or icmp",
 			    words[1]);
 	if (is_ping(words[1]) && n == 4)
-		return errf(eb, -EINVAL, "explain: %s has no ports: say SRC %s DST", words[1],
-			    words[1]);
+		return errf(eb, -EINVAL, "explain: %s has no ports: say SRC %s DST",
+			    words[1], words[1]);
 	if (!is_ping(words[1]) && n == 3)
-		return errf(eb, -EINVAL, "explain: which port? Say SRC %s DST PORT", words[1]);
+		return errf(eb, -EINVAL,
+			    "explain: which port? Say SRC %s DST PORT", words[1]);
 	if (addr_parse(words[2], &family, &addr))
-		return errf(eb, -EINVAL, "explain: destination \"%s\" is not an IP address",
+		return errf(eb, -EINVAL,
+			    "explain: destination \"%s\" is not an IP address",
 			    words[2]);
 	if (!strchr(words[0], '/') && family != source_family)
-		return errf(eb, -EINVAL, "explain: source and destination are not of one family");
+		return errf(eb, -EINVAL,
+			    "explain: source and destination are not of one family");
 	if (n == 3)
 		return strcasecmp(words[1], "icmpv6") == 0 && family == FAMILY_IPV4
-			       ? errf(eb, -EINVAL, "explain: icmpv6 is not IPv4's: say icmp")
+			       ? errf(eb, -EINVAL,
+				      "explain: icmpv6 is not IPv4's: say icmp")
 			       : 0;
 	port = strtoul(words[3], &end, 10);
-	if (*words[3] < '0' || *words[3] > '9' || *end || port < 1 || port > UINT16_MAX)
-		return errf(eb, -EINVAL, "explain: port \"%s\" is not between 1 and 65535",
+	if (*words[3] < '0' || *words[3] > '9' || *end || port < 1 ||
+	    port > UINT16_MAX)
+		return errf(eb, -EINVAL,
+			    "explain: port \"%s\" is not between 1 and 65535",
 			    words[3]);
 	return 0;
 }
@@ -72,7 +80,8 @@ int command_explain_check(const struct options *options, struct errbuf *eb)
 	unsigned int i;
 
 	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL, "explain: --output: \"%s\" is neither json nor yaml",
+		return errf(eb, -EINVAL,
+			    "explain: --output: \"%s\" is neither json nor yaml",
 			    output);
 	if (options->n_words == 1 || options->n_words == 2)
 		return 0;
@@ -87,7 +96,8 @@ int command_explain_check(const struct options *options, struct errbuf *eb)
 
 static void make_path(const struct options *options, struct strbuf *path)
 {
-	static const char *const four[] = { "source", "protocol", "destination", "port" };
+	static const char *const four[] = { "source", "protocol", "destination",
+					    "port" };
 	unsigned int i;
 
 	strbuf_adds(path, "/v1/explain?");
@@ -111,20 +121,24 @@ static const char *source_text(const struct json *item)
 
 static void add_packet(const struct json *item, struct strbuf *out)
 {
-	const char *source = text_at(item, "source"), *pod = text_at(item, "sourcePod"),
+	const char *source = text_at(item, "source"),
+		   *pod = text_at(item, "sourcePod"),
 		   *to = text_at(item, "destination");
 	const bool v6 = strchr(to, ':') != NULL;
 
 	strbuf_adds(out, "packet    ");
 	if (*source)
-		strbuf_addf(out, "%s (%s%s%s)", source, pod, *pod ? ", " : "", source_text(item));
+		strbuf_addf(out, "%s (%s%s%s)", source, pod, *pod ? ", " : "",
+			    source_text(item));
 	else
 		strbuf_adds(out, source_text(item));
 	if (json_has(item, "port"))
-		strbuf_addf(out, " -> %s%s%s:%lld/%s\n", v6 ? "[" : "", to, v6 ? "]" : "",
-			    (long long)number_at(item, "port"), text_at(item, "protocol"));
+		strbuf_addf(out, " -> %s%s%s:%lld/%s\n", v6 ? "[" : "", to,
+			    v6 ? "]" : "", (long long)number_at(item, "port"),
+			    text_at(item, "protocol"));
 	else
-		strbuf_addf(out, " -> %s, %s echo request\n", to, text_at(item, "protocol"));
+		strbuf_addf(out, " -> %s, %s echo request\n", to,
+			    text_at(item, "protocol"));
 	if (*text_at(item, "note"))
 		strbuf_addf(out, "note      %s\n", text_at(item, "note"));
 }
@@ -137,10 +151,12 @@ static void add_service_line(const struct json *item, struct strbuf *out)
 		return;
 	strbuf_addf(out, "service   %s", text_at(item, "service"));
 	if (json_has(item, "role"))
-		strbuf_addf(out, "   %s   %s", text_at(item, "role"), text_at(item, "policy"));
+		strbuf_addf(out, "   %s   %s", text_at(item, "role"),
+			    text_at(item, "policy"));
 	if (number_at(item, "affinityTimeoutSeconds"))
 		strbuf_addf(out, "   affinity %s",
-			    age_format(number_at(item, "affinityTimeoutSeconds"), age));
+			    age_format(number_at(item, "affinityTimeoutSeconds"),
+				       age));
 	strbuf_addc(out, '\n');
 }
 
@@ -149,14 +165,15 @@ static void add_verdict_line(const struct json *item, struct strbuf *out)
 	const char *reason = text_at(item, "reason");
 
 	if (json_has(item, "choices"))
-		strbuf_addf(out, "verdict   DNAT to one of %lld%s, source %s%s\n",
-			    (long long)number_at(item, "choices"),
-			    strcmp(text_at(item, "list"), "local") ? "" : " on this node",
-			    is_at(item, "masqueraded") ? "masqueraded" : "kept",
-			    !is_at(item, "masqueraded") ||
-					    !number_at(item, "choicesThatSeeTheSource")
-				    ? ""
-				    : ", kept where told below");
+		strbuf_addf(
+			out, "verdict   DNAT to one of %lld%s, source %s%s\n",
+			(long long)number_at(item, "choices"),
+			strcmp(text_at(item, "list"), "local") ? "" : " on this node",
+			is_at(item, "masqueraded") ? "masqueraded" : "kept",
+			!is_at(item, "masqueraded") ||
+					!number_at(item, "choicesThatSeeTheSource")
+				? ""
+				: ", kept where told below");
 	else
 		strbuf_addf(out, "verdict   %s%s%s\n", text_at(item, "verdict"),
 			    *reason ? ": " : "", reason);
@@ -164,7 +181,8 @@ static void add_verdict_line(const struct json *item, struct strbuf *out)
 
 static void add_endpoints(const struct json *item, struct strbuf *out)
 {
-	static const char *const headers[] = { "ENDPOINT", "POD", "NODE", "ZONE", "SHARE", "WHY" };
+	static const char *const headers[] = { "ENDPOINT", "POD",   "NODE",
+					       "ZONE",	   "SHARE", "WHY" };
 	struct table t;
 	unsigned int n = 0;
 
@@ -178,7 +196,8 @@ static void add_endpoints(const struct json *item, struct strbuf *out)
 		table_add(&t, text_at(e, "nodeName"));
 		table_add(&t, text_at(e, "zone"));
 		if (share > 0)
-			table_addf(&t, share == (int)share ? "%.0f %%" : "%.2f %%", share);
+			table_addf(&t, share == (int)share ? "%.0f %%" : "%.2f %%",
+				   share);
 		else
 			table_add(&t, "-");
 		table_addf(&t, "%s%s%s", text_at(e, "reason"),
@@ -206,8 +225,10 @@ static void add_kernel(const struct json *item, struct strbuf *out)
 	if (is_at(k, "agrees"))
 		strbuf_addf(out, "kernel    agrees: %s", text_at(k, "path"));
 	else
-		strbuf_addf(out, "kernel    DIFFERS: %s (%lld in all): %s", text_at(k, "message"),
-			    (long long)number_at(k, "differences"), text_at(k, "path"));
+		strbuf_addf(out, "kernel    DIFFERS: %s (%lld in all): %s",
+			    text_at(k, "message"),
+			    (long long)number_at(k, "differences"),
+			    text_at(k, "path"));
 	if (*text_at(k, "rememberedFor"))
 		strbuf_addf(out, "; this client is remembered for %s, %s left",
 			    text_at(k, "rememberedFor"),
@@ -231,7 +252,8 @@ static int show_explanation(const struct json *answer, const char *output)
 			add_kernel(item, &out);
 		}
 		first = false;
-		differs |= json_get(item, "kernel") && !is_at(json_get(item, "kernel"), "agrees");
+		differs |= json_get(item, "kernel") &&
+			   !is_at(json_get(item, "kernel"), "agrees");
 	}
 	if (output && strcmp(output, "json") == 0)
 		print_json(answer, &out);

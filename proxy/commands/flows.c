@@ -1,7 +1,8 @@
 /*
- * flows: conntrack's entries that were translated, each with the Service whose address it went to.
- * The entries come from the kernel, datagram by datagram, and the names from the running vipmap; so
- * neither is held up, however many there are.
+ * flows: conntrack's entries that were translated, each with the Service whose
+ * address it went to. The entries come from the kernel, datagram by datagram,
+ * and the names from the running vipmap; so neither is held up, however many
+ * there are.
  */
 #include "proxy/commands/commands.h"
 
@@ -23,7 +24,8 @@ enum { LIMIT_DEFAULT = 1000 };
 
 const struct command_flag flows_flags[] = {
 	{ "output", 'o', false, "\"json\" or \"yaml\" instead of a table" },
-	{ "limit", 0, false, "NUMBER of flows to show at most; by default 1000, 0: all" },
+	{ "limit", 0, false,
+	  "NUMBER of flows to show at most; by default 1000, 0: all" },
 	{ "no-headers", 0, true, "leave the headers out" },
 	{ NULL, 0, false, NULL },
 };
@@ -50,9 +52,11 @@ static bool flow_is_wanted(const struct flows *f, const char *name)
 	       (!name[length] || (name[length] == ':' && !strchr(f->wanted, ':')));
 }
 
-static void put_flow(struct flows *f, const char *name, const struct conntrack_entry *e)
+static void put_flow(struct flows *f, const char *name,
+		     const struct conntrack_entry *e)
 {
-	char client[ENDPOINT_TEXT_SIZE], to[ENDPOINT_TEXT_SIZE], endpoint[ENDPOINT_TEXT_SIZE];
+	char client[ENDPOINT_TEXT_SIZE], to[ENDPOINT_TEXT_SIZE],
+		endpoint[ENDPOINT_TEXT_SIZE];
 	const char *state = e->tcp_state ? conntrack_state_name(e->tcp_state) : "";
 	char age[AGE_TEXT_SIZE];
 
@@ -85,7 +89,8 @@ static bool on_flow(void *ctx, const struct conntrack_entry *e)
 {
 	struct flows *f = ctx;
 	const int port = vips_find(f->names.vips, f->family, e);
-	const char *name = port < 0 ? NULL : vips_name(f->names.vips, (unsigned int)port);
+	const char *name =
+		port < 0 ? NULL : vips_name(f->names.vips, (unsigned int)port);
 
 	if (!name || !flow_is_wanted(f, name))
 		return true;
@@ -106,11 +111,13 @@ static int list_flows(struct flows *f)
 
 	for (i = 0; i < N_FAMILIES; i++) {
 		f->family = (enum family)i;
-		err = f->app->family[i] ? conntrack_each(f->family, on_flow, f, &eb) : 0;
+		err = f->app->family[i]
+			      ? conntrack_each(f->family, on_flow, f, &eb)
+			      : 0;
 		if (err && err != -EINTR)
-			return command_fails(
-				EXIT_FAILED, "flows: %s",
-				err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed" : eb.text);
+			return command_fails(EXIT_FAILED, "flows: %s",
+					     err == -EPERM ? "not permitted: CAP_NET_ADMIN is needed"
+							   : eb.text);
 	}
 	return EXIT_DONE;
 }
@@ -124,11 +131,14 @@ static int show_flows(struct flows *f, const struct options *options)
 
 	if (!f->as_data) {
 		if (f->table.n_cells)
-			table_print(&f->table, !options_own_is_on(options, "no-headers"), 0, &out);
+			table_print(&f->table,
+				    !options_own_is_on(options, "no-headers"),
+				    0, &out);
 		else
 			command_fails(EXIT_DONE, "flows: there are none");
 		if (f->limit && f->n > f->limit)
-			command_fails(EXIT_DONE, "flows: %zu more are not shown: see --limit",
+			command_fails(EXIT_DONE,
+				      "flows: %zu more are not shown: see --limit",
 				      f->n - f->limit);
 		return put_out(&out);
 	}
@@ -137,7 +147,8 @@ static int show_flows(struct flows *f, const struct options *options)
 	jsonout_object_end(&f->json);
 	json = f->json.err ? NULL : json_parse(f->json.text, f->json.length, &eb);
 	if (!json)
-		return command_fails(EXIT_FAILED, "flows: too many for one answer: use --limit");
+		return command_fails(EXIT_FAILED,
+				     "flows: too many for one answer: use --limit");
 	if (strcmp(output, "yaml") == 0)
 		print_yaml(json, &out);
 	else
@@ -168,13 +179,16 @@ int command_flows_check(const struct options *options, struct errbuf *eb)
 	size_t limit;
 
 	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL, "flows: --output: \"%s\" is neither json nor yaml",
+		return errf(eb, -EINVAL,
+			    "flows: --output: \"%s\" is neither json nor yaml",
 			    output);
 	if (read_limit(options, &limit))
-		return errf(eb, -EINVAL, "flows: --limit: \"%s\" is not a whole number",
+		return errf(eb, -EINVAL,
+			    "flows: --limit: \"%s\" is not a whole number",
 			    options_own(options, "limit"));
 	if (options->n_words > 1)
-		return errf(eb, -EINVAL, "flows: unexpected argument \"%s\"", options->words[1]);
+		return errf(eb, -EINVAL, "flows: unexpected argument \"%s\"",
+			    options->words[1]);
 	return 0;
 }
 
@@ -189,7 +203,8 @@ static char *wanted_name(struct flows *f, const char *typed)
 	for (i = 0; i < vips_count(f->names.vips); i++) {
 		whole = vips_name(f->names.vips, i);
 		name = strchr(typed, '/') ? whole : strchr(whole, '/') + 1;
-		if (strncmp(name, typed, length) || (name[length] && name[length] != ':'))
+		if (strncmp(name, typed, length) ||
+		    (name[length] && name[length] != ':'))
 			continue;
 		if (!namespace || strncmp(whole, "default/", 8) == 0)
 		namespace = whole;
@@ -200,7 +215,8 @@ static char *wanted_name(struct flows *f, const char *typed)
 	}
 	if (strchr(typed, '/'))
 		wanted = strdup(typed);
-	else if (asprintf(&wanted, "%.*s/%s", (int)strcspn(namespace, "/"), namespace, typed) < 0)
+	else if (asprintf(&wanted, "%.*s/%s", (int)strcspn(namespace, "/"),
+			  namespace, typed) < 0)
 		wanted = NULL;
 	if (!wanted)
 		command_fails(EXIT_FAILED, "out of memory");
@@ -209,8 +225,9 @@ static char *wanted_name(struct flows *f, const char *typed)
 
 int command_flows(struct app *app, struct options *options)
 {
-	static const char *const headers[] = { "SERVICE",  "CLIENT", "DESTINATION",
-					       "ENDPOINT", "STATE",  "EXPIRES" };
+	static const char *const headers[] = { "SERVICE",     "CLIENT",
+					       "DESTINATION", "ENDPOINT",
+					       "STATE",	      "EXPIRES" };
 	struct flows f = { .app = app, .as_data = options_own(options, "output") };
 	char *wanted = NULL;
 	int status;

@@ -35,7 +35,8 @@ struct column {
 static void add_list(const struct json *list, struct strbuf *text)
 {
 	json_for_each (item, list)
-		strbuf_addf(text, "%s%s", text->length ? "," : "", json_string(item));
+		strbuf_addf(text, "%s%s", text->length ? "," : "",
+			    json_string(item));
 }
 
 static void cell_namespace(const struct json *item, struct strbuf *text)
@@ -54,15 +55,19 @@ static void cell_port(const struct json *item, struct strbuf *text)
 	if (*text_at(item, "port"))
 		strbuf_adds(text, text_at(item, "port"));
 	else if (json_has(item, "servicePort"))
-		strbuf_addf(text, "%lld", (long long)number_at(item, "servicePort"));
+		strbuf_addf(text, "%lld",
+			    (long long)number_at(item, "servicePort"));
 }
 
 static void cell_address(const struct json *item, struct strbuf *text)
 {
 	json_for_each (ip, json_get(item, "clusterIPs"))
-		strbuf_addf(text, strchr(json_string(ip), ':') ? "%s[%s]:%lld/%s" : "%s%s:%lld/%s",
+		strbuf_addf(text,
+			    strchr(json_string(ip), ':') ? "%s[%s]:%lld/%s"
+							 : "%s%s:%lld/%s",
 			    text->length ? "," : "", json_string(ip),
-			    (long long)number_at(item, "servicePort"), text_at(item, "protocol"));
+			    (long long)number_at(item, "servicePort"),
+			    text_at(item, "protocol"));
 }
 
 static void cell_type(const struct json *item, struct strbuf *text)
@@ -106,27 +111,30 @@ static void cell_policy(const struct json *item, struct strbuf *text)
 			      json_first(json_get(item, "externalIPs")) ||
 			      number_at(item, "nodePort");
 
-	strbuf_adds(text,
-		    text_at(item, external ? "externalTrafficPolicy" : "internalTrafficPolicy"));
+	strbuf_adds(text, text_at(item, external ? "externalTrafficPolicy"
+						 : "internalTrafficPolicy"));
 }
 
 static void cell_affinity(const struct json *item, struct strbuf *text)
 {
 	if (number_at(item, "affinityTimeoutSeconds"))
-		strbuf_addf(text, "%llds", (long long)number_at(item, "affinityTimeoutSeconds"));
+		strbuf_addf(text, "%llds",
+			    (long long)number_at(item, "affinityTimeoutSeconds"));
 }
 
 static void cell_connections(const struct json *item, struct strbuf *text)
 {
 	if (json_has(item, "connections"))
-		strbuf_addf(text, "%lld", (long long)number_at(item, "connections"));
+		strbuf_addf(text, "%lld",
+			    (long long)number_at(item, "connections"));
 }
 
 static void cell_state(const struct json *item, struct strbuf *text)
 {
 	const char *message = text_at(item, "message");
 
-	strbuf_addf(text, "%s%s%s", text_at(item, "state"), *message ? ": " : "", message);
+	strbuf_addf(text, "%s%s%s", text_at(item, "state"),
+		    *message ? ": " : "", message);
 }
 
 static void cell_service(const struct json *item, struct strbuf *text)
@@ -136,7 +144,8 @@ static void cell_service(const struct json *item, struct strbuf *text)
 
 static void cell_endpoint(const struct json *item, struct strbuf *text)
 {
-	strbuf_addf(text, "%s/%s", text_at(item, "address"), text_at(item, "protocol"));
+	strbuf_addf(text, "%s/%s", text_at(item, "address"),
+		    text_at(item, "protocol"));
 }
 
 static void cell_pod(const struct json *item, struct strbuf *text)
@@ -170,13 +179,20 @@ static void cell_reason(const struct json *item, struct strbuf *text)
 }
 
 static const struct column service_columns[] = {
-	{ "NAMESPACE", false, cell_namespace }, { "NAME", false, cell_name },
-	{ "PORT", false, cell_port },		{ "ADDRESS", false, cell_address },
-	{ "TYPE", false, cell_type },		{ "EXTERNAL", false, cell_external },
-	{ "NODE-PORT", false, cell_node_port }, { "ENDPOINTS", false, cell_endpoints },
-	{ "LOCAL", true, cell_local },		{ "POLICY", true, cell_policy },
-	{ "AFFINITY", true, cell_affinity },	{ "CONNECTIONS", true, cell_connections },
-	{ "STATE", false, cell_state },		{ NULL, false, NULL },
+	{ "NAMESPACE", false, cell_namespace },
+	{ "NAME", false, cell_name },
+	{ "PORT", false, cell_port },
+	{ "ADDRESS", false, cell_address },
+	{ "TYPE", false, cell_type },
+	{ "EXTERNAL", false, cell_external },
+	{ "NODE-PORT", false, cell_node_port },
+	{ "ENDPOINTS", false, cell_endpoints },
+	{ "LOCAL", true, cell_local },
+	{ "POLICY", true, cell_policy },
+	{ "AFFINITY", true, cell_affinity },
+	{ "CONNECTIONS", true, cell_connections },
+	{ "STATE", false, cell_state },
+	{ NULL, false, NULL },
 };
 
 static const struct column endpoint_columns[] = {
@@ -198,7 +214,7 @@ static const struct resource {
 	const char *names[5]; /* the first is the one to show */
 	const char *path;
 	const struct column *columns; /* NULL: one object, printed as data */
-	const char *more;	      /* in YAML, a second document; NULL: none */
+	const char *more; /* in YAML, a second document; NULL: none */
 } resources[] = {
 	{ { "services", "service", "svc" }, "/v1/services", service_columns, NULL },
 	{ { "endpoints", "endpoint", "ep" }, "/v1/endpoints", endpoint_columns, NULL },
@@ -229,8 +245,9 @@ static int unknown_resource(const char *word, struct errbuf *eb)
 	for (i = 0; i < N_RESOURCES; i++)
 		nearest_try(&near, resources[i].names[0]);
 	if (near.best)
-		return errf(eb, -EINVAL, "get: unknown resource \"%s\"; did you mean %s?", word,
-			    near.best);
+		return errf(eb, -EINVAL,
+			    "get: unknown resource \"%s\"; did you mean %s?",
+			    word, near.best);
 	return errf(eb, -EINVAL,
 		    "get: unknown resource \"%s\": there are services, endpoints, node, config "
 		    "and vipmap-config",
@@ -249,27 +266,32 @@ int command_get_check(const struct options *options, struct errbuf *eb)
 	resource = resource_find(options->words[0]);
 	if (!resource)
 		return unknown_resource(options->words[0], eb);
-	if (output && strcmp(output, "wide") && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL, "get: --output: \"%s\" is not wide, json or yaml", output);
+	if (output && strcmp(output, "wide") && strcmp(output, "json") &&
+	    strcmp(output, "yaml"))
+		return errf(eb, -EINVAL,
+			    "get: --output: \"%s\" is not wide, json or yaml",
+			    output);
 	if (options_own_is_on(options, "watch") && objects_are_named(options))
 		return errf(eb, -EINVAL,
 			    "get: --watch follows what runs: not with --manifests, --config, "
 			    "--kubeconfig or --master");
 	if (!resource->columns && options->n_words > 1)
-		return errf(eb, -EINVAL, "get %s: unexpected argument \"%s\"", resource->names[0],
-			    options->words[1]);
+		return errf(eb, -EINVAL, "get %s: unexpected argument \"%s\"",
+			    resource->names[0], options->words[1]);
 	return 0;
 }
 
 /* "[NAMESPACE/]NAME[:PORT]" */
-static void name_split(const char *word, char namespace[256], char name[256], char port[256])
+static void name_split(const char *word, char namespace[256], char name[256],
+		       char port[256])
 {
 	const char *slash = strchr(word, '/'), *rest = slash ? slash + 1 : word;
 	const char *colon = strchr(rest, ':');
 
 	if (slash)
 		snprintf(namespace, 256, "%.*s", (int)(slash - word), word);
-	snprintf(name, 256, "%.*s", colon ? (int)(colon - rest) : (int)strlen(rest), rest);
+	snprintf(name, 256, "%.*s",
+		 colon ? (int)(colon - rest) : (int)strlen(rest), rest);
 	snprintf(port, 256, "%s", colon ? colon + 1 : "");
 }
 
@@ -330,8 +352,9 @@ static void add_row(struct get *g, char *row)
 
 static void make_key(const struct json *item, struct strbuf *key)
 {
-	strbuf_addf(key, "%s/%s%s:%s/%s %s", text_at(item, "namespace"), text_at(item, "name"),
-		    text_at(item, "service"), text_at(item, "port"), text_at(item, "protocol"),
+	strbuf_addf(key, "%s/%s%s:%s/%s %s", text_at(item, "namespace"),
+		    text_at(item, "name"), text_at(item, "service"),
+		    text_at(item, "port"), text_at(item, "protocol"),
 		    text_at(item, "address"));
 }
 
@@ -365,7 +388,8 @@ static int on_objects_page(void *ctx, const struct json *page)
 {
 	struct get *g = ctx;
 	struct strbuf row = STRBUF_INIT;
-	bool as_data = strcmp(g->output, "json") == 0 || strcmp(g->output, "yaml") == 0;
+	bool as_data = strcmp(g->output, "json") == 0 ||
+		       strcmp(g->output, "yaml") == 0;
 
 	json_for_each (item, json_get(page, "items")) {
 		g->n_items++;
@@ -380,7 +404,8 @@ static int on_objects_page(void *ctx, const struct json *page)
 			add_row(g, row.text);
 	}
 	strbuf_free(&row);
-	return g->json.err ? command_fails(EXIT_FAILED, "out of memory") : EXIT_DONE;
+	return g->json.err ? command_fails(EXIT_FAILED, "out of memory")
+			   : EXIT_DONE;
 }
 
 static int fetch_list(struct get *g, const char *word)
@@ -430,7 +455,8 @@ static int print_page_data(struct get *g)
 	strbuf_adds(&g->json, "]}");
 	json = g->json.err ? NULL : json_parse(g->json.text, g->json.length, &eb);
 	if (!json)
-		return command_fails(EXIT_FAILED, "too much for one answer: %s", eb.text);
+		return command_fails(EXIT_FAILED, "too much for one answer: %s",
+				     eb.text);
 	if (strcmp(g->output, "yaml") == 0)
 		print_yaml(json, &out);
 	else
@@ -441,12 +467,14 @@ static int print_page_data(struct get *g)
 
 static int print_table(struct get *g)
 {
-	const bool headers = !options_own_is_on(g->options, "no-headers") && !g->headers_done &&
+	const bool headers = !options_own_is_on(g->options, "no-headers") &&
+			     !g->headers_done &&
 			     (g->table.n_cells || !g->watching);
 	struct strbuf out = STRBUF_INIT;
 
 	if (!g->n_items && !g->watching) {
-		command_fails(EXIT_DONE, "get: there are no %s", g->resource->names[0]);
+		command_fails(EXIT_DONE, "get: there are no %s",
+			      g->resource->names[0]);
 		return EXIT_DONE;
 	}
 	if (g->table.n_cells)
@@ -465,7 +493,8 @@ static int one_round(struct get *g)
 	strbuf_adds(&g->json, "{\"items\":[");
 	status = fetch_all(g);
 	if (!status)
-		status = strcmp(g->output, "json") == 0 || strcmp(g->output, "yaml") == 0
+		status = strcmp(g->output, "json") == 0 ||
+					 strcmp(g->output, "yaml") == 0
 				 ? print_page_data(g)
 				 : print_table(g);
 	table_free(&g->table);
@@ -578,7 +607,9 @@ static int watch(struct get *g)
 int command_get(struct app *app, struct options *options)
 {
 	const char *output = options_own(options, "output");
-	struct get g = { .app = app, .options = options, .output = output ? output : "" };
+	struct get g = { .app = app,
+			 .options = options,
+			 .output = output ? output : "" };
 	struct objects objects = { 0 };
 	int status = EXIT_DONE;
 
@@ -589,7 +620,8 @@ int command_get(struct app *app, struct options *options)
 			g.options = &objects.feed->options;
 	}
 	if (!status)
-		status = options_own_is_on(g.options, "watch") ? watch(&g) : show_page(&g);
+		status = options_own_is_on(g.options, "watch") ? watch(&g)
+							       : show_page(&g);
 	objects_close(&objects);
 	forget_gone(&g);
 	forget_gone(&g);

@@ -9,13 +9,14 @@ static void command_usage(const struct command *command, struct strbuf *out)
 {
 	const struct command_flag *flag;
 
-	strbuf_addf(out, "Usage: vipmap %s\n\n%s", command->synopsis, command->help);
+	strbuf_addf(out, "Usage: vipmap %s\n\n%s", command->synopsis,
+		    command->help);
 	if (command->flags)
 		strbuf_adds(out, "\n");
 	for (flag = command->flags; flag && flag->name; flag++)
 		strbuf_addf(out, "  %c%c%s --%-29s %s\n", flag->letter ? '-' : ' ',
-			    flag->letter ? flag->letter : ' ', flag->letter ? "," : " ", flag->name,
-			    flag->help);
+			    flag->letter ? flag->letter : ' ',
+			    flag->letter ? "," : " ", flag->name, flag->help);
 }
 
 static void program_usage(struct strbuf *out)

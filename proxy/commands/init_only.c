@@ -24,7 +24,8 @@ int command_init_only(struct app *app, struct options *options)
 	};
 	unsigned int failures;
 
-	failures = sysctl_apply(options->config, sysctl_count_cpus(), NULL, &report);
+	failures =
+		sysctl_apply(options->config, sysctl_count_cpus(), NULL, &report);
 	sysctl_apply_oom_score(options->config, NULL, &report);
 	return failures ? EXIT_FAILED : EXIT_DONE;
 }

@@ -78,8 +78,8 @@ static void begin_family(struct look *l)
 		finish(l, err, &eb);
 		return;
 	}
-	l->readable = event_new(l->app->base, listing_fd(l->listing), EV_READ | EV_PERSIST,
-				on_readable, l);
+	l->readable = event_new(l->app->base, listing_fd(l->listing),
+				EV_READ | EV_PERSIST, on_readable, l);
 	if (!l->readable || event_add(l->readable, NULL)) {
 		errf(&eb, -ENOMEM, "out of memory");
 		finish(l, -ENOMEM, &eb);

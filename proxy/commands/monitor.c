@@ -45,7 +45,8 @@ static void put_subject(struct strbuf *out, const char *subject, const char *fam
 {
 	char text[640];
 
-	snprintf(text, sizeof(text), "%s%s", subject, strcmp(family, "IPv6") ? "" : " (IPv6)");
+	snprintf(text, sizeof(text), "%s%s", subject,
+		 strcmp(family, "IPv6") ? "" : " (IPv6)");
 	strbuf_addf(out, "%-*s  ", SUBJECT_PLACES, text);
 }
 
@@ -59,10 +60,12 @@ static int count_members(const struct json *list)
 }
 
 /* "+10.0.0.1:80" each, of text or of endpoints */
-static void put_list(const struct json *list, char sign, bool *begun, struct strbuf *out)
+static void put_list(const struct json *list, char sign, bool *begun,
+		     struct strbuf *out)
 {
 	json_for_each (item, list) {
-		const char *text = json_string(item), *reason = text_at(item, "reason");
+		const char *text = json_string(item),
+			   *reason = text_at(item, "reason");
 
 		strbuf_addf(out, "%s%c%s", *begun ? ", " : "", sign,
 			    text ? text : text_at(item, "address"));
@@ -76,12 +79,14 @@ static void put_endpoints(const struct json *line, struct strbuf *out)
 {
 	const int64_t before = number_at(line, "endpointsBefore"),
 		      now = number_at(line, "endpoints");
-	const struct json *added = json_get(line, "added"), *removed = json_get(line, "removed");
+	const struct json *added = json_get(line, "added"),
+			  *removed = json_get(line, "removed");
 	const bool named = json_first(added) || json_first(removed);
 	bool begun = false;
 
 	if (before != now)
-		strbuf_addf(out, "endpoints %lld -> %lld", (long long)before, (long long)now);
+		strbuf_addf(out, "endpoints %lld -> %lld", (long long)before,
+			    (long long)now);
 	else
 		strbuf_addf(out, "endpoints %lld", (long long)now);
 	if (!named)
@@ -109,7 +114,8 @@ static void put_commit(const struct json *line, struct strbuf *out)
 	const int64_t elements = number_at(line, "elements"),
 		      ports = number_at(line, "servicePorts");
 
-	strbuf_addf(out, "   %lld element%s", (long long)elements, elements == 1 ? "" : "s");
+	strbuf_addf(out, "   %lld element%s", (long long)elements,
+		    elements == 1 ? "" : "s");
 	if (ports > 1)
 		strbuf_addf(out, " for %lld service ports", (long long)ports);
 	strbuf_addf(out, ", in the kernel after %.1f ms",
@@ -156,10 +162,12 @@ static void put_node(const struct json *line, struct strbuf *out)
 	snprintf(subject, sizeof(subject), "Node %s", text_at(line, "node"));
 	put_subject(out, subject, "");
 	json_for_each (change, json_get(line, "changes")) {
-		const char *from = text_at(change, "from"), *to = text_at(change, "to");
+		const char *from = text_at(change, "from"),
+			   *to = text_at(change, "to");
 
-		strbuf_addf(out, "%s%s %s -> %s", separator, text_at(change, "field"),
-			    *from ? from : "none", *to ? to : "none");
+		strbuf_addf(out, "%s%s %s -> %s", separator,
+			    text_at(change, "field"), *from ? from : "none",
+			    *to ? to : "none");
 		separator = "; ";
 	}
 }
@@ -170,7 +178,8 @@ static void put_begin(const struct json *line, struct strbuf *out)
 
 	snprintf(subject, sizeof(subject), "Node %s", text_at(line, "node"));
 	put_subject(out, subject, "");
-	strbuf_addf(out, "vipmap %s: what changes follows", text_at(line, "version"));
+	strbuf_addf(out, "vipmap %s: what changes follows",
+		    text_at(line, "version"));
 }
 
 static void put_lost(const struct json *line, struct strbuf *out)
@@ -242,9 +251,11 @@ int command_monitor_check(const struct options *options, struct errbuf *eb)
 	const char *output = options_own(options, "output");
 
 	if (output && strcmp(output, "json"))
-		return errf(eb, -EINVAL, "monitor: --output: \"%s\" is not json", output);
+		return errf(eb, -EINVAL,
+			    "monitor: --output: \"%s\" is not json", output);
 	if (options->n_words > 1)
-		return errf(eb, -EINVAL, "monitor: unexpected argument \"%s\"", options->words[1]);
+		return errf(eb, -EINVAL, "monitor: unexpected argument \"%s\"",
+			    options->words[1]);
 	return 0;
 }
 
@@ -279,7 +290,9 @@ int command_monitor(struct app *app, struct options *options)
 	if (status)
 		return status;
 	if (has_ended())
-		return command_fails(EXIT_ABSENT, "monitor: the running vipmap has ended");
-	return command_fails(EXIT_FAILED, "monitor: the running vipmap has closed the connection: "
-					  "this one did not read, or too many ask");
+		return command_fails(EXIT_ABSENT,
+				     "monitor: the running vipmap has ended");
+	return command_fails(EXIT_FAILED,
+			     "monitor: the running vipmap has closed the connection: "
+			     "this one did not read, or too many ask");
 }

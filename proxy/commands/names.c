@@ -35,8 +35,8 @@ static int facts_room(struct names *n, unsigned int port)
 	return 0;
 }
 
-static int add_addresses(struct names *n, unsigned int port, const struct json *item,
-			 const char *list)
+static int add_addresses(struct names *n, unsigned int port,
+			 const struct json *item, const char *list)
 {
 	const uint16_t number = (uint16_t)number_at(item, "servicePort");
 	enum family family;
@@ -44,14 +44,17 @@ static int add_addresses(struct names *n, unsigned int port, const struct json *
 	int err = 0;
 
 	json_for_each (ip, json_get(item, list))
-		if (!err && json_string(ip) && addr_parse(json_string(ip), &family, &addr) == 0)
-			err = vips_add(n->vips, port, family, &addr, number, protocol_of(item));
+		if (!err && json_string(ip) &&
+		    addr_parse(json_string(ip), &family, &addr) == 0)
+			err = vips_add(n->vips, port, family, &addr, number,
+				       protocol_of(item));
 	return err;
 }
 
 static int add_item(struct names *n, const struct json *item)
 {
-	static const char *const lists[] = { "clusterIPs", "loadBalancerIPs", "externalIPs" };
+	static const char *const lists[] = { "clusterIPs", "loadBalancerIPs",
+					     "externalIPs" };
 	const char *port_name = text_at(item, "port");
 	const int64_t nodeport = number_at(item, "nodePort");
 	struct strbuf label = STRBUF_INIT;
@@ -60,8 +63,8 @@ static int add_item(struct names *n, const struct json *item)
 
 	if (!json_has(item, "servicePort"))
 		return 0;
-	strbuf_addf(&label, "%s/%s%s%s", text_at(item, "namespace"), text_at(item, "name"),
-		    *port_name ? ":" : "", port_name);
+	strbuf_addf(&label, "%s/%s%s%s", text_at(item, "namespace"),
+		    text_at(item, "name"), *port_name ? ":" : "", port_name);
 	port = label.err ? -ENOMEM : vips_add_port(n->vips, label.text);
 	strbuf_free(&label);
 	if (port < 0 || facts_room(n, (unsigned int)port))
@@ -71,8 +74,8 @@ static int add_item(struct names *n, const struct json *item)
 	for (err = 0, i = 0; !err && i < sizeof(lists) / sizeof(lists[0]); i++)
 		err = add_addresses(n, (unsigned int)port, item, lists[i]);
 	if (!err && nodeport)
-		err = vips_add(n->vips, (unsigned int)port, FAMILY_IPV4, NULL, (uint16_t)nodeport,
-			       protocol_of(item));
+		err = vips_add(n->vips, (unsigned int)port, FAMILY_IPV4, NULL,
+			       (uint16_t)nodeport, protocol_of(item));
 	return err;
 }
 
@@ -93,8 +96,8 @@ int names_fetch(struct app *app, struct names *names, bool quiet)
 	*names = (struct names){ .vips = vips_new() };
 	names->out_of_memory = !names->vips;
 	if (names->vips)
-		status =
-			(quiet ? ask_list_quietly : ask_list)(app, "/v1/services?", on_page, names);
+		status = (quiet ? ask_list_quietly
+				: ask_list)(app, "/v1/services?", on_page, names);
 	if (names->out_of_memory && !quiet)
 		status = command_fails(EXIT_FAILED, "out of memory");
 	if (status)

@@ -1,6 +1,6 @@
 /*
- * The service ports of the running vipmap by their addresses: what gives conntrack's entries a
- * name.
+ * The service ports of the running vipmap by their addresses: what gives
+ * conntrack's entries a name.
  */
 #ifndef COMMANDS_NAMES_H
 #define COMMANDS_NAMES_H

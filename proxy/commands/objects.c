@@ -20,7 +20,8 @@ bool objects_are_named(const struct options *options)
 {
 	const struct config *config = options->config;
 
-	return config->manifests || options->config_path || *config->kubeconfig || *config->master;
+	return config->manifests || options->config_path ||
+	       *config->kubeconfig || *config->master;
 }
 
 static void on_objects_settled(void *ctx)
@@ -45,9 +46,10 @@ static void on_objects_timeout(evutil_socket_t fd, short what, void *ctx)
 		log_warning(o->app->log, "%s: the answer is without them",
 			    why.text ? why.text : "");
 	else
-		status = command_fails(EXIT_FAILED, "gave up after %s: %s",
-				       age_format(o->feed->options.timeout_ms / 1000, age),
-				       why.text ? why.text : "");
+		status = command_fails(
+			EXIT_FAILED, "gave up after %s: %s",
+			age_format(o->feed->options.timeout_ms / 1000, age),
+			why.text ? why.text : "");
 	strbuf_free(&why);
 	app_exit(o->app, status);
 }
@@ -58,7 +60,8 @@ static int wait_for_objects(struct objects *o)
 	const struct timeval patience = { ms / 1000, ms % 1000 * 1000 };
 
 	apisource_start(o->feed->source);
-	event_base_once(o->app->base, -1, EV_TIMEOUT, on_objects_timeout, o, &patience);
+	event_base_once(o->app->base, -1, EV_TIMEOUT, on_objects_timeout, o,
+			&patience);
 	event_base_dispatch(o->app->base);
 	return o->app->exit_status;
 }
@@ -105,7 +108,8 @@ static int compile_all(struct objects *o)
 		};
 
 		o->dataplanes[f] = dataplane_new(&options);
-		err = o->dataplanes[f] ? dataplane_compile(o->dataplanes[f]) : -ENOMEM;
+		err = o->dataplanes[f] ? dataplane_compile(o->dataplanes[f])
+				       : -ENOMEM;
 	}
 	return err ? command_fails(EXIT_FAILED, "out of memory") : EXIT_DONE;
 }
@@ -149,7 +153,9 @@ static int memory_file(struct objects *o, const struct strbuf *text, char path[3
 {
 	int fd = memfd_create("vipmap", MFD_CLOEXEC), *more;
 
-	more = fd < 0 ? NULL : reallocarray(o->files, (size_t)o->n_files + 1, sizeof(*more));
+	more = fd < 0 ? NULL
+		      : reallocarray(o->files, (size_t)o->n_files + 1,
+				     sizeof(*more));
 	if (!more) {
 		if (fd >= 0)
 			close(fd);
@@ -158,7 +164,10 @@ static int memory_file(struct objects *o, const struct strbuf *text, char path[3
 	o->files = more;
 	o->files[o->n_files++] = fd;
 	snprintf(path, 32, "/proc/self/fd/%d", fd);
-	return text->err || write(fd, text->text, text->length) != (ssize_t)text->length ? -EIO : 0;
+	return text->err || write(fd, text->text, text->length) !=
+				       (ssize_t)text->length
+		       ? -EIO
+		       : 0;
 }
 
 static void no_warning(void *ctx, const char *message)
@@ -186,14 +195,17 @@ static int copy_config(struct objects *o, struct config *config)
 		if (!err)
 			err = memory_file(o, &beyond, beyond_path);
 		if (!err)
-			err = vipmapconfig_read(beyond_path, config, no_warning, NULL, &eb);
+			err = vipmapconfig_read(beyond_path, config, no_warning,
+						NULL, &eb);
 		if (!err)
-			err = config_set(&config->hostname_override, text_at(node, "name"));
+			err = config_set(&config->hostname_override,
+					 text_at(node, "name"));
 		if (!err)
 			err = config_validate(config, no_warning, NULL, &eb);
 		if (err)
-			status = command_fails(EXIT_FAILED, "the running configuration: %s",
-					       *eb.text ? eb.text : strerror(-err));
+			status = command_fails(
+				EXIT_FAILED, "the running configuration: %s",
+				*eb.text ? eb.text : strerror(-err));
 	}
 	json_free(node);
 	strbuf_free(&text);
@@ -225,8 +237,9 @@ static int copy_objects(struct objects *o, struct config *config)
 		if (!err)
 			err = config_append(&config->manifests, path);
 		if (err)
-			status = command_fails(EXIT_FAILED, "the running objects: %s",
-					       *eb.text ? eb.text : strerror(-err));
+			status = command_fails(
+				EXIT_FAILED, "the running objects: %s",
+				*eb.text ? eb.text : strerror(-err));
 	} while (!status && *after);
 	strbuf_free(&target);
 	strbuf_free(&text);

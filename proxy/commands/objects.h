@@ -22,16 +22,17 @@ struct objects {
 };
 
 /*
- * Reads them, waiting for an API server if need be, compiles everything, and has ask_text() and the
- * like answer from them until objects_close(). Takes over @options. Returns EXIT_DONE, or another
- * exit status after it told why; objects_close() in any case.
+ * Reads them, waiting for an API server if need be, compiles everything, and
+ * has ask_text() and the like answer from them until objects_close(). Takes
+ * over @options. Returns EXIT_DONE, or another exit status after it told why;
+ * objects_close() in any case.
  */
 int objects_open(struct objects *o, struct app *app, struct options *options);
 void objects_close(struct objects *o);
 
 /*
- * A copy of what the running vipmap has: its configuration, its objects, its node. Nothing is
- * logged on the way. Otherwise as above.
+ * A copy of what the running vipmap has: its configuration, its objects, its
+ * node. Nothing is logged on the way. Otherwise as above.
  */
 int objects_copy(struct objects *o, struct app *app);
 

@@ -20,8 +20,8 @@ struct once {
 	int64_t compile_us, commit_us;
 };
 
-static void on_once_synced(void *ctx, enum family family, int err, const struct sync_report *report,
-			   int64_t duration_us)
+static void on_once_synced(void *ctx, enum family family, int err,
+			   const struct sync_report *report, int64_t duration_us)
 {
 	struct once *once = ctx;
 
@@ -38,7 +38,8 @@ static void on_in_step(void *ctx)
 	struct once *once = ctx;
 
 	/* Service ranges may come last, and nobody would add them later. */
-	if (once->feed->source && model_has_list(once->feed->model, KIND_SERVICE_CIDR))
+	if (once->feed->source &&
+	    model_has_list(once->feed->model, KIND_SERVICE_CIDR))
 		app_exit(once->app, EXIT_DONE);
 }
 
@@ -83,8 +84,10 @@ static int sync_manifests(struct once *once)
 	if (!startup_node_fits(once->feed))
 		return EXIT_FAILED;
 	err = sync_once(once->sync);
-	log_debug(once->app->log, 2, "timing: parse %lld ms, compile %lld ms, commit %lld ms",
-		  (long long)once->feed->parse_us / 1000, (long long)once->compile_us / 1000,
+	log_debug(once->app->log, 2,
+		  "timing: parse %lld ms, compile %lld ms, commit %lld ms",
+		  (long long)once->feed->parse_us / 1000,
+		  (long long)once->compile_us / 1000,
 		  (long long)once->commit_us / 1000);
 	return err ? EXIT_FAILED : EXIT_DONE;
 }
@@ -102,7 +105,8 @@ static void on_timeout(evutil_socket_t fd, short what, void *ctx)
 		return;
 	feed_missing(once->feed, &why);
 	log_error(once->app->log, "gave up after %s: %s; rules stay as they are",
-		  age_format(once->feed->options.timeout_ms / 1000, age), why.text ? why.text : "");
+		  age_format(once->feed->options.timeout_ms / 1000, age),
+		  why.text ? why.text : "");
 	strbuf_free(&why);
 	app_exit(once->app, EXIT_FAILED);
 }
@@ -118,12 +122,14 @@ static int sync_source(struct once *once)
 		return EXIT_FAILED;
 	}
 	startup_begin(once->startup);
-	log_info(once->app->log, "API server: %s", apisource_status(once->feed->source).server);
+	log_info(once->app->log, "API server: %s",
+		 apisource_status(once->feed->source).server);
 	apisource_start(once->feed->source);
 	if (!once->app->ending)
 		event_base_dispatch(once->app->base);
 	if (once->app->signal && once->app->exit_status)
-		log_error(once->app->log, "ended by a signal; rules stay as they are");
+		log_error(once->app->log,
+			  "ended by a signal; rules stay as they are");
 	return once->app->exit_status;
 }
 
@@ -133,7 +139,8 @@ static int run_once(struct once *once)
 	int err;
 
 	once->startup = startup_new(once->feed, on_once_ready, once);
-	err = once->startup ? open_once_sync(once, &eb) : errf(&eb, -ENOMEM, "out of memory");
+	err = once->startup ? open_once_sync(once, &eb)
+			    : errf(&eb, -ENOMEM, "out of memory");
 	if (err) {
 		log_error(once->app->log, "%s", eb.text);
 		return err == -EOPNOTSUPP ? EXIT_KERNEL : EXIT_FAILED;
@@ -147,7 +154,8 @@ int command_once(struct app *app, struct options *options)
 	struct errbuf eb = { "" };
 	int status;
 
-	app->end_status = EXIT_FAILED; /* whoever ends it, ends it before it is done */
+	app->end_status =
+		EXIT_FAILED; /* whoever ends it, ends it before it is done */
 	if (app_watch_signals(app, NULL, NULL)) {
 		log_error(app->log, "signals: out of memory");
 		return EXIT_FAILED;

@@ -26,14 +26,19 @@
 /* Where it tells its metrics by default. */
 #define KUBE_PROXY "127.0.0.1:10249"
 
-enum { PATIENCE_MS = 10000, PROBE_MS = 1000, NEARLY_FULL = 80, REFRESH_MS = 3000 };
+enum {
+	PATIENCE_MS = 10000,
+	PROBE_MS = 1000,
+	NEARLY_FULL = 80,
+	REFRESH_MS = 3000
+};
 
 struct preflight {
 	struct app *app;
 	struct config *config;
 	const char *config_error; /* "": it is valid */
 	const char *node_name;
-	struct nlsock *nl;	 /* NULL: cannot be had */
+	struct nlsock *nl; /* NULL: cannot be had */
 	struct monitor *monitor; /* of kube-proxy's rules, from the beginning on; likewise */
 	int64_t began_us;
 	unsigned int rivals;
@@ -52,17 +57,17 @@ static void say_check(const char *word, const char *fmt, va_list ap)
 	putchar('\n');
 }
 
-#define DEFINE_SAY(name, word, count)                                                              \
-	static void name(struct preflight *p, const char *fmt, ...)                                \
-		__attribute__((format(printf, 2, 3)));                                             \
-	static void name(struct preflight *p, const char *fmt, ...)                                \
-	{                                                                                          \
-		va_list ap;                                                                        \
-                                                                                                   \
-		p->failures += (count);                                                            \
-		va_start(ap, fmt);                                                                 \
-		say_check(word, fmt, ap);                                                          \
-		va_end(ap);                                                                        \
+#define DEFINE_SAY(name, word, count)                                          \
+	static void name(struct preflight *p, const char *fmt, ...)            \
+		__attribute__((format(printf, 2, 3)));                         \
+	static void name(struct preflight *p, const char *fmt, ...)            \
+	{                                                                      \
+		va_list ap;                                                    \
+                                                                               \
+		p->failures += (count);                                        \
+		va_start(ap, fmt);                                             \
+		say_check(word, fmt, ap);                                      \
+		va_end(ap);                                                    \
 	}
 
 DEFINE_SAY(good, "ok", 0)
@@ -75,7 +80,8 @@ static bool has_flowtables(struct preflight *p, struct errbuf *eb)
 	unsigned int f;
 
 	for (f = 0; f < N_FAMILIES; f++)
-		if (p->app->family[f] && kernel_probe_fast_path(p->nl, (enum family)f, eb))
+		if (p->app->family[f] &&
+		    kernel_probe_fast_path(p->nl, (enum family)f, eb))
 			return false;
 	return true;
 }
@@ -103,7 +109,8 @@ static void check_kernel(struct preflight *p)
 		}
 	}
 	if (!p->nl) {
-		fail(p, "kernel %s: no netlink socket for nftables", kernel.release);
+		fail(p, "kernel %s: no netlink socket for nftables",
+		     kernel.release);
 		return;
 	}
 	flowtables = has_flowtables(p, &eb);
@@ -132,12 +139,14 @@ static void check_counters(struct preflight *p)
 		if (p->app->family[f])
 			err = kernel_probe_counters(p->nl, (enum family)f, &eb);
 	if (err)
-		warn(p, "serviceCounters: %s; connections will not be counted", eb.text);
+		warn(p, "serviceCounters: %s; connections will not be counted",
+		     eb.text);
 	else
 		good(p, "serviceCounters: the kernel can count connections");
 }
 
-static void check_right(struct preflight *p, const struct apicheck *check, enum kind kind)
+static void check_right(struct preflight *p, const struct apicheck *check,
+			enum kind kind)
 {
 	const int status = check->kinds[kind].status;
 
@@ -166,13 +175,15 @@ static void check_api(struct preflight *p)
 		good(p, "objects come from manifests: no API server is asked");
 		return;
 	}
-	if (apicheck_run(p->app->base, p->config, p->node_name, PATIENCE_MS, &check, &eb)) {
+	if (apicheck_run(p->app->base, p->config, p->node_name, PATIENCE_MS,
+			 &check, &eb)) {
 		fail(p, "API server: %s", eb.text);
 		return;
 	}
 	for (k = 0; k < N_KINDS; k++) {
 		reached += check.kinds[k].status != 0;
-		allowed += check.kinds[k].status >= 200 && check.kinds[k].status < 300;
+		allowed += check.kinds[k].status >= 200 &&
+			   check.kinds[k].status < 300;
 	}
 	if (!reached) {
 		fail(p, "API server %s: cannot be reached: %s", check.server,
@@ -233,17 +244,15 @@ static void judge_config(struct preflight *p)
 	if (!is_valid(p))
 		return;
 	if (by_cidr && !*p->config->cluster_cidr)
-		warn(p,
-		     "clusterCIDR is unset: pods are not told from others, and nothing that goes "
-		     "to a ClusterIP is masqueraded");
+		warn(p, "clusterCIDR is unset: pods are not told from others, and nothing that goes "
+			"to a ClusterIP is masqueraded");
 	else
 		good(p, "configuration: pods are told by %s%s%s",
 		     mode_name(p->config->detect_local), by_cidr ? " " : "",
 		     by_cidr ? p->config->cluster_cidr : "");
 	if (!p->config->nodeport_addresses)
-		warn(p,
-		     "nodePortAddresses is unset: node ports answer on the node's own address only "
-		     "(kube-proxy in mode iptables: on all of them)");
+		warn(p, "nodePortAddresses is unset: node ports answer on the node's own address only "
+			"(kube-proxy in mode iptables: on all of them)");
 }
 
 static void on_rival(void *ctx, const char *what)
@@ -280,7 +289,8 @@ static void check_kube_proxy(struct preflight *p)
 /* A sync of kube-proxy's comes when something changes, and so may not come while we look. */
 static void check_refresh(struct preflight *p)
 {
-	struct pollfd wait = { .fd = p->monitor ? monitor_fd(p->monitor) : -1, .events = POLLIN };
+	struct pollfd wait = { .fd = p->monitor ? monitor_fd(p->monitor) : -1,
+			       .events = POLLIN };
 	unsigned int changed = 0;
 	struct errbuf eb;
 	int64_t left_ms = 0;
@@ -288,23 +298,26 @@ static void check_refresh(struct preflight *p)
 	while (p->monitor && !changed && left_ms >= 0) {
 		if (monitor_read(p->monitor, &changed, &eb) || changed)
 			break;
-		left_ms = REFRESH_MS - (clock_monotonic_us(p->app->clock) - p->began_us) / 1000;
+		left_ms = REFRESH_MS -
+			  (clock_monotonic_us(p->app->clock) - p->began_us) / 1000;
 		if (left_ms >= 0 && poll(&wait, 1, (int)left_ms + 1) < 0)
 			break;
 	}
 	if (changed)
 		warn(p, "kube-proxy's rules have just been changed: it is running");
 	else if (p->monitor)
-		good(p, "kube-proxy's rules: nobody has changed them for %d s", REFRESH_MS / 1000);
+		good(p, "kube-proxy's rules: nobody has changed them for %d s",
+		     REFRESH_MS / 1000);
 }
 
 /* What the configuration says for sure. Where the primary address counts, the Node decides. */
-static bool nodeport_will_answer(const struct config *config, enum family family,
-				 const struct addr *addr)
+static bool nodeport_will_answer(const struct config *config,
+				 enum family family, const struct addr *addr)
 {
 	unsigned int i;
 
-	if (config->family[family].nodeport_primary || config_nodeports_everywhere(config, family))
+	if (config->family[family].nodeport_primary ||
+	    config_nodeports_everywhere(config, family))
 		return true;
 	for (i = 0; i < config->family[family].n_nodeport_ranges; i++)
 		if (prefix_contains(&config->family[family].nodeport_ranges[i], addr))
@@ -319,12 +332,13 @@ static void compare_nodeports(struct preflight *p, enum family family,
 	char text[ADDR_TEXT_SIZE];
 	unsigned int i;
 
-	if (!rules->n_node_addresses && !config_nodeports_everywhere(p->config, family))
-		warn(p,
-		     "kube-proxy's node ports answer on all addresses of the node, vipmap's will "
-		     "on fewer: see nodePortAddresses");
+	if (!rules->n_node_addresses &&
+	    !config_nodeports_everywhere(p->config, family))
+		warn(p, "kube-proxy's node ports answer on all addresses of the node, vipmap's will "
+			"on fewer: see nodePortAddresses");
 	for (i = 0; i < rules->n_node_addresses; i++)
-		if (!nodeport_will_answer(p->config, family, &rules->node_addresses[i]))
+		if (!nodeport_will_answer(p->config, family,
+					  &rules->node_addresses[i]))
 			warn(p,
 			     "kube-proxy's node ports answer on %s, vipmap's will not: see "
 			     "nodePortAddresses",
@@ -345,8 +359,8 @@ static void check_rules(struct preflight *p, enum family family)
 		strbuf_addf(&where, "%s%s", i ? ", " : " on ",
 			    addr_format(family, &rules.node_addresses[i], text));
 	good(p, "kube-proxy's table %s: %u addresses of Services, %u node ports%s",
-	     family == FAMILY_IPV4 ? "ip" : "ip6", rules.n_addresses, rules.n_node_ports,
-	     where.err || !where.text ? "" : where.text);
+	     family == FAMILY_IPV4 ? "ip" : "ip6", rules.n_addresses,
+	     rules.n_node_ports, where.err || !where.text ? "" : where.text);
 	strbuf_free(&where);
 	if (rules.n_node_ports)
 		compare_nodeports(p, family, &rules);
@@ -364,10 +378,12 @@ static void check_rivals(struct preflight *p)
 	if (p->rivals)
 		check_refresh(p);
 	if (if_nametoindex("kube-ipvs0"))
-		warn(p, "interface kube-ipvs0: kube-proxy in mode ipvs left it; its addresses are "
-			"taken for the node's own: ip link del kube-ipvs0, ipvsadm --clear");
+		warn(p,
+		     "interface kube-ipvs0: kube-proxy in mode ipvs left it; its addresses are "
+		     "taken for the node's own: ip link del kube-ipvs0, ipvsadm --clear");
 	if (p->running > 0)
-		good(p, "a vipmap runs here (process %d): see \"vipmap status\"", p->running);
+		good(p, "a vipmap runs here (process %d): see \"vipmap status\"",
+		     p->running);
 	else
 		check_kube_proxy(p);
 }
@@ -379,7 +395,8 @@ static void check_table(struct preflight *p, enum family family)
 	enum table_state state = TABLE_ABSENT;
 	struct errbuf eb = { "" };
 
-	if (p->running > 0 || !p->nl || readback_table(p->nl, &ruleset, &nothing, &state, &eb))
+	if (p->running > 0 || !p->nl ||
+	    readback_table(p->nl, &ruleset, &nothing, &state, &eb))
 		return;
 	if (state == TABLE_OWNED)
 		fail(p, "%s", eb.text);
@@ -421,13 +438,15 @@ static void check_conntrack(struct preflight *p)
 		.ctx = p,
 		.look_only = true,
 	};
-	const long long wanted = sysctl_conntrack_max(p->config, sysctl_count_cpus());
-	const long long max = read_setting("/proc/sys/net/netfilter/nf_conntrack_max");
-	const long long count = read_setting("/proc/sys/net/netfilter/nf_conntrack_count");
+	const long long wanted =
+		sysctl_conntrack_max(p->config, sysctl_count_cpus());
+	const long long max =
+		read_setting("/proc/sys/net/netfilter/nf_conntrack_max");
+	const long long count =
+		read_setting("/proc/sys/net/netfilter/nf_conntrack_count");
 
 	if (max <= 0) {
-		warn(p,
-		     "conntrack: its limit cannot be read; the module comes with the first rule");
+		warn(p, "conntrack: its limit cannot be read; the module comes with the first rule");
 		return;
 	}
 	if (count * 100 >= max * NEARLY_FULL)
@@ -436,7 +455,9 @@ static void check_conntrack(struct preflight *p)
 		     "is",
 		     count, max);
 	good(p, "conntrack: %lld of %lld entries%s", count, max,
-	     wanted > 0 && wanted < max ? "; the limit is higher than configured, and stays" : "");
+	     wanted > 0 && wanted < max
+		     ? "; the limit is higher than configured, and stays"
+		     : "");
 	sysctl_apply(p->config, sysctl_count_cpus(), NULL, &report);
 }
 
@@ -478,5 +499,7 @@ int command_preflight(struct app *app, struct options *options)
 	monitor_close(p.monitor);
 	if (fflush(stdout))
 		return EXIT_FAILED;
-	return p.kernel_lacks ? EXIT_KERNEL : p.failures ? EXIT_FAILED : EXIT_DONE;
+	return p.kernel_lacks ? EXIT_KERNEL
+	       : p.failures   ? EXIT_FAILED
+			      : EXIT_DONE;
 }

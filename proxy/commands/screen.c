@@ -1,7 +1,8 @@
 /*
- * Plain ANSI, as every terminal of the last decades has it: the alternate screen, a cursor that can
- * be sent home and hidden, and reverse video. A frame goes out in one piece, so that nothing
- * flickers, and each line clears its own rest.
+ * Plain ANSI, as every terminal of the last decades has it: the alternate
+ * screen, a cursor that can be sent home and hidden, and reverse video. A frame
+ * goes out in one piece, so that nothing flickers, and each line clears its own
+ * rest.
  */
 #include "proxy/commands/screen.h"
 
@@ -91,7 +92,8 @@ struct screen *screen_open(struct errbuf *eb)
 	raw.c_iflag &= (tcflag_t) ~(IXON | ICRNL | INLCR | IGNCR);
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
-	raw.c_cc[VSUSP] = _POSIX_VDISABLE; /* it would leave the terminal to the shell like this */
+	raw.c_cc[VSUSP] =
+		_POSIX_VDISABLE; /* it would leave the terminal to the shell like this */
 	raw.c_cc[VQUIT] = _POSIX_VDISABLE;
 	if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw))
 		goto fail;
@@ -152,7 +154,8 @@ static bool fill(struct screen *s, int wait_ms)
 
 	if (s->n_bytes == sizeof(s->bytes) || poll(&pfd, 1, wait_ms) <= 0)
 		return true;
-	n = read(STDIN_FILENO, s->bytes + s->n_bytes, sizeof(s->bytes) - s->n_bytes);
+	n = read(STDIN_FILENO, s->bytes + s->n_bytes,
+		 sizeof(s->bytes) - s->n_bytes);
 	if (n <= 0)
 		return n < 0 && (errno == EINTR || errno == EAGAIN);
 	s->n_bytes += (size_t)n;
@@ -182,15 +185,18 @@ static int sequence_key(const unsigned char *bytes, size_t length)
 		char text[4];
 		int key;
 	} known[] = {
-		{ "A", KEY_UP },       { "B", KEY_DOWN },	{ "C", KEY_RIGHT },
-		{ "D", KEY_LEFT },     { "H", KEY_HOME },	{ "F", KEY_END },
-		{ "1~", KEY_HOME },    { "7~", KEY_HOME },	{ "4~", KEY_END },
-		{ "5~", KEY_PAGE_UP }, { "6~", KEY_PAGE_DOWN }, { "8~", KEY_END },
+		{ "A", KEY_UP },	 { "B", KEY_DOWN },
+		{ "C", KEY_RIGHT },	 { "D", KEY_LEFT },
+		{ "H", KEY_HOME },	 { "F", KEY_END },
+		{ "1~", KEY_HOME },	 { "7~", KEY_HOME },
+		{ "4~", KEY_END },	 { "5~", KEY_PAGE_UP },
+		{ "6~", KEY_PAGE_DOWN }, { "8~", KEY_END },
 	};
 	size_t i;
 
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strlen(known[i].text) == length && memcmp(bytes, known[i].text, length) == 0)
+		if (strlen(known[i].text) == length &&
+		    memcmp(bytes, known[i].text, length) == 0)
 			return known[i].key;
 	return 0; /* a key that nobody asks for */
 }

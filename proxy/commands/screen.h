@@ -43,8 +43,9 @@ int screen_fd(const struct screen *s); /* readable: there are keys */
 int screen_key(struct screen *s);
 
 /*
- * Lines, separated by '\n', are cut to the width; those that do not fit are left out. @marked is
- * the number of one to make conspicuous, counted from 0, or -1. Returns 0 or a negative errno.
+ * Lines, separated by '\n', are cut to the width; those that do not fit are
+ * left out. @marked is the number of one to make conspicuous, counted from 0,
+ * or -1. Returns 0 or a negative errno.
  */
 int screen_draw(struct screen *s, const struct strbuf *lines, int marked);
 

@@ -31,26 +31,32 @@ static void add_head(const struct json *s, struct strbuf *out)
 	char age[AGE_TEXT_SIZE];
 	const char *revision = text_at(s, "revision");
 
-	strbuf_addf(out, "vipmap %s%s%s%s  up %s  pid %lld  node %s  zone %s  kernel %s\n",
-		    text_at(s, "version"), *revision ? " (" : "", revision, *revision ? ")" : "",
-		    age_format(number_at(s, "uptimeSeconds"), age), (long long)number_at(s, "pid"),
-		    text_at(s, "nodeName"), text_or(text_at(s, "zone"), "-"), text_at(s, "kernel"));
+	strbuf_addf(out,
+		    "vipmap %s%s%s%s  up %s  pid %lld  node %s  zone %s  kernel %s\n",
+		    text_at(s, "version"), *revision ? " (" : "", revision,
+		    *revision ? ")" : "",
+		    age_format(number_at(s, "uptimeSeconds"), age),
+		    (long long)number_at(s, "pid"), text_at(s, "nodeName"),
+		    text_or(text_at(s, "zone"), "-"), text_at(s, "kernel"));
 }
 
 static void put_source(const struct json *s, struct strbuf *out)
 {
 	const struct json *api = json_get(s, "apiServer");
-	const char *state = text_at(api, "state"), *reason = text_at(api, "reason");
+	const char *state = text_at(api, "state"),
+		   *reason = text_at(api, "reason");
 	char age[AGE_TEXT_SIZE];
 
 	if (strcmp(state, "none") == 0) {
-		strbuf_adds(out, "API server  none        objects come from manifests\n");
+		strbuf_adds(out,
+			    "API server  none        objects come from manifests\n");
 		return;
 	}
 	if (strcmp(state, "ok") == 0) {
-		strbuf_addf(out, "API server  ok          %s, last heard of %s ago\n",
-			    text_at(api, "server"),
-			    age_format(number_at(api, "lastContactSecondsAgo"), age));
+		strbuf_addf(
+			out, "API server  ok          %s, last heard of %s ago\n",
+			text_at(api, "server"),
+			age_format(number_at(api, "lastContactSecondsAgo"), age));
 		return;
 	}
 	strbuf_addf(out, "API server  DEGRADED    %s ", text_at(api, "server"));
@@ -61,8 +67,9 @@ static void put_source(const struct json *s, struct strbuf *out)
 			    number_at(api, "tries") == 1 ? "try" : "tries");
 	strbuf_add_visible(out, text_or(reason, "not connected yet"));
 	strbuf_addf(out, "; %s\n",
-		    is_at(api, "listed") ? "rules stay as they are"
-					 : "nothing is programmed before the first lists");
+		    is_at(api, "listed")
+			    ? "rules stay as they are"
+			    : "nothing is programmed before the first lists");
 }
 
 static const char *plural(int64_t n, const char *one, const char *more)
@@ -72,14 +79,19 @@ static const char *plural(int64_t n, const char *one, const char *more)
 
 static void add_family(const struct json *f, struct table *t)
 {
-	const int64_t ports = number_at(f, "servicePorts"), endpoints = number_at(f, "endpoints");
+	const int64_t ports = number_at(f, "servicePorts"),
+		      endpoints = number_at(f, "endpoints");
 	const bool well = strcmp(text_at(f, "state"), "ok") == 0;
 	char age[AGE_TEXT_SIZE], text[320];
 
 	table_add(t, text_at(f, "family"));
-	table_add(t, well ? "ok" : strcmp(text_at(f, "state"), "waiting") ? "DEGRADED" : "waiting");
-	table_addf(t, "%lld %s", (long long)ports, plural(ports, "service port", "service ports"));
-	table_addf(t, "%lld %s", (long long)endpoints, plural(endpoints, "endpoint", "endpoints"));
+	table_add(t, well				      ? "ok"
+		     : strcmp(text_at(f, "state"), "waiting") ? "DEGRADED"
+							      : "waiting");
+	table_addf(t, "%lld %s", (long long)ports,
+		   plural(ports, "service port", "service ports"));
+	table_addf(t, "%lld %s", (long long)endpoints,
+		   plural(endpoints, "endpoint", "endpoints"));
 	if (json_has(f, "lastSyncSecondsAgo"))
 		table_addf(t, "last sync %s ago, %.1f ms",
 			   age_format(number_at(f, "lastSyncSecondsAgo"), age),
@@ -89,8 +101,10 @@ static void add_family(const struct json *f, struct table *t)
 	snprintf(text, sizeof(text), "%s",
 		 is_at(f, "tableOwned") ? "table owned" : "table watched");
 	if (number_at(f, "failedSyncs"))
-		snprintf(text, sizeof(text), "%lld syncs failed, rules stay as they are: %s",
-			 (long long)number_at(f, "failedSyncs"), text_at(f, "reason"));
+		snprintf(text, sizeof(text),
+			 "%lld syncs failed, rules stay as they are: %s",
+			 (long long)number_at(f, "failedSyncs"),
+			 text_at(f, "reason"));
 	table_add(t, text);
 }
 
@@ -116,7 +130,8 @@ static void add_health(const struct json *s, struct strbuf *out)
 	strbuf_addf(out,
 		    "Health      livez %lld   readyz %lld   healthz %lld   %lld %s in the last "
 		    "hour\n",
-		    (long long)number_at(h, "livez"), (long long)number_at(h, "readyz"),
+		    (long long)number_at(h, "livez"),
+		    (long long)number_at(h, "readyz"),
 		    (long long)number_at(h, "healthz"), (long long)warnings,
 		    plural(warnings, "warning", "warnings"));
 	if (!*text_at(s, "notReady"))
@@ -152,7 +167,8 @@ static void add_attention(const struct json *s, struct strbuf *out)
 	strbuf_adds(out, "Attention\n");
 	table_print(&t, false, 2, out);
 	if (left > 0)
-		strbuf_addf(out, "  and %lld more: vipmap get services\n", (long long)left);
+		strbuf_addf(out, "  and %lld more: vipmap get services\n",
+			    (long long)left);
 	table_free(&t);
 }
 
@@ -218,17 +234,21 @@ static int wait_ready(struct app *app, int64_t wait_ms)
 
 int command_status_check(const struct options *options, struct errbuf *eb)
 {
-	const char *output = options_own(options, "output"), *wait = options_own(options, "wait");
+	const char *output = options_own(options, "output"),
+		   *wait = options_own(options, "wait");
 	int64_t ms;
 
 	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL, "status: --output: \"%s\" is neither json nor yaml",
+		return errf(eb, -EINVAL,
+			    "status: --output: \"%s\" is neither json nor yaml",
 			    output);
 	if (wait && duration_parse(wait, &ms))
 		return errf(eb, -EINVAL,
-			    "status: --wait: \"%s\" is not a duration (such as 30s or 1m)", wait);
+			    "status: --wait: \"%s\" is not a duration (such as 30s or 1m)",
+			    wait);
 	if (options->n_words)
-		return errf(eb, -EINVAL, "status: unexpected argument \"%s\"", options->words[0]);
+		return errf(eb, -EINVAL, "status: unexpected argument \"%s\"",
+			    options->words[0]);
 	return 0;
 }
 
@@ -245,7 +265,8 @@ int command_status(struct app *app, struct options *options)
 	if (!status)
 		status = options_own_is_on(options, "ready") || wait
 				 ? show_ready(json)
-				 : show_status(json, options_own(options, "output"));
+				 : show_status(json,
+					       options_own(options, "output"));
 	json_free(json);
 	return status;
 }

@@ -1,6 +1,6 @@
 /*
- * What was seen is a set of hashes, 8 bytes a connection: of a million connections none is taken
- * for another in 30 million looks.
+ * What was seen is a set of hashes, 8 bytes a connection: of a million
+ * connections none is taken for another in 30 million looks.
  */
 #include "proxy/commands/tally.h"
 
@@ -81,8 +81,10 @@ static uint64_t entry_key(enum family family, const struct conntrack_entry *e)
 		struct addr client, destination;
 		uint16_t client_port, destination_port;
 		uint32_t id;
-	} key = { e->client, e->destination, e->client_port, e->destination_port, e->id };
-	const uint64_t hash = hash_bytes(HASH_SEED + family + e->protocol, &key, sizeof(key));
+	} key = { e->client, e->destination, e->client_port,
+		  e->destination_port, e->id };
+	const uint64_t hash =
+		hash_bytes(HASH_SEED + family + e->protocol, &key, sizeof(key));
 
 	_Static_assert(sizeof(key) == 40, "no holes");
 	return hash ? hash : 1;
@@ -111,7 +113,8 @@ void tally_free(struct tally *t)
 
 	if (!t)
 		return;
-	for (n = hashtab_first(&t->endpoints, &walk); n; n = hashtab_next(&t->endpoints, &walk))
+	for (n = hashtab_first(&t->endpoints, &walk); n;
+	     n = hashtab_next(&t->endpoints, &walk))
 		free(hash_entry(n, struct tally_endpoint, node));
 	hashtab_free(&t->endpoints);
 	seen_free(t->seen);
@@ -119,18 +122,20 @@ void tally_free(struct tally *t)
 	free(t);
 }
 
-static struct tally_endpoint *endpoint_of(struct tally *t, unsigned int port, enum family family,
+static struct tally_endpoint *endpoint_of(struct tally *t, unsigned int port,
+					  enum family family,
 					  const struct conntrack_entry *e)
 {
-	const uint64_t hash =
-		hash_bytes(HASH_SEED + family + ((uint64_t)port << 20) + e->endpoint_port,
-			   &e->endpoint, sizeof(e->endpoint));
+	const uint64_t hash = hash_bytes(
+		HASH_SEED + family + ((uint64_t)port << 20) + e->endpoint_port,
+		&e->endpoint, sizeof(e->endpoint));
 	struct tally_endpoint *x;
 	struct hash_node *n;
 
 	for (n = hashtab_find(&t->endpoints, hash); n; n = hashtab_find_next(n)) {
 		x = hash_entry(n, struct tally_endpoint, node);
-		if (x->port == port && x->family == family && x->number == e->endpoint_port &&
+		if (x->port == port && x->family == family &&
+		    x->number == e->endpoint_port &&
 		    addr_compare(&x->addr, &e->endpoint) == 0)
 			return x;
 	}
@@ -150,7 +155,8 @@ static struct tally_endpoint *endpoint_of(struct tally *t, unsigned int port, en
 	return x;
 }
 
-int tally_add(struct tally *t, enum family family, const struct conntrack_entry *entry)
+int tally_add(struct tally *t, enum family family,
+	      const struct conntrack_entry *entry)
 {
 	const int port = vips_find(t->vips, family, entry);
 	struct tally_endpoint *endpoint;

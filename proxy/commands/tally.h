@@ -1,6 +1,6 @@
 /*
- * One look at conntrack: how many connections each service port and each of its endpoints has, and
- * how many of them an earlier look did not see.
+ * One look at conntrack: how many connections each service port and each of its
+ * endpoints has, and how many of them an earlier look did not see.
  */
 #ifndef COMMANDS_TALLY_H
 #define COMMANDS_TALLY_H
@@ -21,7 +21,8 @@ struct tally_endpoint {
 };
 
 struct tally_port {
-	unsigned long connections, fresh; /* fresh: not seen before; 0 in a first look */
+	unsigned long connections,
+		fresh; /* fresh: not seen before; 0 in a first look */
 	unsigned int n_endpoints;
 	struct tally_endpoint *endpoints; /* that have connections; in no order */
 };
@@ -39,11 +40,13 @@ struct tally {
 	bool out_of_memory; /* some were not counted */
 };
 
-struct tally *tally_new(const struct vips *vips, const struct seen *before); /* NULL: no memory */
-void tally_free(struct tally *t);					     /* NULL is allowed */
+struct tally *tally_new(const struct vips *vips,
+			const struct seen *before); /* NULL: no memory */
+void tally_free(struct tally *t);		    /* NULL is allowed */
 
 /* Counts. Returns the number of the service port, or -1: it is none of ours. */
-int tally_add(struct tally *t, enum family family, const struct conntrack_entry *entry);
+int tally_add(struct tally *t, enum family family,
+	      const struct conntrack_entry *entry);
 
 /* Takes what was seen out of it, for the next look. */
 struct seen *tally_take_seen(struct tally *t);

@@ -1,7 +1,8 @@
 /*
- * top: who has how many connections. They are read from the kernel by this process, and only the
- * names are the running vipmap's: whatever it costs to read a million of them, syncs go on. The
- * next look begins after a pause of four times what the one before took, at least.
+ * top: who has how many connections. They are read from the kernel by this
+ * process, and only the names are the running vipmap's: whatever it costs to
+ * read a million of them, syncs go on. The next look begins after a pause of
+ * four times what the one before took, at least.
  */
 #include "proxy/commands/commands.h"
 
@@ -34,7 +35,8 @@ enum {
 
 const struct command_flag top_flags[] = {
 	{ "one", '1', true, "print one frame as a table, and end" },
-	{ "interval", 0, false, "DURATION between two looks; by default 2s, with -1 1s" },
+	{ "interval", 0, false,
+	  "DURATION between two looks; by default 2s, with -1 1s" },
 	{ "output", 'o', false, "\"json\" or \"yaml\": one frame as data" },
 	{ "no-headers", 0, true, "leave the headers out" },
 	{ NULL, 0, false, NULL },
@@ -98,7 +100,8 @@ static void stop_waiting(struct top *t)
 
 static int ask(struct top *t, const char *path, struct json **json)
 {
-	return t->screen ? ask_json_quietly(t->app, path, json) : ask_json(t->app, path, json);
+	return t->screen ? ask_json_quietly(t->app, path, json)
+			 : ask_json(t->app, path, json);
 }
 
 static void adopt_names(struct top *t)
@@ -149,7 +152,8 @@ static int ask_node(struct top *t)
 
 /* Looks */
 
-static void keep_flow(struct top *t, enum family family, const struct conntrack_entry *entry)
+static void keep_flow(struct top *t, enum family family,
+		      const struct conntrack_entry *entry)
 {
 	char endpoint[ENDPOINT_TEXT_SIZE];
 
@@ -160,16 +164,19 @@ static void keep_flow(struct top *t, enum family family, const struct conntrack_
 	    array_grow(t->next_flows, t->n_next_flows, t->flows_room))
 		t->more_next_flows++;
 	else
-		t->next_flows[t->n_next_flows++] = (struct top_flow){ family, *entry };
+		t->next_flows[t->n_next_flows++] =
+			(struct top_flow){ family, *entry };
 }
 
-static void on_entry(void *ctx, enum family family, const struct conntrack_entry *entry)
+static void on_entry(void *ctx, enum family family,
+		     const struct conntrack_entry *entry)
 {
 	struct top *t = ctx;
 	const int port = tally_add(t->next, family, entry);
 
 	if (port >= 0 && t->view.level == TOP_FLOWS &&
-	    strcmp(vips_name(t->next->vips, (unsigned int)port), t->view.service) == 0)
+	    strcmp(vips_name(t->next->vips, (unsigned int)port),
+		   t->view.service) == 0)
 		keep_flow(t, family, entry);
 }
 
@@ -215,7 +222,8 @@ static void on_done(void *ctx, int err, const struct errbuf *eb)
 	if (err) {
 		t->why = *eb;
 		if (err == -EPERM)
-			errf(&t->why, err, "not permitted: CAP_NET_ADMIN is needed");
+			errf(&t->why, err,
+			     "not permitted: CAP_NET_ADMIN is needed");
 		t->status = EXIT_FAILED;
 		t->over = true;
 	} else if (t->next->out_of_memory) {
@@ -238,7 +246,8 @@ static int begin_look(struct top *t)
 	free(t->next_flows);
 	t->next_flows = NULL;
 	t->n_next_flows = t->flows_room = t->more_next_flows = 0;
-	t->next = tally_new(t->fresh_names ? t->next_names.vips : t->names.vips, t->seen);
+	t->next = tally_new(t->fresh_names ? t->next_names.vips : t->names.vips,
+			    t->seen);
 	if (!t->next) {
 		errf(&t->why, -ENOMEM, "out of memory");
 		return EXIT_FAILED;
@@ -288,12 +297,11 @@ static void free_endpoints(struct top *t)
 	t->n_endpoints = t->endpoints_room = 0;
 }
 
-static int add_endpoint(struct top *t, const char *address, const char *pod, const char *node,
-			const char *reason)
+static int add_endpoint(struct top *t, const char *address, const char *pod,
+			const char *node, const char *reason)
 {
-	struct top_endpoint e = {
-		strdup(address), strdup(pod), strdup(node), strdup(reason), 0, 0
-	};
+	struct top_endpoint e = { strdup(address), strdup(pod), strdup(node),
+				  strdup(reason),  0,		0 };
 
 	if (e.address && e.pod && e.node && e.reason &&
 	    array_grow(t->endpoints, t->n_endpoints, t->endpoints_room) == 0) {
@@ -350,13 +358,15 @@ static void count_endpoints(struct top *t)
 		return;
 	for (e = t->tally->ports[i].endpoints; e; e = e->next) {
 		const struct top_endpoint key = {
-			.address = endpoint_format(e->family, &e->addr, e->number, address),
+			.address = endpoint_format(e->family, &e->addr,
+						   e->number, address),
 		};
 
-		found = known ? bsearch(&key, t->endpoints, known, sizeof(key), address_order)
+		found = known ? bsearch(&key, t->endpoints, known, sizeof(key),
+					address_order)
 			      : NULL;
-		if (!found &&
-		    add_endpoint(t, address, "", "", "gone; these connections go on") == 0)
+		if (!found && add_endpoint(t, address, "", "",
+					   "gone; these connections go on") == 0)
 			found = &t->endpoints[t->n_endpoints - 1];
 		if (!found)
 			continue;
@@ -376,14 +386,16 @@ static int refresh_endpoints(struct top *t)
 	if (t->view.level == TOP_SERVICES || !name)
 		return EXIT_DONE;
 	port = strchr(name, ':');
-	snprintf(namespace, sizeof(namespace), "%.*s", (int)(name - t->view.service),
-		 t->view.service);
-	snprintf(service, sizeof(service), "%.*s", (int)strcspn(name + 1, ":"), name + 1);
+	snprintf(namespace, sizeof(namespace), "%.*s",
+		 (int)(name - t->view.service), t->view.service);
+	snprintf(service, sizeof(service), "%.*s", (int)strcspn(name + 1, ":"),
+		 name + 1);
 	strbuf_adds(&path, "/v1/endpoints?");
 	ask_add(&path, "namespace", namespace);
 	ask_add(&path, "name", service);
 	ask_add(&path, "port", port ? port + 1 : "");
-	status = path.err ? EXIT_FAILED : ask_list_quietly(t->app, path.text, on_endpoints, t);
+	status = path.err ? EXIT_FAILED
+			  : ask_list_quietly(t->app, path.text, on_endpoints, t);
 	strbuf_free(&path);
 	return status;
 }
@@ -461,7 +473,8 @@ static int open_screen(struct top *t)
 	if (!t->screen)
 		return command_fails(EXIT_FAILED, "top: %s", eb.text);
 	t->view.utf8 = screen_has_utf8(t->screen);
-	t->keys = event_new(t->app->base, screen_fd(t->screen), EV_READ | EV_PERSIST, on_keys, t);
+	t->keys = event_new(t->app->base, screen_fd(t->screen),
+			    EV_READ | EV_PERSIST, on_keys, t);
 	t->resized = evsignal_new(t->app->base, SIGWINCH, on_resized, t);
 	if (t->keys && t->resized && event_add(t->resized, NULL) == 0)
 		return EXIT_DONE;
@@ -522,24 +535,28 @@ static int follow(struct top *t)
 		if (!status)
 			wait_for_events(t);
 	}
-	return status ? status : t->app->ending ? t->app->exit_status : t->status;
+	return status		? status
+	       : t->app->ending ? t->app->exit_status
+				: t->status;
 }
 
 /* One frame */
 
-static void put_endpoint(const struct top_data *data, const struct tally_endpoint *e,
-			 struct strbuf *out)
+static void put_endpoint(const struct top_data *data,
+			 const struct tally_endpoint *e, struct strbuf *out)
 {
 	char address[ENDPOINT_TEXT_SIZE];
 
 	jsonout_object(out, NULL);
-	jsonout_text(out, "address", endpoint_format(e->family, &e->addr, e->number, address));
+	jsonout_text(out, "address",
+		     endpoint_format(e->family, &e->addr, e->number, address));
 	jsonout_integer(out, "connections", (int64_t)e->connections);
 	jsonout_real(out, "newPerSecond", top_rate(data, e->fresh));
 	jsonout_object_end(out);
 }
 
-static void put_port(const struct top_data *data, unsigned int port, struct strbuf *out)
+static void put_port(const struct top_data *data, unsigned int port,
+		     struct strbuf *out)
 {
 	const struct port_facts *facts = &data->names->facts[port];
 	const struct tally_port *p = &data->tally->ports[port];
@@ -562,7 +579,8 @@ static void put_port(const struct top_data *data, unsigned int port, struct strb
 	free(list);
 }
 
-static void add_port(const struct top_data *data, unsigned int port, struct table *table)
+static void add_port(const struct top_data *data, unsigned int port,
+		     struct table *table)
 {
 	const struct port_facts *facts = &data->names->facts[port];
 	const struct tally_port *p = &data->tally->ports[port];
@@ -572,10 +590,10 @@ static void add_port(const struct top_data *data, unsigned int port, struct tabl
 	unsigned int i;
 
 	for (i = 0; list && i < p->n_endpoints; i++)
-		strbuf_addf(
-			&text, "%s%s %lu", i ? ", " : "",
-			endpoint_format(list[i]->family, &list[i]->addr, list[i]->number, address),
-			list[i]->connections);
+		strbuf_addf(&text, "%s%s %lu", i ? ", " : "",
+			    endpoint_format(list[i]->family, &list[i]->addr,
+					    list[i]->number, address),
+			    list[i]->connections);
 	if (facts->affinity_s)
 		strbuf_adds(&text, text.length ? " (affinity)" : "(affinity)");
 	table_add(table, vips_name(data->names->vips, port));
@@ -587,8 +605,8 @@ static void add_port(const struct top_data *data, unsigned int port, struct tabl
 	free(list);
 }
 
-static int put_data(const struct top_data *data, const unsigned int *order, size_t n,
-		    const char *output)
+static int put_data(const struct top_data *data, const unsigned int *order,
+		    size_t n, const char *output)
 {
 	struct strbuf text = STRBUF_INIT, out = STRBUF_INIT;
 	struct errbuf eb = { "out of memory" };
@@ -608,7 +626,8 @@ static int put_data(const struct top_data *data, const unsigned int *order, size
 	json = text.err ? NULL : json_parse(text.text, text.length, &eb);
 	strbuf_free(&text);
 	if (!json)
-		return command_fails(EXIT_FAILED, "top: too much for one answer: %s", eb.text);
+		return command_fails(EXIT_FAILED,
+				     "top: too much for one answer: %s", eb.text);
 	if (strcmp(output, "yaml") == 0)
 		print_yaml(json, &out);
 	else
@@ -617,10 +636,11 @@ static int put_data(const struct top_data *data, const unsigned int *order, size
 	return put_out(&out);
 }
 
-static int put_table(const struct top_data *data, const unsigned int *order, size_t n,
-		     bool with_headers)
+static int put_table(const struct top_data *data, const unsigned int *order,
+		     size_t n, bool with_headers)
 {
-	static const char *const headers[] = { "SERVICE", "CONNS", "NEW/s", "USED", "ENDPOINTS" };
+	static const char *const headers[] = { "SERVICE", "CONNS", "NEW/s",
+					       "USED", "ENDPOINTS" };
 	struct strbuf out = STRBUF_INIT;
 	struct table table;
 	size_t i;
@@ -641,13 +661,15 @@ static int print_frame(struct top *t, const struct options *options)
 	size_t n;
 	int status;
 
-	order = top_order(&data, TOP_BY_CONNECTIONS, t->view.filter[TOP_SERVICES], &n);
+	order = top_order(&data, TOP_BY_CONNECTIONS,
+			  t->view.filter[TOP_SERVICES], &n);
 	if (!order)
 		status = command_fails(EXIT_FAILED, "out of memory");
 	else if (output)
 		status = put_data(&data, order, n, output);
 	else
-		status = put_table(&data, order, n, !options_own_is_on(options, "no-headers"));
+		status = put_table(&data, order, n,
+				   !options_own_is_on(options, "no-headers"));
 	free(order);
 	return status;
 }
@@ -684,7 +706,9 @@ static int read_interval(const struct options *options, int64_t *ms)
 {
 	const char *text = options_own(options, "interval");
 
-	return text && (duration_parse(text, ms) || *ms < INTERVAL_LEAST_MS) ? -EINVAL : 0;
+	return text && (duration_parse(text, ms) || *ms < INTERVAL_LEAST_MS)
+		       ? -EINVAL
+		       : 0;
 }
 
 int command_top_check(const struct options *options, struct errbuf *eb)
@@ -693,13 +717,16 @@ int command_top_check(const struct options *options, struct errbuf *eb)
 	int64_t ms;
 
 	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL, "top: --output: \"%s\" is neither json nor yaml", output);
+		return errf(eb, -EINVAL,
+			    "top: --output: \"%s\" is neither json nor yaml",
+			    output);
 	if (read_interval(options, &ms))
 		return errf(eb, -EINVAL,
 			    "top: --interval: \"%s\" is not a duration of 100ms or more",
 			    options_own(options, "interval"));
 	if (options->n_words > 1)
-		return errf(eb, -EINVAL, "top: unexpected argument \"%s\"", options->words[1]);
+		return errf(eb, -EINVAL, "top: unexpected argument \"%s\"",
+			    options->words[1]);
 	return 0;
 }
 
@@ -721,15 +748,17 @@ static void top_end(struct top *t)
 
 int command_top(struct app *app, struct options *options)
 {
-	const bool one = options_own_is_on(options, "one") || options_own(options, "output") ||
-			 !screen_is_possible();
-	struct top t = { .app = app, .interval_ms = one ? ONE_INTERVAL_MS : INTERVAL_MS };
+	const bool one = options_own_is_on(options, "one") ||
+			 options_own(options, "output") || !screen_is_possible();
+	struct top t = { .app = app,
+			 .interval_ms = one ? ONE_INTERVAL_MS : INTERVAL_MS };
 	const struct look_calls calls = { on_entry, on_done, &t };
 	int status;
 
 	read_interval(options, &t.interval_ms);
 	if (options->n_words)
-		snprintf(t.view.filter[TOP_SERVICES], TOP_FILTER_SIZE, "%s", options->words[0]);
+		snprintf(t.view.filter[TOP_SERVICES], TOP_FILTER_SIZE, "%s",
+			 options->words[0]);
 	t.look = look_new(app, &calls);
 	t.pause = evtimer_new(app->base, on_pause, &t);
 	if (!t.look || !t.pause || app_watch_signals(app, on_hangup, &t))

@@ -1,6 +1,6 @@
 /*
- * Rows are made anew for each frame. The cursor stays with its row, wherever that goes, and at the
- * top as long as it was never moved.
+ * Rows are made anew for each frame. The cursor stays with its row, wherever
+ * that goes, and at the top as long as it was never moved.
  */
 #include "proxy/commands/top_view.h"
 
@@ -34,14 +34,16 @@ double top_rate(const struct top_data *data, unsigned long fresh)
 	return data->seconds > 0 ? (double)fresh / data->seconds : 0;
 }
 
-char *rate_format(const struct top_data *data, unsigned long fresh, char text[RATE_TEXT_SIZE])
+char *rate_format(const struct top_data *data, unsigned long fresh,
+		  char text[RATE_TEXT_SIZE])
 {
 	const double rate = top_rate(data, fresh);
 
 	if (data->seconds <= 0)
 		snprintf(text, RATE_TEXT_SIZE, "-");
 	else
-		snprintf(text, RATE_TEXT_SIZE, fresh && rate < 9.95 ? "%.1f" : "%.0f", rate);
+		snprintf(text, RATE_TEXT_SIZE,
+			 fresh && rate < 9.95 ? "%.1f" : "%.0f", rate);
 	return text;
 }
 
@@ -99,8 +101,8 @@ static int endpoint_order(const void *va, const void *vb)
 
 const struct tally_endpoint **top_endpoints(const struct tally_port *port)
 {
-	const struct tally_endpoint **list =
-		calloc(port->n_endpoints + 1, sizeof(const struct tally_endpoint *));
+	const struct tally_endpoint **list = calloc(
+		port->n_endpoints + 1, sizeof(const struct tally_endpoint *));
 	const struct tally_endpoint *e;
 	unsigned int n = 0;
 
@@ -122,7 +124,8 @@ static void free_rows(struct row *rows, size_t n)
 	free(rows);
 }
 
-static struct row *service_rows(const struct top_data *data, const char *filter, size_t *n)
+static struct row *service_rows(const struct top_data *data, const char *filter,
+				size_t *n)
 {
 	const struct vips *vips = data->names->vips;
 	const struct tally *t = data->tally;
@@ -146,7 +149,8 @@ static struct row *service_rows(const struct top_data *data, const char *filter,
 	return rows;
 }
 
-static struct row *endpoint_rows(const struct top_data *data, const char *filter, size_t *n)
+static struct row *endpoint_rows(const struct top_data *data,
+				 const char *filter, size_t *n)
 {
 	struct row *rows = calloc(data->n_endpoints + 1, sizeof(*rows));
 	const struct top_endpoint *e;
@@ -156,14 +160,15 @@ static struct row *endpoint_rows(const struct top_data *data, const char *filter
 		e = &data->endpoints[i];
 		if (strstr(e->address, filter) || strstr(e->pod, filter) ||
 		    strstr(e->node, filter) || strstr(e->reason, filter))
-			rows[(*n)++] =
-				(struct row){ i, e->connections, e->fresh, e->address, NULL };
+			rows[(*n)++] = (struct row){ i, e->connections, e->fresh,
+						     e->address, NULL };
 	}
 	return rows;
 }
 
 /* Its places are those of a key's text: what is fresh here is the time that is left. */
-static struct row *flow_rows(const struct top_data *data, const char *filter, size_t *n)
+static struct row *flow_rows(const struct top_data *data, const char *filter,
+			     size_t *n)
 {
 	struct row *rows = calloc(data->n_flows + 1, sizeof(*rows));
 	char client[ENDPOINT_TEXT_SIZE], to[ENDPOINT_TEXT_SIZE];
@@ -173,21 +178,27 @@ static struct row *flow_rows(const struct top_data *data, const char *filter, si
 
 	for (*n = 0, i = 0; rows && i < data->n_flows; i++) {
 		e = &data->flows[i].entry;
-		endpoint_format(data->flows[i].family, &e->client, e->client_port, client);
-		endpoint_format(data->flows[i].family, &e->destination, e->destination_port, to);
-		if (asprintf(&text, "%s %s/%s", client, to, protocol_name(e->protocol)) < 0)
+		endpoint_format(data->flows[i].family, &e->client,
+				e->client_port, client);
+		endpoint_format(data->flows[i].family, &e->destination,
+				e->destination_port, to);
+		if (asprintf(&text, "%s %s/%s", client, to,
+			     protocol_name(e->protocol)) < 0)
 			continue;
 		if (strstr(text, filter))
-			rows[(*n)++] = (struct row){ i, e->timeout_s, e->timeout_s, text, text };
+			rows[(*n)++] = (struct row){ i, e->timeout_s,
+						     e->timeout_s, text, text };
 		else
 			free(text);
 	}
 	return rows;
 }
 
-static struct row *make_rows(const struct top_view *v, const struct top_data *data, size_t *n)
+static struct row *make_rows(const struct top_view *v,
+			     const struct top_data *data, size_t *n)
 {
-	static struct row *(*const makers[])(const struct top_data *, const char *, size_t *) = {
+	static struct row *(*const makers[])(const struct top_data *,
+					     const char *, size_t *) = {
 		[TOP_SERVICES] = service_rows,
 		[TOP_ENDPOINTS] = endpoint_rows,
 		[TOP_FLOWS] = flow_rows,
@@ -199,8 +210,8 @@ static struct row *make_rows(const struct top_view *v, const struct top_data *da
 	return rows;
 }
 
-unsigned int *top_order(const struct top_data *data, enum top_sort sort, const char *filter,
-			size_t *n)
+unsigned int *top_order(const struct top_data *data, enum top_sort sort,
+			const char *filter, size_t *n)
 {
 	struct row *rows = service_rows(data, filter, n);
 	unsigned int *order = calloc(*n + 1, sizeof(*order));
@@ -225,15 +236,16 @@ static void add_number(struct table *t, unsigned long number)
 	table_addf(t, "%7lu", number);
 }
 
-static void add_rate(struct table *t, const struct top_data *data, unsigned long fresh)
+static void add_rate(struct table *t, const struct top_data *data,
+		     unsigned long fresh)
 {
 	char text[RATE_TEXT_SIZE];
 
 	table_addf(t, "%6s", rate_format(data, fresh, text));
 }
 
-static void add_bar(const struct top_view *v, unsigned long part, unsigned long whole,
-		    struct strbuf *out)
+static void add_bar(const struct top_view *v, unsigned long part,
+		    unsigned long whole, struct strbuf *out)
 {
 	unsigned long places = whole ? (part * BAR_PLACES + whole / 2) / whole : 0;
 
@@ -241,8 +253,8 @@ static void add_bar(const struct top_view *v, unsigned long part, unsigned long 
 		strbuf_adds(out, v->utf8 ? "\xe2\x96\x87" : "#");
 }
 
-static void add_spread(const struct top_view *v, const struct top_data *data, size_t port,
-		       struct table *table)
+static void add_spread(const struct top_view *v, const struct top_data *data,
+		       size_t port, struct table *table)
 {
 	const struct port_facts *facts = &data->names->facts[port];
 	const struct tally_port *p = &data->tally->ports[port];
@@ -252,7 +264,8 @@ static void add_spread(const struct top_view *v, const struct top_data *data, si
 	unsigned int i;
 
 	for (i = 0; list && i < p->n_endpoints && text.length < 1000; i++) {
-		endpoint_format(list[i]->family, &list[i]->addr, list[i]->number, address);
+		endpoint_format(list[i]->family, &list[i]->addr,
+				list[i]->number, address);
 		strbuf_addf(&text, "%s%s ", i ? "   " : "", address);
 		add_bar(v, list[i]->connections, p->connections, &text);
 		strbuf_addf(&text, " %lu", list[i]->connections);
@@ -289,8 +302,8 @@ static void add_endpoint(const struct top_view *v, const struct top_data *data,
 	table_add(t, e->reason);
 }
 
-static void add_flow(const struct top_view *v, const struct top_data *data, const struct row *row,
-		     struct table *t)
+static void add_flow(const struct top_view *v, const struct top_data *data,
+		     const struct row *row, struct table *t)
 {
 	const struct top_flow *flow = &data->flows[row->index];
 	const struct conntrack_entry *e = &flow->entry;
@@ -299,7 +312,8 @@ static void add_flow(const struct top_view *v, const struct top_data *data, cons
 	(void)v;
 	endpoint_format(flow->family, &e->destination, e->destination_port, text);
 	table_addf(t, "%s/%s", text, protocol_name(e->protocol));
-	table_add(t, endpoint_format(flow->family, &e->endpoint, e->endpoint_port, text));
+	table_add(t, endpoint_format(flow->family, &e->endpoint,
+				     e->endpoint_port, text));
 	table_add(t, e->tcp_state ? conntrack_state_name(e->tcp_state) : "");
 	table_add(t, age_format(e->timeout_s, age));
 }
@@ -307,8 +321,8 @@ static void add_flow(const struct top_view *v, const struct top_data *data, cons
 static const struct level {
 	unsigned int n_columns;
 	const char *headers[6];
-	void (*add)(const struct top_view *v, const struct top_data *data, const struct row *row,
-		    struct table *t);
+	void (*add)(const struct top_view *v, const struct top_data *data,
+		    const struct row *row, struct table *t);
 	const char *sorts[3]; /* by what, for the keys c, n and s */
 	const char *keys;
 } levels[] = {
@@ -331,7 +345,8 @@ static const struct level {
 
 /* Frames */
 
-static void put_title(const struct top_data *data, const char *time, struct strbuf *out)
+static void put_title(const struct top_data *data, const char *time,
+		      struct strbuf *out)
 {
 	char rate[RATE_TEXT_SIZE];
 
@@ -342,14 +357,16 @@ static void put_title(const struct top_data *data, const char *time, struct strb
 		strbuf_adds(out, "  ");
 	}
 	if (data->tally)
-		strbuf_addf(out, "%lu connections, %s new/s  ", data->tally->connections,
+		strbuf_addf(out, "%lu connections, %s new/s  ",
+			    data->tally->connections,
 			    rate_format(data, data->tally->fresh, rate));
 	else
 		strbuf_adds(out, "reading conntrack  ");
 	strbuf_addf(out, "%s\n", time);
 }
 
-static void put_path(const struct top_view *v, const struct top_data *data, struct strbuf *out)
+static void put_path(const struct top_view *v, const struct top_data *data,
+		     struct strbuf *out)
 {
 	static const char *const what[] = { "Services", "endpoints", "flows" };
 	const char *filter = v->filter[v->level];
@@ -360,8 +377,8 @@ static void put_path(const struct top_view *v, const struct top_data *data, stru
 	}
 	if (v->level == TOP_FLOWS && *v->endpoint)
 		strbuf_addf(out, "at %s ", v->endpoint);
-	strbuf_addf(out, "%s by %s: %zu", what[v->level], levels[v->level].sorts[v->sort],
-		    v->n_rows);
+	strbuf_addf(out, "%s by %s: %zu", what[v->level],
+		    levels[v->level].sorts[v->sort], v->n_rows);
 	if (v->level == TOP_FLOWS && data->more_flows)
 		strbuf_addf(out, " (and %zu more)", data->more_flows);
 	if (*filter) {
@@ -424,7 +441,8 @@ static unsigned int put_rows(struct top_view *v, const struct top_data *data,
 			table_addf(&t, "%c %.*s", i == v->at ? '>' : ' ',
 				   (int)strcspn(rows[i].name, " "), rows[i].name);
 		else
-			table_addf(&t, "%c %s", i == v->at ? '>' : ' ', rows[i].name);
+			table_addf(&t, "%c %s", i == v->at ? '>' : ' ',
+				   rows[i].name);
 		level->add(v, data, &rows[i], &t);
 	}
 	table_print(&t, true, 0, out);
@@ -432,8 +450,8 @@ static unsigned int put_rows(struct top_view *v, const struct top_data *data,
 	return (unsigned int)(end - v->first);
 }
 
-int top_frame(struct top_view *v, const struct top_data *data, unsigned int rows, const char *time,
-	      struct strbuf *out)
+int top_frame(struct top_view *v, const struct top_data *data,
+	      unsigned int rows, const char *time, struct strbuf *out)
 {
 	struct row *list;
 	unsigned int shown;
@@ -486,8 +504,8 @@ static enum top_action go_deeper(struct top_view *v, const struct top_data *data
 	move_to(v, data, v->at);
 	if (v->level == TOP_FLOWS || !v->n_rows)
 		return TOP_STAY;
-	set_text(v->level == TOP_SERVICES ? v->service : v->endpoint, TOP_KEY_SIZE,
-		 v->cursor[v->level]);
+	set_text(v->level == TOP_SERVICES ? v->service : v->endpoint,
+		 TOP_KEY_SIZE, v->cursor[v->level]);
 	enter_level(v, v->level + 1);
 	v->cursor[v->level][0] = '\0';
 	v->filter[v->level][0] = '\0';

@@ -18,10 +18,12 @@ int command_version_check(const struct options *options, struct errbuf *eb)
 	const char *output = options_own(options, "output");
 
 	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL, "version: --output: \"%s\" is neither json nor yaml",
+		return errf(eb, -EINVAL,
+			    "version: --output: \"%s\" is neither json nor yaml",
 			    output);
 	if (options->n_words)
-		return errf(eb, -EINVAL, "version: unexpected argument \"%s\"", options->words[0]);
+		return errf(eb, -EINVAL, "version: unexpected argument \"%s\"",
+			    options->words[0]);
 	return 0;
 }
 
@@ -31,8 +33,9 @@ int command_version(struct app *app, struct options *options)
 	struct strbuf out = STRBUF_INIT;
 
 	if (!output) {
-		strbuf_addf(&out, "vipmap %s%s%s%s\n", VIPMAP_VERSION, *app->revision ? " (" : "",
-			    app->revision, *app->revision ? ")" : "");
+		strbuf_addf(&out, "vipmap %s%s%s%s\n", VIPMAP_VERSION,
+			    *app->revision ? " (" : "", app->revision,
+			    *app->revision ? ")" : "");
 	} else if (strcmp(output, "json") == 0) {
 		jsonout_object(&out, NULL);
 		jsonout_text(&out, "version", VIPMAP_VERSION);
@@ -40,8 +43,8 @@ int command_version(struct app *app, struct options *options)
 		jsonout_object_end(&out);
 		strbuf_addc(&out, '\n');
 	} else {
-		strbuf_addf(&out, "version: \"%s\"\nrevision: \"%s\"\n", VIPMAP_VERSION,
-			    app->revision);
+		strbuf_addf(&out, "version: \"%s\"\nrevision: \"%s\"\n",
+			    VIPMAP_VERSION, app->revision);
 	}
 	return put_out(&out);
 }

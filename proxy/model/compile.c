@@ -10,8 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int compile_vips(const struct model *m, enum family family, const struct service_port_state *port,
-		 struct arena *scratch, const struct vip **vips, unsigned int *count)
+int compile_vips(const struct model *m, enum family family,
+		 const struct service_port_state *port, struct arena *scratch,
+		 const struct vip **vips, unsigned int *count)
 {
 	struct vip *won = arena_array(scratch, port->n_claims, sizeof(*won));
 	unsigned int i, n = 0;
@@ -51,13 +52,15 @@ static bool ranges_hold_node(const struct model *m, enum family family,
 	unsigned int i;
 
 	for (i = 0; m->info.family[family].has_primary && i < ranges->count; i++)
-		if (prefix_contains(&ranges->items[i], &m->info.family[family].primary))
+		if (prefix_contains(&ranges->items[i],
+				    &m->info.family[family].primary))
 			return true;
 	return false;
 }
 
-static int source_ranges(const struct model *m, enum family family, const struct service *s,
-			 struct arena *scratch, struct dispatch *p)
+static int source_ranges(const struct model *m, enum family family,
+			 const struct service *s, struct arena *scratch,
+			 struct dispatch *p)
 {
 	const struct prefix_list *ranges = &s->family[family].source_ranges;
 	const struct addr_list *own = &s->family[family].load_balancer_ips;
@@ -66,7 +69,8 @@ static int source_ranges(const struct model *m, enum family family, const struct
 
 	if (!ranges->count)
 		return 0;
-	list = arena_array(scratch, (size_t)ranges->count + own->count, sizeof(*list));
+	list = arena_array(scratch, (size_t)ranges->count + own->count,
+			   sizeof(*list));
 	if (!list)
 		return -ENOMEM;
 	for (i = 0; i < ranges->count; i++)
@@ -90,8 +94,8 @@ static bool passes_without_endpoints(const struct model *m, const struct service
 
 /* Policies, lists and ranges of a dispatch whose VIPs are known. */
 static int fill_dispatch(const struct model *m, enum family family,
-			 const struct service_port_state *port, struct arena *scratch,
-			 struct dispatch *p)
+			 const struct service_port_state *port,
+			 struct arena *scratch, struct dispatch *p)
 {
 	const struct service *s = port->service->object;
 	const struct select_query query = {
@@ -108,15 +112,18 @@ static int fill_dispatch(const struct model *m, enum family family,
 	assert(s && port->spec);
 	err = slices_of(port->service, scratch, &slices, &n_slices);
 	if (!err)
-		err = select_endpoints(&query, slices, n_slices, scratch, &selection);
+		err = select_endpoints(&query, slices, n_slices, scratch,
+				       &selection);
 	if (!err)
 		err = source_ranges(m, family, s, scratch, p);
 	if (err)
 		return err;
 	p->protocol = port->protocol;
 	p->flags = (uint8_t)((selection.alive ? DISPATCH_ALIVE : 0) |
-			     (s->flags & SERVICE_INTERNAL_LOCAL ? DISPATCH_INTERNAL_LOCAL : 0) |
-			     (s->flags & SERVICE_EXTERNAL_LOCAL ? DISPATCH_EXTERNAL_LOCAL : 0));
+			     (s->flags & SERVICE_INTERNAL_LOCAL ? DISPATCH_INTERNAL_LOCAL
+								: 0) |
+			     (s->flags & SERVICE_EXTERNAL_LOCAL ? DISPATCH_EXTERNAL_LOCAL
+								: 0));
 	if (!selection.alive && passes_without_endpoints(m, s))
 		p->flags |= DISPATCH_PASS;
 	if (selection.alive && m->config->vipmap.answer_ping)
@@ -131,19 +138,20 @@ static int fill_dispatch(const struct model *m, enum family family,
 	return 0;
 }
 
-static int keep_order(const struct dispatch *applied, const struct kernel_order *order,
-		      struct arena *scratch, struct dispatch *p)
+static int keep_order(const struct dispatch *applied,
+		      const struct kernel_order *order, struct arena *scratch,
+		      struct dispatch *p)
 {
 	int err;
 
 	if (!applied && !order)
 		return 0;
-	err = endpoints_order(applied ? &applied->cluster : &order->cluster, &p->cluster, scratch,
-			      &p->cluster);
+	err = endpoints_order(applied ? &applied->cluster : &order->cluster,
+			      &p->cluster, scratch, &p->cluster);
 	if (err)
 		return err;
-	return endpoints_order(applied ? &applied->local : &order->local, &p->local, scratch,
-			       &p->local);
+	return endpoints_order(applied ? &applied->local : &order->local,
+			       &p->local, scratch, &p->local);
 }
 
 static void set_desired(struct service_port_state *port, struct dispatch *dispatch)
@@ -161,8 +169,8 @@ static void set_desired(struct service_port_state *port, struct dispatch *dispat
 }
 
 /* VER-5: a programmed Service's ClusterIP is one, whoever has this port of it (SVC-11). */
-static void note_lost_ip(const struct service_port_state *port, enum family family,
-			 struct dispatch *p)
+static void note_lost_ip(const struct service_port_state *port,
+			 enum family family, struct dispatch *p)
 {
 	const struct service *s = port->service->object;
 	unsigned int i;
@@ -177,7 +185,8 @@ static void note_lost_ip(const struct service_port_state *port, enum family fami
 	p->sticky = port->sticky;
 }
 
-int compile_port(const struct model *m, enum family family, struct service_port_state *port,
+int compile_port(const struct model *m, enum family family,
+		 struct service_port_state *port,
 		 const struct kernel_order *order, struct arena *scratch)
 {
 	struct dispatch p = { 0 }, *packed = NULL;

@@ -12,15 +12,17 @@ struct kernel_order {
 };
 
 /*
- * Compiles afresh and replaces port->desired. Endpoints that the kernel already has, by
- * port->applied or else by @order (may be NULL), keep their indices. Returns 0 or -ENOMEM, then
- * nothing changes.
+ * Compiles afresh and replaces port->desired. Endpoints that the kernel already
+ * has, by port->applied or else by @order (may be NULL), keep their indices.
+ * Returns 0 or -ENOMEM, then nothing changes.
  */
-int compile_port(const struct model *m, enum family family, struct service_port_state *port,
+int compile_port(const struct model *m, enum family family,
+		 struct service_port_state *port,
 		 const struct kernel_order *order, struct arena *scratch);
 
 /* The VIPs that this service port has won. In @scratch, sorted. */
-int compile_vips(const struct model *m, enum family family, const struct service_port_state *port,
-		 struct arena *scratch, const struct vip **vips, unsigned int *count);
+int compile_vips(const struct model *m, enum family family,
+		 const struct service_port_state *port, struct arena *scratch,
+		 const struct vip **vips, unsigned int *count);
 
 #endif

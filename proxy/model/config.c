@@ -1,7 +1,8 @@
 /*
- * Defaults and pieces of the configuration. Whoever fills a config (file, flags) stores values as
- * they are written; everything that can be wrong with a value is found by config_validate(), once,
- * so that a file and a flag are judged alike and the rest of the program never checks again.
+ * Defaults and pieces of the configuration. Whoever fills a config (file,
+ * flags) stores values as they are written; everything that can be wrong with a
+ * value is found by config_validate(), once, so that a file and a flag are
+ * judged alike and the rest of the program never checks again.
  */
 #include "proxy/model/config.h"
 
@@ -98,7 +99,8 @@ int config_default_servers(struct config *config)
 	int err = 0;
 	bool v6;
 
-	v6 = addr_parse(config->bind_address, &family, &addr) == 0 && family == FAMILY_IPV6;
+	v6 = addr_parse(config->bind_address, &family, &addr) == 0 &&
+	     family == FAMILY_IPV6;
 	if (!*config->healthz_bind_address)
 		err = config_set(&config->healthz_bind_address,
 				 v6 ? "[::]:10256" : "0.0.0.0:10256");
@@ -113,7 +115,8 @@ static int fill_empty(struct config *config, const struct config_schema *schema)
 	int err = 0;
 
 	for_each_config_field (field, schema)
-		if (!err && field->traits & FIELD_EMPTY_IS_DEFAULT && field_is_empty(config, field))
+		if (!err && field->traits & FIELD_EMPTY_IS_DEFAULT &&
+		    field_is_empty(config, field))
 			err = field_set_default(config, field);
 	return err;
 }
@@ -215,25 +218,28 @@ static bool is_among(const char *name, const char *const *gates, size_t n)
 	return false;
 }
 
-int config_set_gate(struct config *config, const char *name, bool value, warn_fn *warn, void *ctx,
-		    struct errbuf *eb)
+int config_set_gate(struct config *config, const char *name, bool value,
+		    warn_fn *warn, void *ctx, struct errbuf *eb)
 {
-	const char *typed = field_name(config, field_find(&proxy_schema, "featureGates"));
+	const char *typed =
+		field_name(config, field_find(&proxy_schema, "featureGates"));
 
 	if (strcmp(name, "AllowServiceExternalIPs") == 0) {
 		config->allow_external_ips = value;
 		return 0;
 	}
-	if (is_among(name, fixed_gates, sizeof(fixed_gates) / sizeof(fixed_gates[0]))) {
+	if (is_among(name, fixed_gates,
+		     sizeof(fixed_gates) / sizeof(fixed_gates[0]))) {
 		if (value)
 			return 0;
-		return errf(eb, -EINVAL, "%s%s%s: is always true and cannot be set to false", typed,
-			    *typed == '-' ? ": " : ".", name);
+		return errf(eb, -EINVAL,
+			    "%s%s%s: is always true and cannot be set to false",
+			    typed, *typed == '-' ? ": " : ".", name);
 	}
 	if (is_among(name, idle_gates, sizeof(idle_gates) / sizeof(idle_gates[0])))
 		return 0;
-	config_warnf(warn, ctx, "%s%s%s: not known, ignored", typed, *typed == '-' ? ": " : ".",
-		     name);
+	config_warnf(warn, ctx, "%s%s%s: not known, ignored", typed,
+		     *typed == '-' ? ": " : ".", name);
 	return 0;
 }
 
@@ -242,8 +248,9 @@ static const struct {
 	const char *name;
 	double ms;
 } units[] = {
-	{ "ns", 1e-6 }, { "us", 1e-3 },	    { "\u00b5s", 1e-3 }, { "\u03bcs", 1e-3 },
-	{ "ms", 1 },	{ "s", SECOND_MS }, { "m", MINUTE_MS },	 { "h", HOUR_MS },
+	{ "ns", 1e-6 },	     { "us", 1e-3 },   { "\u00b5s", 1e-3 },
+	{ "\u03bcs", 1e-3 }, { "ms", 1 },      { "s", SECOND_MS },
+	{ "m", MINUTE_MS },  { "h", HOUR_MS },
 };
 
 /* One "1.5h" of it. Written without strtod(), which would take "1e3", "nan" and the locale's comma.
@@ -274,7 +281,8 @@ static const char *duration_term(const char *text, double *ms)
 
 int duration_parse(const char *text, int64_t *ms)
 {
-	const double limit = 9.2e12; /* Go's int64 of nanoseconds ends at 292 years */
+	const double limit =
+		9.2e12; /* Go's int64 of nanoseconds ends at 292 years */
 	bool negative = *text == '-';
 	double total = 0;
 

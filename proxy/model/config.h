@@ -1,7 +1,7 @@
 /*
- * Everything that can be set: one struct, filled from defaults, a KubeProxyConfiguration file and
- * flags, checked once, and read-only afterwards. Field names follow
- * kubeproxy.config.k8s.io/v1alpha1.
+ * Everything that can be set: one struct, filled from defaults, a
+ * KubeProxyConfiguration file and flags, checked once, and read-only
+ * afterwards. Field names follow kubeproxy.config.k8s.io/v1alpha1.
  */
 #ifndef MODEL_CONFIG_H
 #define MODEL_CONFIG_H
@@ -41,7 +41,7 @@ struct config {
 	int64_t sync_period_ms, min_sync_period_ms, config_sync_period_ms;
 	char *detect_local_mode; /* "" : ClusterCIDR */
 	char *bridge_interface, *interface_name_prefix;
-	char *cluster_cidr;	   /* one range, or one per family, comma-separated */
+	char *cluster_cidr; /* one range, or one per family, comma-separated */
 	char **nodeport_addresses; /* NULL-terminated, or NULL: unset */
 	int oom_score_adj;
 	bool allow_external_ips; /* feature gate AllowServiceExternalIPs */
@@ -68,15 +68,15 @@ struct config {
 	/* Filled by config_validate() */
 	enum detect_local_mode detect_local;
 	bool pass_without_endpoints; /* BEY-2 */
-	bool has_bind_addr;	     /* bindAddress is neither 0.0.0.0 nor :: (NODE-2) */
+	bool has_bind_addr; /* bindAddress is neither 0.0.0.0 nor :: (NODE-2) */
 	enum family bind_family;
 	struct addr bind_addr;
 	struct {
 		bool has_cluster_cidr;
 		struct prefix cluster_cidr;
 		/* NP-2: what the entries of nodePortAddresses amount to, united */
-		bool nodeport_primary;	 /* the primary node address */
-		bool nodeport_all;	 /* all local addresses */
+		bool nodeport_primary; /* the primary node address */
+		bool nodeport_all;     /* all local addresses */
 		bool nodeport_localhost; /* loopback is named: for the listeners of NP-9 */
 		unsigned int n_nodeport_ranges;
 		struct prefix *nodeport_ranges;
@@ -91,12 +91,13 @@ void config_free(struct config *config);	  /* NULL is allowed */
 void config_forget_checks(struct config *config); /* what config_validate() has filled */
 
 /*
- * Gives what is empty or 0 its default, as kube-proxy does for a file: an empty healthzBindAddress
- * or a syncPeriod of 0 there means the default, not "off" (kubeadm writes such files). The
- * addresses of the two servers follow the family of bindAddress. Returns 0 or -ENOMEM.
+ * Gives what is empty or 0 its default, as kube-proxy does for a file: an empty
+ * healthzBindAddress or a syncPeriod of 0 there means the default, not "off"
+ * (kubeadm writes such files). The addresses of the two servers follow the
+ * family of bindAddress. Returns 0 or -ENOMEM.
  */
 int config_default(struct config *config);
-int config_default_vipmap(struct config *config);  /* only those of VipmapConfiguration */
+int config_default_vipmap(struct config *config); /* only those of VipmapConfiguration */
 int config_default_servers(struct config *config); /* only the addresses of the two servers */
 
 /* Replaces an owned string, appends to an owned list. Returns 0 or -ENOMEM. */
@@ -105,36 +106,38 @@ int config_append(char ***list, const char *value);
 void config_list_free(char **list); /* NULL is allowed */
 
 /*
- * One feature gate. A gate that is always true in v1.37 must not be false: -EINVAL; an unknown one
- * is told to @warn.
+ * One feature gate. A gate that is always true in v1.37 must not be false:
+ * -EINVAL; an unknown one is told to @warn.
  */
 int config_set_gate(struct config *config, const char *name, bool value,
-		    void (*warn)(void *ctx, const char *message), void *ctx, struct errbuf *eb);
+		    void (*warn)(void *ctx, const char *message), void *ctx,
+		    struct errbuf *eb);
 
 /* A duration as Go writes it: "1h30m", "1.5s", "0", "-2m". Returns 0 or -EINVAL. */
 int duration_parse(const char *text, int64_t *ms);
 
 /*
- * Checks ranges and formats (CFG-2) and fills the parsed part. Returns 0, or -EINVAL with @eb
- * naming the field, or the flag that has set it. @warn, if not NULL, is called for what is accepted
- * but suspicious (CFG-5, CFG-6, NP-3).
+ * Checks ranges and formats (CFG-2) and fills the parsed part. Returns 0, or
+ * -EINVAL with @eb naming the field, or the flag that has set it. @warn, if not
+ * NULL, is called for what is accepted but suspicious (CFG-5, CFG-6, NP-3).
  */
-int config_validate(struct config *config, void (*warn)(void *ctx, const char *message), void *ctx,
+int config_validate(struct config *config,
+		    void (*warn)(void *ctx, const char *message), void *ctx,
 		    struct errbuf *eb);
 
 /*
  * The part of CFG-5 for which the node must be known: @primary is its primary family, @dual whether
  * it handles both, @pod_cidrs whether its podCIDRs have a range of the family.
  */
-int config_check_families(const struct config *config, enum family primary, bool dual,
-			  const bool pod_cidrs[N_FAMILIES],
-			  void (*warn)(void *ctx, const char *message), void *ctx,
-			  struct errbuf *eb);
+int config_check_families(const struct config *config, enum family primary,
+			  bool dual, const bool pod_cidrs[N_FAMILIES],
+			  void (*warn)(void *ctx, const char *message),
+			  void *ctx, struct errbuf *eb);
 
 /*
- * Whether node ports are open on all local addresses of @family because nodePortAddresses says so
- * (NP-2). If it says "primary" this is false, and true all the same if the node's address is
- * unknown.
+ * Whether node ports are open on all local addresses of @family because
+ * nodePortAddresses says so (NP-2). If it says "primary" this is false, and
+ * true all the same if the node's address is unknown.
  */
 bool config_nodeports_everywhere(const struct config *config, enum family family);
 
@@ -147,14 +150,17 @@ bool config_closes_connections(const struct config *config);
 
 /* Splits "ADDRESS:PORT", "[ADDRESS]:PORT"; after config_validate() this succeeds unless ""
  * (-EINVAL). */
-int bind_address_parse(const char *text, enum family *family, struct addr *addr, uint16_t *port);
+int bind_address_parse(const char *text, enum family *family, struct addr *addr,
+		       uint16_t *port);
 
-bool config_has_fast_path(const struct config *config); /* fastPath.interfaces are set (BEY-6) */
+bool config_has_fast_path(
+	const struct config *config); /* fastPath.interfaces are set (BEY-6) */
 
 /* The effective configuration as KubeProxyConfiguration JSON (/configz, --write-config-to). */
 struct strbuf;
 void config_format(const struct config *config, struct strbuf *json);
-void config_format_vipmap(const struct config *config, struct strbuf *json); /* the other kind */
+void config_format_vipmap(const struct config *config,
+			  struct strbuf *json); /* the other kind */
 /* With a second document of the other kind, if that says anything. */
 void config_format_yaml(const struct config *config, struct strbuf *yaml);
 

@@ -57,7 +57,11 @@ static void add_words(struct strbuf *out, const char *const *words)
 	size_t i;
 
 	for (i = 0; words[i]; i++)
-		strbuf_addf(out, "%s%s", !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
+		strbuf_addf(out, "%s%s",
+			    !i		   ? ""
+			    : words[i + 1] ? ", "
+					   : " or ",
+			    words[i]);
 }
 
 static int check_word(struct checker *c, const struct config_field *field)
@@ -72,8 +76,8 @@ static int check_word(struct checker *c, const struct config_field *field)
 		if (strcmp(text, field->words[i]) == 0)
 			return 0;
 	add_words(&words, field->words);
-	errf(c->eb, -EINVAL, "%s: \"%s\" is not known, must be %s", field_name(c->config, field),
-	     text, words.text ? words.text : "");
+	errf(c->eb, -EINVAL, "%s: \"%s\" is not known, must be %s",
+	     field_name(c->config, field), text, words.text ? words.text : "");
 	strbuf_free(&words);
 	return -EINVAL;
 }
@@ -90,8 +94,9 @@ static int check_number(struct checker *c, const struct config_field *field)
 			    value > field->max ? "at most 2147483647"
 			    : field->min       ? "greater than 0"
 					       : "0 or more");
-	return errf(c->eb, -EINVAL, "%s: %lld is not between %lld and %lld", name, (long long)value,
-		    (long long)field->min, (long long)field->max);
+	return errf(c->eb, -EINVAL, "%s: %lld is not between %lld and %lld",
+		    name, (long long)value, (long long)field->min,
+		    (long long)field->max);
 }
 
 static int check_fields(struct checker *c, const struct config_schema *schema)
@@ -131,8 +136,9 @@ static int check_mode(struct checker *c)
 		return errf(c->eb, -EINVAL,
 			    "%s: \"%s\" is not offered, vipmap knows only \"nftables\" (or \"\")",
 			    name, mode);
-	return errf(c->eb, -EINVAL, "%s: \"%s\" is not known, must be \"nftables\" or \"\"", name,
-		    mode);
+	return errf(c->eb, -EINVAL,
+		    "%s: \"%s\" is not known, must be \"nftables\" or \"\"",
+		    name, mode);
 }
 
 static int check_bind_address(struct checker *c)
@@ -140,7 +146,8 @@ static int check_bind_address(struct checker *c)
 	static const struct addr any = { { 0 } };
 	struct config *config = c->config;
 
-	if (addr_parse(config->bind_address, &config->bind_family, &config->bind_addr))
+	if (addr_parse(config->bind_address, &config->bind_family,
+		       &config->bind_addr))
 		return errf(c->eb, -EINVAL, "%s: \"%s\" is not an IP address",
 			    typed(config, "bindAddress"), config->bind_address);
 	config->has_bind_addr = addr_compare(&config->bind_addr, &any) != 0;
@@ -165,7 +172,8 @@ static int port_parse(const char *text, uint16_t *port)
  * "ADDRESS", "ADDRESS:PORT", "[ADDRESS]" or "[ADDRESS]:PORT". A bare IPv6 address has more than one
  * colon and no port. Without a port *port stays as it is.
  */
-static int server_parse(const char *text, enum family *family, struct addr *addr, uint16_t *port)
+static int server_parse(const char *text, enum family *family,
+			struct addr *addr, uint16_t *port)
 {
 	char host[ADDRESS_TEXT_MAX];
 	const char *start = text, *end, *colon;
@@ -191,7 +199,8 @@ static int server_parse(const char *text, enum family *family, struct addr *addr
 	return colon ? port_parse(colon + 1, port) : 0;
 }
 
-int bind_address_parse(const char *text, enum family *family, struct addr *addr, uint16_t *port)
+int bind_address_parse(const char *text, enum family *family, struct addr *addr,
+		       uint16_t *port)
 {
 	uint16_t p = 0;
 	int err = server_parse(text, family, addr, &p);
@@ -203,7 +212,8 @@ int bind_address_parse(const char *text, enum family *family, struct addr *addr,
 }
 
 /* Rewrites *field in canonical form, with the port. */
-static int check_server(struct checker *c, const char *path, char **field, uint16_t port)
+static int check_server(struct checker *c, const char *path, char **field,
+			uint16_t port)
 {
 	const char *name = typed(c->config, path);
 	char text[ADDRESS_TEXT_MAX], host[ADDR_TEXT_SIZE];
@@ -215,14 +225,16 @@ static int check_server(struct checker *c, const char *path, char **field, uint1
 		return 0;
 	err = server_parse(*field, &family, &addr, &port);
 	if (err == -EADDRNOTAVAIL)
-		return errf(c->eb, -EINVAL, "%s: \"%s\" does not begin with an IP address", name,
-			    *field);
+		return errf(c->eb, -EINVAL,
+			    "%s: \"%s\" does not begin with an IP address",
+			    name, *field);
 	if (err)
 		return errf(c->eb, -EINVAL,
-			    "%s: \"%s\" must be ADDRESS:PORT with a port from 1 to 65535", name,
-			    *field);
+			    "%s: \"%s\" must be ADDRESS:PORT with a port from 1 to 65535",
+			    name, *field);
 	addr_format(family, &addr, host);
-	snprintf(text, sizeof(text), family == FAMILY_IPV6 ? "[%s]:%u" : "%s:%u", host, port);
+	snprintf(text, sizeof(text),
+		 family == FAMILY_IPV6 ? "[%s]:%u" : "%s:%u", host, port);
 	if (config_set(field, text))
 		return errf(c->eb, -ENOMEM, "out of memory");
 	return 0;
@@ -244,12 +256,12 @@ static int check_interface(struct checker *c, const char *path, const char *valu
 	const char *name = typed(c->config, path);
 
 	if (!*value)
-		return errf(c->eb, -EINVAL, "%s: must be set in detectLocalMode %s", name,
-			    c->config->detect_local_mode);
+		return errf(c->eb, -EINVAL, "%s: must be set in detectLocalMode %s",
+			    name, c->config->detect_local_mode);
 	if (strlen(value) >= IFNAMSIZ)
 		return errf(c->eb, -EINVAL,
-			    "%s: \"%s\" is longer than an interface name can be (%d)", name, value,
-			    IFNAMSIZ - 1);
+			    "%s: \"%s\" is longer than an interface name can be (%d)",
+			    name, value, IFNAMSIZ - 1);
 	if (!is_interface_name(value))
 		return errf(c->eb, -EINVAL,
 			    "%s: \"%s\" cannot be the name of an interface: no white space, "
@@ -275,7 +287,8 @@ static int check_fast_path_names(struct checker *c)
 	for (i = 0; list && list[i]; i++) {
 		length = strlen(list[i]);
 		if (i == FAST_INTERFACES_MAX)
-			return errf(c->eb, -EINVAL, "%s: at most %d", path, FAST_INTERFACES_MAX);
+			return errf(c->eb, -EINVAL, "%s: at most %d", path,
+				    FAST_INTERFACES_MAX);
 		if (length && list[i][length - 1] == '*')
 			length--;
 		if (length >= IFNAMSIZ || !*list[i] || !is_interface_name(list[i]))
@@ -290,7 +303,8 @@ static int check_fast_path_names(struct checker *c)
 /* The words of the field stand in the order of the enum. */
 static int check_detect_local(struct checker *c)
 {
-	const struct config_field *field = field_find(&proxy_schema, "detectLocalMode");
+	const struct config_field *field =
+		field_find(&proxy_schema, "detectLocalMode");
 	struct config *config = c->config;
 	unsigned int mode = DETECT_CLUSTER_CIDR;
 
@@ -299,7 +313,8 @@ static int check_detect_local(struct checker *c)
 		mode++;
 	config->detect_local = (enum detect_local_mode)mode;
 	if (mode == DETECT_BRIDGE_INTERFACE)
-		return check_interface(c, "detectLocal.bridgeInterface", config->bridge_interface);
+		return check_interface(c, "detectLocal.bridgeInterface",
+				       config->bridge_interface);
 	if (mode == DETECT_INTERFACE_NAME_PREFIX)
 		return check_interface(c, "detectLocal.interfaceNamePrefix",
 				       config->interface_name_prefix);
@@ -313,10 +328,12 @@ static int add_cluster_cidr(struct checker *c, const char *text)
 	struct prefix prefix;
 
 	if (prefix_parse(text, &family, &prefix))
-		return errf(c->eb, -EINVAL, "%s: \"%s\" is not a range (ADDRESS/LENGTH)", name,
+		return errf(c->eb, -EINVAL,
+			    "%s: \"%s\" is not a range (ADDRESS/LENGTH)", name,
 			    text);
 	if (c->config->family[family].has_cluster_cidr)
-		return errf(c->eb, -EINVAL, "%s: at most one range per family, found two of %s",
+		return errf(c->eb, -EINVAL,
+			    "%s: at most one range per family, found two of %s",
 			    name, family_name(family));
 	c->config->family[family].has_cluster_cidr = true;
 	c->config->family[family].cluster_cidr = prefix;
@@ -351,8 +368,8 @@ static bool names_loopback(enum family family, const struct prefix *prefix)
 				  prefix_covers(&loopback[family], prefix));
 }
 
-static int append_range(struct checker *c, struct prefix **ranges, unsigned int *n,
-			const struct prefix *range)
+static int append_range(struct checker *c, struct prefix **ranges,
+			unsigned int *n, const struct prefix *range)
 {
 	struct prefix *longer = reallocarray(*ranges, *n + 1, sizeof(*longer));
 
@@ -363,7 +380,8 @@ static int append_range(struct checker *c, struct prefix **ranges, unsigned int 
 	return 0;
 }
 
-static int add_nodeport_range(struct checker *c, enum family family, const struct prefix *prefix)
+static int add_nodeport_range(struct checker *c, enum family family,
+			      const struct prefix *prefix)
 {
 	struct config *config = c->config;
 
@@ -371,7 +389,8 @@ static int add_nodeport_range(struct checker *c, enum family family, const struc
 			 &config->family[family].n_nodeport_ranges, prefix))
 		return -ENOMEM;
 	config->family[family].nodeport_all |= prefix->length == 0;
-	config->family[family].nodeport_localhost |= names_loopback(family, prefix);
+	config->family[family].nodeport_localhost |=
+		names_loopback(family, prefix);
 	return 0;
 }
 
@@ -415,7 +434,8 @@ static bool has_nodeport_entry(const struct config *config, enum family family)
 
 bool config_nodeports_everywhere(const struct config *config, enum family family)
 {
-	return config->family[family].nodeport_all || !has_nodeport_entry(config, family);
+	return config->family[family].nodeport_all ||
+	       !has_nodeport_entry(config, family);
 }
 
 bool config_closes_connections(const struct config *config)
@@ -433,8 +453,8 @@ static void warn_of_nodeports(struct checker *c)
 		if (config_nodeports_everywhere(c->config, (enum family)f))
 			check_warnf(
 				c->warn, c->ctx,
-				"%s: node ports are open on all local %s addresses%s", name,
-				family_name(f),
+				"%s: node ports are open on all local %s addresses%s",
+				name, family_name(f),
 				c->config->family[f].nodeport_all
 					? " (\"primary\" would limit them to the node's own)"
 					: ", since no entry is of this family (\"primary\" would "
@@ -446,7 +466,8 @@ static void warn_of_nodeports(struct checker *c)
 static int check_nodeport_addresses(struct checker *c)
 {
 	static const char *const unset[] = { "primary", NULL };
-	const char *const *list = (const char *const *)c->config->nodeport_addresses;
+	const char *const *list =
+		(const char *const *)c->config->nodeport_addresses;
 	size_t i;
 	int err = 0;
 
@@ -474,12 +495,14 @@ static int check_no_masquerade(struct checker *c)
 				    "noMasqueradeCIDRs: \"%s\" is not a range (ADDRESS/LENGTH)",
 				    list[i]);
 		if (append_range(c, &c->config->family[family].no_masquerade,
-				 &c->config->family[family].n_no_masquerade, &prefix))
+				 &c->config->family[family].n_no_masquerade,
+				 &prefix))
 			return -ENOMEM;
 	}
 	for (f = 0; f < N_FAMILIES; f++)
-		c->config->family[f].n_no_masquerade = prefixes_disjoint(
-			c->config->family[f].no_masquerade, c->config->family[f].n_no_masquerade);
+		c->config->family[f].n_no_masquerade =
+			prefixes_disjoint(c->config->family[f].no_masquerade,
+					  c->config->family[f].n_no_masquerade);
 	return 0;
 }
 
@@ -500,11 +523,13 @@ static int check_hostname(struct checker *c)
 	const char *name = c->config->hostname_override;
 
 	if (*name && name[strspn(name, " \t\n\v\f\r")] == '\0')
-		return errf(c->eb, -EINVAL, "%s: is empty", typed(c->config, "hostnameOverride"));
+		return errf(c->eb, -EINVAL, "%s: is empty",
+			    typed(c->config, "hostnameOverride"));
 	return 0;
 }
 
-int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errbuf *eb)
+int config_validate(struct config *config, warn_fn *warn, void *ctx,
+		    struct errbuf *eb)
 {
 	struct checker c = { config, warn, ctx, eb };
 	int err;
@@ -518,17 +543,18 @@ int config_validate(struct config *config, warn_fn *warn, void *ctx, struct errb
 	if (!err)
 		err = check_fields(&c, &vipmap_schema);
 	if (!err)
-		config->pass_without_endpoints = strcmp(config->vipmap.no_endpoints, "Pass") == 0;
+		config->pass_without_endpoints =
+			strcmp(config->vipmap.no_endpoints, "Pass") == 0;
 	if (!err)
 		err = check_periods(&c);
 	if (!err)
 		err = check_bind_address(&c);
 	if (!err)
-		err = check_server(&c, "healthzBindAddress", &config->healthz_bind_address,
-				   HEALTHZ_PORT);
+		err = check_server(&c, "healthzBindAddress",
+				   &config->healthz_bind_address, HEALTHZ_PORT);
 	if (!err)
-		err = check_server(&c, "metricsBindAddress", &config->metrics_bind_address,
-				   METRICS_PORT);
+		err = check_server(&c, "metricsBindAddress",
+				   &config->metrics_bind_address, METRICS_PORT);
 	if (!err)
 		err = check_detect_local(&c);
 	if (!err)
@@ -548,9 +574,9 @@ static bool wrong_family(enum family primary, const bool has[N_FAMILIES])
 	return !has[primary] && has[!primary];
 }
 
-int config_check_families(const struct config *config, enum family primary, bool dual,
-			  const bool pod_cidrs[N_FAMILIES], warn_fn *warn, void *ctx,
-			  struct errbuf *eb)
+int config_check_families(const struct config *config, enum family primary,
+			  bool dual, const bool pod_cidrs[N_FAMILIES],
+			  warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	const char *kind = dual ? "primary" : "only", *good = family_name(primary);
 	const char *cidr = typed(config, "clusterCIDR");
@@ -565,22 +591,26 @@ int config_check_families(const struct config *config, enum family primary, bool
 	if (wrong_family(primary, cluster)) {
 		if (config->detect_local == DETECT_CLUSTER_CIDR && !dual)
 			return errf(eb, -EINVAL,
-				    "%s: the node is %s-only, but there is no %s range", cidr, good,
-				    good);
-		check_warnf(warn, ctx, "%s: the node is %s-%s, but there is no %s range", cidr,
-			    good, kind, good);
+				    "%s: the node is %s-only, but there is no %s range",
+				    cidr, good, good);
+		check_warnf(warn, ctx,
+			    "%s: the node is %s-%s, but there is no %s range",
+			    cidr, good, kind, good);
 	}
 	if (wrong_family(primary, pod_cidrs)) {
 		if (config->detect_local == DETECT_NODE_CIDR)
 			return errf(eb, -EINVAL,
 				    "%s: NodeCIDR, and the node is %s-%s, but its "
 				    "spec.podCIDRs have no %s range",
-				    typed(config, "detectLocalMode"), good, kind, good);
-		check_warnf(warn, ctx, "the node is %s-%s, but its spec.podCIDRs have no %s range",
+				    typed(config, "detectLocalMode"), good,
+				    kind, good);
+		check_warnf(warn, ctx,
+			    "the node is %s-%s, but its spec.podCIDRs have no %s range",
 			    good, kind, good);
 	}
 	if (wrong_family(primary, nodeports))
-		check_warnf(warn, ctx, "%s: the node is %s-%s, but there is no %s range",
+		check_warnf(warn, ctx,
+			    "%s: the node is %s-%s, but there is no %s range",
 			    typed(config, "nodePortAddresses"), good, kind, good);
 	return 0;
 }

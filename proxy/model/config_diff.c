@@ -1,7 +1,8 @@
 /*
- * Both configurations are printed as for /configz and walked side by side. So each field that can
- * be seen there is compared, and none can be forgotten here. Whatever is printed has the same keys
- * in the same order, since one function prints both.
+ * Both configurations are printed as for /configz and walked side by side. So
+ * each field that can be seen there is compared, and none can be forgotten
+ * here. Whatever is printed has the same keys in the same order, since one
+ * function prints both.
  */
 #include "proxy/model/config_diff.h"
 
@@ -76,8 +77,9 @@ static bool next_field(struct cursor *c, struct value *value)
 			continue;
 		end = string_end(c->at);
 		room = sizeof(c->path) - c->depth_length;
-		snprintf(c->path + c->depth_length, room, "%.*s%s", (int)(end - c->at - 2),
-			 c->at + 1, end[0] && end[1] == '{' ? "." : "");
+		snprintf(c->path + c->depth_length, room, "%.*s%s",
+			 (int)(end - c->at - 2), c->at + 1,
+			 end[0] && end[1] == '{' ? "." : "");
 		c->at = end + 1; /* the colon */
 		if (*c->at == '{') {
 			c->depth_length = strlen(c->path);
@@ -99,9 +101,10 @@ static void add_value(struct strbuf *out, const struct value *value)
 	strbuf_add(out, value->text + quoted, value->length - 2 * quoted);
 }
 
-static int report_change(const struct cursor *c, const struct value *old, const struct value *new,
-			 void (*found)(void *ctx, const char *field, const char *old,
-				       const char *new),
+static int report_change(const struct cursor *c, const struct value *old,
+			 const struct value *new,
+			 void (*found)(void *ctx, const char *field,
+				       const char *old, const char *new),
 			 void *ctx)
 {
 	struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
@@ -118,7 +121,8 @@ static int report_change(const struct cursor *c, const struct value *old, const 
 }
 
 static int walk(const char *old, const char *new,
-		void (*found)(void *ctx, const char *field, const char *old, const char *new),
+		void (*found)(void *ctx, const char *field, const char *old,
+			      const char *new),
 		void *ctx)
 {
 	struct cursor a = { .at = old }, b = { .at = new };
@@ -137,10 +141,11 @@ static int walk(const char *old, const char *new,
 }
 
 /* The number of differences in what @format prints, or -ENOMEM. */
-static int diff_printed(void (*format)(const struct config *config, struct strbuf *json),
+static int diff_printed(void (*format)(const struct config *config,
+				       struct strbuf *json),
 			const struct config *old, const struct config *new,
-			void (*found)(void *ctx, const char *field, const char *old,
-				      const char *new),
+			void (*found)(void *ctx, const char *field,
+				      const char *old, const char *new),
 			void *ctx)
 {
 	struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
@@ -157,7 +162,8 @@ static int diff_printed(void (*format)(const struct config *config, struct strbu
 }
 
 int config_diff(const struct config *old, const struct config *new,
-		void (*found)(void *ctx, const char *field, const char *old, const char *new),
+		void (*found)(void *ctx, const char *field, const char *old,
+			      const char *new),
 		void *ctx)
 {
 	int n = diff_printed(config_format, old, new, found, ctx), more;

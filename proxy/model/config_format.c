@@ -1,6 +1,6 @@
 /*
- * The configuration as a file, along the table of fields: JSON for programs, YAML for people. Both
- * are read back as what they were.
+ * The configuration as a file, along the table of fields: JSON for programs,
+ * YAML for people. Both are read back as what they were.
  */
 #include "proxy/model/config.h"
 
@@ -26,14 +26,16 @@ struct printer {
 /* A text that YAML takes for a text without quotes. The other words are too many to be listed. */
 static bool is_plain(const char *text)
 {
-	static const char *const not_texts[] = { "true", "false", "null", "yes", "no",
-						 "on",	 "off",	  "y",	  "n" };
+	static const char *const not_texts[] = { "true", "false", "null",
+						 "yes",	 "no",	  "on",
+						 "off",	 "y",	  "n" };
 	size_t i;
 
 	for (i = 0; i < sizeof(not_texts) / sizeof(not_texts[0]); i++)
 		if (strcasecmp(text, not_texts[i]) == 0)
 			return false;
-	if (!(*text >= 'a' && *text <= 'z') && !(*text >= 'A' && *text <= 'Z') && *text != '/')
+	if (!(*text >= 'a' && *text <= 'z') &&
+	    !(*text >= 'A' && *text <= 'Z') && *text != '/')
 		return false;
 	return strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 			    "-_./") == strlen(text);
@@ -78,7 +80,8 @@ static void print_duration(struct printer *p, int64_t ms)
 	struct strbuf text = STRBUF_INIT;
 
 	format_duration(ms, &text);
-	strbuf_addf(p->out, p->yaml ? "%s" : "\"%s\"", text.text ? text.text : "0s");
+	strbuf_addf(p->out, p->yaml ? "%s" : "\"%s\"",
+		    text.text ? text.text : "0s");
 	strbuf_free(&text);
 }
 
@@ -140,7 +143,8 @@ static void print_value(struct printer *p, const struct config_field *field)
 			    p->config->allow_external_ips ? "true" : "false");
 		break;
 	default:
-		strbuf_addf(p->out, "%lld", (long long)field_number(p->config, field));
+		strbuf_addf(p->out, "%lld",
+			    (long long)field_number(p->config, field));
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
- * From a dispatch to its elements. They are made set by set in the order of set_id, and within a
- * set by virtual IP and index, so they come out sorted and two dispatches can be compared by
- * merging.
+ * From a dispatch to its elements. They are made set by set in the order of
+ * set_id, and within a set by virtual IP and index, so they come out sorted and
+ * two dispatches can be compared by merging.
  */
 #include "proxy/model/dispatch.h"
 
@@ -27,8 +27,11 @@ struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 	char *base;
 
 	/* vip, prefix and endpoint need no more alignment than 2 */
-	_Static_assert(sizeof(struct vip) % 2 == 0 && _Alignof(struct vip) <= 2, "packed by twos");
-	_Static_assert(_Alignof(struct endpoint) <= 2 && _Alignof(struct prefix) <= 2, "by twos");
+	_Static_assert(sizeof(struct vip) % 2 == 0 && _Alignof(struct vip) <= 2,
+		       "packed by twos");
+	_Static_assert(_Alignof(struct endpoint) <= 2 &&
+			       _Alignof(struct prefix) <= 2,
+		       "by twos");
 	cluster = (cluster + 1) & ~(size_t)1;
 	local = cluster + dispatch->cluster.count * sizeof(struct endpoint);
 	size = local + dispatch->local.count * sizeof(struct endpoint);
@@ -38,10 +41,12 @@ struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 		return NULL;
 	p = (struct dispatch *)(void *)base;
 	*p = *dispatch;
-	p->vips = memcpy(base + sizeof(*p), dispatch->vips, dispatch->n_vips * sizeof(struct vip));
-	p->ranges = dispatch->n_ranges ? memcpy(base + ranges, dispatch->ranges,
-						dispatch->n_ranges * sizeof(struct prefix))
-				       : NULL;
+	p->vips = memcpy(base + sizeof(*p), dispatch->vips,
+			 dispatch->n_vips * sizeof(struct vip));
+	p->ranges = dispatch->n_ranges
+			    ? memcpy(base + ranges, dispatch->ranges,
+				     dispatch->n_ranges * sizeof(struct prefix))
+			    : NULL;
 	p->cluster.items = (struct endpoint *)(void *)(base + cluster);
 	p->local.items = (struct endpoint *)(void *)(base + local);
 	if (dispatch->cluster.count)
@@ -71,7 +76,8 @@ static bool vips_equal(const struct dispatch *a, const struct dispatch *b)
 	if (a->n_vips != b->n_vips || a->n_ranges != b->n_ranges)
 		return false;
 	for (i = 0; i < a->n_vips; i++)
-		if (vip_compare(&a->vips[i], &b->vips[i]) || a->vips[i].role != b->vips[i].role)
+		if (vip_compare(&a->vips[i], &b->vips[i]) ||
+		    a->vips[i].role != b->vips[i].role)
 			return false;
 	for (i = 0; i < a->n_ranges; i++)
 		if (prefix_compare(&a->ranges[i], &b->ranges[i]))
@@ -84,9 +90,11 @@ bool dispatch_equal(const struct dispatch *a, const struct dispatch *b)
 	if (!a || !b)
 		return a == b;
 	return a->protocol == b->protocol && a->flags == b->flags &&
-	       a->has_lost_ip == b->has_lost_ip && addr_compare(&a->lost_ip, &b->lost_ip) == 0 &&
-	       a->affinity_timeout_s == b->affinity_timeout_s && vips_equal(a, b) &&
-	       list_equal(&a->cluster, &b->cluster) && list_equal(&a->local, &b->local);
+	       a->has_lost_ip == b->has_lost_ip &&
+	       addr_compare(&a->lost_ip, &b->lost_ip) == 0 &&
+	       a->affinity_timeout_s == b->affinity_timeout_s &&
+	       vips_equal(a, b) && list_equal(&a->cluster, &b->cluster) &&
+	       list_equal(&a->local, &b->local);
 }
 
 /* Whether this VIP sends packets to the list: see the table of traffic policies, POL-1 and POL-2.
@@ -110,7 +118,8 @@ bool dispatch_uses(const struct dispatch *p, bool local)
 
 bool dispatch_remembers(const struct dispatch *p, bool local)
 {
-	return p && p->affinity_timeout_s && (p->flags & DISPATCH_ALIVE) && dispatch_uses(p, local);
+	return p && p->affinity_timeout_s && (p->flags & DISPATCH_ALIVE) &&
+	       dispatch_uses(p, local);
 }
 
 const struct endpoint_list *dispatch_list(const struct dispatch *p, bool local)
@@ -130,12 +139,13 @@ bool dispatch_firewalled(const struct dispatch *p)
 
 enum set_id list_set(bool nodeport, bool local, bool sticky)
 {
-	return (enum set_id)((sticky ? MAP_STICKY_ENDPOINTS : MAP_ENDPOINTS) + (nodeport ? 2 : 0) +
-			     (local ? 1 : 0));
+	return (enum set_id)((sticky ? MAP_STICKY_ENDPOINTS : MAP_ENDPOINTS) +
+			     (nodeport ? 2 : 0) + (local ? 1 : 0));
 }
 
 /* @head and the namespace and name that @sticky begins with. */
-static char *service_object_name(const char *head, const char *sticky, struct arena *scratch)
+static char *service_object_name(const char *head, const char *sticky,
+				 struct arena *scratch)
 {
 	const char *end = strchrnul(sticky, '/');
 	size_t size;
@@ -217,8 +227,8 @@ int sticky_chain_parse(const char *name, enum family family, struct endpoint *ep
 	if (family == FAMILY_IPV6)
 		swap_characters(addr, '.', ':');
 	value = strtoul(port + 1, &end, 10);
-	if (*end || !value || value > UINT16_MAX || addr_parse(addr, &found, &e.addr) ||
-	    found != family)
+	if (*end || !value || value > UINT16_MAX ||
+	    addr_parse(addr, &found, &e.addr) || found != family)
 		return -EINVAL;
 	e.port = (uint16_t)value;
 	*ep = e;
@@ -239,8 +249,8 @@ struct maker {
 
 static size_t elements_max(const struct dispatch *p)
 {
-	/* cluster-ips, ping-ips, a verdict and three more for policies and firewall, per VIP;
-	 * lists; hairpin
+	/* cluster-ips, ping-ips, a verdict and three more for policies and
+	 * firewall, per VIP; lists; hairpin
 	 */
 	size_t lists = (size_t)p->cluster.count + p->local.count;
 
@@ -260,8 +270,8 @@ static struct element *make(struct maker *m, enum set_id set, const struct vip *
 	return el;
 }
 
-static void make_verdict(struct maker *m, enum set_id set, const struct vip *vip,
-			 struct verdict verdict)
+static void make_verdict(struct maker *m, enum set_id set,
+			 const struct vip *vip, struct verdict verdict)
 {
 	struct element *el = make(m, set, vip);
 
@@ -276,13 +286,14 @@ static bool vip_is_firewalled(const struct dispatch *p, const struct vip *vip)
 
 static bool vip_is_external_local(const struct dispatch *p, const struct vip *vip)
 {
-	return vip->role != VIP_CLUSTER_IP && (p->flags & DISPATCH_EXTERNAL_LOCAL) &&
+	return vip->role != VIP_CLUSTER_IP &&
+	       (p->flags & DISPATCH_EXTERNAL_LOCAL) &&
 	       (p->flags & DISPATCH_ALIVE);
 }
 
 /* A random endpoint of the list, or VER-3. */
-static struct verdict pick_verdict(const struct dispatch *p, const struct vip *vip, bool local,
-				   unsigned int masquerade)
+static struct verdict pick_verdict(const struct dispatch *p, const struct vip *vip,
+				   bool local, unsigned int masquerade)
 {
 	const struct endpoint_list *list = dispatch_list(p, local);
 	struct verdict v = { .kind = VERDICT_PICK, .count = list->count };
@@ -317,7 +328,8 @@ static struct verdict vip_verdict(const struct dispatch *p, const struct vip *vi
 			.pick = vip->role == VIP_NODE_PORT ? PICK_NODEPORT : 0,
 		};
 	if (vip->role == VIP_CLUSTER_IP)
-		return pick_verdict(p, vip, p->flags & DISPATCH_INTERNAL_LOCAL, PICK_CLUSTER);
+		return pick_verdict(p, vip, p->flags & DISPATCH_INTERNAL_LOCAL,
+				    PICK_CLUSTER);
 	return pick_verdict(p, vip, false, PICK_EXTERNAL);
 }
 
@@ -402,7 +414,8 @@ static void make_firewall(struct maker *m, const struct vip *vip)
 		m->firewall = firewall_chain_name(m->dispatch->sticky, m->scratch);
 	if (!m->firewall)
 		m->err = -ENOMEM;
-	make_verdict(m, MAP_SERVICE_IPS, vip, (struct verdict){ .kind = VERDICT_FIREWALL });
+	make_verdict(m, MAP_SERVICE_IPS, vip,
+		     (struct verdict){ .kind = VERDICT_FIREWALL });
 	m->items[m->count - 1].chain = m->firewall;
 }
 
@@ -420,8 +433,10 @@ static void make_verdicts(struct maker *m, bool nodeport)
 		if (vip_is_firewalled(p, vip))
 			make_firewall(m, vip);
 		else
-			make_verdict(m, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, vip,
-				     vip_verdict(p, vip));
+			make_verdict(m,
+				     nodeport ? MAP_SERVICE_NODEPORTS
+					      : MAP_SERVICE_IPS,
+				     vip, vip_verdict(p, vip));
 	}
 }
 
@@ -432,7 +447,8 @@ static void make_firewalled(struct maker *m)
 
 	for (i = 0; i < p->n_vips; i++)
 		if (vip_is_firewalled(p, &p->vips[i]))
-			make_verdict(m, MAP_FIREWALLED, &p->vips[i], vip_verdict(p, &p->vips[i]));
+			make_verdict(m, MAP_FIREWALLED, &p->vips[i],
+				     vip_verdict(p, &p->vips[i]));
 }
 
 static void make_policy(struct maker *m, enum set_id set, bool nodeport, bool local)
@@ -443,7 +459,8 @@ static void make_policy(struct maker *m, enum set_id set, bool nodeport, bool lo
 	for (i = 0; i < p->n_vips; i++)
 		if ((p->vips[i].role == VIP_NODE_PORT) == nodeport &&
 		    vip_is_external_local(p, &p->vips[i]))
-			make_verdict(m, set, &p->vips[i], pick_verdict(p, &p->vips[i], local, 0));
+			make_verdict(m, set, &p->vips[i],
+				     pick_verdict(p, &p->vips[i], local, 0));
 }
 
 static const char *chain_name(struct maker *m, bool local, unsigned int index)
@@ -453,10 +470,11 @@ static const char *chain_name(struct maker *m, bool local, unsigned int index)
 	char **names = m->chains[local];
 
 	if (!names)
-		names = m->chains[local] = arena_array(m->scratch, list->count, sizeof(char *));
+		names = m->chains[local] =
+			arena_array(m->scratch, list->count, sizeof(char *));
 	if (names && !names[index])
-		names[index] = sticky_chain_name(p->sticky, local, m->family, &list->items[index],
-						 m->scratch);
+		names[index] = sticky_chain_name(p->sticky, local, m->family,
+						 &list->items[index], m->scratch);
 	if (!names || !names[index])
 		m->err = -ENOMEM;
 	return names ? names[index] : NULL;
@@ -491,10 +509,13 @@ static void make_list(struct maker *m, bool nodeport, bool local)
 	}
 }
 
-int dispatch_elements(const struct dispatch *dispatch, enum family family, struct arena *scratch,
-		      const struct element **elements, size_t *count)
+int dispatch_elements(const struct dispatch *dispatch, enum family family,
+		      struct arena *scratch, const struct element **elements,
+		      size_t *count)
 {
-	struct maker m = { .dispatch = dispatch, .family = family, .scratch = scratch };
+	struct maker m = { .dispatch = dispatch,
+			   .family = family,
+			   .scratch = scratch };
 
 	*elements = NULL;
 	*count = 0;

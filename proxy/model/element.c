@@ -34,22 +34,28 @@ static const struct {
 	[SET_NO_MASQUERADE] = { "no-masquerade-cidrs", HAS_RANGE },
 	[SET_PING_IPS] = { "ping-ips", IS_SHARED },
 	[MAP_SERVICE_IPS] = { "service-ips", HAS_VERDICT | IS_COUNTED },
-	[MAP_SERVICE_NODEPORTS] = { "service-nodeports", HAS_VERDICT | IS_NODEPORT | IS_COUNTED },
+	[MAP_SERVICE_NODEPORTS] = { "service-nodeports",
+				    HAS_VERDICT | IS_NODEPORT | IS_COUNTED },
 	[MAP_FIREWALLED] = { "firewalled", HAS_VERDICT },
 	[MAP_CLUSTER_POLICY] = { "cluster-policy", HAS_VERDICT },
 	[MAP_LOCAL_POLICY] = { "local-policy", HAS_VERDICT },
-	[MAP_NODEPORT_CLUSTER_POLICY] = { "nodeport-cluster-policy", HAS_VERDICT | IS_NODEPORT },
-	[MAP_NODEPORT_LOCAL_POLICY] = { "nodeport-local-policy", HAS_VERDICT | IS_NODEPORT },
+	[MAP_NODEPORT_CLUSTER_POLICY] = { "nodeport-cluster-policy",
+					  HAS_VERDICT | IS_NODEPORT },
+	[MAP_NODEPORT_LOCAL_POLICY] = { "nodeport-local-policy",
+					HAS_VERDICT | IS_NODEPORT },
 	[MAP_ENDPOINTS] = { "endpoints", LIST },
 	[MAP_LOCAL_ENDPOINTS] = { "local-endpoints", LIST },
 	[MAP_NODEPORT_ENDPOINTS] = { "nodeport-endpoints", LIST | IS_NODEPORT },
-	[MAP_NODEPORT_LOCAL_ENDPOINTS] = { "nodeport-local-endpoints", LIST | IS_NODEPORT },
+	[MAP_NODEPORT_LOCAL_ENDPOINTS] = { "nodeport-local-endpoints",
+					   LIST | IS_NODEPORT },
 	[MAP_STICKY_ENDPOINTS] = { "sticky-endpoints", HAS_VERDICT | HAS_INDEX },
-	[MAP_STICKY_LOCAL_ENDPOINTS] = { "sticky-local-endpoints", HAS_VERDICT | HAS_INDEX },
+	[MAP_STICKY_LOCAL_ENDPOINTS] = { "sticky-local-endpoints",
+					 HAS_VERDICT | HAS_INDEX },
 	[MAP_STICKY_NODEPORT_ENDPOINTS] = { "sticky-nodeport-endpoints",
 					    HAS_VERDICT | HAS_INDEX | IS_NODEPORT },
 	[MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS] = { "sticky-nodeport-local-endpoints",
-						  HAS_VERDICT | HAS_INDEX | IS_NODEPORT },
+						  HAS_VERDICT | HAS_INDEX |
+							  IS_NODEPORT },
 	[SET_SOURCE_RANGES] = { "ranges", HAS_RANGE },
 };
 
@@ -98,8 +104,9 @@ static const struct {
 	unsigned int flag;
 	const char *word;
 } pick_words[] = {
-	{ PICK_CLUSTER, "cluster-" },	{ PICK_EXTERNAL, "external-" }, { PICK_STICKY, "sticky-" },
-	{ PICK_NODEPORT, "nodeport-" }, { PICK_LOCAL, "local-" },
+	{ PICK_CLUSTER, "cluster-" }, { PICK_EXTERNAL, "external-" },
+	{ PICK_STICKY, "sticky-" },   { PICK_NODEPORT, "nodeport-" },
+	{ PICK_LOCAL, "local-" },
 };
 
 enum { N_PICK_WORDS = sizeof(pick_words) / sizeof(pick_words[0]) };
@@ -111,8 +118,9 @@ char *pick_name(const struct verdict *pick, char *text)
 	text[0] = '\0';
 	for (i = 0; i < N_PICK_WORDS; i++)
 		if (pick->pick & pick_words[i].flag)
-			length += (size_t)snprintf(text + length, PICK_NAME_SIZE - length, "%s",
-						   pick_words[i].word);
+			length += (size_t)snprintf(text + length,
+						   PICK_NAME_SIZE - length,
+						   "%s", pick_words[i].word);
 	snprintf(text + length, PICK_NAME_SIZE - length, "pick-%u", pick->count);
 	return text;
 }
@@ -175,9 +183,11 @@ static bool text_equal(const char *a, const char *b)
 
 bool element_data_equal(const struct element *a, const struct element *b)
 {
-	return a->verdict.kind == b->verdict.kind && a->verdict.pick == b->verdict.pick &&
+	return a->verdict.kind == b->verdict.kind &&
+	       a->verdict.pick == b->verdict.pick &&
 	       a->verdict.count == b->verdict.count &&
 	       addr_compare(&a->endpoint, &b->endpoint) == 0 &&
-	       a->endpoint_port == b->endpoint_port && text_equal(a->chain, b->chain) &&
+	       a->endpoint_port == b->endpoint_port &&
+	       text_equal(a->chain, b->chain) &&
 	       text_equal(a->comment, b->comment);
 }

@@ -1,6 +1,6 @@
 /*
- * The decision is made on dispatches, as the compiler makes elements from them, but in the reader's
- * direction: from a packet to its endpoints.
+ * The decision is made on dispatches, as the compiler makes elements from them,
+ * but in the reader's direction: from a packet to its endpoints.
  */
 #include "proxy/model/explain.h"
 
@@ -11,7 +11,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
-static bool is_local(const struct model *m, enum family family, const struct addr *addr)
+static bool is_local(const struct model *m, enum family family,
+		     const struct addr *addr)
 {
 	unsigned int i;
 
@@ -32,17 +33,20 @@ static bool detects_by_interface(const struct ruleset *rs)
 }
 
 /* POL-7: pod before host. In the interface modes the packet's way in is not known here. */
-static enum explain_source source_of(const struct model *m, const struct ruleset *rs,
+static enum explain_source source_of(const struct model *m,
+				     const struct ruleset *rs,
 				     const struct explain_query *q)
 {
 	if (q->any_pod)
 		return EXPLAIN_POD;
-	if (rs->detect && !detects_by_interface(rs) && prefix_contains(&rs->pod_cidr, &q->source))
+	if (rs->detect && !detects_by_interface(rs) &&
+	    prefix_contains(&rs->pod_cidr, &q->source))
 		return EXPLAIN_POD;
 	return is_local(m, q->family, &q->source) ? EXPLAIN_HOST : EXPLAIN_OUTSIDE;
 }
 
-static const struct vip *find_vip(const struct dispatch *p, const struct addr *addr, uint16_t port)
+static const struct vip *find_vip(const struct dispatch *p,
+				  const struct addr *addr, uint16_t port)
 {
 	unsigned int i;
 
@@ -57,7 +61,8 @@ static const struct vip *find_vip(const struct dispatch *p, const struct addr *a
 	return NULL;
 }
 
-static bool in_source_ranges(const struct dispatch *p, const struct explain_query *q)
+static bool in_source_ranges(const struct dispatch *p,
+			     const struct explain_query *q)
 {
 	unsigned int i;
 
@@ -88,19 +93,21 @@ static bool source_may_be_kept(const struct model *m, const struct ruleset *rs,
 		return false;
 	if (!q->any_pod)
 		return config_keeps_sources_of(c, q->family, &q->source);
-	for (i = 0;
-	     rs->detect && !detects_by_interface(rs) && i < c->family[q->family].n_no_masquerade;
+	for (i = 0; rs->detect && !detects_by_interface(rs) &&
+		    i < c->family[q->family].n_no_masquerade;
 	     i++)
-		if (prefix_covers(&c->family[q->family].no_masquerade[i], &rs->pod_cidr))
+		if (prefix_covers(&c->family[q->family].no_masquerade[i],
+				  &rs->pod_cidr))
 			return true;
 	return false;
 }
 
 bool explain_keeps_source(const struct model *m, const struct explain_query *q,
-			  const struct explanation *x, const struct endpoint *endpoint)
+			  const struct explanation *x,
+			  const struct endpoint *endpoint)
 {
-	const bool hairpin =
-		endpoint->local && !q->any_pod && addr_compare(&endpoint->addr, &q->source) == 0;
+	const bool hairpin = endpoint->local && !q->any_pod &&
+			     addr_compare(&endpoint->addr, &q->source) == 0;
 
 	return x->masqueraded && x->may_keep && !hairpin &&
 	       config_keeps_sources_of(m->config, q->family, &endpoint->addr);
@@ -114,7 +121,8 @@ static bool takes_local_list(const struct dispatch *p, const struct vip *vip,
 	return (p->flags & DISPATCH_EXTERNAL_LOCAL) && source == EXPLAIN_OUTSIDE;
 }
 
-static enum explain_verdict vip_outcome(const struct dispatch *p, const struct vip *vip,
+static enum explain_verdict vip_outcome(const struct dispatch *p,
+					const struct vip *vip,
 					const struct explain_query *q, bool local)
 {
 	if (vip->role == VIP_LOAD_BALANCER && !in_source_ranges(p, q))
@@ -126,39 +134,45 @@ static enum explain_verdict vip_outcome(const struct dispatch *p, const struct v
 	return dispatch_list(p, local)->count ? EXPLAIN_DNAT : EXPLAIN_NO_LOCAL;
 }
 
-static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr)
+static bool is_cluster_ip(const struct model *m, enum family family,
+			  const struct addr *addr)
 {
 	struct service_entry *entry;
 
 	for_each_service_entry (entry, m) {
 		const struct service *s = entry->object;
 
-		if (s && !(s->flags & SERVICE_IGNORED) && s->family[family].has_cluster_ip &&
+		if (s && !(s->flags & SERVICE_IGNORED) &&
+		    s->family[family].has_cluster_ip &&
 		    addr_compare(&s->family[family].cluster_ip, addr) == 0)
 			return true;
 	}
 	return false;
 }
 
-static bool in_service_cidr(const struct model *m, enum family family, const struct addr *addr)
+static bool in_service_cidr(const struct model *m, enum family family,
+			    const struct addr *addr)
 {
 	const struct cidr_entry *e;
 	unsigned int i;
 
 	for (e = m->cidrs; e; e = e->next)
 		for (i = 0; i < e->object->family[family].count; i++)
-			if (prefix_contains(&e->object->family[family].items[i], addr))
+			if (prefix_contains(&e->object->family[family].items[i],
+					    addr))
 				return true;
 	return false;
 }
 
 /* NP-2, NP-3 */
-static bool is_nodeport_ip(const struct model *m, enum family family, const struct addr *addr)
+static bool is_nodeport_ip(const struct model *m, enum family family,
+			   const struct addr *addr)
 {
 	unsigned int i;
 
 	if (m->info.family[family].nodeports_everywhere)
-		return is_local(m, family, addr) && !addr_is_loopback(family, addr);
+		return is_local(m, family, addr) &&
+		       !addr_is_loopback(family, addr);
 	for (i = 0; i < m->info.family[family].n_nodeport_ips; i++)
 		if (addr_compare(&m->info.family[family].nodeport_ips[i], addr) == 0)
 			return true;
@@ -166,8 +180,8 @@ static bool is_nodeport_ip(const struct model *m, enum family family, const stru
 }
 
 /* BEY-4: a service port for which the address answers ping, or NULL. */
-static const struct service_port_state *ping_port(const struct model *m, enum family family,
-						  const struct addr *addr)
+static const struct service_port_state *
+ping_port(const struct model *m, enum family family, const struct addr *addr)
 {
 	const struct service_port_state *port;
 	const struct service_entry *s;
@@ -175,11 +189,13 @@ static const struct service_port_state *ping_port(const struct model *m, enum fa
 
 	for_each_service_entry (s, m)
 		for (port = s->ports[family]; port; port = port->next) {
-			if (!port->desired || !(port->desired->flags & DISPATCH_PING))
+			if (!port->desired ||
+			    !(port->desired->flags & DISPATCH_PING))
 				continue;
 			for (i = 0; i < port->desired->n_vips; i++)
 				if (port->desired->vips[i].role != VIP_NODE_PORT &&
-				    addr_compare(&port->desired->vips[i].addr, addr) == 0)
+				    addr_compare(&port->desired->vips[i].addr,
+						 addr) == 0)
 					return port;
 		}
 	return NULL;
@@ -226,7 +242,8 @@ void explain_packet(const struct model *m, const struct explain_query *q,
 	if (x.vip) {
 		x.port = port;
 		x.local = takes_local_list(port->desired, x.vip, x.source);
-		x.masqueraded = is_masqueraded(port->desired, &rs, x.vip, x.source);
+		x.masqueraded =
+			is_masqueraded(port->desired, &rs, x.vip, x.source);
 		x.may_keep = source_may_be_kept(m, &rs, q, x.vip);
 		x.verdict = vip_outcome(port->desired, x.vip, q, x.local);
 	} else if (is_cluster_ip(m, q->family, &q->destination)) {

@@ -20,7 +20,8 @@
 #define INT64(name, member) .path = name, .type = FIELD_INT64, AT(member)
 #define DURATION(name, member) .path = name, .type = FIELD_DURATION, AT(member)
 #define LIST(name, member) .path = name, .type = FIELD_LIST, AT(member)
-#define UNUSED(name, kind_of) .path = name, .type = kind_of, .traits = FIELD_UNUSED
+#define UNUSED(name, kind_of)                                                  \
+	.path = name, .type = kind_of, .traits = FIELD_UNUSED
 #define FLAG(name, text) .flag = "--" name, .help = text
 
 static const struct config_field proxy_fields[] = {
@@ -33,7 +34,8 @@ static const struct config_field proxy_fields[] = {
 	  FLAG("kubeconfig", "FILE with the API server's address and credentials") },
 	{ TEXT("clientConnection.acceptContentTypes", accept_content_types) },
 	{ TEXT("clientConnection.contentType", content_type),
-	  .fallback = "application/vnd.kubernetes.protobuf", .traits = FIELD_EMPTY_IS_DEFAULT,
+	  .fallback = "application/vnd.kubernetes.protobuf",
+	  .traits = FIELD_EMPTY_IS_DEFAULT,
 	  FLAG("kube-api-content-type", "TYPE asked of the API server") },
 	{ .path = "clientConnection.qps",
 	  .type = FIELD_FLOAT,
@@ -41,37 +43,43 @@ static const struct config_field proxy_fields[] = {
 	  .fallback = "5",
 	  .traits = FIELD_EMPTY_IS_DEFAULT,
 	  FLAG("kube-api-qps", "NUMBER of requests to the API server per second") },
-	{ INT("clientConnection.burst", burst), .fallback = "10", .traits = FIELD_EMPTY_IS_DEFAULT,
-	  .max = INT32_MAX, FLAG("kube-api-burst", "NUMBER of requests at once") },
+	{ INT("clientConnection.burst", burst), .fallback = "10",
+	  .traits = FIELD_EMPTY_IS_DEFAULT, .max = INT32_MAX,
+	  FLAG("kube-api-burst", "NUMBER of requests at once") },
 	{ TEXT("logging.format", logging_format), .fallback = "text",
 	  .words = (const char *const[]){ "text", "json", NULL },
 	  .traits = FIELD_EMPTY_IS_DEFAULT | FIELD_FLAG_WINS,
 	  FLAG("logging-format", "\"text\" or \"json\"") },
-	{ INT("logging.verbosity", verbosity), .max = INT32_MAX, .traits = FIELD_FLAG_WINS,
-	  FLAG("v", "LEVEL of the log; also -v LEVEL") },
+	{ INT("logging.verbosity", verbosity), .max = INT32_MAX,
+	  .traits = FIELD_FLAG_WINS, FLAG("v", "LEVEL of the log; also -v LEVEL") },
 	{ UNUSED("logging.flushFrequency", FIELD_ANY), .fallback = "5s" },
 	{ UNUSED("logging.vmodule", FIELD_LIST) },
 	{ UNUSED("logging.options", FIELD_ANY) },
 	{ TEXT("hostnameOverride", hostname_override), .traits = FIELD_FLAG_WINS,
 	  FLAG("hostname-override", "NAME of this node, instead of the host's") },
 	{ TEXT("bindAddress", bind_address), .fallback = "0.0.0.0",
-	  .traits = FIELD_EMPTY_IS_DEFAULT, FLAG("bind-address", "primary ADDRESS of this node") },
+	  .traits = FIELD_EMPTY_IS_DEFAULT,
+	  FLAG("bind-address", "primary ADDRESS of this node") },
 	/* Their defaults follow the family of bindAddress: config_default_servers(). */
 	{ TEXT("healthzBindAddress", healthz_bind_address),
-	  FLAG("healthz-bind-address", "ADDRESS:PORT of the health server, \"\" for none") },
+	  FLAG("healthz-bind-address",
+	       "ADDRESS:PORT of the health server, \"\" for none") },
 	{ TEXT("metricsBindAddress", metrics_bind_address),
-	  FLAG("metrics-bind-address", "ADDRESS:PORT of the metrics server, \"\" for none") },
+	  FLAG("metrics-bind-address",
+	       "ADDRESS:PORT of the metrics server, \"\" for none") },
 	{ BOOL("bindAddressHardFail", bind_address_hard_fail),
 	  FLAG("bind-address-hard-fail", "exit if one of the two cannot listen") },
 	{ UNUSED("enableProfiling", FIELD_BOOL) },
 	{ UNUSED("showHiddenMetricsForVersion", FIELD_TEXT) },
 	{ TEXT("mode", mode), FLAG("proxy-mode", "\"nftables\" or \"\"") },
-	{ INT("nftables.masqueradeBit", masquerade_bit), .fallback = "14", .max = 31 },
+	{ INT("nftables.masqueradeBit", masquerade_bit), .fallback = "14",
+	  .max = 31 },
 	{ BOOL("nftables.masqueradeAll", masquerade_all),
 	  FLAG("masquerade-all", "masquerade everything sent to a ClusterIP") },
 	{ DURATION("nftables.syncPeriod", sync_period_ms), .fallback = "30s",
 	  .traits = FIELD_EMPTY_IS_DEFAULT, .min = 1, .max = INT64_MAX,
-	  FLAG("iptables-sync-period", "DURATION until a failed sync is repeated at the latest") },
+	  FLAG("iptables-sync-period",
+	       "DURATION until a failed sync is repeated at the latest") },
 	{ DURATION("nftables.minSyncPeriod", min_sync_period_ms), .max = INT64_MAX,
 	  FLAG("iptables-min-sync-period", "DURATION between syncs at least") },
 	{ UNUSED("iptables.masqueradeBit", FIELD_INT), .fallback = "14", .max = 31 },
@@ -107,34 +115,43 @@ static const struct config_field proxy_fields[] = {
 	{ LIST("nodePortAddresses", nodeport_addresses),
 	  FLAG("nodeport-addresses",
 	       "RANGEs, \"primary\", \"localhost\" or \"all\", comma-separated") },
-	{ INT("oomScoreAdj", oom_score_adj), .fallback = "-999", .min = -1000, .max = 1000,
+	{ INT("oomScoreAdj", oom_score_adj), .fallback = "-999", .min = -1000,
+	  .max = 1000,
 	  FLAG("oom-score-adj", "NUMBER from -1000 to 1000, for this process") },
-	{ INT64("conntrack.maxPerCore", conntrack.max_per_core), .fallback = "32768",
+	{ INT64("conntrack.maxPerCore", conntrack.max_per_core),
+	  .fallback = "32768", .max = INT32_MAX,
+	  FLAG("conntrack-max-per-core",
+	       "NUMBER of conntrack entries per CPU; 0: leave") },
+	{ INT64("conntrack.min", conntrack.min), .fallback = "131072",
 	  .max = INT32_MAX,
-	  FLAG("conntrack-max-per-core", "NUMBER of conntrack entries per CPU; 0: leave") },
-	{ INT64("conntrack.min", conntrack.min), .fallback = "131072", .max = INT32_MAX,
 	  FLAG("conntrack-min", "NUMBER of conntrack entries at least") },
-	{ DURATION("conntrack.tcpEstablishedTimeout", conntrack.tcp_established_timeout_ms),
+	{ DURATION("conntrack.tcpEstablishedTimeout",
+		   conntrack.tcp_established_timeout_ms),
 	  .fallback = "24h", .max = INT64_MAX,
 	  FLAG("conntrack-tcp-timeout-established", "DURATION; 0: leave") },
-	{ DURATION("conntrack.tcpCloseWaitTimeout", conntrack.tcp_close_wait_timeout_ms),
+	{ DURATION("conntrack.tcpCloseWaitTimeout",
+		   conntrack.tcp_close_wait_timeout_ms),
 	  .fallback = "1h", .max = INT64_MAX,
 	  FLAG("conntrack-tcp-timeout-close-wait", "DURATION; 0: leave") },
 	{ BOOL("conntrack.tcpBeLiberal", conntrack.tcp_be_liberal),
-	  FLAG("conntrack-tcp-be-liberal", "do not call packets outside of the window invalid") },
-	{ DURATION("conntrack.udpTimeout", conntrack.udp_timeout_ms), .max = INT64_MAX,
-	  FLAG("conntrack-udp-timeout", "DURATION; 0: leave") },
-	{ DURATION("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout_ms), .max = INT64_MAX,
+	  FLAG("conntrack-tcp-be-liberal",
+	       "do not call packets outside of the window invalid") },
+	{ DURATION("conntrack.udpTimeout", conntrack.udp_timeout_ms),
+	  .max = INT64_MAX, FLAG("conntrack-udp-timeout", "DURATION; 0: leave") },
+	{ DURATION("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout_ms),
+	  .max = INT64_MAX,
 	  FLAG("conntrack-udp-timeout-stream", "DURATION; 0: leave") },
 	{ DURATION("configSyncPeriod", config_sync_period_ms), .fallback = "15m",
-	  .traits = FIELD_UNUSED | FIELD_STORED | FIELD_EMPTY_IS_DEFAULT, .min = 1,
-	  .max = INT64_MAX, FLAG("config-sync-period", "DURATION; without effect") },
+	  .traits = FIELD_UNUSED | FIELD_STORED | FIELD_EMPTY_IS_DEFAULT,
+	  .min = 1, .max = INT64_MAX,
+	  FLAG("config-sync-period", "DURATION; without effect") },
 	{ UNUSED("portRange", FIELD_TEXT) },
 };
 
 enum { N_PROXY_FIELDS = sizeof(proxy_fields) / sizeof(proxy_fields[0]) };
 
-static_assert((int)N_PROXY_FIELDS <= (int)CONFIG_FIELDS_MAX, "struct config has no room for marks");
+static_assert((int)N_PROXY_FIELDS <= (int)CONFIG_FIELDS_MAX,
+	      "struct config has no room for marks");
 
 const struct config_schema proxy_schema = {
 	.kind = "KubeProxyConfiguration",
@@ -170,7 +187,8 @@ const struct config_schema vipmap_schema = {
 	.strict = true,
 };
 
-const struct config_field *field_find(const struct config_schema *schema, const char *path)
+const struct config_field *field_find(const struct config_schema *schema,
+				      const char *path)
 {
 	for_each_config_field (field, schema)
 		if (strcmp(field->path, path) == 0)
@@ -192,7 +210,8 @@ void *field_at(struct config *config, const struct config_field *field)
 	return (char *)config + field->offset;
 }
 
-static const void *look_at(const struct config *config, const struct config_field *field)
+static const void *look_at(const struct config *config,
+			   const struct config_field *field)
 {
 	return (const char *)config + field->offset;
 }

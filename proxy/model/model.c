@@ -27,18 +27,20 @@ uint64_t model_name_hash(const char *namespace, const char *name)
 	return hash_text(hash_text(HASH_SEED, namespace), name);
 }
 
-struct service_entry *model_find_service(const struct model *m, const char *namespace,
-					 const char *name)
+struct service_entry *model_find_service(const struct model *m,
+					 const char *namespace, const char *name)
 {
 	struct service_entry *s;
 
 	for_each_hash_match (s, &m->services, model_name_hash(namespace, name), node)
-		if (strcmp(s->name, name) == 0 && strcmp(s->namespace, namespace) == 0)
+		if (strcmp(s->name, name) == 0 &&
+		    strcmp(s->namespace, namespace) == 0)
 			return s;
 	return NULL;
 }
 
-struct service_entry *model_get_service(struct model *m, const char *namespace, const char *name)
+struct service_entry *model_get_service(struct model *m, const char *namespace,
+					const char *name)
 {
 	struct service_entry *s = model_find_service(m, namespace, name);
 	size_t n_namespace = strlen(namespace) + 1, n_name = strlen(name) + 1;
@@ -174,7 +176,8 @@ void model_ignore_family(struct model *m, enum family family)
 	m->pending[family].n_triggers = 0;
 }
 
-static void on_object_gone(void *ctx, enum kind kind, const char *namespace, const char *name)
+static void on_object_gone(void *ctx, enum kind kind, const char *namespace,
+			   const char *name)
 {
 	struct model *m = ctx;
 	struct service_entry *service;
@@ -213,7 +216,8 @@ static void on_list_end(void *ctx, enum kind kind)
 	const uint64_t since = m->list_epoch[kind];
 
 	if (kind == KIND_SERVICE_CIDR && !m->complete[kind])
-		model_globals_changed(m); /* ranges of an earlier run have been kept until now */
+		model_globals_changed(
+			m); /* ranges of an earlier run have been kept until now */
 	m->complete[kind] = true;
 	if (kind == KIND_SERVICE)
 		model_drop_services(m, since);
@@ -233,7 +237,8 @@ static void on_complaint(void *ctx, const char *message)
 }
 
 struct model *model_new(const struct config *config,
-			void (*log)(void *ctx, int severity, const char *message), void *log_ctx)
+			void (*log)(void *ctx, int severity, const char *message),
+			void *log_ctx)
 {
 	struct model *m = calloc(1, sizeof(*m));
 

@@ -1,7 +1,7 @@
 /*
- * Claims on virtual IPs. They are kept as soon as a Service changes, before anything is compiled:
- * whoever else claims the same VIP becomes dirty, so that a later compilation finds the right
- * winner without an order between Services.
+ * Claims on virtual IPs. They are kept as soon as a Service changes, before
+ * anything is compiled: whoever else claims the same VIP becomes dirty, so that
+ * a later compilation finds the right winner without an order between Services.
  */
 #include "proxy/model/model_internal.h"
 
@@ -13,14 +13,17 @@
 static uint64_t vip_hash(const struct vip *vip, uint8_t protocol)
 {
 	const uint16_t rest[2] = { vip->port,
-				   (uint16_t)(protocol << 1 | (vip->role == VIP_NODE_PORT)) };
+				   (uint16_t)(protocol << 1 |
+					      (vip->role == VIP_NODE_PORT)) };
 
-	return hash_bytes(hash_bytes(HASH_SEED, &vip->addr, sizeof(vip->addr)), rest, sizeof(rest));
+	return hash_bytes(hash_bytes(HASH_SEED, &vip->addr, sizeof(vip->addr)),
+			  rest, sizeof(rest));
 }
 
 static bool claims_same(const struct claim *a, const struct claim *b)
 {
-	return a->vip.port == b->vip.port && a->port->protocol == b->port->protocol &&
+	return a->vip.port == b->vip.port &&
+	       a->port->protocol == b->port->protocol &&
 	       (a->vip.role == VIP_NODE_PORT) == (b->vip.role == VIP_NODE_PORT) &&
 	       addr_compare(&a->vip.addr, &b->vip.addr) == 0;
 }
@@ -37,14 +40,15 @@ static struct claim *next_rival(struct hash_node *n, const struct claim *of)
 	return NULL;
 }
 
-#define for_each_rival(c, claims, of)                                                              \
-	for (c = next_rival(hashtab_find(claims, (of)->node.hash), of); c;                         \
+#define for_each_rival(c, claims, of)                                          \
+	for (c = next_rival(hashtab_find(claims, (of)->node.hash), of); c;     \
 	     c = next_rival(hashtab_find_next(&c->node), of))
 
 /* SVC-11: by age, then namespace/name, then port name. */
 static int claim_compare(const struct claim *a, const struct claim *b)
 {
-	const struct service *sa = a->port->service->object, *sb = b->port->service->object;
+	const struct service *sa = a->port->service->object,
+			     *sb = b->port->service->object;
 	int order;
 
 	if (sa->created_s != sb->created_s)
@@ -65,7 +69,8 @@ bool claim_wins(const struct model *m, enum family family, const struct claim *c
 	return true;
 }
 
-void claim_set_lost(struct model *m, enum family family, struct claim *claim, bool lost)
+void claim_set_lost(struct model *m, enum family family, struct claim *claim,
+		    bool lost)
 {
 	assert(lost || m->n_lost[family] >= claim->lost);
 	m->n_lost[family] += (unsigned int)lost - (unsigned int)claim->lost;
@@ -77,7 +82,8 @@ unsigned int model_conflicts(const struct model *m, enum family family)
 	return m->n_lost[family];
 }
 
-static void mark_rivals(struct model *m, enum family family, const struct claim *claim)
+static void mark_rivals(struct model *m, enum family family,
+			const struct claim *claim)
 {
 	struct claim *c;
 
@@ -85,7 +91,8 @@ static void mark_rivals(struct model *m, enum family family, const struct claim 
 		model_mark(m, c->port->service, family);
 }
 
-void claims_drop(struct model *m, enum family family, struct service_port_state *port)
+void claims_drop(struct model *m, enum family family,
+		 struct service_port_state *port)
 {
 	unsigned int i;
 
@@ -100,7 +107,8 @@ void claims_drop(struct model *m, enum family family, struct service_port_state 
 	port->n_claims = 0;
 }
 
-bool claims_equal(const struct service_port_state *port, const struct vip *vips, unsigned int n)
+bool claims_equal(const struct service_port_state *port, const struct vip *vips,
+		  unsigned int n)
 {
 	unsigned int i;
 
@@ -138,8 +146,10 @@ int claims_set(struct model *m, enum family family, struct service_port_state *p
 	return 0;
 }
 
-struct service_port_state *model_vip_owner(const struct model *m, enum family family,
-					   const struct addr *addr, uint8_t protocol, uint16_t port)
+struct service_port_state *model_vip_owner(const struct model *m,
+					   enum family family,
+					   const struct addr *addr,
+					   uint8_t protocol, uint16_t port)
 {
 	struct service_port_state self = { .protocol = protocol };
 	struct claim key = { .port = &self, .vip.port = port }, *c, *best = NULL;

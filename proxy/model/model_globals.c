@@ -1,6 +1,6 @@
 /*
- * What is wanted apart from service ports: ServiceCIDRs, the addresses of node ports, and ranges
- * whose sources are kept.
+ * What is wanted apart from service ports: ServiceCIDRs, the addresses of node
+ * ports, and ranges whose sources are kept.
  */
 #include "proxy/model/model_internal.h"
 
@@ -47,7 +47,8 @@ int model_put_cidr(void *ctx, struct service_cidr *object)
 	if (!*at)
 		*at = calloc(1, sizeof(**at));
 	if (!*at) {
-		model_log(m, LOG_ERR, "ServiceCIDR %s: out of memory", object->name);
+		model_log(m, LOG_ERR, "ServiceCIDR %s: out of memory",
+			  object->name);
 		free(object);
 		return -ENOMEM;
 	}
@@ -88,8 +89,9 @@ void model_drop_cidrs(struct model *m, uint64_t since)
 	}
 }
 
-static int collect_cidrs(const struct model *m, enum family family, struct arena *scratch,
-			 struct prefix **list, unsigned int *count)
+static int collect_cidrs(const struct model *m, enum family family,
+			 struct arena *scratch, struct prefix **list,
+			 unsigned int *count)
 {
 	const struct cidr_entry *e;
 	unsigned int n = 0;
@@ -104,7 +106,8 @@ static int collect_cidrs(const struct model *m, enum family family, struct arena
 		const struct prefix_list *from = &e->object->family[family];
 
 		if (from->count)
-			memcpy(*list + n, from->items, from->count * sizeof(**list));
+			memcpy(*list + n, from->items,
+			       from->count * sizeof(**list));
 		n += from->count;
 	}
 	*count = prefixes_disjoint(*list, n);
@@ -136,7 +139,8 @@ int model_globals(const struct model *m, enum family family, struct arena *scrat
 
 	if (collect_cidrs(m, family, scratch, &cidrs, &n_cidrs))
 		return -ENOMEM;
-	items = arena_array(scratch, (size_t)n_ips + n_cidrs + n_kept, sizeof(*items));
+	items = arena_array(scratch, (size_t)n_ips + n_cidrs + n_kept,
+			    sizeof(*items));
 	if (!items)
 		return -ENOMEM;
 	for (i = 0; i < n_ips; i++) {

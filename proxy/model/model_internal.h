@@ -1,6 +1,6 @@
 /*
- * The inside of the model, for the files model*.c and for those of this room that decide by it.
- * Nobody above includes this.
+ * The inside of the model, for the files model*.c and for those of this room
+ * that decide by it. Nobody above includes this.
  */
 #ifndef MODEL_MODEL_INTERNAL_H
 #define MODEL_MODEL_INTERNAL_H
@@ -8,8 +8,9 @@
 #include "proxy/model/model.h"
 
 struct model {
-	const struct config *config;				   /* borrowed */
-	void (*log)(void *ctx, int severity, const char *message); /* severity as in syslog(3) */
+	const struct config *config; /* borrowed */
+	void (*log)(void *ctx, int severity,
+		    const char *message); /* severity as in syslog(3) */
 	void *log_ctx;
 
 	struct hashtab services, slices;
@@ -41,27 +42,33 @@ struct model {
 uint64_t model_name_hash(const char *namespace, const char *name);
 
 /* Finds or makes it; NULL: no memory. */
-struct service_entry *model_get_service(struct model *m, const char *namespace, const char *name);
+struct service_entry *model_get_service(struct model *m, const char *namespace,
+					const char *name);
 
 /* model_services.c */
 
 int model_put_service(void *ctx, struct service *object);
 /* Replaces the object (NULL: removes it). */
-void model_set_service(struct model *m, struct service_entry *s, struct service *object);
+void model_set_service(struct model *m, struct service_entry *s,
+		       struct service *object);
 /* Removes what the list that began with @since has not brought. */
 void model_drop_services(struct model *m, uint64_t since);
 /*
- * Brings the service ports and claims in step with the object. @recreated: its age is another, so
- * who wins may be too. Out of memory it leaves ports out, until model_settle() has brought them in.
+ * Brings the service ports and claims in step with the object. @recreated: its
+ * age is another, so who wins may be too. Out of memory it leaves ports out,
+ * until model_settle() has brought them in.
  */
-int model_refresh_service(struct model *m, struct service_entry *s, enum family family,
-			  bool recreated);
-void model_free_port(struct model *m, enum family family, struct service_port_state *p);
+int model_refresh_service(struct model *m, struct service_entry *s,
+			  enum family family, bool recreated);
+void model_free_port(struct model *m, enum family family,
+		     struct service_port_state *p);
 
 /* model_claims.c */
 
-void claims_drop(struct model *m, enum family family, struct service_port_state *port);
-bool claims_equal(const struct service_port_state *port, const struct vip *vips, unsigned int n);
+void claims_drop(struct model *m, enum family family,
+		 struct service_port_state *port);
+bool claims_equal(const struct service_port_state *port, const struct vip *vips,
+		  unsigned int n);
 int claims_set(struct model *m, enum family family, struct service_port_state *port,
 	       const struct vip *vips, unsigned int n);
 

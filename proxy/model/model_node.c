@@ -116,7 +116,9 @@ const char *model_zone(const struct model *m)
 
 static const struct prefix *pod_cidr(const struct node *node, unsigned int family)
 {
-	return node && node->pod_cidrs[family].count ? &node->pod_cidrs[family].items[0] : NULL;
+	return node && node->pod_cidrs[family].count
+		       ? &node->pod_cidrs[family].items[0]
+		       : NULL;
 }
 
 /* NODE-3: the rules may depend on them. */
@@ -137,7 +139,8 @@ static bool pod_cidrs_differ(const struct node *a, const struct node *b)
 void model_set_node(struct model *m, struct node *node)
 {
 	struct node *old = m->node;
-	const bool zone = strcmp(old ? old->zone : "", node ? node->zone : "") != 0;
+	const bool zone =
+		strcmp(old ? old->zone : "", node ? node->zone : "") != 0;
 
 	m->node = node;
 	if (pod_cidrs_differ(old, node))
@@ -157,8 +160,8 @@ int model_put_node(void *ctx, struct node *node)
 	return 0;
 }
 
-int model_set_addresses(struct model *m, enum family family, const struct addr *list,
-			unsigned int count)
+int model_set_addresses(struct model *m, enum family family,
+			const struct addr *list, unsigned int count)
 {
 	struct addr *copy = calloc((size_t)count + 1, sizeof(*copy));
 
@@ -181,10 +184,13 @@ static void refresh_external_ips(struct model *m)
 
 	for_each_service_entry (s, m) {
 		for (f = 0; s->object && f < N_FAMILIES; f++) {
-			if (!s->object->family[f].external_ips.count || !s->ports[f])
+			if (!s->object->family[f].external_ips.count ||
+			    !s->ports[f])
 				continue;
 			/* brought in by model_settle(), before the Service is compiled */
-			s->unfinished[f] = model_refresh_service(m, s, (enum family)f, false) != 0;
+			s->unfinished[f] =
+				model_refresh_service(m, s, (enum family)f,
+						      false) != 0;
 			model_mark(m, s, (enum family)f);
 		}
 	}
@@ -198,8 +204,9 @@ static void mark_external_vips(struct model *m)
 
 	for_each_service_entry (s, m) {
 		for (f = 0; s->object && f < N_FAMILIES; f++)
-			if (s->ports[f] && (s->object->family[f].external_ips.count ||
-					    s->object->family[f].load_balancer_ips.count))
+			if (s->ports[f] &&
+			    (s->object->family[f].external_ips.count ||
+			     s->object->family[f].load_balancer_ips.count))
 				model_mark(m, s, (enum family)f);
 	}
 }
@@ -218,7 +225,8 @@ static void mark_all_services(struct model *m)
 }
 
 /* BEY-3 */
-static bool kept_sources_differ(const struct config *a, const struct config *b, enum family family)
+static bool kept_sources_differ(const struct config *a, const struct config *b,
+				enum family family)
 {
 	const unsigned int n = a->family[family].n_no_masquerade;
 	unsigned int i;
@@ -232,11 +240,15 @@ static bool kept_sources_differ(const struct config *a, const struct config *b, 
 	return false;
 }
 
-int model_set_config(struct model *m, const struct config *config, bool rules[N_FAMILIES])
+int model_set_config(struct model *m, const struct config *config,
+		     bool rules[N_FAMILIES])
 {
-	const bool external_ips = config->allow_external_ips != m->config->allow_external_ips;
-	const bool ping = config->vipmap.answer_ping != m->config->vipmap.answer_ping;
-	const bool pass = config->pass_without_endpoints != m->config->pass_without_endpoints;
+	const bool external_ips =
+		config->allow_external_ips != m->config->allow_external_ips;
+	const bool ping =
+		config->vipmap.answer_ping != m->config->vipmap.answer_ping;
+	const bool pass = config->pass_without_endpoints !=
+			  m->config->pass_without_endpoints;
 	struct ruleset before[N_FAMILIES], after;
 	struct node_info info = { 0 };
 	bool ranges[N_FAMILIES];
@@ -263,7 +275,8 @@ int model_set_config(struct model *m, const struct config *config, bool rules[N_
 			continue;
 		m->revision++;
 		m->changes[f]++;
-		m->globals_dirty[f] = true; /* for a sync to look at the rules and ranges */
+		m->globals_dirty[f] =
+			true; /* for a sync to look at the rules and ranges */
 	}
 	return 0;
 }

@@ -8,18 +8,21 @@
 #include <string.h>
 #include <syslog.h>
 
-static struct service_port_state *service_port_find(struct service_entry *s, enum family family,
+static struct service_port_state *service_port_find(struct service_entry *s,
+						    enum family family,
 						    const struct service_port *spec)
 {
 	struct service_port_state *p;
 
 	for (p = s->ports[family]; p; p = p->next)
-		if (p->protocol == spec->protocol && strcmp(p->name, spec->name) == 0)
+		if (p->protocol == spec->protocol &&
+		    strcmp(p->name, spec->name) == 0)
 			return p;
 	return NULL;
 }
 
-static struct service_port_state *service_port_new(struct service_entry *s, enum family family,
+static struct service_port_state *service_port_new(struct service_entry *s,
+						   enum family family,
 						   const struct service_port *spec)
 {
 	const char *protocol = protocol_name(spec->protocol);
@@ -28,7 +31,8 @@ static struct service_port_state *service_port_new(struct service_entry *s, enum
 	/* The kernel's comment has at most 128 bytes with its end (NFTNL_UDATA_COMMENT_MAXLEN). */
 	size_t n_label = n_whole < 128 ? n_whole : 128;
 	size_t n_sticky = n_whole + strlen(protocol) + 1;
-	struct service_port_state *p = calloc(1, sizeof(*p) + n_name + n_label + n_sticky);
+	struct service_port_state *p =
+		calloc(1, sizeof(*p) + n_name + n_label + n_sticky);
 	char *text;
 
 	if (!p)
@@ -38,17 +42,18 @@ static struct service_port_state *service_port_new(struct service_entry *s, enum
 	p->protocol = spec->protocol;
 	p->name = memcpy(text, spec->name, n_name);
 	p->label = text + n_name;
-	snprintf(text + n_name, n_label, *spec->name ? "%s/%s:%s" : "%s/%s%s", s->namespace,
-		 s->name, spec->name);
+	snprintf(text + n_name, n_label, *spec->name ? "%s/%s:%s" : "%s/%s%s",
+		 s->namespace, s->name, spec->name);
 	p->sticky = text + n_name + n_label;
-	snprintf(text + n_name + n_label, n_sticky, "%s/%s/%s/%s", s->namespace, s->name, protocol,
-		 spec->name);
+	snprintf(text + n_name + n_label, n_sticky, "%s/%s/%s/%s", s->namespace,
+		 s->name, protocol, spec->name);
 	p->next = s->ports[family];
 	s->ports[family] = p;
 	return p;
 }
 
-void model_free_port(struct model *m, enum family family, struct service_port_state *p)
+void model_free_port(struct model *m, enum family family,
+		     struct service_port_state *p)
 {
 	claims_drop(m, family, p);
 	assert(!p->n_claims);
@@ -66,8 +71,9 @@ static int vip_order(const void *va, const void *vb)
 	return order ? order : (int)a->role - (int)b->role;
 }
 
-static void claimed_vips_add(struct vip *vips, unsigned int *n, const struct addr_list *list,
-			     uint16_t port, enum vip_role role)
+static void claimed_vips_add(struct vip *vips, unsigned int *n,
+			     const struct addr_list *list, uint16_t port,
+			     enum vip_role role)
 {
 	unsigned int i;
 
@@ -79,10 +85,11 @@ static void claimed_vips_add(struct vip *vips, unsigned int *n, const struct add
 		};
 }
 
-/* The VIPs of a service port, sorted; the same address:port given twice counts in the first role
- * (LB-7). */
-static int claimed_vips_new(struct model *m, const struct service *s, enum family family,
-			    const struct service_port *spec, struct vip **vips, unsigned int *count)
+/* The VIPs of a service port, sorted; the same address:port given twice counts
+ * in the first role (LB-7). */
+static int claimed_vips_new(struct model *m, const struct service *s,
+			    enum family family, const struct service_port *spec,
+			    struct vip **vips, unsigned int *count)
 {
 	const struct addr_list one = { 1, &s->family[family].cluster_ip };
 	const struct addr_list *ext = &s->family[family].external_ips;
@@ -97,7 +104,8 @@ static int claimed_vips_new(struct model *m, const struct service *s, enum famil
 	if (m->config->allow_external_ips)
 		claimed_vips_add(v, &n, ext, spec->port, VIP_EXTERNAL_IP);
 	if (spec->node_port)
-		v[n++] = (struct vip){ .port = spec->node_port, .role = VIP_NODE_PORT };
+		v[n++] = (struct vip){ .port = spec->node_port,
+				       .role = VIP_NODE_PORT };
 	qsort(v, n, sizeof(*v), vip_order);
 	for (i = 0; i < n; i++)
 		if (!kept || vip_compare(&v[kept - 1], &v[i]))
@@ -109,11 +117,12 @@ static int claimed_vips_new(struct model *m, const struct service *s, enum famil
 
 static bool is_programmed(const struct service *s, enum family family)
 {
-	return s && !(s->flags & SERVICE_IGNORED) && s->family[family].has_cluster_ip;
+	return s && !(s->flags & SERVICE_IGNORED) &&
+	       s->family[family].has_cluster_ip;
 }
 
-int model_refresh_service(struct model *m, struct service_entry *s, enum family family,
-			  bool recreated)
+int model_refresh_service(struct model *m, struct service_entry *s,
+			  enum family family, bool recreated)
 {
 	struct service_port_state *p;
 	struct vip *vips;
@@ -122,7 +131,8 @@ int model_refresh_service(struct model *m, struct service_entry *s, enum family 
 
 	for (p = s->ports[family]; p; p = p->next)
 		p->spec = NULL;
-	for (i = 0; is_programmed(s->object, family) && i < s->object->n_ports; i++) {
+	for (i = 0; is_programmed(s->object, family) && i < s->object->n_ports;
+	     i++) {
 		p = service_port_find(s, family, &s->object->ports[i]);
 		if (!p)
 			p = service_port_new(s, family, &s->object->ports[i]);
@@ -148,16 +158,20 @@ int model_refresh_service(struct model *m, struct service_entry *s, enum family 
 
 int model_settle(struct model *m, struct service_entry *s, enum family family)
 {
-	int err = s->unfinished[family] ? model_refresh_service(m, s, family, true) : 0;
+	int err = s->unfinished[family]
+			  ? model_refresh_service(m, s, family, true)
+			  : 0;
 
 	if (!err)
 		s->unfinished[family] = false;
 	return err;
 }
 
-bool model_closes_connections(const struct model *m, const struct service_entry *service)
+bool model_closes_connections(const struct model *m,
+			      const struct service_entry *service)
 {
-	const unsigned int flags = service->object ? service->object->flags : SERVICE_CLOSE_NEVER;
+	const unsigned int flags =
+		service->object ? service->object->flags : SERVICE_CLOSE_NEVER;
 
 	if (flags & (SERVICE_CLOSE_GONE | SERVICE_CLOSE_NEVER))
 		return flags & SERVICE_CLOSE_GONE;
@@ -176,7 +190,8 @@ static void closing_changed(struct service_entry *s, const struct service *old)
 		s->endpoints_left[f] = true;
 }
 
-void model_set_service(struct model *m, struct service_entry *s, struct service *object)
+void model_set_service(struct model *m, struct service_entry *s,
+		       struct service *object)
 {
 	struct service *old = s->object;
 	struct service_port_state *p;
@@ -195,10 +210,12 @@ void model_set_service(struct model *m, struct service_entry *s, struct service 
 	s->object = object;
 	closing_changed(s, old);
 	for (f = 0; f < N_FAMILIES; f++) {
-		s->unfinished[f] = object && model_refresh_service(m, s, (enum family)f, recreated);
+		s->unfinished[f] =
+			object &&
+			model_refresh_service(m, s, (enum family)f, recreated);
 		if (s->unfinished[f])
-			model_log(m, LOG_ERR, "Service %s/%s: out of memory", s->namespace,
-				  s->name);
+			model_log(m, LOG_ERR, "Service %s/%s: out of memory",
+				  s->namespace, s->name);
 		if (!s->ports[f] && !s->unfinished[f])
 			continue;
 		model_mark(m, s, (enum family)f);
@@ -212,11 +229,12 @@ void model_set_service(struct model *m, struct service_entry *s, struct service 
 int model_put_service(void *ctx, struct service *object)
 {
 	struct model *m = ctx;
-	struct service_entry *s = model_get_service(m, object->namespace, object->name);
+	struct service_entry *s =
+		model_get_service(m, object->namespace, object->name);
 
 	if (!s) {
-		model_log(m, LOG_ERR, "Service %s/%s: out of memory", object->namespace,
-			  object->name);
+		model_log(m, LOG_ERR, "Service %s/%s: out of memory",
+			  object->namespace, object->name);
 		free(object);
 		return -ENOMEM;
 	}

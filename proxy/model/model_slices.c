@@ -11,8 +11,8 @@
 
 enum { TRIGGERS_MAX = 1 << 16 };
 
-static struct slice_entry *slice_find(const struct model *m, const char *namespace,
-				      const char *name)
+static struct slice_entry *slice_find(const struct model *m,
+				      const char *namespace, const char *name)
 {
 	struct slice_entry *e;
 
@@ -41,7 +41,8 @@ static void slice_link(struct slice_entry *e, struct service_entry *s)
 	s->slices = e;
 }
 
-static void slice_touched(struct model *m, struct service_entry *s, enum family family)
+static void slice_touched(struct model *m, struct service_entry *s,
+			  enum family family)
 {
 	m->revision++;
 	if (s->ports[family])
@@ -80,8 +81,8 @@ static bool has_same_ports(const struct slice *a, const struct slice *b)
 }
 
 /*
- * Whether an endpoint that may have connections is not among those of @new that may. Most keep
- * their order, so that the next one is found at once.
+ * Whether an endpoint that may have connections is not among those of @new that
+ * may. Most keep their order, so that the next one is found at once.
  */
 static bool slice_lost(const struct slice *old, const struct slice *new)
 {
@@ -95,7 +96,8 @@ static bool slice_lost(const struct slice *old, const struct slice *new)
 		for (k = 0; k < n; k++, at++) {
 			at = at < n ? at : 0;
 			if ((new->endpoints[at].flags &lives) &&
-			    addr_compare(&new->endpoints[at].addr, &old->endpoints[i].addr) == 0)
+			    addr_compare(&new->endpoints[at].addr,
+					 &old->endpoints[i].addr) == 0)
 				break;
 		}
 		if (k == n)
@@ -105,11 +107,12 @@ static bool slice_lost(const struct slice *old, const struct slice *new)
 }
 
 /* @new replaces @old in the Service, or nothing does. */
-static void mark_endpoints_left(struct model *m, struct service_entry *s, const struct slice *old,
-				const struct slice *new)
+static void mark_endpoints_left(struct model *m, struct service_entry *s,
+				const struct slice *old, const struct slice *new)
 {
-	if (model_closes_connections(m, s) && (!new || new->family != old->family ||
-					       !has_same_ports(old, new) || slice_lost(old, new)))
+	if (model_closes_connections(m, s) &&
+	    (!new || new->family != old->family || !has_same_ports(old, new) ||
+	     slice_lost(old, new)))
 		s->endpoints_left[old->family] = true;
 }
 
@@ -128,7 +131,8 @@ static void slice_remove(struct model *m, struct slice_entry *e)
 }
 
 /* A slice that moves stays where it is until it has a place in the other Service (EPS-10). */
-static void slice_move(struct model *m, struct slice_entry *e, struct service_entry *to)
+static void slice_move(struct model *m, struct slice_entry *e,
+		       struct service_entry *to)
 {
 	struct service_entry *from = e->service;
 
@@ -143,11 +147,12 @@ int model_put_slice(void *ctx, struct slice *slice)
 {
 	struct model *m = ctx;
 	struct slice_entry *e = slice_find(m, slice->namespace, slice->name);
-	struct service_entry *s = model_get_service(m, slice->namespace, slice->service);
+	struct service_entry *s =
+		model_get_service(m, slice->namespace, slice->service);
 
 	if (!s || (!e && !(e = calloc(1, sizeof(*e))))) {
-		model_log(m, LOG_ERR, "EndpointSlice %s/%s: out of memory", slice->namespace,
-			  slice->name);
+		model_log(m, LOG_ERR, "EndpointSlice %s/%s: out of memory",
+			  slice->namespace, slice->name);
 		free(slice);
 		if (s)
 			model_prune(m, s);
@@ -198,8 +203,8 @@ static int addr_order(const void *a, const void *b)
 	return addr_compare(a, b);
 }
 
-unsigned int model_local_endpoints(const struct service_entry *service, enum family family,
-				   struct arena *scratch)
+unsigned int model_local_endpoints(const struct service_entry *service,
+				   enum family family, struct arena *scratch)
 {
 	const uint8_t wanted = ENDPOINT_READY | ENDPOINT_LOCAL;
 	const struct slice_entry *e;
@@ -211,7 +216,8 @@ unsigned int model_local_endpoints(const struct service_entry *service, enum fam
 		size += e->object->n_endpoints;
 	addrs = arena_array(scratch, size, sizeof(*addrs));
 	for (e = service->slices; addrs && e; e = e->next)
-		for (i = 0; e->object->family == family && i < e->object->n_endpoints; i++)
+		for (i = 0;
+		     e->object->family == family && i < e->object->n_endpoints; i++)
 			if ((e->object->endpoints[i].flags & wanted) == wanted)
 				addrs[n++] = e->object->endpoints[i].addr;
 	if (n)

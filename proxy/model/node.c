@@ -27,7 +27,8 @@ static void primary_addresses(struct node_info *info, const struct config *confi
 	}
 }
 
-static bool in_ranges(const struct config *config, enum family family, const struct addr *addr)
+static bool in_ranges(const struct config *config, enum family family,
+		      const struct addr *addr)
 {
 	unsigned int i;
 
@@ -40,8 +41,8 @@ static bool in_ranges(const struct config *config, enum family family, const str
 }
 
 /* NP-2: a primary address that is unknown could be any. */
-static bool is_everywhere(const struct node_info *info, const struct config *config,
-			  enum family family)
+static bool is_everywhere(const struct node_info *info,
+			  const struct config *config, enum family family)
 {
 	if (config_nodeports_everywhere(config, family))
 		return true;
@@ -55,7 +56,8 @@ static int node_address_order(const void *a, const void *b)
 	return addr_compare(a, b);
 }
 
-static bool addr_is_among(const struct addr *list, unsigned int n, const struct addr *addr)
+static bool addr_is_among(const struct addr *list, unsigned int n,
+			  const struct addr *addr)
 {
 	unsigned int i;
 
@@ -65,13 +67,14 @@ static bool addr_is_among(const struct addr *list, unsigned int n, const struct 
 	return false;
 }
 
-static int nodeport_ips(struct node_info *info, const struct config *config, enum family family,
-			const struct addr_view *local)
+static int nodeport_ips(struct node_info *info, const struct config *config,
+			enum family family, const struct addr_view *local)
 {
 	unsigned int i, n = 0;
 	struct addr *ips;
 
-	info->family[family].nodeports_everywhere = is_everywhere(info, config, family);
+	info->family[family].nodeports_everywhere =
+		is_everywhere(info, config, family);
 	if (info->family[family].nodeports_everywhere)
 		return 0;
 	ips = calloc((size_t)local->count + 1, sizeof(*ips));
@@ -89,7 +92,8 @@ static int nodeport_ips(struct node_info *info, const struct config *config, enu
 	return 0;
 }
 
-int node_info_compute(struct node_info *info, const struct config *config, const struct node *node,
+int node_info_compute(struct node_info *info, const struct config *config,
+		      const struct node *node,
 		      const struct addr_view local[N_FAMILIES])
 {
 	struct node_info fresh = { 0 };
@@ -123,7 +127,8 @@ bool node_info_equal(const struct node_info *a, const struct node_info *b)
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (a->family[f].has_primary != b->family[f].has_primary ||
 		    addr_compare(&a->family[f].primary, &b->family[f].primary) ||
-		    a->family[f].nodeports_everywhere != b->family[f].nodeports_everywhere ||
+		    a->family[f].nodeports_everywhere !=
+			    b->family[f].nodeports_everywhere ||
 		    a->family[f].n_nodeport_ips != b->family[f].n_nodeport_ips)
 			return false;
 		if (a->family[f].n_nodeport_ips &&

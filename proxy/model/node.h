@@ -1,6 +1,6 @@
 /*
- * What this node is, as far as rules depend on it: derived from the Node object, the configuration
- * and the addresses of the network namespace.
+ * What this node is, as far as rules depend on it: derived from the Node
+ * object, the configuration and the addresses of the network namespace.
  */
 #ifndef MODEL_NODE_H
 #define MODEL_NODE_H
@@ -25,10 +25,12 @@ struct addr_view {
 };
 
 /*
- * @node may be NULL (unknown). @local are the addresses of this node per family. Overwrites @info,
- * whose arrays were NULL or from an earlier call. Returns 0 or -ENOMEM, then @info is unchanged.
+ * @node may be NULL (unknown). @local are the addresses of this node per
+ * family. Overwrites @info, whose arrays were NULL or from an earlier call.
+ * Returns 0 or -ENOMEM, then @info is unchanged.
  */
-int node_info_compute(struct node_info *info, const struct config *config, const struct node *node,
+int node_info_compute(struct node_info *info, const struct config *config,
+		      const struct node *node,
 		      const struct addr_view local[N_FAMILIES]);
 void node_info_free(struct node_info *info);
 bool node_info_equal(const struct node_info *a, const struct node_info *b);

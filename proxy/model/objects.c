@@ -1,6 +1,6 @@
 /*
- * Packing of objects: the size of the block is computed by the same walk that copies, first without
- * memory, then into it. So the two cannot disagree.
+ * Packing of objects: the size of the block is computed by the same walk that
+ * copies, first without memory, then into it. So the two cannot disagree.
  */
 #include "proxy/model/objects.h"
 
@@ -13,7 +13,8 @@ struct packer {
 	size_t used;
 };
 
-static void *pack_bytes(struct packer *p, const void *bytes, size_t size, size_t align)
+static void *pack_bytes(struct packer *p, const void *bytes, size_t size,
+			size_t align)
 {
 	void *at;
 
@@ -30,8 +31,9 @@ static const char *pack_text(struct packer *p, const char *text)
 	return pack_bytes(p, text, strlen(text) + 1, 1);
 }
 
-#define PACK_ARRAY(p, items, count)                                                                \
-	pack_bytes(p, items, (size_t)(count) * sizeof(*(items)), _Alignof(typeof(*(items))))
+#define PACK_ARRAY(p, items, count)                                            \
+	pack_bytes(p, items, (size_t)(count) * sizeof(*(items)),               \
+		   _Alignof(typeof(*(items))))
 
 const char *kind_name(enum kind kind)
 {
@@ -45,8 +47,8 @@ const char *kind_name(enum kind kind)
 	return names[kind];
 }
 
-/* Each walk copies the struct, then replaces its pointers by ones into the block. With only a count
- * under way the pointers are those of a local copy. */
+/* Each walk copies the struct, then replaces its pointers by ones into the
+ * block. With only a count under way the pointers are those of a local copy. */
 static void service_walk(struct packer *p, const struct service *from)
 {
 	struct service local = *from, *to;
@@ -59,8 +61,9 @@ static void service_walk(struct packer *p, const struct service *from)
 	ports = PACK_ARRAY(p, from->ports, from->n_ports);
 	to->ports = ports;
 	for (f = 0; f < N_FAMILIES; f++) {
-		to->family[f].external_ips.items = PACK_ARRAY(p, from->family[f].external_ips.items,
-							      from->family[f].external_ips.count);
+		to->family[f].external_ips.items =
+			PACK_ARRAY(p, from->family[f].external_ips.items,
+				   from->family[f].external_ips.count);
 		to->family[f].load_balancer_ips.items =
 			PACK_ARRAY(p, from->family[f].load_balancer_ips.items,
 				   from->family[f].load_balancer_ips.count);
@@ -113,7 +116,8 @@ static void service_cidr_walk(struct packer *p, const struct service_cidr *from)
 	if (!to)
 		to = &local;
 	for (f = 0; f < N_FAMILIES; f++)
-		to->family[f].items = PACK_ARRAY(p, from->family[f].items, from->family[f].count);
+		to->family[f].items = PACK_ARRAY(p, from->family[f].items,
+						 from->family[f].count);
 	to->name = pack_text(p, from->name);
 }
 
@@ -127,8 +131,8 @@ static void node_walk(struct packer *p, const struct node *from)
 		to = &local;
 	to->addresses = PACK_ARRAY(p, from->addresses, from->n_addresses);
 	for (f = 0; f < N_FAMILIES; f++)
-		to->pod_cidrs[f].items =
-			PACK_ARRAY(p, from->pod_cidrs[f].items, from->pod_cidrs[f].count);
+		to->pod_cidrs[f].items = PACK_ARRAY(p, from->pod_cidrs[f].items,
+						    from->pod_cidrs[f].count);
 	to->name = pack_text(p, from->name);
 	to->uid = pack_text(p, from->uid);
 	to->zone = pack_text(p, from->zone);
@@ -136,7 +140,8 @@ static void node_walk(struct packer *p, const struct node *from)
 
 enum { NAME_LONGEST = UINT8_MAX, N_NAMES = 3 };
 
-static void names_split(const struct endpoint_names *names, const char *part[N_NAMES])
+static void names_split(const struct endpoint_names *names,
+			const char *part[N_NAMES])
 {
 	part[0] = names->pod;
 	part[1] = names->node;
@@ -181,14 +186,16 @@ size_t names_pack(const struct endpoint_names *names, unsigned int n, char *to)
 		for (k = 0; k < N_NAMES; k++) {
 			part[k] = plain_name(part[k]);
 			any |= *part[k] != '\0';
-			used += name_pack(part[k], &before[k], to ? to + used : NULL);
+			used += name_pack(part[k], &before[k],
+					  to ? to + used : NULL);
 		}
 	}
 	return any ? used : 0;
 }
 
 /* The next name at *@at, from the same one of the endpoint before. NULL: no memory. */
-static const char *name_unpack(const char **at, const char *before, struct arena *scratch)
+static const char *name_unpack(const char **at, const char *before,
+			       struct arena *scratch)
 {
 	const size_t shared = (unsigned char)**at, length = strlen(*at + 1);
 	const char *rest = *at + 1;
@@ -206,9 +213,11 @@ static const char *name_unpack(const char **at, const char *before, struct arena
 	return name;
 }
 
-const struct endpoint_names *slice_names(const struct slice *slice, struct arena *scratch)
+const struct endpoint_names *slice_names(const struct slice *slice,
+					 struct arena *scratch)
 {
-	struct endpoint_names *names = arena_array(scratch, slice->n_endpoints, sizeof(*names));
+	struct endpoint_names *names =
+		arena_array(scratch, slice->n_endpoints, sizeof(*names));
 	const char *before[N_NAMES] = { "", "", "" }, *at = slice->names;
 	unsigned int i, k;
 
@@ -218,22 +227,23 @@ const struct endpoint_names *slice_names(const struct slice *slice, struct arena
 			if (!before[k])
 				return NULL;
 		}
-		names[i] = (struct endpoint_names){ before[0], before[1], before[2] };
+		names[i] = (struct endpoint_names){ before[0], before[1],
+						    before[2] };
 	}
 	return names;
 }
 
-#define DEFINE_PACK(type)                                                                          \
-	struct type *type##_pack(const struct type *from)                                          \
-	{                                                                                          \
-		struct packer p = { 0 };                                                           \
-                                                                                                   \
-		type##_walk(&p, from);                                                             \
-		p.base = malloc(p.used);                                                           \
-		p.used = 0;                                                                        \
-		if (p.base)                                                                        \
-			type##_walk(&p, from);                                                     \
-		return (struct type *)(void *)p.base;                                              \
+#define DEFINE_PACK(type)                                                      \
+	struct type *type##_pack(const struct type *from)                      \
+	{                                                                      \
+		struct packer p = { 0 };                                       \
+                                                                               \
+		type##_walk(&p, from);                                         \
+		p.base = malloc(p.used);                                       \
+		p.used = 0;                                                    \
+		if (p.base)                                                    \
+			type##_walk(&p, from);                                 \
+		return (struct type *)(void *)p.base;                          \
 	}
 
 DEFINE_PACK(service)
@@ -276,30 +286,36 @@ int sink_put(const struct object_sink *sink, enum kind kind, void *object)
 }
 
 /* Lists of plain bytes: addresses and prefixes have no padding. */
-#define SAME_LIST(a, b)                                                                            \
-	((a).count == (b).count &&                                                                 \
-	 (!(a).count || memcmp((a).items, (b).items, (a).count * sizeof(*(a).items)) == 0))
+#define SAME_LIST(a, b)                                                        \
+	((a).count == (b).count &&                                             \
+	 (!(a).count ||                                                        \
+	  memcmp((a).items, (b).items, (a).count * sizeof(*(a).items)) == 0))
 
-static bool service_port_equal(const struct service_port *a, const struct service_port *b)
+static bool service_port_equal(const struct service_port *a,
+			       const struct service_port *b)
 {
-	return a->port == b->port && a->node_port == b->node_port && a->protocol == b->protocol &&
-	       strcmp(a->name, b->name) == 0;
+	return a->port == b->port && a->node_port == b->node_port &&
+	       a->protocol == b->protocol && strcmp(a->name, b->name) == 0;
 }
 
-static bool service_family_equal(const struct service *a, const struct service *b, unsigned int f)
+static bool service_family_equal(const struct service *a,
+				 const struct service *b, unsigned int f)
 {
 	return a->family[f].has_cluster_ip == b->family[f].has_cluster_ip &&
-	       addr_compare(&a->family[f].cluster_ip, &b->family[f].cluster_ip) == 0 &&
+	       addr_compare(&a->family[f].cluster_ip, &b->family[f].cluster_ip) ==
+		       0 &&
 	       SAME_LIST(a->family[f].external_ips, b->family[f].external_ips) &&
-	       SAME_LIST(a->family[f].load_balancer_ips, b->family[f].load_balancer_ips) &&
+	       SAME_LIST(a->family[f].load_balancer_ips,
+			 b->family[f].load_balancer_ips) &&
 	       SAME_LIST(a->family[f].source_ranges, b->family[f].source_ranges);
 }
 
 bool service_equal(const struct service *a, const struct service *b)
 {
-	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
-		    strcmp(a->uid, b->uid) == 0 && a->created_s == b->created_s &&
-		    a->flags == b->flags && a->affinity_timeout_s == b->affinity_timeout_s &&
+	bool same = strcmp(a->namespace, b->namespace) == 0 &&
+		    strcmp(a->name, b->name) == 0 && strcmp(a->uid, b->uid) == 0 &&
+		    a->created_s == b->created_s && a->flags == b->flags &&
+		    a->affinity_timeout_s == b->affinity_timeout_s &&
 		    a->health_check_node_port == b->health_check_node_port &&
 		    a->n_ports == b->n_ports;
 	unsigned int i;
@@ -313,24 +329,29 @@ bool service_equal(const struct service *a, const struct service *b)
 
 static bool slice_port_equal(const struct slice_port *a, const struct slice_port *b)
 {
-	return a->port == b->port && a->protocol == b->protocol && strcmp(a->name, b->name) == 0;
+	return a->port == b->port && a->protocol == b->protocol &&
+	       strcmp(a->name, b->name) == 0;
 }
 
 bool slice_equal(const struct slice *a, const struct slice *b)
 {
-	bool same = strcmp(a->namespace, b->namespace) == 0 && strcmp(a->name, b->name) == 0 &&
-		    strcmp(a->service, b->service) == 0 && a->family == b->family &&
-		    a->trigger_us == b->trigger_us && a->names_size == b->names_size &&
-		    a->n_ports == b->n_ports && a->n_endpoints == b->n_endpoints &&
+	bool same = strcmp(a->namespace, b->namespace) == 0 &&
+		    strcmp(a->name, b->name) == 0 &&
+		    strcmp(a->service, b->service) == 0 &&
+		    a->family == b->family && a->trigger_us == b->trigger_us &&
+		    a->names_size == b->names_size && a->n_ports == b->n_ports &&
+		    a->n_endpoints == b->n_endpoints &&
 		    a->zones_size == b->zones_size;
 	unsigned int i;
 
 	for (i = 0; same && i < a->n_ports; i++)
 		same = slice_port_equal(&a->ports[i], &b->ports[i]);
 	for (i = 0; same && i < a->n_endpoints; i++)
-		same = addr_compare(&a->endpoints[i].addr, &b->endpoints[i].addr) == 0 &&
+		same = addr_compare(&a->endpoints[i].addr,
+				    &b->endpoints[i].addr) == 0 &&
 		       a->endpoints[i].zones == b->endpoints[i].zones &&
 		       a->endpoints[i].flags == b->endpoints[i].flags;
-	return same && (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0) &&
+	return same &&
+	       (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0) &&
 	       (!a->names_size || memcmp(a->names, b->names, a->names_size) == 0);
 }

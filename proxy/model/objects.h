@@ -1,9 +1,10 @@
 /*
- * The Kubernetes objects that matter to a node proxy, decoded to plain structs: what watch/
- * produces and the model keeps. Each is one block of memory that its owner releases with free().
+ * The Kubernetes objects that matter to a node proxy, decoded to plain structs:
+ * what watch/ produces and the model keeps. Each is one block of memory that
+ * its owner releases with free().
  *
- * A decoder fills such a struct on its own scratch memory and has a *_pack() call copy it, with all
- * that it points to, into one block.
+ * A decoder fills such a struct on its own scratch memory and has a *_pack()
+ * call copy it, with all that it points to, into one block.
  */
 #ifndef MODEL_OBJECTS_H
 #define MODEL_OBJECTS_H
@@ -39,8 +40,9 @@ enum service_flags {
 	SERVICE_IGNORED = 1 << 0,
 	SERVICE_LOAD_BALANCER = 1 << 1,	 /* spec.type */
 	SERVICE_INTERNAL_LOCAL = 1 << 2, /* spec.internalTrafficPolicy */
-	SERVICE_EXTERNAL_LOCAL = 1 << 3, /* spec.externalTrafficPolicy, where it counts (POL-3) */
-	SERVICE_NODE_PORT = 1 << 4,	 /* spec.type; shown only, as is the next */
+	SERVICE_EXTERNAL_LOCAL =
+		1 << 3, /* spec.externalTrafficPolicy, where it counts (POL-3) */
+	SERVICE_NODE_PORT = 1 << 4, /* spec.type; shown only, as is the next */
 	SERVICE_EXTERNAL_NAME = 1 << 5,
 	/* BEY-1: the annotation, if there is one with a word that is known */
 	SERVICE_CLOSE_NEVER = 1 << 6,
@@ -52,7 +54,7 @@ enum service_flags {
 
 struct service {
 	const char *namespace, *name;
-	const char *uid;   /* "" if absent; names the object in events */
+	const char *uid; /* "" if absent; names the object in events */
 	int64_t created_s; /* metadata.creationTimestamp, seconds since 1970; INT64_MAX if absent */
 	unsigned int flags;	     /* enum service_flags */
 	uint32_t affinity_timeout_s; /* sessionAffinity ClientIP; 0: none */
@@ -63,8 +65,8 @@ struct service {
 		bool has_cluster_ip;
 		struct addr cluster_ip;
 		struct addr_list external_ips; /* spec.externalIPs */
-		struct addr_list
-			load_balancer_ips; /* status.loadBalancer.ingress[], ipMode VIP or unset */
+		/* status.loadBalancer.ingress[], ipMode VIP or unset */
+		struct addr_list load_balancer_ips;
 		struct prefix_list source_ranges; /* spec.loadBalancerSourceRanges, usable ones */
 	} family[N_FAMILIES];
 };
@@ -83,14 +85,14 @@ enum endpoint_flags {
 	ENDPOINT_LOCAL = 1 << 3,       /* nodeName is this node */
 	ENDPOINT_NODE_HINTS = 1 << 4,  /* hints.forNodes is not empty */
 	ENDPOINT_NODE_HINTED = 1 << 5, /* ... and names this node */
-	ENDPOINT_ZONE_HINTS = 1 << 6,  /* hints.forZones is not empty: see zones */
+	ENDPOINT_ZONE_HINTS = 1 << 6, /* hints.forZones is not empty: see zones */
 };
 
 struct slice_endpoint {
 	struct addr addr; /* addresses[0] */
-	uint32_t zones; /* offset into slice->zones of a list of names, each ended by NUL, the list
-			   by an empty one */
-	uint8_t flags;	/* enum endpoint_flags */
+	uint32_t zones;	  /* offset into slice->zones of a list of names, each
+			     ended by NUL, the list   by an empty one */
+	uint8_t flags;	  /* enum endpoint_flags */
 };
 
 /* Who an endpoint is, for people only; "" where that is not known. */
@@ -103,8 +105,8 @@ struct slice {
 	const char *namespace, *name;
 	const char *service; /* label kubernetes.io/service-name; never empty */
 	enum family family;  /* addressType */
-	int64_t trigger_us;  /* annotation endpoints.kubernetes.io/last-change-trigger-time, since
-				1970; 0: none */
+	int64_t trigger_us; /* annotation endpoints.kubernetes.io/last-change-trigger-time, since
+			       1970; 0: none */
 	unsigned int n_ports, n_endpoints;
 	const struct slice_port *ports;
 	const struct slice_endpoint *endpoints;
@@ -115,14 +117,16 @@ struct slice {
 };
 
 /*
- * The names of @n endpoints, one after the other: each name as the number of bytes that it begins
- * with as the same one of the endpoint before, then the others and a NUL. Names that are too long
- * for that, and ones that are not plain ASCII, are left out. Returns the size; with @to NULL
- * nothing is written. 0: there is no name at all.
+ * The names of @n endpoints, one after the other: each name as the number of
+ * bytes that it begins with as the same one of the endpoint before, then the
+ * others and a NUL. Names that are too long for that, and ones that are not
+ * plain ASCII, are left out. Returns the size; with @to NULL nothing is
+ * written. 0: there is no name at all.
  */
 size_t names_pack(const struct endpoint_names *names, unsigned int n, char *to);
 /* Those of a slice's endpoints, in order, in @scratch; NULL when out of memory. */
-const struct endpoint_names *slice_names(const struct slice *slice, struct arena *scratch);
+const struct endpoint_names *slice_names(const struct slice *slice,
+					 struct arena *scratch);
 
 struct service_cidr {
 	const char *name;
@@ -135,8 +139,9 @@ struct node_address {
 };
 
 enum node_flags {
-	NODE_DELETED = 1 << 0,	     /* metadata.deletionTimestamp is set */
-	NODE_TO_BE_DELETED = 1 << 1, /* taint ToBeDeletedByClusterAutoscaler (HZ-4) */
+	NODE_DELETED = 1 << 0, /* metadata.deletionTimestamp is set */
+	NODE_TO_BE_DELETED =
+		1 << 1, /* taint ToBeDeletedByClusterAutoscaler (HZ-4) */
 };
 
 struct node {
@@ -161,11 +166,12 @@ bool service_equal(const struct service *a, const struct service *b);
 bool slice_equal(const struct slice *a, const struct slice *b);
 
 /*
- * Where objects go. put_* take the object over and return 0, or -ENOMEM: then it is as if the
- * object had not come, an older one of the name stays, and whoever has it puts it again. A complete
- * list is bracketed by list_begin() and list_end(): what existed before and was not put in between
- * has vanished. A list that breaks off is simply begun again. Objects of a name not known to @gone
- * are ignored.
+ * Where objects go. put_* take the object over and return 0, or -ENOMEM: then
+ * it is as if the object had not come, an older one of the name stays, and
+ * whoever has it puts it again. A complete list is bracketed by list_begin()
+ * and list_end(): what existed before and was not put in between has vanished.
+ * A list that breaks off is simply begun again. Objects of a name not known to
+ * @gone are ignored.
  */
 struct object_sink {
 	void *ctx;
@@ -174,7 +180,8 @@ struct object_sink {
 	int (*put_service_cidr)(void *ctx, struct service_cidr *cidr);
 	int (*put_node)(void *ctx, struct node *node);
 	/* @namespace is "" for ServiceCIDR and Node */
-	void (*gone)(void *ctx, enum kind kind, const char *namespace, const char *name);
+	void (*gone)(void *ctx, enum kind kind, const char *namespace,
+		     const char *name);
 	void (*list_begin)(void *ctx, enum kind kind);
 	void (*list_end)(void *ctx, enum kind kind);
 	/* A bad object or field: one line, naming kind, namespace/name and field. To be logged. */

@@ -20,7 +20,8 @@ static void ping_rules(const struct model *m, enum family family, struct ruleset
 	unsigned int i;
 
 	rs->parts |= PART_PING_IPS;
-	for (i = 0; m->info.family[family].has_primary && i < m->n_local[family]; i++)
+	for (i = 0;
+	     m->info.family[family].has_primary && i < m->n_local[family]; i++)
 		rs->has_ping_addr |= addr_compare(&m->local[family][i], own) == 0;
 	if (addr_is_loopback(family, own))
 		rs->has_ping_addr = false;
@@ -50,12 +51,14 @@ static void fast_path(struct ruleset *rs, char *const *patterns)
 	struct interface_pattern *p;
 	size_t length;
 
-	for (; patterns && *patterns && rs->n_fast < FAST_INTERFACES_MAX; patterns++) {
+	for (; patterns && *patterns && rs->n_fast < FAST_INTERFACES_MAX;
+	     patterns++) {
 		length = strlen(*patterns);
 		p = &rs->fast[rs->n_fast++];
 		p->is_prefix = length && (*patterns)[length - 1] == '*';
 		length -= p->is_prefix;
-		memcpy(p->name, *patterns, length < sizeof(p->name) ? length : sizeof(p->name) - 1);
+		memcpy(p->name, *patterns,
+		       length < sizeof(p->name) ? length : sizeof(p->name) - 1);
 		rs->parts |= PART_FAST_PATH;
 	}
 }
@@ -63,7 +66,8 @@ static void fast_path(struct ruleset *rs, char *const *patterns)
 void model_ruleset(const struct model *m, enum family family, struct ruleset *rs)
 {
 	const struct config *c = m->config;
-	const struct prefix_list *pods = m->node ? &m->node->pod_cidrs[family] : NULL;
+	const struct prefix_list *pods =
+		m->node ? &m->node->pod_cidrs[family] : NULL;
 
 	memset(rs, 0, sizeof(*rs));
 	rs->family = family;

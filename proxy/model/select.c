@@ -1,7 +1,8 @@
 /*
- * Selection works on candidates: one per address and port, taken from all slices, sorted and freed
- * of duplicates. The order makes a build from nothing reproducible; keeping indices against what
- * the kernel has is a step of its own.
+ * Selection works on candidates: one per address and port, taken from all
+ * slices, sorted and freed of duplicates. The order makes a build from nothing
+ * reproducible; keeping indices against what the kernel has is a step of its
+ * own.
  */
 #include "proxy/model/select.h"
 
@@ -54,11 +55,12 @@ static int names_compare(const char *a, const char *b)
 	return order;
 }
 
-/* Which of two entries for the same key counts: the greater one (EPS-8), and rather one that is
- * usable. */
+/* Which of two entries for the same key counts: the greater one (EPS-8), and
+ * rather one that is usable. */
 static int rank(const struct candidate *c)
 {
-	return (c->flags & ENDPOINT_TERMINATING ? 0 : 4) + (c->flags & ENDPOINT_READY ? 2 : 0) +
+	return (c->flags & ENDPOINT_TERMINATING ? 0 : 4) +
+	       (c->flags & ENDPOINT_READY ? 2 : 0) +
 	       (c->flags & ENDPOINT_SERVING ? 1 : 0);
 }
 
@@ -72,15 +74,19 @@ static int candidate_compare(const void *va, const void *vb)
 		order = rank(b) - rank(a);
 	if (!order)
 		order = (int)a->flags - (int)b->flags;
-	return order ? order : names_compare(candidate_zones(a), candidate_zones(b));
+	return order ? order
+		     : names_compare(candidate_zones(a), candidate_zones(b));
 }
 
-static bool port_matches(const struct slice_port *port, const struct select_query *query)
+static bool port_matches(const struct slice_port *port,
+			 const struct select_query *query)
 {
-	return port->protocol == query->protocol && strcmp(port->name, query->port_name) == 0;
+	return port->protocol == query->protocol &&
+	       strcmp(port->name, query->port_name) == 0;
 }
 
-static void candidates_add(struct candidates *c, const struct slice *slice, uint16_t port)
+static void candidates_add(struct candidates *c, const struct slice *slice,
+			   uint16_t port)
 {
 	const struct slice_endpoint *ep;
 	struct candidate *to;
@@ -103,14 +109,16 @@ static void candidates_dedupe(struct candidates *c)
 	unsigned int i, n = 0;
 
 	for (i = 0; i < c->count; i++)
-		if (!n || endpoint_compare(&c->items[n - 1].endpoint, &c->items[i].endpoint))
+		if (!n || endpoint_compare(&c->items[n - 1].endpoint,
+					   &c->items[i].endpoint))
 			c->items[n++] = c->items[i];
 	c->count = n;
 }
 
 /* Calls for each slice port that feeds the query; with @c NULL it only counts. */
-static size_t gather(const struct select_query *query, const struct slice *const *slices,
-		     unsigned int n_slices, struct candidates *c)
+static size_t gather(const struct select_query *query,
+		     const struct slice *const *slices, unsigned int n_slices,
+		     struct candidates *c)
 {
 	unsigned int i, p;
 	size_t n = 0;
@@ -123,7 +131,8 @@ static size_t gather(const struct select_query *query, const struct slice *const
 				continue;
 			n += slices[i]->n_endpoints;
 			if (c)
-				candidates_add(c, slices[i], slices[i]->ports[p].port);
+				candidates_add(c, slices[i],
+					       slices[i]->ports[p].port);
 		}
 	}
 	return n;
@@ -154,7 +163,14 @@ static bool is_draining(const struct candidate *c)
 }
 
 /* The ways to choose among candidates, in the words of SEL-1 and SEL-4. */
-enum choice { READY, READY_NODE_HINTED, READY_ZONE_HINTED, DRAINING, READY_LOCAL, DRAINING_LOCAL };
+enum choice {
+	READY,
+	READY_NODE_HINTED,
+	READY_ZONE_HINTED,
+	DRAINING,
+	READY_LOCAL,
+	DRAINING_LOCAL
+};
 
 static bool chosen(const struct candidate *c, enum choice choice, const char *zone)
 {
@@ -162,9 +178,11 @@ static bool chosen(const struct candidate *c, enum choice choice, const char *zo
 	case READY:
 		return c->flags & ENDPOINT_READY;
 	case READY_NODE_HINTED:
-		return (c->flags & ENDPOINT_READY) && (c->flags & ENDPOINT_NODE_HINTED);
+		return (c->flags & ENDPOINT_READY) &&
+		       (c->flags & ENDPOINT_NODE_HINTED);
 	case READY_ZONE_HINTED:
-		return (c->flags & ENDPOINT_READY) && names_contain(candidate_zones(c), zone);
+		return (c->flags & ENDPOINT_READY) &&
+		       names_contain(candidate_zones(c), zone);
 	case DRAINING:
 		return is_draining(c);
 	case READY_LOCAL:
@@ -175,8 +193,9 @@ static bool chosen(const struct candidate *c, enum choice choice, const char *zo
 	return false;
 }
 
-static int choose_endpoints(const struct candidates *c, enum choice choice, const char *zone,
-			    struct arena *scratch, struct endpoint_list *list)
+static int choose_endpoints(const struct candidates *c, enum choice choice,
+			    const char *zone, struct arena *scratch,
+			    struct endpoint_list *list)
 {
 	struct endpoint *items;
 	unsigned int i, n = 0;
@@ -195,7 +214,8 @@ static int choose_endpoints(const struct candidates *c, enum choice choice, cons
 /* SEL-1: which step applies. SEL-2: only ready endpoints have a say about hints. */
 static enum choice cluster_choice(const struct candidates *c, const char *zone)
 {
-	bool all_node = true, any_node = false, all_zone = true, any_zone = false, any = false;
+	bool all_node = true, any_node = false, all_zone = true,
+	     any_zone = false, any = false;
 	unsigned int i;
 
 	for (i = 0; i < c->count; i++) {
@@ -223,16 +243,19 @@ static bool any_alive(const struct candidates *c)
 	unsigned int i;
 
 	for (i = 0; i < c->count; i++)
-		if ((c->items[i].flags & ENDPOINT_READY) || is_draining(&c->items[i]))
+		if ((c->items[i].flags & ENDPOINT_READY) ||
+		    is_draining(&c->items[i]))
 			return true;
 	return false;
 }
 
-static int candidates_of(const struct select_query *query, const struct slice *const *slices,
-			 unsigned int n_slices, struct arena *scratch, struct candidates *c)
+static int candidates_of(const struct select_query *query,
+			 const struct slice *const *slices, unsigned int n_slices,
+			 struct arena *scratch, struct candidates *c)
 {
 	*c = (struct candidates){ 0 };
-	c->items = arena_array(scratch, gather(query, slices, n_slices, NULL), sizeof(*c->items));
+	c->items = arena_array(scratch, gather(query, slices, n_slices, NULL),
+			       sizeof(*c->items));
 	if (!c->items)
 		return -ENOMEM;
 	gather(query, slices, n_slices, c);
@@ -242,25 +265,29 @@ static int candidates_of(const struct select_query *query, const struct slice *c
 	return 0;
 }
 
-int select_endpoints(const struct select_query *query, const struct slice *const *slices,
-		     unsigned int n_slices, struct arena *scratch, struct selection *selection)
+int select_endpoints(const struct select_query *query,
+		     const struct slice *const *slices, unsigned int n_slices,
+		     struct arena *scratch, struct selection *selection)
 {
 	struct candidates c;
 	int err = candidates_of(query, slices, n_slices, scratch, &c);
 
 	if (err)
 		return err;
-	err = choose_endpoints(&c, cluster_choice(&c, query->zone), query->zone, scratch,
-			       &selection->cluster);
+	err = choose_endpoints(&c, cluster_choice(&c, query->zone), query->zone,
+			       scratch, &selection->cluster);
 	if (!err)
-		err = choose_endpoints(&c, READY_LOCAL, "", scratch, &selection->local);
+		err = choose_endpoints(&c, READY_LOCAL, "", scratch,
+				       &selection->local);
 	if (!err && !selection->local.count)
-		err = choose_endpoints(&c, DRAINING_LOCAL, "", scratch, &selection->local);
+		err = choose_endpoints(&c, DRAINING_LOCAL, "", scratch,
+				       &selection->local);
 	selection->alive = any_alive(&c);
 	return err;
 }
 
-static enum endpoint_why why(const struct candidate *c, enum choice choice, bool is_chosen)
+static enum endpoint_why why(const struct candidate *c, enum choice choice,
+			     bool is_chosen)
 {
 	if (c->flags & ENDPOINT_READY)
 		return is_chosen		     ? WHY_READY
@@ -281,8 +308,9 @@ static bool any_chosen(const struct candidates *c, enum choice choice)
 	return false;
 }
 
-int select_fates(const struct select_query *query, const struct slice *const *slices,
-		 unsigned int n_slices, struct arena *scratch, const struct endpoint_fate **fates,
+int select_fates(const struct select_query *query,
+		 const struct slice *const *slices, unsigned int n_slices,
+		 struct arena *scratch, const struct endpoint_fate **fates,
 		 unsigned int *count)
 {
 	enum choice cluster, local;
@@ -327,12 +355,14 @@ static long index_in(const struct endpoint_list *wanted, const struct endpoint *
 	const struct endpoint *at = NULL;
 
 	if (wanted->count)
-		at = bsearch(ep, wanted->items, wanted->count, sizeof(*ep), endpoint_compare_void);
+		at = bsearch(ep, wanted->items, wanted->count, sizeof(*ep),
+			     endpoint_compare_void);
 	return at ? at - wanted->items : -1;
 }
 
-int endpoints_order(const struct endpoint_list *applied, const struct endpoint_list *wanted,
-		    struct arena *scratch, struct endpoint_list *ordered)
+int endpoints_order(const struct endpoint_list *applied,
+		    const struct endpoint_list *wanted, struct arena *scratch,
+		    struct endpoint_list *ordered)
 {
 	unsigned int i, next = 0, n_late = 0, late = 0;
 	struct endpoint *items;

@@ -33,8 +33,9 @@ struct select_query {
 };
 
 /* @slices are those of the service, of any family. Lists live in @scratch. Returns 0 or -ENOMEM. */
-int select_endpoints(const struct select_query *query, const struct slice *const *slices,
-		     unsigned int n_slices, struct arena *scratch, struct selection *selection);
+int select_endpoints(const struct select_query *query,
+		     const struct slice *const *slices, unsigned int n_slices,
+		     struct arena *scratch, struct selection *selection);
 
 /* What became of one endpoint, for people. */
 enum endpoint_why {
@@ -57,8 +58,9 @@ struct endpoint_fate {
 };
 
 /* All endpoints that the query is about, chosen or not, sorted. Returns 0 or -ENOMEM. */
-int select_fates(const struct select_query *query, const struct slice *const *slices,
-		 unsigned int n_slices, struct arena *scratch, const struct endpoint_fate **fates,
+int select_fates(const struct select_query *query,
+		 const struct slice *const *slices, unsigned int n_slices,
+		 struct arena *scratch, const struct endpoint_fate **fates,
 		 unsigned int *count);
 
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
@@ -66,11 +68,12 @@ bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
 			  const struct endpoint *ep);
 
 /*
- * Puts the sorted @wanted in the order in which they change least against @applied: what stays
- * keeps its index, holes are filled from the end of @applied, then by new ones. Returns 0 or
- * -ENOMEM.
+ * Puts the sorted @wanted in the order in which they change least against
+ * @applied: what stays keeps its index, holes are filled from the end of
+ * @applied, then by new ones. Returns 0 or -ENOMEM.
  */
-int endpoints_order(const struct endpoint_list *applied, const struct endpoint_list *wanted,
-		    struct arena *scratch, struct endpoint_list *ordered);
+int endpoints_order(const struct endpoint_list *applied,
+		    const struct endpoint_list *wanted, struct arena *scratch,
+		    struct endpoint_list *ordered);
 
 #endif

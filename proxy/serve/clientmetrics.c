@@ -11,10 +11,17 @@
 
 #include "proxy/base/strbuf.h"
 
-enum { ANSWERS_MAX = 64, DURATIONS_MAX = 16, HOST_SIZE = 264, METHOD_SIZE = 8, CODE_SIZE = 12 };
+enum {
+	ANSWERS_MAX = 64,
+	DURATIONS_MAX = 16,
+	HOST_SIZE = 264,
+	METHOD_SIZE = 8,
+	CODE_SIZE = 12
+};
 
 /* client-go's */
-static const double bounds[] = { 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60 };
+static const double bounds[] = { 0.005, 0.025, 0.1, 0.25, 0.5, 1,
+				 2,	4,     8,   15,	  30,  60 };
 enum { N_BOUNDS = sizeof(bounds) / sizeof(bounds[0]) };
 
 static const char other[] = "other";
@@ -47,13 +54,14 @@ void client_metrics_free(struct client_metrics *c)
 	free(c);
 }
 
-static struct answers *find_answers(struct client_metrics *c, const char *method, const char *host,
-				    const char *code)
+static struct answers *find_answers(struct client_metrics *c, const char *method,
+				    const char *host, const char *code)
 {
 	struct answers *a;
 
 	for (a = c->answers; a < c->answers + c->n_answers; a++)
-		if (!strcmp(a->code, code) && !strcmp(a->method, method) && !strcmp(a->host, host))
+		if (!strcmp(a->code, code) && !strcmp(a->method, method) &&
+		    !strcmp(a->host, host))
 			return a;
 	if (c->n_answers >= ANSWERS_MAX - 1) {
 		a = &c->answers[ANSWERS_MAX - 1];
@@ -68,8 +76,8 @@ static struct answers *find_answers(struct client_metrics *c, const char *method
 	return a;
 }
 
-static struct durations *find_durations(struct client_metrics *c, const char *method,
-					const char *host)
+static struct durations *find_durations(struct client_metrics *c,
+					const char *method, const char *host)
 {
 	struct durations *d;
 
@@ -88,8 +96,8 @@ static struct durations *find_durations(struct client_metrics *c, const char *me
 	return d;
 }
 
-void client_metrics_answer(struct client_metrics *c, const char *method, const char *host,
-			   int status, double seconds)
+void client_metrics_answer(struct client_metrics *c, const char *method,
+			   const char *host, int status, double seconds)
 {
 	struct durations *d;
 	char cut[HOST_SIZE], code[CODE_SIZE] = "<error>";
@@ -131,8 +139,8 @@ static void put_durations(struct strbuf *out, const struct durations *d)
 	strbuf_addf(&labels, "\",verb=\"%s\"", d->method);
 	for (i = 0; !labels.err && i < N_BOUNDS; i++) {
 		total += d->counts[i];
-		strbuf_addf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", name, labels.text, bounds[i],
-			    total);
+		strbuf_addf(out, "%s_bucket{%s,le=\"%g\"} %llu\n", name,
+			    labels.text, bounds[i], total);
 	}
 	total += d->counts[N_BOUNDS];
 	if (labels.err)
@@ -140,8 +148,8 @@ static void put_durations(struct strbuf *out, const struct durations *d)
 	else
 		strbuf_addf(out,
 			    "%s_bucket{%s,le=\"+Inf\"} %llu\n%s_sum{%s} %.15g\n%s_count{%s} %llu\n",
-			    name, labels.text, total, name, labels.text, d->sum, name, labels.text,
-			    total);
+			    name, labels.text, total, name, labels.text, d->sum,
+			    name, labels.text, total);
 	strbuf_free(&labels);
 }
 
@@ -158,12 +166,15 @@ void client_metrics_format(const struct client_metrics *c, struct strbuf *out)
 
 		if (!a->count)
 			continue;
-		strbuf_addf(out, "rest_client_requests_total{code=\"%s\",host=\"", a->code);
+		strbuf_addf(out, "rest_client_requests_total{code=\"%s\",host=\"",
+			    a->code);
 		put_metrics_text(out, a->host);
 		strbuf_addf(out, "\",method=\"%s\"} %llu\n", a->method, a->count);
 	}
-	strbuf_adds(out, "# HELP rest_client_request_duration_seconds Time until an API server "
-			 "answered.\n# TYPE rest_client_request_duration_seconds histogram\n");
+	strbuf_adds(
+		out,
+		"# HELP rest_client_request_duration_seconds Time until an API server "
+		"answered.\n# TYPE rest_client_request_duration_seconds histogram\n");
 	for (i = 0; i < c->n_durations; i++)
 		put_durations(out, &c->durations[i]);
 }

@@ -1,7 +1,8 @@
 /*
- * A key takes the kernel some 2 us, so a page of the local socket asks at once. All virtual IPs of
- * a large cluster are asked for in steps, and between two steps the loop does whatever else there
- * is. Services may come and go meanwhile: the names are copied at the beginning.
+ * A key takes the kernel some 2 us, so a page of the local socket asks at once.
+ * All virtual IPs of a large cluster are asked for in steps, and between two
+ * steps the loop does whatever else there is. Services may come and go
+ * meanwhile: the names are copied at the beginning.
  */
 #include "proxy/serve/connections.h"
 
@@ -23,7 +24,8 @@ enum {
 static struct element vip_key(const struct vip *vip, uint8_t protocol)
 {
 	return (struct element){
-		.set = vip->role == VIP_NODE_PORT ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS,
+		.set = vip->role == VIP_NODE_PORT ? MAP_SERVICE_NODEPORTS
+						  : MAP_SERVICE_IPS,
 		.addr = vip->addr,
 		.protocol = protocol,
 		.port = vip->port,
@@ -31,8 +33,8 @@ static struct element vip_key(const struct vip *vip, uint8_t protocol)
 }
 
 int connections_of_port(const struct sync *sync, enum family family,
-			const struct service_port_state *port, struct arena *scratch,
-			const uint64_t **counts)
+			const struct service_port_state *port,
+			struct arena *scratch, const uint64_t **counts)
 {
 	const struct dispatch *p = port->applied;
 	struct element *keys;
@@ -58,8 +60,9 @@ int connections_of_port(const struct sync *sync, enum family family,
 
 static int endpoint_order(const void *a, const void *b)
 {
-	return endpoint_compare(&((const struct endpoint_connections *)a)->endpoint,
-				&((const struct endpoint_connections *)b)->endpoint);
+	return endpoint_compare(
+		&((const struct endpoint_connections *)a)->endpoint,
+		&((const struct endpoint_connections *)b)->endpoint);
 }
 
 /* Those of one endpoint stand together: by different lists and virtual IPs. */
@@ -78,8 +81,10 @@ static size_t add_up(struct endpoint_connections *list, size_t n)
 }
 
 int connections_of_endpoints(const struct sync *sync, enum family family,
-			     const struct service_port_state *port, struct arena *scratch,
-			     const struct endpoint_connections **list, size_t *count)
+			     const struct service_port_state *port,
+			     struct arena *scratch,
+			     const struct endpoint_connections **list,
+			     size_t *count)
 {
 	struct endpoint_connections *found;
 	const struct element *elements;
@@ -96,12 +101,14 @@ int connections_of_endpoints(const struct sync *sync, enum family family,
 	if (!keys || !found)
 		return -ENOMEM;
 	for (i = 0; i < n; i++)
-		if (set_is_counted(elements[i].set) && set_has_endpoint(elements[i].set))
+		if (set_is_counted(elements[i].set) &&
+		    set_has_endpoint(elements[i].set))
 			keys[k++] = elements[i];
 	err = sync_count(sync, family, keys, k, &ignored);
 	for (i = 0; !err && i < k; i++)
 		found[i] = (struct endpoint_connections){
-			.endpoint = { .addr = keys[i].endpoint, .port = keys[i].endpoint_port },
+			.endpoint = { .addr = keys[i].endpoint,
+				      .port = keys[i].endpoint_port },
 			.count = keys[i].count,
 		};
 	*list = found;
@@ -114,7 +121,8 @@ uint64_t connections_find(const struct endpoint_connections *list, size_t count,
 {
 	const struct endpoint_connections key = { .endpoint = *endpoint }, *found;
 
-	found = count ? bsearch(&key, list, count, sizeof(key), endpoint_order) : NULL;
+	found = count ? bsearch(&key, list, count, sizeof(key), endpoint_order)
+		      : NULL;
 	return found ? found->count : 0;
 }
 
@@ -170,7 +178,8 @@ static int add_series(struct census *c, const struct service_entry *s,
 	if (array_grow(c->series, c->n_series, c->series_room))
 		return -ENOMEM;
 	c->series[c->n_series++] = (struct series){ .labels = c->labels.length };
-	strbuf_addf(&c->labels, "namespace=\"%s\",service=\"%s\",port=\"", s->namespace, s->name);
+	strbuf_addf(&c->labels, "namespace=\"%s\",service=\"%s\",port=\"",
+		    s->namespace, s->name);
 	if (*port->name)
 		strbuf_adds(&c->labels, port->name);
 	else
@@ -204,22 +213,26 @@ static int add_port(struct census *c, const struct service_entry *s,
 	int err = 0;
 
 	for (f = 0; f < N_FAMILIES; f++) {
-		p = s->object->family[f].has_cluster_ip ? view_find_port(s, (enum family)f, port)
-							: NULL;
+		p = s->object->family[f].has_cluster_ip
+			    ? view_find_port(s, (enum family)f, port)
+			    : NULL;
 		for (i = 0; !err && p && p->applied && i < p->applied->n_vips; i++) {
 			vip = &p->applied->vips[i];
 			is_node_port = vip->role == VIP_NODE_PORT;
 			key = vip_key(vip, p->protocol);
 			if (!is_node_port || node_port == SIZE_MAX)
-				err = add_series(c, s, port,
-						 is_node_port ? CONNECTIONS_NODE_PORT
-							      : addr_format((enum family)f,
-									    &vip->addr, text));
+				err = add_series(
+					c, s, port,
+					is_node_port
+						? CONNECTIONS_NODE_PORT
+						: addr_format((enum family)f,
+							      &vip->addr, text));
 			if (!err && is_node_port && node_port == SIZE_MAX)
 				node_port = c->n_series - 1;
 			if (!err)
-				err = add_question(&c->questions[f][is_node_port], &key,
-						   is_node_port ? node_port : c->n_series - 1);
+				err = add_question(
+					&c->questions[f][is_node_port], &key,
+					is_node_port ? node_port : c->n_series - 1);
 		}
 	}
 	return err;
@@ -242,7 +255,8 @@ static void print_census(const struct census *c, struct strbuf *out)
 			continue;
 		}
 		shown++;
-		strbuf_addf(out, "%s{%s} %" PRIu64 "\n", name, c->labels.text + c->series[i].labels,
+		strbuf_addf(out, "%s{%s} %" PRIu64 "\n", name,
+			    c->labels.text + c->series[i].labels,
 			    c->series[i].count);
 	}
 	strbuf_addf(out,

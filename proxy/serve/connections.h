@@ -1,7 +1,7 @@
 /*
- * How many connections were made to virtual IPs and endpoints (BEY-5), as the kernel counts them.
- * Read when somebody asks: by service port for the pages of the local socket, and of all virtual
- * IPs, a little at a time, for metrics.
+ * How many connections were made to virtual IPs and endpoints (BEY-5), as the
+ * kernel counts them. Read when somebody asks: by service port for the pages of
+ * the local socket, and of all virtual IPs, a little at a time, for metrics.
  */
 #ifndef SERVE_CONNECTIONS_H
 #define SERVE_CONNECTIONS_H
@@ -18,8 +18,8 @@ struct event_base;
  * Returns 0, -ENODATA if nobody counts, or another negative errno.
  */
 int connections_of_port(const struct sync *sync, enum family family,
-			const struct service_port_state *port, struct arena *scratch,
-			const uint64_t **counts);
+			const struct service_port_state *port,
+			struct arena *scratch, const uint64_t **counts);
 
 /*
  * Of each endpoint on its lists, whatever virtual IP they came by, sorted by endpoint; in @scratch.
@@ -30,8 +30,10 @@ struct endpoint_connections {
 	uint64_t count;
 };
 int connections_of_endpoints(const struct sync *sync, enum family family,
-			     const struct service_port_state *port, struct arena *scratch,
-			     const struct endpoint_connections **list, size_t *count);
+			     const struct service_port_state *port,
+			     struct arena *scratch,
+			     const struct endpoint_connections **list,
+			     size_t *count);
 uint64_t connections_find(const struct endpoint_connections *list, size_t count,
 			  const struct endpoint *endpoint);
 
@@ -48,8 +50,9 @@ struct census_options {
 	void (*done)(void *ctx, const struct strbuf *text);
 	void *ctx;
 };
-struct census *census_new(const struct census_options *options); /* NULL when out of memory */
-void census_free(struct census *c);				 /* NULL is allowed */
+struct census *
+census_new(const struct census_options *options); /* NULL when out of memory */
+void census_free(struct census *c);		  /* NULL is allowed */
 /* Begins, unless one is under way. False if nobody counts: then there is no call of done(). */
 bool census_begin(struct census *c);
 

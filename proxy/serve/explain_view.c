@@ -1,7 +1,8 @@
 /*
- * /v1/explain: what becomes of a packet, each endpoint with the reason why it may or may not be
- * drawn, and whether the kernel has what we believe. Words for sources and destinations are
- * understood here, since only here it is known who is called what.
+ * /v1/explain: what becomes of a packet, each endpoint with the reason why it
+ * may or may not be drawn, and whether the kernel has what we believe. Words
+ * for sources and destinations are understood here, since only here it is known
+ * who is called what.
  */
 #include "proxy/serve/view.h"
 
@@ -18,7 +19,7 @@
 #include "proxy/model/explain.h"
 
 enum {
-	LOOKUPS_MAX = 2000,	/* elements that are asked for; each takes some 10 us */
+	LOOKUPS_MAX = 2000, /* elements that are asked for; each takes some 10 us */
 	ENDPOINTS_SHOWN = 1000, /* of one service port */
 };
 
@@ -137,11 +138,14 @@ static const struct service_entry *service_word(struct explaining *x)
 	}
 	nearest_begin(&near, a->destination);
 	for (i = 0; i < n; i++) {
-		snprintf(whole, sizeof(whole), "%s/%s", list[i]->namespace, list[i]->name);
+		snprintf(whole, sizeof(whole), "%s/%s", list[i]->namespace,
+			 list[i]->name);
 		if (strcmp(slash ? whole : list[i]->name, a->destination) == 0) {
 			if (found)
-				errf(&x->error, 0, "%s: there are several: %s/%s, %s",
-				     a->destination, found->namespace, found->name, whole);
+				errf(&x->error, 0,
+				     "%s: there are several: %s/%s, %s",
+				     a->destination, found->namespace,
+				     found->name, whole);
 			found = list[i];
 		}
 	}
@@ -152,7 +156,8 @@ static const struct service_entry *service_word(struct explaining *x)
 	for (i = 0; i < n; i++) {
 		char *copy;
 
-		snprintf(whole, sizeof(whole), "%s/%s", list[i]->namespace, list[i]->name);
+		snprintf(whole, sizeof(whole), "%s/%s", list[i]->namespace,
+			 list[i]->name);
 		copy = arena_strdup(&x->scratch, slash ? whole : list[i]->name);
 		if (copy)
 			nearest_try(&near, copy);
@@ -172,7 +177,8 @@ struct pod_search {
 	struct nearest near;
 };
 
-static void search_slice(struct pod_search *s, const struct slice *slice, struct arena *scratch)
+static void search_slice(struct pod_search *s, const struct slice *slice,
+			 struct arena *scratch)
 {
 	const struct endpoint_names *names;
 	unsigned int i;
@@ -199,15 +205,18 @@ static bool pod_word(struct explaining *x)
 	struct asked *a = &x->asked;
 	char namespace[QUERY_TEXT_SIZE];
 	const char *slash = strchr(a->source, '/');
-	struct pod_search s = { .namespace = namespace, .name = slash ? slash + 1 : "" };
+	struct pod_search s = { .namespace = namespace,
+				.name = slash ? slash + 1 : "" };
 	struct slice_entry *e;
 
 	if (!slash) {
-		errf(&x->error, 0, "source \"%s\" is neither an IP address nor NAMESPACE/POD",
+		errf(&x->error, 0,
+		     "source \"%s\" is neither an IP address nor NAMESPACE/POD",
 		     a->source);
 		return false;
 	}
-	snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - a->source), a->source);
+	snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - a->source),
+		 a->source);
 	nearest_begin(&s.near, s.name);
 	for_each_slice_entry (e, x->v->model)
 		search_slice(&s, e->object, &x->scratch);
@@ -244,16 +253,19 @@ static bool key_is_of(const struct element *el, const struct explain_query *q,
 {
 	if (!set_has_verdict(el->set) && !set_has_endpoint(el->set))
 		return false;
-	if (set_is_nodeport(el->set) != (vip->role == VIP_NODE_PORT) || el->port != vip->port ||
-	    el->protocol != q->protocol)
+	if (set_is_nodeport(el->set) != (vip->role == VIP_NODE_PORT) ||
+	    el->port != vip->port || el->protocol != q->protocol)
 		return false;
-	return vip->role == VIP_NODE_PORT || addr_compare(&el->addr, &vip->addr) == 0;
+	return vip->role == VIP_NODE_PORT ||
+	       addr_compare(&el->addr, &vip->addr) == 0;
 }
 
 /* Appends " -> CHAIN" for the verdict of @set, and returns its kind, VERDICT_NONE if there is none.
  */
-static enum verdict_kind follow_packet(struct explaining *x, const struct explain_query *q,
-				       const struct vip *vip, enum set_id set, struct strbuf *path)
+static enum verdict_kind follow_packet(struct explaining *x,
+				       const struct explain_query *q,
+				       const struct vip *vip, enum set_id set,
+				       struct strbuf *path)
 {
 	const struct element key = {
 		.set = set,
@@ -281,23 +293,29 @@ static void follow_all(struct explaining *x, const struct explain_query *q,
 {
 	const bool nodeport = e->vip->role == VIP_NODE_PORT;
 	enum verdict_kind kind = follow_packet(
-		x, q, e->vip, nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, path);
+		x, q, e->vip,
+		nodeport ? MAP_SERVICE_NODEPORTS : MAP_SERVICE_IPS, path);
 
 	if (kind == VERDICT_FIREWALL && e->verdict != EXPLAIN_NOT_IN_RANGES)
 		kind = follow_packet(x, q, e->vip, MAP_FIREWALLED, path);
 	if (kind != VERDICT_EXTERNAL_LOCAL)
 		return;
 	if (e->source == EXPLAIN_OUTSIDE)
-		follow_packet(x, q, e->vip, nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY,
+		follow_packet(x, q, e->vip,
+			      nodeport ? MAP_NODEPORT_LOCAL_POLICY : MAP_LOCAL_POLICY,
 			      path);
 	else
 		follow_packet(x, q, e->vip,
-			      nodeport ? MAP_NODEPORT_CLUSTER_POLICY : MAP_CLUSTER_POLICY, path);
+			      nodeport ? MAP_NODEPORT_CLUSTER_POLICY
+				       : MAP_CLUSTER_POLICY,
+			      path);
 }
 
 /* Compares what we believe with what is there. Returns the number of differences. */
-static unsigned int element_order(struct explaining *x, const struct explain_query *q,
-				  const struct explanation *e, char *first, size_t size)
+static unsigned int element_order(struct explaining *x,
+				  const struct explain_query *q,
+				  const struct explanation *e, char *first,
+				  size_t size)
 {
 	const struct element *list;
 	unsigned int differ = 0;
@@ -341,10 +359,11 @@ static void put_remembered(struct explaining *x, const struct explain_query *q,
 	if (!p->affinity_timeout_s || q->any_pod || e->verdict != EXPLAIN_DNAT)
 		return;
 	map = affinity_map_name(p->sticky, e->local, &x->scratch);
-	if (!map ||
-	    lookup_client(x->nl, q->family, map, &q->source, &endpoint, &port, &expires_ms, &eb))
+	if (!map || lookup_client(x->nl, q->family, map, &q->source, &endpoint,
+				  &port, &expires_ms, &eb))
 		return;
-	jsonout_text(x->out, "rememberedFor", endpoint_format(q->family, &endpoint, port, text));
+	jsonout_text(x->out, "rememberedFor",
+		     endpoint_format(q->family, &endpoint, port, text));
 	jsonout_integer(x->out, "rememberedSeconds", expires_ms / 1000);
 }
 
@@ -387,9 +406,10 @@ static void put_ping_kernel(struct explaining *x, const struct explain_query *q,
 	jsonout_integer(x->out, "differences", there != wanted);
 	jsonout_text(x->out, "message",
 		     there == wanted ? ""
-		     : there	     ? "an element in the kernel that is not wanted, of ping-ips"
-				     : "nothing in the kernel for an element of ping-ips");
-	jsonout_textf(x->out, "path", "%s%s", set_name(SET_PING_IPS), there ? "" : " (nothing)");
+		     : there ? "an element in the kernel that is not wanted, of ping-ips"
+			     : "nothing in the kernel for an element of ping-ips");
+	jsonout_textf(x->out, "path", "%s%s", set_name(SET_PING_IPS),
+		      there ? "" : " (nothing)");
 	jsonout_object_end(x->out);
 }
 
@@ -440,8 +460,9 @@ static const char *const reasons[] = {
 	[EXPLAIN_NO_SERVICE] = "no service has this address",
 	[EXPLAIN_NOT_OURS] = "not a service's address",
 	[EXPLAIN_ANSWERED] = "by this node, from that address; answerPing is on",
-	[EXPLAIN_NO_PING] = ("a ClusterIP answers no ping, unless answerPing is on and the service "
-			     "has endpoints"),
+	[EXPLAIN_NO_PING] =
+		("a ClusterIP answers no ping, unless answerPing is on and the service "
+		 "has endpoints"),
 };
 
 /* The Pod that has the address, if it is an endpoint of something. */
@@ -452,14 +473,16 @@ static void put_source_name(struct explaining *x, const struct explain_query *q)
 	unsigned int i;
 
 	for_each_slice_entry (e, x->v->model) {
-		for (i = 0; e->object->family == q->family && i < e->object->n_endpoints; i++) {
+		for (i = 0;
+		     e->object->family == q->family && i < e->object->n_endpoints;
+		     i++) {
 			if (addr_compare(&e->object->endpoints[i].addr, &q->source))
 				continue;
 			names = slice_names(e->object, &x->scratch);
 			if (!names || !*names[i].pod)
 				continue;
-			jsonout_textf(x->out, "sourcePod", "%s/%s", e->object->namespace,
-				      names[i].pod);
+			jsonout_textf(x->out, "sourcePod", "%s/%s",
+				      e->object->namespace, names[i].pod);
 			return;
 		}
 	}
@@ -471,11 +494,13 @@ static void put_packet(struct explaining *x, const struct explain_query *q,
 	char text[ADDR_TEXT_SIZE];
 
 	if (!q->any_pod)
-		jsonout_text(x->out, "source", addr_format(q->family, &q->source, text));
+		jsonout_text(x->out, "source",
+			     addr_format(q->family, &q->source, text));
 	jsonout_text(x->out, "sourceKind", source_kinds[e->source]);
 	if (!q->any_pod)
 		put_source_name(x, q);
-	jsonout_text(x->out, "destination", addr_format(q->family, &q->destination, text));
+	jsonout_text(x->out, "destination",
+		     addr_format(q->family, &q->destination, text));
 	if (q->protocol != IPPROTO_ICMP)
 		jsonout_integer(x->out, "port", q->port);
 	jsonout_text(x->out, "protocol",
@@ -483,10 +508,9 @@ static void put_packet(struct explaining *x, const struct explain_query *q,
 		     : q->family == FAMILY_IPV4	 ? "icmp"
 						 : "icmpv6");
 	if (e->by_interface)
-		jsonout_text(
-			x->out, "note",
-			"pods are told by their interface here: this one is taken as not from a "
-			"pod");
+		jsonout_text(x->out, "note",
+			     "pods are told by their interface here: this one is taken as not from a "
+			     "pod");
 }
 
 static double share_of(const struct endpoint_list *list, const struct endpoint *ep)
@@ -499,7 +523,8 @@ static double share_of(const struct endpoint_list *list, const struct endpoint *
 	return 0;
 }
 
-static const char *fate_reason(const struct explanation *e, const struct endpoint_fate *fate)
+static const char *fate_reason(const struct explanation *e,
+			       const struct endpoint_fate *fate)
 {
 	if (e->local && !fate->endpoint.local)
 		return "not on this node, and the policy is Local";
@@ -521,15 +546,16 @@ static void put_fates(struct explaining *x, const struct explain_query *q,
 	char text[ENDPOINT_TEXT_SIZE];
 	unsigned int i, n;
 
-	if (view_fates(x->v, e->port->service, q->family, e->port->name, e->port->protocol,
-		       &x->scratch, &fates, &n))
+	if (view_fates(x->v, e->port->service, q->family, e->port->name,
+		       e->port->protocol, &x->scratch, &fates, &n))
 		n = 0;
 	jsonout_integer(x->out, "endpointsTotal", n);
 	jsonout_array(x->out, "endpoints");
 	for (i = 0; i < n && i < ENDPOINTS_SHOWN; i++) {
 		const struct endpoint_names *names = fate_names(&cache, &fates[i]);
-		const double share =
-			e->verdict == EXPLAIN_DNAT ? share_of(list, &fates[i].endpoint) : 0;
+		const double share = e->verdict == EXPLAIN_DNAT
+					     ? share_of(list, &fates[i].endpoint)
+					     : 0;
 
 		jsonout_object(x->out, NULL);
 		jsonout_text(x->out, "address",
@@ -544,7 +570,8 @@ static void put_fates(struct explaining *x, const struct explain_query *q,
 		jsonout_bool(x->out, "onThisNode", fates[i].endpoint.local);
 		jsonout_real(x->out, "sharePercent", share);
 		jsonout_text(x->out, "reason", fate_reason(e, &fates[i]));
-		if (share > 0 && explain_keeps_source(x->v->model, q, e, &fates[i].endpoint))
+		if (share > 0 &&
+		    explain_keeps_source(x->v->model, q, e, &fates[i].endpoint))
 			jsonout_text(x->out, "sourceKept", "noMasqueradeCIDRs");
 		jsonout_object_end(x->out);
 	}
@@ -555,7 +582,8 @@ static void put_fates(struct explaining *x, const struct explain_query *q,
 static unsigned int count_kept(struct explaining *x, const struct explain_query *q,
 			       const struct explanation *e)
 {
-	const struct endpoint_list *list = dispatch_list(e->port->desired, e->local);
+	const struct endpoint_list *list =
+		dispatch_list(e->port->desired, e->local);
 	unsigned int i, n = 0;
 
 	for (i = 0; i < list->count; i++)
@@ -568,8 +596,8 @@ static void put_asked_service(struct explaining *x, const struct explain_query *
 {
 	const struct dispatch *p = e->port->desired;
 	const bool cluster_ip = e->vip->role == VIP_CLUSTER_IP;
-	const bool is_local =
-		p->flags & (cluster_ip ? DISPATCH_INTERNAL_LOCAL : DISPATCH_EXTERNAL_LOCAL);
+	const bool is_local = p->flags & (cluster_ip ? DISPATCH_INTERNAL_LOCAL
+						     : DISPATCH_EXTERNAL_LOCAL);
 
 	jsonout_text(x->out, "service", e->port->label);
 	jsonout_text(x->out, "role", roles[e->vip->role]);
@@ -577,13 +605,15 @@ static void put_asked_service(struct explaining *x, const struct explain_query *
 		      cluster_ip ? "internalTrafficPolicy" : "externalTrafficPolicy",
 		      is_local ? "Local" : "Cluster");
 	if (p->affinity_timeout_s)
-		jsonout_integer(x->out, "affinityTimeoutSeconds", p->affinity_timeout_s);
+		jsonout_integer(x->out, "affinityTimeoutSeconds",
+				p->affinity_timeout_s);
 	if (e->verdict == EXPLAIN_DNAT) {
 		const unsigned int choices = dispatch_list(p, e->local)->count;
 		const unsigned int kept = count_kept(x, q, e);
 
 		jsonout_integer(x->out, "choices", choices);
-		jsonout_bool(x->out, "masqueraded", e->masqueraded && kept < choices);
+		jsonout_bool(x->out, "masqueraded",
+			     e->masqueraded && kept < choices);
 		if (kept)
 			jsonout_integer(x->out, "choicesThatSeeTheSource", kept);
 		jsonout_text(x->out, "list", e->local ? "local" : "cluster");
@@ -623,11 +653,12 @@ static struct explain_query make_query(const struct asked *a, enum family family
 static int explain_echo(struct explaining *x, struct explain_query *q)
 {
 	if (*x->asked.port) {
-		errf(&x->error, 0, "%s has no ports: say SOURCE %s DESTINATION", x->asked.protocol,
-		     x->asked.protocol);
+		errf(&x->error, 0, "%s has no ports: say SOURCE %s DESTINATION",
+		     x->asked.protocol, x->asked.protocol);
 		return 400;
 	}
-	if (strcasecmp(x->asked.protocol, "icmpv6") == 0 && q->family == FAMILY_IPV4) {
+	if (strcasecmp(x->asked.protocol, "icmpv6") == 0 &&
+	    q->family == FAMILY_IPV4) {
 		errf(&x->error, 0, "icmpv6 is not of the destination's family");
 		return 400;
 	}
@@ -636,7 +667,8 @@ static int explain_echo(struct explaining *x, struct explain_query *q)
 	return 200;
 }
 
-static int explain_address(struct explaining *x, enum family family, const struct addr *addr)
+static int explain_address(struct explaining *x, enum family family,
+			   const struct addr *addr)
 {
 	struct explain_query q = make_query(&x->asked, family);
 
@@ -653,12 +685,15 @@ static int explain_address(struct explaining *x, enum family family, const struc
 		return 400;
 	}
 	if (port_word(x->asked.port, &q.port)) {
-		errf(&x->error, 0, "port \"%s\" is not between 1 and 65535", x->asked.port);
+		errf(&x->error, 0, "port \"%s\" is not between 1 and 65535",
+		     x->asked.port);
 		return 400;
 	}
-	q.protocol = *x->asked.protocol ? protocol_word(x->asked.protocol) : IPPROTO_TCP;
+	q.protocol = *x->asked.protocol ? protocol_word(x->asked.protocol)
+					: IPPROTO_TCP;
 	if (!q.protocol) {
-		errf(&x->error, 0, "protocol \"%s\" is not tcp, udp or sctp", x->asked.protocol);
+		errf(&x->error, 0, "protocol \"%s\" is not tcp, udp or sctp",
+		     x->asked.protocol);
 		return 400;
 	}
 	/* not said: the one that there is */
@@ -677,7 +712,8 @@ static bool port_is_meant(const struct asked *a, const struct service_port *p)
 	snprintf(number, sizeof(number), "%u", p->port);
 	if (*a->protocol && protocol_word(a->protocol) != p->protocol)
 		return false;
-	return !*a->port || strcmp(p->name, a->port) == 0 || strcmp(number, a->port) == 0;
+	return !*a->port || strcmp(p->name, a->port) == 0 ||
+	       strcmp(number, a->port) == 0;
 }
 
 static void put_asked_ports(const struct service *s, struct strbuf *text)
@@ -685,9 +721,10 @@ static void put_asked_ports(const struct service *s, struct strbuf *text)
 	unsigned int i;
 
 	for (i = 0; i < s->n_ports; i++)
-		strbuf_addf(text, "%s%s%s%u/%s%s", i ? ", " : "", s->ports[i].name,
-			    *s->ports[i].name ? " (" : "", s->ports[i].port,
-			    protocol_name(s->ports[i].protocol), *s->ports[i].name ? ")" : "");
+		strbuf_addf(text, "%s%s%s%u/%s%s", i ? ", " : "",
+			    s->ports[i].name, *s->ports[i].name ? " (" : "",
+			    s->ports[i].port, protocol_name(s->ports[i].protocol),
+			    *s->ports[i].name ? ")" : "");
 }
 
 static int wrong_port(struct explaining *x, const struct service *s)
@@ -695,32 +732,34 @@ static int wrong_port(struct explaining *x, const struct service *s)
 	struct strbuf ports = STRBUF_INIT;
 
 	put_asked_ports(s, &ports);
-	errf(&x->error, 0, "Service %s/%s has no port %s%s%s; its ports: %.300s", s->namespace,
-	     s->name, x->asked.port, *x->asked.protocol ? "/" : "", x->asked.protocol,
-	     ports.text ? ports.text : "none");
+	errf(&x->error, 0, "Service %s/%s has no port %s%s%s; its ports: %.300s",
+	     s->namespace, s->name, x->asked.port, *x->asked.protocol ? "/" : "",
+	     x->asked.protocol, ports.text ? ports.text : "none");
 	strbuf_free(&ports);
 	return 400;
 }
 
 static int explain_service(struct explaining *x, const struct service_entry *s)
 {
-	enum family family = x->asked.has_source ? x->asked.source_family
-						 : model_node_info(x->v->model)->primary_family;
+	enum family family = x->asked.has_source
+				     ? x->asked.source_family
+				     : model_node_info(x->v->model)->primary_family;
 	struct explain_query q;
 	unsigned int i, n = 0;
 
 	if (s->object->flags & SERVICE_IGNORED) {
-		errf(&x->error, 0, "Service %s/%s is %s: nothing for a proxy", s->namespace,
-		     s->name,
-		     s->object->flags & SERVICE_EXTERNAL_NAME ? "a name in DNS (ExternalName)"
-							      : "headless, addresses in DNS");
+		errf(&x->error, 0, "Service %s/%s is %s: nothing for a proxy",
+		     s->namespace, s->name,
+		     s->object->flags & SERVICE_EXTERNAL_NAME
+			     ? "a name in DNS (ExternalName)"
+			     : "headless, addresses in DNS");
 		return 400;
 	}
 	if (!x->asked.has_source && !s->object->family[family].has_cluster_ip)
 		family = family == FAMILY_IPV4 ? FAMILY_IPV6 : FAMILY_IPV4;
 	if (!s->object->family[family].has_cluster_ip) {
-		errf(&x->error, 0, "Service %s/%s has no %s address", s->namespace, s->name,
-		     family_name(family));
+		errf(&x->error, 0, "Service %s/%s has no %s address",
+		     s->namespace, s->name, family_name(family));
 		return 400;
 	}
 	q = make_query(&x->asked, family);

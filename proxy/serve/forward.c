@@ -1,11 +1,12 @@
 /*
- * A connection is two sockets and, while bytes are on their way, a pipe for each direction:
- * splice() moves them from socket to pipe to socket without a copy in user space. A pipe is read
- * into only when it is empty, so either the source or the destination is waited for, never both; an
- * idle connection holds no pipe.
+ * A connection is two sockets and, while bytes are on their way, a pipe for
+ * each direction: splice() moves them from socket to pipe to socket without a
+ * copy in user space. A pipe is read into only when it is empty, so either the
+ * source or the destination is waited for, never both; an idle connection holds
+ * no pipe.
  *
- * Each turn of a connection is short and all events have a low priority in the loop, so that a sync
- * that becomes due waits for a few turns at most.
+ * Each turn of a connection is short and all events have a low priority in the
+ * loop, so that a sync that becomes due waits for a few turns at most.
  */
 #include "proxy/serve/forward.h"
 
@@ -94,8 +95,8 @@ struct forwarder {
 	uint64_t random;
 };
 
-__attribute__((format(printf, 3, 4))) static void tell_failure(const struct forwarder *f,
-							       int severity, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void
+tell_failure(const struct forwarder *f, int severity, const char *fmt, ...)
 {
 	char text[256];
 	va_list args;
@@ -195,7 +196,8 @@ static int fill_pipe(struct forwarded *c, unsigned int i)
 		if (err)
 			return err;
 	}
-	n = splice(c->fd[i], NULL, h->pipe.end[1], NULL, CHUNK, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	n = splice(c->fd[i], NULL, h->pipe.end[1], NULL, CHUNK,
+		   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	h->ended = n == 0;
@@ -220,7 +222,8 @@ static int drain_pipe(struct forwarded *c, unsigned int i)
 
 static bool is_shortage(int err)
 {
-	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS;
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM ||
+	       err == -ENOBUFS;
 }
 
 static void told_of_shortage(struct forwarder *f)
@@ -341,14 +344,15 @@ static void on_connected(evutil_socket_t fd, short what, void *ctx)
 		forwarded_free(c);
 		return;
 	}
-	event_assign(&c->writable[1], base, fd, EV_WRITE | EV_PERSIST, on_writable, c);
+	event_assign(&c->writable[1], base, fd, EV_WRITE | EV_PERSIST,
+		     on_writable, c);
 	event_priority_set(&c->writable[1], event_base_get_npriorities(base) - 1);
 	event_add(&c->readable[0], NULL);
 	event_add(&c->readable[1], NULL);
 }
 
-static socklen_t sockaddr_fill(enum family family, const struct addr *addr, uint16_t port,
-			       struct sockaddr_storage *to)
+static socklen_t sockaddr_fill(enum family family, const struct addr *addr,
+			       uint16_t port, struct sockaddr_storage *to)
 {
 	struct sockaddr_in6 *six = (struct sockaddr_in6 *)to;
 	struct sockaddr_in *four = (struct sockaddr_in *)to;
@@ -379,10 +383,10 @@ static void assign(struct forwarded *c)
 	unsigned int i;
 
 	for (i = 0; i < 2; i++) {
-		event_assign(&c->readable[i], base, c->fd[i], EV_READ | EV_PERSIST,
-			     on_forward_readable, c);
-		event_assign(&c->writable[i], base, c->fd[i], EV_WRITE | EV_PERSIST, on_writable,
-			     c);
+		event_assign(&c->readable[i], base, c->fd[i],
+			     EV_READ | EV_PERSIST, on_forward_readable, c);
+		event_assign(&c->writable[i], base, c->fd[i],
+			     EV_WRITE | EV_PERSIST, on_writable, c);
 		event_priority_set(&c->readable[i], lowest);
 		event_priority_set(&c->writable[i], lowest);
 	}
@@ -397,21 +401,25 @@ static void set_options(int fd)
 	static const struct {
 		int level, name, value;
 	} wanted[] = {
-		{ IPPROTO_TCP, TCP_NODELAY, 1 },   { SOL_SOCKET, SO_KEEPALIVE, 1 },
-		{ IPPROTO_TCP, TCP_KEEPIDLE, 15 }, { IPPROTO_TCP, TCP_KEEPINTVL, 15 },
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 15 },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 15 },
 		{ IPPROTO_TCP, TCP_KEEPCNT, 9 },
 	};
 	unsigned int i;
 
 	for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
-		setsockopt(fd, wanted[i].level, wanted[i].name, &wanted[i].value, sizeof(int));
+		setsockopt(fd, wanted[i].level, wanted[i].name,
+			   &wanted[i].value, sizeof(int));
 }
 
 /* Takes @client, whatever comes of it. Returns 0 or a negative errno. */
-static int forward(struct forwarder *f, int client, enum family family, const struct endpoint *ep)
+static int forward(struct forwarder *f, int client, enum family family,
+		   const struct endpoint *ep)
 {
-	const struct timeval patience =
-		ms_to_timeval(f->options.connect_ms ? f->options.connect_ms : CONNECT_MS);
+	const struct timeval patience = ms_to_timeval(
+		f->options.connect_ms ? f->options.connect_ms : CONNECT_MS);
 	struct forwarded *c = calloc(1, sizeof(*c));
 	struct sockaddr_storage to;
 	socklen_t size = sockaddr_fill(family, &ep->addr, ep->port, &to);
@@ -432,7 +440,8 @@ static int forward(struct forwarder *f, int client, enum family family, const st
 	assign(c);
 	TAILQ_INSERT_TAIL(&f->connections, c, in_forwarder);
 	f->n_connections++;
-	if (connect(fd, (const struct sockaddr *)&to, size) && errno != EINPROGRESS) {
+	if (connect(fd, (const struct sockaddr *)&to, size) &&
+	    errno != EINPROGRESS) {
 		forwarded_free(c);
 		return 0;
 	}
@@ -442,7 +451,8 @@ static int forward(struct forwarder *f, int client, enum family family, const st
 
 /* Listeners */
 
-static bool list_has(const struct endpoint *items, unsigned int n, const struct endpoint *ep)
+static bool list_has(const struct endpoint *items, unsigned int n,
+		     const struct endpoint *ep)
 {
 	unsigned int i;
 
@@ -480,7 +490,8 @@ static void pause_accepting(struct forwarder *f)
 
 	told_of_shortage(f);
 	f->paused = true;
-	for (n = hashtab_first(&f->listeners, &walk); n; n = hashtab_next(&f->listeners, &walk))
+	for (n = hashtab_first(&f->listeners, &walk); n;
+	     n = hashtab_next(&f->listeners, &walk))
 		if (listener_of(n)->fd >= 0)
 			event_del(&listener_of(n)->event);
 	event_add(f->resume, &pause);
@@ -495,7 +506,8 @@ static void on_resume(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	f->paused = false;
-	for (n = hashtab_first(&f->listeners, &walk); n; n = hashtab_next(&f->listeners, &walk))
+	for (n = hashtab_first(&f->listeners, &walk); n;
+	     n = hashtab_next(&f->listeners, &walk))
 		if (listener_of(n)->fd >= 0)
 			event_add(&listener_of(n)->event, NULL);
 }
@@ -506,10 +518,9 @@ static void turn_away(struct forwarder *f, int client, unsigned int most)
 	static const struct linger now = { .l_onoff = 1, .l_linger = 0 };
 
 	if (!f->told_full)
-		tell_failure(
-			f, LOG_WARNING,
-			"localhost node ports: %u connections are open; further ones are refused",
-			most);
+		tell_failure(f, LOG_WARNING,
+			     "localhost node ports: %u connections are open; further ones are refused",
+			     most);
 	f->told_full = true;
 	setsockopt(client, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(client);
@@ -519,8 +530,9 @@ static void on_forward_client(evutil_socket_t fd, short what, void *ctx)
 {
 	struct port_listener *l = ctx;
 	struct forwarder *f = l->forwarder;
-	const unsigned int most =
-		f->options.max_connections ? f->options.max_connections : FORWARD_CONNECTIONS;
+	const unsigned int most = f->options.max_connections
+					  ? f->options.max_connections
+					  : FORWARD_CONNECTIONS;
 	unsigned int i;
 	int client, err;
 
@@ -533,7 +545,9 @@ static void on_forward_client(evutil_socket_t fd, short what, void *ctx)
 			turn_away(f, client, most);
 			continue;
 		}
-		err = client < 0 ? -errno : forward(f, client, l->family, choose_endpoint(l));
+		err = client < 0
+			      ? -errno
+			      : forward(f, client, l->family, choose_endpoint(l));
 		if (is_shortage(err)) {
 			pause_accepting(f);
 			return;
@@ -551,7 +565,8 @@ static int bind_port(struct port_listener *l)
 	};
 	struct forwarder *f = l->forwarder;
 	struct sockaddr_storage at;
-	socklen_t size = sockaddr_fill(l->family, &loopback[l->family], l->port, &at);
+	socklen_t size =
+		sockaddr_fill(l->family, &loopback[l->family], l->port, &at);
 	int fd = stream_socket(l->family), one = 1, err = 0;
 
 	if (fd < 0)
@@ -559,11 +574,12 @@ static int bind_port(struct port_listener *l)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(fd, (const struct sockaddr *)&at, size) || listen(fd, BACKLOG))
 		err = -errno;
-	if (!err && event_assign(&l->event, f->options.base, fd, EV_READ | EV_PERSIST,
-				 on_forward_client, l))
+	if (!err && event_assign(&l->event, f->options.base, fd,
+				 EV_READ | EV_PERSIST, on_forward_client, l))
 		err = -ENOMEM;
 	if (!err)
-		event_priority_set(&l->event, event_base_get_npriorities(f->options.base) - 1);
+		event_priority_set(&l->event,
+				   event_base_get_npriorities(f->options.base) - 1);
 	if (!err && !f->paused && event_add(&l->event, NULL))
 		err = -ENOMEM;
 	if (err) {
@@ -591,7 +607,8 @@ static void listener_bind(struct port_listener *l)
 		f->n_bound[l->family]++;
 		count_changed(f, l->family);
 		if (l->told)
-			tell_failure(f, LOG_INFO, "%s: localhost node port %u (%s) is served now",
+			tell_failure(f, LOG_INFO,
+				     "%s: localhost node port %u (%s) is served now",
 				     l->label, l->port, family_name(l->family));
 		return;
 	}
@@ -600,7 +617,8 @@ static void listener_bind(struct port_listener *l)
 			     "%s: localhost node port %u (%s) is not served: %s; tried again, "
 			     "others are "
 			     "unaffected",
-			     l->label, l->port, family_name(l->family), strerror(-err));
+			     l->label, l->port, family_name(l->family),
+			     strerror(-err));
 		if (f->options.failed)
 			f->options.failed(f->options.ctx, l->family);
 	}
@@ -631,16 +649,19 @@ static uint64_t owner_hash(const char *owner, enum family family)
 	return hash_bytes(hash_text(HASH_SEED, owner), &family, sizeof(family));
 }
 
-static struct port_listener *next_of(struct hash_node *n, const char *owner, enum family family)
+static struct port_listener *next_of(struct hash_node *n, const char *owner,
+				     enum family family)
 {
 	for (; n; n = hashtab_find_next(n))
-		if (listener_of(n)->family == family && !strcmp(listener_of(n)->owner, owner))
+		if (listener_of(n)->family == family &&
+		    !strcmp(listener_of(n)->owner, owner))
 			return listener_of(n);
 	return NULL;
 }
 
-#define for_each_listener_of(l, f, owner, family)                                                  \
-	for (l = next_of(hashtab_find(&(f)->listeners, owner_hash(owner, family)), owner, family); \
+#define for_each_listener_of(l, f, owner, family)                                  \
+	for (l = next_of(hashtab_find(&(f)->listeners, owner_hash(owner, family)), \
+			 owner, family);                                           \
 	     l; l = next_of(hashtab_find_next(&l->node), owner, family))
 
 static struct port_listener *listener_find(struct forwarder *f, const char *owner,
@@ -719,8 +740,8 @@ static void drop_the_rest(struct forwarder *f, const char *owner, enum family fa
 
 static void schedule_forward_retry(struct forwarder *f)
 {
-	const struct timeval pause =
-		ms_to_timeval(f->options.retry_ms ? f->options.retry_ms : RETRY_MS);
+	const struct timeval pause = ms_to_timeval(
+		f->options.retry_ms ? f->options.retry_ms : RETRY_MS);
 
 	if (f->n_unbound && !event_pending(f->retry, EV_TIMEOUT, NULL))
 		event_add(f->retry, &pause);
@@ -766,7 +787,8 @@ void forwarder_retry(struct forwarder *f)
 
 	if (!f->n_unbound)
 		return;
-	for (n = hashtab_first(&f->listeners, &walk); n; n = hashtab_next(&f->listeners, &walk))
+	for (n = hashtab_first(&f->listeners, &walk); n;
+	     n = hashtab_next(&f->listeners, &walk))
 		if (listener_of(n)->fd < 0)
 			listener_bind(listener_of(n));
 	schedule_forward_retry(f);
@@ -811,7 +833,8 @@ struct forwarder *forwarder_new(const struct forward_options *options)
 		f->options.clock = clock_system();
 	TAILQ_INIT(&f->connections);
 	f->random = options->seed;
-	if (!f->random && getrandom(&f->random, sizeof(f->random), GRND_NONBLOCK) < 0)
+	if (!f->random &&
+	    getrandom(&f->random, sizeof(f->random), GRND_NONBLOCK) < 0)
 		f->random = (uint64_t)clock_monotonic_us(f->options.clock);
 	f->random |= 1; /* it must not be 0 */
 	f->retry = evtimer_new(options->base, on_forward_retry, f);

@@ -19,12 +19,14 @@ struct forward_options {
 	struct event_base *base;
 	unsigned int max_connections; /* 0: FORWARD_CONNECTIONS */
 	unsigned int connect_ms;      /* 0: 5000 (NP-9.3) */
-	unsigned int retry_ms;	      /* 0: 5000, for ports that could not be bound */
-	uint64_t seed;		      /* of choices; 0: the kernel's */
-	const struct clock *clock;    /* NULL: the system's */
+	unsigned int retry_ms; /* 0: 5000, for ports that could not be bound */
+	uint64_t seed;	       /* of choices; 0: the kernel's */
+	const struct clock *clock; /* NULL: the system's */
 	void (*log)(void *ctx, int severity, const char *message);
-	void (*listeners)(void *ctx, enum family family, unsigned int count); /* NULL is allowed */
-	void (*failed)(void *ctx, enum family family); /* a port cannot be bound. NULL is allowed */
+	void (*listeners)(void *ctx, enum family family,
+			  unsigned int count); /* NULL is allowed */
+	void (*failed)(void *ctx,
+		       enum family family); /* a port cannot be bound. NULL is allowed */
 	void *ctx;
 };
 
@@ -42,9 +44,10 @@ struct forward_port {
 };
 
 /*
- * The node ports of @owner (a Service, "namespace/name") in @family are these and no others.
- * Everything is copied. A port that cannot be bound is told, and tried again. Returns 0, or -ENOMEM
- * with the former state of each port that could not be taken over: to be called again.
+ * The node ports of @owner (a Service, "namespace/name") in @family are these
+ * and no others. Everything is copied. A port that cannot be bound is told, and
+ * tried again. Returns 0, or -ENOMEM with the former state of each port that
+ * could not be taken over: to be called again.
  */
 int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 		  const struct forward_port *ports, unsigned int count);
@@ -53,6 +56,7 @@ int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 void forwarder_retry(struct forwarder *f);
 
 unsigned int forwarder_connections(const struct forwarder *f);
-unsigned int forwarder_listeners(const struct forwarder *f, enum family family); /* bound */
+unsigned int forwarder_listeners(const struct forwarder *f,
+				 enum family family); /* bound */
 
 #endif

@@ -1,11 +1,12 @@
 /*
- * Health. Ages are measured on the monotonic clock and shown on the real one, so that a clock set
- * back makes nobody unhealthy.
+ * Health. Ages are measured on the monotonic clock and shown on the real one,
+ * so that a clock set back makes nobody unhealthy.
  *
- * A health-check port belongs to one Service and family: answers differ by family, and a family
- * that cannot be programmed holds up its own answers only. Entries stand in an array per family,
- * sorted by namespace and name; there are as many as Services with externalTrafficPolicy Local, and
- * only those. One without a port stands among them, so that what is wrong with it is told once.
+ * A health-check port belongs to one Service and family: answers differ by
+ * family, and a family that cannot be programmed holds up its own answers only.
+ * Entries stand in an array per family, sorted by namespace and name; there are
+ * as many as Services with externalTrafficPolicy Local, and only those. One
+ * without a port stands among them, so that what is wrong with it is told once.
  */
 #include "proxy/serve/health.h"
 
@@ -44,7 +45,7 @@ struct health_family {
 	bool programmed; /* the first sync since the start is in the kernel */
 	bool pending;
 	int64_t pending_us; /* monotonic: since when the oldest change waits */
-	int64_t synced_us;  /* real: latest successful sync, or the start of the loop */
+	int64_t synced_us; /* real: latest successful sync, or the start of the loop */
 	bool everywhere;
 	struct addr *addrs;
 	unsigned int n_addrs;
@@ -74,7 +75,8 @@ static bool family_is_healthy(const struct health *h, enum family family)
 
 bool health_is_healthy(const struct health *h)
 {
-	return family_is_healthy(h, FAMILY_IPV4) && family_is_healthy(h, FAMILY_IPV6);
+	return family_is_healthy(h, FAMILY_IPV4) &&
+	       family_is_healthy(h, FAMILY_IPV6);
 }
 
 bool health_is_eligible(const struct health *h)
@@ -100,7 +102,8 @@ static void add_families(const struct health *h, struct strbuf *body)
 			continue;
 		strbuf_addf(body, "%s\"%s\": {", comma, family_name(f));
 		add_timestamp(body, "lastUpdated", h->family[f].synced_us);
-		strbuf_addf(body, ",\"healthy\": %s}", family_is_healthy(h, f) ? "true" : "false");
+		strbuf_addf(body, ",\"healthy\": %s}",
+			    family_is_healthy(h, f) ? "true" : "false");
 		comma = ",";
 	}
 	strbuf_addc(body, '}');
@@ -108,7 +111,8 @@ static void add_families(const struct health *h, struct strbuf *body)
 
 static int64_t latest_sync_us(const struct health *h)
 {
-	int64_t v4 = h->family[FAMILY_IPV4].synced_us, v6 = h->family[FAMILY_IPV6].synced_us;
+	int64_t v4 = h->family[FAMILY_IPV4].synced_us,
+		v6 = h->family[FAMILY_IPV6].synced_us;
 
 	return v4 > v6 ? v4 : v6;
 }
@@ -127,7 +131,8 @@ static void add_source(const struct health *h, struct strbuf *body)
 	if (source.contact_us) {
 		age_us = clock_monotonic_us(h->options.clock) - source.contact_us;
 		strbuf_addc(body, ',');
-		add_timestamp(body, "lastContact", clock_realtime_us(h->options.clock) - age_us);
+		add_timestamp(body, "lastContact",
+			      clock_realtime_us(h->options.clock) - age_us);
 	}
 	strbuf_addc(body, '}');
 }
@@ -136,7 +141,8 @@ static void add_source(const struct health *h, struct strbuf *body)
 static void answer_health(struct health *h, struct httpd_request *req, bool livez)
 {
 	int64_t now_us = clock_realtime_us(h->options.clock);
-	bool healthy = health_is_healthy(h), ok = healthy && (livez || h->eligible);
+	bool healthy = health_is_healthy(h),
+	     ok = healthy && (livez || h->eligible);
 	struct strbuf body = STRBUF_INIT;
 
 	strbuf_addc(&body, '{');
@@ -144,12 +150,14 @@ static void answer_health(struct health *h, struct httpd_request *req, bool live
 	strbuf_addc(&body, ',');
 	add_timestamp(&body, "currentTime", now_us);
 	if (!livez)
-		strbuf_addf(&body, ",\"nodeEligible\": %s", h->eligible ? "true" : "false");
+		strbuf_addf(&body, ",\"nodeEligible\": %s",
+			    h->eligible ? "true" : "false");
 	strbuf_addf(&body, ",\"healthy\": %s,", healthy ? "true" : "false");
 	add_families(h, &body);
 	add_source(h, &body);
 	strbuf_addc(&body, '}');
-	metrics_add(h->options.metrics, livez ? METRIC_LIVEZ : METRIC_HEALTHZ, ok ? 0 : 1, 1);
+	metrics_add(h->options.metrics, livez ? METRIC_LIVEZ : METRIC_HEALTHZ,
+		    ok ? 0 : 1, 1);
 	httpd_reply(req, ok ? 200 : 503, "application/json", &body);
 	strbuf_free(&body);
 }
@@ -183,8 +191,8 @@ bool health_is_ready(const struct health *h, struct strbuf *why)
 			reason = "rules are not in the kernel yet";
 		if (!reason)
 			continue;
-		strbuf_addf(why, "%s%s: %s", why->length > begin ? "; " : "", family_name(f),
-			    reason);
+		strbuf_addf(why, "%s%s: %s", why->length > begin ? "; " : "",
+			    family_name(f), reason);
 	}
 	return ready && health_is_healthy(h);
 }
@@ -201,7 +209,8 @@ static void answer_ready(struct health *h, struct httpd_request *req)
 		jsonout_text(&body, "waitingFor", why.text ? why.text : "");
 	strbuf_addc(&body, ',');
 	add_timestamp(&body, "currentTime", clock_realtime_us(h->options.clock));
-	strbuf_addf(&body, ",\"healthy\": %s,", health_is_healthy(h) ? "true" : "false");
+	strbuf_addf(&body, ",\"healthy\": %s,",
+		    health_is_healthy(h) ? "true" : "false");
 	add_families(h, &body);
 	add_source(h, &body);
 	jsonout_object_end(&body);
@@ -234,7 +243,8 @@ static void on_health_retry(evutil_socket_t fd, short what, void *ctx)
 	health_retry(ctx);
 }
 
-int health_change(struct health *h, const struct health_settings *settings, struct errbuf *eb)
+int health_change(struct health *h, const struct health_settings *settings,
+		  struct errbuf *eb)
 {
 	const struct httpd_keep keep = {
 		.what = "health server",
@@ -357,7 +367,8 @@ static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 	strbuf_add_json(&body, check->name);
 	strbuf_addf(&body, "},\"localEndpoints\": %u,\"serviceProxyHealthy\": %s}",
 		    check->local_endpoints, healthy ? "true" : "false");
-	httpd_reply(req, healthy && check->local_endpoints ? 200 : 503, "application/json", &body);
+	httpd_reply(req, healthy && check->local_endpoints ? 200 : 503,
+		    "application/json", &body);
 	strbuf_free(&body);
 }
 
@@ -367,7 +378,8 @@ static void report_failure(const struct check *c, const char *error)
 	const struct health_options *o = &c->health->options;
 	char note[800];
 
-	snprintf(note, sizeof(note), "node %s failed to start healthcheck \"%s/%s\" on port %u: %s",
+	snprintf(note, sizeof(note),
+		 "node %s failed to start healthcheck \"%s/%s\" on port %u: %s",
 		 o->node_name, c->namespace, c->name, c->port, error);
 	o->log(o->ctx, LOG_ERR, note);
 	if (o->service_event)
@@ -380,7 +392,8 @@ static void report_success(const struct check *c)
 	const struct health_options *o = &c->health->options;
 	char text[800];
 
-	snprintf(text, sizeof(text), "Service %s/%s: health-check port %u (%s) listens now",
+	snprintf(text, sizeof(text),
+		 "Service %s/%s: health-check port %u (%s) listens now",
 		 c->namespace, c->name, c->port, family_name(c->family));
 	o->log(o->ctx, LOG_INFO, text);
 }
@@ -406,7 +419,8 @@ static int try_listen(struct check *c, struct errbuf *eb)
 	const struct health_family *f = &h->family[c->family];
 
 	if (!c->httpd)
-		c->httpd = httpd_new(h->options.base, h->check_pool, handle_check, c);
+		c->httpd = httpd_new(h->options.base, h->check_pool,
+				     handle_check, c);
 	if (!c->httpd)
 		return errf(eb, -ENOMEM, "out of memory");
 	return httpd_listen(c->httpd, c->family, f->everywhere ? &any : f->addrs,
@@ -416,7 +430,8 @@ static int try_listen(struct check *c, struct errbuf *eb)
 /* HC-7: what cannot be had now may be had later: another program ends, an address arrives. */
 static void health_retry_later(struct health *h)
 {
-	const unsigned int ms = h->options.retry_ms ? h->options.retry_ms : RETRY_MS;
+	const unsigned int ms =
+		h->options.retry_ms ? h->options.retry_ms : RETRY_MS;
 	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
 
 	if (!event_pending(h->retry, EV_TIMEOUT, NULL))
@@ -508,8 +523,8 @@ void health_synced(struct health *h, enum family family)
 }
 
 /* The index at which (namespace, name) stands, or would. */
-static size_t check_index(const struct checks *checks, const char *namespace, const char *name,
-			  bool *found)
+static size_t check_index(const struct checks *checks, const char *namespace,
+			  const char *name, bool *found)
 {
 	size_t low = 0, high = checks->n, middle;
 	int order;
@@ -532,8 +547,8 @@ static size_t check_index(const struct checks *checks, const char *namespace, co
 	return low;
 }
 
-bool health_has_service(const struct health *h, enum family family, const char *namespace,
-			const char *name)
+bool health_has_service(const struct health *h, enum family family,
+			const char *namespace, const char *name)
 {
 	bool found;
 
@@ -541,8 +556,8 @@ bool health_has_service(const struct health *h, enum family family, const char *
 	return found;
 }
 
-void health_remove_service(struct health *h, enum family family, const char *namespace,
-			   const char *name)
+void health_remove_service(struct health *h, enum family family,
+			   const char *namespace, const char *name)
 {
 	struct checks *checks = &h->checks[family];
 	bool found;
@@ -556,7 +571,8 @@ void health_remove_service(struct health *h, enum family family, const char *nam
 		(checks->n - i) * sizeof(checks->items[0]));
 }
 
-static struct check *check_new(struct health *h, enum family family, const struct service *from)
+static struct check *check_new(struct health *h, enum family family,
+			       const struct service *from)
 {
 	struct check *c = calloc(1, sizeof(*c));
 
@@ -574,8 +590,8 @@ static struct check *check_new(struct health *h, enum family family, const struc
 	return NULL;
 }
 
-static struct check *check_insert(struct health *h, enum family family, size_t at,
-				  const struct service *from)
+static struct check *check_insert(struct health *h, enum family family,
+				  size_t at, const struct service *from)
 {
 	struct checks *checks = &h->checks[family];
 	struct check *c;
@@ -596,20 +612,22 @@ bool service_has_health_check(const struct service *service)
 {
 	const unsigned int needed = SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL;
 
-	return (service->flags & needed) == needed && !(service->flags & SERVICE_IGNORED);
+	return (service->flags & needed) == needed &&
+	       !(service->flags & SERVICE_IGNORED);
 }
 
 /* The other family may have told it already. */
 static void told_missing_port(struct health *h, const struct check *c)
 {
-	const enum family other = c->family == FAMILY_IPV4 ? FAMILY_IPV6 : FAMILY_IPV4;
+	const enum family other =
+		c->family == FAMILY_IPV4 ? FAMILY_IPV6 : FAMILY_IPV4;
 
 	if (!health_has_service(h, other, c->namespace, c->name))
 		report_missing_port(c);
 }
 
-int health_set_service(struct health *h, enum family family, const struct service *service,
-		       unsigned int local_endpoints)
+int health_set_service(struct health *h, enum family family,
+		       const struct service *service, unsigned int local_endpoints)
 {
 	struct checks *checks = &h->checks[family];
 	struct check *c = NULL;
@@ -618,12 +636,15 @@ int health_set_service(struct health *h, enum family family, const struct servic
 
 	if (found)
 		c = checks->items[i];
-	if (c && (!service_has_health_check(service) || !service->family[family].has_cluster_ip ||
-		  c->port != service->health_check_node_port || strcmp(c->uid, service->uid))) {
+	if (c && (!service_has_health_check(service) ||
+		  !service->family[family].has_cluster_ip ||
+		  c->port != service->health_check_node_port ||
+		  strcmp(c->uid, service->uid))) {
 		health_remove_service(h, family, service->namespace, service->name);
 		c = NULL;
 	}
-	if (!service_has_health_check(service) || !service->family[family].has_cluster_ip)
+	if (!service_has_health_check(service) ||
+	    !service->family[family].has_cluster_ip)
 		return 0;
 	if (c) {
 		c->local_endpoints = local_endpoints;
@@ -631,7 +652,8 @@ int health_set_service(struct health *h, enum family family, const struct servic
 	}
 	c = check_insert(h, family, i, service);
 	if (!c) {
-		h->options.log(h->options.ctx, LOG_ERR, "health check: out of memory");
+		h->options.log(h->options.ctx, LOG_ERR,
+			       "health check: out of memory");
 		return -ENOMEM;
 	}
 	c->local_endpoints = local_endpoints;

@@ -1,10 +1,12 @@
 /*
- * An HTTP server of our own, since libevent's evhttp bounds neither the number of connections nor
- * what happens when descriptors run out, and the health port is open to everybody who can reach the
- * node: strangers must not be able to use up what the connection to the API server needs.
+ * An HTTP server of our own, since libevent's evhttp bounds neither the number
+ * of connections nor what happens when descriptors run out, and the health port
+ * is open to everybody who can reach the node: strangers must not be able to
+ * use up what the connection to the API server needs.
  *
- * A connection reads a request's head, answers, and closes. A body is thrown away: closing with
- * unread bytes would send a reset, which may overtake the answer.
+ * A connection reads a request's head, answers, and closes. A body is thrown
+ * away: closing with unread bytes would send a reset, which may overtake the
+ * answer.
  */
 #include "proxy/serve/httpd.h"
 
@@ -130,8 +132,8 @@ static void resume(evutil_socket_t fd, short what, void *data)
 		evconnlistener_enable(h->local);
 }
 
-struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool, httpd_handler *handler,
-			void *ctx)
+struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool,
+			httpd_handler *handler, void *ctx)
 {
 	struct httpd *h = calloc(1, sizeof(*h));
 
@@ -208,16 +210,18 @@ void httpd_add_header(struct httpd_request *req, const char *name, const char *v
 	strbuf_addf(&req->headers, "%s: %s\r\n", name, value);
 }
 
-void httpd_reply(struct httpd_request *req, int status, const char *type, const struct strbuf *body)
+void httpd_reply(struct httpd_request *req, int status, const char *type,
+		 const struct strbuf *body)
 {
 	if (body->err || req->headers.err || req->answered)
 		return;
 	req->answered = true;
-	evbuffer_add_printf(req->output,
-			    "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-			    "X-Content-Type-Options: nosniff\r\n%sConnection: close\r\n\r\n",
-			    status, reason_phrase(status), type, body->length,
-			    req->headers.text ? req->headers.text : "");
+	evbuffer_add_printf(
+		req->output,
+		"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+		"X-Content-Type-Options: nosniff\r\n%sConnection: close\r\n\r\n",
+		status, reason_phrase(status), type, body->length,
+		req->headers.text ? req->headers.text : "");
 	if (body->length && !req->is_head)
 		evbuffer_add(req->output, body->text, body->length);
 }
@@ -325,10 +329,11 @@ static void on_event(struct bufferevent *bev, short what, void *data)
 
 static bool stays_open(struct httpd_request *req, const char *type)
 {
-	evbuffer_add_printf(req->output,
-			    "HTTP/1.1 200 OK\r\nContent-Type: %s\r\n"
-			    "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
-			    type);
+	evbuffer_add_printf(
+		req->output,
+		"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n"
+		"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+		type);
 	return !req->is_head;
 }
 
@@ -377,7 +382,8 @@ void httpd_stream_end(struct httpd_stream *stream)
 	if (!c)
 		return;
 	c->closed = NULL;
-	c->is_stream = false; /* what is written goes out, then on_written() closes */
+	c->is_stream =
+		false; /* what is written goes out, then on_written() closes */
 	if (!evbuffer_get_length(bufferevent_get_output(c->bev)))
 		on_written(c->bev, c);
 }
@@ -386,8 +392,9 @@ void httpd_stream_finish(struct httpd_stream *stream, const struct strbuf *last)
 {
 	struct connection *c = (struct connection *)stream;
 
-	if (last->err || (last->length &&
-			  evbuffer_add(bufferevent_get_output(c->bev), last->text, last->length))) {
+	if (last->err ||
+	    (last->length && evbuffer_add(bufferevent_get_output(c->bev),
+					  last->text, last->length))) {
 		c->closed = NULL;
 		connection_free(c);
 		return;
@@ -406,8 +413,8 @@ static struct connection *who_gives_way(const struct httpd_pool *pool)
 	return TAILQ_FIRST(&pool->connections);
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
-		      int length, void *data)
+static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
+		      struct sockaddr *address, int length, void *data)
 {
 	const struct timeval idle = { IDLE_S, 0 };
 	struct httpd *h = data;
@@ -445,10 +452,13 @@ static void on_accept_error(struct evconnlistener *listener, void *data)
 	event_add(h->resume, &pause);
 }
 
-static socklen_t make_sockaddr(const struct listener *l, struct sockaddr_storage *storage)
+static socklen_t make_sockaddr(const struct listener *l,
+			       struct sockaddr_storage *storage)
 {
-	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(l->port) };
-	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(l->port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6,
+				   .sin6_port = htons(l->port) };
+	struct sockaddr_in v4 = { .sin_family = AF_INET,
+				  .sin_port = htons(l->port) };
 
 	memset(storage, 0, sizeof(*storage));
 	if (l->family == FAMILY_IPV4) {
@@ -468,7 +478,8 @@ static int open_socket(const struct listener *l)
 	socklen_t length = make_sockaddr(l, &address);
 	int fd, err;
 
-	fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(address.ss_family,
+		    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
@@ -489,9 +500,11 @@ static int listener_open(struct httpd *h, struct listener *l, struct errbuf *eb)
 
 	if (fd < 0)
 		return errf(eb, fd, "cannot listen on %s port %u: %s",
-			    addr_format(l->family, &l->addr, text), l->port, strerror(-fd));
-	l->socket = evconnlistener_new(h->base, on_accept, h,
-				       LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+			    addr_format(l->family, &l->addr, text), l->port,
+			    strerror(-fd));
+	l->socket = evconnlistener_new(
+		h->base, on_accept, h,
+		LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (!l->socket) {
 		close(fd);
 		return errf(eb, -ENOMEM, "out of memory");
@@ -502,7 +515,8 @@ static int listener_open(struct httpd *h, struct listener *l, struct errbuf *eb)
 
 static bool listener_equal(const struct listener *a, const struct listener *b)
 {
-	return a->family == b->family && a->port == b->port && a->one_family == b->one_family &&
+	return a->family == b->family && a->port == b->port &&
+	       a->one_family == b->one_family &&
 	       addr_compare(&a->addr, &b->addr) == 0;
 }
 
@@ -519,8 +533,8 @@ static void listener_adopt(struct httpd *h, struct listener *l)
 		}
 }
 
-int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs, unsigned int n,
-		 uint16_t port, bool one_family, struct errbuf *eb)
+int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs,
+		 unsigned int n, uint16_t port, bool one_family, struct errbuf *eb)
 {
 	struct listener *listeners = calloc(n ? n : 1, sizeof(*listeners));
 	unsigned int i;
@@ -529,7 +543,8 @@ int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs, 
 	if (!listeners)
 		return errf(eb, -ENOMEM, "out of memory");
 	for (i = 0; i < n; i++) {
-		listeners[i] = (struct listener){ family, addrs[i], port, one_family, NULL };
+		listeners[i] = (struct listener){ family, addrs[i], port,
+						  one_family, NULL };
 		listener_adopt(h, &listeners[i]);
 	}
 	/* Close before opening: 0.0.0.0 cannot be had while 10.0.0.1 is in use. */
@@ -614,8 +629,9 @@ int httpd_listen_local(struct httpd *h, const char *name, struct errbuf *eb)
 	if (bind(fd, (struct sockaddr *)&address, length) || listen(fd, BACKLOG))
 		err = -errno;
 	if (!err) {
-		h->local = evconnlistener_new(h->base, on_accept_local, h,
-					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+		h->local = evconnlistener_new(
+			h->base, on_accept_local, h,
+			LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 		err = h->local ? 0 : -ENOMEM;
 	}
 	if (!err) {

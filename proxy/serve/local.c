@@ -28,8 +28,8 @@ struct local {
 };
 
 /* Returns the status of what is in @out; 200 of the monitor is answered already. */
-static int make_page(const struct local *l, struct httpd_request *req, const char *path,
-		     struct strbuf *out)
+static int make_page(const struct local *l, struct httpd_request *req,
+		     const char *path, struct strbuf *out)
 {
 	struct view view = { 0 };
 
@@ -70,7 +70,8 @@ static void on_retry(evutil_socket_t fd, short what, void *ctx)
 
 static void listen_or_retry(struct local *l)
 {
-	const unsigned int ms = l->options.retry_ms ? l->options.retry_ms : RETRY_MS;
+	const unsigned int ms =
+		l->options.retry_ms ? l->options.retry_ms : RETRY_MS;
 	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
 	struct errbuf eb, text;
 

@@ -26,8 +26,8 @@ struct local_options {
 };
 
 /*
- * If another process has the name that is told once, and tried again in silence. NULL when out of
- * memory.
+ * If another process has the name that is told once, and tried again in
+ * silence. NULL when out of memory.
  */
 struct local *local_new(const struct local_options *options);
 void local_free(struct local *l); /* NULL is allowed */

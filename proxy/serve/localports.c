@@ -1,6 +1,6 @@
 /*
- * A Service is looked at when it was compiled; all of them when loopback joins or leaves the
- * node-port addresses, or when memory ran out over one of them.
+ * A Service is looked at when it was compiled; all of them when loopback joins
+ * or leaves the node-port addresses, or when memory ran out over one of them.
  */
 #include "proxy/serve/localports.h"
 
@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWNER_SIZE = 63 + 1 + 253 + 1 }; /* the longest names that the API allows */
+enum {
+	OWNER_SIZE = 63 + 1 + 253 + 1
+}; /* the longest names that the API allows */
 
 struct localports {
 	const struct model *model;
@@ -20,7 +22,8 @@ struct localports {
 	bool all_due[N_FAMILIES];
 };
 
-struct localports *localports_new(const struct model *model, struct forwarder *forwarder)
+struct localports *localports_new(const struct model *model,
+				  struct forwarder *forwarder)
 {
 	struct localports *l = calloc(1, sizeof(*l));
 
@@ -82,10 +85,11 @@ static unsigned int collect(const struct service_entry *s, enum family family,
 	return n;
 }
 
-static int update_family(struct localports *l, const char *owner, const struct service_entry *s,
-			 enum family family)
+static int update_family(struct localports *l, const char *owner,
+			 const struct service_entry *s, enum family family)
 {
-	const unsigned int most = s && l->wanted[family] ? count_vips(s, family) : 0;
+	const unsigned int most =
+		s && l->wanted[family] ? count_vips(s, family) : 0;
 	struct forward_port *ports = NULL;
 	unsigned int n = 0;
 
@@ -109,7 +113,8 @@ static void update(struct localports *l, enum family family, const char *namespa
 	arena_reset(&l->scratch);
 }
 
-bool localports_concern(const struct localports *l, enum family family, struct service_entry *s)
+bool localports_concern(const struct localports *l, enum family family,
+			struct service_entry *s)
 {
 	const bool had = s->localhost_ports[family];
 	unsigned int i;
@@ -118,15 +123,17 @@ bool localports_concern(const struct localports *l, enum family family, struct s
 	if (!l->wanted[family])
 		return had;
 	for (i = 0; s->object && i < s->object->n_ports; i++)
-		if (s->object->ports[i].node_port && s->object->ports[i].protocol == IPPROTO_TCP)
+		if (s->object->ports[i].node_port &&
+		    s->object->ports[i].protocol == IPPROTO_TCP)
 			s->localhost_ports[family] = true;
 	return had || s->localhost_ports[family];
 }
 
-void localports_update(struct localports *l, enum family family, const char *namespace,
-		       const char *name)
+void localports_update(struct localports *l, enum family family,
+		       const char *namespace, const char *name)
 {
-	update(l, family, namespace, name, model_find_service(l->model, namespace, name));
+	update(l, family, namespace, name,
+	       model_find_service(l->model, namespace, name));
 }
 
 void localports_update_all(struct localports *l, enum family family)

@@ -1,6 +1,6 @@
 /*
- * Which node ports are served on loopback (NP-3, NP-9): from the dispatches that the kernel has
- * acknowledged to the ports of a forwarder.
+ * Which node ports are served on loopback (NP-3, NP-9): from the dispatches
+ * that the kernel has acknowledged to the ports of a forwarder.
  */
 #ifndef SERVE_LOCALPORTS_H
 #define SERVE_LOCALPORTS_H
@@ -11,7 +11,8 @@
 struct localports;
 
 /* @model and @forwarder are borrowed. NULL when out of memory. */
-struct localports *localports_new(const struct model *model, struct forwarder *forwarder);
+struct localports *localports_new(const struct model *model,
+				  struct forwarder *forwarder);
 void localports_free(struct localports *l); /* NULL is allowed; the listeners stay */
 
 /* Whether loopback is among the node-port addresses. Takes effect now, if the family was synced. */
@@ -23,8 +24,8 @@ bool localports_concern(const struct localports *l, enum family family,
 			struct service_entry *service);
 
 /* The Service as it is in the kernel now; it may be gone. */
-void localports_update(struct localports *l, enum family family, const char *namespace,
-		       const char *name);
+void localports_update(struct localports *l, enum family family,
+		       const char *namespace, const char *name);
 /* Not only one Service is to be looked at, but all, at the next localports_synced(). */
 void localports_update_all(struct localports *l, enum family family);
 

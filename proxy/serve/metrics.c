@@ -1,10 +1,11 @@
 /*
- * Metrics are one table of descriptions and one array of numbers; what is measured is named by an
- * enum, so nothing is looked up by name and nothing allocated while running.
+ * Metrics are one table of descriptions and one array of numbers; what is
+ * measured is named by an enum, so nothing is looked up by name and nothing
+ * allocated while running.
  *
- * A gauge that was never set is not shown: an age computed from a time stamp of 0 would set off
- * alarms. Counters and histograms of a family are shown from metrics_show_family() on, so that a
- * rate over them has a beginning.
+ * A gauge that was never set is not shown: an age computed from a time stamp of
+ * 0 would set off alarms. Counters and histograms of a family are shown from
+ * metrics_show_family() on, so that a rate over them has a beginning.
  */
 #include "proxy/serve/metrics.h"
 
@@ -31,10 +32,16 @@ enum label {
 	LABEL_FEATURE,
 	LABEL_PROTOCOL,
 };
-enum buckets { BUCKETS_SYNC, BUCKETS_PROGRAMMING, BUCKETS_COMMIT, N_BUCKET_SETS };
+enum buckets {
+	BUCKETS_SYNC,
+	BUCKETS_PROGRAMMING,
+	BUCKETS_COMMIT,
+	N_BUCKET_SETS
+};
 
 enum { SERIES_MAX = 3 * N_FAMILIES, BUCKETS_MAX = 80 };
-_Static_assert((int)N_KINDS <= (int)SERIES_MAX && (int)N_FEATURES <= (int)SERIES_MAX, "too many");
+_Static_assert((int)N_KINDS <= (int)SERIES_MAX && (int)N_FEATURES <= (int)SERIES_MAX,
+	       "too many");
 
 #define K "kubeproxy_"
 #define L "nftables_localhost_nodeport_"
@@ -45,94 +52,106 @@ static const struct {
 	enum label label;
 	enum buckets buckets;
 } metrics[N_METRICS] = {
-	[METRIC_SYNC_DURATION] = { K "sync_proxy_rules_duration_seconds", "Duration of a sync.",
-				   HISTOGRAM, LABEL_FAMILY, BUCKETS_SYNC },
+	[METRIC_SYNC_DURATION] = { K "sync_proxy_rules_duration_seconds",
+				   "Duration of a sync.", HISTOGRAM,
+				   LABEL_FAMILY, BUCKETS_SYNC },
 	[METRIC_FULL_SYNC_DURATION] = { K "sync_full_proxy_rules_duration_seconds",
-					"Duration of a full sync.", HISTOGRAM, LABEL_FAMILY,
-					BUCKETS_SYNC },
+					"Duration of a full sync.", HISTOGRAM,
+					LABEL_FAMILY, BUCKETS_SYNC },
 	[METRIC_PARTIAL_SYNC_DURATION] = { K "sync_partial_proxy_rules_duration_seconds",
-					   "Duration of an incremental sync.", HISTOGRAM,
-					   LABEL_FAMILY, BUCKETS_SYNC },
+					   "Duration of an incremental sync.",
+					   HISTOGRAM, LABEL_FAMILY, BUCKETS_SYNC },
 	[METRIC_LAST_SYNC] = { K "sync_proxy_rules_last_timestamp_seconds",
-			       "Time of the last successful sync.", GAUGE, LABEL_FAMILY, 0 },
+			       "Time of the last successful sync.", GAUGE,
+			       LABEL_FAMILY, 0 },
 	[METRIC_LAST_QUEUED] = { K "sync_proxy_rules_last_queued_timestamp_seconds",
-				 "Time at which a sync was last asked for.", GAUGE, LABEL_FAMILY,
-				 0 },
+				 "Time at which a sync was last asked for.",
+				 GAUGE, LABEL_FAMILY, 0 },
 	[METRIC_PROGRAMMING_DURATION] = { K "network_programming_duration_seconds",
 					  "Time from the change of an endpoint to the end of the "
 					  "sync that carried it.",
-					  HISTOGRAM, LABEL_FAMILY, BUCKETS_PROGRAMMING },
+					  HISTOGRAM, LABEL_FAMILY,
+					  BUCKETS_PROGRAMMING },
 	[METRIC_ENDPOINT_CHANGES_PENDING] = { K "sync_proxy_rules_endpoint_changes_pending",
-					      "EndpointSlice changes not yet applied.", GAUGE,
-					      LABEL_NONE, 0 },
+					      "EndpointSlice changes not yet applied.",
+					      GAUGE, LABEL_NONE, 0 },
 	[METRIC_ENDPOINT_CHANGES] = { K "sync_proxy_rules_endpoint_changes_total",
-				      "EndpointSlice changes seen.", COUNTER, LABEL_NONE, 0 },
+				      "EndpointSlice changes seen.", COUNTER,
+				      LABEL_NONE, 0 },
 	[METRIC_SERVICE_CHANGES_PENDING] = { K "sync_proxy_rules_service_changes_pending",
-					     "Service changes not yet applied.", GAUGE, LABEL_NONE,
-					     0 },
+					     "Service changes not yet applied.",
+					     GAUGE, LABEL_NONE, 0 },
 	[METRIC_SERVICE_CHANGES] = { K "sync_proxy_rules_service_changes_total",
-				     "Service changes seen.", COUNTER, LABEL_NONE, 0 },
+				     "Service changes seen.", COUNTER,
+				     LABEL_NONE, 0 },
 	[METRIC_NO_LOCAL_ENDPOINTS] = { K "sync_proxy_rules_no_local_endpoints_total",
 					"Service ports with a Local traffic policy and no endpoint "
 					"on this node.",
 					GAUGE, LABEL_POLICY, 0 },
 	[METRIC_SYNC_FAILURES] = { K "sync_proxy_rules_nftables_sync_failures_total",
-				   "Transactions that the kernel refused.", COUNTER, LABEL_FAMILY,
-				   0 },
+				   "Transactions that the kernel refused.",
+				   COUNTER, LABEL_FAMILY, 0 },
 	[METRIC_CLEANUP_FAILURES] = { K "sync_proxy_rules_nftables_cleanup_failures_total",
-				      "Failed removals of outdated objects.", COUNTER, LABEL_FAMILY,
-				      0 },
-	[METRIC_HEALTHZ] = { K "proxy_healthz_total", "Answers of /healthz.", COUNTER, LABEL_CODE,
-			     0 },
-	[METRIC_LIVEZ] = { K "proxy_livez_total", "Answers of /livez.", COUNTER, LABEL_CODE, 0 },
+				      "Failed removals of outdated objects.",
+				      COUNTER, LABEL_FAMILY, 0 },
+	[METRIC_HEALTHZ] = { K "proxy_healthz_total", "Answers of /healthz.",
+			     COUNTER, LABEL_CODE, 0 },
+	[METRIC_LIVEZ] = { K "proxy_livez_total", "Answers of /livez.", COUNTER,
+			   LABEL_CODE, 0 },
 	[METRIC_CONNTRACK_SYNC_DURATION] = { K "conntrack_reconciler_sync_duration_seconds",
-					     "Duration of a conntrack cleanup.", HISTOGRAM,
-					     LABEL_FAMILY, BUCKETS_SYNC },
+					     "Duration of a conntrack cleanup.",
+					     HISTOGRAM, LABEL_FAMILY, BUCKETS_SYNC },
 	[METRIC_CONNTRACK_DELETED] = { K "conntrack_reconciler_deleted_entries_total",
-				       "Conntrack entries deleted.", COUNTER, LABEL_FAMILY, 0 },
-	[METRIC_TRANSACTIONS] = { "vipmap_transactions_total", "Transactions committed.", COUNTER,
+				       "Conntrack entries deleted.", COUNTER,
+				       LABEL_FAMILY, 0 },
+	[METRIC_TRANSACTIONS] = { "vipmap_transactions_total",
+				  "Transactions committed.", COUNTER,
 				  LABEL_FAMILY, 0 },
 	[METRIC_ELEMENTS_WRITTEN] = { "vipmap_elements_written_total",
-				      "Set and map elements added or deleted.", COUNTER,
-				      LABEL_FAMILY, 0 },
+				      "Set and map elements added or deleted.",
+				      COUNTER, LABEL_FAMILY, 0 },
 	[METRIC_CONNECTIONS_CLOSED] = { "vipmap_connections_closed_total",
 					"TCP connections ended since their endpoint is gone.",
 					COUNTER, LABEL_FAMILY, 0 },
 	[METRIC_REPAIRS] = { "vipmap_repairs_total",
-			     "Objects mended that somebody else had changed.", COUNTER,
-			     LABEL_FAMILY, 0 },
+			     "Objects mended that somebody else had changed.",
+			     COUNTER, LABEL_FAMILY, 0 },
 	[METRIC_SET_ASIDE] = { "vipmap_set_aside_service_ports",
-			       "Service ports that the kernel refuses.", GAUGE, LABEL_FAMILY, 0 },
-	[METRIC_CONFLICTS] = { "vipmap_conflicting_vips",
-			       "Virtual IPs that more than one service port claims.", GAUGE,
+			       "Service ports that the kernel refuses.", GAUGE,
 			       LABEL_FAMILY, 0 },
-	[METRIC_SERVICE_PORTS] = { "vipmap_service_ports", "Service ports programmed.", GAUGE,
+	[METRIC_CONFLICTS] = { "vipmap_conflicting_vips",
+			       "Virtual IPs that more than one service port claims.",
+			       GAUGE, LABEL_FAMILY, 0 },
+	[METRIC_SERVICE_PORTS] = { "vipmap_service_ports",
+				   "Service ports programmed.", GAUGE,
 				   LABEL_FAMILY, 0 },
-	[METRIC_ENDPOINTS] = { "vipmap_endpoints", "Endpoints of the service ports programmed.",
+	[METRIC_ENDPOINTS] = { "vipmap_endpoints",
+			       "Endpoints of the service ports programmed.",
 			       GAUGE, LABEL_FAMILY, 0 },
 	[METRIC_API_CONNECTED] = { "vipmap_api_server_connected",
-				   "Whether Services and EndpointSlices are watched.", GAUGE,
-				   LABEL_NONE, 0 },
+				   "Whether Services and EndpointSlices are watched.",
+				   GAUGE, LABEL_NONE, 0 },
 	[METRIC_API_CONTACT] = { "vipmap_api_server_last_contact_timestamp_seconds",
-				 "Time of the last byte from the API server.", GAUGE, LABEL_NONE,
-				 0 },
+				 "Time of the last byte from the API server.",
+				 GAUGE, LABEL_NONE, 0 },
 	[METRIC_WATCH_RESTARTS] = { "vipmap_watch_restarts_total",
-				    "Watches that ended and were begun again.", COUNTER,
-				    LABEL_RESOURCE, 0 },
+				    "Watches that ended and were begun again.",
+				    COUNTER, LABEL_RESOURCE, 0 },
 	[METRIC_EVENT_TO_COMMIT] = { "vipmap_event_to_commit_seconds",
 				     "Time from the arrival of a change to the end of the sync "
 				     "that "
 				     "carried it.",
 				     HISTOGRAM, LABEL_FAMILY, BUCKETS_COMMIT },
-	[METRIC_HEALTHY] = { "vipmap_healthy", "Whether /healthz answers 200 now.", GAUGE,
-			     LABEL_NONE, 0 },
+	[METRIC_HEALTHY] = { "vipmap_healthy", "Whether /healthz answers 200 now.",
+			     GAUGE, LABEL_NONE, 0 },
 	[METRIC_RELOAD_SUCCESSFUL] = { "vipmap_config_last_reload_successful",
 				       "Whether the configuration that was read last is in force.",
 				       GAUGE, LABEL_NONE, 0 },
 	[METRIC_RELOAD_TIME] = { "vipmap_config_last_reload_success_timestamp_seconds",
-				 "Time at which the configuration in force was read.", GAUGE,
-				 LABEL_NONE, 0 },
-	[METRIC_LOCALHOST_LISTENERS] = { K L "listeners", "Node ports that are served on loopback.",
+				 "Time at which the configuration in force was read.",
+				 GAUGE, LABEL_NONE, 0 },
+	[METRIC_LOCALHOST_LISTENERS] = { K L "listeners",
+					 "Node ports that are served on loopback.",
 					 GAUGE, LABEL_FAMILY, 0 },
 	[METRIC_LOCALHOST_LISTENER_FAILURES] = { K L "listener_creation_failures_total",
 						 "Node ports on loopback that could not be bound.",
@@ -142,13 +161,13 @@ static const struct {
 					"kernel.",
 					COUNTER, LABEL_PROTOCOL, 0 },
 	[METRIC_KERNEL_FEATURE] = { "vipmap_kernel_feature",
-				    "Whether the kernel has what is used if it is there.", GAUGE,
-				    LABEL_FEATURE, 0 },
+				    "Whether the kernel has what is used if it is there.",
+				    GAUGE, LABEL_FEATURE, 0 },
 };
 
 struct series {
 	bool shown;
-	double value;	  /* of a histogram: the sum */
+	double value; /* of a histogram: the sum */
 	uint64_t *counts; /* of a histogram: per bucket, the last is +Inf; not cumulative */
 };
 
@@ -225,7 +244,8 @@ static double process_start_time(void)
 		ticks = strtoull(field, NULL, 10);
 	clock_gettime(CLOCK_REALTIME, &real);
 	clock_gettime(CLOCK_BOOTTIME, &boot);
-	return (double)(real.tv_sec - boot.tv_sec) + (double)(real.tv_nsec - boot.tv_nsec) / 1e9 +
+	return (double)(real.tv_sec - boot.tv_sec) +
+	       (double)(real.tv_nsec - boot.tv_nsec) / 1e9 +
 	       (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
@@ -264,11 +284,13 @@ struct metrics *metrics_new(void)
 			struct series *series = &m->series[i][s];
 
 			series->shown = metrics[i].label == LABEL_CODE ||
-					(metrics[i].label == LABEL_NONE && !is_set_first(i));
+					(metrics[i].label == LABEL_NONE &&
+					 !is_set_first(i));
 			if (metrics[i].type != HISTOGRAM)
 				continue;
 			series->counts =
-				calloc(m->n_bounds[metrics[i].buckets] + 1, sizeof(uint64_t));
+				calloc(m->n_bounds[metrics[i].buckets] + 1,
+				       sizeof(uint64_t));
 			if (!series->counts) {
 				metrics_free(m);
 				return NULL;
@@ -307,7 +329,8 @@ void metrics_show_localhost(struct metrics *m, enum family family)
 	m->series[METRIC_LOCALHOST_LISTENERS][family].shown = true;
 	m->series[METRIC_LOCALHOST_LISTENER_FAILURES][family].shown = true;
 	for (i = 0; i < 3; i++)
-		m->series[METRIC_LOCALHOST_REJECTED][3 * (unsigned int)family + i].shown = true;
+		m->series[METRIC_LOCALHOST_REJECTED][3 * (unsigned int)family + i]
+			.shown = true;
 }
 
 void metrics_show_api(struct metrics *m)
@@ -325,29 +348,33 @@ void metrics_set_revision(struct metrics *m, const char *revision)
 	m->revision = revision;
 }
 
-void metrics_client_answer(struct metrics *m, const char *method, const char *host, int status,
-			   double seconds)
+void metrics_client_answer(struct metrics *m, const char *method,
+			   const char *host, int status, double seconds)
 {
 	client_metrics_answer(m->client, method, host, status, seconds);
 }
 
-static struct series *touch_series(struct metrics *m, enum metric metric, unsigned int series)
+static struct series *touch_series(struct metrics *m, enum metric metric,
+				   unsigned int series)
 {
 	m->series[metric][series].shown = true;
 	return &m->series[metric][series];
 }
 
-void metrics_add(struct metrics *m, enum metric metric, unsigned int series, double value)
+void metrics_add(struct metrics *m, enum metric metric, unsigned int series,
+		 double value)
 {
 	touch_series(m, metric, series)->value += value;
 }
 
-void metrics_set(struct metrics *m, enum metric metric, unsigned int series, double value)
+void metrics_set(struct metrics *m, enum metric metric, unsigned int series,
+		 double value)
 {
 	touch_series(m, metric, series)->value = value;
 }
 
-void metrics_observe(struct metrics *m, enum metric metric, unsigned int series, double value)
+void metrics_observe(struct metrics *m, enum metric metric, unsigned int series,
+		     double value)
 {
 	struct series *s = touch_series(m, metric, series);
 	enum buckets set = metrics[metric].buckets;
@@ -396,14 +423,17 @@ static const char *series_labels(enum metric metric, unsigned int series)
 	return labels[metrics[metric].label][series];
 }
 
-static void put_metric_head(struct strbuf *out, const char *name, const char *help, enum type type)
+static void put_metric_head(struct strbuf *out, const char *name,
+			    const char *help, enum type type)
 {
 	static const char *const types[] = { "counter", "gauge", "histogram" };
 
-	strbuf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, types[type]);
+	strbuf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
+		    types[type]);
 }
 
-static void put_value(struct strbuf *out, const char *name, const char *labels, double value)
+static void put_value(struct strbuf *out, const char *name, const char *labels,
+		      double value)
 {
 	if (*labels)
 		strbuf_addf(out, "%s{%s} %.15g\n", name, labels, value);
@@ -411,8 +441,9 @@ static void put_value(struct strbuf *out, const char *name, const char *labels, 
 		strbuf_addf(out, "%s %.15g\n", name, value);
 }
 
-static void put_histogram(const struct metrics *m, struct strbuf *out, enum metric metric,
-			  const struct series *s, const char *labels)
+static void put_histogram(const struct metrics *m, struct strbuf *out,
+			  enum metric metric, const struct series *s,
+			  const char *labels)
 {
 	const char *name = metrics[metric].name, *comma = *labels ? "," : "";
 	enum buckets set = metrics[metric].buckets;
@@ -421,18 +452,20 @@ static void put_histogram(const struct metrics *m, struct strbuf *out, enum metr
 
 	for (i = 0; i < m->n_bounds[set]; i++) {
 		total += s->counts[i];
-		strbuf_addf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, labels, comma,
-			    m->bounds[set][i], total);
+		strbuf_addf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name,
+			    labels, comma, m->bounds[set][i], total);
 	}
 	total += s->counts[i];
-	strbuf_addf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, labels, comma, total);
-	strbuf_addf(out, *labels ? "%s_sum{%s} %.15g\n" : "%s_sum%s %.15g\n", name, labels,
-		    s->value);
-	strbuf_addf(out, *labels ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", name, labels,
-		    total);
+	strbuf_addf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, labels,
+		    comma, total);
+	strbuf_addf(out, *labels ? "%s_sum{%s} %.15g\n" : "%s_sum%s %.15g\n",
+		    name, labels, s->value);
+	strbuf_addf(out, *labels ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n",
+		    name, labels, total);
 }
 
-static void put_metric(const struct metrics *m, struct strbuf *out, enum metric metric)
+static void put_metric(const struct metrics *m, struct strbuf *out,
+		       enum metric metric)
 {
 	bool head = false;
 	unsigned int s;
@@ -443,19 +476,21 @@ static void put_metric(const struct metrics *m, struct strbuf *out, enum metric 
 		if (!series->shown)
 			continue;
 		if (!head)
-			put_metric_head(out, metrics[metric].name, metrics[metric].help,
+			put_metric_head(out, metrics[metric].name,
+					metrics[metric].help,
 					metrics[metric].type);
 		head = true;
 		if (metrics[metric].type == HISTOGRAM)
-			put_histogram(m, out, metric, series, series_labels(metric, s));
+			put_histogram(m, out, metric, series,
+				      series_labels(metric, s));
 		else
-			put_value(out, metrics[metric].name, series_labels(metric, s),
-				  series->value);
+			put_value(out, metrics[metric].name,
+				  series_labels(metric, s), series->value);
 	}
 }
 
-static void put_single(struct strbuf *out, const char *name, const char *help, enum type type,
-		       double value)
+static void put_single(struct strbuf *out, const char *name, const char *help,
+		       enum type type, double value)
 {
 	put_metric_head(out, name, help, type);
 	put_value(out, name, "", value);
@@ -467,9 +502,11 @@ static void put_cpu(struct strbuf *out)
 
 	if (getrusage(RUSAGE_SELF, &usage))
 		return;
-	put_single(out, "process_cpu_seconds_total", "CPU time used, in seconds.", COUNTER,
+	put_single(out, "process_cpu_seconds_total",
+		   "CPU time used, in seconds.", COUNTER,
 		   (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-			   (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+			   (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) /
+				   1e6);
 }
 
 static void put_memory(struct strbuf *out)
@@ -481,10 +518,12 @@ static void put_memory(struct strbuf *out)
 	if (!file)
 		return;
 	if (fscanf(file, "%lu %lu", &size, &resident) == 2) {
-		put_single(out, "process_virtual_memory_bytes", "Virtual memory, in bytes.", GAUGE,
+		put_single(out, "process_virtual_memory_bytes",
+			   "Virtual memory, in bytes.", GAUGE,
 			   (double)size * page);
-		put_single(out, "process_resident_memory_bytes", "Resident memory, in bytes.",
-			   GAUGE, (double)resident * page);
+		put_single(out, "process_resident_memory_bytes",
+			   "Resident memory, in bytes.", GAUGE,
+			   (double)resident * page);
 	}
 	fclose(file);
 }
@@ -502,9 +541,11 @@ static void put_descriptors(struct strbuf *out)
 		n += entry->d_name[0] != '.';
 	closedir(dir);
 	/* One of them was the directory itself. */
-	put_single(out, "process_open_fds", "Open file descriptors.", GAUGE, n ? n - 1 : 0);
+	put_single(out, "process_open_fds", "Open file descriptors.", GAUGE,
+		   n ? n - 1 : 0);
 	if (!getrlimit(RLIMIT_NOFILE, &limit))
-		put_single(out, "process_max_fds", "Limit of open file descriptors.", GAUGE,
+		put_single(out, "process_max_fds",
+			   "Limit of open file descriptors.", GAUGE,
 			   (double)limit.rlim_cur);
 }
 
@@ -523,13 +564,14 @@ static void put_conntrack(struct strbuf *out)
 {
 	double entries, limit;
 
-	if (!read_proc_number("/proc/sys/net/netfilter/nf_conntrack_count", &entries) ||
+	if (!read_proc_number("/proc/sys/net/netfilter/nf_conntrack_count",
+			      &entries) ||
 	    !read_proc_number("/proc/sys/net/netfilter/nf_conntrack_max", &limit))
 		return;
-	put_single(out, "vipmap_conntrack_entries", "Entries in the node's conntrack table.", GAUGE,
-		   entries);
-	put_single(out, "vipmap_conntrack_limit", "How many entries that table takes.", GAUGE,
-		   limit);
+	put_single(out, "vipmap_conntrack_entries",
+		   "Entries in the node's conntrack table.", GAUGE, entries);
+	put_single(out, "vipmap_conntrack_limit",
+		   "How many entries that table takes.", GAUGE, limit);
 }
 
 #ifdef __clang__
@@ -540,12 +582,13 @@ static void put_conntrack(struct strbuf *out)
 
 static void put_build(const struct metrics *m, struct strbuf *out)
 {
-	put_metric_head(out, "vipmap_build_info", "Version of vipmap, always 1.", GAUGE);
-	strbuf_addf(out, "vipmap_build_info{revision=\"%s\",version=\"%s\"} 1\n", m->revision,
-		    VIPMAP_VERSION);
+	put_metric_head(out, "vipmap_build_info",
+			"Version of vipmap, always 1.", GAUGE);
+	strbuf_addf(out, "vipmap_build_info{revision=\"%s\",version=\"%s\"} 1\n",
+		    m->revision, VIPMAP_VERSION);
 	/* As all components of Kubernetes name it, for dashboards that ask which versions run. */
-	put_metric_head(out, "kubernetes_build_info", "Version of this component, always 1.",
-			GAUGE);
+	put_metric_head(out, "kubernetes_build_info",
+			"Version of this component, always 1.", GAUGE);
 	strbuf_addf(out,
 		    "kubernetes_build_info{compiler=\"%s\",git_commit=\"%s\","
 		    "git_version=\"v%s-vipmap\",platform=\"linux\"} 1\n",
@@ -561,8 +604,9 @@ void metrics_format(const struct metrics *m, struct strbuf *out)
 	put_cpu(out);
 	put_memory(out);
 	put_descriptors(out);
-	put_single(out, "process_start_time_seconds", "Start of the process, seconds since 1970.",
-		   GAUGE, m->start_time_s);
+	put_single(out, "process_start_time_seconds",
+		   "Start of the process, seconds since 1970.", GAUGE,
+		   m->start_time_s);
 	put_conntrack(out);
 	client_metrics_format(m->client, out);
 	put_build(m, out);

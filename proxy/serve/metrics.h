@@ -1,10 +1,11 @@
 /*
- * Counters, gauges and histograms, and their Prometheus text. The names are kube-proxy's in
- * nftables mode; a few of vipmap's own follow.
+ * Counters, gauges and histograms, and their Prometheus text. The names are
+ * kube-proxy's in nftables mode; a few of vipmap's own follow.
  *
- * A series is one label combination of a metric. Its index: the family; for LABEL_POLICY
- * metrics_policy(); for LABEL_PROTOCOL three times the family and tcp, udp, sctp; for LABEL_CODE 0
- * is "200" and 1 is "503"; the kind; enum kernel_feature; 0 where there is no label.
+ * A series is one label combination of a metric. Its index: the family; for
+ * LABEL_POLICY metrics_policy(); for LABEL_PROTOCOL three times the family and
+ * tcp, udp, sctp; for LABEL_CODE 0 is "200" and 1 is "503"; the kind; enum
+ * kernel_feature; 0 where there is no label.
  */
 #ifndef SERVE_METRICS_H
 #define SERVE_METRICS_H
@@ -16,9 +17,9 @@ enum metric {
 	METRIC_SYNC_DURATION,	      /* seconds, every sync */
 	METRIC_FULL_SYNC_DURATION,    /* seconds, full syncs */
 	METRIC_PARTIAL_SYNC_DURATION, /* seconds, incremental syncs */
-	METRIC_LAST_SYNC,	      /* Unix time of the last successful sync */
-	METRIC_LAST_QUEUED,	      /* Unix time at which a sync was last asked for */
-	METRIC_PROGRAMMING_DURATION,  /* seconds, MET-2 */
+	METRIC_LAST_SYNC,   /* Unix time of the last successful sync */
+	METRIC_LAST_QUEUED, /* Unix time at which a sync was last asked for */
+	METRIC_PROGRAMMING_DURATION, /* seconds, MET-2 */
 	METRIC_ENDPOINT_CHANGES_PENDING,
 	METRIC_ENDPOINT_CHANGES,
 	METRIC_SERVICE_CHANGES_PENDING,
@@ -36,21 +37,21 @@ enum metric {
 	METRIC_ELEMENTS_WRITTEN,   /* added and deleted by them */
 	METRIC_CONNECTIONS_CLOSED, /* entries of conntrack deleted for BEY-1 */
 	METRIC_REPAIRS,		   /* objects mended after others' changes */
-	METRIC_SET_ASIDE,	   /* service ports that the kernel refuses now */
-	METRIC_CONFLICTS,	   /* VIPs claimed by more than one service port now */
-	METRIC_SERVICE_PORTS,	   /* programmed now */
-	METRIC_ENDPOINTS,	   /* behind them now */
-	METRIC_API_CONNECTED,	   /* whether Services and EndpointSlices are watched now */
-	METRIC_API_CONTACT,	   /* Unix time of the last byte from the API server */
-	METRIC_WATCH_RESTARTS,	   /* watches that ended; by kind */
-	METRIC_EVENT_TO_COMMIT,	   /* seconds from the arrival of a change to the end of its sync */
-	METRIC_HEALTHY,		   /* whether /healthz answers 200 now */
-	METRIC_RELOAD_SUCCESSFUL,  /* whether the configuration that was read last is in force */
-	METRIC_RELOAD_TIME,	   /* Unix time at which one came into force */
-	METRIC_LOCALHOST_LISTENERS,	    /* MET-5: node ports on loopback */
+	METRIC_SET_ASIDE, /* service ports that the kernel refuses now */
+	METRIC_CONFLICTS, /* VIPs claimed by more than one service port now */
+	METRIC_SERVICE_PORTS, /* programmed now */
+	METRIC_ENDPOINTS,     /* behind them now */
+	METRIC_API_CONNECTED, /* whether Services and EndpointSlices are watched now */
+	METRIC_API_CONTACT, /* Unix time of the last byte from the API server */
+	METRIC_WATCH_RESTARTS, /* watches that ended; by kind */
+	METRIC_EVENT_TO_COMMIT, /* seconds from the arrival of a change to the end of its sync */
+	METRIC_HEALTHY, /* whether /healthz answers 200 now */
+	METRIC_RELOAD_SUCCESSFUL, /* whether the configuration that was read last is in force */
+	METRIC_RELOAD_TIME,	    /* Unix time at which one came into force */
+	METRIC_LOCALHOST_LISTENERS, /* MET-5: node ports on loopback */
 	METRIC_LOCALHOST_LISTENER_FAILURES, /* that could not be bound */
-	METRIC_LOCALHOST_REJECTED,	    /* always 0 (NP-3); by family and protocol */
-	METRIC_KERNEL_FEATURE,		    /* whether the kernel has it; by feature */
+	METRIC_LOCALHOST_REJECTED, /* always 0 (NP-3); by family and protocol */
+	METRIC_KERNEL_FEATURE,	   /* whether the kernel has it; by feature */
 	N_METRICS
 };
 
@@ -82,21 +83,26 @@ void metrics_show_api(struct metrics *m);
 void metrics_set_revision(struct metrics *m, const char *revision);
 
 /* A request to an API server, as client_metrics_answer() takes it. */
-void metrics_client_answer(struct metrics *m, const char *method, const char *host, int status,
-			   double seconds);
+void metrics_client_answer(struct metrics *m, const char *method,
+			   const char *host, int status, double seconds);
 
 enum traffic_policy { POLICY_INTERNAL, POLICY_EXTERNAL };
-static inline unsigned int metrics_policy(enum traffic_policy policy, enum family family)
+static inline unsigned int metrics_policy(enum traffic_policy policy,
+					  enum family family)
 {
 	return (unsigned int)policy * N_FAMILIES + family;
 }
 
-void metrics_add(struct metrics *m, enum metric metric, unsigned int series, double value);
-void metrics_set(struct metrics *m, enum metric metric, unsigned int series, double value);
-void metrics_observe(struct metrics *m, enum metric metric, unsigned int series, double value);
+void metrics_add(struct metrics *m, enum metric metric, unsigned int series,
+		 double value);
+void metrics_set(struct metrics *m, enum metric metric, unsigned int series,
+		 double value);
+void metrics_observe(struct metrics *m, enum metric metric, unsigned int series,
+		     double value);
 
 /* What was added up, set, or observed (the sum). */
-double metrics_get(const struct metrics *m, enum metric metric, unsigned int series);
+double metrics_get(const struct metrics *m, enum metric metric,
+		   unsigned int series);
 
 /* The whole exposition, with process_* and build information read now. */
 void metrics_format(const struct metrics *m, struct strbuf *out);

@@ -34,13 +34,14 @@ static void add_configz(const struct metricsd *d, struct strbuf *body)
 	strbuf_addc(body, '}');
 }
 
-static int other_page(const struct metricsd *d, struct httpd_request *req, const char *path,
-		      struct strbuf *body)
+static int other_page(const struct metricsd *d, struct httpd_request *req,
+		      const char *path, struct strbuf *body)
 {
 	int status = 404;
 
 	if (d->options.page)
-		status = d->options.page(d->options.ctx, path, httpd_query(req), body);
+		status = d->options.page(d->options.ctx, path, httpd_query(req),
+					 body);
 	if (status == 404) {
 		strbuf_reset(body);
 		strbuf_adds(body, "404 page not found\n");
@@ -122,7 +123,8 @@ static void answer_metrics(void *ctx, struct httpd_request *req, const char *pat
 	strbuf_free(&body);
 }
 
-int metricsd_set_config(struct metricsd *d, const struct config *config, struct errbuf *eb)
+int metricsd_set_config(struct metricsd *d, const struct config *config,
+			struct errbuf *eb)
 {
 	const struct httpd_keep keep = {
 		.what = "metrics server",
@@ -139,7 +141,8 @@ int metricsd_set_config(struct metricsd *d, const struct config *config, struct 
 	return err;
 }
 
-struct metricsd *metricsd_new(const struct metricsd_options *options, struct errbuf *eb)
+struct metricsd *metricsd_new(const struct metricsd_options *options,
+			      struct errbuf *eb)
 {
 	struct metricsd *d = calloc(1, sizeof(*d));
 

@@ -1,7 +1,7 @@
 /*
- * Service ports are told when all of a transaction is known, so their lines wait until the end of
- * the sync. A sync of everything would be a line for each of 10,000: what goes beyond a bound is
- * counted instead.
+ * Service ports are told when all of a transaction is known, so their lines
+ * wait until the end of the sync. A sync of everything would be a line for each
+ * of 10,000: what goes beyond a bound is counted instead.
  */
 #include "proxy/serve/news.h"
 
@@ -21,10 +21,11 @@ enum {
 	MAX_LISTENERS = 4,
 	/* Bytes that a listener has not read: all lines of a sync of both families go in. */
 	QUEUE_MAX = 512 << 10,
-	LOST_PERIOD_S = 1, /* until it is told that it lost some, if nothing else comes */
-	PORTS_MAX = 500,   /* of one family's sync, some 430 bytes each */
-	NAMED_MAX = 20,	   /* endpoints and addresses of one change that are named */
-	WORK_MAX = 50000,  /* endpoints that are looked at in one sync, for the details */
+	LOST_PERIOD_S =
+		1, /* until it is told that it lost some, if nothing else comes */
+	PORTS_MAX = 500, /* of one family's sync, some 430 bytes each */
+	NAMED_MAX = 20, /* endpoints and addresses of one change that are named */
+	WORK_MAX = 50000, /* endpoints that are looked at in one sync, for the details */
 };
 
 struct listener {
@@ -37,7 +38,14 @@ struct listener {
 TAILQ_HEAD(listeners, listener);
 
 /* What of the node is compared, and as which field it is told. */
-enum facet { FACET_STATE, FACET_ZONE, FACET_ADDRESSES, FACET_POD_CIDRS, FACET_LOCAL, N_FACETS };
+enum facet {
+	FACET_STATE,
+	FACET_ZONE,
+	FACET_ADDRESSES,
+	FACET_POD_CIDRS,
+	FACET_LOCAL,
+	N_FACETS
+};
 
 struct news {
 	const struct clock *clock;
@@ -55,7 +63,8 @@ struct news {
 
 static void on_lost_timer(evutil_socket_t fd, short what, void *ctx);
 
-struct news *news_new(struct event_base *base, const struct clock *clock, const struct model *model)
+struct news *news_new(struct event_base *base, const struct clock *clock,
+		      const struct model *model)
 {
 	struct news *n = calloc(1, sizeof(*n));
 
@@ -130,10 +139,11 @@ static void begin_line(struct news *n, struct strbuf *out, const char *type)
 }
 
 /*
- * What it has lost comes first. Returns false if there is no room; after true the listener may be
- * gone.
+ * What it has lost comes first. Returns false if there is no room; after true
+ * the listener may be gone.
  */
-static bool listener_tell(struct news *n, struct listener *l, const char *text, size_t length)
+static bool listener_tell(struct news *n, struct listener *l, const char *text,
+			  size_t length)
 {
 	struct strbuf both = STRBUF_INIT;
 	bool told;
@@ -145,7 +155,8 @@ static bool listener_tell(struct news *n, struct listener *l, const char *text, 
 		strbuf_addc(&both, '\n');
 	}
 	strbuf_add(&both, text, length);
-	told = !both.err && httpd_stream_waiting(l->stream) + both.length <= QUEUE_MAX;
+	told = !both.err &&
+	       httpd_stream_waiting(l->stream) + both.length <= QUEUE_MAX;
 	if (told) {
 		l->lost = 0;
 		httpd_stream_write(l->stream, both.text, both.length);
@@ -186,7 +197,8 @@ static void on_lost_timer(evutil_socket_t fd, short what, void *ctx)
 	(void)what;
 	for (l = TAILQ_FIRST(&n->listeners); l; l = next) {
 		next = TAILQ_NEXT(l, link);
-		if (l->lost && (listener_is_behind(l) || !listener_tell(n, l, "", 0)))
+		if (l->lost &&
+		    (listener_is_behind(l) || !listener_tell(n, l, "", 0)))
 			again = true;
 	}
 	if (again)
@@ -234,14 +246,17 @@ static void format_facet(const struct model *m, enum facet facet, struct strbuf 
 	case FACET_POD_CIDRS:
 		for (f = 0; node && f < N_FAMILIES; f++)
 			for (i = 0; i < node->pod_cidrs[f].count; i++)
-				add_item(out, prefix_format((enum family)f,
-							    &node->pod_cidrs[f].items[i], text));
+				add_item(out,
+					 prefix_format((enum family)f,
+						       &node->pod_cidrs[f].items[i],
+						       text));
 		break;
 	case FACET_LOCAL:
 		for (f = 0; f < N_FAMILIES; f++) {
 			local = model_addresses(m, (enum family)f);
 			for (i = 0; i < local.count; i++)
-				add_item(out, addr_format((enum family)f, &local.items[i], text));
+				add_item(out, addr_format((enum family)f,
+							  &local.items[i], text));
 		}
 		break;
 	case N_FACETS:
@@ -258,8 +273,10 @@ static const char *facet_text(const struct strbuf *facet)
 static unsigned int compare_facets(struct news *n, struct strbuf *out)
 {
 	static const char *const fields[] = {
-		[FACET_STATE] = "state",	  [FACET_ZONE] = "zone",
-		[FACET_ADDRESSES] = "addresses",  [FACET_POD_CIDRS] = "podCIDRs",
+		[FACET_STATE] = "state",
+		[FACET_ZONE] = "zone",
+		[FACET_ADDRESSES] = "addresses",
+		[FACET_POD_CIDRS] = "podCIDRs",
 		[FACET_LOCAL] = "localAddresses",
 	};
 	unsigned int i, changed = 0;
@@ -268,7 +285,8 @@ static unsigned int compare_facets(struct news *n, struct strbuf *out)
 		struct strbuf now = STRBUF_INIT;
 
 		format_facet(n->model, (enum facet)i, &now);
-		if (now.err || strcmp(facet_text(&now), facet_text(&n->facets[i])) == 0) {
+		if (now.err ||
+		    strcmp(facet_text(&now), facet_text(&n->facets[i])) == 0) {
 			strbuf_free(&now);
 			continue;
 		}
@@ -307,7 +325,8 @@ int news_begin(struct news *n, struct httpd_request *req, struct strbuf *out)
 
 	if (n->n_listeners >= MAX_LISTENERS) {
 		jsonout_object(out, NULL);
-		jsonout_textf(out, "error", "%d others listen already, which is as many as may",
+		jsonout_textf(out, "error",
+			      "%d others listen already, which is as many as may",
 			      MAX_LISTENERS);
 		jsonout_object_end(out);
 		return 503;
@@ -371,7 +390,8 @@ static int order_of(const void *va, const void *vb)
 
 static struct endpoint *sorted_copy(struct news *n, const struct endpoint_list *list)
 {
-	struct endpoint *copy = arena_array(&n->scratch, list->count + 1, sizeof(*copy));
+	struct endpoint *copy =
+		arena_array(&n->scratch, list->count + 1, sizeof(*copy));
 
 	if (copy && list->count) {
 		memcpy(copy, list->items, list->count * sizeof(*copy));
@@ -381,8 +401,8 @@ static struct endpoint *sorted_copy(struct news *n, const struct endpoint_list *
 }
 
 /* Why it is used no more, in a word or two. */
-static const char *left_why(const struct endpoint_fate *fates, unsigned int n_fates,
-			    const struct endpoint *endpoint)
+static const char *left_why(const struct endpoint_fate *fates,
+			    unsigned int n_fates, const struct endpoint *endpoint)
 {
 	static const char *const texts[] = {
 		[WHY_READY] = "ready, not on this node",
@@ -401,23 +421,24 @@ static const char *left_why(const struct endpoint_fate *fates, unsigned int n_fa
 	return "gone";
 }
 
-static void put_endpoint(enum family family, const struct endpoint *e, const char *reason,
-			 struct strbuf *out)
+static void put_endpoint(enum family family, const struct endpoint *e,
+			 const char *reason, struct strbuf *out)
 {
 	char text[ENDPOINT_TEXT_SIZE];
 
 	jsonout_object(out, NULL);
-	jsonout_text(out, "address", endpoint_format(family, &e->addr, e->port, text));
+	jsonout_text(out, "address",
+		     endpoint_format(family, &e->addr, e->port, text));
 	if (reason)
 		jsonout_text(out, "reason", reason);
 	jsonout_object_end(out);
 }
 
 /* What @a has and @b has not, both sorted; with reasons if there are @fates. */
-static void put_difference(enum family family, const struct endpoint *a, unsigned int n_a,
-			   const struct endpoint *b, unsigned int n_b,
-			   const struct endpoint_fate *fates, unsigned int n_fates,
-			   struct strbuf *out)
+static void put_difference(enum family family, const struct endpoint *a,
+			   unsigned int n_a, const struct endpoint *b,
+			   unsigned int n_b, const struct endpoint_fate *fates,
+			   unsigned int n_fates, struct strbuf *out)
 {
 	unsigned int i, k = 0, named = 0;
 
@@ -427,13 +448,16 @@ static void put_difference(enum family family, const struct endpoint *a, unsigne
 		if (k < n_b && endpoint_compare(&b[k], &a[i]) == 0)
 			continue;
 		if (named++ < NAMED_MAX)
-			put_endpoint(family, &a[i], fates ? left_why(fates, n_fates, &a[i]) : NULL,
+			put_endpoint(family, &a[i],
+				     fates ? left_why(fates, n_fates, &a[i]) : NULL,
 				     out);
 	}
 }
 
-static void put_endpoints(struct news *n, enum family family, const struct service_port_state *port,
-			  const struct endpoint_list *was, const struct endpoint_list *is)
+static void put_endpoints(struct news *n, enum family family,
+			  const struct service_port_state *port,
+			  const struct endpoint_list *was,
+			  const struct endpoint_list *is)
 {
 	const struct view view = { .model = n->model };
 	const struct endpoint_fate *fates = NULL;
@@ -447,15 +471,16 @@ static void put_endpoints(struct news *n, enum family family, const struct servi
 	b = sorted_copy(n, is);
 	if (!a || !b)
 		return;
-	if (view_fates(&view, port->service, family, port->name, port->protocol, &n->scratch,
-		       &fates, &n_fates))
+	if (view_fates(&view, port->service, family, port->name, port->protocol,
+		       &n->scratch, &fates, &n_fates))
 		n_fates = 0;
 	n->work += n_fates;
 	jsonout_array(&n->ports, "added");
 	put_difference(family, b, is->count, a, was->count, NULL, 0, &n->ports);
 	jsonout_array_end(&n->ports);
 	jsonout_array(&n->ports, "removed");
-	put_difference(family, a, was->count, b, is->count, fates, n_fates, &n->ports);
+	put_difference(family, a, was->count, b, is->count, fates, n_fates,
+		       &n->ports);
 	jsonout_array_end(&n->ports);
 }
 
@@ -466,7 +491,8 @@ static void put_vip(enum family family, const struct vip *vip, struct strbuf *ou
 	if (vip->role == VIP_NODE_PORT)
 		jsonout_textf(out, NULL, "node port %u", vip->port);
 	else
-		jsonout_text(out, NULL, endpoint_format(family, &vip->addr, vip->port, text));
+		jsonout_text(out, NULL,
+			     endpoint_format(family, &vip->addr, vip->port, text));
 }
 
 /* Those of @a that @b has not; both are sorted. */
@@ -477,7 +503,8 @@ static void put_vips(enum family family, const char *key, const struct dispatch 
 
 	jsonout_array(out, key);
 	for (i = 0; a && i < a->n_vips; i++) {
-		while (b && k < b->n_vips && vip_compare(&b->vips[k], &a->vips[i]) < 0)
+		while (b && k < b->n_vips &&
+		       vip_compare(&b->vips[k], &a->vips[i]) < 0)
 			k++;
 		if (b && k < b->n_vips && vip_compare(&b->vips[k], &a->vips[i]) == 0)
 			continue;
@@ -487,7 +514,8 @@ static void put_vips(enum family family, const char *key, const struct dispatch 
 	jsonout_array_end(out);
 }
 
-void news_port(struct news *n, enum family family, const struct service_port_state *port,
+void news_port(struct news *n, enum family family,
+	       const struct service_port_state *port,
 	       const struct dispatch *before, const struct dispatch *after)
 {
 	const struct endpoint_list *was = list_of(before), *is = list_of(after);
@@ -503,7 +531,10 @@ void news_port(struct news *n, enum family family, const struct service_port_sta
 	jsonout_text(&n->ports, "service", port->label);
 	jsonout_text(&n->ports, "protocol", protocol_name(port->protocol));
 	jsonout_text(&n->ports, "family", family_name(family));
-	jsonout_text(&n->ports, "change", !before ? "added" : !after ? "removed" : "changed");
+	jsonout_text(&n->ports, "change",
+		     !before  ? "added"
+		     : !after ? "removed"
+			      : "changed");
 	put_vips(family, "addressesAdded", after, before, &n->ports);
 	put_vips(family, "addressesRemoved", before, after, &n->ports);
 	jsonout_integer(&n->ports, "endpointsBefore", was->count);
@@ -524,14 +555,15 @@ static void put_commit(struct news *n, unsigned int elements, int64_t took_us)
 	jsonout_real(&n->line, "milliseconds", (double)took_us / 1e3);
 }
 
-void news_synced(struct news *n, enum family family, unsigned int elements, bool repair,
-		 int64_t took_us)
+void news_synced(struct news *n, enum family family, unsigned int elements,
+		 bool repair, int64_t took_us)
 {
 	const char *at;
 
 	if (!is_heard(n) || n->ports.err)
 		goto out;
-	for (at = n->ports.text; at && at < n->ports.text + n->ports.length; at += strlen(at) + 1) {
+	for (at = n->ports.text; at && at < n->ports.text + n->ports.length;
+	     at += strlen(at) + 1) {
 		strbuf_adds(&n->line, at);
 		put_commit(n, elements, took_us);
 		end_line(n);

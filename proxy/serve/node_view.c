@@ -3,13 +3,15 @@
 
 #include "proxy/base/jsonout.h"
 
-static void put_prefixes(struct strbuf *out, enum family family, const struct prefix_list *list)
+static void put_prefixes(struct strbuf *out, enum family family,
+			 const struct prefix_list *list)
 {
 	char text[PREFIX_TEXT_SIZE];
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		jsonout_text(out, NULL, prefix_format(family, &list->items[i], text));
+		jsonout_text(out, NULL,
+			     prefix_format(family, &list->items[i], text));
 }
 
 static void put_object(const struct node *node, struct strbuf *out)
@@ -23,9 +25,9 @@ static void put_object(const struct node *node, struct strbuf *out)
 	jsonout_text(out, "zone", node->zone);
 	jsonout_array(out, "addresses");
 	for (i = 0; i < node->n_addresses; i++)
-		jsonout_text(
-			out, NULL,
-			addr_format(node->addresses[i].family, &node->addresses[i].addr, text));
+		jsonout_text(out, NULL,
+			     addr_format(node->addresses[i].family,
+					 &node->addresses[i].addr, text));
 	jsonout_array_end(out);
 	jsonout_array(out, "podCIDRs");
 	for (f = 0; f < N_FAMILIES; f++)
@@ -46,12 +48,16 @@ static void put_info(const struct model *m, enum family family, struct strbuf *o
 	jsonout_text(out, "family", family_name(family));
 	if (info->family[family].has_primary)
 		jsonout_text(out, "primary",
-			     addr_format(family, &info->family[family].primary, text));
-	jsonout_bool(out, "nodePortsOnAllAddresses", info->family[family].nodeports_everywhere);
+			     addr_format(family, &info->family[family].primary,
+					 text));
+	jsonout_bool(out, "nodePortsOnAllAddresses",
+		     info->family[family].nodeports_everywhere);
 	jsonout_array(out, "nodePortAddresses");
 	for (i = 0; i < info->family[family].n_nodeport_ips; i++)
 		jsonout_text(out, NULL,
-			     addr_format(family, &info->family[family].nodeport_ips[i], text));
+			     addr_format(family,
+					 &info->family[family].nodeport_ips[i],
+					 text));
 	jsonout_array_end(out);
 	jsonout_array(out, "localAddresses");
 	for (i = 0; i < local.count; i++)
@@ -80,7 +86,8 @@ int view_node(const struct view *v, const char *query, struct strbuf *out)
 	jsonout_object(out, NULL);
 	jsonout_text(out, "name", v->node_name);
 	put_object(model_node(v->model), out);
-	jsonout_text(out, "primaryFamily", family_name(model_node_info(v->model)->primary_family));
+	jsonout_text(out, "primaryFamily",
+		     family_name(model_node_info(v->model)->primary_family));
 	jsonout_array(out, "families");
 	for (f = 0; f < N_FAMILIES; f++)
 		put_info(v->model, (enum family)f, out);

@@ -1,7 +1,8 @@
 /*
- * A datagram that finds the manager's buffer full is not lost: the latest state is sent again until
- * it is through, since a manager that never hears READY=1 ends the service. Other failures are
- * final; a manager that went away asks for nothing.
+ * A datagram that finds the manager's buffer full is not lost: the latest state
+ * is sent again until it is through, since a manager that never hears READY=1
+ * ends the service. Other failures are final; a manager that went away asks for
+ * nothing.
  */
 #include "proxy/serve/notify.h"
 
@@ -22,7 +23,8 @@
 enum {
 	STATUS_MAX = 256,
 	RETRY_US = 100 * 1000,
-	WATCHDOG_MIN_US = 1000, /* a shorter one would keep the loop busy with nothing else */
+	WATCHDOG_MIN_US =
+		1000, /* a shorter one would keep the loop busy with nothing else */
 };
 
 struct notify {
@@ -69,8 +71,8 @@ static unsigned long long watchdog_us(const struct notify_options *options)
 
 	if (!parse_number(options->watchdog_usec, &us) || us / 2 < WATCHDOG_MIN_US)
 		return 0;
-	if (options->watchdog_pid &&
-	    (!parse_number(options->watchdog_pid, &pid) || pid != (unsigned long long)options->pid))
+	if (options->watchdog_pid && (!parse_number(options->watchdog_pid, &pid) ||
+				      pid != (unsigned long long)options->pid))
 		return 0;
 	return us;
 }
@@ -90,7 +92,8 @@ static void send_unsent(struct notify *n)
 {
 	const struct timeval delay = { 0, RETRY_US };
 
-	if (!n->unsent.err && send_text(n, n->unsent.text, n->unsent.length) == -EAGAIN) {
+	if (!n->unsent.err &&
+	    send_text(n, n->unsent.text, n->unsent.length) == -EAGAIN) {
 		event_add(n->retry, &delay);
 		return;
 	}
@@ -117,7 +120,8 @@ static void on_watchdog(evutil_socket_t fd, short what, void *ctx)
 	send_text(ctx, text, sizeof(text) - 1);
 }
 
-static int start_watchdog(struct notify *n, struct event_base *base, unsigned long long us)
+static int start_watchdog(struct notify *n, struct event_base *base,
+			  unsigned long long us)
 {
 	/* Half of it, as sd_watchdog_enabled(3) asks for */
 	const struct timeval period = { (time_t)(us / 2 / 1000000),
@@ -215,7 +219,8 @@ void notify_stopping(struct notify *n)
 void notify_status(struct notify *n, const char *status)
 {
 	/* What waits already must not be lost, nor grow while the manager sleeps. */
-	if (!n || n->unsent.length || strncmp(n->status, status, sizeof(n->status) - 1) == 0)
+	if (!n || n->unsent.length ||
+	    strncmp(n->status, status, sizeof(n->status) - 1) == 0)
 		return;
 	put_status(n, status);
 	send_unsent(n);

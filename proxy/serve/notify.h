@@ -14,7 +14,7 @@ struct notify;
 
 struct notify_options {
 	struct event_base *base;
-	const char *socket;	   /* $NOTIFY_SOCKET: a path, or "@" and an abstract name */
+	const char *socket; /* $NOTIFY_SOCKET: a path, or "@" and an abstract name */
 	const char *watchdog_usec; /* $WATCHDOG_USEC, $WATCHDOG_PID; each may be NULL */
 	const char *watchdog_pid;
 	pid_t pid; /* ours */
@@ -29,8 +29,10 @@ void notify_free(struct notify *n);
 
 /* @status is one line for "systemctl status". None of these waits. */
 void notify_ready(struct notify *n, const char *status);
-void notify_reloading(struct notify *n, const char *status); /* ends with notify_ready() */
+void notify_reloading(struct notify *n,
+		      const char *status); /* ends with notify_ready() */
 void notify_stopping(struct notify *n);
-void notify_status(struct notify *n, const char *status); /* not sent again if it is the same */
+void notify_status(struct notify *n,
+		   const char *status); /* not sent again if it is the same */
 
 #endif

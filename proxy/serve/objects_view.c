@@ -1,7 +1,7 @@
 /*
- * /v1/objects: the objects as they are understood, written as Kubernetes would, so that whoever
- * reads manifests can read them: "vipmap diff", and people with a bundle of "vipmap debug". What
- * does not matter to a proxy was never kept.
+ * /v1/objects: the objects as they are understood, written as Kubernetes would,
+ * so that whoever reads manifests can read them: "vipmap diff", and people with
+ * a bundle of "vipmap debug". What does not matter to a proxy was never kept.
  */
 #include "proxy/serve/view.h"
 
@@ -13,8 +13,9 @@
 
 enum { PAGE_BYTES = 1 << 20 };
 
-static void put_object_head(struct strbuf *out, const char *api_version, const char *kind,
-			    const char *namespace, const char *name, const char *uid)
+static void put_object_head(struct strbuf *out, const char *api_version,
+			    const char *kind, const char *namespace,
+			    const char *name, const char *uid)
 {
 	jsonout_object(out, NULL);
 	jsonout_text(out, "apiVersion", api_version);
@@ -35,7 +36,8 @@ static void put_addr(struct strbuf *out, const char *key, enum family family,
 	jsonout_text(out, key, addr_format(family, addr, text));
 }
 
-static void put_prefix(struct strbuf *out, enum family family, const struct prefix *prefix)
+static void put_prefix(struct strbuf *out, enum family family,
+		       const struct prefix *prefix)
 {
 	char text[PREFIX_TEXT_SIZE];
 
@@ -46,7 +48,9 @@ static const char *upper_protocol(uint8_t protocol)
 {
 	const char *name = protocol_name(protocol);
 
-	return strcmp(name, "tcp") == 0 ? "TCP" : strcmp(name, "udp") == 0 ? "UDP" : "SCTP";
+	return strcmp(name, "tcp") == 0	  ? "TCP"
+	       : strcmp(name, "udp") == 0 ? "UDP"
+					  : "SCTP";
 }
 
 /* The families in which it has a ClusterIP, the first of them first. */
@@ -65,7 +69,8 @@ static void put_cluster_ips(const struct service *s, struct strbuf *out)
 	jsonout_array(out, "clusterIPs");
 	for (f = 0; f < N_FAMILIES; f++)
 		if (s->family[f].has_cluster_ip)
-			put_addr(out, NULL, (enum family)f, &s->family[f].cluster_ip);
+			put_addr(out, NULL, (enum family)f,
+				 &s->family[f].cluster_ip);
 	jsonout_array_end(out);
 	jsonout_array(out, "ipFamilies");
 	for (f = 0; f < N_FAMILIES; f++)
@@ -99,12 +104,14 @@ static void put_service_lists(const struct service *s, struct strbuf *out)
 	jsonout_array(out, "externalIPs");
 	for (f = 0; f < N_FAMILIES; f++)
 		for (i = 0; i < s->family[f].external_ips.count; i++)
-			put_addr(out, NULL, (enum family)f, &s->family[f].external_ips.items[i]);
+			put_addr(out, NULL, (enum family)f,
+				 &s->family[f].external_ips.items[i]);
 	jsonout_array_end(out);
 	jsonout_array(out, "loadBalancerSourceRanges");
 	for (f = 0; f < N_FAMILIES; f++)
 		for (i = 0; i < s->family[f].source_ranges.count; i++)
-			put_prefix(out, (enum family)f, &s->family[f].source_ranges.items[i]);
+			put_prefix(out, (enum family)f,
+				   &s->family[f].source_ranges.items[i]);
 	jsonout_array_end(out);
 }
 
@@ -134,7 +141,8 @@ static void put_spec(const struct service *s, struct strbuf *out)
 	jsonout_text(out, "externalTrafficPolicy",
 		     s->flags & SERVICE_EXTERNAL_LOCAL ? "Local" : "Cluster");
 	if (s->health_check_node_port)
-		jsonout_integer(out, "healthCheckNodePort", s->health_check_node_port);
+		jsonout_integer(out, "healthCheckNodePort",
+				s->health_check_node_port);
 	if (s->affinity_timeout_s) {
 		jsonout_text(out, "sessionAffinity", "ClientIP");
 		jsonout_object(out, "sessionAffinityConfig");
@@ -171,7 +179,8 @@ static void put_service_object(const struct service *s, struct strbuf *out)
 
 	put_object_head(out, "v1", "Service", s->namespace, s->name, s->uid);
 	if (s->created_s != INT64_MAX)
-		jsonout_text(out, "creationTimestamp", clock_format(s->created_s * 1000000, time));
+		jsonout_text(out, "creationTimestamp",
+			     clock_format(s->created_s * 1000000, time));
 	jsonout_object_end(out);
 	put_spec(s, out);
 	put_ingress(s, out);
@@ -199,15 +208,17 @@ static void put_hints(const struct view *v, const struct slice *slice,
 		jsonout_array(out, "forNodes");
 		jsonout_object(out, NULL);
 		jsonout_text(out, "name",
-			     ep->flags & ENDPOINT_NODE_HINTED ? v->node_name : "another-node");
+			     ep->flags & ENDPOINT_NODE_HINTED ? v->node_name
+							      : "another-node");
 		jsonout_object_end(out);
 		jsonout_array_end(out);
 	}
 	jsonout_object_end(out);
 }
 
-static void put_slice_endpoint(const struct view *v, const struct slice *slice, unsigned int i,
-			       const struct endpoint_names *names, struct strbuf *out)
+static void put_slice_endpoint(const struct view *v, const struct slice *slice,
+			       unsigned int i, const struct endpoint_names *names,
+			       struct strbuf *out)
 {
 	const struct slice_endpoint *ep = &slice->endpoints[i];
 	const char *node = ep->flags & ENDPOINT_LOCAL ? v->node_name : names->node;
@@ -252,8 +263,8 @@ static const char *readable_name(const struct slice *slice, char text[256])
 	return text;
 }
 
-static int put_slice(const struct view *v, const struct slice *slice, struct arena *scratch,
-		     struct strbuf *out)
+static int put_slice(const struct view *v, const struct slice *slice,
+		     struct arena *scratch, struct strbuf *out)
 {
 	const struct endpoint_names *names = slice_names(slice, scratch);
 	char name[256];
@@ -261,8 +272,8 @@ static int put_slice(const struct view *v, const struct slice *slice, struct are
 
 	if (!names)
 		return -ENOMEM;
-	put_object_head(out, "discovery.k8s.io/v1", "EndpointSlice", slice->namespace,
-			readable_name(slice, name), "");
+	put_object_head(out, "discovery.k8s.io/v1", "EndpointSlice",
+			slice->namespace, readable_name(slice, name), "");
 	jsonout_object(out, "labels");
 	jsonout_text(out, "kubernetes.io/service-name", slice->service);
 	jsonout_object_end(out);
@@ -272,7 +283,8 @@ static int put_slice(const struct view *v, const struct slice *slice, struct are
 	for (i = 0; i < slice->n_ports; i++) {
 		jsonout_object(out, NULL);
 		jsonout_text(out, "name", slice->ports[i].name);
-		jsonout_text(out, "protocol", upper_protocol(slice->ports[i].protocol));
+		jsonout_text(out, "protocol",
+			     upper_protocol(slice->ports[i].protocol));
 		jsonout_integer(out, "port", slice->ports[i].port);
 		jsonout_object_end(out);
 	}
@@ -310,7 +322,8 @@ static void put_node(const struct node *node, struct strbuf *out)
 	jsonout_array(out, "podCIDRs");
 	for (f = 0; f < N_FAMILIES; f++)
 		for (i = 0; i < node->pod_cidrs[f].count; i++)
-			put_prefix(out, (enum family)f, &node->pod_cidrs[f].items[i]);
+			put_prefix(out, (enum family)f,
+				   &node->pod_cidrs[f].items[i]);
 	jsonout_array_end(out);
 	if (node->flags & NODE_TO_BE_DELETED)
 		put_taint(out);
@@ -320,7 +333,8 @@ static void put_node(const struct node *node, struct strbuf *out)
 	for (i = 0; i < node->n_addresses; i++) {
 		jsonout_object(out, NULL);
 		jsonout_text(out, "type", "InternalIP");
-		put_addr(out, "address", node->addresses[i].family, &node->addresses[i].addr);
+		put_addr(out, "address", node->addresses[i].family,
+			 &node->addresses[i].addr);
 		jsonout_object_end(out);
 	}
 	jsonout_array_end(out);
@@ -332,7 +346,8 @@ static void put_cidr(const struct service_cidr *cidr, struct strbuf *out)
 {
 	unsigned int f, i;
 
-	put_object_head(out, "networking.k8s.io/v1", "ServiceCIDR", "", cidr->name, "");
+	put_object_head(out, "networking.k8s.io/v1", "ServiceCIDR", "",
+			cidr->name, "");
 	jsonout_object_end(out);
 	jsonout_object(out, "spec");
 	jsonout_array(out, "cidrs");
@@ -344,8 +359,8 @@ static void put_cidr(const struct service_cidr *cidr, struct strbuf *out)
 	jsonout_object_end(out);
 }
 
-static int put_entry(const struct view *v, const struct service_entry *s, struct arena *scratch,
-		     struct strbuf *out)
+static int put_entry(const struct view *v, const struct service_entry *s,
+		     struct arena *scratch, struct strbuf *out)
 {
 	const struct slice_entry *e;
 	int err = 0;
@@ -382,7 +397,8 @@ int view_objects(const struct view *v, const char *query, struct strbuf *out)
 		err = put_entry(v, list[i], &scratch, out);
 	jsonout_array_end(out);
 	if (!err && i < n)
-		jsonout_textf(out, "continue", "%s/%s", list[i - 1]->namespace, list[i - 1]->name);
+		jsonout_textf(out, "continue", "%s/%s", list[i - 1]->namespace,
+			      list[i - 1]->name);
 	jsonout_object_end(out);
 	arena_free(&scratch);
 	arena_free(&of_list);

@@ -1,8 +1,9 @@
 /*
- * Services with a health-check node port are remembered by name between their compilation and the
- * end of the family's sync, since the answer must follow the rules, never lead them (HC-5). Each
- * name is there once, and not if the Service came and went meanwhile: a family that cannot be
- * programmed for days costs no more than the Services there are.
+ * Services with a health-check node port are remembered by name between their
+ * compilation and the end of the family's sync, since the answer must follow
+ * the rules, never lead them (HC-5). Each name is there once, and not if the
+ * Service came and went meanwhile: a family that cannot be programmed for days
+ * costs no more than the Services there are.
  */
 #include "proxy/serve/reporter.h"
 
@@ -24,7 +25,7 @@ struct changed_service {
 /* Of one family. */
 struct changes {
 	struct hashtab services; /* struct changed_service */
-	bool all;		 /* memory ran out over some: look at every Service */
+	bool all; /* memory ran out over some: look at every Service */
 };
 
 struct reporter {
@@ -43,14 +44,15 @@ struct reporter {
 	struct changes counted; /* if @counting */
 	bool counting;
 	struct arena scratch;
-	int64_t started_us;			    /* MET-2: earlier triggers do not count */
-	uint64_t service_changes, endpoint_changes; /* told to the metrics so far */
+	int64_t started_us; /* MET-2: earlier triggers do not count */
+	uint64_t service_changes,
+		endpoint_changes; /* told to the metrics so far */
 	/* Monotonic: the arrival of what is looked at now, and of the oldest change that waits. */
 	int64_t arrived_us, waiting_us[N_FAMILIES]; /* 0: none */
 };
 
-struct reporter *reporter_new(struct model *model, struct metrics *metrics, struct health *health,
-			      const bool family[N_FAMILIES])
+struct reporter *reporter_new(struct model *model, struct metrics *metrics,
+			      struct health *health, const bool family[N_FAMILIES])
 {
 	struct reporter *r = calloc(1, sizeof(*r));
 	unsigned int f;
@@ -136,7 +138,8 @@ static void on_queued(void *ctx, enum family family)
 	health_queued(r->health, family);
 	if (!r->waiting_us[family] && model_is_dirty(r->model, family))
 		r->waiting_us[family] =
-			r->arrived_us ? r->arrived_us : clock_monotonic_us(clock_system());
+			r->arrived_us ? r->arrived_us
+				      : clock_monotonic_us(clock_system());
 	metrics_set(r->metrics, METRIC_LAST_QUEUED, family, now_s());
 	set_pending(r);
 	metrics_add(r->metrics, METRIC_SERVICE_CHANGES, 0,
@@ -156,28 +159,31 @@ static void observe_programming(struct reporter *r, enum family family)
 
 	for (i = 0; i < p->n_triggers; i++)
 		if (p->triggers[i] >= r->started_us && p->triggers[i] <= now)
-			metrics_observe(r->metrics, METRIC_PROGRAMMING_DURATION, family,
-					seconds(now - p->triggers[i]));
+			metrics_observe(r->metrics, METRIC_PROGRAMMING_DURATION,
+					family, seconds(now - p->triggers[i]));
 	model_forget_triggers(r->model, family);
 }
 
 static void set_gauges(struct reporter *r, enum family family)
 {
-	const struct dataplane_gauges *g = r->sync ? sync_gauges(r->sync, family) : NULL;
+	const struct dataplane_gauges *g =
+		r->sync ? sync_gauges(r->sync, family) : NULL;
 
 	if (!g)
 		return;
-	metrics_set(r->metrics, METRIC_NO_LOCAL_ENDPOINTS, metrics_policy(POLICY_INTERNAL, family),
-		    g->no_local[0]);
-	metrics_set(r->metrics, METRIC_NO_LOCAL_ENDPOINTS, metrics_policy(POLICY_EXTERNAL, family),
-		    g->no_local[1]);
+	metrics_set(r->metrics, METRIC_NO_LOCAL_ENDPOINTS,
+		    metrics_policy(POLICY_INTERNAL, family), g->no_local[0]);
+	metrics_set(r->metrics, METRIC_NO_LOCAL_ENDPOINTS,
+		    metrics_policy(POLICY_EXTERNAL, family), g->no_local[1]);
 	metrics_set(r->metrics, METRIC_SERVICE_PORTS, family, g->service_ports);
 	metrics_set(r->metrics, METRIC_ENDPOINTS, family, g->endpoints);
 	metrics_set(r->metrics, METRIC_SET_ASIDE, family, g->set_aside);
-	metrics_set(r->metrics, METRIC_CONFLICTS, family, model_conflicts(r->model, family));
+	metrics_set(r->metrics, METRIC_CONFLICTS, family,
+		    model_conflicts(r->model, family));
 }
 
-static int tell_service(struct reporter *r, enum family family, const struct service_entry *s)
+static int tell_service(struct reporter *r, enum family family,
+			const struct service_entry *s)
 {
 	unsigned int count = model_local_endpoints(s, family, &r->scratch);
 
@@ -185,9 +191,11 @@ static int tell_service(struct reporter *r, enum family family, const struct ser
 	return health_set_service(r->health, family, s->object, count);
 }
 
-static int tell_changed(struct reporter *r, enum family family, const struct changed_service *c)
+static int tell_changed(struct reporter *r, enum family family,
+			const struct changed_service *c)
 {
-	const struct service_entry *s = model_find_service(r->model, c->namespace, c->name);
+	const struct service_entry *s =
+		model_find_service(r->model, c->namespace, c->name);
 
 	if (r->localports)
 		localports_update(r->localports, family, c->namespace, c->name);
@@ -218,12 +226,15 @@ static void tell_health(struct reporter *r, enum family family)
 	struct hash_node *n;
 
 	health_set_node(r->health, model_node(r->model));
-	health_set_addresses(r->health, family, info->family[family].nodeports_everywhere,
+	health_set_addresses(r->health, family,
+			     info->family[family].nodeports_everywhere,
 			     info->family[family].nodeport_ips,
 			     info->family[family].n_nodeport_ips);
 	for (n = hashtab_first(&changes->services, &walk); n;
 	     n = hashtab_next(&changes->services, &walk))
-		again |= tell_changed(r, family, hash_entry(n, struct changed_service, node)) != 0;
+		again |= tell_changed(r, family,
+				      hash_entry(n, struct changed_service,
+						 node)) != 0;
 	if (changes->all)
 		again |= tell_all(r, family) != 0;
 	if (changes->all && r->localports)
@@ -240,26 +251,32 @@ struct reporter_beginning reporter_beginning(const struct reporter *r)
 }
 
 /* A change that nothing waited for, such as a repair, took as long as the sync. */
-static void tell_news(struct reporter *r, enum family family, const struct sync_report *report,
-		      int64_t duration_us)
+static void tell_news(struct reporter *r, enum family family,
+		      const struct sync_report *report, int64_t duration_us)
 {
-	const int64_t now = clock_monotonic_us(clock_system()), since = r->waiting_us[family];
+	const int64_t now = clock_monotonic_us(clock_system()),
+		      since = r->waiting_us[family];
 
-	news_synced(r->news, family, report->elements_added + report->elements_deleted,
+	news_synced(r->news, family,
+		    report->elements_added + report->elements_deleted,
 		    report->repair, since ? now - since : duration_us);
 }
 
-static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
-		      int64_t duration_us)
+static void on_synced(void *ctx, enum family family, int err,
+		      const struct sync_report *report, int64_t duration_us)
 {
 	struct reporter *r = ctx;
 	struct metrics *m = r->metrics;
-	const unsigned int written = report->elements_added + report->elements_deleted;
+	const unsigned int written =
+		report->elements_added + report->elements_deleted;
 
 	metrics_observe(m, METRIC_SYNC_DURATION, family, seconds(duration_us));
-	metrics_observe(m, report->full ? METRIC_FULL_SYNC_DURATION : METRIC_PARTIAL_SYNC_DURATION,
+	metrics_observe(m,
+			report->full ? METRIC_FULL_SYNC_DURATION
+				     : METRIC_PARTIAL_SYNC_DURATION,
 			family, seconds(duration_us));
-	metrics_add(m, METRIC_SYNC_FAILURES, family, report->refused ? report->refused : err != 0);
+	metrics_add(m, METRIC_SYNC_FAILURES, family,
+		    report->refused ? report->refused : err != 0);
 	metrics_add(m, METRIC_TRANSACTIONS, family, report->wrote);
 	metrics_add(m, METRIC_ELEMENTS_WRITTEN, family, written);
 	if (!err) {
@@ -281,11 +298,13 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 	tell_health(r, family);
 }
 
-static void on_swept(void *ctx, enum family family, unsigned long deleted, int64_t duration_us)
+static void on_swept(void *ctx, enum family family, unsigned long deleted,
+		     int64_t duration_us)
 {
 	struct reporter *r = ctx;
 
-	metrics_observe(r->metrics, METRIC_CONNTRACK_SYNC_DURATION, family, seconds(duration_us));
+	metrics_observe(r->metrics, METRIC_CONNTRACK_SYNC_DURATION, family,
+			seconds(duration_us));
 	metrics_add(r->metrics, METRIC_CONNTRACK_DELETED, family, (double)deleted);
 }
 
@@ -303,13 +322,15 @@ static void on_cleanup_failed(void *ctx, enum family family)
 	metrics_add(r->metrics, METRIC_CLEANUP_FAILURES, family, 1);
 }
 
-static struct changed_service *changed_find(const struct changes *changes, uint64_t hash,
+static struct changed_service *changed_find(const struct changes *changes,
+					    uint64_t hash,
 					    const struct service_entry *service)
 {
 	struct hash_node *n = hashtab_find(&changes->services, hash);
 
 	for (; n; n = hashtab_find_next(n)) {
-		struct changed_service *c = hash_entry(n, struct changed_service, node);
+		struct changed_service *c =
+			hash_entry(n, struct changed_service, node);
 
 		if (strcmp(c->name, service->name) == 0 &&
 		    strcmp(c->namespace, service->namespace) == 0)
@@ -336,7 +357,8 @@ static struct changed_service *changed_new(const struct service_entry *service)
 /* One that memory runs out over is not counted. */
 static void count_service(struct reporter *r, const struct service_entry *service)
 {
-	const uint64_t hash = hash_text(hash_text(HASH_SEED, service->namespace), service->name);
+	const uint64_t hash = hash_text(hash_text(HASH_SEED, service->namespace),
+					service->name);
 	struct changed_service *c;
 
 	if (changed_find(&r->counted, hash, service))
@@ -346,7 +368,8 @@ static void count_service(struct reporter *r, const struct service_entry *servic
 		hashtab_insert(&r->counted.services, &c->node, hash);
 }
 
-static void on_changed(void *ctx, enum family family, const struct service_port_state *port,
+static void on_changed(void *ctx, enum family family,
+		       const struct service_port_state *port,
 		       const struct dispatch *before, const struct dispatch *after)
 {
 	struct reporter *r = ctx;
@@ -369,8 +392,10 @@ size_t reporter_counted_services(const struct reporter *r)
 
 static void on_compiled(void *ctx, struct service_entry *service, enum family family)
 {
-	const bool has = service->object && service_has_health_check(service->object);
-	const uint64_t hash = hash_text(hash_text(HASH_SEED, service->namespace), service->name);
+	const bool has =
+		service->object && service_has_health_check(service->object);
+	const uint64_t hash = hash_text(hash_text(HASH_SEED, service->namespace),
+					service->name);
 	struct reporter *r = ctx;
 	struct changes *changes = &r->changes[family];
 	struct changed_service *c;
@@ -381,7 +406,8 @@ static void on_compiled(void *ctx, struct service_entry *service, enum family fa
 	if (r->localports)
 		listens |= localports_concern(r->localports, family, service);
 	if (!has && !listens &&
-	    !health_has_service(r->health, family, service->namespace, service->name)) {
+	    !health_has_service(r->health, family, service->namespace,
+				service->name)) {
 		if (c)
 			hashtab_remove(&changes->services, &c->node);
 		free(c);
@@ -404,12 +430,14 @@ static void tell_manager(struct reporter *r)
 	if (r->reloading)
 		return;
 	for (f = 0; r->sync && f < N_FAMILIES; f++) {
-		const struct dataplane_gauges *g = sync_gauges(r->sync, (enum family)f);
+		const struct dataplane_gauges *g =
+			sync_gauges(r->sync, (enum family)f);
 
 		ports += g ? g->service_ports : 0;
 		endpoints += g ? g->endpoints : 0;
 	}
-	snprintf(status, sizeof(status), "%u service ports with %u endpoints are programmed", ports,
+	snprintf(status, sizeof(status),
+		 "%u service ports with %u endpoints are programmed", ports,
 		 endpoints);
 	if (r->ready)
 		notify_status(r->notify, status);
@@ -495,19 +523,21 @@ void reporter_set_sync(struct reporter *r, const struct sync *sync)
 	r->sync = sync;
 	for (f = 0; sync && f < N_FAMILIES; f++)
 		if (sync_status(sync, (enum family)f, &status))
-			metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_TABLE_OWNER,
-				    status.owner);
-	metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_IPV6, r->family[FAMILY_IPV6]);
+			metrics_set(r->metrics, METRIC_KERNEL_FEATURE,
+				    FEATURE_TABLE_OWNER, status.owner);
+	metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_IPV6,
+		    r->family[FAMILY_IPV6]);
 	reporter_set_fast_path(r);
 }
 
 void reporter_set_fast_path(struct reporter *r)
 {
-	const enum fast_path_state state = r->sync ? sync_fast_path(r->sync) : FAST_PATH_OFF;
+	const enum fast_path_state state =
+		r->sync ? sync_fast_path(r->sync) : FAST_PATH_OFF;
 
 	if (state != FAST_PATH_OFF)
-		metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_FLOWTABLE,
-			    state == FAST_PATH_ON);
+		metrics_set(r->metrics, METRIC_KERNEL_FEATURE,
+			    FEATURE_FLOWTABLE, state == FAST_PATH_ON);
 	if (r->sync && sync_counters(r->sync) != COUNTERS_OFF)
 		metrics_set(r->metrics, METRIC_KERNEL_FEATURE, FEATURE_COUNTERS,
 			    sync_counters(r->sync) == COUNTERS_ON);

@@ -1,6 +1,6 @@
 /*
- * What the sync does, told to the metrics and the health server: the callbacks of struct
- * sync_options, and nothing else.
+ * What the sync does, told to the metrics and the health server: the callbacks
+ * of struct sync_options, and nothing else.
  */
 #ifndef SERVE_REPORTER_H
 #define SERVE_REPORTER_H
@@ -15,7 +15,8 @@ struct notify;
 struct reporter;
 
 /* All borrowed; NULL when out of memory. */
-struct reporter *reporter_new(struct model *model, struct metrics *metrics, struct health *health,
+struct reporter *reporter_new(struct model *model, struct metrics *metrics,
+			      struct health *health,
 			      const bool family[N_FAMILIES]);
 void reporter_free(struct reporter *r); /* NULL is allowed */
 

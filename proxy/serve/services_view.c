@@ -23,7 +23,8 @@ static const char *service_type(const struct service *s)
 	return s->flags & SERVICE_NODE_PORT ? "NodePort" : "ClusterIP";
 }
 
-static void put_addresses(struct strbuf *out, enum family family, const struct addr_list *list)
+static void put_addresses(struct strbuf *out, enum family family,
+			  const struct addr_list *list)
 {
 	char text[ADDR_TEXT_SIZE];
 	unsigned int i;
@@ -41,7 +42,8 @@ static void put_vips(const struct service *s, struct strbuf *out)
 	for (f = 0; f < N_FAMILIES; f++)
 		if (s->family[f].has_cluster_ip)
 			jsonout_text(out, NULL,
-				     addr_format((enum family)f, &s->family[f].cluster_ip, text));
+				     addr_format((enum family)f,
+						 &s->family[f].cluster_ip, text));
 	jsonout_array_end(out);
 	jsonout_array(out, "loadBalancerIPs");
 	for (f = 0; f < N_FAMILIES; f++)
@@ -62,14 +64,15 @@ static unsigned int larger(unsigned int a, unsigned int b)
 	return a > b ? a : b;
 }
 
-static int count_family(const struct view *v, const struct service_entry *s, enum family family,
-			const struct service_port *port, struct arena *scratch,
-			struct counts *counts)
+static int count_family(const struct view *v, const struct service_entry *s,
+			enum family family, const struct service_port *port,
+			struct arena *scratch, struct counts *counts)
 {
 	const struct endpoint_fate *fates;
 	struct counts one = { 0 };
 	unsigned int n, i;
-	int err = view_fates(v, s, family, port->name, port->protocol, scratch, &fates, &n);
+	int err = view_fates(v, s, family, port->name, port->protocol, scratch,
+			     &fates, &n);
 
 	for (i = 0; !err && i < n; i++) {
 		one.used += fates[i].cluster;
@@ -94,9 +97,11 @@ static void put_state(const struct view *v, const struct service_entry *s,
 	unsigned int f;
 
 	for (f = 0; f < N_FAMILIES; f++) {
-		p = s->object->family[f].has_cluster_ip ? view_find_port(s, (enum family)f, port)
-							: NULL;
-		state = p ? view_port_state(v, (enum family)f, p, one, sizeof(one)) : PORT_OK;
+		p = s->object->family[f].has_cluster_ip
+			    ? view_find_port(s, (enum family)f, port)
+			    : NULL;
+		state = p ? view_port_state(v, (enum family)f, p, one, sizeof(one))
+			  : PORT_OK;
 		if (state > worst) {
 			worst = state;
 			memcpy(text, one, sizeof(text));
@@ -108,8 +113,8 @@ static void put_state(const struct view *v, const struct service_entry *s,
 
 /* BEY-5. What cannot be read is left out. */
 static void put_connections(const struct view *v, const struct service_entry *s,
-			    const struct service_port *port, struct arena *scratch,
-			    struct strbuf *out)
+			    const struct service_port *port,
+			    struct arena *scratch, struct strbuf *out)
 {
 	const struct service_port_state *p;
 	uint64_t total = 0, node_port = 0;
@@ -119,9 +124,11 @@ static void put_connections(const struct view *v, const struct service_entry *s,
 	bool any = false;
 
 	for (f = 0; f < N_FAMILIES; f++) {
-		p = s->object->family[f].has_cluster_ip ? view_find_port(s, (enum family)f, port)
-							: NULL;
-		if (!p || connections_of_port(v->sync, (enum family)f, p, scratch, &counts))
+		p = s->object->family[f].has_cluster_ip
+			    ? view_find_port(s, (enum family)f, port)
+			    : NULL;
+		if (!p || connections_of_port(v->sync, (enum family)f, p,
+					      scratch, &counts))
 			continue;
 		if (!any)
 			jsonout_object(out, "connectionsByAddress");
@@ -133,7 +140,9 @@ static void put_connections(const struct view *v, const struct service_entry *s,
 			if (vip->role == VIP_NODE_PORT)
 				node_port += counts[i];
 			else
-				jsonout_integer(out, addr_format((enum family)f, &vip->addr, text),
+				jsonout_integer(out,
+						addr_format((enum family)f,
+							    &vip->addr, text),
 						(int64_t)counts[i]);
 		}
 	}
@@ -146,8 +155,8 @@ static void put_connections(const struct view *v, const struct service_entry *s,
 }
 
 static int put_service_port(const struct view *v, const struct service_entry *s,
-			    const struct service_port *port, struct arena *scratch,
-			    struct strbuf *out)
+			    const struct service_port *port,
+			    struct arena *scratch, struct strbuf *out)
 {
 	const struct service *o = s->object;
 	struct counts counts = { 0 };
@@ -156,7 +165,8 @@ static int put_service_port(const struct view *v, const struct service_entry *s,
 
 	for (f = 0; !err && f < N_FAMILIES; f++)
 		if (o->family[f].has_cluster_ip)
-			err = count_family(v, s, (enum family)f, port, scratch, &counts);
+			err = count_family(v, s, (enum family)f, port, scratch,
+					   &counts);
 	if (err)
 		return err;
 	jsonout_text(out, "port", port->name);
@@ -175,7 +185,8 @@ static int put_service_port(const struct view *v, const struct service_entry *s,
 	jsonout_text(out, "externalTrafficPolicy",
 		     o->flags & SERVICE_EXTERNAL_LOCAL ? "Local" : "Cluster");
 	if (o->affinity_timeout_s)
-		jsonout_integer(out, "affinityTimeoutSeconds", o->affinity_timeout_s);
+		jsonout_integer(out, "affinityTimeoutSeconds",
+				o->affinity_timeout_s);
 	put_connections(v, s, port, scratch, out);
 	put_state(v, s, port, out);
 	return 0;
@@ -190,7 +201,8 @@ static void put_names(const struct service_entry *s, struct strbuf *out)
 
 static void put_ignored(const struct service_entry *s, struct strbuf *out)
 {
-	const bool dns = s->object->flags & (SERVICE_EXTERNAL_NAME | SERVICE_IGNORED);
+	const bool dns =
+		s->object->flags & (SERVICE_EXTERNAL_NAME | SERVICE_IGNORED);
 
 	jsonout_object(out, NULL);
 	put_names(s, out);
@@ -205,7 +217,8 @@ static void put_ignored(const struct service_entry *s, struct strbuf *out)
 
 /* What a list is asked for. */
 struct selection_query {
-	char namespace[QUERY_TEXT_SIZE], name[QUERY_TEXT_SIZE], port[QUERY_TEXT_SIZE];
+	char namespace[QUERY_TEXT_SIZE], name[QUERY_TEXT_SIZE],
+		port[QUERY_TEXT_SIZE];
 	char after[QUERY_TEXT_SIZE]; /* NAMESPACE/NAME */
 };
 
@@ -217,23 +230,26 @@ static void read_query(const char *query, struct selection_query *q)
 	query_get(query, "continue", q->after);
 }
 
-static bool is_asked_for(const struct selection_query *q, const struct service_entry *s)
+static bool is_asked_for(const struct selection_query *q,
+			 const struct service_entry *s)
 {
 	return (!*q->namespace || strcmp(s->namespace, q->namespace) == 0) &&
 	       (!*q->name || strcmp(s->name, q->name) == 0);
 }
 
-static bool port_is_asked_for(const struct selection_query *q, const struct service_port *p)
+static bool port_is_asked_for(const struct selection_query *q,
+			      const struct service_port *p)
 {
 	char number[8];
 
 	snprintf(number, sizeof(number), "%u", p->port);
-	return !*q->port || strcmp(p->name, q->port) == 0 || strcmp(number, q->port) == 0;
+	return !*q->port || strcmp(p->name, q->port) == 0 ||
+	       strcmp(number, q->port) == 0;
 }
 
 static int put_service(const struct view *v, const struct selection_query *q,
-		       const struct service_entry *s, struct arena *scratch, unsigned int *n,
-		       struct strbuf *out)
+		       const struct service_entry *s, struct arena *scratch,
+		       unsigned int *n, struct strbuf *out)
 {
 	unsigned int i;
 	int err = 0;
@@ -254,10 +270,11 @@ static int put_service(const struct view *v, const struct selection_query *q,
 	return err;
 }
 
-static void put_port_endpoint(const struct service_entry *s, const struct service_port *port,
-			      enum family family, const struct endpoint_fate *fate,
-			      const uint64_t *connections, struct name_cache *cache,
-			      struct strbuf *out)
+static void put_port_endpoint(const struct service_entry *s,
+			      const struct service_port *port, enum family family,
+			      const struct endpoint_fate *fate,
+			      const uint64_t *connections,
+			      struct name_cache *cache, struct strbuf *out)
 {
 	const struct endpoint_names *names = fate_names(cache, fate);
 	char text[ENDPOINT_TEXT_SIZE];
@@ -268,7 +285,8 @@ static void put_port_endpoint(const struct service_entry *s, const struct servic
 	jsonout_text(out, "port", port->name);
 	jsonout_text(out, "protocol", protocol_name(port->protocol));
 	jsonout_text(out, "address",
-		     endpoint_format(family, &fate->endpoint.addr, fate->endpoint.port, text));
+		     endpoint_format(family, &fate->endpoint.addr,
+				     fate->endpoint.port, text));
 	if (*names->pod)
 		jsonout_text(out, "pod", names->pod);
 	if (*names->node)
@@ -289,7 +307,8 @@ static void put_port_endpoint(const struct service_entry *s, const struct servic
 
 static int put_endpoints_of(const struct view *v, const struct service_entry *s,
 			    const struct service_port *port, enum family family,
-			    struct name_cache *cache, unsigned int *n, struct strbuf *out)
+			    struct name_cache *cache, unsigned int *n,
+			    struct strbuf *out)
 {
 	const struct service_port_state *p = view_find_port(s, family, port);
 	const struct endpoint_connections *list;
@@ -298,26 +317,27 @@ static int put_endpoints_of(const struct view *v, const struct service_entry *s,
 	size_t n_list;
 	uint64_t connections;
 	bool counted;
-	int err = view_fates(v, s, family, port->name, port->protocol, cache->scratch, &fates,
-			     &count);
+	int err = view_fates(v, s, family, port->name, port->protocol,
+			     cache->scratch, &fates, &count);
 
 	if (err)
 		return err;
-	counted = p &&
-		  connections_of_endpoints(v->sync, family, p, cache->scratch, &list, &n_list) == 0;
+	counted = p && connections_of_endpoints(v->sync, family, p, cache->scratch,
+						&list, &n_list) == 0;
 	for (i = 0; i < count; i++) {
 		if (counted)
-			connections = connections_find(list, n_list, &fates[i].endpoint);
-		put_port_endpoint(s, port, family, &fates[i], counted ? &connections : NULL, cache,
-				  out);
+			connections = connections_find(list, n_list,
+						       &fates[i].endpoint);
+		put_port_endpoint(s, port, family, &fates[i],
+				  counted ? &connections : NULL, cache, out);
 	}
 	*n += count;
 	return 0;
 }
 
 static int put_endpoints(const struct view *v, const struct selection_query *q,
-			 const struct service_entry *s, struct arena *scratch, unsigned int *n,
-			 struct strbuf *out)
+			 const struct service_entry *s, struct arena *scratch,
+			 unsigned int *n, struct strbuf *out)
 {
 	struct name_cache cache = { .scratch = scratch };
 	unsigned int i, f;
@@ -330,14 +350,15 @@ static int put_endpoints(const struct view *v, const struct selection_query *q,
 			continue;
 		for (f = 0; !err && f < N_FAMILIES; f++)
 			if (s->object->family[f].has_cluster_ip)
-				err = put_endpoints_of(v, s, port, (enum family)f, &cache, n, out);
+				err = put_endpoints_of(v, s, port, (enum family)f,
+						       &cache, n, out);
 	}
 	return err;
 }
 
 typedef int put_function(const struct view *v, const struct selection_query *q,
-			 const struct service_entry *s, struct arena *scratch, unsigned int *n,
-			 struct strbuf *out);
+			 const struct service_entry *s, struct arena *scratch,
+			 unsigned int *n, struct strbuf *out);
 
 /* A Service is never divided among pages. */
 static int put_page(const struct view *v, const char *query, put_function *put,
@@ -362,7 +383,8 @@ static int put_page(const struct view *v, const char *query, put_function *put,
 	}
 	jsonout_array_end(out);
 	if (!err && i < count)
-		jsonout_textf(out, "continue", "%s/%s", last->namespace, last->name);
+		jsonout_textf(out, "continue", "%s/%s", last->namespace,
+			      last->name);
 	jsonout_object_end(out);
 	arena_free(&scratch);
 	arena_free(&of_list);

@@ -18,8 +18,10 @@ struct port_list {
 
 static int port_order(const void *va, const void *vb)
 {
-	const struct service_port_state *a = *(const struct service_port_state *const *)va;
-	const struct service_port_state *b = *(const struct service_port_state *const *)vb;
+	const struct service_port_state *a =
+		*(const struct service_port_state *const *)va;
+	const struct service_port_state *b =
+		*(const struct service_port_state *const *)vb;
 	int order = strcmp(a->label, b->label);
 
 	return order ? order : (int)a->protocol - (int)b->protocol;
@@ -33,7 +35,8 @@ static int port_add(struct port_list *list, const struct service_port_state *por
 	return 0;
 }
 
-static int applied_ports(const struct model *m, enum family family, struct port_list *list)
+static int applied_ports(const struct model *m, enum family family,
+			 struct port_list *list)
 {
 	const struct service_port_state *p;
 	const struct service_entry *s;
@@ -60,12 +63,14 @@ static void format_vip(const struct vip *vip, enum family family, struct strbuf 
 	if (vip->role == VIP_NODE_PORT)
 		strbuf_addf(out, "  %s %u", roles[vip->role], vip->port);
 	else
-		strbuf_addf(out, family == FAMILY_IPV6 ? "  %s [%s]:%u" : "  %s %s:%u",
-			    roles[vip->role], addr_format(family, &vip->addr, addr), vip->port);
+		strbuf_addf(out,
+			    family == FAMILY_IPV6 ? "  %s [%s]:%u" : "  %s %s:%u",
+			    roles[vip->role],
+			    addr_format(family, &vip->addr, addr), vip->port);
 }
 
-static void format_port(const struct service_port_state *port, enum family family,
-			struct strbuf *out)
+static void format_port(const struct service_port_state *port,
+			enum family family, struct strbuf *out)
 {
 	const struct dispatch *p = port->applied;
 	unsigned int i;
@@ -86,8 +91,8 @@ static void format_port(const struct service_port_state *port, enum family famil
 	strbuf_addc(out, '\n');
 }
 
-static void format_family(const struct model *m, const struct metrics *metrics, enum family family,
-			  struct strbuf *out)
+static void format_family(const struct model *m, const struct metrics *metrics,
+			  enum family family, struct strbuf *out)
 {
 	const double synced = metrics_get(metrics, METRIC_LAST_SYNC, family);
 	struct port_list list = { 0 };
@@ -100,7 +105,8 @@ static void format_family(const struct model *m, const struct metrics *metrics, 
 	strbuf_addf(out,
 		    "%s: last sync %.1f s ago, %.0f transactions, %.0f elements written, "
 		    "%.0f failures\n",
-		    family_name(family), (double)now.tv_sec + (double)now.tv_nsec / 1e9 - synced,
+		    family_name(family),
+		    (double)now.tv_sec + (double)now.tv_nsec / 1e9 - synced,
 		    metrics_get(metrics, METRIC_TRANSACTIONS, family),
 		    metrics_get(metrics, METRIC_ELEMENTS_WRITTEN, family),
 		    metrics_get(metrics, METRIC_SYNC_FAILURES, family));
@@ -111,13 +117,15 @@ static void format_family(const struct model *m, const struct metrics *metrics, 
 	free(list.items);
 }
 
-void status_format(const struct model *m, const struct metrics *metrics, struct strbuf *out)
+void status_format(const struct model *m, const struct metrics *metrics,
+		   struct strbuf *out)
 {
 	unsigned int f;
 
 	strbuf_addf(out, "node %s, zone %s, %zu services known\n",
 		    model_node(m) ? model_node(m)->name : "unknown",
-		    *model_zone(m) ? model_zone(m) : "unknown", model_services(m)->count);
+		    *model_zone(m) ? model_zone(m) : "unknown",
+		    model_services(m)->count);
 	for (f = 0; f < N_FAMILIES; f++)
 		format_family(m, metrics, (enum family)f, out);
 }

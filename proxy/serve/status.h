@@ -10,6 +10,7 @@
 
 /* Appends the page: last sync, counters, and each service port with its virtual IPs and endpoints.
  */
-void status_format(const struct model *m, const struct metrics *metrics, struct strbuf *out);
+void status_format(const struct model *m, const struct metrics *metrics,
+		   struct strbuf *out);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * /v1/status: the one-glance answer. What is wrong is said with what it means for traffic, and the
- * list of Services with something wrong ends after a screenful: the rest is in /v1/services.
+ * /v1/status: the one-glance answer. What is wrong is said with what it means
+ * for traffic, and the list of Services with something wrong ends after a
+ * screenful: the rest is in /v1/services.
  */
 #include "proxy/serve/view.h"
 
@@ -25,7 +26,9 @@ static int64_t now_us(void)
 
 static const char *counters_name(enum counters_state state)
 {
-	return state == COUNTERS_ON ? "on" : state == COUNTERS_OFF ? "off" : "lacking";
+	return state == COUNTERS_ON    ? "on"
+	       : state == COUNTERS_OFF ? "off"
+				       : "lacking";
 }
 
 static void put_program(const struct view *v, struct strbuf *out)
@@ -38,7 +41,8 @@ static void put_program(const struct view *v, struct strbuf *out)
 	jsonout_integer(out, "pid", getpid());
 	jsonout_text(out, "startTime", clock_format(v->started_us, time));
 	jsonout_integer(out, "uptimeSeconds",
-			(clock_realtime_us(clock_system()) - v->started_us) / 1000000);
+			(clock_realtime_us(clock_system()) - v->started_us) /
+				1000000);
 	jsonout_text(out, "nodeName", v->node_name);
 	jsonout_text(out, "zone", model_zone(v->model));
 	jsonout_text(out, "kernel", uname(&kernel) ? "" : kernel.release);
@@ -64,9 +68,11 @@ static void put_source(const struct view *v, struct strbuf *out)
 	jsonout_text(out, "server", s->server);
 	jsonout_bool(out, "listed", s->listed);
 	if (s->contact_us)
-		jsonout_integer(out, "lastContactSecondsAgo", (now_us() - s->contact_us) / 1000000);
+		jsonout_integer(out, "lastContactSecondsAgo",
+				(now_us() - s->contact_us) / 1000000);
 	if (s->tries) {
-		jsonout_integer(out, "unreachableSeconds", (now_us() - s->lost_us) / 1000000);
+		jsonout_integer(out, "unreachableSeconds",
+				(now_us() - s->lost_us) / 1000000);
 		jsonout_integer(out, "tries", s->tries);
 	}
 	jsonout_text(out, "reason", source_is_well(v) ? "" : s->reason);
@@ -78,20 +84,24 @@ static bool family_is_well(const struct sync_status *s)
 	return s->synced_us && !s->failed;
 }
 
-static void put_family_status(const struct view *v, enum family family, const struct sync_status *s,
-			      struct strbuf *out)
+static void put_family_status(const struct view *v, enum family family,
+			      const struct sync_status *s, struct strbuf *out)
 {
 	const struct dataplane_gauges *g = sync_gauges(v->sync, family);
 
 	jsonout_object(out, NULL);
 	jsonout_text(out, "family", family_name(family));
-	jsonout_text(out, "state", family_is_well(s) ? "ok" : s->failed ? "degraded" : "waiting");
+	jsonout_text(out, "state",
+		     family_is_well(s) ? "ok"
+		     : s->failed       ? "degraded"
+				       : "waiting");
 	jsonout_integer(out, "servicePorts", g->service_ports);
 	jsonout_integer(out, "endpoints", g->endpoints);
 	jsonout_integer(out, "setAside", g->set_aside);
 	jsonout_integer(out, "conflicts", model_conflicts(v->model, family));
 	if (s->synced_us) {
-		jsonout_real(out, "lastSyncSecondsAgo", (double)(now_us() - s->synced_us) / 1e6);
+		jsonout_real(out, "lastSyncSecondsAgo",
+			     (double)(now_us() - s->synced_us) / 1e6);
 		jsonout_real(out, "lastSyncMilliseconds", (double)s->took_us / 1e3);
 	}
 	jsonout_bool(out, "tableOwned", s->owner);
@@ -126,7 +136,8 @@ static void put_health(const struct view *v, struct strbuf *out)
 	jsonout_object(out, "health");
 	jsonout_integer(out, "livez", healthy ? 200 : 503);
 	jsonout_integer(out, "readyz", *why ? 503 : 200);
-	jsonout_integer(out, "healthz", healthy && health_is_eligible(v->health) ? 200 : 503);
+	jsonout_integer(out, "healthz",
+			healthy && health_is_eligible(v->health) ? 200 : 503);
 	jsonout_integer(out, "warningsLastHour", log_warnings(v->log, 3600));
 	jsonout_object_end(out);
 	jsonout_bool(out, "ready", !*why);
@@ -139,11 +150,13 @@ struct attention {
 	unsigned int count;
 };
 
-static void attend(struct attention *a, enum family family, const struct service_port_state *port)
+static void attend(struct attention *a, enum family family,
+		   const struct service_port_state *port)
 {
 	char text[512];
 	enum port_state state =
-		port ? view_port_state(a->v, family, port, text, sizeof(text)) : PORT_OK;
+		port ? view_port_state(a->v, family, port, text, sizeof(text))
+		     : PORT_OK;
 
 	if (state == PORT_OK)
 		return;
@@ -169,7 +182,8 @@ static void attend_service(struct attention *a, const struct service_entry *s)
 			if (s->object->family[f].has_cluster_ip &&
 			    sync_status(a->v->sync, (enum family)f, &status))
 				attend(a, (enum family)f,
-				       view_find_port(s, (enum family)f, &s->object->ports[i]));
+				       view_find_port(s, (enum family)f,
+						      &s->object->ports[i]));
 }
 
 static int put_attention(const struct view *v, struct strbuf *out)
@@ -205,15 +219,20 @@ const char *view_not_ready(const struct view *v, char *text, size_t size)
 		return text;
 	if (!model_is_complete(v->model)) {
 		snprintf(text, size, "no list of %s yet%s%s%s%s",
-			 model_has_list(v->model, KIND_SERVICE) ? "EndpointSlices" : "Services",
+			 model_has_list(v->model, KIND_SERVICE) ? "EndpointSlices"
+								: "Services",
 			 s->server ? "; " : "", s->server ? s->server : "",
-			 s->reason && *s->reason ? ": " : "", s->reason ? s->reason : "");
+			 s->reason && *s->reason ? ": " : "",
+			 s->reason ? s->reason : "");
 		return text;
 	}
 	for (f = 0; f < N_FAMILIES; f++)
-		if (sync_status(v->sync, (enum family)f, &status) && !status.synced_us)
+		if (sync_status(v->sync, (enum family)f, &status) &&
+		    !status.synced_us)
 			snprintf(text, size, "%s: %s", family_name((enum family)f),
-				 status.failed ? status.reason : "rules are not in the kernel yet");
+				 status.failed
+					 ? status.reason
+					 : "rules are not in the kernel yet");
 	return text;
 }
 

@@ -34,13 +34,15 @@ static void put_error(struct strbuf *out, const char *message)
 	jsonout_object_end(out);
 }
 
-int view_page(const struct view *v, const char *path, const char *query, struct strbuf *out)
+int view_page(const struct view *v, const char *path, const char *query,
+	      struct strbuf *out)
 {
 	size_t i;
 	int status;
 
 	for (i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
-		if (strcmp(path, pages[i].path) != 0 || (pages[i].running && !v->sync))
+		if (strcmp(path, pages[i].path) != 0 ||
+		    (pages[i].running && !v->sync))
 			continue;
 		status = pages[i].page(v, query, out);
 		if (status == 500)
@@ -79,7 +81,8 @@ static void decode_value(const char *from, char text[QUERY_TEXT_SIZE])
 	text[n] = '\0';
 }
 
-const char *query_get(const char *query, const char *key, char text[QUERY_TEXT_SIZE])
+const char *query_get(const char *query, const char *key,
+		      char text[QUERY_TEXT_SIZE])
 {
 	const size_t length = strlen(key);
 	const char *at = query;
@@ -138,22 +141,26 @@ int view_entries(const struct view *v, const char *after, struct arena *scratch,
 	return 0;
 }
 
-char *endpoint_format(enum family family, const struct addr *addr, uint16_t port, char *text)
+char *endpoint_format(enum family family, const struct addr *addr,
+		      uint16_t port, char *text)
 {
 	char address[ADDR_TEXT_SIZE];
 
-	snprintf(text, ENDPOINT_TEXT_SIZE, family == FAMILY_IPV6 ? "[%s]:%u" : "%s:%u",
+	snprintf(text, ENDPOINT_TEXT_SIZE,
+		 family == FAMILY_IPV6 ? "[%s]:%u" : "%s:%u",
 		 addr_format(family, addr, address), port);
 	return text;
 }
 
-const struct service_port_state *view_find_port(const struct service_entry *s, enum family family,
+const struct service_port_state *view_find_port(const struct service_entry *s,
+						enum family family,
 						const struct service_port *spec)
 {
 	const struct service_port_state *p;
 
 	for (p = s->ports[family]; p; p = p->next)
-		if (p->protocol == spec->protocol && strcmp(p->name, spec->name) == 0)
+		if (p->protocol == spec->protocol &&
+		    strcmp(p->name, spec->name) == 0)
 			return p;
 	return NULL;
 }
@@ -187,7 +194,8 @@ const char *port_state_consequence(enum port_state state)
 }
 
 static bool lost_claim(const struct view *v, enum family family,
-		       const struct service_port_state *port, char *text, size_t size)
+		       const struct service_port_state *port, char *text,
+		       size_t size)
 {
 	const struct service_port_state *winner;
 	char vip[ENDPOINT_TEXT_SIZE];
@@ -199,13 +207,15 @@ static bool lost_claim(const struct view *v, enum family family,
 
 		if (claim_wins(v->model, family, c))
 			continue;
-		winner = model_vip_owner(v->model, family, nodeport ? NULL : &c->vip.addr,
+		winner = model_vip_owner(v->model, family,
+					 nodeport ? NULL : &c->vip.addr,
 					 port->protocol, c->vip.port);
 		if (nodeport)
 			snprintf(vip, sizeof(vip), "node port %u", c->vip.port);
 		else
 			endpoint_format(family, &c->vip.addr, c->vip.port, vip);
-		snprintf(text, size, "%s holds %s/%s (older)", winner ? winner->label : "?", vip,
+		snprintf(text, size, "%s holds %s/%s (older)",
+			 winner ? winner->label : "?", vip,
 			 protocol_name(port->protocol));
 		return true;
 	}
@@ -223,7 +233,8 @@ static bool has_external(const struct dispatch *p)
 }
 
 /* What traffic meets, by the dispatch in force. */
-static enum port_state program_state(const struct dispatch *p, char *text, size_t size)
+static enum port_state program_state(const struct dispatch *p, char *text,
+				     size_t size)
 {
 	const bool lonely = !p->local.count;
 
@@ -232,18 +243,21 @@ static enum port_state program_state(const struct dispatch *p, char *text, size_
 		return PORT_REFUSED;
 	}
 	if (lonely && (p->flags & DISPATCH_INTERNAL_LOCAL)) {
-		snprintf(text, size, "internalTrafficPolicy Local, and no endpoint on this node");
+		snprintf(text, size,
+			 "internalTrafficPolicy Local, and no endpoint on this node");
 		return PORT_DROPPED;
 	}
 	if (lonely && (p->flags & DISPATCH_EXTERNAL_LOCAL) && has_external(p)) {
-		snprintf(text, size, "externalTrafficPolicy Local, and no endpoint on this node");
+		snprintf(text, size,
+			 "externalTrafficPolicy Local, and no endpoint on this node");
 		return PORT_DROPPED;
 	}
 	return PORT_OK;
 }
 
 enum port_state view_port_state(const struct view *v, enum family family,
-				const struct service_port_state *port, char *text, size_t size)
+				const struct service_port_state *port,
+				char *text, size_t size)
 {
 	const struct dispatch *p = v->sync ? port->applied : port->desired;
 
@@ -251,9 +265,11 @@ enum port_state view_port_state(const struct view *v, enum family family,
 	if (lost_claim(v, family, port, text, size))
 		return PORT_CONFLICT;
 	if (port->refusals) {
-		snprintf(text, size, "the kernel refuses a change of it (%u times): %s",
+		snprintf(text, size,
+			 "the kernel refuses a change of it (%u times): %s",
 			 port->refusals,
-			 port->dropped ? "it has no rules" : "its former rules stay in force");
+			 port->dropped ? "it has no rules"
+				       : "its former rules stay in force");
 		return PORT_SET_ASIDE;
 	}
 	if (!p) {
@@ -263,9 +279,10 @@ enum port_state view_port_state(const struct view *v, enum family family,
 	return program_state(p, text, size);
 }
 
-int view_fates(const struct view *v, const struct service_entry *service, enum family family,
-	       const char *port_name, uint8_t protocol, struct arena *scratch,
-	       const struct endpoint_fate **fates, unsigned int *count)
+int view_fates(const struct view *v, const struct service_entry *service,
+	       enum family family, const char *port_name, uint8_t protocol,
+	       struct arena *scratch, const struct endpoint_fate **fates,
+	       unsigned int *count)
 {
 	const struct select_query query = {
 		.family = family,
@@ -302,7 +319,8 @@ const char *why_text(enum endpoint_why why)
 	return texts[why];
 }
 
-const struct endpoint_names *fate_names(struct name_cache *cache, const struct endpoint_fate *fate)
+const struct endpoint_names *fate_names(struct name_cache *cache,
+					const struct endpoint_fate *fate)
 {
 	static const struct endpoint_names nobody = { "", "", "" };
 	struct name_cache *c;

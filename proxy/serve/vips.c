@@ -51,7 +51,8 @@ void vips_free(struct vips *v)
 	free(v);
 }
 
-static struct port_name *port_find(const struct vips *v, const char *name, uint64_t hash)
+static struct port_name *port_find(const struct vips *v, const char *name,
+				   uint64_t hash)
 {
 	struct hash_node *n = hashtab_find(&v->names, hash);
 
@@ -92,8 +93,8 @@ int vips_add_port(struct vips *v, const char *name)
 	return (int)p->port;
 }
 
-int vips_add(struct vips *v, unsigned int port, enum family family, const struct addr *addr,
-	     uint16_t port_number, uint8_t protocol)
+int vips_add(struct vips *v, unsigned int port, enum family family,
+	     const struct addr *addr, uint16_t port_number, uint8_t protocol)
 {
 	static const struct addr none;
 
@@ -140,7 +141,8 @@ const char *vips_name(const struct vips *v, unsigned int port)
 	return v->ports[port]->name;
 }
 
-int vips_find(const struct vips *v, enum family family, const struct conntrack_entry *e)
+int vips_find(const struct vips *v, enum family family,
+	      const struct conntrack_entry *e)
 {
 	struct vip_entry key = {
 		.family = family,
@@ -157,7 +159,8 @@ int vips_find(const struct vips *v, enum family family, const struct conntrack_e
 		key.family = FAMILY_IPV4;
 		memset(&key.addr, 0, sizeof(key.addr));
 		key.nodeport = true;
-		found = bsearch(&key, v->entries, v->n_entries, sizeof(key), entry_order);
+		found = bsearch(&key, v->entries, v->n_entries, sizeof(key),
+				entry_order);
 	}
 	return found ? (int)found->port : -1;
 }

@@ -1,6 +1,7 @@
 /*
- * Elements are known by what they mean to people, set, virtual IP and endpoint, and not by their
- * index. Only what is not 0 takes memory: most endpoints never see a connection of this node.
+ * Elements are known by what they mean to people, set, virtual IP and endpoint,
+ * and not by their index. Only what is not 0 takes memory: most endpoints never
+ * see a connection of this node.
  */
 #include "proxy/sync/counts.h"
 
@@ -45,7 +46,8 @@ void counts_free(struct counts *c)
 
 	if (!c)
 		return;
-	for (n = hashtab_first(&c->entries, &walk); n; n = hashtab_next(&c->entries, &walk))
+	for (n = hashtab_first(&c->entries, &walk); n;
+	     n = hashtab_next(&c->entries, &walk))
 		free(hash_entry(n, struct count, node));
 	hashtab_free(&c->entries);
 	forget_gone(c);
@@ -64,8 +66,9 @@ static uint64_t hash_of(const struct element *el)
 
 static bool is_of(const struct count *e, const struct element *el)
 {
-	return e->set == el->set && e->protocol == el->protocol && e->port == el->port &&
-	       e->endpoint_port == el->endpoint_port && addr_compare(&e->addr, &el->addr) == 0 &&
+	return e->set == el->set && e->protocol == el->protocol &&
+	       e->port == el->port && e->endpoint_port == el->endpoint_port &&
+	       addr_compare(&e->addr, &el->addr) == 0 &&
 	       addr_compare(&e->endpoint, &el->endpoint) == 0;
 }
 
@@ -73,7 +76,8 @@ static struct count *find(const struct counts *c, const struct element *el)
 {
 	struct hash_node *n;
 
-	for (n = hashtab_find(&c->entries, hash_of(el)); n; n = hashtab_find_next(n))
+	for (n = hashtab_find(&c->entries, hash_of(el)); n;
+	     n = hashtab_find_next(n))
 		if (is_of(hash_entry(n, struct count, node), el))
 			return hash_entry(n, struct count, node);
 	return NULL;

@@ -1,14 +1,16 @@
 /*
- * What the kernel has is remembered as each service port's applied dispatch, and as three small
- * registries of what service ports share: elements that several may want (cluster-ips, hairpin),
- * pick chains, and objects of session affinity. A transaction walks the dispatches that differ.
+ * What the kernel has is remembered as each service port's applied dispatch,
+ * and as three small registries of what service ports share: elements that
+ * several may want (cluster-ips, hairpin), pick chains, and objects of session
+ * affinity. A transaction walks the dispatches that differ.
  *
- * When the kernel's state is not known (start, foreign change, any failure), the table is read
- * back, the registries count afresh, and every dispatch is compared with the table element by
- * element. That is the only other path.
+ * When the kernel's state is not known (start, foreign change, any failure),
+ * the table is read back, the registries count afresh, and every dispatch is
+ * compared with the table element by element. That is the only other path.
  *
- * Regret: a service port is compared whole, so an event costs time in proportion to the endpoints
- * of its Service, though the transaction contains only what differs.
+ * Regret: a service port is compared whole, so an event costs time in
+ * proportion to the endpoints of its Service, though the transaction contains
+ * only what differs.
  */
 #include "proxy/sync/dataplane_internal.h"
 
@@ -19,7 +21,8 @@
 #include <string.h>
 
 enum {
-	IDLE_US = 10 * 1000 * 1000, /* unused objects wait this long for another use */
+	IDLE_US = 10 * 1000 *
+		  1000, /* unused objects wait this long for another use */
 	COLLECT_RETRY_US = 60 * 1000 * 1000,
 	PURGE_AT_ONCE_US = 5000, /* enough for a map with 5,000 clients */
 };
@@ -46,7 +49,8 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 	dp->purge_later = options->purge_later;
 	dp->retry_us = INT64_MAX;
 	if (dp->nl) {
-		dp->purges = purges_new(dp->nl, dp->clock, dp->family, dp->purge_later);
+		dp->purges = purges_new(dp->nl, dp->clock, dp->family,
+					dp->purge_later);
 		if (!dp->purges) {
 			free(dp);
 			return NULL;
@@ -99,7 +103,8 @@ int64_t dataplane_retry_us(const struct dataplane *dp)
 	return dp->retry_us;
 }
 
-static int sync_changes(struct dataplane *dp, struct sync_report *report, struct errbuf *eb)
+static int sync_changes(struct dataplane *dp, struct sync_report *report,
+			struct errbuf *eb)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
 	struct difference t;
@@ -110,17 +115,19 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 	int err;
 
 	if (!b)
-		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+		return errf(eb, -ENOMEM, "%s: out of memory",
+			    family_name(dp->family));
 	t = dp_difference(dp, batch_writer(b), NULL);
 	dp_counts_foresee(dp, &t);
 	for (i = 0; i < dp->n_changed; i++)
 		if (!dp->changed[i]->desired_is_applied)
-			difference_port(&t, dp->changed[i]->applied, dp->changed[i]->desired,
-					dp->changed[i]);
+			difference_port(&t, dp->changed[i]->applied,
+					dp->changed[i]->desired, dp->changed[i]);
 	if (!t.err)
 		t.err = dp_wanted_globals(dp, NULL, &globals, &n_globals);
 	if (!t.err)
-		difference_globals(&t, dp->globals, dp->n_globals, globals, n_globals);
+		difference_globals(&t, dp->globals, dp->n_globals, globals,
+				   n_globals);
 	difference_shared(&t);
 	err = dp_commit(dp, b, t.err, report, &refusal, eb);
 	if (!err)
@@ -142,15 +149,17 @@ static int sync_changes(struct dataplane *dp, struct sync_report *report, struct
 static int service_order(const void *a, const void *b)
 {
 	const struct service_port_state *const *x = a, *const *y = b;
-	const uintptr_t left = (uintptr_t)(*x)->service, right = (uintptr_t)(*y)->service;
+	const uintptr_t left = (uintptr_t)(*x)->service,
+			right = (uintptr_t)(*y)->service;
 
 	return (left > right) - (left < right);
 }
 
 /*
- * Forgets service ports and Services that are neither wanted nor applied any more. Ports may be
- * freed with their Service, so those of one Service are brought together first: one that was
- * compiled twice may have them at two places of the list.
+ * Forgets service ports and Services that are neither wanted nor applied any
+ * more. Ports may be freed with their Service, so those of one Service are
+ * brought together first: one that was compiled twice may have them at two
+ * places of the list.
  */
 static void prune_changed(struct dataplane *dp)
 {
@@ -158,8 +167,8 @@ static void prune_changed(struct dataplane *dp)
 	unsigned int i = 0;
 
 	if (dp->n_changed > 1)
-		qsort(dp->changed, dp->n_changed, sizeof(struct service_port_state *),
-		      service_order);
+		qsort(dp->changed, dp->n_changed,
+		      sizeof(struct service_port_state *), service_order);
 	while (i < dp->n_changed) {
 		for (s = dp->changed[i]->service; i < dp->n_changed; i++)
 			if (dp->changed[i]->service != s)
@@ -176,14 +185,15 @@ static void prune_all(struct dataplane *dp)
 		model_prune(dp->model, s);
 }
 
-int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *report,
-		   struct errbuf *eb)
+int dataplane_sync(struct dataplane *dp, int64_t now_us,
+		   struct sync_report *report, struct errbuf *eb)
 {
 	struct ruleset ruleset;
 	int64_t start = clock_monotonic_us(dp->clock);
 	bool partial = false;
 	/* put in doubt by others, not by a failure or change of ours */
-	bool repair = dp->in_step && !dp->known && !model_is_dirty(dp->model, dp->family);
+	bool repair = dp->in_step && !dp->known &&
+		      !model_is_dirty(dp->model, dp->family);
 	int err = 0;
 
 	if (model_catch_up(dp->model))
@@ -235,7 +245,8 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us, struct sync_report *rep
 	return err;
 }
 
-int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us, struct errbuf *eb)
+int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us,
+		      struct errbuf *eb)
 {
 	struct batch *b;
 	int n, err;
@@ -246,7 +257,8 @@ int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us, s
 	b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
 	if (!b)
 		return errf(eb, -ENOMEM, "out of memory");
-	dp->registry.keep_picks = dp->gauges.endpoints >= SPARES_FROM ? SPARES_KEPT : 0;
+	dp->registry.keep_picks =
+		dp->gauges.endpoints >= SPARES_FROM ? SPARES_KEPT : 0;
 	n = registry_collect(&dp->registry, batch_writer(b), now_us - IDLE_US);
 	err = n ? batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, NULL, eb) : 0;
 	batch_free(b);

@@ -1,6 +1,6 @@
 /*
- * After a commit: service ports become applied, and what remembers their former endpoints is told:
- * clients with session affinity, flows of conntrack.
+ * After a commit: service ports become applied, and what remembers their former
+ * endpoints is told: clients with session affinity, flows of conntrack.
  */
 #include "proxy/sync/dataplane_internal.h"
 
@@ -38,7 +38,8 @@ static bool list_holds(const struct endpoint_list *list, const struct endpoint *
 }
 
 /* What stays keeps its index, so most of it is found at once. */
-static bool list_lost(const struct endpoint_list *old, const struct endpoint_list *new)
+static bool list_lost(const struct endpoint_list *old,
+		      const struct endpoint_list *new)
 {
 	unsigned int i;
 
@@ -54,15 +55,17 @@ static bool list_lost(const struct endpoint_list *old, const struct endpoint_lis
  * worth failing the sync for: the whole table is read back, and this is done again, soon. Without
  * @keep nobody is kept: the Service is gone, or all of its endpoints are, and may come back.
  */
-static void purge_clients(struct dataplane *dp, const struct dispatch *p, bool local, bool keep)
+static void purge_clients(struct dataplane *dp, const struct dispatch *p,
+			  bool local, bool keep)
 {
 	static const struct endpoint_list nobody;
 	const char *map = affinity_map_name(p->sticky, local, &dp->brief);
 
-	if (!map ||
-	    purges_add(dp->purges, map, p->label, keep ? dispatch_list(p, local) : &nobody)) {
+	if (!map || purges_add(dp->purges, map, p->label,
+			       keep ? dispatch_list(p, local) : &nobody)) {
 		model_log(dp->model, LOG_WARNING,
-			  "Service %s: clients of former endpoints: out of memory", p->label);
+			  "Service %s: clients of former endpoints: out of memory",
+			  p->label);
 		dp->known = false;
 	}
 	arena_reset(&dp->brief);
@@ -71,7 +74,9 @@ static void purge_clients(struct dataplane *dp, const struct dispatch *p, bool l
 bool dataplane_purge(struct dataplane *dp, int64_t budget_us)
 {
 	const int64_t until_us =
-		budget_us == INT64_MAX ? INT64_MAX : clock_monotonic_us(dp->clock) + budget_us;
+		budget_us == INT64_MAX
+			? INT64_MAX
+			: clock_monotonic_us(dp->clock) + budget_us;
 	struct errbuf eb;
 	int more;
 
@@ -102,7 +107,8 @@ static void purge_after(struct dataplane *dp, const struct dispatch *from,
 			if (before)
 				purge_clients(dp, from, local, false);
 		} else if (all || !before ||
-			   list_lost(dispatch_list(from, local), dispatch_list(to, local))) {
+			   list_lost(dispatch_list(from, local),
+				     dispatch_list(to, local))) {
 			purge_clients(dp, to, local, true);
 		}
 	}
@@ -123,7 +129,8 @@ static void flows_changed(struct dataplane *dp, struct service_port_state *port,
 {
 	unsigned int i;
 
-	if (port->protocol == IPPROTO_TCP && dp->closing && port->flows_touched && to)
+	if (port->protocol == IPPROTO_TCP && dp->closing &&
+	    port->flows_touched && to)
 		stale_port_changed(dp->closing, port);
 	if (!dp->stale || port->protocol != IPPROTO_UDP)
 		return;
@@ -144,7 +151,8 @@ static bool has_external_vip(const struct dispatch *p)
 }
 
 /* MET-3 speaks of service ports that are alive and have nobody here for a policy Local. */
-static void gauges_count(struct dataplane_gauges *g, const struct dispatch *p, unsigned int by)
+static void gauges_count(struct dataplane_gauges *g, const struct dispatch *p,
+			 unsigned int by)
 {
 	const bool lonely = p && (p->flags & DISPATCH_ALIVE) && !p->local.count;
 
@@ -186,7 +194,8 @@ void dp_port_applied(struct dataplane *dp, struct service_port_state *p, bool fu
 	p->flows_touched = false;
 	if (!p->desired_is_applied) {
 		if (dp->port_changed)
-			dp->port_changed(dp->bulk_ctx, dp->family, p, old, p->desired);
+			dp->port_changed(dp->bulk_ctx, dp->family, p, old,
+					 p->desired);
 		gauges_count(&dp->gauges, old, -1u);
 		gauges_count(&dp->gauges, p->desired, 1);
 		p->applied = p->desired;
@@ -204,7 +213,8 @@ static void vip_unseen(void *ctx, const struct element *el)
 	const struct vip vip = {
 		.addr = el->addr,
 		.port = el->port,
-		.role = el->set == MAP_SERVICE_NODEPORTS ? VIP_NODE_PORT : VIP_EXTERNAL_IP,
+		.role = el->set == MAP_SERVICE_NODEPORTS ? VIP_NODE_PORT
+							 : VIP_EXTERNAL_IP,
 	};
 
 	if (el->protocol == IPPROTO_UDP &&

@@ -15,8 +15,8 @@ enum {
  * A large transaction is committed while nobody listens to notifications. What others may have
  * changed meanwhile shows in the ruleset's generation, of which ours takes one.
  */
-static int send_bulk(struct dataplane *dp, struct batch *b, struct refusal *refusal,
-		     struct errbuf *eb)
+static int send_bulk(struct dataplane *dp, struct batch *b,
+		     struct refusal *refusal, struct errbuf *eb)
 {
 	uint32_t before = 0, after = 0;
 	struct errbuf ignored;
@@ -32,12 +32,13 @@ static int send_bulk(struct dataplane *dp, struct batch *b, struct refusal *refu
 	return err;
 }
 
-static int send_batch(struct dataplane *dp, struct batch *b, struct refusal *refusal,
-		      struct errbuf *eb)
+static int send_batch(struct dataplane *dp, struct batch *b,
+		      struct refusal *refusal, struct errbuf *eb)
 {
 	const struct batch_counts counts = batch_counts(b);
 
-	if (dp->bulk && !dp->owner && counts.elements_added + counts.elements_deleted > BULK)
+	if (dp->bulk && !dp->owner &&
+	    counts.elements_added + counts.elements_deleted > BULK)
 		return send_bulk(dp, b, refusal, eb);
 	return batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
 }
@@ -56,8 +57,9 @@ struct difference dp_difference(struct dataplane *dp, const struct writer *write
 	};
 }
 
-int dp_commit(struct dataplane *dp, struct batch *b, int err, struct sync_report *report,
-	      struct refusal *refusal, struct errbuf *eb)
+int dp_commit(struct dataplane *dp, struct batch *b, int err,
+	      struct sync_report *report, struct refusal *refusal,
+	      struct errbuf *eb)
 {
 	struct batch_counts counts;
 	int64_t start;

@@ -1,6 +1,6 @@
 /*
- * Counting connections (BEY-5): when counts are asked for, so that what is replaced does not lose
- * them.
+ * Counting connections (BEY-5): when counts are asked for, so that what is
+ * replaced does not lose them.
  */
 #include "proxy/sync/dataplane_internal.h"
 
@@ -42,8 +42,10 @@ bool dp_counts_ask(struct dataplane *dp)
 	if (!dp->counts)
 		return false;
 	keys = counts_questions(dp->counts, &count);
-	if (lookup_elements(dp->nl, dp->family, keys, count, note_count, dp->counts, &eb))
-		model_log(dp->model, LOG_WARNING, "%s: some connections are not counted: %s",
+	if (lookup_elements(dp->nl, dp->family, keys, count, note_count,
+			    dp->counts, &eb))
+		model_log(dp->model, LOG_WARNING,
+			  "%s: some connections are not counted: %s",
 			  family_name(dp->family), eb.text);
 	return count;
 }
@@ -56,11 +58,13 @@ void dp_counts_foresee(struct dataplane *dp, struct difference *t)
 		return;
 	for (i = 0; i < dp->n_changed; i++)
 		if (!dp->changed[i]->desired_is_applied)
-			difference_foresee(t, dp->changed[i]->applied, dp->changed[i]->desired);
+			difference_foresee(t, dp->changed[i]->applied,
+					   dp->changed[i]->desired);
 	dp_counts_ask(dp);
 }
 
-int dataplane_count(struct dataplane *dp, struct element *keys, size_t count, struct errbuf *eb)
+int dataplane_count(struct dataplane *dp, struct element *keys, size_t count,
+		    struct errbuf *eb)
 {
 	size_t i;
 	int err;
@@ -68,7 +72,8 @@ int dataplane_count(struct dataplane *dp, struct element *keys, size_t count, st
 	if (!dp->counts)
 		return errf(eb, -ENODATA, "%s: connections are not counted",
 			    family_name(dp->family));
-	err = lookup_elements(dp->nl, dp->family, keys, count, note_count, dp->counts, eb);
+	err = lookup_elements(dp->nl, dp->family, keys, count, note_count,
+			      dp->counts, eb);
 	for (i = 0; !err && i < count; i++)
 		keys[i].count = counts_of(dp->counts, &keys[i]);
 	return err;

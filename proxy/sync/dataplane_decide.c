@@ -22,8 +22,8 @@ void dp_changed_begin(struct dataplane *dp)
 }
 
 /*
- * A Service may be compiled twice: what memory ran out over is taken up at its turn, and then marks
- * rivals that had theirs.
+ * A Service may be compiled twice: what memory ran out over is taken up at its
+ * turn, and then marks rivals that had theirs.
  */
 static int changed_add(struct dataplane *dp, struct service_port_state *port)
 {
@@ -48,7 +48,8 @@ static int compile_one(struct dataplane *dp, struct service_port_state *port,
 		return compile_port(dp->model, dp->family, port, NULL, &dp->brief);
 	err = compile_vips(dp->model, dp->family, port, &dp->brief, &vips, &n);
 	if (!err)
-		err = snapshot_order(snapshot, vips, n, port->protocol, &dp->brief, &order);
+		err = snapshot_order(snapshot, vips, n, port->protocol,
+				     &dp->brief, &order);
 	if (!err)
 		err = compile_port(dp->model, dp->family, port, &order, &dp->brief);
 	return err;
@@ -67,15 +68,18 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 
 		c = &port->claims[i];
 		if (lost && !c->lost) {
-			winner = model_vip_owner(dp->model, dp->family,
-						 c->vip.role == VIP_NODE_PORT ? NULL : &c->vip.addr,
-						 port->protocol, c->vip.port);
+			winner = model_vip_owner(
+				dp->model, dp->family,
+				c->vip.role == VIP_NODE_PORT ? NULL : &c->vip.addr,
+				port->protocol, c->vip.port);
 			model_log(dp->model, LOG_WARNING,
-				  "Service %s: %s%s port %u/%s is taken by Service %s", port->label,
+				  "Service %s: %s%s port %u/%s is taken by Service %s",
+				  port->label,
 				  c->vip.role == VIP_NODE_PORT ? "node" : "",
 				  c->vip.role == VIP_NODE_PORT
 					  ? ""
-					  : addr_format(dp->family, &c->vip.addr, addr),
+					  : addr_format(dp->family,
+							&c->vip.addr, addr),
 				  c->vip.port, protocol_name(port->protocol),
 				  winner ? winner->label : "?");
 		}
@@ -84,11 +88,13 @@ static void report_conflicts(struct dataplane *dp, struct service_port_state *po
 }
 
 /*
- * Endpoints may cease to serve without any change of the dispatch: those that were draining are on
- * no list while others are ready. So UDP flows are looked at after each compilation (CT-2, CT-6),
- * TCP connections after one that may have left some without their endpoint (BEY-1).
+ * Endpoints may cease to serve without any change of the dispatch: those that
+ * were draining are on no list while others are ready. So UDP flows are looked
+ * at after each compilation (CT-2, CT-6), TCP connections after one that may
+ * have left some without their endpoint (BEY-1).
  */
-static bool has_flows(const struct dataplane *dp, const struct service_port_state *p)
+static bool has_flows(const struct dataplane *dp,
+		      const struct service_port_state *p)
 {
 	const struct service_entry *s = p->service;
 
@@ -100,7 +106,8 @@ static bool has_flows(const struct dataplane *dp, const struct service_port_stat
 }
 
 static int compile_service(struct dataplane *dp, struct service_entry *s,
-			   const struct snapshot *snapshot, struct sync_report *report)
+			   const struct snapshot *snapshot,
+			   struct sync_report *report)
 {
 	struct service_port_state *p;
 	int err = model_settle(dp->model, s, dp->family);
@@ -146,7 +153,8 @@ int dp_compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
 		err = compile_service(dp, s, snapshot, report);
 		if (err)
 			model_mark(dp->model, s, dp->family);
-		else if ((!s->ports[dp->family] || !s->object) && !has_changed(dp, s))
+		else if ((!s->ports[dp->family] || !s->object) &&
+			 !has_changed(dp, s))
 			model_prune(dp->model, s);
 	}
 	return err;
@@ -198,11 +206,11 @@ static int key_order(const void *a, const void *b)
 }
 
 /*
- * Until ServiceCIDRs are listed, the ranges that the table has from an earlier run stay: their list
- * may come later than the others, or not at all (API-8).
+ * Until ServiceCIDRs are listed, the ranges that the table has from an earlier
+ * run stay: their list may come later than the others, or not at all (API-8).
  */
-int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot, const struct element **list,
-		      size_t *count)
+int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot,
+		      const struct element **list, size_t *count)
 {
 	struct kept_ranges kept = { 0 };
 	int err = model_globals(dp->model, dp->family, &dp->scratch, list, count);
@@ -227,7 +235,8 @@ int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot, const str
 	return 0;
 }
 
-int dp_all_ports(struct dataplane *dp, struct service_port_state ***ports, unsigned int *count)
+int dp_all_ports(struct dataplane *dp, struct service_port_state ***ports,
+		 unsigned int *count)
 {
 	struct service_port_state *p;
 	struct service_entry *s;
@@ -259,10 +268,11 @@ static const struct dispatch *listed_target(void *ctx, unsigned int i)
 	return dp_target(list->dp, list->ports[i]);
 }
 
-int dp_want_spares(struct dataplane *dp, struct service_port_state **ports, unsigned int n)
+int dp_want_spares(struct dataplane *dp, struct service_port_state **ports,
+		   unsigned int n)
 {
 	struct port_list list = { dp, ports };
 
-	return spares_want(&dp->registry, listed_target, &list, n, dp->family, &dp->brief,
-			   dp->now_us);
+	return spares_want(&dp->registry, listed_target, &list, n, dp->family,
+			   &dp->brief, dp->now_us);
 }

@@ -1,7 +1,7 @@
 /*
- * The full sync: the table is read back, the registries count afresh, and every dispatch is
- * compared with the table element by element. If the kernel refuses the difference, the service
- * port to blame is found by halving, and set aside.
+ * The full sync: the table is read back, the registries count afresh, and every
+ * dispatch is compared with the table element by element. If the kernel refuses
+ * the difference, the service port to blame is found by halving, and set aside.
  */
 #include "proxy/sync/dataplane_internal.h"
 
@@ -12,7 +12,7 @@
 enum {
 	FILL_BYTES = 1 << 19, /* of one transaction that fills a new table */
 	RANGE_BYTES = 80,     /* of these a source range of IPv6 takes */
-	MAX_CULPRITS = 64,    /* set aside in one sync; then the transaction counts as failed */
+	MAX_CULPRITS = 64, /* set aside in one sync; then the transaction counts as failed */
 };
 
 struct reading {
@@ -51,14 +51,16 @@ static void found_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 	const bool intact = digest == pick_digest(&r->dp->ruleset, pick);
 
 	r->err = r->err ? r->err
-			: registry_found_pick(&r->dp->registry, pick, intact, r->dp->now_us);
+			: registry_found_pick(&r->dp->registry, pick, intact,
+					      r->dp->now_us);
 }
 
 static void found_affinity(void *ctx, const char *name)
 {
 	struct reading *r = ctx;
 
-	r->err = r->err ? r->err : registry_found_map(&r->dp->registry, name, r->dp->now_us);
+	r->err = r->err ? r->err
+			: registry_found_map(&r->dp->registry, name, r->dp->now_us);
 }
 
 static void found_sticky(void *ctx, const char *name, uint64_t digest)
@@ -66,21 +68,23 @@ static void found_sticky(void *ctx, const char *name, uint64_t digest)
 	struct reading *r = ctx;
 
 	r->err = r->err ? r->err
-			: registry_found_chain(&r->dp->registry, name, digest, r->dp->now_us);
+			: registry_found_chain(&r->dp->registry, name, digest,
+					       r->dp->now_us);
 }
 
-static void found_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			 uint64_t digest)
+static void found_ranges(void *ctx, const char *set, const struct prefix *list,
+			 unsigned int count, uint64_t digest)
 {
 	struct reading *r = ctx;
 	const bool intact = digest == firewall_digest(&r->dp->ruleset, set);
 
 	r->err = r->err ? r->err
-			: registry_found_ranges(&r->dp->registry, set, list, count, intact,
-						r->dp->now_us);
+			: registry_found_ranges(&r->dp->registry, set, list,
+						count, intact, r->dp->now_us);
 }
 
-int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, struct errbuf *eb)
+int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full,
+		   struct errbuf *eb)
 {
 	struct reading reading = { .dp = dp };
 	const struct readback found = {
@@ -102,7 +106,8 @@ int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, s
 		reading.snapshot = snapshot_new(dp->family);
 		registry_free(&dp->registry);
 		if (!reading.snapshot)
-			return errf(eb, -ENOMEM, "reading the table: out of memory");
+			return errf(eb, -ENOMEM,
+				    "reading the table: out of memory");
 		err = readback_table(dp->nl, &dp->ruleset, &found, &state, eb);
 	}
 	/* eb says whose it is */
@@ -126,11 +131,11 @@ int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, s
 }
 
 /*
- * Builds the transaction that makes the kernel's table right for the first @n service ports, as if
- * there were no others. The registries count from nothing.
+ * Builds the transaction that makes the kernel's table right for the first @n
+ * service ports, as if there were no others. The registries count from nothing.
  */
-static struct batch *build_full(struct dataplane *dp, const struct full_sync *full, unsigned int n,
-				int *err)
+static struct batch *build_full(struct dataplane *dp, const struct full_sync *full,
+				unsigned int n, int *err)
 {
 	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
 	struct difference t;
@@ -151,7 +156,8 @@ static struct batch *build_full(struct dataplane *dp, const struct full_sync *fu
 	if (full->state == TABLE_OTHER || full->state == TABLE_ABSENT)
 		t.err = dp_want_spares(dp, full->ports, n);
 	for (i = 0; i < n; i++)
-		difference_port(&t, NULL, dp_target(dp, full->ports[i]), full->ports[i]);
+		difference_port(&t, NULL, dp_target(dp, full->ports[i]),
+				full->ports[i]);
 	difference_globals(&t, NULL, 0, full->globals, full->n_globals);
 	difference_shared(&t);
 	difference_unseen(&t);
@@ -165,12 +171,13 @@ static struct batch *build_full(struct dataplane *dp, const struct full_sync *fu
 
 bool dp_is_refusal(int err)
 {
-	return err != -ENOMEM && err != -EINTR && err != -ETIMEDOUT && err != -ENOBUFS &&
-	       err != -EPERM;
+	return err != -ENOMEM && err != -EINTR && err != -ETIMEDOUT &&
+	       err != -ENOBUFS && err != -EPERM;
 }
 
 /* Whether the kernel would take the first @n service ports. Returns 0 or a negative errno. */
-static int check_first(struct dataplane *dp, const struct full_sync *full, unsigned int n)
+static int check_first(struct dataplane *dp, const struct full_sync *full,
+		       unsigned int n)
 {
 	struct refusal refusal;
 	struct errbuf eb;
@@ -210,7 +217,8 @@ static unsigned int first_refused(struct dataplane *dp, const struct full_sync *
 }
 
 /* The service port to blame for a refusal, or NULL. */
-static struct service_port_state *culprit(struct dataplane *dp, const struct full_sync *full,
+static struct service_port_state *culprit(struct dataplane *dp,
+					  const struct full_sync *full,
 					  const struct refusal *refusal)
 {
 	unsigned int n;
@@ -236,14 +244,16 @@ static int take_over_table(struct dataplane *dp, const struct full_sync *full,
 		return 0;
 	b = batch_new(&dp->ruleset, BATCH_OWNER);
 	if (!b)
-		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+		return errf(eb, -ENOMEM, "%s: out of memory",
+			    family_name(dp->family));
 	err = dp_commit(dp, b, 0, report, NULL, eb);
 	batch_free(b);
 	return err;
 }
 
 static int write_full(struct dataplane *dp, const struct full_sync *full,
-		      struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
+		      struct sync_report *report, struct refusal *refusal,
+		      struct errbuf *eb)
 {
 	struct batch *b;
 	int err = take_over_table(dp, full, report, eb);
@@ -266,8 +276,8 @@ static int write_full(struct dataplane *dp, const struct full_sync *full,
 }
 
 /*
- * Those set aside come first: of the source ranges of a Service what its other ports say counts,
- * and they say it last.
+ * Those set aside come first: of the source ranges of a Service what its other
+ * ports say counts, and they say it last.
  */
 static void aside_first(const struct dataplane *dp, const struct full_sync *full)
 {
@@ -284,8 +294,9 @@ static void aside_first(const struct dataplane *dp, const struct full_sync *full
 }
 
 /* One of the transactions that fill a new table. */
-static int fill_commit(struct dataplane *dp, struct difference *t, struct batch *b,
-		       struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
+static int fill_commit(struct dataplane *dp, struct difference *t,
+		       struct batch *b, struct sync_report *report,
+		       struct refusal *refusal, struct errbuf *eb)
 {
 	const bool doubtful = dp->doubtful;
 	int err;
@@ -299,9 +310,9 @@ static int fill_commit(struct dataplane *dp, struct difference *t, struct batch 
 }
 
 /* @made: whether the table is there, and by us. */
-static int fill_table(struct dataplane *dp, const struct full_sync *full, struct batch **b,
-		      bool *made, struct sync_report *report, struct refusal *refusal,
-		      struct errbuf *eb)
+static int fill_table(struct dataplane *dp, const struct full_sync *full,
+		      struct batch **b, bool *made, struct sync_report *report,
+		      struct refusal *refusal, struct errbuf *eb)
 {
 	const unsigned int flags = dp->owner ? BATCH_OWNER : 0;
 	struct difference t;
@@ -310,12 +321,14 @@ static int fill_table(struct dataplane *dp, const struct full_sync *full, struct
 
 	*b = batch_new(&dp->ruleset, flags | BATCH_CLOSED);
 	if (!*b)
-		return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+		return errf(eb, -ENOMEM, "%s: out of memory",
+			    family_name(dp->family));
 	t = dp_difference(dp, batch_writer(*b), NULL);
 	t.writer->table(t.writer->ctx, CHANGE_ADD, 0);
 	t.err = dp_want_spares(dp, full->ports, full->n_ports);
 	for (i = 0; i < full->n_ports; i++) {
-		difference_port(&t, NULL, dp_target(dp, full->ports[i]), full->ports[i]);
+		difference_port(&t, NULL, dp_target(dp, full->ports[i]),
+				full->ports[i]);
 		if (batch_size(*b) + dp->registry.n_ranges * RANGE_BYTES < FILL_BYTES)
 			continue;
 		err = fill_commit(dp, &t, *b, report, refusal, eb);
@@ -325,7 +338,8 @@ static int fill_table(struct dataplane *dp, const struct full_sync *full, struct
 		batch_free(*b);
 		*b = batch_new(&dp->ruleset, flags);
 		if (!*b)
-			return errf(eb, -ENOMEM, "%s: out of memory", family_name(dp->family));
+			return errf(eb, -ENOMEM, "%s: out of memory",
+				    family_name(dp->family));
 		t.writer = batch_writer(*b);
 	}
 	difference_globals(&t, NULL, 0, full->globals, full->n_globals);
@@ -334,13 +348,15 @@ static int fill_table(struct dataplane *dp, const struct full_sync *full, struct
 }
 
 /*
- * A new table may come in several transactions, as no packet enters it before the last: what is on
- * the wire needs little memory then. If one is refused the table goes again, unless it is the
- * first: then it is not ours, but of somebody who was quicker. If we die on the way, whoever reads
- * the table finds base chains without rules.
+ * A new table may come in several transactions, as no packet enters it before
+ * the last: what is on the wire needs little memory then. If one is refused the
+ * table goes again, unless it is the first: then it is not ours, but of
+ * somebody who was quicker. If we die on the way, whoever reads the table finds
+ * base chains without rules.
  */
 static int fill_at_once(struct dataplane *dp, const struct full_sync *full,
-			struct sync_report *report, struct refusal *refusal, struct errbuf *eb)
+			struct sync_report *report, struct refusal *refusal,
+			struct errbuf *eb)
 {
 	struct batch *b = NULL;
 	struct errbuf ignored;
@@ -359,8 +375,8 @@ static int fill_at_once(struct dataplane *dp, const struct full_sync *full,
 	return dataplane_remove(dp->nl, dp->family, &ignored) ? -EINTR : err;
 }
 
-static int commit_full(struct dataplane *dp, const struct full_sync *full, bool blame,
-		       struct sync_report *report, struct errbuf *eb)
+static int commit_full(struct dataplane *dp, const struct full_sync *full,
+		       bool blame, struct sync_report *report, struct errbuf *eb)
 {
 	struct service_port_state *bad;
 	struct refusal refusal;
@@ -379,7 +395,8 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full, bool 
 		if (!err)
 			break;
 		report->refused += refusal.err != 0;
-		if (!blame || !refusal.err || !dp_is_refusal(err) || tries == MAX_CULPRITS)
+		if (!blame || !refusal.err || !dp_is_refusal(err) ||
+		    tries == MAX_CULPRITS)
 			return err;
 		bad = culprit(dp, full, &refusal);
 		if (!bad || (dp_is_aside(dp, bad) && bad->dropped))
@@ -398,7 +415,8 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full, bool 
 	return 0;
 }
 
-int dp_sync_full(struct dataplane *dp, bool blame, struct sync_report *report, struct errbuf *eb)
+int dp_sync_full(struct dataplane *dp, bool blame, struct sync_report *report,
+		 struct errbuf *eb)
 {
 	struct full_sync full = { 0 };
 	int64_t start;
@@ -408,14 +426,16 @@ int dp_sync_full(struct dataplane *dp, bool blame, struct sync_report *report, s
 	err = dp_read_kernel(dp, false, &full, eb);
 	if (err)
 		return err;
-	report->adopted = full.state == TABLE_CURRENT || full.state == TABLE_RULES_DIFFER;
+	report->adopted =
+		full.state == TABLE_CURRENT || full.state == TABLE_RULES_DIFFER;
 	report->replaced = full.state == TABLE_OTHER;
 	start = clock_monotonic_us(dp->clock);
 	err = dp_compile_dirty(dp, full.snapshot, report);
 	if (!err)
 		err = dp_all_ports(dp, &full.ports, &full.n_ports);
 	if (!err)
-		err = dp_wanted_globals(dp, full.snapshot, &full.globals, &full.n_globals);
+		err = dp_wanted_globals(dp, full.snapshot, &full.globals,
+					&full.n_globals);
 	report->compile_us += clock_monotonic_us(dp->clock) - start;
 	if (err)
 		errf(eb, err, "%s: out of memory", family_name(dp->family));

@@ -16,7 +16,8 @@
 #include "proxy/sync/difference.h"
 
 enum {
-	COMMIT_TIMEOUT_MS = 30 * 1000, /* a load of 100,000 services takes seconds */
+	COMMIT_TIMEOUT_MS =
+		30 * 1000, /* a load of 100,000 services takes seconds */
 };
 
 struct dataplane {
@@ -25,18 +26,21 @@ struct dataplane {
 	struct nlsock *nl;
 	const struct clock *clock;
 	struct stale *stale, *closing;
-	void (*compiled)(void *ctx, struct service_entry *service, enum family family);
+	void (*compiled)(void *ctx, struct service_entry *service,
+			 enum family family);
 	void (*bulk)(void *ctx, bool begin);
-	void (*port_changed)(void *ctx, enum family family, const struct service_port_state *port,
-			     const struct dispatch *before, const struct dispatch *after);
+	void (*port_changed)(void *ctx, enum family family,
+			     const struct service_port_state *port,
+			     const struct dispatch *before,
+			     const struct dispatch *after);
 	void *ctx, *bulk_ctx;
 	struct dataplane_gauges gauges;
 	const struct interfaces *interfaces; /* NULL: none */
 	bool owner;			     /* tables are ours alone ... */
-	bool owned;    /* ... and this one is: a transaction of ours took it */
+	bool owned; /* ... and this one is: a transaction of ours took it */
 	bool doubtful; /* somebody may have changed the table while nobody listened */
-	bool known;    /* applied dispatches and registries are what the kernel has */
-	bool in_step;  /* the latest sync left nothing to do */
+	bool known; /* applied dispatches and registries are what the kernel has */
+	bool in_step; /* the latest sync left nothing to do */
 	struct ruleset ruleset;
 	struct counts *counts; /* NULL: nobody counts connections */
 	struct registry registry;
@@ -60,20 +64,23 @@ struct dataplane {
 void dp_changed_begin(struct dataplane *dp);
 
 /*
- * Compiles all that is dirty. What cannot be compiled for lack of memory stays dirty. What is in
- * the list of changes is pruned when the round is over. @snapshot is NULL if what is in the kernel
- * is known. Returns 0 or -ENOMEM, as do the next three.
+ * Compiles all that is dirty. What cannot be compiled for lack of memory stays
+ * dirty. What is in the list of changes is pruned when the round is over.
+ * @snapshot is NULL if what is in the kernel is known. Returns 0 or -ENOMEM, as
+ * do the next three.
  */
 int dp_compile_dirty(struct dataplane *dp, const struct snapshot *snapshot,
 		     struct sync_report *report);
 
 /* What is wanted apart from service ports, sorted, in the scratch memory of the sync. */
-int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot, const struct element **list,
-		      size_t *count);
-int dp_all_ports(struct dataplane *dp, struct service_port_state ***ports, unsigned int *count);
+int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot,
+		      const struct element **list, size_t *count);
+int dp_all_ports(struct dataplane *dp, struct service_port_state ***ports,
+		 unsigned int *count);
 
 /* For a table that is made now: see spares.h. */
-int dp_want_spares(struct dataplane *dp, struct service_port_state **ports, unsigned int n);
+int dp_want_spares(struct dataplane *dp, struct service_port_state **ports,
+		   unsigned int n);
 
 /* dataplane_commit.c */
 
@@ -81,11 +88,12 @@ struct difference dp_difference(struct dataplane *dp, const struct writer *write
 				struct snapshot *snapshot);
 
 /*
- * Sends a transaction, if it has anything; @err is what came of building it. Returns 0, or a
- * negative errno with @eb.
+ * Sends a transaction, if it has anything; @err is what came of building it.
+ * Returns 0, or a negative errno with @eb.
  */
-int dp_commit(struct dataplane *dp, struct batch *b, int err, struct sync_report *report,
-	      struct refusal *refusal, struct errbuf *eb);
+int dp_commit(struct dataplane *dp, struct batch *b, int err,
+	      struct sync_report *report, struct refusal *refusal,
+	      struct errbuf *eb);
 
 /* dataplane_applied.c: after a commit */
 
@@ -109,12 +117,15 @@ bool dp_counts_ask(struct dataplane *dp);
 bool dp_is_aside(const struct dataplane *dp, const struct service_port_state *p);
 
 /* A service port that was set aside keeps what the kernel has of it, if possible. */
-const struct dispatch *dp_target(const struct dataplane *dp, const struct service_port_state *p);
-void dp_set_aside(struct dataplane *dp, struct service_port_state *p, const char *reason);
+const struct dispatch *dp_target(const struct dataplane *dp,
+				 const struct service_port_state *p);
+void dp_set_aside(struct dataplane *dp, struct service_port_state *p,
+		  const char *reason);
 
 /*
- * Whether any that has changed was refused before. What others have of the virtual IPs of a service
- * port that was set aside cannot be told from its dispatch: only a full comparison is safe.
+ * Whether any that has changed was refused before. What others have of the
+ * virtual IPs of a service port that was set aside cannot be told from its
+ * dispatch: only a full comparison is safe.
  */
 bool dp_any_refused(const struct dataplane *dp);
 
@@ -137,13 +148,15 @@ struct full_sync {
  * Reads the table, also one that belongs to another (@whoever); the registries know afterwards what
  * is there, and that nothing is wanted yet. The caller frees the snapshot after success.
  */
-int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full, struct errbuf *eb);
+int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full,
+		   struct errbuf *eb);
 
 /*
- * Reads all, compares all, commits. Without @blame a refusal ends it: the table may have changed
- * since it was read, and then nobody is to blame.
+ * Reads all, compares all, commits. Without @blame a refusal ends it: the table
+ * may have changed since it was read, and then nobody is to blame.
  */
-int dp_sync_full(struct dataplane *dp, bool blame, struct sync_report *report, struct errbuf *eb);
+int dp_sync_full(struct dataplane *dp, bool blame, struct sync_report *report,
+		 struct errbuf *eb);
 bool dp_is_refusal(int err);
 
 #endif

@@ -12,7 +12,9 @@
 static int fast_devices(const struct dataplane *dp, struct devices *devices)
 {
 	*devices = (struct devices){ NULL, 0 };
-	return dp->interfaces ? devices_choose(&dp->ruleset, dp->interfaces, devices) : 0;
+	return dp->interfaces
+		       ? devices_choose(&dp->ruleset, dp->interfaces, devices)
+		       : 0;
 }
 
 int dataplane_print(struct dataplane *dp, struct strbuf *out)
@@ -40,7 +42,8 @@ int dataplane_print(struct dataplane *dp, struct strbuf *out)
 	if (!err)
 		err = dp_all_ports(dp, &ports, &n);
 	if (!err)
-		err = model_globals(dp->model, dp->family, &dp->scratch, &globals, &n_globals);
+		err = model_globals(dp->model, dp->family, &dp->scratch,
+				    &globals, &n_globals);
 	if (!err)
 		err = dp_want_spares(dp, ports, n);
 	for (i = 0; !err && i < n; i++)
@@ -66,10 +69,13 @@ struct diff {
 	struct strbuf *out;
 };
 
-static void diff_line(struct diff *d, enum change change, const char *what, const char *name)
+static void diff_line(struct diff *d, enum change change, const char *what,
+		      const char *name)
 {
-	strbuf_addf(d->out, "%c %s %s vipmap%s%s", change == CHANGE_DELETE ? '-' : '+', what,
-		    d->dp->family == FAMILY_IPV4 ? "ip" : "ip6", *name ? " " : "", name);
+	strbuf_addf(d->out, "%c %s %s vipmap%s%s",
+		    change == CHANGE_DELETE ? '-' : '+', what,
+		    d->dp->family == FAMILY_IPV4 ? "ip" : "ip6",
+		    *name ? " " : "", name);
 }
 
 static void diff_table(void *ctx, enum change change, unsigned int parts)
@@ -92,7 +98,8 @@ static void diff_pick(void *ctx, enum change change, const struct verdict *pick)
 	strbuf_addc(d->out, '\n');
 }
 
-static void diff_affinity(void *ctx, enum change change, const char *name, const char *comment)
+static void diff_affinity(void *ctx, enum change change, const char *name,
+			  const char *comment)
 {
 	struct diff *d = ctx;
 
@@ -101,7 +108,8 @@ static void diff_affinity(void *ctx, enum change change, const char *name, const
 	strbuf_addc(d->out, '\n');
 }
 
-static void diff_sticky(void *ctx, enum change change, const struct sticky_chain *chain)
+static void diff_sticky(void *ctx, enum change change,
+			const struct sticky_chain *chain)
 {
 	struct diff *d = ctx;
 
@@ -114,12 +122,15 @@ static void diff_ranges(void *ctx, enum change change, const char *set)
 {
 	struct diff *d = ctx;
 
-	diff_line(d, change, change == CHANGE_UPDATE ? "rules of the chain for set" : "set", set);
+	diff_line(d, change,
+		  change == CHANGE_UPDATE ? "rules of the chain for set" : "set",
+		  set);
 	strbuf_addc(d->out, '\n');
 }
 
 /* What is deleted is known by its key alone; its value is asked for, except for ranges. */
-static void diff_element(void *ctx, enum change change, const struct element *element, void *owner)
+static void diff_element(void *ctx, enum change change,
+			 const struct element *element, void *owner)
 {
 	const bool is_range = set_has_range(element->set);
 	struct diff *d = ctx;
@@ -128,7 +139,8 @@ static void diff_element(void *ctx, enum change change, const struct element *el
 	bool whole = change != CHANGE_DELETE;
 
 	(void)owner;
-	diff_line(d, change, "element", element->ranges ? element->ranges : set_name(element->set));
+	diff_line(d, change, "element",
+		  element->ranges ? element->ranges : set_name(element->set));
 	strbuf_adds(d->out, " { ");
 	if (!whole && !is_range &&
 	    lookup_element(d->dp->nl, d->dp->family, element, &found, &eb) == 0) {
@@ -139,7 +151,8 @@ static void diff_element(void *ctx, enum change change, const struct element *el
 	strbuf_adds(d->out, " }\n");
 }
 
-static int diff_full(struct dataplane *dp, struct full_sync *full, struct strbuf *out)
+static int diff_full(struct dataplane *dp, struct full_sync *full,
+		     struct strbuf *out)
 {
 	struct diff d = { dp, out };
 	const struct writer writer = {
@@ -179,8 +192,8 @@ static void diff_device(struct diff *d, enum change change, const char *device)
 }
 
 /* A table that is not there, or is replaced, has none. */
-static int diff_devices(struct dataplane *dp, enum table_state state, struct strbuf *out,
-			struct errbuf *eb)
+static int diff_devices(struct dataplane *dp, enum table_state state,
+			struct strbuf *out, struct errbuf *eb)
 {
 	struct devices wanted, have = { NULL, 0 };
 	struct diff d = { dp, out };
@@ -218,7 +231,8 @@ int dataplane_diff(struct dataplane *dp, struct strbuf *out, struct errbuf *eb)
 	if (!err)
 		err = dp_all_ports(dp, &full.ports, &full.n_ports);
 	if (!err)
-		err = dp_wanted_globals(dp, full.snapshot, &full.globals, &full.n_globals);
+		err = dp_wanted_globals(dp, full.snapshot, &full.globals,
+					&full.n_globals);
 	if (!err)
 		err = diff_full(dp, &full, out);
 	if (!err && (dp->ruleset.parts & PART_FAST_PATH))

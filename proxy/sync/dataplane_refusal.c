@@ -16,7 +16,8 @@ bool dp_is_aside(const struct dataplane *dp, const struct service_port_state *p)
 	return p->refusals && p->retry_us > dp->now_us;
 }
 
-const struct dispatch *dp_target(const struct dataplane *dp, const struct service_port_state *p)
+const struct dispatch *dp_target(const struct dataplane *dp,
+				 const struct service_port_state *p)
 {
 	if (dp_is_aside(dp, p))
 		return p->dropped ? NULL : p->applied;
@@ -24,7 +25,8 @@ const struct dispatch *dp_target(const struct dataplane *dp, const struct servic
 }
 
 /* Whether all that is applied is still the service port's own. */
-static bool owns_vips(const struct dataplane *dp, const struct service_port_state *p)
+static bool owns_vips(const struct dataplane *dp,
+		      const struct service_port_state *p)
 {
 	const struct vip *vip;
 	unsigned int i;
@@ -32,30 +34,33 @@ static bool owns_vips(const struct dataplane *dp, const struct service_port_stat
 	for (i = 0; p->applied && i < p->applied->n_vips; i++) {
 		vip = &p->applied->vips[i];
 		if (model_vip_owner(dp->model, dp->family,
-				    vip->role == VIP_NODE_PORT ? NULL : &vip->addr, p->protocol,
-				    vip->port) != p)
+				    vip->role == VIP_NODE_PORT ? NULL : &vip->addr,
+				    p->protocol, vip->port) != p)
 			return false;
 	}
 	return true;
 }
 
-void dp_set_aside(struct dataplane *dp, struct service_port_state *p, const char *reason)
+void dp_set_aside(struct dataplane *dp, struct service_port_state *p,
+		  const char *reason)
 {
-	const int64_t longest = model_config(dp->model)->sync_period_ms * 1000; /* RUN-4 */
+	const int64_t longest =
+		model_config(dp->model)->sync_period_ms * 1000; /* RUN-4 */
 	int64_t wait = RETRY_FIRST_US;
 	unsigned int i;
 
 	/* Refused although only what was there is asked for, or others have its virtual IPs by now
 	 */
-	p->dropped = dp_is_aside(dp, p) || p->desired_is_applied || !owns_vips(dp, p);
+	p->dropped = dp_is_aside(dp, p) || p->desired_is_applied ||
+		     !owns_vips(dp, p);
 	for (i = 0; i < p->refusals && wait < longest; i++)
 		wait *= 2;
 	if (wait > longest)
 		wait = longest;
 	p->refusals++;
 	p->retry_us = dp->now_us + wait;
-	model_log(dp->model, LOG_ERR, "Service %s: set aside for %d s: %s", p->label,
-		  (int)(wait / 1000000), reason);
+	model_log(dp->model, LOG_ERR, "Service %s: set aside for %d s: %s",
+		  p->label, (int)(wait / 1000000), reason);
 }
 
 bool dp_any_refused(const struct dataplane *dp)

@@ -13,11 +13,11 @@ static bool is_counted(const struct difference *t, const struct element *el)
 }
 
 /*
- * Without a snapshot, what is deleted was foreseen. With one, what takes the place of an element
- * may have another key, so all counts are of interest.
+ * Without a snapshot, what is deleted was foreseen. With one, what takes the
+ * place of an element may have another key, so all counts are of interest.
  */
-static void write_element(struct difference *t, enum change change, const struct element *el,
-			  struct service_port_state *port)
+static void write_element(struct difference *t, enum change change,
+			  const struct element *el, struct service_port_state *port)
 {
 	struct element counted;
 
@@ -32,8 +32,8 @@ static void write_element(struct difference *t, enum change change, const struct
 }
 
 /* An element begins or ceases to be wanted by a service port. */
-static void tell_element(struct difference *t, enum change change, const struct element *el,
-			 struct service_port_state *port)
+static void tell_element(struct difference *t, enum change change,
+			 const struct element *el, struct service_port_state *port)
 {
 	struct registry *r = t->registry;
 	const int by = change == CHANGE_ADD ? 1 : -1;
@@ -70,14 +70,17 @@ static void match_element(struct difference *t, const struct element *el,
 }
 
 /* Merges two sorted lists of elements. */
-static void merge_elements(struct difference *t, const struct element *from, size_t n_from,
-			   const struct element *to, size_t n_to, struct service_port_state *port)
+static void merge_elements(struct difference *t, const struct element *from,
+			   size_t n_from, const struct element *to, size_t n_to,
+			   struct service_port_state *port)
 {
 	size_t i = 0, j = 0;
 	int order;
 
 	while (i < n_from || j < n_to) {
-		order = i == n_from ? 1 : j == n_to ? -1 : element_key_compare(&from[i], &to[j]);
+		order = i == n_from ? 1
+			: j == n_to ? -1
+				    : element_key_compare(&from[i], &to[j]);
 		if (order == 0 && element_data_equal(&from[i], &to[j])) {
 			i++;
 			j++;
@@ -100,9 +103,11 @@ void difference_foresee(struct difference *t, const struct dispatch *from,
 
 	if (!t->counts || t->err)
 		return;
-	t->err = dispatch_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
+	t->err = dispatch_elements(from, t->ruleset->family, t->scratch, &old,
+				   &n_old);
 	if (!t->err)
-		t->err = dispatch_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
+		t->err = dispatch_elements(to, t->ruleset->family, t->scratch,
+					   &new, &n_new);
 	while (!t->err && i < n_old) {
 		order = j == n_new ? -1 : element_key_compare(&old[i], &new[j]);
 		if (order > 0) {
@@ -120,27 +125,30 @@ void difference_foresee(struct difference *t, const struct dispatch *from,
 
 /* The affinity objects of @p; those that the dispatch @other on the far side shares are left out.
  */
-static void tell_sticky(struct difference *t, enum change change, const struct dispatch *p,
-			const struct dispatch *other, bool local)
+static void tell_sticky(struct difference *t, enum change change,
+			const struct dispatch *p, const struct dispatch *other,
+			bool local)
 {
 	const bool shares = dispatch_remembers(other, local) &&
 			    other->affinity_timeout_s == p->affinity_timeout_s;
 	const struct endpoint_list *list = dispatch_list(p, local);
-	struct sticky_chain chain = { .protocol = p->protocol, .timeout_s = p->affinity_timeout_s };
+	struct sticky_chain chain = { .protocol = p->protocol,
+				      .timeout_s = p->affinity_timeout_s };
 	char *map = affinity_map_name(p->sticky, local, t->scratch), *name;
 	unsigned int i;
 
 	if (!map)
 		t->err = -ENOMEM;
 	else if (!t->err)
-		t->err = registry_want_map(t->registry, map, p->label, change == CHANGE_ADD,
-					   t->now_us);
+		t->err = registry_want_map(t->registry, map, p->label,
+					   change == CHANGE_ADD, t->now_us);
 	chain.map = map;
 	for (i = 0; !t->err && i < list->count; i++) {
-		if (shares && endpoint_list_has_at(dispatch_list(other, local), i, &list->items[i]))
+		if (shares && endpoint_list_has_at(dispatch_list(other, local),
+						   i, &list->items[i]))
 			continue;
-		name = sticky_chain_name(p->sticky, local, t->ruleset->family, &list->items[i],
-					 t->scratch);
+		name = sticky_chain_name(p->sticky, local, t->ruleset->family,
+					 &list->items[i], t->scratch);
 		if (!name) {
 			t->err = -ENOMEM;
 			return;
@@ -148,7 +156,8 @@ static void tell_sticky(struct difference *t, enum change change, const struct d
 		chain.name = name;
 		chain.endpoint = list->items[i].addr;
 		chain.port = list->items[i].port;
-		t->err = registry_want_chain(t->registry, &chain, change == CHANGE_ADD, t->ruleset,
+		t->err = registry_want_chain(t->registry, &chain,
+					     change == CHANGE_ADD, t->ruleset,
 					     t->writer, t->now_us);
 	}
 }
@@ -167,12 +176,13 @@ static void tell_ranges(struct difference *t, const struct dispatch *from,
 	if (!set)
 		t->err = -ENOMEM;
 	else if (!t->err)
-		t->err = registry_want_ranges(t->registry, set, p->ranges, p->n_ranges, has - had,
-					      port, t->now_us);
+		t->err = registry_want_ranges(t->registry, set, p->ranges,
+					      p->n_ranges, has - had, port,
+					      t->now_us);
 }
 
-void difference_port(struct difference *t, const struct dispatch *from, const struct dispatch *to,
-		     struct service_port_state *port)
+void difference_port(struct difference *t, const struct dispatch *from,
+		     const struct dispatch *to, struct service_port_state *port)
 {
 	const struct element *old, *new;
 	size_t n_old, n_new, i;
@@ -181,7 +191,8 @@ void difference_port(struct difference *t, const struct dispatch *from, const st
 	assert(!t->snapshot || !from);
 	err = dispatch_elements(from, t->ruleset->family, t->scratch, &old, &n_old);
 	if (!err)
-		err = dispatch_elements(to, t->ruleset->family, t->scratch, &new, &n_new);
+		err = dispatch_elements(to, t->ruleset->family, t->scratch,
+					&new, &n_new);
 	if (err) {
 		t->err = err;
 		return;
@@ -200,8 +211,8 @@ void difference_port(struct difference *t, const struct dispatch *from, const st
 	arena_reset(t->scratch);
 }
 
-void difference_globals(struct difference *t, const struct element *from, size_t n_from,
-			const struct element *to, size_t n_to)
+void difference_globals(struct difference *t, const struct element *from,
+			size_t n_from, const struct element *to, size_t n_to)
 {
 	size_t i;
 
@@ -227,8 +238,8 @@ static void match_shared(void *ctx, enum change change, const struct element *el
 void difference_shared(struct difference *t)
 {
 	if (!t->err)
-		registry_write(t->registry, t->writer, t->snapshot ? match_shared : write_shared,
-			       t);
+		registry_write(t->registry, t->writer,
+			       t->snapshot ? match_shared : write_shared, t);
 }
 
 static void delete_element(void *ctx, const struct element *el)

@@ -1,7 +1,8 @@
 /*
- * Each change of the interfaces has the kernel's list of devices read and compared with what is
- * wanted, so that nothing needs to be remembered but which devices were complained about. Pods come
- * with several notifications each; a short pause lets them share one look.
+ * Each change of the interfaces has the kernel's list of devices read and
+ * compared with what is wanted, so that nothing needs to be remembered but
+ * which devices were complained about. Pods come with several notifications
+ * each; a short pause lets them share one look.
  */
 #include "proxy/sync/fastpath.h"
 
@@ -29,7 +30,8 @@ struct fastpath {
 	bool too_many; /* told */
 };
 
-struct fastpath *fastpath_new(struct event_base *base, struct nlsock *nl, struct log *log)
+struct fastpath *fastpath_new(struct event_base *base, struct nlsock *nl,
+			      struct log *log)
 {
 	struct fastpath *fp = calloc(1, sizeof(*fp));
 
@@ -73,28 +75,33 @@ static void look_later(struct fastpath *fp, int64_t pause_us)
 }
 
 /* What is to come and to go; those that were refused are not tried again while they are there. */
-static unsigned int differences(const struct devices *wanted, const struct devices *have,
-				const struct devices *refused, struct device_change *changes)
+static unsigned int differences(const struct devices *wanted,
+				const struct devices *have,
+				const struct devices *refused,
+				struct device_change *changes)
 {
 	unsigned int i, n = 0;
 
 	for (i = 0; i < have->count; i++)
 		if (!devices_have(wanted, have->names[i]))
-			changes[n++] = (struct device_change){ have->names[i], true, 0 };
+			changes[n++] =
+				(struct device_change){ have->names[i], true, 0 };
 	for (i = 0; i < wanted->count; i++)
 		if (!devices_have(have, wanted->names[i]) &&
 		    !devices_have(refused, wanted->names[i]))
-			changes[n++] = (struct device_change){ wanted->names[i], false, 0 };
+			changes[n++] = (struct device_change){ wanted->names[i],
+							       false, 0 };
 	return n;
 }
 
-static bool refused_now(const char *name, const struct device_change *changes, unsigned int n)
+static bool refused_now(const char *name, const struct device_change *changes,
+			unsigned int n)
 {
 	unsigned int i;
 
 	for (i = 0; i < n; i++)
-		if (changes[i].err && changes[i].err != -ENOENT && !changes[i].remove &&
-		    strcmp(changes[i].name, name) == 0)
+		if (changes[i].err && changes[i].err != -ENOENT &&
+		    !changes[i].remove && strcmp(changes[i].name, name) == 0)
 			return true;
 	return false;
 }
@@ -109,7 +116,8 @@ static void keep_refused(struct devices *wanted, struct devices *refused,
 		if (!devices_have(refused, wanted->names[i]) &&
 		    !refused_now(wanted->names[i], changes, n))
 			continue;
-		memmove(wanted->names[kept++], wanted->names[i], INTERFACE_NAME_SIZE);
+		memmove(wanted->names[kept++], wanted->names[i],
+			INTERFACE_NAME_SIZE);
 	}
 	wanted->count = kept;
 	devices_free(refused);
@@ -126,7 +134,8 @@ static void tell_devices(struct fastpath *fp, enum family family,
 	for (i = 0; i < n; i++) {
 		if (!changes[i].err)
 			log_debug(fp->log, 2, "fast path (%s): %s interface %s",
-				  family_name(family), changes[i].remove ? "without" : "with",
+				  family_name(family),
+				  changes[i].remove ? "without" : "with",
 				  changes[i].name);
 		else if (changes[i].err == -ENOENT)
 			look_later(fp, RETRY_US);
@@ -140,18 +149,21 @@ static void tell_devices(struct fastpath *fp, enum family family,
 }
 
 /* Returns 0 or a negative errno with @eb. */
-static int follow_interfaces(struct fastpath *fp, enum family family, struct errbuf *eb)
+static int follow_interfaces(struct fastpath *fp, enum family family,
+			     struct errbuf *eb)
 {
 	struct devices wanted = { NULL, 0 }, have = { NULL, 0 };
 	struct device_change *changes = NULL;
 	unsigned int n = 0;
 	int err;
 
-	err = devices_choose(&fp->families[family].ruleset, fp->interfaces, &wanted);
+	err = devices_choose(&fp->families[family].ruleset, fp->interfaces,
+			     &wanted);
 	if (err)
 		return errf(eb, err, "out of memory");
 	if (wanted.count == FLOWTABLE_DEVICES_MAX && !fp->too_many)
-		log_warning(fp->log, "fastPath.interfaces: %d are taken, and no more",
+		log_warning(fp->log,
+			    "fastPath.interfaces: %d are taken, and no more",
 			    FLOWTABLE_DEVICES_MAX);
 	fp->too_many = wanted.count == FLOWTABLE_DEVICES_MAX;
 	err = flowtable_devices(fp->nl, family, &have, eb);

@@ -1,13 +1,15 @@
 /*
- * A bucket of processor time, refilled at a share of one core. Sparse events always find credit and
- * are committed at once; a storm is spaced so that the share is kept, but never by more than
- * WAIT_MAX_US, since a stale dataplane costs our users more than our share costs them.
+ * A bucket of processor time, refilled at a share of one core. Sparse events
+ * always find credit and are committed at once; a storm is spaced so that the
+ * share is kept, but never by more than WAIT_MAX_US, since a stale dataplane
+ * costs our users more than our share costs them.
  */
 #include "proxy/sync/pacer.h"
 
 enum {
-	SHARE_PERCENT = 12,	 /* of one core; reading 200 events a second takes another 6.5 */
-	CREDIT_MAX_US = 100000,	 /* a burst of tens of syncs */
+	SHARE_PERCENT =
+		12, /* of one core; reading 200 events a second takes another 6.5 */
+	CREDIT_MAX_US = 100000, /* a burst of tens of syncs */
 	WAIT_MAX_US = 80 * 1000, /* so that lag stays below a tenth of a second */
 };
 
@@ -24,8 +26,8 @@ void pacer_set_min_period(struct pacer *p, int64_t min_period_us)
 	p->min_period_us = min_period_us;
 }
 
-/* Time too short for a whole microsecond of credit is left for the next call, or many calls get
- * none. */
+/* Time too short for a whole microsecond of credit is left for the next call,
+ * or many calls get none. */
 static void refill(struct pacer *p, int64_t now_us)
 {
 	const int64_t gained = (now_us - p->updated_us) * SHARE_PERCENT / 100;

@@ -1,7 +1,8 @@
 /*
- * A queue with one entry for each map. Listing a map costs the kernel the square of its clients, so
- * a map of 300,000 takes seconds, which nothing else should wait for; small ones, which is nearly
- * all, are done before purges_run() returns for the first time.
+ * A queue with one entry for each map. Listing a map costs the kernel the
+ * square of its clients, so a map of 300,000 takes seconds, which nothing else
+ * should wait for; small ones, which is nearly all, are done before
+ * purges_run() returns for the first time.
  */
 #include "proxy/sync/purges.h"
 
@@ -34,8 +35,8 @@ struct purges {
 	struct purge *first, **last;
 };
 
-struct purges *purges_new(struct nlsock *nl, const struct clock *clock, enum family family,
-			  bool stream)
+struct purges *purges_new(struct nlsock *nl, const struct clock *clock,
+			  enum family family, bool stream)
 {
 	struct purges *p = calloc(1, sizeof(*p));
 
@@ -96,7 +97,8 @@ static bool client_is_wanted(void *ctx, const struct addr *endpoint, uint16_t po
 	const struct endpoint ep = { .addr = *endpoint, .port = port };
 	const struct purge *job = ctx;
 
-	return bsearch(&ep, job->wanted, job->n_wanted, sizeof(ep), purge_endpoint_order);
+	return bsearch(&ep, job->wanted, job->n_wanted, sizeof(ep),
+		       purge_endpoint_order);
 }
 
 /* NULL: no memory */
@@ -165,8 +167,8 @@ static int begin(struct purges *p, struct purge *job, struct errbuf *eb)
 	if (p->streaming && !p->stream && !(p->stream = affinity_stream_open(eb)))
 		return -EIO;
 	job->again = false;
-	job->running =
-		affinity_purge_new(p->nl, p->stream, p->family, job->map, client_is_wanted, job);
+	job->running = affinity_purge_new(p->nl, p->stream, p->family, job->map,
+					  client_is_wanted, job);
 	return job->running ? 0 : errf(eb, -ENOMEM, "out of memory");
 }
 
@@ -192,13 +194,15 @@ int purges_run(struct purges *p, int64_t until_us, struct errbuf *eb)
 	while (p->first) {
 		more = step(p, p->first, &reason);
 		if (more < 0)
-			errf(eb, more, "Service %s: clients of former endpoints: %s",
+			errf(eb, more,
+			     "Service %s: clients of former endpoints: %s",
 			     p->first->label, reason.text);
 		if (more <= 0)
 			pop(p);
 		if (more < 0)
 			return more;
-		if (p->first && until_us != INT64_MAX && clock_monotonic_us(p->clock) >= until_us)
+		if (p->first && until_us != INT64_MAX &&
+		    clock_monotonic_us(p->clock) >= until_us)
 			return 1;
 	}
 	return 0;

@@ -1,6 +1,6 @@
 /*
- * Session affinity's clients of endpoints that have gone (AFF-4, AFF-5): which maps are still to be
- * looked through, and the looking.
+ * Session affinity's clients of endpoints that have gone (AFF-4, AFF-5): which
+ * maps are still to be looked through, and the looking.
  */
 #ifndef SYNC_PURGES_H
 #define SYNC_PURGES_H
@@ -15,13 +15,14 @@ struct purges;
  * Deletes through @nl (borrowed, as is @clock). @stream: a large map is listed piece by piece
  * through a socket of its own, instead of whole through @nl. NULL: no memory.
  */
-struct purges *purges_new(struct nlsock *nl, const struct clock *clock, enum family family,
-			  bool stream);
+struct purges *purges_new(struct nlsock *nl, const struct clock *clock,
+			  enum family family, bool stream);
 void purges_free(struct purges *p); /* NULL is allowed; what was not done is left undone */
 
 /*
- * The clients in @map of all endpoints but those in @wanted must go; copies all. What was asked for
- * this map before counts no more. @label names the service port in messages. Returns 0 or -ENOMEM.
+ * The clients in @map of all endpoints but those in @wanted must go; copies
+ * all. What was asked for this map before counts no more. @label names the
+ * service port in messages. Returns 0 or -ENOMEM.
  */
 int purges_add(struct purges *p, const char *map, const char *label,
 	       const struct endpoint_list *wanted);

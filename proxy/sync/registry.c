@@ -16,14 +16,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum entry_kind { ENTRY_SHARED, ENTRY_PICK, ENTRY_MAP, ENTRY_CHAIN, ENTRY_RANGES };
+enum entry_kind {
+	ENTRY_SHARED,
+	ENTRY_PICK,
+	ENTRY_MAP,
+	ENTRY_CHAIN,
+	ENTRY_RANGES
+};
 
 struct registry_entry {
 	struct hash_node node;
 	struct registry_entry *next_touched;
 	int wanted;
 	uint8_t kind; /* enum entry_kind */
-	bool touched : 1, in_kernel : 1, pending : 1, broken : 1, idle : 1, collecting : 1;
+	bool touched : 1, in_kernel : 1, pending : 1, broken : 1, idle : 1,
+		collecting : 1;
 	bool spare : 1; /* to be made, though nobody wants it */
 };
 
@@ -71,8 +78,8 @@ static void touch_entry(struct registry *r, struct registry_entry *e)
 }
 
 /* A new entry of @size bytes. */
-static struct registry_entry *entry_new(struct registry *r, enum entry_kind kind, uint64_t hash,
-					size_t size)
+static struct registry_entry *entry_new(struct registry *r, enum entry_kind kind,
+					uint64_t hash, size_t size)
 {
 	struct registry_entry *e = calloc(1, size);
 
@@ -88,16 +95,19 @@ static bool is_shared(struct registry_entry *e, const struct element *el)
 {
 	const struct shared_entry *s = shared_entry(e);
 
-	return e->kind == ENTRY_SHARED && s->set == el->set && s->protocol == el->protocol &&
-	       s->port == el->port && memcmp(&s->addr, &el->addr, sizeof(s->addr)) == 0;
+	return e->kind == ENTRY_SHARED && s->set == el->set &&
+	       s->protocol == el->protocol && s->port == el->port &&
+	       memcmp(&s->addr, &el->addr, sizeof(s->addr)) == 0;
 }
 
 /* Finds or makes the entry, and touches it; so does lasting_get(). */
 static struct shared_entry *shared_get(struct registry *r, const struct element *el)
 {
-	const uint32_t parts[2] = { el->set, (uint32_t)el->protocol << 16 | el->port };
-	const uint64_t hash = hash_bytes(hash_bytes(HASH_SEED, parts, sizeof(parts)), &el->addr,
-					 sizeof(el->addr));
+	const uint32_t parts[2] = { el->set,
+				    (uint32_t)el->protocol << 16 | el->port };
+	const uint64_t hash =
+		hash_bytes(hash_bytes(HASH_SEED, parts, sizeof(parts)),
+			   &el->addr, sizeof(el->addr));
 	struct registry_entry *e;
 	struct shared_entry *s;
 	struct hash_node *n;
@@ -119,21 +129,23 @@ static struct shared_entry *shared_get(struct registry *r, const struct element 
 	return s;
 }
 
-static bool is_lasting(struct registry_entry *e, enum entry_kind kind, const struct verdict *pick,
-		       const char *name)
+static bool is_lasting(struct registry_entry *e, enum entry_kind kind,
+		       const struct verdict *pick, const char *name)
 {
 	const struct lasting_entry *l = lasting_entry(e);
 
-	return e->kind == kind && strcmp(l->name, name) == 0 && l->pick.count == pick->count &&
-	       l->pick.pick == pick->pick;
+	return e->kind == kind && strcmp(l->name, name) == 0 &&
+	       l->pick.count == pick->count && l->pick.pick == pick->pick;
 }
 
 /* @pick of chains that pick and @name of the others; the other one is empty. */
 static struct lasting_entry *lasting_get(struct registry *r, enum entry_kind kind,
-					 const struct verdict *pick, const char *name)
+					 const struct verdict *pick,
+					 const char *name)
 {
 	const uint32_t parts[3] = { kind, pick->count, pick->pick };
-	const uint64_t hash = hash_text(hash_bytes(HASH_SEED, parts, sizeof(parts)), name);
+	const uint64_t hash =
+		hash_text(hash_bytes(HASH_SEED, parts, sizeof(parts)), name);
 	const size_t size = strlen(name) + 1;
 	struct registry_entry *e;
 	struct lasting_entry *l;
@@ -159,7 +171,8 @@ static struct lasting_entry *pick_get(struct registry *r, const struct verdict *
 	return lasting_get(r, ENTRY_PICK, pick, "");
 }
 
-static struct lasting_entry *named_get(struct registry *r, enum entry_kind kind, const char *name)
+static struct lasting_entry *named_get(struct registry *r, enum entry_kind kind,
+				       const char *name)
 {
 	static const struct verdict no_pick;
 
@@ -208,7 +221,8 @@ void registry_free(struct registry *r)
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk))
+	for (n = hashtab_first(&r->entries, &walk); n;
+	     n = hashtab_next(&r->entries, &walk))
 		entry_release(hash_entry(n, struct registry_entry, node));
 	hashtab_free(&r->entries);
 	memset(r, 0, sizeof(*r));
@@ -224,7 +238,8 @@ int registry_want_shared(struct registry *r, const struct element *el, int by)
 	return 0;
 }
 
-int registry_want_pick(struct registry *r, const struct verdict *pick, int by, int64_t now_us)
+int registry_want_pick(struct registry *r, const struct verdict *pick, int by,
+		       int64_t now_us)
 {
 	struct lasting_entry *l = pick_get(r, pick);
 
@@ -235,7 +250,8 @@ int registry_want_pick(struct registry *r, const struct verdict *pick, int by, i
 	return 0;
 }
 
-int registry_spare_pick(struct registry *r, const struct verdict *pick, int64_t now_us)
+int registry_spare_pick(struct registry *r, const struct verdict *pick,
+			int64_t now_us)
 {
 	struct lasting_entry *l = pick_get(r, pick);
 
@@ -246,8 +262,8 @@ int registry_spare_pick(struct registry *r, const struct verdict *pick, int64_t 
 	return 0;
 }
 
-int registry_want_map(struct registry *r, const char *name, const char *comment, bool wanted,
-		      int64_t now_us)
+int registry_want_map(struct registry *r, const char *name, const char *comment,
+		      bool wanted, int64_t now_us)
 {
 	struct lasting_entry *l = named_get(r, ENTRY_MAP, name);
 
@@ -260,8 +276,9 @@ int registry_want_map(struct registry *r, const char *name, const char *comment,
 	return 0;
 }
 
-int registry_want_chain(struct registry *r, const struct sticky_chain *chain, bool wanted,
-			const struct ruleset *ruleset, const struct writer *writer, int64_t now_us)
+int registry_want_chain(struct registry *r, const struct sticky_chain *chain,
+			bool wanted, const struct ruleset *ruleset,
+			const struct writer *writer, int64_t now_us)
 {
 	struct lasting_entry *l = named_get(r, ENTRY_CHAIN, chain->name);
 	uint64_t digest;
@@ -275,7 +292,8 @@ int registry_want_chain(struct registry *r, const struct sticky_chain *chain, bo
 	digest = sticky_digest(ruleset, chain);
 	if (l->entry.in_kernel && l->digest == digest)
 		return 0;
-	writer->sticky(writer->ctx, l->entry.in_kernel ? CHANGE_UPDATE : CHANGE_ADD, chain);
+	writer->sticky(writer->ctx,
+		       l->entry.in_kernel ? CHANGE_UPDATE : CHANGE_ADD, chain);
 	l->entry.pending = true;
 	l->pending_digest = digest;
 	return 0;
@@ -290,7 +308,8 @@ static struct lasting_entry *ranges_get(struct registry *r, const char *set)
 	return l && l->ranges ? l : NULL;
 }
 
-static bool prefixes_equal(const struct prefix *a, const struct prefix *b, unsigned int count)
+static bool prefixes_equal(const struct prefix *a, const struct prefix *b,
+			   unsigned int count)
 {
 	unsigned int i;
 
@@ -309,7 +328,8 @@ static struct prefix *prefixes_copy(const struct prefix *list, unsigned int coun
 	return copy;
 }
 
-static int ranges_want(struct ranges *ranges, const struct prefix *list, unsigned int count)
+static int ranges_want(struct ranges *ranges, const struct prefix *list,
+		       unsigned int count)
 {
 	struct prefix *copy = NULL;
 
@@ -331,8 +351,9 @@ static void ranges_unwant(struct ranges *ranges)
 	ranges->n_want = 0;
 }
 
-int registry_want_ranges(struct registry *r, const char *set, const struct prefix *list,
-			 unsigned int count, int by, void *owner, int64_t now_us)
+int registry_want_ranges(struct registry *r, const char *set,
+			 const struct prefix *list, unsigned int count, int by,
+			 void *owner, int64_t now_us)
 {
 	struct lasting_entry *l = ranges_get(r, set);
 
@@ -358,7 +379,8 @@ static int found(struct lasting_entry *l, int64_t now_us)
 	return 0;
 }
 
-int registry_found_pick(struct registry *r, const struct verdict *pick, bool intact, int64_t now_us)
+int registry_found_pick(struct registry *r, const struct verdict *pick,
+			bool intact, int64_t now_us)
 {
 	struct lasting_entry *l = pick_get(r, pick);
 
@@ -372,7 +394,8 @@ int registry_found_map(struct registry *r, const char *name, int64_t now_us)
 	return found(named_get(r, ENTRY_MAP, name), now_us);
 }
 
-int registry_found_chain(struct registry *r, const char *name, uint64_t digest, int64_t now_us)
+int registry_found_chain(struct registry *r, const char *name, uint64_t digest,
+			 int64_t now_us)
 {
 	struct lasting_entry *l = named_get(r, ENTRY_CHAIN, name);
 
@@ -381,8 +404,9 @@ int registry_found_chain(struct registry *r, const char *name, uint64_t digest, 
 	return found(l, now_us);
 }
 
-int registry_found_ranges(struct registry *r, const char *set, const struct prefix *list,
-			  unsigned int count, bool intact, int64_t now_us)
+int registry_found_ranges(struct registry *r, const char *set,
+			  const struct prefix *list, unsigned int count,
+			  bool intact, int64_t now_us)
 {
 	struct lasting_entry *l = ranges_get(r, set);
 	struct prefix *copy = prefixes_copy(list, count);
@@ -403,8 +427,10 @@ void registry_unwant(struct registry *r)
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
+	for (n = hashtab_first(&r->entries, &walk); n;
+	     n = hashtab_next(&r->entries, &walk)) {
+		struct registry_entry *e =
+			hash_entry(n, struct registry_entry, node);
 
 		e->wanted = 0;
 		e->pending = e->spare = false;
@@ -427,20 +453,23 @@ static void write_range(const struct lasting_entry *l, const struct writer *writ
 	writer->element(writer->ctx, change, &el, l->ranges->owner);
 }
 
-static void write_ranges(const struct lasting_entry *l, const struct writer *writer, bool add)
+static void write_ranges(const struct lasting_entry *l,
+			 const struct writer *writer, bool add)
 {
 	const struct ranges *ranges = l->ranges;
 	unsigned int i = 0, j = 0;
 	int order;
 
 	if (add || l->entry.broken)
-		writer->ranges(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE, l->name);
+		writer->ranges(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE,
+			       l->name);
 	if (l->entry.wanted <= 0)
 		return;
 	while (ranges->want && (i < ranges->n_have || j < ranges->n_want)) {
 		order = i == ranges->n_have   ? 1
 			: j == ranges->n_want ? -1
-					      : prefix_compare(&ranges->have[i], &ranges->want[j]);
+					      : prefix_compare(&ranges->have[i],
+							       &ranges->want[j]);
 		if (order < 0)
 			write_range(l, writer, CHANGE_DELETE, &ranges->have[i]);
 		else if (order > 0)
@@ -450,10 +479,12 @@ static void write_ranges(const struct lasting_entry *l, const struct writer *wri
 	}
 }
 
-static void write_lasting(const struct lasting_entry *l, const struct writer *writer, bool add)
+static void write_lasting(const struct lasting_entry *l,
+			  const struct writer *writer, bool add)
 {
 	if (l->entry.kind == ENTRY_PICK && (add || l->entry.broken))
-		writer->pick(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE, &l->pick);
+		writer->pick(writer->ctx, add ? CHANGE_ADD : CHANGE_UPDATE,
+			     &l->pick);
 	else if (l->entry.kind == ENTRY_MAP && add)
 		writer->affinity(writer->ctx, CHANGE_ADD, l->name, l->comment);
 	else if (l->entry.kind == ENTRY_RANGES)
@@ -461,7 +492,8 @@ static void write_lasting(const struct lasting_entry *l, const struct writer *wr
 }
 
 void registry_write(struct registry *r, const struct writer *writer,
-		    void (*shared)(void *ctx, enum change change, const struct element *el),
+		    void (*shared)(void *ctx, enum change change,
+				   const struct element *el),
 		    void *ctx)
 {
 	struct registry_entry *e;
@@ -545,7 +577,8 @@ static void delete_lasting(const struct lasting_entry *l, const struct writer *w
 
 static unsigned int excess_picks(const struct registry *r)
 {
-	return r->n_idle_picks > r->keep_picks ? r->n_idle_picks - r->keep_picks : 0;
+	return r->n_idle_picks > r->keep_picks ? r->n_idle_picks - r->keep_picks
+					       : 0;
 }
 
 unsigned int registry_collectable(const struct registry *r)
@@ -553,7 +586,8 @@ unsigned int registry_collectable(const struct registry *r)
 	return r->n_idle - r->n_idle_picks + excess_picks(r);
 }
 
-int registry_collect(struct registry *r, const struct writer *writer, int64_t before_us)
+int registry_collect(struct registry *r, const struct writer *writer,
+		     int64_t before_us)
 {
 	unsigned int picks = excess_picks(r);
 	struct hash_walk walk;
@@ -562,8 +596,10 @@ int registry_collect(struct registry *r, const struct writer *writer, int64_t be
 
 	if (!registry_collectable(r))
 		return 0;
-	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
+	for (n = hashtab_first(&r->entries, &walk); n;
+	     n = hashtab_next(&r->entries, &walk)) {
+		struct registry_entry *e =
+			hash_entry(n, struct registry_entry, node);
 
 		/* never true of a shared one */
 		if (!e->idle || lasting_entry(e)->idle_since_us > before_us)
@@ -583,8 +619,10 @@ void registry_collected(struct registry *r, bool done)
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	for (n = hashtab_first(&r->entries, &walk); n; n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e = hash_entry(n, struct registry_entry, node);
+	for (n = hashtab_first(&r->entries, &walk); n;
+	     n = hashtab_next(&r->entries, &walk)) {
+		struct registry_entry *e =
+			hash_entry(n, struct registry_entry, node);
 
 		if (e->collecting && done)
 			entry_free(r, e);

@@ -5,7 +5,9 @@ enum {
 	/* A failed sync has read the whole table, so changes that follow it closely wait. */
 	CHANGE_LONGEST_US = 1000 * 1000,
 	CHANGE_REST = 9,
-	OWNED_LONGEST_US = 5 * 1000 * 1000, /* to see that another process let go of the table */
+	OWNED_LONGEST_US =
+		5 * 1000 *
+		1000, /* to see that another process let go of the table */
 };
 
 void retry_init(struct retry *r)
@@ -24,8 +26,8 @@ void retry_later(struct retry *r, int64_t now_us, int64_t longest_us)
 	r->at_us = now_us + (pause < longest_us ? pause : longest_us);
 }
 
-void retry_failed(struct retry *r, int64_t now_us, int64_t took_us, uint64_t changes,
-		  int64_t longest_us)
+void retry_failed(struct retry *r, int64_t now_us, int64_t took_us,
+		  uint64_t changes, int64_t longest_us)
 {
 	int64_t pause;
 
@@ -50,5 +52,7 @@ int64_t retry_due_us(const struct retry *r, uint64_t changes)
 {
 	if (!r->earliest_us)
 		return 0;
-	return r->changes == changes || r->at_us < r->earliest_us ? r->at_us : r->earliest_us;
+	return r->changes == changes || r->at_us < r->earliest_us
+		       ? r->at_us
+		       : r->earliest_us;
 }

@@ -1,14 +1,15 @@
 /*
- * One array of fixed-size entries, found by an open hash of indices; names of chains go to a pool.
- * Comments are kept as hashes: they are only compared.
+ * One array of fixed-size entries, found by an open hash of indices; names of
+ * chains go to a pool. Comments are kept as hashes: they are only compared.
  *
- * Nearly all elements are endpoints with an index, and neighbours of one list at that. So these
- * stand in runs: eight indices share a key and a look-up, and of each only address and port are
- * kept. An endpoint that is not of our making, with a comment say, is an entry like any other.
+ * Nearly all elements are endpoints with an index, and neighbours of one list
+ * at that. So these stand in runs: eight indices share a key and a look-up, and
+ * of each only address and port are kept. An endpoint that is not of our
+ * making, with a comment say, is an entry like any other.
  *
- * Looking up costs cache misses above all. So a bucket holds half of the hash, which spares looking
- * at the wrong entries, and since large lists are read in order, what follows the entry that was
- * found last is tried first.
+ * Looking up costs cache misses above all. So a bucket holds half of the hash,
+ * which spares looking at the wrong entries, and since large lists are read in
+ * order, what follows the entry that was found last is tried first.
  */
 #include "proxy/sync/snapshot.h"
 
@@ -103,7 +104,8 @@ void snapshot_clear(struct snapshot *s)
 	if (s->buckets)
 		memset(s->buckets, 0, s->n_buckets * sizeof(*s->buckets));
 	if (s->runs.buckets)
-		memset(s->runs.buckets, 0, s->runs.n_buckets * sizeof(*s->runs.buckets));
+		memset(s->runs.buckets, 0,
+		       s->runs.n_buckets * sizeof(*s->runs.buckets));
 	strbuf_reset(&s->pool);
 }
 
@@ -119,22 +121,25 @@ void snapshot_unsee(struct snapshot *s)
 
 static uint64_t snapshot_hash(const struct entry *e)
 {
-	const uint32_t rest[2] = { e->index,
-				   (uint32_t)e->port << 16 | (uint32_t)e->protocol << 8 | e->set };
+	const uint32_t rest[2] = { e->index, (uint32_t)e->port << 16 |
+						     (uint32_t)e->protocol << 8 |
+						     e->set };
 	uint64_t hash = hash_bytes(HASH_SEED, &e->addr, sizeof(e->addr));
 
 	hash = hash_bytes(hash, rest, sizeof(rest));
 	if (set_has_range(e->set))
-		hash = hash_bytes(hash, &e->data, sizeof(e->data)) ^ e->range_length;
+		hash = hash_bytes(hash, &e->data, sizeof(e->data)) ^
+		       e->range_length;
 	return hash;
 }
 
 static bool same_key(const struct entry *a, const struct entry *b)
 {
-	return a->set == b->set && a->protocol == b->protocol && a->port == b->port &&
-	       a->index == b->index && addr_compare(&a->addr, &b->addr) == 0 &&
-	       (!set_has_range(a->set) ||
-		(a->range_length == b->range_length && addr_compare(&a->data, &b->data) == 0));
+	return a->set == b->set && a->protocol == b->protocol &&
+	       a->port == b->port && a->index == b->index &&
+	       addr_compare(&a->addr, &b->addr) == 0 &&
+	       (!set_has_range(a->set) || (a->range_length == b->range_length &&
+					   addr_compare(&a->data, &b->data) == 0));
 }
 
 static uint32_t comment_hash(const char *comment)
@@ -173,13 +178,14 @@ static void entry_fill(struct entry *e, const struct element *el)
 }
 
 /* The bucket of the entry, or the free one where it belongs. */
-static struct bucket *snapshot_bucket(const struct snapshot *s, const struct entry *e,
-				      uint64_t hash)
+static struct bucket *snapshot_bucket(const struct snapshot *s,
+				      const struct entry *e, uint64_t hash)
 {
 	size_t i = hash & (s->n_buckets - 1);
 
-	while (s->buckets[i].number && (s->buckets[i].hash != hash >> 32 ||
-					!same_key(&s->entries[s->buckets[i].number - 1], e)))
+	while (s->buckets[i].number &&
+	       (s->buckets[i].hash != hash >> 32 ||
+		!same_key(&s->entries[s->buckets[i].number - 1], e)))
 		i = (i + 1) & (s->n_buckets - 1);
 	return &s->buckets[i];
 }
@@ -192,7 +198,8 @@ static void snapshot_bucket_take(const struct snapshot *s, size_t entry)
 
 	while (s->buckets[i].number)
 		i = (i + 1) & (s->n_buckets - 1);
-	s->buckets[i] = (struct bucket){ (uint32_t)entry + 1, (uint32_t)(hash >> 32) };
+	s->buckets[i] =
+		(struct bucket){ (uint32_t)entry + 1, (uint32_t)(hash >> 32) };
 }
 
 static int snapshot_grow(struct snapshot *s)
@@ -224,7 +231,8 @@ static size_t slot_size(const struct snapshot *s)
 	return family_size(s->family) + sizeof(uint16_t);
 }
 
-static uint8_t *slot_of(const struct snapshot *s, const struct run *run, uint32_t index)
+static uint8_t *slot_of(const struct snapshot *s, const struct run *run,
+			uint32_t index)
 {
 	const size_t number = (size_t)(run - s->runs.items) * RUN + index % RUN;
 
@@ -236,8 +244,8 @@ static uint8_t slot_bit(uint32_t index)
 	return (uint8_t)(1u << index % RUN);
 }
 
-static void slot_put(const struct snapshot *s, uint8_t *slot, const struct addr *addr,
-		     uint16_t port)
+static void slot_put(const struct snapshot *s, uint8_t *slot,
+		     const struct addr *addr, uint16_t port)
 {
 	memcpy(slot, addr->bytes, family_size(s->family));
 	memcpy(slot + family_size(s->family), &port, sizeof(port));
@@ -255,8 +263,9 @@ static struct endpoint slot_endpoint(const struct snapshot *s, const uint8_t *sl
 /* Whether a slot says all that there is to say of it. */
 static bool fits_slot(const struct element *el)
 {
-	return set_has_index(el->set) && set_has_endpoint(el->set) && !el->chain && !el->comment &&
-	       el->verdict.kind == VERDICT_NONE && !el->verdict.pick && !el->verdict.count;
+	return set_has_index(el->set) && set_has_endpoint(el->set) &&
+	       !el->chain && !el->comment && el->verdict.kind == VERDICT_NONE &&
+	       !el->verdict.pick && !el->verdict.count;
 }
 
 static struct run run_key(const struct element *el)
@@ -273,9 +282,11 @@ static struct run run_key(const struct element *el)
 static uint64_t run_hash(const struct run *run)
 {
 	const uint32_t rest[2] = { run->first, (uint32_t)run->port << 16 |
-						       (uint32_t)run->protocol << 8 | run->set };
+						       (uint32_t)run->protocol << 8 |
+						       run->set };
 
-	return hash_bytes(hash_bytes(HASH_SEED, &run->addr, sizeof(run->addr)), rest, sizeof(rest));
+	return hash_bytes(hash_bytes(HASH_SEED, &run->addr, sizeof(run->addr)),
+			  rest, sizeof(rest));
 }
 
 static bool same_run(const struct run *a, const struct run *b)
@@ -285,7 +296,8 @@ static bool same_run(const struct run *a, const struct run *b)
 }
 
 /* The bucket of the run, or the free one where it belongs. */
-static struct bucket *run_bucket(const struct runs *runs, const struct run *key, uint64_t hash)
+static struct bucket *run_bucket(const struct runs *runs, const struct run *key,
+				 uint64_t hash)
 {
 	size_t i = hash & (runs->n_buckets - 1);
 
@@ -323,13 +335,15 @@ static int runs_grow(struct snapshot *s)
 	for (i = 0; i < runs->count; i++) {
 		hash = run_hash(&runs->items[i]);
 		bucket = run_bucket(runs, &runs->items[i], hash);
-		*bucket = (struct bucket){ (uint32_t)i + 1, (uint32_t)(hash >> 32) };
+		*bucket = (struct bucket){ (uint32_t)i + 1,
+					   (uint32_t)(hash >> 32) };
 	}
 	return 0;
 }
 
 /* @last: the run that was found before. Lists are read in order: it is that, or the next. */
-static struct run *run_find(const struct snapshot *s, const struct run *key, size_t *last)
+static struct run *run_find(const struct snapshot *s, const struct run *key,
+			    size_t *last)
 {
 	const struct runs *runs = &s->runs;
 	const struct bucket *bucket;
@@ -362,7 +376,8 @@ static struct run *run_get(struct snapshot *s, const struct run *key)
 	hash = run_hash(key);
 	bucket = run_bucket(&s->runs, key, hash);
 	s->runs.last = s->runs.count++;
-	*bucket = (struct bucket){ (uint32_t)s->runs.count, (uint32_t)(hash >> 32) };
+	*bucket = (struct bucket){ (uint32_t)s->runs.count,
+				   (uint32_t)(hash >> 32) };
 	run = &s->runs.items[s->runs.last];
 	*run = *key;
 	return run;
@@ -404,11 +419,13 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 	if (bucket->number) /* listed twice: two entries would never both be seen */
 		s->entries[bucket->number - 1] = *e;
 	else
-		*bucket = (struct bucket){ (uint32_t)++s->count, (uint32_t)(hash >> 32) };
+		*bucket = (struct bucket){ (uint32_t)++s->count,
+					   (uint32_t)(hash >> 32) };
 }
 
 /* @last: of the entry that was found before. */
-static struct entry *snapshot_find(const struct snapshot *s, const struct entry *key, size_t *last)
+static struct entry *snapshot_find(const struct snapshot *s,
+				   const struct entry *key, size_t *last)
 {
 	const struct bucket *bucket;
 
@@ -423,11 +440,12 @@ static struct entry *snapshot_find(const struct snapshot *s, const struct entry 
 	return &s->entries[*last];
 }
 
-static bool same_data(const struct snapshot *s, const struct entry *have, const struct entry *want,
-		      const char *chain)
+static bool same_data(const struct snapshot *s, const struct entry *have,
+		      const struct entry *want, const char *chain)
 {
-	if (have->kind != want->kind || have->pick != want->pick || have->count != want->count ||
-	    have->comment != want->comment || have->data_port != want->data_port ||
+	if (have->kind != want->kind || have->pick != want->pick ||
+	    have->count != want->count || have->comment != want->comment ||
+	    have->data_port != want->data_port ||
 	    addr_compare(&have->data, &want->data))
 		return false;
 	if (!have->chain || !chain)
@@ -436,7 +454,8 @@ static bool same_data(const struct snapshot *s, const struct entry *have, const 
 }
 
 /* The run with the endpoint that @el has the key of, if there is one. */
-static struct run *find_slot(const struct snapshot *s, const struct element *el, size_t *last)
+static struct run *find_slot(const struct snapshot *s, const struct element *el,
+			     size_t *last)
 {
 	const struct run key = run_key(el);
 	struct run *run;
@@ -471,10 +490,12 @@ enum snapshot_match snapshot_match(struct snapshot *s, const struct element *ele
 	if (!have)
 		return SNAPSHOT_MISSING;
 	have->seen = true;
-	return same_data(s, have, &want, element->chain) ? SNAPSHOT_SAME : SNAPSHOT_DIFFERS;
+	return same_data(s, have, &want, element->chain) ? SNAPSHOT_SAME
+							 : SNAPSHOT_DIFFERS;
 }
 
-static void element_fill(const struct snapshot *s, const struct entry *e, struct element *el)
+static void element_fill(const struct snapshot *s, const struct entry *e,
+			 struct element *el)
 {
 	*el = (struct element){
 		.set = (enum set_id)e->set,
@@ -493,7 +514,8 @@ static void element_fill(const struct snapshot *s, const struct entry *e, struct
 }
 
 static void each_unseen_slot(const struct snapshot *s, const struct run *run,
-			     void (*call)(void *ctx, const struct element *element), void *ctx)
+			     void (*call)(void *ctx, const struct element *element),
+			     void *ctx)
 {
 	struct element el = {
 		.set = (enum set_id)run->set,
@@ -516,7 +538,8 @@ static void each_unseen_slot(const struct snapshot *s, const struct run *run,
 }
 
 void snapshot_each_unseen(struct snapshot *s,
-			  void (*call)(void *ctx, const struct element *element), void *ctx)
+			  void (*call)(void *ctx, const struct element *element),
+			  void *ctx)
 {
 	struct element el;
 	size_t i;
@@ -537,8 +560,8 @@ struct cursor {
 };
 
 /* False if there is none, or none that is of our making. */
-static bool find_endpoint(const struct snapshot *s, const struct element *key, struct cursor *last,
-			  struct endpoint *ep)
+static bool find_endpoint(const struct snapshot *s, const struct element *key,
+			  struct cursor *last, struct endpoint *ep)
 {
 	const struct run *run = find_slot(s, key, &last->run);
 	const struct entry *e;
@@ -551,15 +574,17 @@ static bool find_endpoint(const struct snapshot *s, const struct element *key, s
 	entry_fill(&entry, key);
 	e = snapshot_find(s, &entry, &last->entry);
 	if (e && e->chain)
-		return sticky_chain_parse(s->pool.text + e->chain, s->family, ep) == 0;
+		return sticky_chain_parse(s->pool.text + e->chain, s->family,
+					  ep) == 0;
 	if (e)
 		*ep = (struct endpoint){ .addr = e->data, .port = e->data_port };
 	return e;
 }
 
 /* The list of one VIP in one set; 0 endpoints if the kernel has none. */
-static int snapshot_list(const struct snapshot *s, enum set_id set, const struct vip *vip,
-			 uint8_t protocol, struct arena *scratch, struct endpoint_list *list)
+static int snapshot_list(const struct snapshot *s, enum set_id set,
+			 const struct vip *vip, uint8_t protocol,
+			 struct arena *scratch, struct endpoint_list *list)
 {
 	struct element key = {
 		.set = set,
@@ -584,8 +609,9 @@ static int snapshot_list(const struct snapshot *s, enum set_id set, const struct
 	return 0;
 }
 
-static int order_of(const struct snapshot *s, const struct vip *vips, unsigned int n_vips,
-		    uint8_t protocol, bool local, struct arena *scratch, struct endpoint_list *list)
+static int order_of(const struct snapshot *s, const struct vip *vips,
+		    unsigned int n_vips, uint8_t protocol, bool local,
+		    struct arena *scratch, struct endpoint_list *list)
 {
 	unsigned int i, sticky;
 	int err;
@@ -593,7 +619,8 @@ static int order_of(const struct snapshot *s, const struct vip *vips, unsigned i
 	for (i = 0; i < n_vips; i++) {
 		for (sticky = 0; sticky < 2; sticky++) {
 			err = snapshot_list(s,
-					    list_set(vips[i].role == VIP_NODE_PORT, local, sticky),
+					    list_set(vips[i].role == VIP_NODE_PORT,
+						     local, sticky),
 					    &vips[i], protocol, scratch, list);
 			if (err || list->count)
 				return err;
@@ -602,14 +629,16 @@ static int order_of(const struct snapshot *s, const struct vip *vips, unsigned i
 	return 0;
 }
 
-int snapshot_order(const struct snapshot *s, const struct vip *vips, unsigned int n_vips,
-		   uint8_t protocol, struct arena *scratch, struct kernel_order *order)
+int snapshot_order(const struct snapshot *s, const struct vip *vips,
+		   unsigned int n_vips, uint8_t protocol, struct arena *scratch,
+		   struct kernel_order *order)
 {
 	int err;
 
 	memset(order, 0, sizeof(*order));
 	err = order_of(s, vips, n_vips, protocol, false, scratch, &order->cluster);
 	if (!err)
-		err = order_of(s, vips, n_vips, protocol, true, scratch, &order->local);
+		err = order_of(s, vips, n_vips, protocol, true, scratch,
+			       &order->local);
 	return err;
 }

@@ -1,21 +1,23 @@
 /*
- * What is made follows from the dispatches alone, so that the text of a ruleset has the same chains
- * as a table that is filled.
+ * What is made follows from the dispatches alone, so that the text of a ruleset
+ * has the same chains as a table that is filled.
  *
- * Chains of one map differ in how they masquerade. The first Service with an external address must
- * not find that map full, so there are some for it. A map that nobody uses is empty when somebody
- * begins to, and nothing is made for it.
+ * Chains of one map differ in how they masquerade. The first Service with an
+ * external address must not find that map full, so there are some for it. A map
+ * that nobody uses is empty when somebody begins to, and nothing is made for
+ * it.
  *
- * There is a price, so they are few: whenever an element comes, the kernel visits all rules that
- * bind its map, two of each chain, 13 ns each. A hundred more make the filling of a table take half
- * as long again.
+ * There is a price, so they are few: whenever an element comes, the kernel
+ * visits all rules that bind its map, two of each chain, 13 ns each. A hundred
+ * more make the filling of a table take half as long again.
  */
 #include "proxy/sync/spares.h"
 
 #include <errno.h>
 
 enum {
-	SMALL_COUNT = 8, /* every number of endpoints up to it, of kinds that are in use */
+	SMALL_COUNT =
+		8, /* every number of endpoints up to it, of kinds that are in use */
 	FIRST_COUNT = 3, /* of kinds that are not, in a map that is */
 };
 
@@ -40,7 +42,8 @@ static void spare(struct spares *s, unsigned int pick, uint32_t count)
 /* Neighbours mostly go to the same chain. */
 static void note_verdict(struct spares *s, const struct verdict *v)
 {
-	if (v->kind != VERDICT_PICK || (v->pick == s->last.pick && v->count == s->last.count))
+	if (v->kind != VERDICT_PICK ||
+	    (v->pick == s->last.pick && v->count == s->last.count))
 		return;
 	s->last = *v;
 	s->kinds |= 1u << v->pick;
@@ -50,14 +53,15 @@ static void note_verdict(struct spares *s, const struct verdict *v)
 		spare(s, v->pick, v->count + 1);
 }
 
-static void note_program(struct spares *s, const struct dispatch *dispatch, enum family family,
-			 struct arena *scratch)
+static void note_program(struct spares *s, const struct dispatch *dispatch,
+			 enum family family, struct arena *scratch)
 {
 	const struct element *list;
 	size_t i, count;
 
 	if (!s->err)
-		s->err = dispatch_elements(dispatch, family, scratch, &list, &count);
+		s->err = dispatch_elements(dispatch, family, scratch, &list,
+					   &count);
 	for (i = 0; !s->err && i < count; i++)
 		note_verdict(s, &list[i].verdict);
 	arena_reset(scratch);
@@ -76,13 +80,15 @@ unsigned int spares_weight(const struct dispatch *dispatch)
 {
 	if (!dispatch || !dispatch->n_vips)
 		return 0;
-	return dispatch->cluster.count > dispatch->local.count ? dispatch->cluster.count
-							       : dispatch->local.count;
+	return dispatch->cluster.count > dispatch->local.count
+		       ? dispatch->cluster.count
+		       : dispatch->local.count;
 }
 
-int spares_want(struct registry *r, const struct dispatch *(*dispatch)(void *ctx, unsigned int i),
-		void *ctx, unsigned int n, enum family family, struct arena *scratch,
-		int64_t now_us)
+int spares_want(struct registry *r,
+		const struct dispatch *(*dispatch)(void *ctx, unsigned int i),
+		void *ctx, unsigned int n, enum family family,
+		struct arena *scratch, int64_t now_us)
 {
 	struct spares s = { .registry = r, .now_us = now_us };
 	uint64_t weight = 0;
@@ -95,7 +101,8 @@ int spares_want(struct registry *r, const struct dispatch *(*dispatch)(void *ctx
 	for (i = 0; i < n; i++)
 		note_program(&s, dispatch(ctx, i), family, scratch);
 	for (pick = 0; pick < N_PICKS; pick++) {
-		const unsigned int map = pick & ~(unsigned int)(PICK_CLUSTER | PICK_EXTERNAL);
+		const unsigned int map =
+			pick & ~(unsigned int)(PICK_CLUSTER | PICK_EXTERNAL);
 
 		if (!(s.kinds & 1u << pick))
 			continue;

@@ -1,7 +1,8 @@
 /*
- * Changes are numbered. A sweep covers all changes up to its beginning; flows of service ports that
- * did not change since the sweep before are passed over quickly. What serves is asked of the slices
- * once per service port and sweep, and again after any change of the model.
+ * Changes are numbered. A sweep covers all changes up to its beginning; flows
+ * of service ports that did not change since the sweep before are passed over
+ * quickly. What serves is asked of the slices once per service port and sweep,
+ * and again after any change of the model.
  */
 #include "proxy/sync/stale.h"
 
@@ -37,13 +38,14 @@ struct stale {
 	struct sweep *sweep;
 	bool sweeping;
 	uint64_t changes, swept, sweeping_to; /* numbers of changes */
-	uint64_t all_changed;		      /* the latest that concerned all service ports */
-	struct hashtab removed;		      /* struct removed, each once */
-	struct hashtab cache;		      /* struct serving */
+	uint64_t all_changed; /* the latest that concerned all service ports */
+	struct hashtab removed; /* struct removed, each once */
+	struct hashtab cache;	/* struct serving */
 	uint64_t cache_revision;
 };
 
-struct stale *stale_new(const struct model *model, enum family family, uint8_t protocol)
+struct stale *stale_new(const struct model *model, enum family family,
+			uint8_t protocol)
 {
 	struct stale *s = calloc(1, sizeof(*s));
 
@@ -60,7 +62,8 @@ static void cache_clear(struct stale *s)
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	for (n = hashtab_first(&s->cache, &walk); n; n = hashtab_next(&s->cache, &walk))
+	for (n = hashtab_first(&s->cache, &walk); n;
+	     n = hashtab_next(&s->cache, &walk))
 		free(hash_entry(n, struct serving, node));
 	hashtab_free(&s->cache);
 }
@@ -71,7 +74,8 @@ static void removed_clear(struct stale *s, uint64_t change)
 	struct hash_walk walk;
 	struct hash_node *n;
 
-	for (n = hashtab_first(&s->removed, &walk); n; n = hashtab_next(&s->removed, &walk)) {
+	for (n = hashtab_first(&s->removed, &walk); n;
+	     n = hashtab_next(&s->removed, &walk)) {
 		struct removed *r = hash_entry(n, struct removed, node);
 
 		if (r->change > change)
@@ -107,7 +111,8 @@ static uint64_t removed_hash(const struct vip *vip)
 {
 	const uint16_t rest[2] = { vip->port, vip->role == VIP_NODE_PORT };
 
-	return hash_bytes(hash_bytes(HASH_SEED, &vip->addr, sizeof(vip->addr)), rest, sizeof(rest));
+	return hash_bytes(hash_bytes(HASH_SEED, &vip->addr, sizeof(vip->addr)),
+			  rest, sizeof(rest));
 }
 
 static struct removed *removed_find(const struct stale *s, const struct vip *vip)
@@ -209,11 +214,12 @@ static int serving_order(const void *a, const void *b)
 /* CT-2: who serves. A TCP connection stays with one that is on a list for being ready as well. */
 static unsigned int flags_that_keep(const struct stale *s)
 {
-	return s->protocol == IPPROTO_TCP ? ENDPOINT_SERVING | ENDPOINT_READY : ENDPOINT_SERVING;
+	return s->protocol == IPPROTO_TCP ? ENDPOINT_SERVING | ENDPOINT_READY
+					  : ENDPOINT_SERVING;
 }
 
-static void serving_add(struct serving *serving, const struct slice *slice, uint16_t port,
-			unsigned int flags)
+static void serving_add(struct serving *serving, const struct slice *slice,
+			uint16_t port, unsigned int flags)
 {
 	unsigned int i;
 
@@ -225,7 +231,8 @@ static void serving_add(struct serving *serving, const struct slice *slice, uint
 			};
 }
 
-static struct serving *serving_new(const struct stale *s, const struct service_port_state *port)
+static struct serving *serving_new(const struct stale *s,
+				   const struct service_port_state *port)
 {
 	const struct slice_entry *e;
 	struct serving *serving;
@@ -239,16 +246,20 @@ static struct serving *serving_new(const struct stale *s, const struct service_p
 		return NULL;
 	serving->port = port;
 	for (e = port->service->slices; e; e = e->next)
-		for (i = 0; e->object->family == s->family && i < e->object->n_ports; i++)
+		for (i = 0;
+		     e->object->family == s->family && i < e->object->n_ports; i++)
 			if (e->object->ports[i].protocol == port->protocol &&
 			    strcmp(e->object->ports[i].name, port->name) == 0)
-				serving_add(serving, e->object, e->object->ports[i].port,
+				serving_add(serving, e->object,
+					    e->object->ports[i].port,
 					    flags_that_keep(s));
-	qsort(serving->items, serving->count, sizeof(struct endpoint), serving_order);
+	qsort(serving->items, serving->count, sizeof(struct endpoint),
+	      serving_order);
 	return serving;
 }
 
-static const struct serving *serving_get(struct stale *s, const struct service_port_state *port)
+static const struct serving *serving_get(struct stale *s,
+					 const struct service_port_state *port)
 {
 	const uint64_t hash = hash_bytes(HASH_SEED, &port, sizeof(port));
 	struct serving *serving;
@@ -273,7 +284,8 @@ static bool is_nodeport_address(const struct stale *s, const struct addr *addr)
 {
 	const struct node_info *info = model_node_info(s->model);
 	const enum family f = s->family;
-	struct addr_view list = { info->family[f].nodeport_ips, info->family[f].n_nodeport_ips };
+	struct addr_view list = { info->family[f].nodeport_ips,
+				  info->family[f].n_nodeport_ips };
 	unsigned int i;
 
 	if (info->family[f].nodeports_everywhere)
@@ -286,7 +298,9 @@ static bool is_nodeport_address(const struct stale *s, const struct addr *addr)
 
 static bool was_removed(const struct stale *s, const struct addr *addr, uint16_t port)
 {
-	const struct vip vip = { .addr = *addr, .port = port, .role = VIP_EXTERNAL_IP };
+	const struct vip vip = { .addr = *addr,
+				 .port = port,
+				 .role = VIP_EXTERNAL_IP };
 	const struct vip nodeport = { .port = port, .role = VIP_NODE_PORT };
 
 	if (!s->removed.count)
@@ -296,12 +310,13 @@ static bool was_removed(const struct stale *s, const struct addr *addr, uint16_t
 }
 
 /* The service port that the destination belongs to, or NULL. */
-static const struct service_port_state *port_of(const struct stale *s, const struct flow *flow)
+static const struct service_port_state *port_of(const struct stale *s,
+						const struct flow *flow)
 {
 	const struct service_port_state *port;
 
-	port = model_vip_owner(s->model, s->family, &flow->destination, s->protocol,
-			       flow->destination_port);
+	port = model_vip_owner(s->model, s->family, &flow->destination,
+			       s->protocol, flow->destination_port);
 	if (!port && is_nodeport_address(s, &flow->destination))
 		port = model_vip_owner(s->model, s->family, NULL, s->protocol,
 				       flow->destination_port);
@@ -311,7 +326,8 @@ static const struct service_port_state *port_of(const struct stale *s, const str
 /* A connection that has ended leaves an entry that nobody needs, and that does no harm. */
 static bool is_over(const struct flow *flow)
 {
-	return flow->tcp_state == TCP_CONNTRACK_TIME_WAIT || flow->tcp_state == TCP_CONNTRACK_CLOSE;
+	return flow->tcp_state == TCP_CONNTRACK_TIME_WAIT ||
+	       flow->tcp_state == TCP_CONNTRACK_CLOSE;
 }
 
 static bool may_close(const struct stale *s, const struct service_port_state *port,
@@ -326,16 +342,18 @@ bool stale_flow(void *ctx, const struct flow *flow)
 	struct stale *s = ctx;
 	const struct service_port_state *port = port_of(s, flow);
 	const struct serving *serving;
-	struct endpoint answers = { .addr = flow->reply_source, .port = flow->reply_source_port };
+	struct endpoint answers = { .addr = flow->reply_source,
+				    .port = flow->reply_source_port };
 
 	if (!port)
 		return flow->translated &&
 		       was_removed(s, &flow->destination, flow->destination_port);
-	if ((port->flow_change <= s->swept && s->all_changed <= s->swept) || !port->applied)
+	if ((port->flow_change <= s->swept && s->all_changed <= s->swept) ||
+	    !port->applied)
 		return false;
 	if (s->protocol == IPPROTO_TCP && !may_close(s, port, flow))
 		return false;
 	serving = serving_get(s, port);
-	return serving &&
-	       !bsearch(&answers, serving->items, serving->count, sizeof(answers), serving_order);
+	return serving && !bsearch(&answers, serving->items, serving->count,
+				   sizeof(answers), serving_order);
 }

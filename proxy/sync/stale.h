@@ -1,8 +1,9 @@
 /*
- * Which conntrack entries are stale. UDP (section 13 of the service semantics): flows to a virtual
- * IP that are not answered by a serving endpoint of it, and translated flows to one that has gone.
- * TCP, where Services ask for it (BEY-1): connections whose endpoint is gone. Driven by what was
- * committed; the sweep itself is nft/conntrack.h's.
+ * Which conntrack entries are stale. UDP (section 13 of the service semantics):
+ * flows to a virtual IP that are not answered by a serving endpoint of it, and
+ * translated flows to one that has gone. TCP, where Services ask for it
+ * (BEY-1): connections whose endpoint is gone. Driven by what was committed;
+ * the sweep itself is nft/conntrack.h's.
  */
 #ifndef SYNC_STALE_H
 #define SYNC_STALE_H
@@ -12,7 +13,8 @@
 struct stale;
 
 /* @protocol is that of UDP or TCP. NULL: no memory */
-struct stale *stale_new(const struct model *model, enum family family, uint8_t protocol);
+struct stale *stale_new(const struct model *model, enum family family,
+			uint8_t protocol);
 void stale_free(struct stale *s);
 
 /* The kernel has what is wanted of this service port: its flows are to be looked at. */

@@ -47,11 +47,11 @@ static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
 	if (w->event)
 		event_del(w->event);
 	if (err < 0)
-		log_limited(o->log, LOG_WARNING, "conntrack", "%s (%s): %s", what,
-			    family_name(o->family), eb->text);
+		log_limited(o->log, LOG_WARNING, "conntrack", "%s (%s): %s",
+			    what, family_name(o->family), eb->text);
 	else
-		log_debug(o->log, 2, "%s (%s): %lu entries deleted", what, family_name(o->family),
-			  deleted);
+		log_debug(o->log, 2, "%s (%s): %lu entries deleted", what,
+			  family_name(o->family), deleted);
 	if (o->swept)
 		o->swept(o->ctx, o->family, deleted, end - w->began_us);
 }
@@ -71,7 +71,8 @@ static int sweep_begin(struct sweeper *w)
 	return err;
 }
 
-static int sweep_timed(struct sweeper *w, unsigned int max_entries, struct errbuf *eb)
+static int sweep_timed(struct sweeper *w, unsigned int max_entries,
+		       struct errbuf *eb)
 {
 	int64_t start = clock_cpu_us(w->options.clock);
 	int more = stale_step(w->options.stale, max_entries, eb);
@@ -109,8 +110,8 @@ static void udp_request(struct sweeper *w)
 	if (sweep_begin(w) < 0)
 		return;
 	if (!w->event)
-		w->event = event_new(base, stale_fd(w->options.stale), EV_READ | EV_PERSIST,
-				     on_udp_readable, w);
+		w->event = event_new(base, stale_fd(w->options.stale),
+				     EV_READ | EV_PERSIST, on_udp_readable, w);
 	if (!w->event)
 		return;
 	/* Whatever else there is comes first. */
@@ -196,7 +197,8 @@ struct sweeper *sweeper_new(const struct sweeper_options *options)
 		return NULL;
 	}
 	if (!options->udp)
-		event_priority_set(w->timer, event_base_get_npriorities(options->base) - 1);
+		event_priority_set(w->timer,
+				   event_base_get_npriorities(options->base) - 1);
 	return w;
 }
 

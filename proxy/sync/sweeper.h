@@ -20,12 +20,13 @@ struct sweeper_options {
 	enum family family;
 	bool udp;
 	/* After each sweep: NULL is allowed */
-	void (*swept)(void *ctx, enum family family, unsigned long deleted, int64_t took_us);
+	void (*swept)(void *ctx, enum family family, unsigned long deleted,
+		      int64_t took_us);
 	void *ctx;
 };
 
 struct sweeper *sweeper_new(const struct sweeper_options *options); /* NULL: no memory */
-void sweeper_free(struct sweeper *w);				    /* NULL is allowed */
+void sweeper_free(struct sweeper *w); /* NULL is allowed */
 
 /* Begins a sweep if one is wanted and due, or sees to it that it begins later. */
 void sweeper_request(struct sweeper *w);

@@ -1,7 +1,8 @@
 /*
- * The only module that decides when. A request runs at once if the pacer allows, else by a timer; a
- * failure is retried with backoff, at the latest after syncPeriod (RUN-4). Whatever puts the
- * kernel's state in doubt makes the dataplane forget it, and the next sync reads it back.
+ * The only module that decides when. A request runs at once if the pacer
+ * allows, else by a timer; a failure is retried with backoff, at the latest
+ * after syncPeriod (RUN-4). Whatever puts the kernel's state in doubt makes the
+ * dataplane forget it, and the next sync reads it back.
  */
 #include "proxy/sync/sync.h"
 
@@ -22,7 +23,7 @@
 
 enum {
 	CHECK_PERIOD_S = 3600, /* RUN-5 */
-	COLLECT_AFTER_S = 11,  /* a little more than objects must have been idle */
+	COLLECT_AFTER_S = 11, /* a little more than objects must have been idle */
 	AGAIN_US = 100 * 1000, /* what memory ran out over */
 	/* Large affinity maps are looked through for half of the time. */
 	PURGE_STEP_US = 5000,
@@ -54,7 +55,8 @@ struct sync {
 	struct pacer pacer;
 	bool addresses_are_old; /* in the model */
 	struct event *addresses_timer;
-	struct event *timer, *check_timer, *collect_timer, *monitor_event, *addresses_event;
+	struct event *timer, *check_timer, *collect_timer, *monitor_event,
+		*addresses_event;
 	bool started, running;
 };
 
@@ -79,9 +81,11 @@ static int64_t longest_us(const struct sync *s)
 	return s->options.config->sync_period_ms * 1000;
 }
 
-static void family_failed(struct family_sync *f, int err, int64_t took_us, const struct errbuf *eb)
+static void family_failed(struct family_sync *f, int err, int64_t took_us,
+			  const struct errbuf *eb)
 {
-	const bool told = f->failed && strncmp(f->reason, eb->text, sizeof(f->reason) - 1) == 0;
+	const bool told = f->failed && strncmp(f->reason, eb->text,
+					       sizeof(f->reason) - 1) == 0;
 	struct sync *s = f->sync;
 	const uint64_t changes = model_changes(s->options.model, f->family);
 	const char *name = family_name(f->family);
@@ -91,22 +95,23 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us, const
 	if (err != -EPERM) {
 		retry_failed(&f->retry, now_us(s), took_us, changes, longest_us(s));
 		log_limited(s->options.log, LOG_ERR, name,
-			    "sync of %s failed, rules stay as they are: %s", name,
-			    *eb->text ? eb->text : strerror(-err));
+			    "sync of %s failed, rules stay as they are: %s",
+			    name, *eb->text ? eb->text : strerror(-err));
 		return;
 	}
 	/* While another process has the table: told once, tried quietly. */
 	retry_locked_out(&f->retry, now_us(s), changes);
 	if (!told)
 		log_error(s->options.log,
-			  "sync of %s failed, rules stay as they are until it ends: %s", name,
-			  eb->text);
+			  "sync of %s failed, rules stay as they are until it ends: %s",
+			  name, eb->text);
 }
 
 static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)
 {
 	if (f->failed)
-		log_info(f->sync->options.log, "sync of %s works again", family_name(f->family));
+		log_info(f->sync->options.log, "sync of %s works again",
+			 family_name(f->family));
 	f->synced_us = end_us;
 	f->took_us = took_us;
 	f->failed = 0;
@@ -129,18 +134,22 @@ static void on_dataplane_bulk(void *ctx, bool begin)
 
 static unsigned int endpoints_of(const struct dispatch *dispatch)
 {
-	return dispatch ? dispatch->cluster.count > dispatch->local.count ? dispatch->cluster.count
-									  : dispatch->local.count
+	return dispatch ? dispatch->cluster.count > dispatch->local.count
+				  ? dispatch->cluster.count
+				  : dispatch->local.count
 			: 0;
 }
 
-static void on_port_changed(void *ctx, enum family family, const struct service_port_state *port,
-			    const struct dispatch *before, const struct dispatch *after)
+static void on_port_changed(void *ctx, enum family family,
+			    const struct service_port_state *port,
+			    const struct dispatch *before,
+			    const struct dispatch *after)
 {
 	const struct sync *s = ctx;
 	unsigned int was = endpoints_of(before), is = endpoints_of(after);
 	const char *event = !before ? "add" : !after ? "delete" : "update";
-	const char *where = family_name(family), *protocol = protocol_name(port->protocol);
+	const char *where = family_name(family),
+		   *protocol = protocol_name(port->protocol);
 
 	if (s->options.changed)
 		s->options.changed(s->options.ctx, family, port, before, after);
@@ -149,19 +158,19 @@ static void on_port_changed(void *ctx, enum family family, const struct service_
 
 	if (!before)
 		log_event(s->options.log, 1, event, port->label,
-			  "%s (%s, %s): added, %u virtual IPs, endpoints: %u", port->label,
-			  protocol, where, after->n_vips, is);
+			  "%s (%s, %s): added, %u virtual IPs, endpoints: %u",
+			  port->label, protocol, where, after->n_vips, is);
 	else if (!after)
-		log_event(s->options.log, 1, event, port->label, "%s (%s, %s): removed",
-			  port->label, protocol, where);
+		log_event(s->options.log, 1, event, port->label,
+			  "%s (%s, %s): removed", port->label, protocol, where);
 	else if (was != is)
 		log_event(s->options.log, 1, event, port->label,
-			  "%s (%s, %s): changed, endpoints: %u, were %u", port->label, protocol,
-			  where, is, was);
+			  "%s (%s, %s): changed, endpoints: %u, were %u",
+			  port->label, protocol, where, is, was);
 	else
 		log_event(s->options.log, 1, event, port->label,
-			  "%s (%s, %s): changed, endpoints: %u as before", port->label, protocol,
-			  where, is);
+			  "%s (%s, %s): changed, endpoints: %u as before",
+			  port->label, protocol, where, is);
 }
 
 static int monitor_begin(struct sync *s, struct errbuf *eb);
@@ -171,7 +180,8 @@ static void watch_table(struct family_sync *f)
 {
 	struct errbuf eb;
 
-	if (dataplane_is_owner(f->dataplane) || f->sync->monitor || !f->sync->options.base)
+	if (dataplane_is_owner(f->dataplane) || f->sync->monitor ||
+	    !f->sync->options.base)
 		return;
 	if (monitor_begin(f->sync, &eb))
 		log_error(f->sync->options.log, "%s", eb.text);
@@ -191,7 +201,8 @@ static int family_sync(struct family_sync *f)
 	f->syncs++;
 	if (!err) {
 		watch_table(f);
-		fastpath_synced(s->fastpath, dataplane_ruleset(f->dataplane), report.full);
+		fastpath_synced(s->fastpath, dataplane_ruleset(f->dataplane),
+				report.full);
 	}
 	if (err) {
 		fastpath_forget(s->fastpath, f->family);
@@ -207,10 +218,11 @@ static int family_sync(struct family_sync *f)
 			  "synced %s: %s, %u service ports compiled, %u elements added, "
 			  "%u deleted, %zu bytes; timing: compile %lld us, commit %lld us, all "
 			  "%lld us",
-			  family_name(f->family), report.full ? "full" : "partial", report.services,
-			  report.elements_added, report.elements_deleted, report.bytes,
-			  (long long)report.compile_us, (long long)report.commit_us,
-			  (long long)took);
+			  family_name(f->family),
+			  report.full ? "full" : "partial", report.services,
+			  report.elements_added, report.elements_deleted,
+			  report.bytes, (long long)report.compile_us,
+			  (long long)report.commit_us, (long long)took);
 	}
 	if (s->options.synced)
 		s->options.synced(s->options.ctx, f->family, err, &report, took);
@@ -219,9 +231,9 @@ static int family_sync(struct family_sync *f)
 
 static bool family_wants(const struct family_sync *f)
 {
-	return f->dataplane &&
-	       (model_is_dirty(f->sync->options.model, f->family) ||
-		!dataplane_is_known(f->dataplane) || f->retry.at_us <= now_us(f->sync));
+	return f->dataplane && (model_is_dirty(f->sync->options.model, f->family) ||
+				!dataplane_is_known(f->dataplane) ||
+				f->retry.at_us <= now_us(f->sync));
 }
 
 /* When the family is to be synced. Each backs off on its own. */
@@ -229,7 +241,8 @@ static int64_t family_due_us(const struct family_sync *f)
 {
 	if (!family_wants(f))
 		return f->dataplane ? f->retry.at_us : INT64_MAX;
-	return retry_due_us(&f->retry, model_changes(f->sync->options.model, f->family));
+	return retry_due_us(&f->retry,
+			    model_changes(f->sync->options.model, f->family));
 }
 
 static int64_t next_due_us(const struct sync *s)
@@ -291,8 +304,9 @@ static void schedule_retry(struct sync *s)
 		if (!s->families[f].dataplane)
 			continue;
 		/* what is merely in doubt waits for its pause, too */
-		one = s->families[f].retry.earliest_us ? family_due_us(&s->families[f])
-						       : s->families[f].retry.at_us;
+		one = s->families[f].retry.earliest_us
+			      ? family_due_us(&s->families[f])
+			      : s->families[f].retry.at_us;
 		at = one < at ? one : at;
 	}
 	wait = at - now_us(s);
@@ -428,8 +442,8 @@ enum counters_state sync_counters(const struct sync *s)
 	return s->counters_state;
 }
 
-int sync_count(const struct sync *s, enum family family, struct element *keys, size_t count,
-	       struct errbuf *eb)
+int sync_count(const struct sync *s, enum family family, struct element *keys,
+	       size_t count, struct errbuf *eb)
 {
 	struct dataplane *dp = s->families[family].dataplane;
 
@@ -470,10 +484,11 @@ static void on_collect_timer(evutil_socket_t fd, short what, void *ctx)
 		n = dataplane_collect(s->families[f].dataplane, start, &one, &eb);
 		if (n < 0) {
 			log_limited(s->options.log, LOG_WARNING, "collect",
-				    "removing unused chains (%s): %s", family_name((enum family)f),
-				    eb.text);
+				    "removing unused chains (%s): %s",
+				    family_name((enum family)f), eb.text);
 			if (s->options.cleanup_failed)
-				s->options.cleanup_failed(s->options.ctx, (enum family)f);
+				s->options.cleanup_failed(s->options.ctx,
+							  (enum family)f);
 		}
 		again = one < again ? one : again;
 	}
@@ -493,8 +508,8 @@ static void on_monitor(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	if (monitor_read(s->monitor, &changed, &eb) < 0) {
-		log_limited(s->options.log, LOG_WARNING, "monitor", "nftables notifications: %s",
-			    eb.text);
+		log_limited(s->options.log, LOG_WARNING, "monitor",
+			    "nftables notifications: %s", eb.text);
 		changed = (1u << N_FAMILIES) - 1;
 	}
 	for (f = 0; f < N_FAMILIES; f++) {
@@ -518,7 +533,8 @@ static void addresses_to_model(struct sync *s)
 	s->addresses_are_old = false;
 	for (f = 0; f < N_FAMILIES; f++) {
 		list = addresses_list(s->addresses, (enum family)f, &n);
-		if (model_set_addresses(s->options.model, (enum family)f, list, n) == 0)
+		if (model_set_addresses(s->options.model, (enum family)f, list,
+					n) == 0)
 			continue;
 		log_error(s->options.log, "addresses of this node: out of memory");
 		s->addresses_are_old = true;
@@ -546,8 +562,8 @@ static void on_addresses_readable(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	if (addresses_read(s->addresses, &changed, &eb) < 0)
-		log_limited(s->options.log, LOG_WARNING, "addresses", "addresses of this node: %s",
-			    eb.text);
+		log_limited(s->options.log, LOG_WARNING, "addresses",
+			    "addresses of this node: %s", eb.text);
 	if (!changed)
 		return;
 	addresses_to_model(s);
@@ -605,8 +621,8 @@ static void fast_path_begin(struct sync *s)
 			    "counters) between the interfaces named");
 }
 
-static void on_connections_ended(void *ctx, enum family family, unsigned long count,
-				 int64_t took_us)
+static void on_connections_ended(void *ctx, enum family family,
+				 unsigned long count, int64_t took_us)
 {
 	const struct sync *s = ctx;
 
@@ -669,7 +685,8 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		.model = s->options.model,
 		.nl = s->nl,
 		.clock = s->options.clock,
-		.purge_later = !s->options.nl, /* a kernel that is a stand-in answers at once */
+		.purge_later =
+			!s->options.nl, /* a kernel that is a stand-in answers at once */
 		.compiled = s->options.compiled,
 		.ctx = s->options.ctx,
 		.bulk = on_dataplane_bulk,
@@ -690,7 +707,8 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 		return err;
 	options.owner &= !s->options.no_owner;
 	options.stale = f->udp = stale_new(s->options.model, family, IPPROTO_UDP);
-	options.closing = f->tcp = stale_new(s->options.model, family, IPPROTO_TCP);
+	options.closing = f->tcp =
+		stale_new(s->options.model, family, IPPROTO_TCP);
 	f->dataplane = f->udp && f->tcp ? dataplane_new(&options) : NULL;
 	if (!f->dataplane || sweepers_begin(f))
 		return errf(eb, -ENOMEM, "out of memory");
@@ -702,8 +720,8 @@ static int monitor_begin(struct sync *s, struct errbuf *eb)
 	s->monitor = monitor_open(nlsock_port_id(s->nl), eb);
 	if (!s->monitor)
 		return -EIO;
-	s->monitor_event = event_new(s->options.base, monitor_fd(s->monitor), EV_READ | EV_PERSIST,
-				     on_monitor, s);
+	s->monitor_event = event_new(s->options.base, monitor_fd(s->monitor),
+				     EV_READ | EV_PERSIST, on_monitor, s);
 	if (!s->monitor_event || event_add(s->monitor_event, NULL))
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	return 0;
@@ -720,10 +738,11 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 	s->addresses_timer = evtimer_new(base, on_addresses_timer, s);
 	s->check_timer = event_new(base, -1, EV_PERSIST, on_check_timer, s);
 	s->collect_timer = evtimer_new(base, on_collect_timer, s);
-	s->addresses_event = event_new(base, addresses_fd(s->addresses), EV_READ | EV_PERSIST,
-				       on_addresses_readable, s);
-	if (!s->timer || !s->addresses_timer || !s->check_timer || !s->collect_timer ||
-	    !s->addresses_event)
+	s->addresses_event =
+		event_new(base, addresses_fd(s->addresses),
+			  EV_READ | EV_PERSIST, on_addresses_readable, s);
+	if (!s->timer || !s->addresses_timer || !s->check_timer ||
+	    !s->collect_timer || !s->addresses_event)
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	for (f = 0; f < N_FAMILIES; f++) {
 		struct family_sync *one = &s->families[f];
@@ -738,12 +757,14 @@ static int events_begin(struct sync *s, struct errbuf *eb)
 	timer_set(s->check_timer, (int64_t)CHECK_PERIOD_S * 1000000);
 	/* Nobody else can change a table that is ours alone. */
 	for (f = 0; f < N_FAMILIES; f++)
-		if (s->families[f].dataplane && !dataplane_is_owner(s->families[f].dataplane))
+		if (s->families[f].dataplane &&
+		    !dataplane_is_owner(s->families[f].dataplane))
 			return monitor_begin(s, eb);
 	return 0;
 }
 
-struct sync *sync_new(const struct sync_options *options, int *err, struct errbuf *eb)
+struct sync *sync_new(const struct sync_options *options, int *err,
+		      struct errbuf *eb)
 {
 	struct sync *s = calloc(1, sizeof(*s));
 	unsigned int f;
@@ -757,7 +778,8 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 	if (!options->clock)
 		s->options.clock = clock_system();
 	s->nl = options->nl;
-	pacer_init(&s->pacer, options->config->min_sync_period_ms * 1000, now_us(s));
+	pacer_init(&s->pacer, options->config->min_sync_period_ms * 1000,
+		   now_us(s));
 	for (f = 0; f < N_FAMILIES; f++) {
 		s->families[f].sync = s;
 		s->families[f].family = (enum family)f;
@@ -766,7 +788,8 @@ struct sync *sync_new(const struct sync_options *options, int *err, struct errbu
 		*err = -EIO;
 	else
 		*err = addresses_follow(s, eb);
-	if (!*err && !(s->fastpath = fastpath_new(options->base, s->nl, options->log)))
+	if (!*err &&
+	    !(s->fastpath = fastpath_new(options->base, s->nl, options->log)))
 		*err = errf(eb, -ENOMEM, "out of memory");
 	if (!*err) {
 		fast_path_begin(s);
@@ -826,8 +849,8 @@ void sync_start(struct sync *s)
 
 void sync_set_config(struct sync *s, const struct config *config)
 {
-	const bool closes =
-		config_closes_connections(config) && !config_closes_connections(s->options.config);
+	const bool closes = config_closes_connections(config) &&
+			    !config_closes_connections(s->options.config);
 	unsigned int f;
 
 	s->options.config = config;

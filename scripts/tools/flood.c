@@ -3,24 +3,27 @@
  *
  *	flood ROUNDS FLOWS NAME:NETNS:TARGETS...
  *
- * Each lane is a network namespace that plays a node, prepared by the caller: clients' packets come
- * in by a veth pair, sent at "in0" and received at "in1"; by the default route they leave for the
- * tun device "out0", whose queue nobody empties while the clock runs, so that they end there.
- * TARGETS is a file of lines "ADDRESS PORT".
+ * Each lane is a network namespace that plays a node, prepared by the caller:
+ *clients' packets come in by a veth pair, sent at "in0" and received at "in1";
+ *by the default route they leave for the tun device "out0", whose queue nobody
+ *empties while the clock runs, so that they end there. TARGETS is a file of
+ *lines "ADDRESS PORT".
  *
- * A packet sent on a veth runs the node's whole receive path, conntrack, NAT, routing and
- * transmission, before the system call that sent it goes on to the next one: the CPU time of this
- * thread around sendmmsg() of CHUNK packets is what they cost, whatever else the machine does.
- * Lanes take turns every CHUNK packets, so that the machine's moods meet all of them.
+ * A packet sent on a veth runs the node's whole receive path, conntrack, NAT,
+ *routing and transmission, before the system call that sent it goes on to the
+ *next one: the CPU time of this thread around sendmmsg() of CHUNK packets is
+ *what they cost, whatever else the machine does. Lanes take turns every CHUNK
+ *packets, so that the machine's moods meet all of them.
  *
- * Prints a line per lane, round and kind: "KIND NAME ROUND NS-PER-PACKET", from the
- * round's quickest chunk, since strangers only ever add. Kinds: "new" (the first packet of a flow)
- *and "established" (a flow that has seen packets both ways). A line "failed NAME ROUND NUMBER"
- *tells how many of these flows could not be established, of 4,000; 10 means that the lane lets
- *nothing through. All packets are UDP with a right checksum, from 10.180.0.0/16.
+ * Prints a line per lane, round and kind: "KIND NAME ROUND NS-PER-PACKET", from
+ *the round's quickest chunk, since strangers only ever add. Kinds: "new" (the
+ *first packet of a flow) and "established" (a flow that has seen packets both
+ *ways). A line "failed NAME ROUND NUMBER" tells how many of these flows could
+ *not be established, of 4,000; 10 means that the lane lets nothing through. All
+ *packets are UDP with a right checksum, from 10.180.0.0/16.
  *
- * Regret: the cost of sending is in every figure. The caller has a lane that drops packets on entry
- * to know it.
+ * Regret: the cost of sending is in every figure. The caller has a lane that
+ *drops packets on entry to know it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -144,8 +147,8 @@ static uint16_t fold(uint32_t sum)
 	return (uint16_t)~sum;
 }
 
-static void packet_fill(struct packet *p, uint32_t saddr, uint16_t sport, uint32_t daddr,
-			uint16_t dport)
+static void packet_fill(struct packet *p, uint32_t saddr, uint16_t sport,
+			uint32_t daddr, uint16_t dport)
 {
 	uint32_t sum;
 
@@ -167,18 +170,20 @@ static void packet_fill(struct packet *p, uint32_t saddr, uint16_t sport, uint32
 }
 
 /* A client that is in no other flow of this round, as good as certainly. */
-static void packet_fill_random(struct packet *p, const struct lane *lane, uint64_t *seed)
+static void packet_fill_random(struct packet *p, const struct lane *lane,
+			       uint64_t *seed)
 {
 	uint64_t r = random_next(seed);
 	uint32_t saddr = 10u << 24 | 180u << 16 | (r & 0xffff);
 	const struct target *t = &lane->targets[(r >> 32) % lane->n_targets];
 
-	packet_fill(p, htonl(saddr), htons((uint16_t)(1024 + (r >> 16 & 0x7fff))), t->addr_be,
-		    t->port_be);
+	packet_fill(p, htonl(saddr), htons((uint16_t)(1024 + (r >> 16 & 0x7fff))),
+		    t->addr_be, t->port_be);
 }
 
 /* Sends the first @n of scratch->packets and returns nanoseconds per packet. */
-static double send_packets(const struct lane *lane, struct scratch *scratch, unsigned int n)
+static double send_packets(const struct lane *lane, struct scratch *scratch,
+			   unsigned int n)
 {
 	uint64_t start;
 
@@ -186,7 +191,8 @@ static double send_packets(const struct lane *lane, struct scratch *scratch, uns
 		struct msghdr *hdr = &scratch->messages[i].msg_hdr;
 
 		memcpy(scratch->packets[i].eth.h_dest, lane->mac, ETH_ALEN);
-		scratch->iov[i] = (struct iovec){ &scratch->packets[i].eth, FRAME_SIZE };
+		scratch->iov[i] =
+			(struct iovec){ &scratch->packets[i].eth, FRAME_SIZE };
 		hdr->msg_iov = &scratch->iov[i];
 		hdr->msg_iovlen = 1;
 	}
@@ -207,8 +213,8 @@ static void lane_enter(const struct lane *lane)
 }
 
 /*
- * As `conntrack -F`. All namespaces share one hash table: lanes that find more entries in it, of
- * their own or of others, pay more for each new flow.
+ * As `conntrack -F`. All namespaces share one hash table: lanes that find more
+ * entries in it, of their own or of others, pay more for each new flow.
  */
 static void lane_forget_flows(const struct lane *lane)
 {
@@ -217,7 +223,8 @@ static void lane_forget_flows(const struct lane *lane)
 		struct nfgenmsg nfg;
 	} request = {
 		.nlh = { .nlmsg_len = sizeof(request),
-			 .nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE,
+			 .nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 |
+				       IPCTNL_MSG_CT_DELETE,
 			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
 		.nfg = { .nfgen_family = AF_INET },
 	};
@@ -244,7 +251,8 @@ static void read_targets(struct lane *lane, const char *path)
 	while (fscanf(f, "%63s %u", text, &port) == 2) {
 		if (lane->n_targets == room) {
 			room = room ? room * 2 : 1024;
-			lane->targets = realloc(lane->targets, room * sizeof(*lane->targets));
+			lane->targets = realloc(lane->targets,
+						room * sizeof(*lane->targets));
 			if (!lane->targets)
 				die("realloc");
 		}
@@ -258,8 +266,8 @@ static void read_targets(struct lane *lane, const char *path)
 		die(path);
 }
 
-/* A tun device whose queue was just opened drops packets until the kernel has noticed,
- * asynchronously. */
+/* A tun device whose queue was just opened drops packets until the kernel has
+ * noticed, asynchronously. */
 static void wait_until_running(const char *interface)
 {
 	const struct timespec nap = { .tv_nsec = 10 * 1000 * 1000 };
@@ -336,9 +344,11 @@ static double least(const double *values, size_t n)
 	return min;
 }
 
-static void report(const char *kind, const struct lane *lane, unsigned int round, size_t n_chunks)
+static void report(const char *kind, const struct lane *lane,
+		   unsigned int round, size_t n_chunks)
 {
-	printf("%s %s %u %.1f\n", kind, lane->name, round, least(lane->chunks, n_chunks));
+	printf("%s %s %u %.1f\n", kind, lane->name, round,
+	       least(lane->chunks, n_chunks));
 	fflush(stdout);
 }
 
@@ -364,8 +374,8 @@ static double established_chunk(const struct lane *lane, struct scratch *scratch
 }
 
 /*
- * The oldest packet that left the node; false if there is none. Waits a little, since the kernel
- * may have left the packet to a thread of its own.
+ * The oldest packet that left the node; false if there is none. Waits a little,
+ * since the kernel may have left the packet to a thread of its own.
  */
 static bool receive_packet(const struct lane *lane, struct packet *p)
 {
@@ -384,7 +394,8 @@ static void drain(const struct lane *lane)
 }
 
 /* Whether the flow's packet came out at the other side, and its answer as well. */
-static bool establish_flow(const struct lane *lane, struct scratch *scratch, const struct packet *p)
+static bool establish_flow(const struct lane *lane, struct scratch *scratch,
+			   const struct packet *p)
 {
 	struct packet out;
 
@@ -392,21 +403,24 @@ static bool establish_flow(const struct lane *lane, struct scratch *scratch, con
 	send_packets(lane, scratch, 1);
 	if (!receive_packet(lane, &out))
 		return false;
-	packet_fill(&scratch->packets[0], out.ip.daddr, out.udp.dest, out.ip.saddr, out.udp.source);
+	packet_fill(&scratch->packets[0], out.ip.daddr, out.udp.dest,
+		    out.ip.saddr, out.udp.source);
 	send_packets(lane, scratch, 1);
 	return receive_packet(lane, &out) && out.ip.daddr == p->ip.saddr &&
 	       out.ip.saddr == p->ip.daddr;
 }
 
 /* Gives up on the lane at the tenth failure: then it is one that lets nothing through. */
-static void establish_flows(const struct lane *lane, struct scratch *scratch, unsigned int round)
+static void establish_flows(const struct lane *lane, struct scratch *scratch,
+			    unsigned int round)
 {
 	unsigned int n_failed = 0;
 
 	drain(lane);
 	for (int i = 0; i < ESTABLISHED_FLOWS; i++) {
 		packet_fill_random(&lane->flows[i], lane, &scratch->seed);
-		if (n_failed < 10 && !establish_flow(lane, scratch, &lane->flows[i])) {
+		if (n_failed < 10 &&
+		    !establish_flow(lane, scratch, &lane->flows[i])) {
 			n_failed++;
 			drain(lane);
 		}
@@ -414,7 +428,8 @@ static void establish_flows(const struct lane *lane, struct scratch *scratch, un
 	printf("failed %s %u %u\n", lane->name, round, n_failed);
 }
 
-static void run_kind(const char *kind, double (*chunk)(const struct lane *, struct scratch *),
+static void run_kind(const char *kind,
+		     double (*chunk)(const struct lane *, struct scratch *),
 		     struct lane *lanes, unsigned int n_lanes, unsigned int round,
 		     unsigned int n_chunks, struct scratch *scratch)
 {
@@ -433,7 +448,8 @@ static void run_round(struct lane *lanes, unsigned int n_lanes, unsigned int rou
 	run_kind("new", new_chunk, lanes, n_lanes, round, n_chunks, scratch);
 	for (unsigned int l = 0; l < n_lanes; l++)
 		establish_flows(&lanes[l], scratch, round);
-	run_kind("established", established_chunk, lanes, n_lanes, round, n_chunks, scratch);
+	run_kind("established", established_chunk, lanes, n_lanes, round,
+		 n_chunks, scratch);
 }
 
 static void settle_on_one_cpu(void)
@@ -444,7 +460,8 @@ static void settle_on_one_cpu(void)
 	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &cpus);
 	if (sched_setaffinity(0, sizeof(cpus), &cpus))
 		die("sched_setaffinity");
-	setpriority(PRIO_PROCESS, 0, -20); /* fewer strangers in the cache; works without as well */
+	setpriority(PRIO_PROCESS, 0,
+		    -20); /* fewer strangers in the cache; works without as well */
 }
 
 int main(int argc, char **argv)
@@ -455,7 +472,8 @@ int main(int argc, char **argv)
 	struct lane *lanes;
 
 	if (!n_lanes) {
-		fprintf(stderr, "usage: flood ROUNDS FLOWS NAME:NETNS:TARGETS...\n");
+		fprintf(stderr,
+			"usage: flood ROUNDS FLOWS NAME:NETNS:TARGETS...\n");
 		return 2;
 	}
 	rounds = (unsigned int)strtoul(argv[1], NULL, 10);

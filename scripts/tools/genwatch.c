@@ -1,14 +1,16 @@
 /*
  * genwatch: when did the kernel commit what?
  *
- * Follows nftables notifications of its network namespace and prints a line per transaction:
+ * Follows nftables notifications of its network namespace and prints a line per
+ *transaction:
  *
  *	gen NANOSECONDS ADDED DELETED OTHERS [MARKER...]
  *
- * NANOSECONDS is CLOCK_MONOTONIC when the end of the transaction was heard of. ADDED and DELETED
- * count set elements, OTHERS all other objects. A MARKER is the number N of an added element that
- * leads to 10.250.N:8080, so that a bench can tell when which of its changes arrived. "ready" comes
- *first, and "overrun" where notifications were lost. Ends when standard output does.
+ * NANOSECONDS is CLOCK_MONOTONIC when the end of the transaction was heard of.
+ *ADDED and DELETED count set elements, OTHERS all other objects. A MARKER is
+ *the number N of an added element that leads to 10.250.N:8080, so that a bench
+ *can tell when which of its changes arrived. "ready" comes first, and "overrun"
+ *where notifications were lost. Ends when standard output does.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -36,13 +38,16 @@ static _Noreturn void die(const char *what)
 
 static void note_markers(const struct nlmsghdr *nlh, struct difference *t)
 {
-	static const unsigned char head[] = { 10, 250 }, tail[] = { 8080 >> 8, 8080 & 255, 0, 0 };
+	static const unsigned char head[] = { 10, 250 },
+				   tail[] = { 8080 >> 8, 8080 & 255, 0, 0 };
 	const unsigned char *p = (const unsigned char *)nlh;
 
 	for (size_t i = NLMSG_HDRLEN; i + 8 <= nlh->nlmsg_len; i += 4)
-		if (!memcmp(p + i, head, sizeof(head)) && !memcmp(p + i + 4, tail, sizeof(tail)) &&
+		if (!memcmp(p + i, head, sizeof(head)) &&
+		    !memcmp(p + i + 4, tail, sizeof(tail)) &&
 		    t->n_markers < MAX_MARKERS)
-			t->markers[t->n_markers++] = (unsigned int)p[i + 2] << 8 | p[i + 3];
+			t->markers[t->n_markers++] =
+				(unsigned int)p[i + 2] << 8 | p[i + 3];
 }
 
 static void print_transaction(struct difference *t)
@@ -50,8 +55,8 @@ static void print_transaction(struct difference *t)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	printf("gen %lld %u %u %u", (long long)ts.tv_sec * 1000000000 + ts.tv_nsec, t->added,
-	       t->deleted, t->others);
+	printf("gen %lld %u %u %u", (long long)ts.tv_sec * 1000000000 + ts.tv_nsec,
+	       t->added, t->deleted, t->others);
 	for (unsigned int i = 0; i < t->n_markers; i++)
 		printf(" %u", t->markers[i]);
 	printf("\n");
@@ -101,9 +106,11 @@ static struct mnl_socket *open_socket(void)
 	struct mnl_socket *nl = mnl_socket_open(NETLINK_NETFILTER);
 	int room = 256 << 20;
 
-	if (!nl || mnl_socket_bind(nl, 1 << (NFNLGRP_NFTABLES - 1), MNL_SOCKET_AUTOPID))
+	if (!nl ||
+	    mnl_socket_bind(nl, 1 << (NFNLGRP_NFTABLES - 1), MNL_SOCKET_AUTOPID))
 		die("netlink");
-	if (setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)))
+	if (setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_RCVBUFFORCE, &room,
+		       sizeof(room)))
 		die("SO_RCVBUFFORCE");
 	return nl;
 }

@@ -151,7 +151,8 @@ static void serve_udp(int fd)
 
 	for (;;) {
 		socklen_t length = sizeof(from);
-		ssize_t n = recvfrom(fd, chunk, sizeof(chunk), 0, &from.sa, &length);
+		ssize_t n =
+			recvfrom(fd, chunk, sizeof(chunk), 0, &from.sa, &length);
 
 		/* Errors that arrive by ICMP belong to clients that are gone. */
 		if (n >= 0)
@@ -262,7 +263,8 @@ static void stream(int fd, unsigned long kib)
 	if (send(fd, &kind, 1, MSG_NOSIGNAL) != 1)
 		die("send");
 	for (size_t left = kib * 1024; left;) {
-		ssize_t n = send(fd, chunk, left < CHUNK ? left : CHUNK, MSG_NOSIGNAL);
+		ssize_t n = send(fd, chunk, left < CHUNK ? left : CHUNK,
+				 MSG_NOSIGNAL);
 
 		if (n <= 0)
 			die("send");
@@ -309,8 +311,8 @@ static uint16_t parse_port(const char *text)
 
 static bool known(const char *kind)
 {
-	return !strcmp(kind, "tcp-rr") || !strcmp(kind, "tcp-crr") || !strcmp(kind, "tcp-stream") ||
-	       !strcmp(kind, "udp-rr");
+	return !strcmp(kind, "tcp-rr") || !strcmp(kind, "tcp-crr") ||
+	       !strcmp(kind, "tcp-stream") || !strcmp(kind, "udp-rr");
 }
 
 int main(int argc, char **argv)

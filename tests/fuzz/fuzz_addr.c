@@ -1,7 +1,7 @@
 /*
- * Addresses, prefixes, "ADDRESS:PORT", ports and names as they stand in objects, configuration,
- * flags and questions: what is taken can be written and read back, and an IPv6 address is what the
- * C library takes it for.
+ * Addresses, prefixes, "ADDRESS:PORT", ports and names as they stand in
+ * objects, configuration, flags and questions: what is taken can be written and
+ * read back, and an IPv6 address is what the C library takes it for.
  */
 #include <arpa/inet.h>
 #include <assert.h>

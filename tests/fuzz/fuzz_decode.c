@@ -1,7 +1,8 @@
 /*
- * Any JSON, and any protobuf message, as any kind of object: what comes out keeps to the rules that
- * the ruleset relies on, since names end up in comments, ports in keys, and ranges in interval
- * sets. A first byte that no JSON begins with says which message the rest is.
+ * Any JSON, and any protobuf message, as any kind of object: what comes out
+ * keeps to the rules that the ruleset relies on, since names end up in
+ * comments, ports in keys, and ranges in interval sets. A first byte that no
+ * JSON begins with says which message the rest is.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -24,7 +25,8 @@ static void check_addresses(enum family family, const struct addr_list *list)
 		assert(!addr_is_loopback(family, &list->items[i]));
 		assert(*addr_format(family, &list->items[i], text));
 		if (i)
-			assert(addr_compare(&list->items[i - 1], &list->items[i]) < 0);
+			assert(addr_compare(&list->items[i - 1],
+					    &list->items[i]) < 0);
 	}
 }
 
@@ -36,7 +38,8 @@ static void check_service(const struct service *s)
 	assert(is_dns_label(s->namespace) && is_dns_label(s->name));
 	assert(s->affinity_timeout_s <= 86400);
 	for (i = 0; i < s->n_ports; i++) {
-		assert(s->ports[i].port && *protocol_name(s->ports[i].protocol) != '?');
+		assert(s->ports[i].port &&
+		       *protocol_name(s->ports[i].protocol) != '?');
 		assert(is_port_name(s->ports[i].name));
 		for (j = 0; j < i; j++)
 			assert(s->ports[i].port != s->ports[j].port ||
@@ -50,8 +53,10 @@ static void check_service(const struct service *s)
 		for (i = 0; i < ranges->count; i++) {
 			assert(ranges->items[i].length);
 			for (j = 0; j < i; j++)
-				assert(!prefix_covers(&ranges->items[j], &ranges->items[i]) &&
-				       !prefix_covers(&ranges->items[i], &ranges->items[j]));
+				assert(!prefix_covers(&ranges->items[j],
+						      &ranges->items[i]) &&
+				       !prefix_covers(&ranges->items[i],
+						      &ranges->items[j]));
 		}
 	}
 }
@@ -101,7 +106,8 @@ static int check_pod_slice(void *ctx, struct slice *slice)
 }
 
 /* A Pod that any selector would be matched against is made of the same object. */
-static void try_pods(struct decoder *d, const struct json *json, const struct service *service)
+static void try_pods(struct decoder *d, const struct json *json,
+		     const struct service *service)
 {
 	struct arena keep = ARENA_INIT;
 	struct errbuf eb = { "" };
@@ -143,14 +149,15 @@ static void try_all(struct decoder *d, const struct json *json)
 
 enum message { EVENT = N_KINDS, BODY, LIST, N_MESSAGES };
 
-static struct json *read_message(struct arena *trees, unsigned int which, const char *bytes,
-				 size_t length)
+static struct json *read_message(struct arena *trees, unsigned int which,
+				 const char *bytes, size_t length)
 {
 	struct errbuf eb = { "" };
 	struct json *json;
 
 	if (which < N_KINDS)
-		json = protobuf_read_item(trees, (enum kind)which, bytes, length, &eb);
+		json = protobuf_read_item(trees, (enum kind)which, bytes,
+					  length, &eb);
 	else if (which == EVENT)
 		json = protobuf_read_event(trees, bytes, length, &eb);
 	else if (which == BODY)
@@ -171,8 +178,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			     .scratch = &scratch,
 			     .default_namespace = "default",
 			     .complain = check_printable };
-	struct json *json = is_protobuf ? read_message(&trees, data[0], bytes + 1, size - 1)
-					: json_parse(bytes, size, NULL);
+	struct json *json =
+		is_protobuf ? read_message(&trees, data[0], bytes + 1, size - 1)
+			    : json_parse(bytes, size, NULL);
 
 	if (json)
 		try_all(&d, json);

@@ -1,8 +1,9 @@
 /*
- * What strangers send to the health and metrics servers, and users to the local socket: bytes on a
- * connection, whole or in two pieces. The first byte says where they are cut and whether the client
- * goes without reading. What comes back is one answer whose head tells its length, a stream, or
- * nothing; and the server is left with no connection.
+ * What strangers send to the health and metrics servers, and users to the local
+ * socket: bytes on a connection, whole or in two pieces. The first byte says
+ * where they are cut and whether the client goes without reading. What comes
+ * back is one answer whose head tells its length, a stream, or nothing; and the
+ * server is left with no connection.
  */
 #include <assert.h>
 #include <errno.h>
@@ -47,7 +48,8 @@ static void on_stream(struct server *s, struct httpd_request *req)
 	if (!s->stream)
 		return;
 	s->streams++;
-	if (!httpd_stream_write(s->stream, "line\n", 5) || !strcmp(httpd_query(req), "open"))
+	if (!httpd_stream_write(s->stream, "line\n", 5) ||
+	    !strcmp(httpd_query(req), "open"))
 		return;
 	httpd_stream_end(s->stream); /* no call of on_closed() any more */
 	s->stream = NULL;
@@ -84,11 +86,13 @@ static void open_server(struct server *s)
 		abort();
 	s->address.sun_family = AF_UNIX;
 	memcpy(s->address.sun_path + 1, name, strlen(name));
-	s->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name));
+	s->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+				strlen(name));
 }
 
 /* Sends all, while the server reads; it may close at any time. */
-static void send_all(const struct server *s, int fd, const uint8_t *bytes, size_t size)
+static void send_all(const struct server *s, int fd, const uint8_t *bytes,
+		     size_t size)
 {
 	unsigned int i;
 	ssize_t n;
@@ -140,7 +144,8 @@ static void check_answer(const char *request, const char *answer, size_t length)
 	if (strncmp(request, "HEAD ", 5) == 0 && strncmp(answer + 9, "431", 3) != 0)
 		assert(!length);
 	else
-		assert(length == said || (!length && strncmp(request, "HEAD", 4) == 0));
+		assert(length == said ||
+		       (!length && strncmp(request, "HEAD", 4) == 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -165,7 +170,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!(data[0] & 0x80)) {
 		shutdown(fd, SHUT_WR);
 		length = receive(&s, fd, answer);
-		snprintf(request, sizeof(request), "%.*s", (int)size - 1, (const char *)data + 1);
+		snprintf(request, sizeof(request), "%.*s", (int)size - 1,
+			 (const char *)data + 1);
 		check_answer(request, answer, length);
 	}
 	close(fd);

@@ -7,7 +7,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void visit(const struct json *root, const struct json *json, unsigned int depth)
+static void visit(const struct json *root, const struct json *json,
+		  unsigned int depth)
 {
 	char path[JSON_PATH_SIZE];
 	int64_t number;

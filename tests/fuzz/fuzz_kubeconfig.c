@@ -18,7 +18,8 @@ static void check_secret(const struct secret *s)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct errbuf eb = { "" };
-	struct credentials *c = kubeconfig_parse((const char *)data, size, "/folder", &eb);
+	struct credentials *c =
+		kubeconfig_parse((const char *)data, size, "/folder", &eb);
 
 	if (!c) {
 		assert(eb.text[0]);

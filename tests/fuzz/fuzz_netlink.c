@@ -1,8 +1,8 @@
 /*
- * Whatever netlink brings: the first byte of an input chooses the reader, the rest is messages as
- * they come from the socket. A stand-in for the kernel answers each question with the messages up
- * to the next NLMSG_ERROR or NLMSG_DONE; inputs recorded from a kernel thus replay whole
- * conversations.
+ * Whatever netlink brings: the first byte of an input chooses the reader, the
+ * rest is messages as they come from the socket. A stand-in for the kernel
+ * answers each question with the messages up to the next NLMSG_ERROR or
+ * NLMSG_DONE; inputs recorded from a kernel thus replay whole conversations.
  */
 #include "nft/conntrack.h"
 #include "nft/flowtable.h"
@@ -42,7 +42,8 @@ static const struct nlmsghdr *next_message(struct messages *m)
 	const struct nlmsghdr *nlh = (const void *)m->at;
 	size_t length;
 
-	if (m->left < sizeof(*nlh) || nlh->nlmsg_len < sizeof(*nlh) || nlh->nlmsg_len > m->left)
+	if (m->left < sizeof(*nlh) || nlh->nlmsg_len < sizeof(*nlh) ||
+	    nlh->nlmsg_len > m->left)
 		return NULL;
 	length = NLMSG_ALIGN(nlh->nlmsg_len);
 	if (length > m->left)
@@ -61,9 +62,10 @@ static int message_error(const struct nlmsghdr *nlh)
 	return err > 0 ? 0 : err;
 }
 
-static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-		    int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		    unsigned int timeout_ms, struct errbuf *eb)
+static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
+		    uint32_t last_seq,
+		    int (*reply)(const struct nlmsghdr *nlh, void *data),
+		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	const struct nlmsghdr *nlh;
 	int err;
@@ -123,8 +125,8 @@ static void on_sticky(void *ctx, const char *name, uint64_t digest)
 	check(name);
 }
 
-static void on_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-		      uint64_t digest)
+static void on_ranges(void *ctx, const char *set, const struct prefix *list,
+		      unsigned int count, uint64_t digest)
 {
 	unsigned int i;
 
@@ -144,8 +146,8 @@ static bool keep(void *ctx, const struct addr *endpoint, uint16_t port)
 
 static void forget_clients(struct nlsock *nl, enum family family, struct errbuf *eb)
 {
-	struct affinity_purge *p =
-		affinity_purge_new(nl, NULL, family, "affinity/a/b/tcp/c", keep, NULL);
+	struct affinity_purge *p = affinity_purge_new(
+		nl, NULL, family, "affinity/a/b/tcp/c", keep, NULL);
 
 	while (p && affinity_purge_step(p, eb) > 0)
 		;
@@ -188,8 +190,8 @@ static void look_up(struct nlsock *nl, enum family family, struct errbuf *eb)
 	uint16_t port;
 	unsigned int set;
 
-	(void)lookup_client(nl, family, "affinity/a/b/tcp/c", &client, &endpoint, &port,
-			    &expires_ms, eb);
+	(void)lookup_client(nl, family, "affinity/a/b/tcp/c", &client,
+			    &endpoint, &port, &expires_ms, eb);
 	for (set = 0; set < N_SETS; set++) {
 		key.set = (enum set_id)set;
 		if ((!set_has_verdict(key.set) && !set_has_endpoint(key.set)) ||
@@ -227,7 +229,9 @@ static void read_devices(struct nlsock *nl, enum family family, struct errbuf *e
 
 static void change_devices(struct nlsock *nl, enum family family, struct errbuf *eb)
 {
-	struct device_change changes[] = { { "a", false, 0 }, { "b", true, 0 }, { "c", false, 0 } };
+	struct device_change changes[] = { { "a", false, 0 },
+					   { "b", true, 0 },
+					   { "c", false, 0 } };
 
 	(void)flowtable_change(nl, family, changes, 3, eb);
 }
@@ -241,7 +245,8 @@ static void converse(enum reader reader, struct messages *m, enum family family)
 		.sticky = on_sticky,
 		.ranges = on_ranges,
 	};
-	const struct ruleset ruleset = { .family = family, .masquerade_mark = 0x4000 };
+	const struct ruleset ruleset = { .family = family,
+					 .masquerade_mark = 0x4000 };
 	struct nlsock *nl = nlsock_new(&ops, m);
 	struct errbuf eb = { "" };
 	enum table_state state;

@@ -32,11 +32,12 @@ static int on_rest(void *ctx, const char *bytes, size_t length, struct errbuf *e
 	return note(ctx, 'r', bytes, length);
 }
 
-static int cut(const uint8_t *data, size_t size, size_t piece, enum splitter_mode mode,
-	       struct strbuf *log)
+static int cut(const uint8_t *data, size_t size, size_t piece,
+	       enum splitter_mode mode, struct strbuf *log)
 {
 	static const struct splitter_ops ops = { .item = on_item, .rest = on_rest };
-	struct protobuf_stream *s = protobuf_stream_new(mode, "ServiceList", &ops, log);
+	struct protobuf_stream *s =
+		protobuf_stream_new(mode, "ServiceList", &ops, log);
 	struct errbuf eb = { "" };
 	size_t at, n;
 	int err = 0;

@@ -1,6 +1,6 @@
 /*
- * A configuration of any kind is refused with a word why, or is a configuration; and what is shown
- * of that reads back as the same.
+ * A configuration of any kind is refused with a word why, or is a
+ * configuration; and what is shown of that reads back as the same.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -25,7 +25,8 @@ static void check_shown(const struct config *config)
 
 	assert(again);
 	config_format(config, &first);
-	assert(proxyconfig_parse(first.text, first.length, again, on_warning, NULL, &eb) == 0);
+	assert(proxyconfig_parse(first.text, first.length, again, on_warning,
+				 NULL, &eb) == 0);
 	config_format(again, &second);
 	assert(strcmp(first.text, second.text) == 0);
 	strbuf_free(&first);
@@ -40,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int err;
 
 	assert(config);
-	err = proxyconfig_parse((const char *)data, size, config, on_warning, NULL, &eb);
+	err = proxyconfig_parse((const char *)data, size, config, on_warning,
+				NULL, &eb);
 	if (!err)
 		err = config_default(config);
 	if (!err)

@@ -1,6 +1,6 @@
 /*
- * A text gives the same objects whole and in pieces. The first byte is the mode and the size of the
- * pieces.
+ * A text gives the same objects whole and in pieces. The first byte is the mode
+ * and the size of the pieces.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -38,8 +38,8 @@ static int on_rest(void *ctx, const char *text, size_t length, struct errbuf *eb
 	return note(ctx, 'r', text, length);
 }
 
-static int split(const uint8_t *data, size_t size, size_t piece, enum splitter_mode mode,
-		 struct strbuf *log)
+static int split(const uint8_t *data, size_t size, size_t piece,
+		 enum splitter_mode mode, struct strbuf *log)
 {
 	static const struct splitter_ops ops = { on_head, on_item, on_rest };
 	struct splitter *s = splitter_new(mode, &ops, log);

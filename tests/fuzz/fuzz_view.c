@@ -1,7 +1,8 @@
 /*
- * "PATH?QUERY" as the local socket is asked, and as "get" and "explain" ask for what is typed:
- * every answer is one JSON object, with what was asked for or with one printable line on why not. A
- * list that has more to come leads on to its end.
+ * "PATH?QUERY" as the local socket is asked, and as "get" and "explain" ask for
+ * what is typed: every answer is one JSON object, with what was asked for or
+ * with one printable line on why not. A list that has more to come leads on to
+ * its end.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -19,11 +20,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define SERVICE(name, spec)                                                                        \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: " name "}\nspec: {" spec "}\n---\n"
-#define SLICE(name, suffix, family, port, endpoints)                                               \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: " name suffix    \
-	"\n  labels: {kubernetes.io/service-name: " name "}\naddressType: " family                 \
+#define SERVICE(name, spec)                                                    \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: " name                \
+	"}\nspec: {" spec "}\n---\n"
+#define SLICE(name, suffix, family, port, endpoints)                                            \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: " name suffix \
+	"\n  labels: {kubernetes.io/service-name: " name "}\naddressType: " family              \
 	"\nports: [" port "]\nendpoints: [" endpoints "]\n---\n"
 
 static const char objects_text[] = SERVICE(
@@ -33,47 +35,50 @@ static const char objects_text[] = SERVICE(
 	       "ports: [{name: http, port: 80, nodePort: 30080}, "
 	       "{name: dns, port: 53, protocol: UDP, nodePort: 30053}]}\n"
 	       "status: {loadBalancer: {ingress: [{ip: 203.0.113.8}]}")
-	SERVICE("sticky", "clusterIP: 172.30.0.42, sessionAffinity: ClientIP, "
-			  "externalTrafficPolicy: Local, internalTrafficPolicy: Local, "
-			  "type: NodePort, ports: [{port: 443, nodePort: 30443}]")
-		SERVICE("lonely", "clusterIP: 172.30.0.43, ports: [{port: 80, protocol: SCTP}]")
-			SERVICE("headless", "clusterIP: None, ports: [{port: 80}]") SERVICE(
-				"zz-thief", "clusterIP: 172.30.0.41, ports: [{port: 80}]")
-				SLICE("web", "-a", "IPv4",
-				      "{name: http, port: 8080}, {name: dns, port: 5353, protocol: "
-				      "UDP}",
-				      "{addresses: [10.180.1.1], nodeName: node1, zone: a, "
-				      "targetRef: {kind: Pod, name: web-1}}, {addresses: "
-				      "[10.180.2.2], "
-				      "conditions: {ready: false, serving: true, terminating: "
-				      "true}}") SLICE("web", "-b", "IPv6",
-						      "{name: http, port: 8080}",
-						      "{addresses: ['fd00:180::1']}")
-					SLICE("sticky", "-a", "IPv4", "{name: '', port: 8443}",
-					      "{addresses: [10.180.2.9]}") "apiVersion: v1\nkind: "
-									   "Node\nmetadata:\n  "
-									   "name: node1\n  labels: "
-									   "{topology.kubernetes."
-									   "io/zone: a}\nspec: "
-									   "{podCIDRs: "
-									   "[10.180.1.0/"
-									   "24]}\nstatus: "
-									   "{addresses: "
-									   "[{type: InternalIP, "
-									   "address: 192.0.2.1}, "
-									   "{type: InternalIP, "
-									   "address: "
-									   "'2001:db8::1'}]}\n";
+	SERVICE("sticky",
+		"clusterIP: 172.30.0.42, sessionAffinity: ClientIP, "
+		"externalTrafficPolicy: Local, internalTrafficPolicy: Local, "
+		"type: NodePort, ports: [{port: 443, nodePort: 30443}]")
+		SERVICE("lonely", "clusterIP: 172.30.0.43, ports: [{port: 80, protocol: SCTP}]") SERVICE(
+			"headless", "clusterIP: None, ports: [{port: 80}]")
+			SERVICE("zz-thief", "clusterIP: 172.30.0.41, ports: [{port: 80}]") SLICE(
+				"web", "-a", "IPv4",
+				"{name: http, port: 8080}, {name: dns, port: 5353, protocol: "
+				"UDP}",
+				"{addresses: [10.180.1.1], nodeName: node1, zone: a, "
+				"targetRef: {kind: Pod, name: web-1}}, {addresses: "
+				"[10.180.2.2], "
+				"conditions: {ready: false, serving: true, terminating: "
+				"true}}") SLICE("web", "-b", "IPv6",
+						"{name: http, port: 8080}",
+						"{addresses: ['fd00:180::1']}")
+				SLICE("sticky", "-a", "IPv4",
+				      "{name: '', port: 8443}",
+				      "{addresses: [10.180.2.9]}") "apiVersion: v1\nkind: "
+								   "Node\nmetadata:\n  "
+								   "name: node1\n  labels: "
+								   "{topology.kubernetes."
+								   "io/zone: a}\nspec: "
+								   "{podCIDRs: "
+								   "[10.180.1.0/"
+								   "24]}\nstatus: "
+								   "{addresses: "
+								   "[{type: InternalIP, "
+								   "address: 192.0.2.1}, "
+								   "{type: InternalIP, "
+								   "address: "
+								   "'2001:db8::1'}]}\n";
 
 /* What is looked at, made once and never changed. */
 static const struct view *make_world(void)
 {
 	static struct app app;
 	static struct objects objects;
-	static char words[][40] = {
-		"vipmap",	  "get",	   "services",	  "--hostname-override", "node1",
-		"--cluster-cidr", "10.180.0.0/16", "--manifests", "/proc/self/fd/N"
-	};
+	static char words[][40] = { "vipmap",	      "get",
+				    "services",	      "--hostname-override",
+				    "node1",	      "--cluster-cidr",
+				    "10.180.0.0/16",  "--manifests",
+				    "/proc/self/fd/N" };
 	enum { N_WORDS = sizeof(words) / sizeof(words[0]) };
 	static char *argv[N_WORDS + 1];
 	const int fd = memfd_create("objects", MFD_CLOEXEC);
@@ -82,7 +87,8 @@ static const struct view *make_world(void)
 	int argc;
 
 	assert(fd >= 0);
-	assert(write(fd, objects_text, sizeof(objects_text) - 1) == sizeof(objects_text) - 1);
+	assert(write(fd, objects_text, sizeof(objects_text) - 1) ==
+	       sizeof(objects_text) - 1);
 	for (argc = 0; argc < N_WORDS; argc++)
 		argv[argc] = words[argc];
 	snprintf(words[argc - 1], sizeof(words[0]), "/proc/self/fd/%d", fd);
@@ -99,7 +105,8 @@ static void check_error(const char *text)
 		assert(*text >= 0x20 && *text < 0x7f);
 }
 
-static struct json *ask(const struct view *view, const char *path, const char *query, int *status)
+static struct json *ask(const struct view *view, const char *path,
+			const char *query, int *status)
 {
 	struct strbuf out = STRBUF_INIT;
 	struct errbuf eb = { "" };

@@ -31,7 +31,8 @@ static void visit(const struct json *json, unsigned int depth)
 		visit(child, depth + 1);
 }
 
-static int take_item(void *ctx, const struct json *document, struct json *item, struct errbuf *eb)
+static int take_item(void *ctx, const struct json *document, struct json *item,
+		     struct errbuf *eb)
 {
 	(void)ctx, (void)eb;
 	assert(json_type(document) == JSON_OBJECT);

@@ -45,7 +45,8 @@ int main(int argc, char **argv)
 	for (i = 1; i < argc; i++) {
 		data = read_file(argv[i], &size);
 		if (!data) {
-			fprintf(stderr, "%s: %s: %s\n", argv[0], argv[i], strerror(errno));
+			fprintf(stderr, "%s: %s: %s\n", argv[0], argv[i],
+				strerror(errno));
 			return EXIT_FAILURE;
 		}
 		LLVMFuzzerTestOneInput(data, size);

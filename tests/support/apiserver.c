@@ -1,5 +1,6 @@
-/* The fake's control channel is its standard input and output: one line each way, blocking, since a
- * child process answers at once. The player knows just enough HTTP to find a request's end. */
+/* The fake's control channel is its standard input and output: one line each
+ * way, blocking, since a child process answers at once. The player knows just
+ * enough HTTP to find a request's end. */
 #include "tests/support/apiserver.h"
 
 #include <check.h>
@@ -34,7 +35,8 @@ enum { ARGUMENTS_MAX = 24 };
 
 static void fake_exec(const char *const *arguments)
 {
-	const char *argv[ARGUMENTS_MAX + 3] = { "python3", "tests/support/fake_apiserver.py" };
+	const char *argv[ARGUMENTS_MAX + 3] = { "python3",
+						"tests/support/fake_apiserver.py" };
 	char *copy[ARGUMENTS_MAX + 3];
 	size_t n = 2;
 
@@ -103,7 +105,8 @@ const char *fake_tell(struct fake *fake, const char *fmt, ...)
 	fputc('\n', fake->in);
 	fflush(fake->in);
 	fake_read_line(fake);
-	ck_assert_msg(!strstr(fake->line, "\"error\""), "the fake API server says %s", fake->line);
+	ck_assert_msg(!strstr(fake->line, "\"error\""),
+		      "the fake API server says %s", fake->line);
 	return fake->line;
 }
 
@@ -124,7 +127,9 @@ struct player {
 
 static bool play_fits(const struct play *play, const char *line)
 {
-	for (size_t i = 0; i < sizeof(play->wants) / sizeof(play->wants[0]) && play->wants[i]; i++)
+	for (size_t i = 0;
+	     i < sizeof(play->wants) / sizeof(play->wants[0]) && play->wants[i];
+	     i++)
 		if (!strstr(line, play->wants[i]))
 			return false;
 	return true;
@@ -135,7 +140,8 @@ static const struct play *find_play(struct player *player, const char *line)
 	for (size_t i = 0; player->plays[i].file || player->plays[i].text; i++) {
 		const struct play *play = &player->plays[i];
 
-		if (!play_fits(play, line) || (play->times && player->used[i] >= play->times))
+		if (!play_fits(play, line) ||
+		    (play->times && player->used[i] >= play->times))
 			continue;
 		player->used[i]++;
 		return play;
@@ -204,8 +210,8 @@ static void peer_gone(struct bufferevent *bev, short what, void *ctx)
 	connection_close(ctx);
 }
 
-static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *addr,
-		     int length, void *ctx)
+static void accepted(struct evconnlistener *listener, evutil_socket_t fd,
+		     struct sockaddr *addr, int length, void *ctx)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 
@@ -234,9 +240,9 @@ struct player *player_start(struct event_base *base, const struct play *plays)
 	player->base = base;
 	player->plays = plays;
 	player->used = calloc(n + 1, sizeof(*player->used));
-	player->listener = evconnlistener_new_bind(base, accepted, player,
-						   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE, 64,
-						   (struct sockaddr *)&sin, sizeof(sin));
+	player->listener = evconnlistener_new_bind(
+		base, accepted, player, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE,
+		64, (struct sockaddr *)&sin, sizeof(sin));
 	ck_assert_ptr_nonnull(player->listener);
 	strbuf_adds(&player->requests, "");
 	return player;
@@ -258,7 +264,8 @@ int player_port(const struct player *player)
 	struct sockaddr_in sin;
 	socklen_t length = sizeof(sin);
 
-	getsockname(evconnlistener_get_fd(player->listener), (struct sockaddr *)&sin, &length);
+	getsockname(evconnlistener_get_fd(player->listener),
+		    (struct sockaddr *)&sin, &length);
 	return ntohs(sin.sin_port);
 }
 

@@ -1,6 +1,6 @@
 /*
- * API servers for tests: tests/support/fake_apiserver.py as a child process, and a player of
- * recorded responses inside the test's own loop.
+ * API servers for tests: tests/support/fake_apiserver.py as a child process,
+ * and a player of recorded responses inside the test's own loop.
  */
 #ifndef TESTS_SUPPORT_APISERVER_H
 #define TESTS_SUPPORT_APISERVER_H
@@ -28,14 +28,15 @@ struct play {
 	unsigned int times;   /* how often; 0: always */
 };
 
-/* Requests that nothing fits are left without answer. @plays is borrowed, ends with file and text
- * NULL. */
+/* Requests that nothing fits are left without answer. @plays is borrowed, ends
+ * with file and text NULL. */
 struct player *player_start(struct event_base *base, const struct play *plays);
 void player_stop(struct player *player); /* before its loop is freed */
 int player_port(const struct player *player);
 const char *player_requests(const struct player *player); /* first lines, one per line */
 
-const char *player_unanswered(const struct player *player); /* those that nothing fitted */
+const char *
+player_unanswered(const struct player *player); /* those that nothing fitted */
 
 /* A folder with what tests/support/certificates.sh makes, and its removal. */
 char *certificates_new(void);

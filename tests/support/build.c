@@ -199,9 +199,11 @@ struct service *build_service(const char *text)
 	b->s.ports = b->ports;
 	for (f = 0; f < N_FAMILIES; f++) {
 		b->s.family[f].external_ips =
-			(struct addr_list){ b->external.n[f], b->external.items[f] };
+			(struct addr_list){ b->external.n[f],
+					    b->external.items[f] };
 		b->s.family[f].load_balancer_ips =
-			(struct addr_list){ b->balancer.n[f], b->balancer.items[f] };
+			(struct addr_list){ b->balancer.n[f],
+					    b->balancer.items[f] };
 		b->s.family[f].source_ranges =
 			(struct prefix_list){ b->ranges.n[f], b->ranges.items[f] };
 	}
@@ -218,7 +220,8 @@ struct slice_builder {
 	char zones[65536];
 };
 
-static void endpoint_flag(struct slice_builder *b, struct slice_endpoint *ep, const char *flag)
+static void endpoint_flag(struct slice_builder *b, struct slice_endpoint *ep,
+			  const char *flag)
 {
 	const char *zone = after(flag, "zone:");
 	size_t n;
@@ -322,7 +325,8 @@ struct node *build_node(const char *text)
 		}
 	}
 	for (f = 0; f < N_FAMILIES; f++)
-		n.pod_cidrs[f] = (struct prefix_list){ pods->n[f], pods->items[f] };
+		n.pod_cidrs[f] =
+			(struct prefix_list){ pods->n[f], pods->items[f] };
 	packed = node_pack(&n);
 	free(copy);
 	free(pods);
@@ -340,7 +344,8 @@ struct service_cidr *build_service_cidr(const char *text)
 	while ((word = strtok_r(NULL, " \n", &at)))
 		prefixes_add(ranges, word);
 	for (f = 0; f < N_FAMILIES; f++)
-		c.family[f] = (struct prefix_list){ ranges->n[f], ranges->items[f] };
+		c.family[f] =
+			(struct prefix_list){ ranges->n[f], ranges->items[f] };
 	packed = service_cidr_pack(&c);
 	free(copy);
 	free(ranges);
@@ -367,7 +372,8 @@ static void put_gone(const struct object_sink *sink, const char *text)
 		name = copy + strlen(kinds[i].word);
 		if (slash)
 			*slash = '\0';
-		sink->gone(sink->ctx, kinds[i].kind, slash ? name : "", slash ? slash + 1 : name);
+		sink->gone(sink->ctx, kinds[i].kind, slash ? name : "",
+			   slash ? slash + 1 : name);
 	}
 	free(copy);
 }
@@ -458,14 +464,16 @@ void element_print(struct strbuf *sb, enum family family, const struct element *
 	if (set_has_verdict(el->set))
 		print_verdict(sb, el);
 	if (set_has_endpoint(el->set))
-		strbuf_addf(sb, " : %s %u", addr_format(family, &el->endpoint, text),
+		strbuf_addf(sb, " : %s %u",
+			    addr_format(family, &el->endpoint, text),
 			    el->endpoint_port);
 	if (el->comment)
 		strbuf_addf(sb, " # %s", el->comment);
 	strbuf_addc(sb, '\n');
 }
 
-void elements_text(struct strbuf *sb, enum family family, const struct element *list, size_t n)
+void elements_text(struct strbuf *sb, enum family family,
+		   const struct element *list, size_t n)
 {
 	size_t i;
 
@@ -481,7 +489,8 @@ static void compile_all(struct model *m, enum family family)
 
 	while ((s = model_take_dirty(m, family))) {
 		for (p = s->ports[family]; p; p = p->next)
-			ck_assert_int_eq(compile_port(m, family, p, NULL, &scratch), 0);
+			ck_assert_int_eq(
+				compile_port(m, family, p, NULL, &scratch), 0);
 		arena_reset(&scratch);
 	}
 	arena_free(&scratch);
@@ -513,8 +522,8 @@ static size_t elements_and_ranges(const struct dispatch *p, enum family family,
 	return n + n_ranges;
 }
 
-const struct element *build_elements(struct model *m, enum family family, struct arena *scratch,
-				     size_t *count)
+const struct element *build_elements(struct model *m, enum family family,
+				     struct arena *scratch, size_t *count)
 {
 	const struct element *part;
 	struct element *all = NULL, *of_port;
@@ -525,7 +534,8 @@ const struct element *build_elements(struct model *m, enum family family, struct
 	compile_all(m, family);
 	for_each_service_entry (s, m)
 		for (p = s->ports[family]; p; p = p->next) {
-			n_part = elements_and_ranges(p->desired, family, scratch, &of_port);
+			n_part = elements_and_ranges(p->desired, family,
+						     scratch, &of_port);
 			if (total + n_part > size) {
 				size = (total + n_part) * 2;
 				all = reallocarray(all, size, sizeof(*all));

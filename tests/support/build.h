@@ -21,8 +21,8 @@ struct service *build_service(const char *text);
  * NAMESPACE/NAME SERVICE v4|v6, then words in any order:
  *   PROTOCOL:PORT[:NAME]		a slice port
  *   ADDRESS[(FLAG,...)]		an endpoint, ready and serving
- * with flags unready unserving terminating local node (hints for other nodes) here (for this one)
- * zone:NAME (repeatable).
+ * with flags unready unserving terminating local node (hints for other nodes)
+ * here (for this one) zone:NAME (repeatable).
  */
 struct slice *build_slice(const char *text);
 
@@ -49,14 +49,15 @@ void build_log(void *ctx, int severity, const char *message);
 
 /* "service-ips 10.96.0.1 tcp 80 : cluster-pick-3 # default/web:http" */
 void element_print(struct strbuf *sb, enum family family, const struct element *el);
-void elements_text(struct strbuf *sb, enum family family, const struct element *list, size_t n);
+void elements_text(struct strbuf *sb, enum family family,
+		   const struct element *list, size_t n);
 
 /* Compiles what is dirty and prints the elements of all service ports, one per line, sorted. */
 void build_compile(struct model *m, enum family family, struct strbuf *sb);
 
 /* All elements of the desired dispatches, sorted and without duplicates; from @scratch. */
-const struct element *build_elements(struct model *m, enum family family, struct arena *scratch,
-				     size_t *count);
+const struct element *build_elements(struct model *m, enum family family,
+				     struct arena *scratch, size_t *count);
 
 /* Compares and, if they differ, prints both with @name and makes the test fail. */
 void check_text(const char *name, const char *got, const char *want);

@@ -1,5 +1,5 @@
-/* One thread: the client's connect() succeeds before the server accepts, so it may block; the
- * answer is then read while the loop turns. */
+/* One thread: the client's connect() succeeds before the server accepts, so it
+ * may block; the answer is then read while the loop turns. */
 #include "tests/support/http.h"
 
 #include <check.h>
@@ -11,9 +11,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static socklen_t make_sockaddr(const char *address, uint16_t port, struct sockaddr_storage *to)
+static socklen_t make_sockaddr(const char *address, uint16_t port,
+			       struct sockaddr_storage *to)
 {
-	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6,
+				   .sin6_port = htons(port) };
 	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
 	enum family family = FAMILY_IPV4;
 	struct addr addr;
@@ -104,22 +106,25 @@ int http_read(struct event_base *base, int fd, struct strbuf *answer)
 	return n < 0 ? -errno : n > 0 ? -ETIMEDOUT : 0;
 }
 
-int http_get(struct event_base *base, const char *address, uint16_t port, const char *method,
-	     const char *path, struct strbuf *answer)
+int http_get(struct event_base *base, const char *address, uint16_t port,
+	     const char *method, const char *path, struct strbuf *answer)
 {
 	int fd = http_connect(address, port), err, status = 0;
 	struct strbuf request = STRBUF_INIT;
 
 	if (fd < 0)
 		return fd;
-	strbuf_addf(&request, "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", method,
-		    path);
-	ck_assert_int_eq(send(fd, request.text, request.length, MSG_NOSIGNAL), request.length);
+	strbuf_addf(&request,
+		    "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		    method, path);
+	ck_assert_int_eq(send(fd, request.text, request.length, MSG_NOSIGNAL),
+			 request.length);
 	strbuf_free(&request);
 	strbuf_reset(answer);
 	err = http_read(base, fd, answer);
 	close(fd);
-	if (!err && (!answer->text || sscanf(answer->text, "HTTP/1.1 %3d", &status) != 1))
+	if (!err &&
+	    (!answer->text || sscanf(answer->text, "HTTP/1.1 %3d", &status) != 1))
 		err = -EPROTO;
 	return err ? err : status;
 }

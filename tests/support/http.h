@@ -16,7 +16,8 @@ uint16_t http_free_port(void);
 /* A socket that listens on @address and @port, to be in the way; -1 if that cannot be had. */
 int http_occupy(const char *address, uint16_t port);
 
-int http_connect(const char *address, uint16_t port); /* a socket, or a negative errno */
+int http_connect(const char *address,
+		 uint16_t port); /* a socket, or a negative errno */
 
 /* Runs @base and appends what comes, until the server closes; 5 s at most. 0 or a negative errno.
  */
@@ -26,7 +27,7 @@ int http_read(struct event_base *base, int fd, struct strbuf *answer);
  * Sends "METHOD PATH" and runs @base until the server closes. @answer gets all of it, headers
  * included. Returns the status, or a negative errno (-ECONNREFUSED: nobody listens).
  */
-int http_get(struct event_base *base, const char *address, uint16_t port, const char *method,
-	     const char *path, struct strbuf *answer);
+int http_get(struct event_base *base, const char *address, uint16_t port,
+	     const char *method, const char *path, struct strbuf *answer);
 
 #endif

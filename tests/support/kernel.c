@@ -26,7 +26,12 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 
-enum { NO_SET = N_ELEMENT_SETS, DESTROY_SETELEM = 30, KEY_MAX = 96, NAME_MAX_LENGTH = 256 };
+enum {
+	NO_SET = N_ELEMENT_SETS,
+	DESTROY_SETELEM = 30,
+	KEY_MAX = 96,
+	NAME_MAX_LENGTH = 256
+};
 
 /* A copy of attributes. */
 struct blob {
@@ -42,8 +47,8 @@ struct felement {
 	uint8_t key[KEY_MAX + 1]; /* the last byte: end of an interval */
 	size_t key_length;
 	struct fchain *chain; /* that the verdict goes to */
-	struct blob blob;     /* what is nested in NFTA_LIST_ELEM, but a counter */
-	uint64_t count;	      /* of a set that counts */
+	struct blob blob; /* what is nested in NFTA_LIST_ELEM, but a counter */
+	uint64_t count;	  /* of a set that counts */
 };
 
 struct fset {
@@ -173,7 +178,8 @@ static struct blob blob_of(const void *bytes, size_t length)
 static struct blob message_blob(const struct nlmsghdr *nlh)
 {
 	return blob_of(mnl_nlmsg_get_payload_offset(nlh, sizeof(struct nfgenmsg)),
-		       mnl_nlmsg_get_payload_len(nlh) - NLMSG_ALIGN(sizeof(struct nfgenmsg)));
+		       mnl_nlmsg_get_payload_len(nlh) -
+			       NLMSG_ALIGN(sizeof(struct nfgenmsg)));
 }
 
 static void set_name_copy(char *to, const char *name)
@@ -254,7 +260,8 @@ static void element_link(struct fake_kernel *k, struct felement *e)
 {
 	struct fset *s = e->set;
 
-	hashtab_insert(&s->index, &e->node, hash_bytes(HASH_SEED, e->key, e->key_length));
+	hashtab_insert(&s->index, &e->node,
+		       hash_bytes(HASH_SEED, e->key, e->key_length));
 	e->next_all = s->all;
 	e->at = &s->all;
 	if (e->next_all)
@@ -274,9 +281,11 @@ static void element_unlink(struct fake_kernel *k, struct felement *e)
 	chain_use(k, e->chain, -1);
 }
 
-static struct felement *element_find(const struct fset *s, const uint8_t *key, size_t length)
+static struct felement *element_find(const struct fset *s, const uint8_t *key,
+				     size_t length)
 {
-	struct hash_node *n = hashtab_find(&s->index, hash_bytes(HASH_SEED, key, length));
+	struct hash_node *n =
+		hashtab_find(&s->index, hash_bytes(HASH_SEED, key, length));
 
 	for (; n; n = hashtab_find_next(n)) {
 		struct felement *e = hash_entry(n, struct felement, node);
@@ -371,17 +380,21 @@ void fake_kernel_free(struct fake_kernel *k)
 
 /* The journal */
 
-static struct undo *note(struct fake_kernel *k, enum undo_kind kind, enum family family)
+static struct undo *note(struct fake_kernel *k, enum undo_kind kind,
+			 enum family family)
 {
 	struct undo *u;
 
 	if (k->n_journal == k->journal_size) {
 		k->journal_size = k->journal_size ? k->journal_size * 2 : 256;
-		k->journal = reallocarray(k->journal, k->journal_size, sizeof(*k->journal));
+		k->journal = reallocarray(k->journal, k->journal_size,
+					  sizeof(*k->journal));
 		assert(k->journal);
 	}
 	u = &k->journal[k->n_journal++];
-	*u = (struct undo){ .kind = kind, .family = family, .table = k->tables[family] };
+	*u = (struct undo){ .kind = kind,
+			    .family = family,
+			    .table = k->tables[family] };
 	return u;
 }
 
@@ -475,7 +488,8 @@ struct message {
 	uint32_t offset; /* of what is wrong; 0: unknown */
 };
 
-static int ask(const struct message *m, int type, const char *name, const struct element *el)
+static int ask(const struct message *m, int type, const char *name,
+	       const struct element *el)
 {
 	struct fake_op op = { .type = type, .family = m->family, .name = name };
 
@@ -615,7 +629,8 @@ static int delete_chain(struct message *m, struct ftable *t)
 	c = chain_find(t, attr_string(attrs[NFTA_CHAIN_NAME]));
 	if (!c)
 		return -ENOENT;
-	if (c->use || (m->k->faults.old && c->released_in == m->k->transaction && c->released))
+	if (c->use || (m->k->faults.old &&
+		       c->released_in == m->k->transaction && c->released))
 		return -EBUSY;
 	rules_use(m->k, &c->rules, -1);
 	chain_unlink(t, c);
@@ -628,7 +643,8 @@ static int delete_chain(struct message *m, struct ftable *t)
 static int rule_refer(struct ftable *t, struct frule *r, const struct nlattr *expr)
 {
 	const struct nlattr *attrs[NFTA_EXPR_MAX + 1], *data[NFTA_DYNSET_MAX + 1];
-	const struct nlattr *value[NFTA_DATA_MAX + 1], *verdict[NFTA_VERDICT_MAX + 1];
+	const struct nlattr *value[NFTA_DATA_MAX + 1],
+		*verdict[NFTA_VERDICT_MAX + 1];
 	const char *kind, *set = NULL, *chain = NULL;
 
 	nested_attrs(expr, attrs, NFTA_EXPR_MAX + 1);
@@ -646,7 +662,8 @@ static int rule_refer(struct ftable *t, struct frule *r, const struct nlattr *ex
 		r->flowtable = &t->flowtable;
 	} else if (strcmp(kind, "immediate") == 0) {
 		nested_attrs(data[NFTA_IMMEDIATE_DATA], value, NFTA_DATA_MAX + 1);
-		nested_attrs(value[NFTA_DATA_VERDICT], verdict, NFTA_VERDICT_MAX + 1);
+		nested_attrs(value[NFTA_DATA_VERDICT], verdict,
+			     NFTA_VERDICT_MAX + 1);
 		chain = attr_string(verdict[NFTA_VERDICT_CHAIN]);
 	}
 	if (set) {
@@ -664,7 +681,8 @@ static int rule_refer(struct ftable *t, struct frule *r, const struct nlattr *ex
 
 static void rules_push(struct rules *rules, struct frule *r)
 {
-	rules->items = reallocarray(rules->items, rules->count + 1, sizeof(struct frule *));
+	rules->items = reallocarray(rules->items, rules->count + 1,
+				    sizeof(struct frule *));
 	assert(rules->items);
 	rules->items[rules->count++] = r;
 }
@@ -691,7 +709,8 @@ static unsigned int device_at(const struct fflowtable *f, const char *name)
 /* A message with a device is about that. */
 static const char *device_of(const struct nlmsghdr *nlh)
 {
-	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1], *hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
+	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1],
+		*hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
 	const struct nlattr *device[NFTA_DEVICE_MAX + 1];
 
 	message_attrs(nlh, attrs, NFTA_FLOWTABLE_MAX + 1);
@@ -715,7 +734,8 @@ static int new_flowtable(struct message *m, struct ftable *t)
 	f->there = true;
 	if (device) {
 		assert(f->count < FAKE_DEVICES_MAX);
-		snprintf(f->devices[f->count++], sizeof(f->devices[0]), "%s", device);
+		snprintf(f->devices[f->count++], sizeof(f->devices[0]), "%s",
+			 device);
 	}
 	return 0;
 }
@@ -735,7 +755,8 @@ static int delete_flowtable(struct message *m, struct ftable *t)
 		return -ENOENT;
 	f = change_flowtable(m, t);
 	if (device)
-		memcpy(f->devices[i], f->devices[--f->count], sizeof(f->devices[0]));
+		memcpy(f->devices[i], f->devices[--f->count],
+		       sizeof(f->devices[0]));
 	else
 		*f = (struct fflowtable){ 0 };
 	return 0;
@@ -789,7 +810,8 @@ static int delete_rules(struct message *m, struct ftable *t)
 }
 
 /* The key with the flag of an interval's end behind it; 0 if there is none. */
-static size_t element_key(const struct nlattr *const *attrs, uint8_t key[KEY_MAX + 1])
+static size_t element_key(const struct nlattr *const *attrs,
+			  uint8_t key[KEY_MAX + 1])
 {
 	const struct nlattr *value[NFTA_DATA_MAX + 1];
 	size_t length;
@@ -801,7 +823,8 @@ static size_t element_key(const struct nlattr *const *attrs, uint8_t key[KEY_MAX
 	if (length > KEY_MAX / 2)
 		return 0;
 	memcpy(key, mnl_attr_get_payload(value[NFTA_DATA_VALUE]), length);
-	key[length++] = attr_u32(attrs[NFTA_SET_ELEM_FLAGS], 0) & NFT_SET_ELEM_INTERVAL_END;
+	key[length++] = attr_u32(attrs[NFTA_SET_ELEM_FLAGS], 0) &
+			NFT_SET_ELEM_INTERVAL_END;
 	if (!attrs[NFTA_SET_ELEM_KEY_END])
 		return length;
 	nested_attrs(attrs[NFTA_SET_ELEM_KEY_END], value, NFTA_DATA_MAX + 1);
@@ -820,14 +843,15 @@ static bool same_attr(const struct nlattr *a, const struct nlattr *b)
 				 mnl_attr_get_payload_len(a)) == 0);
 }
 
-static void blob_attrs(const struct blob *blob, const struct nlattr **attrs, unsigned int max)
+static void blob_attrs(const struct blob *blob, const struct nlattr **attrs,
+		       unsigned int max)
 {
 	const char *end = blob->bytes + blob->length;
 	const struct nlattr *attr;
 
 	memset(attrs, 0, max * sizeof(*attrs));
-	for (attr = attr_if_ok((const struct nlattr *)(const void *)blob->bytes, end); attr;
-	     attr = attr_if_ok(mnl_attr_next(attr), end))
+	for (attr = attr_if_ok((const struct nlattr *)(const void *)blob->bytes, end);
+	     attr; attr = attr_if_ok(mnl_attr_next(attr), end))
 		if (mnl_attr_get_type(attr) < max)
 			attrs[mnl_attr_get_type(attr)] = attr;
 }
@@ -841,9 +865,11 @@ static int element_exists(const struct felement *e, const struct nlattr *data)
 	return same_attr(attrs[NFTA_SET_ELEM_DATA], data) ? 0 : -EEXIST;
 }
 
-static int verdict_target(const struct ftable *t, const struct nlattr *data, struct fchain **chain)
+static int verdict_target(const struct ftable *t, const struct nlattr *data,
+			  struct fchain **chain)
 {
-	const struct nlattr *value[NFTA_DATA_MAX + 1], *verdict[NFTA_VERDICT_MAX + 1];
+	const struct nlattr *value[NFTA_DATA_MAX + 1],
+		*verdict[NFTA_VERDICT_MAX + 1];
 	const char *name;
 
 	*chain = NULL;
@@ -861,7 +887,8 @@ static int verdict_target(const struct ftable *t, const struct nlattr *data, str
 /* All attributes but the counter, of which the packets go to @count. */
 static struct blob element_blob(const struct nlattr *element, uint64_t *count)
 {
-	const struct nlattr *attr, *expr[NFTA_EXPR_MAX + 1], *data[NFTA_COUNTER_MAX + 1];
+	const struct nlattr *attr, *expr[NFTA_EXPR_MAX + 1],
+		*data[NFTA_COUNTER_MAX + 1];
 	struct blob blob = blob_of(NULL, 0);
 	size_t size;
 
@@ -869,9 +896,12 @@ static struct blob element_blob(const struct nlattr *element, uint64_t *count)
 	for_each_attr_in (attr, element) {
 		if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_EXPR) {
 			nested_attrs(attr, expr, NFTA_EXPR_MAX + 1);
-			nested_attrs(expr[NFTA_EXPR_DATA], data, NFTA_COUNTER_MAX + 1);
+			nested_attrs(expr[NFTA_EXPR_DATA], data,
+				     NFTA_COUNTER_MAX + 1);
 			assert(data[NFTA_COUNTER_PACKETS]);
-			memcpy(count, mnl_attr_get_payload(data[NFTA_COUNTER_PACKETS]), 8);
+			memcpy(count,
+			       mnl_attr_get_payload(data[NFTA_COUNTER_PACKETS]),
+			       8);
 			*count = be64toh(*count);
 			continue;
 		}
@@ -888,7 +918,8 @@ static struct blob element_blob(const struct nlattr *element, uint64_t *count)
 /* As the kernel lists it. */
 static void put_element(struct nlmsghdr *nlh, const struct felement *e)
 {
-	struct nlattr *element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM), *expr, *data;
+	struct nlattr *element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM),
+		      *expr, *data;
 
 	memcpy(mnl_nlmsg_get_payload_tail(nlh), e->blob.bytes, e->blob.length);
 	nlh->nlmsg_len += (uint32_t)e->blob.length;
@@ -940,7 +971,8 @@ static int new_element(struct message *m, struct ftable *t, struct fset *s,
 	return 0;
 }
 
-static int delete_element(struct message *m, struct fset *s, const struct nlattr *attr)
+static int delete_element(struct message *m, struct fset *s,
+			  const struct nlattr *attr)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1];
 	uint8_t key[KEY_MAX + 1];
@@ -960,7 +992,8 @@ static int delete_element(struct message *m, struct fset *s, const struct nlattr
 }
 
 /* Where a source range begins stands for it. */
-static int ask_bound(const struct message *m, const struct fset *s, const struct nlattr *attr)
+static int ask_bound(const struct message *m, const struct fset *s,
+		     const struct nlattr *attr)
 {
 	struct element el = { .set = SET_SOURCE_RANGES, .ranges = s->name };
 	struct bound bound;
@@ -971,7 +1004,8 @@ static int ask_bound(const struct message *m, const struct fset *s, const struct
 	return bound.is_end ? 0 : ask(m, m->type, s->name, &el);
 }
 
-static int ask_element(const struct message *m, const struct fset *s, const struct nlattr *attr)
+static int ask_element(const struct message *m, const struct fset *s,
+		       const struct nlattr *attr)
 {
 	struct element el;
 
@@ -1000,10 +1034,12 @@ static int change_elements(struct message *m, struct ftable *t)
 	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
 		err = ask_element(m, s, attr);
 		if (!err)
-			err = m->type == NFT_MSG_NEWSETELEM ? new_element(m, t, s, attr)
-							    : delete_element(m, s, attr);
+			err = m->type == NFT_MSG_NEWSETELEM
+				      ? new_element(m, t, s, attr)
+				      : delete_element(m, s, attr);
 		if (err) {
-			m->offset = (uint32_t)((const char *)attr - (const char *)m->nlh);
+			m->offset = (uint32_t)((const char *)attr -
+					       (const char *)m->nlh);
 			return err;
 		}
 	}
@@ -1094,8 +1130,8 @@ static int answer(const struct exchange *x, const struct nlmsghdr *nlh)
 	return err;
 }
 
-static int answer_error(const struct exchange *x, const struct nlmsghdr *about, int error,
-			uint32_t offset)
+static int answer_error(const struct exchange *x, const struct nlmsghdr *about,
+			int error, uint32_t offset)
 {
 	union {
 		struct nlmsghdr nlh;
@@ -1116,7 +1152,8 @@ static int answer_error(const struct exchange *x, const struct nlmsghdr *about, 
 	return answer(x, nlh);
 }
 
-static const struct nlmsghdr *next_message(const struct exchange *x, unsigned int *i, size_t *at)
+static const struct nlmsghdr *next_message(const struct exchange *x,
+					   unsigned int *i, size_t *at)
 {
 	const struct nlmsghdr *nlh;
 
@@ -1126,8 +1163,10 @@ static const struct nlmsghdr *next_message(const struct exchange *x, unsigned in
 	}
 	if (*i == x->n_iov)
 		return NULL;
-	nlh = (const struct nlmsghdr *)(const void *)((const char *)x->iov[*i].iov_base + *at);
-	assert(nlh->nlmsg_len >= NLMSG_HDRLEN && nlh->nlmsg_len <= x->iov[*i].iov_len - *at);
+	nlh = (const struct nlmsghdr *)(const void *)((const char *)x->iov[*i].iov_base +
+						      *at);
+	assert(nlh->nlmsg_len >= NLMSG_HDRLEN &&
+	       nlh->nlmsg_len <= x->iov[*i].iov_len - *at);
 	*at += NLMSG_ALIGN(nlh->nlmsg_len);
 	return nlh;
 }
@@ -1156,14 +1195,15 @@ struct verdicts {
 	unsigned int count, size;
 };
 
-static void verdicts_push(struct verdicts *v, const struct nlmsghdr *about, int error,
-			  uint32_t offset)
+static void verdicts_push(struct verdicts *v, const struct nlmsghdr *about,
+			  int error, uint32_t offset)
 {
 	if (v->count == v->size) {
 		v->size = v->size ? v->size * 2 : 16;
 		v->about = reallocarray(v->about, v->size, sizeof(*v->about));
 		v->errors = reallocarray(v->errors, v->size, sizeof(*v->errors));
-		v->offsets = reallocarray(v->offsets, v->size, sizeof(*v->offsets));
+		v->offsets =
+			reallocarray(v->offsets, v->size, sizeof(*v->offsets));
 		assert(v->about && v->errors && v->offsets);
 	}
 	v->about[v->count] = about;
@@ -1269,8 +1309,8 @@ static int send_generation(const struct exchange *x, const struct nlmsghdr *abou
 	return answer(x, nlh);
 }
 
-static int send_elements(const struct exchange *x, enum family family, const struct fset *s,
-			 const struct nlmsghdr *about)
+static int send_elements(const struct exchange *x, enum family family,
+			 const struct fset *s, const struct nlmsghdr *about)
 {
 	enum { ROOM = 16384, FULL = 8192 };
 	const struct felement *e = s->all;
@@ -1286,7 +1326,8 @@ static int send_elements(const struct exchange *x, enum family family, const str
 		nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
 		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
 		nlh->nlmsg_seq = about->nlmsg_seq;
-		nfg->nfgen_family = family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+		nfg->nfgen_family =
+			family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
 		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -1300,8 +1341,9 @@ static int send_elements(const struct exchange *x, enum family family, const str
 }
 
 /* Those that are asked for, each in a message of its own, up to the first that is not there. */
-static int send_some(const struct exchange *x, enum family family, const struct fset *s,
-		     const struct nlmsghdr *about, const struct nlattr *keys)
+static int send_some(const struct exchange *x, enum family family,
+		     const struct fset *s, const struct nlmsghdr *about,
+		     const struct nlattr *keys)
 {
 	const struct nlattr *attr, *attrs[NFTA_SET_ELEM_MAX + 1];
 	uint8_t key[KEY_MAX + 1];
@@ -1322,7 +1364,8 @@ static int send_some(const struct exchange *x, enum family family, const struct 
 		nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
 		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
 		nlh->nlmsg_seq = about->nlmsg_seq;
-		nfg->nfgen_family = family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+		nfg->nfgen_family =
+			family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
 		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -1336,23 +1379,27 @@ static int send_some(const struct exchange *x, enum family family, const struct 
 	return 0;
 }
 
-static int send_table(const struct exchange *x, const struct nlmsghdr *about, enum family f)
+static int send_table(const struct exchange *x, const struct nlmsghdr *about,
+		      enum family f)
 {
 	if (!x->k->tables[f])
 		return 0;
 	return send_object(x, f, NFT_MSG_NEWTABLE, about, &x->k->tables[f]->blob);
 }
 
-static int send_flowtable(const struct exchange *x, const struct nlmsghdr *about, enum family f)
+static int send_flowtable(const struct exchange *x,
+			  const struct nlmsghdr *about, enum family f)
 {
 	const struct fflowtable *flow = &x->k->tables[f]->flowtable;
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(calloc(1, 256 + 32 * FAKE_DEVICES_MAX));
+	struct nlmsghdr *nlh =
+		mnl_nlmsg_put_header(calloc(1, 256 + 32 * FAKE_DEVICES_MAX));
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
 	struct nlattr *hook, *devices;
 	unsigned int i;
 	int err = 0;
 
-	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWFLOWTABLE);
+	nlh->nlmsg_type =
+		(uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWFLOWTABLE);
 	nlh->nlmsg_seq = about->nlmsg_seq;
 	nfg->nfgen_family = f == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
 	mnl_attr_put_strz(nlh, NFTA_FLOWTABLE_TABLE, "vipmap");
@@ -1371,7 +1418,8 @@ static int send_flowtable(const struct exchange *x, const struct nlmsghdr *about
 	return err;
 }
 
-static int send_all(const struct exchange *x, const struct nlmsghdr *about, enum family f, int type)
+static int send_all(const struct exchange *x, const struct nlmsghdr *about,
+		    enum family f, int type)
 {
 	const struct ftable *t = x->k->tables[f];
 	const struct fchain *c;
@@ -1387,8 +1435,10 @@ static int send_all(const struct exchange *x, const struct nlmsghdr *about, enum
 	for (c = t->first; c && !err; c = c->next) {
 		if (type == NFT_MSG_GETCHAIN)
 			err = send_object(x, f, NFT_MSG_NEWCHAIN, about, &c->blob);
-		for (i = 0; type == NFT_MSG_GETRULE && !err && i < c->rules.count; i++)
-			err = send_object(x, f, NFT_MSG_NEWRULE, about, &c->rules.items[i]->blob);
+		for (i = 0;
+		     type == NFT_MSG_GETRULE && !err && i < c->rules.count; i++)
+			err = send_object(x, f, NFT_MSG_NEWRULE, about,
+					  &c->rules.items[i]->blob);
 	}
 	return err;
 }
@@ -1414,11 +1464,13 @@ static int ask_kernel(const struct exchange *x, struct errbuf *eb)
 	} else if (type == NFT_MSG_GETTABLE) {
 		err = send_table(x, nlh, f);
 	} else if (type == NFT_MSG_GETSETELEM) {
-		s = set_find(x->k->tables[f], attr_string(attrs[NFTA_SET_ELEM_LIST_SET]));
+		s = set_find(x->k->tables[f],
+			     attr_string(attrs[NFTA_SET_ELEM_LIST_SET]));
 		if (!s)
 			return errf(eb, -ENOENT, "fake kernel: no such set");
 		if (attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
-			err = send_some(x, f, s, nlh, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]);
+			err = send_some(x, f, s, nlh,
+					attrs[NFTA_SET_ELEM_LIST_ELEMENTS]);
 		else
 			err = send_elements(x, f, s, nlh);
 		if (err == -ENOENT)
@@ -1426,14 +1478,16 @@ static int ask_kernel(const struct exchange *x, struct errbuf *eb)
 	} else {
 		err = send_all(x, nlh, f, type);
 	}
-	if (!err && (nlh->nlmsg_flags & NLM_F_ACK) && !(nlh->nlmsg_flags & NLM_F_DUMP))
+	if (!err && (nlh->nlmsg_flags & NLM_F_ACK) &&
+	    !(nlh->nlmsg_flags & NLM_F_DUMP))
 		err = answer_error(x, nlh, 0, 0);
 	return err;
 }
 
-static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-			 int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-			 unsigned int timeout_ms, struct errbuf *eb)
+static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
+			 uint32_t last_seq,
+			 int (*reply)(const struct nlmsghdr *nlh, void *data),
+			 void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct exchange x = { ctx, iov, n_iov, last_seq, reply, data };
 	struct fake_faults *faults = &x.k->faults;
@@ -1447,10 +1501,12 @@ static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
 	if (fail)
 		x.reply = NULL;
 	if (!fail || faults->fail_applied)
-		err = nlh->nlmsg_type == NFNL_MSG_BATCH_BEGIN ? transact(&x, eb)
-							      : ask_kernel(&x, eb);
+		err = nlh->nlmsg_type == NFNL_MSG_BATCH_BEGIN
+			      ? transact(&x, eb)
+			      : ask_kernel(&x, eb);
 	if (fail)
-		err = errf(eb, faults->fail_err, "fake kernel: %s", strerror(-faults->fail_err));
+		err = errf(eb, faults->fail_err, "fake kernel: %s",
+			   strerror(-faults->fail_err));
 	guard(x.k, false);
 	return err;
 }
@@ -1469,7 +1525,8 @@ bool fake_has_table(const struct fake_kernel *k, enum family family)
 	return k->tables[family];
 }
 
-bool fake_has_chain(const struct fake_kernel *k, enum family family, const char *name)
+bool fake_has_chain(const struct fake_kernel *k, enum family family,
+		    const char *name)
 {
 	return k->tables[family] && chain_find(k->tables[family], name);
 }
@@ -1537,8 +1594,8 @@ static void list_ranges(struct listing *l, enum family family, const struct fset
 }
 
 /* Elements keep a header in front of them, so that what points into them lives as long as they. */
-static void list_set_elements(struct listing *l, enum family family, const struct fset *s,
-			      struct arena *scratch)
+static void list_set_elements(struct listing *l, enum family family,
+			      const struct fset *s, struct arena *scratch)
 {
 	const struct felement *e;
 	struct nlattr *attr;
@@ -1549,7 +1606,8 @@ static void list_set_elements(struct listing *l, enum family family, const struc
 		attr->nla_type = NFTA_LIST_ELEM | NLA_F_NESTED;
 		memcpy(attr + 1, e->blob.bytes, e->blob.length);
 		if (element_decode(family, s->id, attr, &l->items[l->count]))
-			l->items[l->count] = (struct element){ .set = s->id, .index = ~0u };
+			l->items[l->count] =
+				(struct element){ .set = s->id, .index = ~0u };
 		l->items[l->count].count = e->count;
 		l->count++;
 	}
@@ -1578,7 +1636,8 @@ const struct element *fake_elements(const struct fake_kernel *k, enum family fam
 }
 
 void fake_add_client(struct fake_kernel *k, enum family family, const char *map,
-		     const struct addr *client, const struct addr *endpoint, uint16_t port)
+		     const struct addr *client, const struct addr *endpoint,
+		     uint16_t port)
 {
 	const size_t size = family_size(family);
 	struct fset *s = set_find(k->tables[family], map);
@@ -1604,24 +1663,28 @@ void fake_add_client(struct fake_kernel *k, enum family family, const char *map,
 	memcpy(e->key, client->bytes, size);
 	e->key_length = size + 1;
 	e->set = s;
-	e->blob = blob_of(mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh));
+	e->blob = blob_of(mnl_nlmsg_get_payload(nlh),
+			  mnl_nlmsg_get_payload_len(nlh));
 	if (element_find(s, e->key, e->key_length))
 		element_free(e);
 	else
 		element_link(k, e);
 }
 
-unsigned int fake_n_clients(const struct fake_kernel *k, enum family family, const char *map)
+unsigned int fake_n_clients(const struct fake_kernel *k, enum family family,
+			    const char *map)
 {
-	const struct fset *s = k->tables[family] ? set_find(k->tables[family], map) : NULL;
+	const struct fset *s =
+		k->tables[family] ? set_find(k->tables[family], map) : NULL;
 
 	return s ? s->count : 0;
 }
 
-bool fake_has_client(const struct fake_kernel *k, enum family family, const char *map,
-		     const struct addr *client)
+bool fake_has_client(const struct fake_kernel *k, enum family family,
+		     const char *map, const struct addr *client)
 {
-	const struct fset *s = k->tables[family] ? set_find(k->tables[family], map) : NULL;
+	const struct fset *s =
+		k->tables[family] ? set_find(k->tables[family], map) : NULL;
 	uint8_t key[KEY_MAX + 1] = { 0 };
 
 	memcpy(key, client->bytes, family_size(family));
@@ -1661,7 +1724,8 @@ bool fake_flush_table(struct fake_kernel *k, enum family family)
 	return t && foreign(k);
 }
 
-static struct felement *nth_element(struct fake_kernel *k, enum family family, unsigned int which)
+static struct felement *nth_element(struct fake_kernel *k, enum family family,
+				    unsigned int which)
 {
 	struct ftable *t = k->tables[family];
 	unsigned int total = 0;
@@ -1680,7 +1744,8 @@ static struct felement *nth_element(struct fake_kernel *k, enum family family, u
 	return NULL;
 }
 
-bool fake_delete_element(struct fake_kernel *k, enum family family, unsigned int which)
+bool fake_delete_element(struct fake_kernel *k, enum family family,
+			 unsigned int which)
 {
 	struct felement *e = nth_element(k, family, which);
 
@@ -1697,7 +1762,9 @@ static struct felement *key_find(struct fake_kernel *k, enum family family,
 {
 	struct arena scratch = ARENA_INIT;
 	struct ftable *t = k->tables[family];
-	struct fset *s = t ? set_find(t, key->ranges ? key->ranges : set_name(key->set)) : NULL;
+	struct fset *s =
+		t ? set_find(t, key->ranges ? key->ranges : set_name(key->set))
+		  : NULL;
 	struct felement *e = s ? s->all : NULL;
 	const size_t size = family_size(family);
 	struct element el;
@@ -1705,7 +1772,9 @@ static struct felement *key_find(struct fake_kernel *k, enum family family,
 
 	for (; e; e = e->next_all) {
 		if (set_has_range(key->set)) {
-			if (memcmp(e->key, key->ranges ? &key->range.addr : &key->addr, size) == 0)
+			if (memcmp(e->key,
+				   key->ranges ? &key->range.addr : &key->addr,
+				   size) == 0)
 				break;
 			continue;
 		}
@@ -1721,7 +1790,8 @@ static struct felement *key_find(struct fake_kernel *k, enum family family,
 	return e;
 }
 
-bool fake_delete_key(struct fake_kernel *k, enum family family, const struct element *key)
+bool fake_delete_key(struct fake_kernel *k, enum family family,
+		     const struct element *key)
 {
 	struct felement *e = key_find(k, family, key);
 
@@ -1735,13 +1805,14 @@ bool fake_delete_key(struct fake_kernel *k, enum family family, const struct ele
 bool fake_counts_in(const struct fake_kernel *k, enum family family, enum set_id set)
 {
 	const struct fset *s =
-		k->tables[family] ? set_find(k->tables[family], set_name(set)) : NULL;
+		k->tables[family] ? set_find(k->tables[family], set_name(set))
+				  : NULL;
 
 	return s && s->counts;
 }
 
-bool fake_count(struct fake_kernel *k, enum family family, const struct element *key,
-		uint64_t connections)
+bool fake_count(struct fake_kernel *k, enum family family,
+		const struct element *key, uint64_t connections)
 {
 	struct felement *e = key_find(k, family, key);
 
@@ -1751,10 +1822,12 @@ bool fake_count(struct fake_kernel *k, enum family family, const struct element 
 	return true;
 }
 
-bool fake_damage_element(struct fake_kernel *k, enum family family, unsigned int which)
+bool fake_damage_element(struct fake_kernel *k, enum family family,
+			 unsigned int which)
 {
 	struct felement *e = nth_element(k, family, which);
-	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1], *value[NFTA_DATA_MAX + 1];
+	const struct nlattr *attrs[NFTA_SET_ELEM_MAX + 1],
+		*value[NFTA_DATA_MAX + 1];
 	size_t at;
 
 	if (!e)
@@ -1763,12 +1836,14 @@ bool fake_damage_element(struct fake_kernel *k, enum family family, unsigned int
 	nested_attrs(attrs[NFTA_SET_ELEM_DATA], value, NFTA_DATA_MAX + 1);
 	if (!value[NFTA_DATA_VALUE])
 		return false;
-	at = (size_t)((const char *)mnl_attr_get_payload(value[NFTA_DATA_VALUE]) - e->blob.bytes);
+	at = (size_t)((const char *)mnl_attr_get_payload(value[NFTA_DATA_VALUE]) -
+		      e->blob.bytes);
 	e->blob.bytes[at + 1] ^= 0x40;
 	return foreign(k);
 }
 
-static struct fchain *nth_chain(struct fake_kernel *k, enum family family, unsigned int which)
+static struct fchain *nth_chain(struct fake_kernel *k, enum family family,
+				unsigned int which)
 {
 	struct ftable *t = k->tables[family];
 	struct fchain *c = t ? t->first : NULL;
@@ -1808,7 +1883,8 @@ bool fake_add_rule(struct fake_kernel *k, enum family family, unsigned int which
 	}
 	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, TABLE_NAME);
 	mnl_attr_put_strz(nlh, NFTA_RULE_CHAIN, c->name);
-	r->blob = blob_of(mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh));
+	r->blob = blob_of(mnl_nlmsg_get_payload(nlh),
+			  mnl_nlmsg_get_payload_len(nlh));
 	rules_push(&c->rules, r);
 	return foreign(k);
 }
@@ -1823,7 +1899,8 @@ void fake_owner_ends(struct fake_kernel *k)
 			k->tables[f]->is_orphan = k->tables[f]->flags != 0;
 }
 
-void fake_devices(const struct fake_kernel *k, enum family family, struct strbuf *out)
+void fake_devices(const struct fake_kernel *k, enum family family,
+		  struct strbuf *out)
 {
 	const struct ftable *t = k->tables[family];
 	unsigned int i;
@@ -1900,8 +1977,10 @@ bool fake_add_chain(struct fake_kernel *k, enum family family, const char *name)
 	} buf = { 0 };
 	struct message m = { .k = k, .family = family, .type = NFT_MSG_NEWCHAIN };
 
-	m.nlh = object_message(&buf, family, NFT_MSG_NEWCHAIN, NFTA_CHAIN_NAME, name);
-	return k->tables[family] && new_chain(&m, k->tables[family]) == 0 && foreign(k);
+	m.nlh = object_message(&buf, family, NFT_MSG_NEWCHAIN, NFTA_CHAIN_NAME,
+			       name);
+	return k->tables[family] && new_chain(&m, k->tables[family]) == 0 &&
+	       foreign(k);
 }
 
 bool fake_add_set(struct fake_kernel *k, enum family family, const char *name)
@@ -1913,10 +1992,12 @@ bool fake_add_set(struct fake_kernel *k, enum family family, const char *name)
 	struct message m = { .k = k, .family = family, .type = NFT_MSG_NEWSET };
 
 	m.nlh = object_message(&buf, family, NFT_MSG_NEWSET, NFTA_SET_NAME, name);
-	return k->tables[family] && new_set(&m, k->tables[family]) == 0 && foreign(k);
+	return k->tables[family] && new_set(&m, k->tables[family]) == 0 &&
+	       foreign(k);
 }
 
-int fake_add_element(struct fake_kernel *k, enum family family, const struct element *el)
+int fake_add_element(struct fake_kernel *k, enum family family,
+		     const struct element *el)
 {
 	const struct ruleset ruleset = { .family = family };
 	struct fake_faults saved = k->faults;

@@ -111,7 +111,8 @@ static const char *end_of(const char *text)
 	return length > TEXT_MAX ? text + length - TEXT_MAX : text;
 }
 
-void live_until(struct live *live, bool (*is_so)(struct live *live, const void *arg),
+void live_until(struct live *live,
+		bool (*is_so)(struct live *live, const void *arg),
 		const void *arg, const char *what)
 {
 	struct event *event = event_new(live->base, -1, EV_PERSIST, tick, NULL);
@@ -121,9 +122,10 @@ void live_until(struct live *live, bool (*is_so)(struct live *live, const void *
 	event_add(event, &interval);
 	while (!is_so(live, arg)) {
 		if (now_ms() > end)
-			ck_abort_msg("%s: not so after %d s; log:\n%s\njournal:\n%s", what,
-				     DEADLINE_MS / 1000, end_of(live->log.text),
-				     end_of(recording_sink_journal(live->sink)));
+			ck_abort_msg(
+				"%s: not so after %d s; log:\n%s\njournal:\n%s",
+				what, DEADLINE_MS / 1000, end_of(live->log.text),
+				end_of(recording_sink_journal(live->sink)));
 		event_base_loop(live->base, EVLOOP_ONCE);
 	}
 	event_free(event);

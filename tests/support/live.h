@@ -26,7 +26,8 @@ void live_start(struct live *live);
 void live_close(struct live *live);
 
 /* Runs the loop until @is_so, or fails the test after 20 s, naming @what. */
-void live_until(struct live *live, bool (*is_so)(struct live *live, const void *arg),
+void live_until(struct live *live,
+		bool (*is_so)(struct live *live, const void *arg),
 		const void *arg, const char *what);
 void live_run_ms(struct live *live, int ms);
 

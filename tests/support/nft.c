@@ -47,7 +47,8 @@ struct ruleset sample_ruleset_with(enum family family, unsigned int flags)
 	return ruleset;
 }
 
-static struct element vip(enum family family, enum set_id set, unsigned int n, uint16_t port)
+static struct element vip(enum family family, enum set_id set, unsigned int n,
+			  uint16_t port)
 {
 	return (struct element){
 		.set = set,
@@ -90,7 +91,8 @@ static void write_verdicts(const struct writer *w, enum family family)
 		n = set == MAP_SERVICE_IPS || set == MAP_SERVICE_NODEPORTS ? 8 : 5;
 		for (i = 0; i < n; i++)
 			verdict(w,
-				vip(family, set, set_is_nodeport(set) ? 0 : i, (uint16_t)(80 + i)),
+				vip(family, set, set_is_nodeport(set) ? 0 : i,
+				    (uint16_t)(80 + i)),
 				verdicts[i]);
 	}
 }
@@ -103,7 +105,8 @@ static void write_endpoints(const struct writer *w, enum family family)
 		if (!set_has_endpoint(set))
 			continue;
 		for (i = 0; i < 3; i++) {
-			struct element e = vip(family, set, set_is_nodeport(set) ? 0 : 7, 80);
+			struct element e = vip(family, set,
+					       set_is_nodeport(set) ? 0 : 7, 80);
 
 			e.index = i;
 			e.endpoint = sample_addr(family, 0x100001 + i);
@@ -170,7 +173,8 @@ static void write_parts(const struct writer *w, enum family family)
 	}
 }
 
-static const char sample_ranges[] = "ranges/default/web", other_ranges[] = "ranges/shop/cart";
+static const char sample_ranges[] = "ranges/default/web",
+		  other_ranges[] = "ranges/shop/cart";
 
 /* Two Services; ranges that touch, and one up to the last address of all. */
 static void write_ranges(const struct writer *w, enum family family)
@@ -199,7 +203,9 @@ static void write_picks(const struct writer *w)
 	unsigned int pick;
 
 	for (pick = 0; pick < N_PICKS; pick++) {
-		struct verdict v = { .kind = VERDICT_PICK, .pick = (uint8_t)pick, .count = 1 };
+		struct verdict v = { .kind = VERDICT_PICK,
+				     .pick = (uint8_t)pick,
+				     .count = 1 };
 
 		if ((pick & PICK_CLUSTER) && (pick & PICK_EXTERNAL))
 			continue;
@@ -213,8 +219,10 @@ static void write_sticky(const struct writer *w, enum family family)
 {
 	static const char map[] = "affinity/default/sticky/tcp/http";
 	struct sticky_chain chains[] = {
-		{ .name = "sticky/default/sticky/tcp/http/a/8080", .timeout_s = 10800 },
-		{ .name = "sticky/default/sticky/tcp/http/b/8080", .timeout_s = 93784 },
+		{ .name = "sticky/default/sticky/tcp/http/a/8080",
+		  .timeout_s = 10800 },
+		{ .name = "sticky/default/sticky/tcp/http/b/8080",
+		  .timeout_s = 93784 },
 	};
 	unsigned int set, i;
 
@@ -230,7 +238,8 @@ static void write_sticky(const struct writer *w, enum family family)
 		if (!set_has_verdict(set) || !set_has_index(set))
 			continue;
 		for (i = 0; i < 2; i++) {
-			struct element e = vip(family, set, set_is_nodeport(set) ? 0 : 7, 80);
+			struct element e = vip(family, set,
+					       set_is_nodeport(set) ? 0 : 7, 80);
 
 			e.index = i;
 			e.verdict.kind = VERDICT_STICKY;
@@ -295,7 +304,8 @@ int run_with(const char *command, const char *input, struct strbuf *out)
 		return -1;
 	fputs(input, file);
 	fclose(file);
-	snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - command), command, path, at + 2);
+	snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - command), command,
+		 path, at + 2);
 	status = run(text, out);
 	unlink(path);
 	return status;
@@ -312,7 +322,8 @@ static void add_sorted(struct strbuf *out, char *list)
 	char **items = NULL, *item, *rest = NULL;
 	size_t count = 0, i;
 
-	for (item = strtok_r(list, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
+	for (item = strtok_r(list, ",", &rest); item;
+	     item = strtok_r(NULL, ",", &rest)) {
 		item += strspn(item, " \t\n");
 		items = reallocarray(items, count + 1, sizeof(*items));
 		items[count++] = item;

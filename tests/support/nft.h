@@ -1,6 +1,6 @@
 /*
- * For tests of nft/: a table with everything in it, network namespaces, and the nft command as an
- * oracle.
+ * For tests of nft/: a table with everything in it, network namespaces, and the
+ * nft command as an oracle.
  */
 #ifndef TESTS_SUPPORT_NFT_H
 #define TESTS_SUPPORT_NFT_H
@@ -9,7 +9,8 @@
 #include "proxy/base/strbuf.h"
 
 enum sample_flags {
-	SAMPLE_STICKY = 1 << 0, /* session affinity; nft 1.0.6 cannot load that in IPv6 */
+	SAMPLE_STICKY =
+		1 << 0, /* session affinity; nft 1.0.6 cannot load that in IPv6 */
 	/* for sample_ruleset_with() as well: */
 	SAMPLE_PARTS = 1 << 1, /* all of enum table_part */
 	SAMPLE_OTHER = 1 << 2, /* other rules that use them */
@@ -22,8 +23,8 @@ struct ruleset sample_ruleset_with(enum family family, unsigned int flags);
 
 struct addr sample_addr(enum family family, unsigned int n); /* 10.x.x.x, fd00::x */
 
-/* Whether a table can have owner and persist: Linux 6.9 and later. By its number, since what is
- * asked of the kernel is to be right as well. */
+/* Whether a table can have owner and persist: Linux 6.9 and later. By its
+ * number, since what is asked of the kernel is to be right as well. */
 bool kernel_has_owner(void);
 
 /* Runs a shell command; its standard output and error are appended to @out. Returns its status. */

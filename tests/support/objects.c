@@ -4,27 +4,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void describe_addresses(struct strbuf *sb, const char *what, enum family family,
-			       const struct addr_list *list)
+static void describe_addresses(struct strbuf *sb, const char *what,
+			       enum family family, const struct addr_list *list)
 {
 	char text[ADDR_TEXT_SIZE];
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		strbuf_addf(sb, " %s=%s", what, addr_format(family, &list->items[i], text));
+		strbuf_addf(sb, " %s=%s", what,
+			    addr_format(family, &list->items[i], text));
 }
 
-static void describe_prefixes(struct strbuf *sb, const char *what, enum family family,
-			      const struct prefix_list *list)
+static void describe_prefixes(struct strbuf *sb, const char *what,
+			      enum family family, const struct prefix_list *list)
 {
 	char text[PREFIX_TEXT_SIZE];
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		strbuf_addf(sb, " %s=%s", what, prefix_format(family, &list->items[i], text));
+		strbuf_addf(sb, " %s=%s", what,
+			    prefix_format(family, &list->items[i], text));
 }
 
-static void describe_flags(struct strbuf *sb, unsigned int flags, const char *const *names)
+static void describe_flags(struct strbuf *sb, unsigned int flags,
+			   const char *const *names)
 {
 	unsigned int i;
 
@@ -35,8 +38,9 @@ static void describe_flags(struct strbuf *sb, unsigned int flags, const char *co
 
 void describe_service(struct strbuf *sb, const struct service *service)
 {
-	static const char *const flags[] = { "ignored", "load-balancer", "internal-local",
-					     "external-local", NULL };
+	static const char *const flags[] = { "ignored", "load-balancer",
+					     "internal-local", "external-local",
+					     NULL };
 	char text[ADDR_TEXT_SIZE];
 	enum family f;
 	unsigned int i;
@@ -45,16 +49,20 @@ void describe_service(struct strbuf *sb, const struct service *service)
 	for (f = 0; f < N_FAMILIES; f++)
 		if (service->family[f].has_cluster_ip)
 			strbuf_addf(sb, " %s",
-				    addr_format(f, &service->family[f].cluster_ip, text));
+				    addr_format(f, &service->family[f].cluster_ip,
+						text));
 	for (i = 0; i < service->n_ports; i++) {
-		strbuf_addf(sb, " %s:%u/%s", service->ports[i].name, service->ports[i].port,
+		strbuf_addf(sb, " %s:%u/%s", service->ports[i].name,
+			    service->ports[i].port,
 			    protocol_name(service->ports[i].protocol));
 		if (service->ports[i].node_port)
 			strbuf_addf(sb, "/%u", service->ports[i].node_port);
 	}
 	for (f = 0; f < N_FAMILIES; f++) {
-		describe_addresses(sb, "external", f, &service->family[f].external_ips);
-		describe_addresses(sb, "lb", f, &service->family[f].load_balancer_ips);
+		describe_addresses(sb, "external", f,
+				   &service->family[f].external_ips);
+		describe_addresses(sb, "lb", f,
+				   &service->family[f].load_balancer_ips);
 		describe_prefixes(sb, "from", f, &service->family[f].source_ranges);
 	}
 	describe_flags(sb, service->flags, flags);
@@ -79,8 +87,10 @@ void describe_service(struct strbuf *sb, const struct service *service)
 static void describe_endpoint(struct strbuf *sb, const struct slice *slice,
 			      const struct slice_endpoint *endpoint)
 {
-	static const char *const flags[] = { "ready",	   "serving",	  "terminating", "local",
-					     "node-hints", "node-hinted", NULL };
+	static const char *const flags[] = { "ready",	    "serving",
+					     "terminating", "local",
+					     "node-hints",  "node-hinted",
+					     NULL };
 	const char *zone = slice->zones + endpoint->zones;
 	char text[ADDR_TEXT_SIZE];
 
@@ -98,10 +108,11 @@ void describe_slice(struct strbuf *sb, const struct slice *slice)
 {
 	unsigned int i;
 
-	strbuf_addf(sb, "slice %s/%s of %s %s", slice->namespace, slice->name, slice->service,
-		    family_name(slice->family));
+	strbuf_addf(sb, "slice %s/%s of %s %s", slice->namespace, slice->name,
+		    slice->service, family_name(slice->family));
 	for (i = 0; i < slice->n_ports; i++)
-		strbuf_addf(sb, " %s:%u/%s", slice->ports[i].name, slice->ports[i].port,
+		strbuf_addf(sb, " %s:%u/%s", slice->ports[i].name,
+			    slice->ports[i].port,
 			    protocol_name(slice->ports[i].protocol));
 	for (i = 0; i < slice->n_endpoints; i++)
 		describe_endpoint(sb, slice, &slice->endpoints[i]);
@@ -130,7 +141,8 @@ void describe_node(struct strbuf *sb, const struct node *node)
 		strbuf_addf(sb, " zone=%s", node->zone);
 	for (i = 0; i < node->n_addresses; i++)
 		strbuf_addf(sb, " %s",
-			    addr_format(node->addresses[i].family, &node->addresses[i].addr, text));
+			    addr_format(node->addresses[i].family,
+					&node->addresses[i].addr, text));
 	for (f = 0; f < N_FAMILIES; f++)
 		describe_prefixes(sb, "pods", f, &node->pod_cidrs[f]);
 	describe_flags(sb, node->flags, flags);

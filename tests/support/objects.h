@@ -1,5 +1,5 @@
-/* Decoded objects as one line of text, with only what differs from nothing, to compare and to
- * print. */
+/* Decoded objects as one line of text, with only what differs from nothing, to
+ * compare and to print. */
 #ifndef TESTS_SUPPORT_OBJECTS_H
 #define TESTS_SUPPORT_OBJECTS_H
 

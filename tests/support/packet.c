@@ -26,8 +26,8 @@ struct table {
 	struct strbuf *complaint;
 };
 
-static const struct element *lookup(const struct table *t, enum set_id set, bool nodeport,
-				    uint32_t index)
+static const struct element *lookup(const struct table *t, enum set_id set,
+				    bool nodeport, uint32_t index)
 {
 	struct element key = {
 		.set = set,
@@ -48,12 +48,14 @@ static bool has_address(const struct table *t, enum set_id set)
 	return t->n && bsearch(&key, t->list, t->n, sizeof(key), key_order);
 }
 
-static bool in_ranges(const struct table *t, enum set_id set, const struct addr *addr)
+static bool in_ranges(const struct table *t, enum set_id set,
+		      const struct addr *addr)
 {
 	size_t i;
 
 	for (i = 0; i < t->n; i++)
-		if (t->list[i].set == set && prefix_contains(&t->list[i].range, addr))
+		if (t->list[i].set == set &&
+		    prefix_contains(&t->list[i].range, addr))
 			return true;
 	return false;
 }
@@ -93,19 +95,21 @@ static void complain(const struct table *t, const char *what)
 	strbuf_addf(t->complaint, ": %s\n", what);
 }
 
-static struct outcome picked(const struct table *t, const struct verdict *v, bool marked)
+static struct outcome picked(const struct table *t, const struct verdict *v,
+			     bool marked)
 {
-	const bool nodeport = v->pick & PICK_NODEPORT, sticky = v->pick & PICK_STICKY;
+	const bool nodeport = v->pick & PICK_NODEPORT,
+		   sticky = v->pick & PICK_STICKY;
 	const enum set_id set = list_set(nodeport, v->pick & PICK_LOCAL, sticky);
 	struct outcome o = { .fate = FATE_DNAT };
 	const struct element *el;
 	unsigned int i;
 
-	o.masquerade =
-		marked || (v->pick & PICK_EXTERNAL) ||
-		((v->pick & PICK_CLUSTER) &&
-		 (model_config(t->m)->masquerade_all ||
-		  (model_config(t->m)->family[t->family].has_cluster_cidr && !t->packet->pod)));
+	o.masquerade = marked || (v->pick & PICK_EXTERNAL) ||
+		       ((v->pick & PICK_CLUSTER) &&
+			(model_config(t->m)->masquerade_all ||
+			 (model_config(t->m)->family[t->family].has_cluster_cidr &&
+			  !t->packet->pod)));
 	o.n = v->count;
 	o.endpoints = arena_array(t->scratch, o.n, sizeof(*o.endpoints));
 	for (i = 0; i < o.n; i++) {
@@ -113,9 +117,11 @@ static struct outcome picked(const struct table *t, const struct verdict *v, boo
 		if (!el)
 			complain(t, "an index of a list is missing");
 		else if (!sticky)
-			o.endpoints[i] = (struct endpoint){ .addr = el->endpoint,
-							    .port = el->endpoint_port };
-		else if (!el->chain || sticky_chain_parse(el->chain, t->family, &o.endpoints[i]))
+			o.endpoints[i] =
+				(struct endpoint){ .addr = el->endpoint,
+						   .port = el->endpoint_port };
+		else if (!el->chain || sticky_chain_parse(el->chain, t->family,
+							  &o.endpoints[i]))
 			complain(t, "an affinity chain has a bad name");
 	}
 	if (lookup(t, set, nodeport, o.n))
@@ -125,7 +131,8 @@ static struct outcome picked(const struct table *t, const struct verdict *v, boo
 	return o;
 }
 
-static struct outcome run(const struct table *t, const struct element *el, bool marked)
+static struct outcome run(const struct table *t, const struct element *el,
+			  bool marked)
 {
 	struct outcome o = { .fate = FATE_PASS };
 	bool nodeport, pod_or_host = t->packet->pod || t->packet->host;
@@ -153,8 +160,10 @@ static struct outcome run(const struct table *t, const struct element *el, bool 
 		nodeport = el->verdict.pick & PICK_NODEPORT;
 		next = nodeport ? (pod_or_host ? MAP_NODEPORT_CLUSTER_POLICY
 					       : MAP_NODEPORT_LOCAL_POLICY)
-				: (pod_or_host ? MAP_CLUSTER_POLICY : MAP_LOCAL_POLICY);
-		return run(t, lookup(t, next, nodeport, 0), t->packet->host && !t->packet->pod);
+				: (pod_or_host ? MAP_CLUSTER_POLICY
+					       : MAP_LOCAL_POLICY);
+		return run(t, lookup(t, next, nodeport, 0),
+			   t->packet->host && !t->packet->pod);
 	case VERDICT_PICK:
 		return picked(t, &el->verdict, marked);
 	}
@@ -163,7 +172,8 @@ static struct outcome run(const struct table *t, const struct element *el, bool 
 }
 
 /* NP-2, NP-3 */
-static bool is_local(const struct model *m, enum family family, const struct addr *addr)
+static bool is_local(const struct model *m, enum family family,
+		     const struct addr *addr)
 {
 	unsigned int i;
 
@@ -174,15 +184,17 @@ static bool is_local(const struct model *m, enum family family, const struct add
 }
 
 struct outcome packet_by_elements(const struct model *m, enum family family,
-				  const struct element *list, size_t n, const struct packet *packet,
+				  const struct element *list, size_t n,
+				  const struct packet *packet,
 				  struct arena *scratch, struct strbuf *complaint)
 {
 	const struct table t = { m, family, list, n, packet, scratch, complaint };
 	const struct element *el = lookup(&t, MAP_SERVICE_IPS, false, 0);
 	struct outcome o = { .fate = FATE_PASS };
-	bool nodeport_address = model_node_info(m)->family[family].nodeports_everywhere
-					? is_local(m, family, &packet->destination)
-					: has_address(&t, SET_NODEPORT_IPS);
+	bool nodeport_address =
+		model_node_info(m)->family[family].nodeports_everywhere
+			? is_local(m, family, &packet->destination)
+			: has_address(&t, SET_NODEPORT_IPS);
 
 	if (!el && nodeport_address)
 		el = lookup(&t, MAP_SERVICE_NODEPORTS, true, 0);
@@ -197,7 +209,13 @@ struct outcome packet_by_elements(const struct model *m, enum family family,
 
 /* By objects */
 
-enum role { ROLE_NONE, ROLE_CLUSTER, ROLE_BALANCER, ROLE_EXTERNAL, ROLE_NODEPORT };
+enum role {
+	ROLE_NONE,
+	ROLE_CLUSTER,
+	ROLE_BALANCER,
+	ROLE_EXTERNAL,
+	ROLE_NODEPORT
+};
 
 struct owner {
 	const struct service_entry *entry;
@@ -216,16 +234,17 @@ static bool list_has(const struct addr_list *list, const struct addr *addr)
 }
 
 /* The role in which the service port offers the packet's destination (SVC-5 to SVC-10, LB-7). */
-static enum role role_of(const struct model *m, enum family family, const struct service *s,
-			 const struct service_port *port, const struct packet *packet,
-			 bool nodeport)
+static enum role role_of(const struct model *m, enum family family,
+			 const struct service *s, const struct service_port *port,
+			 const struct packet *packet, bool nodeport)
 {
-	if (port->protocol != packet->protocol || (s->flags & SERVICE_IGNORED) ||
-	    !s->family[family].has_cluster_ip)
+	if (port->protocol != packet->protocol ||
+	    (s->flags & SERVICE_IGNORED) || !s->family[family].has_cluster_ip)
 		return ROLE_NONE;
 	if (nodeport)
-		return port->node_port && port->node_port == packet->port ? ROLE_NODEPORT
-									  : ROLE_NONE;
+		return port->node_port && port->node_port == packet->port
+			       ? ROLE_NODEPORT
+			       : ROLE_NONE;
 	if (port->port != packet->port)
 		return ROLE_NONE;
 	if (addr_compare(&s->family[family].cluster_ip, &packet->destination) == 0)
@@ -266,8 +285,10 @@ static struct owner find_owner(const struct model *m, enum family family,
 
 		for (i = 0; o.entry->object && i < o.entry->object->n_ports; i++) {
 			o.port = &o.entry->object->ports[i];
-			o.role = role_of(m, family, o.entry->object, o.port, packet, nodeport);
-			if (o.role != ROLE_NONE && (best.role == ROLE_NONE || beats(&o, &best)))
+			o.role = role_of(m, family, o.entry->object, o.port,
+					 packet, nodeport);
+			if (o.role != ROLE_NONE &&
+			    (best.role == ROLE_NONE || beats(&o, &best)))
 				best = o;
 		}
 	}
@@ -281,7 +302,8 @@ struct seen {
 	bool here; /* zone hints name this node's zone */
 };
 
-static bool zone_named(const struct slice *slice, const struct slice_endpoint *ep, const char *zone)
+static bool zone_named(const struct slice *slice,
+		       const struct slice_endpoint *ep, const char *zone)
 {
 	const char *name;
 
@@ -297,12 +319,13 @@ static bool zone_named(const struct slice *slice, const struct slice_endpoint *e
  */
 static int seen_rank(const struct seen *s)
 {
-	return (s->flags & ENDPOINT_TERMINATING ? 0 : 4) + (s->flags & ENDPOINT_READY ? 2 : 0) +
+	return (s->flags & ENDPOINT_TERMINATING ? 0 : 4) +
+	       (s->flags & ENDPOINT_READY ? 2 : 0) +
 	       (s->flags & ENDPOINT_SERVING ? 1 : 0);
 }
 
-static void see(struct seen *all, unsigned int *n, const struct slice *slice, uint16_t port,
-		const struct slice_endpoint *ep, const char *zone)
+static void see(struct seen *all, unsigned int *n, const struct slice *slice,
+		uint16_t port, const struct slice_endpoint *ep, const char *zone)
 {
 	struct seen s = {
 		.endpoint = { .addr = ep->addr, .port = port },
@@ -321,7 +344,8 @@ static void see(struct seen *all, unsigned int *n, const struct slice *slice, ui
 }
 
 static struct seen *endpoints_of(const struct model *m, enum family family,
-				 const struct owner *owner, struct arena *scratch, unsigned int *n)
+				 const struct owner *owner,
+				 struct arena *scratch, unsigned int *n)
 {
 	const struct slice_entry *e;
 	unsigned int i, p, max = 0;
@@ -332,9 +356,12 @@ static struct seen *endpoints_of(const struct model *m, enum family family,
 	all = arena_array(scratch, max + 1, sizeof(*all));
 	*n = 0;
 	for (e = owner->entry->slices; e; e = e->next)
-		for (p = 0; e->object->family == family && p < e->object->n_ports; p++)
-			for (i = 0; strcmp(e->object->ports[p].name, owner->port->name) == 0 &&
-				    e->object->ports[p].protocol == owner->port->protocol &&
+		for (p = 0;
+		     e->object->family == family && p < e->object->n_ports; p++)
+			for (i = 0; strcmp(e->object->ports[p].name,
+					   owner->port->name) == 0 &&
+				    e->object->ports[p].protocol ==
+					    owner->port->protocol &&
 				    i < e->object->n_endpoints;
 			     i++)
 				see(all, n, e->object, e->object->ports[p].port,
@@ -353,10 +380,11 @@ static bool draining(const struct seen *s)
 }
 
 /* SEL-1 to SEL-4 */
-static void choose(struct outcome *o, const struct seen *all, unsigned int n, bool local,
-		   struct arena *scratch)
+static void choose(struct outcome *o, const struct seen *all, unsigned int n,
+		   bool local, struct arena *scratch)
 {
-	bool any_ready = false, node_demanded = true, node_met = false, zone_demanded = true;
+	bool any_ready = false, node_demanded = true, node_met = false,
+	     zone_demanded = true;
 	bool zone_met = false, take;
 	unsigned int i;
 
@@ -389,8 +417,8 @@ static void choose(struct outcome *o, const struct seen *all, unsigned int n, bo
 }
 
 /* LB-3 to LB-5 */
-static bool source_allowed(const struct model *m, enum family family, const struct service *s,
-			   const struct packet *packet)
+static bool source_allowed(const struct model *m, enum family family,
+			   const struct service *s, const struct packet *packet)
 {
 	const struct prefix_list *ranges = &s->family[family].source_ranges;
 	bool node_inside = false;
@@ -402,10 +430,12 @@ static bool source_allowed(const struct model *m, enum family family, const stru
 		if (prefix_contains(&ranges->items[i], &packet->source))
 			return true;
 		if (model_node_info(m)->family[family].has_primary)
-			node_inside |= prefix_contains(&ranges->items[i],
-						       &model_node_info(m)->family[family].primary);
+			node_inside |= prefix_contains(
+				&ranges->items[i],
+				&model_node_info(m)->family[family].primary);
 	}
-	return node_inside && list_has(&s->family[family].load_balancer_ips, &packet->source);
+	return node_inside &&
+	       list_has(&s->family[family].load_balancer_ips, &packet->source);
 }
 
 static bool passes(const struct model *m, const struct service *s)
@@ -416,10 +446,12 @@ static bool passes(const struct model *m, const struct service *s)
 	       strcmp(model_config(m)->vipmap.no_endpoints, "Pass") == 0;
 }
 
-static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr);
+static bool is_cluster_ip(const struct model *m, enum family family,
+			  const struct addr *addr);
 
 /* BEY-3, by the ranges as they are written. */
-static bool keeps(const struct config *config, enum family family, const struct addr *addr)
+static bool keeps(const struct config *config, enum family family,
+		  const struct addr *addr)
 {
 	char *const *text = config->vipmap.no_masquerade_cidrs;
 	struct prefix range;
@@ -432,12 +464,13 @@ static bool keeps(const struct config *config, enum family family, const struct 
 	return false;
 }
 
-static void keep_sources(struct outcome *o, const struct model *m, enum family family,
-			 const struct packet *packet)
+static void keep_sources(struct outcome *o, const struct model *m,
+			 enum family family, const struct packet *packet)
 {
 	unsigned int i;
 
-	if (model_config(m)->masquerade_all && is_cluster_ip(m, family, &packet->destination))
+	if (model_config(m)->masquerade_all &&
+	    is_cluster_ip(m, family, &packet->destination))
 		return;
 	for (i = 0; o->masquerade && i < o->n && i < 64; i++)
 		if (keeps(model_config(m), family, &packet->source) &&
@@ -445,7 +478,8 @@ static void keep_sources(struct outcome *o, const struct model *m, enum family f
 			o->kept |= UINT64_C(1) << i;
 }
 
-static struct outcome judge(const struct model *m, enum family family, const struct owner *owner,
+static struct outcome judge(const struct model *m, enum family family,
+			    const struct owner *owner,
 			    const struct packet *packet, struct arena *scratch)
 {
 	const struct service *s = owner->entry->object;
@@ -464,7 +498,8 @@ static struct outcome judge(const struct model *m, enum family family, const str
 	if (!alive)
 		return o; /* VER-2, VER-10 */
 	if (external)
-		local = (s->flags & SERVICE_EXTERNAL_LOCAL) && !packet->pod && !packet->host;
+		local = (s->flags & SERVICE_EXTERNAL_LOCAL) && !packet->pod &&
+			!packet->host;
 	else
 		local = s->flags & SERVICE_INTERNAL_LOCAL;
 	choose(&o, all, n, local, scratch);
@@ -473,7 +508,8 @@ static struct outcome judge(const struct model *m, enum family family, const str
 		return o;
 	if (!external) /* MASQ-1 to MASQ-3 */
 		o.masquerade = model_config(m)->masquerade_all ||
-			       (model_config(m)->family[family].has_cluster_cidr && !packet->pod);
+			       (model_config(m)->family[family].has_cluster_cidr &&
+				!packet->pod);
 	else if (s->flags & SERVICE_EXTERNAL_LOCAL) /* MASQ-4 */
 		o.masquerade = packet->host && !packet->pod;
 	else
@@ -483,10 +519,11 @@ static struct outcome judge(const struct model *m, enum family family, const str
 }
 
 /*
- * VER-5. A Service that lost its ClusterIP to another's VIP on all of its ports does not count:
- * nobody can tell whose address that is.
+ * VER-5. A Service that lost its ClusterIP to another's VIP on all of its ports
+ * does not count: nobody can tell whose address that is.
  */
-static bool is_cluster_ip(const struct model *m, enum family family, const struct addr *addr)
+static bool is_cluster_ip(const struct model *m, enum family family,
+			  const struct addr *addr)
 {
 	const struct service_entry *entry;
 	struct packet packet = { .destination = *addr };
@@ -496,7 +533,8 @@ static bool is_cluster_ip(const struct model *m, enum family family, const struc
 	for_each_service_entry (entry, m) {
 		const struct service *s = entry->object;
 
-		if (!s || (s->flags & SERVICE_IGNORED) || !s->family[family].has_cluster_ip ||
+		if (!s || (s->flags & SERVICE_IGNORED) ||
+		    !s->family[family].has_cluster_ip ||
 		    addr_compare(&s->family[family].cluster_ip, addr))
 			continue;
 		for (i = 0; i < s->n_ports; i++) {
@@ -510,26 +548,30 @@ static bool is_cluster_ip(const struct model *m, enum family family, const struc
 	return false;
 }
 
-static bool in_service_cidr(const struct model *m, enum family family, const struct addr *addr)
+static bool in_service_cidr(const struct model *m, enum family family,
+			    const struct addr *addr)
 {
 	const struct cidr_entry *e;
 	unsigned int i;
 
 	for (e = model_cidrs(m); e; e = e->next)
 		for (i = 0; i < e->object->family[family].count; i++)
-			if (prefix_contains(&e->object->family[family].items[i], addr))
+			if (prefix_contains(&e->object->family[family].items[i],
+					    addr))
 				return true;
 	return false;
 }
 
-static bool offers_nodeports(const struct model *m, enum family family, const struct addr *addr)
+static bool offers_nodeports(const struct model *m, enum family family,
+			     const struct addr *addr)
 {
 	unsigned int i;
 
 	if (model_node_info(m)->family[family].nodeports_everywhere)
 		return is_local(m, family, addr);
 	for (i = 0; i < model_node_info(m)->family[family].n_nodeport_ips; i++)
-		if (addr_compare(&model_node_info(m)->family[family].nodeport_ips[i], addr) == 0)
+		if (addr_compare(&model_node_info(m)->family[family].nodeport_ips[i],
+				 addr) == 0)
 			return true;
 	return false;
 }
@@ -540,7 +582,8 @@ struct outcome packet_by_objects(const struct model *m, enum family family,
 	struct owner owner = find_owner(m, family, packet, false);
 	struct outcome o = { .fate = FATE_PASS };
 
-	if (owner.role == ROLE_NONE && offers_nodeports(m, family, &packet->destination))
+	if (owner.role == ROLE_NONE &&
+	    offers_nodeports(m, family, &packet->destination))
 		owner = find_owner(m, family, packet, true);
 	if (owner.role != ROLE_NONE)
 		return judge(m, family, &owner, packet, scratch);
@@ -555,8 +598,8 @@ bool outcomes_equal(const struct outcome *a, const struct outcome *b)
 {
 	unsigned int i;
 
-	if (a->fate != b->fate || a->masquerade != b->masquerade || a->n != b->n ||
-	    a->kept != b->kept)
+	if (a->fate != b->fate || a->masquerade != b->masquerade ||
+	    a->n != b->n || a->kept != b->kept)
 		return false;
 	for (i = 0; i < a->n; i++)
 		if (endpoint_compare(&a->endpoints[i], &b->endpoints[i]))
@@ -568,23 +611,27 @@ void packet_print(struct strbuf *sb, enum family family, const struct packet *pa
 {
 	char source[ADDR_TEXT_SIZE], destination[ADDR_TEXT_SIZE];
 
-	strbuf_addf(sb, "%s%s%s > %s %s %u", packet->pod ? "pod " : "", packet->host ? "host " : "",
+	strbuf_addf(sb, "%s%s%s > %s %s %u", packet->pod ? "pod " : "",
+		    packet->host ? "host " : "",
 		    addr_format(family, &packet->source, source),
 		    addr_format(family, &packet->destination, destination),
 		    protocol_name(packet->protocol), packet->port);
 }
 
-void outcome_print(struct strbuf *sb, enum family family, const struct outcome *outcome)
+void outcome_print(struct strbuf *sb, enum family family,
+		   const struct outcome *outcome)
 {
 	static const char *const fates[] = { "pass", "drop", "reject", "dnat" };
 	char text[ADDR_TEXT_SIZE];
 	unsigned int i;
 
-	strbuf_addf(sb, "%s%s", fates[outcome->fate], outcome->masquerade ? " masquerade" : "");
+	strbuf_addf(sb, "%s%s", fates[outcome->fate],
+		    outcome->masquerade ? " masquerade" : "");
 	if (outcome->kept)
 		strbuf_addf(sb, " kept %#llx", (unsigned long long)outcome->kept);
 	for (i = 0; i < outcome->n; i++)
-		strbuf_addf(sb, " %s:%u", addr_format(family, &outcome->endpoints[i].addr, text),
+		strbuf_addf(sb, " %s:%u",
+			    addr_format(family, &outcome->endpoints[i].addr, text),
 			    outcome->endpoints[i].port);
 	strbuf_addc(sb, '\n');
 }

@@ -26,7 +26,8 @@ static void link_absolute(const char *target, const char *folder, const char *na
 
 	ck_assert_msg(absolute, "%s: %s", target, strerror(errno));
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	ck_assert_msg(symlink(absolute, path) == 0, "%s: %s", path, strerror(errno));
+	ck_assert_msg(symlink(absolute, path) == 0, "%s: %s", path,
+		      strerror(errno));
 	free(absolute);
 }
 
@@ -91,7 +92,8 @@ int run_apart(const char *command, struct strbuf *out, struct strbuf *err)
 
 	strbuf_reset(out);
 	strbuf_reset(err);
-	ck_assert_int_lt(snprintf(whole, sizeof(whole), "{ %s\n} >stdout", command), sizeof(whole));
+	ck_assert_int_lt(snprintf(whole, sizeof(whole), "{ %s\n} >stdout", command),
+			 sizeof(whole));
 	status = run(whole, err);
 	text = read_whole("stdout");
 	strbuf_adds(out, text);
@@ -165,7 +167,8 @@ void until(const char *what, const char *command)
 	while (run(command, &out) != 0) {
 		if (now_ms() > end) {
 			log = read_whole("log");
-			ck_abort_msg("%s: not so after %d s; the log:\n%s", what, DEADLINE_S, log);
+			ck_abort_msg("%s: not so after %d s; the log:\n%s",
+				     what, DEADLINE_S, log);
 		}
 		strbuf_reset(&out);
 		usleep(POLL_MS * 1000);
@@ -186,7 +189,8 @@ void until_rule(const char *text)
 {
 	char command[512];
 
-	snprintf(command, sizeof(command), "nft list ruleset | grep -F -e '%s'", text);
+	snprintf(command, sizeof(command), "nft list ruleset | grep -F -e '%s'",
+		 text);
 	until(text, command);
 }
 
@@ -194,11 +198,13 @@ void until_no_rule(const char *text)
 {
 	char command[512];
 
-	snprintf(command, sizeof(command), "! nft list ruleset | grep -F -e '%s'", text);
+	snprintf(command, sizeof(command),
+		 "! nft list ruleset | grep -F -e '%s'", text);
 	until(text, command);
 }
 
-int fetch(const char *address, unsigned int port, const char *path, struct strbuf *answer)
+int fetch(const char *address, unsigned int port, const char *path,
+	  struct strbuf *answer)
 {
 	struct event_base *base = event_base_new();
 	int status;

@@ -1,6 +1,6 @@
 /*
- * The program as its user sees it: run in a folder of its own, its standard output and error apart,
- * once or as a daemon.
+ * The program as its user sees it: run in a folder of its own, its standard
+ * output and error apart, once or as a daemon.
  */
 #ifndef TESTS_SUPPORT_PROGRAM_H
 #define TESTS_SUPPORT_PROGRAM_H
@@ -44,6 +44,7 @@ void until_rule(const char *text);
 void until_no_rule(const char *text);
 
 /* GET. Returns the HTTP status or a negative errno; @answer has the headers too. */
-int fetch(const char *address, unsigned int port, const char *path, struct strbuf *answer);
+int fetch(const char *address, unsigned int port, const char *path,
+	  struct strbuf *answer);
 
 #endif

@@ -26,7 +26,8 @@ static char *key_of(enum kind kind, const char *namespace, const char *name)
 {
 	struct strbuf sb = STRBUF_INIT;
 
-	strbuf_addf(&sb, "%s %s%s%s", kind_name(kind), namespace, *namespace ? "/" : "", name);
+	strbuf_addf(&sb, "%s %s%s%s", kind_name(kind), namespace,
+		    *namespace ? "/" : "", name);
 	return sb.text;
 }
 
@@ -67,12 +68,14 @@ static void put(struct recording_sink *sink, enum kind kind, char *key, char *te
 	}
 	if (sink->n == sink->size) {
 		sink->size = sink->size ? sink->size * 2 : 64;
-		sink->entries = realloc(sink->entries, sink->size * sizeof(*sink->entries));
+		sink->entries = realloc(sink->entries,
+					sink->size * sizeof(*sink->entries));
 		ck_assert_ptr_nonnull(sink->entries);
 	}
 	memmove(sink->entries + at + 1, sink->entries + at,
 		(sink->n - at) * sizeof(*sink->entries));
-	sink->entries[at] = (struct entry){ .key = key, .text = text, .kind = kind };
+	sink->entries[at] =
+		(struct entry){ .key = key, .text = text, .kind = kind };
 	sink->n++;
 }
 
@@ -101,8 +104,8 @@ static void add_addrs(struct strbuf *sb, const char *name, enum family family,
 		add_addr(sb, family, &list->items[i]);
 }
 
-static void add_prefixes(struct strbuf *sb, const char *name, enum family family,
-			 const struct prefix_list *list)
+static void add_prefixes(struct strbuf *sb, const char *name,
+			 enum family family, const struct prefix_list *list)
 {
 	if (list->count)
 		strbuf_addf(sb, " %s", name);
@@ -116,20 +119,25 @@ static int put_service(void *ctx, struct service *s)
 {
 	struct strbuf sb = STRBUF_INIT;
 
-	strbuf_addf(&sb, "uid %s created %lld flags %x affinity %u check %u", s->uid,
-		    (long long)s->created_s, s->flags, s->affinity_timeout_s,
-		    s->health_check_node_port);
+	strbuf_addf(&sb, "uid %s created %lld flags %x affinity %u check %u",
+		    s->uid, (long long)s->created_s, s->flags,
+		    s->affinity_timeout_s, s->health_check_node_port);
 	for (unsigned int i = 0; i < s->n_ports; i++)
-		strbuf_addf(&sb, " port %s/%u/%u/%u", s->ports[i].name, s->ports[i].protocol,
-			    s->ports[i].port, s->ports[i].node_port);
+		strbuf_addf(&sb, " port %s/%u/%u/%u", s->ports[i].name,
+			    s->ports[i].protocol, s->ports[i].port,
+			    s->ports[i].node_port);
 	for (int f = 0; f < N_FAMILIES; f++) {
 		if (s->family[f].has_cluster_ip)
 			add_addr(&sb, (enum family)f, &s->family[f].cluster_ip);
-		add_addrs(&sb, "external", (enum family)f, &s->family[f].external_ips);
-		add_addrs(&sb, "lb", (enum family)f, &s->family[f].load_balancer_ips);
-		add_prefixes(&sb, "ranges", (enum family)f, &s->family[f].source_ranges);
+		add_addrs(&sb, "external", (enum family)f,
+			  &s->family[f].external_ips);
+		add_addrs(&sb, "lb", (enum family)f,
+			  &s->family[f].load_balancer_ips);
+		add_prefixes(&sb, "ranges", (enum family)f,
+			     &s->family[f].source_ranges);
 	}
-	put(ctx, KIND_SERVICE, key_of(KIND_SERVICE, s->namespace, s->name), sb.text);
+	put(ctx, KIND_SERVICE, key_of(KIND_SERVICE, s->namespace, s->name),
+	    sb.text);
 	free(s);
 	return 0;
 }
@@ -138,11 +146,11 @@ static int put_slice(void *ctx, struct slice *s)
 {
 	struct strbuf sb = STRBUF_INIT;
 
-	strbuf_addf(&sb, "of %s family %d trigger %lld", s->service, (int)s->family,
-		    (long long)s->trigger_us);
+	strbuf_addf(&sb, "of %s family %d trigger %lld", s->service,
+		    (int)s->family, (long long)s->trigger_us);
 	for (unsigned int i = 0; i < s->n_ports; i++)
-		strbuf_addf(&sb, " port %s/%u/%u", s->ports[i].name, s->ports[i].protocol,
-			    s->ports[i].port);
+		strbuf_addf(&sb, " port %s/%u/%u", s->ports[i].name,
+			    s->ports[i].protocol, s->ports[i].port);
 	for (unsigned int i = 0; i < s->n_endpoints; i++) {
 		add_addr(&sb, s->family, &s->endpoints[i].addr);
 		strbuf_addf(&sb, "[%x]", s->endpoints[i].flags);
@@ -159,7 +167,8 @@ static int put_service_cidr(void *ctx, struct service_cidr *c)
 	strbuf_adds(&sb, "");
 	for (int f = 0; f < N_FAMILIES; f++)
 		add_prefixes(&sb, "cidrs", (enum family)f, &c->family[f]);
-	put(ctx, KIND_SERVICE_CIDR, key_of(KIND_SERVICE_CIDR, "", c->name), sb.text);
+	put(ctx, KIND_SERVICE_CIDR, key_of(KIND_SERVICE_CIDR, "", c->name),
+	    sb.text);
 	free(c);
 	return 0;
 }
@@ -269,7 +278,8 @@ char *recording_sink_state(const struct recording_sink *sink)
 
 	strbuf_adds(&sb, "");
 	for (size_t i = 0; i < sink->n; i++)
-		strbuf_addf(&sb, "%s: %s\n", sink->entries[i].key, sink->entries[i].text);
+		strbuf_addf(&sb, "%s: %s\n", sink->entries[i].key,
+			    sink->entries[i].text);
 	return sb.text;
 }
 

@@ -18,7 +18,8 @@ const char *recording_sink_journal(const struct recording_sink *sink);
 void recording_sink_forget_journal(struct recording_sink *sink);
 /* Every object with all its fields, a line each, sorted. The caller frees it. */
 char *recording_sink_state(const struct recording_sink *sink);
-unsigned int recording_sink_count(const struct recording_sink *sink, enum kind kind);
+unsigned int recording_sink_count(const struct recording_sink *sink,
+				  enum kind kind);
 bool recording_sink_listed(const struct recording_sink *sink, enum kind kind);
 
 #endif

@@ -44,7 +44,8 @@ int suite_run(Suite *suite)
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
 	if (*n_skipped)
-		printf("skipped: %u of %d\n", *n_skipped, srunner_ntests_run(runner));
+		printf("skipped: %u of %d\n", *n_skipped,
+		       srunner_ntests_run(runner));
 	srunner_free(runner);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -25,11 +25,14 @@ bool new_namespace(void);
 #define ADD_LOOP(tc, test, rows) tcase_add_loop_test(tc, test, 0, N_ROWS(rows))
 
 /* Of a row of a table, by its name. */
-#define CHECK_STR(row, got, want)                                                                  \
-	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"", row, want, got)
-#define CHECK_HAS(row, got, want)                                                                  \
-	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%.3000s", row, want, got)
-#define CHECK_HAS_NOT(row, got, want)                                                              \
-	ck_assert_msg(strstr(got, want) == NULL, "%s: unwanted %s in:\n%.3000s", row, want, got)
+#define CHECK_STR(row, got, want)                                              \
+	ck_assert_msg(strcmp(got, want) == 0, "%s: want \"%s\", got \"%s\"",   \
+		      row, want, got)
+#define CHECK_HAS(row, got, want)                                              \
+	ck_assert_msg(strstr(got, want) != NULL, "%s: want %s in:\n%.3000s",   \
+		      row, want, got)
+#define CHECK_HAS_NOT(row, got, want)                                          \
+	ck_assert_msg(strstr(got, want) == NULL,                               \
+		      "%s: unwanted %s in:\n%.3000s", row, want, got)
 
 #endif

@@ -16,7 +16,8 @@ void protobuf_add_varint(struct strbuf *sb, uint64_t value)
 	strbuf_addc(sb, (char)value);
 }
 
-void protobuf_add_bytes(struct strbuf *sb, unsigned int number, const char *bytes, size_t length)
+void protobuf_add_bytes(struct strbuf *sb, unsigned int number,
+			const char *bytes, size_t length)
 {
 	protobuf_add_varint(sb, number << 3 | BYTES);
 	protobuf_add_varint(sb, length);
@@ -105,7 +106,8 @@ static void add_integer(struct twin *t, unsigned int number, long long value)
 	protobuf_add_varint(fields_of(t, number), (uint64_t)value);
 }
 
-void twin_text_set(struct twin *t, unsigned int number, const char *name, const char *value)
+void twin_text_set(struct twin *t, unsigned int number, const char *name,
+		   const char *value)
 {
 	if (!chance(t, 40))
 		twin_text_set(t, number, name, "before");
@@ -115,7 +117,8 @@ void twin_text_set(struct twin *t, unsigned int number, const char *name, const 
 	add_text(t, number, value);
 }
 
-void twin_text(struct twin *t, unsigned int number, const char *name, const char *value)
+void twin_text(struct twin *t, unsigned int number, const char *name,
+	       const char *value)
 {
 	if (*value)
 		twin_text_set(t, number, name, value);
@@ -123,7 +126,8 @@ void twin_text(struct twin *t, unsigned int number, const char *name, const char
 		add_text(t, number, value);
 }
 
-void twin_integer_set(struct twin *t, unsigned int number, const char *name, long long value)
+void twin_integer_set(struct twin *t, unsigned int number, const char *name,
+		      long long value)
 {
 	if (!chance(t, 40))
 		twin_integer_set(t, number, name, 1);
@@ -132,7 +136,8 @@ void twin_integer_set(struct twin *t, unsigned int number, const char *name, lon
 	add_integer(t, number, value);
 }
 
-void twin_integer(struct twin *t, unsigned int number, const char *name, long long value)
+void twin_integer(struct twin *t, unsigned int number, const char *name,
+		  long long value)
 {
 	if (value)
 		twin_integer_set(t, number, name, value);
@@ -147,7 +152,8 @@ void twin_bool_set(struct twin *t, unsigned int number, const char *name, bool v
 	add_integer(t, number, value);
 }
 
-void twin_time(struct twin *t, unsigned int number, const char *name, long long seconds)
+void twin_time(struct twin *t, unsigned int number, const char *name,
+	       long long seconds)
 {
 	struct strbuf message = STRBUF_INIT;
 	time_t time = (time_t)seconds;
@@ -157,8 +163,8 @@ void twin_time(struct twin *t, unsigned int number, const char *name, long long 
 	if (seconds != INT64_MAX) {
 		gmtime_r(&time, &tm);
 		snprintf(text, sizeof(text), "\"%04d-%02d-%02dT%02d:%02d:%02dZ\"",
-			 tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-			 tm.tm_sec);
+			 tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+			 tm.tm_hour, tm.tm_min, tm.tm_sec);
 		protobuf_add_varint(&message, 1 << 3 | VARINT);
 		protobuf_add_varint(&message, (uint64_t)seconds);
 		protobuf_add_varint(&message, 2 << 3 | VARINT);
@@ -166,8 +172,8 @@ void twin_time(struct twin *t, unsigned int number, const char *name, long long 
 	}
 	add_key(t, name);
 	strbuf_addf(&t->json, "%s,", text);
-	protobuf_add_bytes(fields_of(t, number), number, message.length ? message.text : "",
-			   message.length);
+	protobuf_add_bytes(fields_of(t, number), number,
+			   message.length ? message.text : "", message.length);
 	strbuf_free(&message);
 }
 
@@ -189,13 +195,15 @@ void twin_end(struct twin *t, struct strbuf *json, struct strbuf *protobuf)
 		strbuf_add(protobuf, t->early.text, t->early.length);
 	if (t->late.length)
 		strbuf_add(protobuf, t->late.text, t->late.length);
-	ck_assert(!json->err && !protobuf->err && !t->json.err && !t->early.err && !t->late.err);
+	ck_assert(!json->err && !protobuf->err && !t->json.err &&
+		  !t->early.err && !t->late.err);
 	twin_free(t);
 }
 
 /* Sometimes in two parts, which are one message. */
-static void add_message(struct twin *t, unsigned int number, const struct twin *inner,
-			const struct strbuf *whole, bool may_part)
+static void add_message(struct twin *t, unsigned int number,
+			const struct twin *inner, const struct strbuf *whole,
+			bool may_part)
 {
 	struct strbuf *sb = fields_of(t, number);
 
@@ -208,7 +216,8 @@ static void add_message(struct twin *t, unsigned int number, const struct twin *
 			   whole->length - inner->early.length);
 }
 
-static void add_inner(struct twin *t, unsigned int number, struct twin *inner, bool may_part)
+static void add_inner(struct twin *t, unsigned int number, struct twin *inner,
+		      bool may_part)
 {
 	struct strbuf message = STRBUF_INIT;
 	size_t early;
@@ -227,7 +236,8 @@ static void add_inner(struct twin *t, unsigned int number, struct twin *inner, b
 	twin_free(inner);
 }
 
-void twin_message(struct twin *t, unsigned int number, const char *name, struct twin *inner)
+void twin_message(struct twin *t, unsigned int number, const char *name,
+		  struct twin *inner)
 {
 	add_key(t, name);
 	add_inner(t, number, inner, true);
@@ -270,7 +280,8 @@ void twin_map_begin(struct twin *t, const char *name)
 	strbuf_addc(&t->json, '{');
 }
 
-void twin_map_entry(struct twin *t, unsigned int number, const char *key, const char *value)
+void twin_map_entry(struct twin *t, unsigned int number, const char *key,
+		    const char *value)
 {
 	struct strbuf entry = STRBUF_INIT;
 

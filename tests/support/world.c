@@ -31,8 +31,10 @@ static void planes_new(struct world *w)
 			.family = (enum family)f,
 			.model = w->model,
 			.nl = w->nl,
-			.stale = w->stale[f] = stale_new(w->model, (enum family)f, IPPROTO_UDP),
-			.closing = w->closing[f] = stale_new(w->model, (enum family)f, IPPROTO_TCP),
+			.stale = w->stale[f] =
+				stale_new(w->model, (enum family)f, IPPROTO_UDP),
+			.closing = w->closing[f] =
+				stale_new(w->model, (enum family)f, IPPROTO_TCP),
 			.owner = w->owner,
 			.bulk = w->bulk,
 		};
@@ -54,7 +56,8 @@ static void planes_free(struct world *w)
 	model_free(w->model);
 }
 
-static struct world *world_begin(struct fake_kernel *kernel, struct nlsock *nl, bool owner)
+static struct world *world_begin(struct fake_kernel *kernel, struct nlsock *nl,
+				 bool owner)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
@@ -92,7 +95,8 @@ void world_free(struct world *w)
 	nlsock_close(w->nl);
 	if (w->kernel)
 		fake_kernel_free(w->kernel);
-	for (n = hashtab_first(&w->objects, &walk); n; n = hashtab_next(&w->objects, &walk))
+	for (n = hashtab_first(&w->objects, &walk); n;
+	     n = hashtab_next(&w->objects, &walk))
 		object_free(hash_entry(n, struct world_object, node));
 	hashtab_free(&w->objects);
 	strbuf_free(&w->log.text);
@@ -198,7 +202,8 @@ static void put_all(const struct world *w, struct model *m)
 		for (n = hashtab_first(&w->objects, &walk); n;
 		     n = hashtab_next(&w->objects, &walk)) {
 			text = hash_entry(n, struct world_object, node)->text;
-			if (strncmp(text, kinds[k].prefix, strlen(kinds[k].prefix)) == 0)
+			if (strncmp(text, kinds[k].prefix,
+				    strlen(kinds[k].prefix)) == 0)
 				build_put(m, text);
 		}
 		sink->list_end(sink->ctx, kinds[k].kind);
@@ -218,7 +223,8 @@ static void copy_addresses(const struct model *from, struct model *to)
 	for (f = 0; f < N_FAMILIES; f++) {
 		local = model_addresses(from, (enum family)f);
 		if (local.items)
-			model_set_addresses(to, (enum family)f, local.items, local.count);
+			model_set_addresses(to, (enum family)f, local.items,
+					    local.count);
 	}
 }
 
@@ -294,7 +300,8 @@ static int order_of_data(const void *va, const void *vb)
 }
 
 /* Indices of each list are 0..n-1: then numbers them in the order of their data. */
-static bool renumber(struct element *list, size_t n, struct strbuf *sb, enum family family)
+static bool renumber(struct element *list, size_t n, struct strbuf *sb,
+		     enum family family)
 {
 	struct element previous = { 0 };
 	size_t i, at = 0;
@@ -305,8 +312,9 @@ static bool renumber(struct element *list, size_t n, struct strbuf *sb, enum fam
 		uint32_t want;
 
 		key.index = 0;
-		want = i && element_key_compare(&key, &previous) == 0 ? (uint32_t)++at
-								      : (uint32_t)(at = 0);
+		want = i && element_key_compare(&key, &previous) == 0
+			       ? (uint32_t)++at
+			       : (uint32_t)(at = 0);
 		previous = key;
 		if (list[i].index == want)
 			continue;
@@ -327,7 +335,8 @@ static bool renumber(struct element *list, size_t n, struct strbuf *sb, enum fam
 	return good;
 }
 
-static bool elements_same(const struct element *a, size_t n_a, const struct element *b, size_t n_b,
+static bool elements_same(const struct element *a, size_t n_a,
+			  const struct element *b, size_t n_b,
 			  enum family family, struct strbuf *sb)
 {
 	size_t i = 0, j = 0;
@@ -335,7 +344,9 @@ static bool elements_same(const struct element *a, size_t n_a, const struct elem
 	int order;
 
 	while (i < n_a || j < n_b) {
-		order = i == n_a ? 1 : j == n_b ? -1 : element_key_compare(&a[i], &b[j]);
+		order = i == n_a   ? 1
+			: j == n_b ? -1
+				   : element_key_compare(&a[i], &b[j]);
 		if (order == 0 && element_data_equal(&a[i], &b[j])) {
 			i++;
 			j++;
@@ -354,10 +365,11 @@ static bool elements_same(const struct element *a, size_t n_a, const struct elem
 	return same;
 }
 
-bool elements_alike(const struct element *a, size_t n_a, const struct element *b, size_t n_b,
-		    enum family family, struct strbuf *sb)
+bool elements_alike(const struct element *a, size_t n_a, const struct element *b,
+		    size_t n_b, enum family family, struct strbuf *sb)
 {
-	struct element *x = calloc(n_a + 1, sizeof(*x)), *y = calloc(n_b + 1, sizeof(*y));
+	struct element *x = calloc(n_a + 1, sizeof(*x)),
+		       *y = calloc(n_b + 1, sizeof(*y));
 	bool good;
 
 	memcpy(x, a, n_a * sizeof(*x));
@@ -412,8 +424,8 @@ static void list_sticky(void *ctx, const char *name, uint64_t digest)
 	(void)digest;
 }
 
-static void list_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			uint64_t digest)
+static void list_ranges(void *ctx, const char *set, const struct prefix *list,
+			unsigned int count, uint64_t digest)
 {
 	struct element el = { .set = SET_SOURCE_RANGES, .ranges = set };
 	unsigned int i;
@@ -447,8 +459,8 @@ static int order_of_key(const void *a, const void *b)
 	return element_key_compare(a, b);
 }
 
-const struct element *world_elements(struct world *w, enum family family, struct arena *scratch,
-				     size_t *count)
+const struct element *world_elements(struct world *w, enum family family,
+				     struct arena *scratch, size_t *count)
 {
 	struct listing l = { .scratch = scratch };
 	const struct readback found = {
@@ -464,7 +476,8 @@ const struct element *world_elements(struct world *w, enum family family, struct
 	struct element *list;
 
 	if (w->kernel) {
-		const struct element *of_fake = fake_elements(w->kernel, family, scratch, &l.count);
+		const struct element *of_fake =
+			fake_elements(w->kernel, family, scratch, &l.count);
 
 		list = arena_array(scratch, l.count + 1, sizeof(*list));
 		if (l.count)
@@ -473,8 +486,8 @@ const struct element *world_elements(struct world *w, enum family family, struct
 		return list;
 	}
 	model_ruleset(w->model, family, &ruleset);
-	ck_assert_msg(readback_table(w->nl, &ruleset, &found, &state, &w->eb) == 0, "%s",
-		      w->eb.text);
+	ck_assert_msg(readback_table(w->nl, &ruleset, &found, &state, &w->eb) == 0,
+		      "%s", w->eb.text);
 	/* of other rules if the configuration has just changed */
 	ck_assert(state == TABLE_CURRENT || state == TABLE_RULES_DIFFER);
 	list = arena_array(scratch, l.count + 1, sizeof(*list));
@@ -498,12 +511,13 @@ bool world_is_right(struct world *w, struct strbuf *sb)
 	for (f = 0; f < N_FAMILIES; f++) {
 		have = world_elements(w, (enum family)f, &scratch, &n_have);
 		want = build_elements(w->model, (enum family)f, &scratch, &n_want);
-		from_nothing = build_elements(anew, (enum family)f, &scratch, &n_from_nothing);
+		from_nothing = build_elements(anew, (enum family)f, &scratch,
+					      &n_from_nothing);
 		if (!elements_same(have, n_have, want, n_want, (enum family)f, sb)) {
 			strbuf_adds(sb, "^ kernel (-), desired (+)\n");
 			good = false;
-		} else if (!elements_alike(have, n_have, from_nothing, n_from_nothing,
-					   (enum family)f, sb)) {
+		} else if (!elements_alike(have, n_have, from_nothing,
+					   n_from_nothing, (enum family)f, sb)) {
 			strbuf_adds(sb, "^ kernel (-), from nothing (+)\n");
 			good = false;
 		}
@@ -520,7 +534,8 @@ void world_verify(struct world *w, const char *name)
 	if (!world_is_right(w, &sb)) {
 		fprintf(stderr, "%s:\n%s\nlog:\n%s\n", name, sb.text,
 			w->log.text.text ? w->log.text.text : "");
-		ck_abort_msg("%s: the kernel has not what it should, see above", name);
+		ck_abort_msg("%s: the kernel has not what it should, see above",
+			     name);
 	}
 	strbuf_free(&sb);
 }
@@ -541,7 +556,8 @@ void world_verify_quiet(struct world *w, const char *name)
 struct world *world_new_rich(unsigned int flags)
 {
 	struct world *w = world_new(flags);
-	struct addr local[2] = { build_addr("127.0.0.1"), build_addr("192.168.7.1") };
+	struct addr local[2] = { build_addr("127.0.0.1"),
+				 build_addr("192.168.7.1") };
 
 	ck_assert_int_eq(model_set_addresses(w->model, FAMILY_IPV4, local, 2), 0);
 	world_put(w, "node n1 192.168.7.1 fd00:7::1 zone=a");
@@ -549,14 +565,12 @@ struct world *world_new_rich(unsigned int flags)
 	world_put(w,
 		  "service d/web tcp:80:http@30080 tcp:443:https ip=10.96.0.1 ip=fd00:96::1 "
 		  "ext=203.0.113.1 lb=203.0.113.2 from=192.0.2.0/24 external-local load-balancer");
-	world_put(w,
-		  "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.1 "
-		  "10.244.1.2 10.244.1.3");
+	world_put(w, "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.1 "
+		     "10.244.1.2 10.244.1.3");
 	world_put(w, "slice d/web-2 web v6 tcp:8080:http tcp:8443:https fd00:244::1(local) "
 		     "fd00:244::2");
-	world_put(w,
-		  "service d/sticky tcp:80 ip=10.96.0.2 ip=fd00:96::2 ext=203.0.113.3 affinity=60 "
-		  "internal-local");
+	world_put(w, "service d/sticky tcp:80 ip=10.96.0.2 ip=fd00:96::2 ext=203.0.113.3 affinity=60 "
+		     "internal-local");
 	world_put(w, "slice d/sticky-1 sticky v4 tcp:8080 10.244.0.1(local) 10.244.0.2(local) "
 		     "10.244.1.1 10.244.1.2");
 	world_put(w, "slice d/sticky-2 sticky v6 tcp:8080 fd00:244::1(local) fd00:244::2");
@@ -565,9 +579,8 @@ struct world *world_new_rich(unsigned int flags)
 	world_put(w, "service d/empty tcp:80 ip=10.96.0.4");
 	world_must_sync(w, "start");
 	/* a hole is filled from the end */
-	world_put(w,
-		  "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.2 "
-		  "10.244.1.3");
+	world_put(w, "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.0.1(local) 10.244.1.2 "
+		     "10.244.1.3");
 	world_must_sync(w, "history");
 	world_verify(w, "rich world");
 	return w;
@@ -577,9 +590,7 @@ void world_scenario(struct world *w, unsigned int scenario)
 {
 	switch (scenario) {
 	case 0: /* a change */
-		world_put(
-			w,
-			"slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.1.7 10.244.1.3");
+		world_put(w, "slice d/web-1 web v4 tcp:8080:http tcp:8443:https 10.244.1.7 10.244.1.3");
 		world_put(w, "slice d/sticky-1 sticky v4 tcp:8080 10.244.0.2(local) 10.244.1.2");
 		break;
 	case 1: /* a full comparison with something to repair */
@@ -588,7 +599,8 @@ void world_scenario(struct world *w, unsigned int scenario)
 		dataplane_forget(w->dp[FAMILY_IPV4]);
 		break;
 	case 2: /* a restart */
-		world_remember(w, "service d/web tcp:80:http@30081 ip=10.96.0.1 ip=fd00:96::1");
+		world_remember(
+			w, "service d/web tcp:80:http@30081 ip=10.96.0.1 ip=fd00:96::1");
 		world_restart(w);
 		break;
 	case 3: /* another layout */

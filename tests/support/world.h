@@ -1,7 +1,7 @@
 /*
- * A model, a dataplane for each family, and a fake kernel below: what tests of the dataplane play
- * with. The world remembers the objects that it was given, so that it can start anew, and compare
- * the kernel with a build from nothing.
+ * A model, a dataplane for each family, and a fake kernel below: what tests of
+ * the dataplane play with. The world remembers the objects that it was given,
+ * so that it can start anew, and compare the kernel with a build from nothing.
  */
 #ifndef TESTS_SUPPORT_WORLD_H
 #define TESTS_SUPPORT_WORLD_H
@@ -20,8 +20,9 @@ struct world {
 	struct model *model;
 	struct fake_kernel *kernel; /* NULL: a real one */
 	struct nlsock *nl;
-	bool owner;			     /* tables have one */
-	void (*bulk)(void *ctx, bool begin); /* for dataplanes from the next restart on */
+	bool owner; /* tables have one */
+	void (*bulk)(void *ctx,
+		     bool begin); /* for dataplanes from the next restart on */
 	struct dataplane *dp[N_FAMILIES];
 	struct stale *stale[N_FAMILIES], *closing[N_FAMILIES];
 	struct build_log log;
@@ -48,7 +49,8 @@ void world_free(struct world *w);
 /* As build_put(), remembered. */
 void world_put(struct world *w, const char *text);
 /* The same with printf() */
-void world_putf(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void world_putf(struct world *w, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Only remembered: it happens while the process is away. */
 void world_remember(struct world *w, const char *text);
 bool world_has(const struct world *w, const char *key);
@@ -61,8 +63,8 @@ void world_restart(struct world *w);
 struct model *world_model_anew(struct world *w);
 
 /* All elements of the kernel, sorted by key. */
-const struct element *world_elements(struct world *w, enum family family, struct arena *scratch,
-				     size_t *count);
+const struct element *world_elements(struct world *w, enum family family,
+				     struct arena *scratch, size_t *count);
 
 /* Syncs the families; returns the first error. Time goes on by a second. */
 int world_sync(struct world *w);
@@ -70,8 +72,8 @@ int world_sync(struct world *w);
 void world_must_sync(struct world *w, const char *name);
 
 /*
- * The kernel has exactly what the model wants; and that is, but for the order of endpoints, what a
- * build from nothing wants.
+ * The kernel has exactly what the model wants; and that is, but for the order
+ * of endpoints, what a build from nothing wants.
  */
 void world_verify(struct world *w, const char *name);
 /* The same without failing the test; @sb says what differs. */
@@ -80,7 +82,7 @@ bool world_is_right(struct world *w, struct strbuf *sb);
 void world_verify_quiet(struct world *w, const char *name);
 
 /* Equal but for the order of endpoints; indices are without holes. */
-bool elements_alike(const struct element *a, size_t n_a, const struct element *b, size_t n_b,
-		    enum family family, struct strbuf *sb);
+bool elements_alike(const struct element *a, size_t n_a, const struct element *b,
+		    size_t n_b, enum family family, struct strbuf *sb);
 
 #endif

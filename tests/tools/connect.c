@@ -27,7 +27,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_WINDOW = 4096, MAX_TALLY = 4096, TEXT_SIZE = 128, FIRST_PORT = 1024, N_PORTS = 64512 };
+enum {
+	MAX_WINDOW = 4096,
+	MAX_TALLY = 4096,
+	TEXT_SIZE = 128,
+	FIRST_PORT = 1024,
+	N_PORTS = 64512
+};
 
 union address {
 	struct sockaddr sa;
@@ -125,9 +131,11 @@ static bool address_parse(const char *text, union address *a)
 /* The low 16 bits of the address count on; whoever asks for that gives a prefix with room. */
 static void address_add(union address *a, unsigned long n)
 {
-	uint8_t *low = a->sa.sa_family == AF_INET ? (uint8_t *)&a->in.sin_addr + 2
-						  : (uint8_t *)&a->in6.sin6_addr + 14;
-	unsigned int value = ((unsigned int)low[0] << 8 | low[1]) + (unsigned int)n;
+	uint8_t *low = a->sa.sa_family == AF_INET
+			       ? (uint8_t *)&a->in.sin_addr + 2
+			       : (uint8_t *)&a->in6.sin6_addr + 14;
+	unsigned int value =
+		((unsigned int)low[0] << 8 | low[1]) + (unsigned int)n;
 
 	low[0] = (uint8_t)(value >> 8);
 	low[1] = (uint8_t)value;
@@ -165,7 +173,9 @@ static void flow_start(struct run *r, struct flow *f)
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = f };
 	int one = 1;
 	int fd = socket(r->destination.sa.sa_family,
-			(r->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+			(r->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK |
+				SOCK_CLOEXEC,
+			0);
 
 	if (fd < 0)
 		die("socket");
@@ -242,7 +252,8 @@ static bool rate_allows(const struct run *r)
 {
 	if (!r->per_second)
 		return true;
-	return (int64_t)r->started * 1000000 / r->per_second <= now_us() - r->began_us;
+	return (int64_t)r->started * 1000000 / r->per_second <=
+	       now_us() - r->began_us;
 }
 
 static void flows_start(struct run *r)
@@ -281,12 +292,14 @@ static void run(struct run *r)
 
 static void ports_shuffle(struct run *r, unsigned int seed)
 {
-	unsigned short state[3] = { (unsigned short)seed, (unsigned short)(seed >> 16), 0x330e };
+	unsigned short state[3] = { (unsigned short)seed,
+				    (unsigned short)(seed >> 16), 0x330e };
 
 	for (unsigned int i = 0; i < N_PORTS; i++)
 		r->ports[i] = (uint16_t)(FIRST_PORT + i);
 	for (unsigned int i = N_PORTS - 1; i > 0; i--) {
-		unsigned int j = (unsigned int)((unsigned long)nrand48(state) % (i + 1));
+		unsigned int j =
+			(unsigned int)((unsigned long)nrand48(state) % (i + 1));
 		uint16_t swap = r->ports[i];
 
 		r->ports[i] = r->ports[j];
@@ -355,10 +368,11 @@ int main(int argc, char **argv)
 	r->epoll = epoll_create1(EPOLL_CLOEXEC);
 	while ((opt = getopt(argc, argv, "un:d:w:r:t:s:aP:")) != -1)
 		option(r, opt);
-	if (argc - optind != 2 || !address_parse(argv[optind], &r->destination) || !r->window ||
-	    r->window > MAX_WINDOW)
+	if (argc - optind != 2 || !address_parse(argv[optind], &r->destination) ||
+	    !r->window || r->window > MAX_WINDOW)
 		usage();
-	address_set_port(&r->destination, (uint16_t)strtoul(argv[optind + 1], NULL, 10));
+	address_set_port(&r->destination,
+			 (uint16_t)strtoul(argv[optind + 1], NULL, 10));
 	for (unsigned int i = 0; i < MAX_WINDOW; i++)
 		r->flows[i].fd = -1;
 	run(r);

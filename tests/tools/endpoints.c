@@ -1,15 +1,17 @@
 /*
- * The servers of the packet tests: one process that listens in many network namespaces, TCP and
- *UDP, IPv4 and IPv6, on wildcard addresses, and answers with where a packet arrived and whom it
- *came from:
+ * The servers of the packet tests: one process that listens in many network
+ *namespaces, TCP and UDP, IPv4 and IPv6, on wildcard addresses, and answers
+ *with where a packet arrived and whom it came from:
  *
  *	NAMESPACE LOCAL-ADDRESS:PORT PEER-ADDRESS:PORT
  *
- * TCP gets that line upon accept and again for everything it sends, so that a test can see whether
- *a connection is still alive and still the same. UDP gets it per datagram, from the address the
- * datagram was sent to. "ready" on standard output means that every socket listens.
+ * TCP gets that line upon accept and again for everything it sends, so that a
+ *test can see whether a connection is still alive and still the same. UDP gets
+ *it per datagram, from the address the datagram was sent to. "ready" on
+ *standard output means that every socket listens.
  *
- * usage: endpoints NAMESPACE[=LABEL]:PORT[-PORT][,PORT...] ...	("." is the current namespace)
+ * usage: endpoints NAMESPACE[=LABEL]:PORT[-PORT][,PORT...] ...	("." is the
+ *current namespace)
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -67,7 +69,8 @@ static void address_print(const union address *a, char *text, size_t size)
 	char buf[INET6_ADDRSTRLEN];
 
 	if (a->sa.sa_family == AF_INET)
-		snprintf(text, size, "%s:%u", inet_ntop(AF_INET, &a->in.sin_addr, buf, sizeof(buf)),
+		snprintf(text, size, "%s:%u",
+			 inet_ntop(AF_INET, &a->in.sin_addr, buf, sizeof(buf)),
 			 ntohs(a->in.sin_port));
 	else
 		snprintf(text, size, "[%s]:%u",
@@ -85,7 +88,8 @@ static int line_print(char *line, const char *label, const union address *local,
 	return snprintf(line, LINE_SIZE, "%s %s %s\n", label, to, from);
 }
 
-static void socket_open(struct server *s, int family, int type, uint16_t port, const char *label)
+static void socket_open(struct server *s, int family, int type, uint16_t port,
+			const char *label)
 {
 	union address a = { 0 };
 	int one = 1;
@@ -151,12 +155,15 @@ static void spec_open(struct server *s, char *spec)
 	if (label)
 		*label++ = '\0';
 	namespace_enter(spec);
-	for (item = strtok_r(ports, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
+	for (item = strtok_r(ports, ",", &rest); item;
+	     item = strtok_r(NULL, ",", &rest)) {
 		char *end;
 		unsigned long first = strtoul(item, &end, 10);
-		unsigned long last = *end == '-' ? strtoul(end + 1, NULL, 10) : first;
+		unsigned long last =
+			*end == '-' ? strtoul(end + 1, NULL, 10) : first;
 
-		for (unsigned long port = first; port <= last && port <= 65535; port++)
+		for (unsigned long port = first; port <= last && port <= 65535;
+		     port++)
 			port_open(s, (uint16_t)port, label ? label : spec);
 	}
 }

@@ -1,10 +1,11 @@
 /*
  * usage: entries COUNT PROTOCOL VIP PORT ENDPOINT PORT [STATE]
  *
- * Makes COUNT conntrack entries, as of connections that were translated from the first address and
- * port to the second: for sweeps that have something to do. Clients are 100.64.0.0 or fd64:: and
- * the addresses after it, 50,000 ports each. STATE is a number of enum tcp_conntrack; 3, which
- * means established, unless it is given. Prints how many there are.
+ * Makes COUNT conntrack entries, as of connections that were translated from
+ * the first address and port to the second: for sweeps that have something to
+ * do. Clients are 100.64.0.0 or fd64:: and the addresses after it, 50,000 ports
+ * each. STATE is a number of enum tcp_conntrack; 3, which means established,
+ * unless it is given. Prints how many there are.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,7 +20,13 @@
 
 #include "proxy/base/addr.h"
 
-enum { PORTS = 50000, FIRST_PORT = 10000, TIMEOUT_S = 3600, BUFFER = 65536, ENTRY_MAX = 512 };
+enum {
+	PORTS = 50000,
+	FIRST_PORT = 10000,
+	TIMEOUT_S = 3600,
+	BUFFER = 65536,
+	ENTRY_MAX = 512
+};
 
 struct side {
 	struct addr addr;
@@ -39,10 +46,10 @@ static void put_tuple(struct nlmsghdr *nlh, uint16_t type, const struct entries 
 	struct nlattr *tuple = mnl_attr_nest_start(nlh, type), *nest;
 
 	nest = mnl_attr_nest_start(nlh, CTA_TUPLE_IP);
-	mnl_attr_put(nlh, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, family_size(e->family),
-		     from->addr.bytes);
-	mnl_attr_put(nlh, v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, family_size(e->family),
-		     to->addr.bytes);
+	mnl_attr_put(nlh, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC,
+		     family_size(e->family), from->addr.bytes);
+	mnl_attr_put(nlh, v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST,
+		     family_size(e->family), to->addr.bytes);
 	mnl_attr_nest_end(nlh, nest);
 	nest = mnl_attr_nest_start(nlh, CTA_TUPLE_PROTO);
 	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, e->protocol);
@@ -57,10 +64,10 @@ static void put_nat(struct nlmsghdr *nlh, const struct entries *e)
 	const bool v4 = e->family == FAMILY_IPV4;
 	struct nlattr *nat = mnl_attr_nest_start(nlh, CTA_NAT_DST), *ports;
 
-	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP, family_size(e->family),
-		     e->endpoint.addr.bytes);
-	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP, family_size(e->family),
-		     e->endpoint.addr.bytes);
+	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP,
+		     family_size(e->family), e->endpoint.addr.bytes);
+	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP,
+		     family_size(e->family), e->endpoint.addr.bytes);
 	ports = mnl_attr_nest_start(nlh, CTA_NAT_PROTO);
 	mnl_attr_put_u16(nlh, CTA_PROTONAT_PORT_MIN, htons(e->endpoint.port));
 	mnl_attr_put_u16(nlh, CTA_PROTONAT_PORT_MAX, htons(e->endpoint.port));
@@ -117,7 +124,8 @@ static int refusal(struct mnl_socket *nl)
 	uint32_t reply[256] = { 0 };
 	const struct nlmsghdr *nlh = (void *)reply;
 	const struct nlmsgerr *error = mnl_nlmsg_get_payload(nlh);
-	ssize_t n = recv(mnl_socket_get_fd(nl), reply, sizeof(reply), MSG_DONTWAIT);
+	ssize_t n =
+		recv(mnl_socket_get_fd(nl), reply, sizeof(reply), MSG_DONTWAIT);
 
 	return n > 0 && nlh->nlmsg_type == NLMSG_ERROR ? error->error : 0;
 }
@@ -153,7 +161,8 @@ int main(int argc, char **argv)
 
 	if (argc < 7 || argc > 8 || addr_parse(argv[3], &e.family, &e.vip.addr) ||
 	    addr_parse(argv[5], &other, &e.endpoint.addr) || e.family != other) {
-		fprintf(stderr, "usage: entries COUNT PROTOCOL VIP PORT ENDPOINT PORT [STATE]\n");
+		fprintf(stderr,
+			"usage: entries COUNT PROTOCOL VIP PORT ENDPOINT PORT [STATE]\n");
 		return 2;
 	}
 	count = (unsigned int)strtoul(argv[1], NULL, 10);

@@ -16,10 +16,11 @@
 #include "tests/support/program.h"
 
 #define EXPLAIN "explain 10.0.0.1 tcp 172.30.0.1 80 --kubeconfig=kubeconfig"
-#define CONFIG(context, cluster, user)                                                             \
-	"apiVersion: v1\nkind: Config\ncurrent-context: " context "\n"                             \
-	"contexts: [{name: a, context: {cluster: c, user: u}}]\n"                                  \
-	"clusters: [{name: c, cluster: {" cluster "}}]\nusers: [{name: u, user: {" user "}}]\n"
+#define CONFIG(context, cluster, user)                                         \
+	"apiVersion: v1\nkind: Config\ncurrent-context: " context "\n"         \
+	"contexts: [{name: a, context: {cluster: c, user: u}}]\n"              \
+	"clusters: [{name: c, cluster: {" cluster                              \
+	"}}]\nusers: [{name: u, user: {" user "}}]\n"
 
 static const struct {
 	const char *name, *text; /* NULL: there is no such file */
@@ -27,18 +28,22 @@ static const struct {
 } hopeless[] = {
 	{ "no file", NULL, "kubeconfig: No such file or directory" },
 	{ "no YAML", "a: [", "kubeconfig: " },
-	{ "IPv6 without brackets", CONFIG("a", "server: \"https://fd00::1:6443\"", "token: x"),
+	{ "IPv6 without brackets",
+	  CONFIG("a", "server: \"https://fd00::1:6443\"", "token: x"),
 	  "kubeconfig: clusters[c].server: more than one colon" },
 	{ "no URL", CONFIG("a", "server: \"ftp://h\"", "token: x"),
 	  "kubeconfig: clusters[c].server: does not begin with" },
-	{ "no server", CONFIG("a", "", "token: x"), "kubeconfig: clusters[c].server: not set" },
+	{ "no server", CONFIG("a", "", "token: x"),
+	  "kubeconfig: clusters[c].server: not set" },
 	{ "no such context", CONFIG("b", "server: \"https://h\"", "token: x"),
 	  "kubeconfig: contexts: no entry named \"b\"" },
 	{ "no authority",
-	  CONFIG("a", "server: \"https://h\", certificate-authority: missing", "token: x"),
+	  CONFIG("a", "server: \"https://h\", certificate-authority: missing",
+		 "token: x"),
 	  "kubeconfig: certificate-authority: missing: No such file" },
 	{ "no key",
-	  CONFIG("a", "server: \"https://h\"", "client-certificate: missing, client-key: missing"),
+	  CONFIG("a", "server: \"https://h\"",
+		 "client-certificate: missing, client-key: missing"),
 	  "kubeconfig: client-certificate: missing: No such file" },
 	{ "exec", CONFIG("a", "server: \"https://h\"", "exec: {command: x}"),
 	  "kubeconfig: users[u].exec: not supported" },
@@ -56,10 +61,11 @@ static void check_hopeless(int row, const char *command)
 
 	snprintf(whole, sizeof(whole), "timeout 20 %s", command);
 	status = run_apart(whole, &out, &err);
-	ck_assert_msg(status == 2, "%s: %s: want status 2, got %d:\n%s", hopeless[row].name,
-		      command, status, err.text);
-	ck_assert_msg(strstr(err.text, hopeless[row].error), "%s: want '%s', got:\n%s",
-		      hopeless[row].name, hopeless[row].error, err.text);
+	ck_assert_msg(status == 2, "%s: %s: want status 2, got %d:\n%s",
+		      hopeless[row].name, command, status, err.text);
+	ck_assert_msg(strstr(err.text, hopeless[row].error),
+		      "%s: want '%s', got:\n%s", hopeless[row].name,
+		      hopeless[row].error, err.text);
 	strbuf_free(&out);
 	strbuf_free(&err);
 }
@@ -83,7 +89,8 @@ static void write_kubeconfig(int port)
 	char text[512];
 
 	snprintf(text, sizeof(text),
-		 CONFIG("a", "server: \"http://127.0.0.1:%d\"", "tokenFile: token"), port);
+		 CONFIG("a", "server: \"http://127.0.0.1:%d\"", "tokenFile: token"),
+		 port);
 	write_file("kubeconfig", text);
 }
 
@@ -102,11 +109,12 @@ START_TEST(a_token_may_come_later)
 	write_kubeconfig(fake_port(fake));
 	pid = daemon_start(EXPLAIN);
 	until_logged("token: No such file or directory");
-	ck_assert_ptr_null(strstr(fake_tell(fake, "{\"op\":\"requests\"}"), "/api/v1/services"));
+	ck_assert_ptr_null(strstr(fake_tell(fake, "{\"op\":\"requests\"}"),
+				  "/api/v1/services"));
 	write_file("token", "here");
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x:\n%s", status,
-		      read_whole("log"));
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+		      "status %x:\n%s", status, read_whole("log"));
 	scratch_leave(&scratch);
 	fake_stop(fake);
 }
@@ -135,8 +143,8 @@ START_TEST(a_server_may_come_later)
 	ck_assert_int_eq(chdir(home), 0);
 	free(home);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x:\n%s", status,
-		      read_whole("log"));
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+		      "status %x:\n%s", status, read_whole("log"));
 	scratch_leave(&scratch);
 	fake_stop(fake);
 }

@@ -54,19 +54,24 @@ START_TEST(test_address)
 	struct addr addr;
 	int err;
 
-	memset(&addr, 0xff, sizeof(addr)); /* what is not part of it must come out as zero */
+	memset(&addr, 0xff,
+	       sizeof(addr)); /* what is not part of it must come out as zero */
 	err = addr_parse(addresses[_i].text, &family, &addr);
-	ck_assert_msg(err == (addresses[_i].want ? 0 : -EINVAL), "%s: %d", addresses[_i].text, err);
+	ck_assert_msg(err == (addresses[_i].want ? 0 : -EINVAL), "%s: %d",
+		      addresses[_i].text, err);
 	if (err) {
-		ck_assert_msg(family == N_FAMILIES, "%s: family was written", addresses[_i].text);
+		ck_assert_msg(family == N_FAMILIES, "%s: family was written",
+			      addresses[_i].text);
 		return;
 	}
 	addr_format(family, &addr, text);
-	ck_assert_msg(family == addresses[_i].family && strcmp(text, addresses[_i].want) == 0,
-		      "%s: want %s, got %s", addresses[_i].text, addresses[_i].want, text);
+	ck_assert_msg(family == addresses[_i].family &&
+			      strcmp(text, addresses[_i].want) == 0,
+		      "%s: want %s, got %s", addresses[_i].text,
+		      addresses[_i].want, text);
 	if (family == FAMILY_IPV4)
-		ck_assert_msg(memcmp(addr.bytes + 4, (uint8_t[12]){ 0 }, 12) == 0, "%s: padding",
-			      addresses[_i].text);
+		ck_assert_msg(memcmp(addr.bytes + 4, (uint8_t[12]){ 0 }, 12) == 0,
+			      "%s: padding", addresses[_i].text);
 }
 END_TEST
 
@@ -95,8 +100,8 @@ static const struct {
 	{ "10.0.0.0/255.0.0.0", NULL, NULL },
 	{ "fd00::/129", NULL, NULL },
 	{ "/8", NULL, NULL },
-	{ "00000000000000000000000000000000000000000000000000000000000000000000010.0.0.0/8", NULL,
-	  NULL },
+	{ "00000000000000000000000000000000000000000000000000000000000000000000010.0.0.0/8",
+	  NULL, NULL },
 };
 
 START_TEST(test_prefix)
@@ -107,7 +112,8 @@ START_TEST(test_prefix)
 	enum family family;
 	int err = prefix_parse(prefixes[_i].text, &family, &prefix);
 
-	ck_assert_msg(err == (prefixes[_i].want ? 0 : -EINVAL), "%s: %d", prefixes[_i].text, err);
+	ck_assert_msg(err == (prefixes[_i].want ? 0 : -EINVAL), "%s: %d",
+		      prefixes[_i].text, err);
 	if (err)
 		return;
 	prefix_format(family, &prefix, text);
@@ -115,11 +121,14 @@ START_TEST(test_prefix)
 	addr_format(family, &last, last_text);
 	ck_assert_msg(strcmp(text, prefixes[_i].want) == 0, "%s: want %s, got %s",
 		      prefixes[_i].text, prefixes[_i].want, text);
-	ck_assert_msg(strcmp(last_text, prefixes[_i].last) == 0, "%s: want last %s, got %s",
-		      prefixes[_i].text, prefixes[_i].last, last_text);
-	ck_assert_msg(prefix_contains(&prefix, &last) && prefix_contains(&prefix, &prefix.addr) &&
+	ck_assert_msg(strcmp(last_text, prefixes[_i].last) == 0,
+		      "%s: want last %s, got %s", prefixes[_i].text,
+		      prefixes[_i].last, last_text);
+	ck_assert_msg(prefix_contains(&prefix, &last) &&
+			      prefix_contains(&prefix, &prefix.addr) &&
 			      prefix_covers(&prefix, &prefix),
-		      "%s: contains its ends and covers itself", prefixes[_i].text);
+		      "%s: contains its ends and covers itself",
+		      prefixes[_i].text);
 }
 END_TEST
 
@@ -127,10 +136,14 @@ static const struct {
 	const char *outer, *inner;
 	bool covers;
 } pairs[] = {
-	{ "10.0.0.0/8", "10.1.0.0/16", true },	   { "10.1.0.0/16", "10.0.0.0/8", false },
-	{ "10.0.0.0/8", "11.0.0.0/16", false },	   { "0.0.0.0/0", "10.0.0.0/8", true },
-	{ "10.0.0.0/9", "10.128.0.0/9", false },   { "fd00::/63", "fd00:0:0:1::/64", true },
-	{ "fd00::/64", "fd00:0:0:1::/64", false }, { "10.0.0.1/32", "10.0.0.1/32", true },
+	{ "10.0.0.0/8", "10.1.0.0/16", true },
+	{ "10.1.0.0/16", "10.0.0.0/8", false },
+	{ "10.0.0.0/8", "11.0.0.0/16", false },
+	{ "0.0.0.0/0", "10.0.0.0/8", true },
+	{ "10.0.0.0/9", "10.128.0.0/9", false },
+	{ "fd00::/63", "fd00:0:0:1::/64", true },
+	{ "fd00::/64", "fd00:0:0:1::/64", false },
+	{ "10.0.0.1/32", "10.0.0.1/32", true },
 };
 
 START_TEST(test_covers)
@@ -140,8 +153,8 @@ START_TEST(test_covers)
 
 	ck_assert_int_eq(prefix_parse(pairs[_i].outer, &f, &outer), 0);
 	ck_assert_int_eq(prefix_parse(pairs[_i].inner, &f, &inner), 0);
-	ck_assert_msg(prefix_covers(&outer, &inner) == pairs[_i].covers, "%s covers %s",
-		      pairs[_i].outer, pairs[_i].inner);
+	ck_assert_msg(prefix_covers(&outer, &inner) == pairs[_i].covers,
+		      "%s covers %s", pairs[_i].outer, pairs[_i].inner);
 	ck_assert_msg(pairs[_i].covers ? prefix_contains(&outer, &inner.addr) : true,
 		      "%s contains %s", pairs[_i].outer, pairs[_i].inner);
 }
@@ -179,18 +192,18 @@ START_TEST(test_special)
 	struct addr a;
 
 	ck_assert_int_eq(addr_parse(specials[_i].text, &f, &a), 0);
-	ck_assert_msg(addr_is_special(f, &a) == specials[_i].special, "%s: special",
-		      specials[_i].text);
-	ck_assert_msg(addr_is_loopback(f, &a) == specials[_i].loopback, "%s: loopback",
-		      specials[_i].text);
+	ck_assert_msg(addr_is_special(f, &a) == specials[_i].special,
+		      "%s: special", specials[_i].text);
+	ck_assert_msg(addr_is_loopback(f, &a) == specials[_i].loopback,
+		      "%s: loopback", specials[_i].text);
 }
 END_TEST
 
 /* In the order of the numbers, which is that of the bytes. */
 START_TEST(test_compare)
 {
-	static const char *const ordered[] = { "0.0.0.1", "1.0.0.0", "9.255.0.0", "10.0.0.0",
-					       "200.0.0.0" };
+	static const char *const ordered[] = { "0.0.0.1", "1.0.0.0", "9.255.0.0",
+					       "10.0.0.0", "200.0.0.0" };
 	struct addr a, b;
 	enum family f;
 	int i, j;
@@ -200,7 +213,8 @@ START_TEST(test_compare)
 			ck_assert_int_eq(addr_parse(ordered[i], &f, &a), 0);
 			ck_assert_int_eq(addr_parse(ordered[j], &f, &b), 0);
 			ck_assert_msg((addr_compare(&a, &b) > 0) == (i > j) &&
-					      (addr_compare(&a, &b) == 0) == (i == j),
+					      (addr_compare(&a, &b) == 0) ==
+						      (i == j),
 				      "%s, %s", ordered[i], ordered[j]);
 		}
 	}
@@ -214,10 +228,13 @@ static const struct {
 	{ "sorted", { "10.2.0.0/16", "10.1.0.0/16" }, "10.1.0.0/16 10.2.0.0/16 " },
 	{ "repeated", { "10.1.0.0/16", "10.1.0.0/16" }, "10.1.0.0/16 " },
 	{ "covered, at the beginning and the end",
-	  { "10.255.0.0/16", "10.0.0.0/8", "10.0.0.0/16", "10.128.0.0/9", "11.0.0.0/8" },
+	  { "10.255.0.0/16", "10.0.0.0/8", "10.0.0.0/16", "10.128.0.0/9",
+	    "11.0.0.0/8" },
 	  "10.0.0.0/8 11.0.0.0/8 " },
 	{ "all", { "10.0.0.0/8", "0.0.0.0/0", "255.255.255.255/32" }, "0.0.0.0/0 " },
-	{ "neighbours", { "10.1.0.0/17", "10.1.128.0/17" }, "10.1.0.0/17 10.1.128.0/17 " },
+	{ "neighbours",
+	  { "10.1.0.0/17", "10.1.128.0/17" },
+	  "10.1.0.0/17 10.1.128.0/17 " },
 	{ "IPv6", { "fd00::/64", "::/0", "fd00::/8" }, "::/0 " },
 };
 
@@ -230,13 +247,15 @@ START_TEST(test_disjoint)
 	size_t length = 0;
 
 	for (n = 0; n < 6 && disjoint[_i].list[n]; n++)
-		ck_assert_int_eq(prefix_parse(disjoint[_i].list[n], &family, &list[n]), 0);
+		ck_assert_int_eq(
+			prefix_parse(disjoint[_i].list[n], &family, &list[n]), 0);
 	n = prefixes_disjoint(list, n);
 	for (i = 0; i < n; i++)
-		length += (size_t)snprintf(got + length, sizeof(got) - length, "%s ",
+		length += (size_t)snprintf(got + length, sizeof(got) - length,
+					   "%s ",
 					   prefix_format(family, &list[i], text));
-	ck_assert_msg(strcmp(got, disjoint[_i].want) == 0, "%s: want %s, got %s", disjoint[_i].name,
-		      disjoint[_i].want, got);
+	ck_assert_msg(strcmp(got, disjoint[_i].want) == 0, "%s: want %s, got %s",
+		      disjoint[_i].name, disjoint[_i].want, got);
 }
 END_TEST
 

@@ -17,7 +17,8 @@ static void run(const char *command)
 	ck_assert_msg(system(command) == 0, "failed: %s", command);
 }
 
-static const char *list_text(const struct addresses *a, enum family family, char *text, size_t size)
+static const char *list_text(const struct addresses *a, enum family family,
+			     char *text, size_t size)
 {
 	char one[ADDR_TEXT_SIZE];
 	unsigned int i, n;
@@ -26,7 +27,8 @@ static const char *list_text(const struct addresses *a, enum family family, char
 
 	text[0] = '\0';
 	for (i = 0; i < n && length < size; i++)
-		length += (size_t)snprintf(text + length, size - length, "%s%s", i ? " " : "",
+		length += (size_t)snprintf(text + length, size - length, "%s%s",
+					   i ? " " : "",
 					   addr_format(family, &list[i], one));
 	return text;
 }
@@ -41,13 +43,13 @@ static const struct {
 	{ "loopback", "ip link set lo up", true, "127.0.0.1", "::1" },
 	{ "nothing changed", "true", false, "127.0.0.1", "::1" },
 	{ "an address of each family (NP-4, NODE-4)",
-	  "ip addr add 192.0.2.7/24 dev a; ip addr add 2001:db8::7/64 dev a nodad", true,
-	  "127.0.0.1 192.0.2.7", "::1 2001:db8::7" },
+	  "ip addr add 192.0.2.7/24 dev a; ip addr add 2001:db8::7/64 dev a nodad",
+	  true, "127.0.0.1 192.0.2.7", "::1 2001:db8::7" },
 	{ "tentative counts",
-	  "ip link set dev b up; ip link set dev a up; ip addr add 2001:db8::8/64 dev b", true,
-	  "127.0.0.1 192.0.2.7", "::1 2001:db8::7 2001:db8::8" },
-	{ "the same on a second interface", "ip addr add 192.0.2.7/32 dev b", false,
-	  "127.0.0.1 192.0.2.7", "::1 2001:db8::7 2001:db8::8" },
+	  "ip link set dev b up; ip link set dev a up; ip addr add 2001:db8::8/64 dev b",
+	  true, "127.0.0.1 192.0.2.7", "::1 2001:db8::7 2001:db8::8" },
+	{ "the same on a second interface", "ip addr add 192.0.2.7/32 dev b",
+	  false, "127.0.0.1 192.0.2.7", "::1 2001:db8::7 2001:db8::8" },
 	{ "sorted, loopback secondary",
 	  "ip addr add 10.0.0.1/8 dev b; ip addr add 127.0.0.53/8 dev lo", true,
 	  "10.0.0.1 127.0.0.1 127.0.0.53 192.0.2.7", "::1 2001:db8::7 2001:db8::8" },
@@ -58,9 +60,11 @@ static const struct {
 	  "dev a nodad",
 	  true, "10.0.0.1 10.9.0.1 127.0.0.1 127.0.0.53 192.0.2.7",
 	  "::1 2001:db8::7 2001:db8::8 2001:db8:1::1" },
-	{ "down keeps them for IPv4, drops IPv6", "ip link set dev b down", true,
-	  "10.0.0.1 10.9.0.1 127.0.0.1 127.0.0.53 192.0.2.7", "::1 2001:db8::7 2001:db8:1::1" },
-	{ "an interface goes", "ip link del dev a", true, "127.0.0.1 127.0.0.53", "::1" },
+	{ "down keeps them for IPv4, drops IPv6", "ip link set dev b down",
+	  true, "10.0.0.1 10.9.0.1 127.0.0.1 127.0.0.53 192.0.2.7",
+	  "::1 2001:db8::7 2001:db8:1::1" },
+	{ "an interface goes", "ip link del dev a", true,
+	  "127.0.0.1 127.0.0.53", "::1" },
 };
 
 START_TEST(follows)
@@ -84,13 +88,16 @@ START_TEST(follows)
 		changed = !steps[i].changed;
 		err = addresses_read(a, &changed, &eb);
 		ck_assert_msg(err == 0, "%s: %s", steps[i].name, eb.text);
-		ck_assert_msg(changed == steps[i].changed, "%s: changed: want %d got %d",
-			      steps[i].name, steps[i].changed, changed);
+		ck_assert_msg(changed == steps[i].changed,
+			      "%s: changed: want %d got %d", steps[i].name,
+			      steps[i].changed, changed);
 		list_text(a, FAMILY_IPV4, text, sizeof(text));
-		ck_assert_msg(strcmp(text, steps[i].ipv4) == 0, "%s: want %s got %s", steps[i].name,
+		ck_assert_msg(strcmp(text, steps[i].ipv4) == 0,
+			      "%s: want %s got %s", steps[i].name,
 			      steps[i].ipv4, text);
 		list_text(a, FAMILY_IPV6, text, sizeof(text));
-		ck_assert_msg(strcmp(text, steps[i].ipv6) == 0, "%s: want %s got %s", steps[i].name,
+		ck_assert_msg(strcmp(text, steps[i].ipv6) == 0,
+			      "%s: want %s got %s", steps[i].name,
 			      steps[i].ipv6, text);
 	}
 	addresses_close(a);
@@ -115,9 +122,11 @@ START_TEST(wakes_up)
 	a = addresses_open(&eb);
 	ck_assert_msg(a, "%s", eb.text);
 	ck_assert_int_eq(addresses_read(a, &changed, &eb), 0);
-	ck_assert_msg(!readable(addresses_fd(a)), "readable though nothing happened");
+	ck_assert_msg(!readable(addresses_fd(a)),
+		      "readable though nothing happened");
 	run("ip addr add 192.0.2.7/24 dev lo");
-	ck_assert_msg(readable(addresses_fd(a)), "an address came and nothing is readable");
+	ck_assert_msg(readable(addresses_fd(a)),
+		      "an address came and nothing is readable");
 	ck_assert_int_eq(addresses_read(a, &changed, &eb), 0);
 	ck_assert(changed);
 	ck_assert_msg(!readable(addresses_fd(a)), "still readable after a read");

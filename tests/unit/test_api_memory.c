@@ -1,8 +1,9 @@
 /*
- * Each allocation while an API server is followed fails once, in turn: our own, and those of
- * libevent (libcurl 7.88 does not survive that itself). Nothing crashes, nothing leaks (which the
- * sanitized build tells), it is told, and in the end all objects are there as if nothing had
- * happened. The linker leads our own allocations here (WRAP in the Makefile).
+ * Each allocation while an API server is followed fails once, in turn: our own,
+ * and those of libevent (libcurl 7.88 does not survive that itself). Nothing
+ * crashes, nothing leaks (which the sanitized build tells), it is told, and in
+ * the end all objects are there as if nothing had happened. The linker leads
+ * our own allocations here (WRAP in the Makefile).
  */
 #include <check.h>
 #include <errno.h>
@@ -84,13 +85,13 @@ struct run {
 	const struct object_sink *to;
 };
 
-#define UNCOUNTED(call)                                                                            \
-	do {                                                                                       \
-		enum owner before = counted;                                                       \
-                                                                                                   \
-		counted = NOBODY;                                                                  \
-		call;                                                                              \
-		counted = before;                                                                  \
+#define UNCOUNTED(call)                                                        \
+	do {                                                                   \
+		enum owner before = counted;                                   \
+                                                                               \
+		counted = NOBODY;                                              \
+		call;                                                          \
+		counted = before;                                              \
 	} while (0)
 
 static const struct object_sink *to(void *ctx)
@@ -99,14 +100,14 @@ static const struct object_sink *to(void *ctx)
 }
 
 /* The sink's own allocation fails in its turn, as one of ours: it says so, and has no object. */
-#define PUT(call, object)                                                                          \
-	do {                                                                                       \
-		if (fails(OURS)) {                                                                 \
-			free(object);                                                              \
-			return -ENOMEM;                                                            \
-		}                                                                                  \
-		UNCOUNTED(call);                                                                   \
-		return 0;                                                                          \
+#define PUT(call, object)                                                      \
+	do {                                                                   \
+		if (fails(OURS)) {                                             \
+			free(object);                                          \
+			return -ENOMEM;                                        \
+		}                                                              \
+		UNCOUNTED(call);                                               \
+		return 0;                                                      \
 	} while (0)
 
 static int put_service(void *ctx, struct service *service)
@@ -163,8 +164,10 @@ static void settled(void *ctx)
 
 /* ---- the runs */
 
-static const char *const arguments[] = { "--bookmark-s",   "60",      "--generate", "5x2",
-					 "--no-watchlist", "--token", "t0ken",	    NULL };
+static const char *const arguments[] = { "--bookmark-s",   "60",
+					 "--generate",	   "5x2",
+					 "--no-watchlist", "--token",
+					 "t0ken",	   NULL };
 static struct fake *fake;
 static char *folder;
 
@@ -200,8 +203,8 @@ static bool run_start(struct run *run, struct errbuf *eb)
 		.ctx = run,
 	};
 
-	run->live.source =
-		apisource_new_tuned(run->live.base, &options, &run->live.tuning, &run->sink, eb);
+	run->live.source = apisource_new_tuned(run->live.base, &options,
+					       &run->live.tuning, &run->sink, eb);
 	if (run->live.source)
 		apisource_start(run->live.source);
 	return run->live.source;
@@ -233,7 +236,8 @@ static void until(struct run *run, const char *want, const char *name)
 	/* Check's assertions ask for memory even if they hold */
 	while (!holds(&run->live, want)) {
 		if (rounds++ == 20000)
-			ck_abort_msg("%s: not so after 20 s; log ends:\n%s", name, log_end(run));
+			ck_abort_msg("%s: not so after 20 s; log ends:\n%s",
+				     name, log_end(run));
 		event_base_loop(run->live.base, EVLOOP_NONBLOCK);
 		usleep(1000);
 	}
@@ -277,7 +281,8 @@ static bool try_start(enum owner owner, long fail, const char *want, long *told)
 	failed = counted == NOBODY;
 	counted = NOBODY;
 	*told += failed && is_told(&run, &eb);
-	ck_assert_msg(run.live.source || strstr(eb.text, "memory"), "%s: %s", name, eb.text);
+	ck_assert_msg(run.live.source || strstr(eb.text, "memory"), "%s: %s",
+		      name, eb.text);
 	live_close(&run.live);
 	return failed;
 }
@@ -293,10 +298,11 @@ START_TEST(at_the_start)
 
 	for (fail = 0; try_start(rows[_i].owner, fail, want, &told); fail++)
 		;
-	ck_assert_msg(rows[_i].owner != OURS || told >= fail * 3 / 4, "%ld of %ld are told", told,
-		      fail);
-	ck_assert_msg(fail >= rows[_i].least, "only %ld allocations of %d: are they led here?",
-		      fail, rows[_i].owner);
+	ck_assert_msg(rows[_i].owner != OURS || told >= fail * 3 / 4,
+		      "%ld of %ld are told", told, fail);
+	ck_assert_msg(fail >= rows[_i].least,
+		      "only %ld allocations of %d: are they led here?", fail,
+		      rows[_i].owner);
 	free(want);
 }
 END_TEST
@@ -318,7 +324,8 @@ static bool try_change(struct run *run, enum owner owner, long fail)
 	fake_tell(fake, "{\"op\":\"touch_service\",\"n\":%ld}", fail % 5);
 	fake_tell(fake,
 		  "{\"op\":\"break\",\"how\":\"error\",\"code\":410,\"resource\":\"services\"}");
-	fake_tell(fake, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"endpointslices\"}");
+	fake_tell(fake,
+		  "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"endpointslices\"}");
 	fake_tell(fake, "{\"op\":\"touch_endpoint\",\"n\":%ld}", (fail + 1) % 5);
 	want = wanted();
 	countdown = fail;
@@ -346,7 +353,8 @@ START_TEST(while_it_runs)
 	live_until(&run.live, live_all_connected, NULL, "without failure");
 	for (fail = 0; try_change(&run, rows[_i].owner, fail); fail++)
 		;
-	ck_assert_msg(fail >= rows[_i].least, "only %ld allocations of %d", fail, rows[_i].owner);
+	ck_assert_msg(fail >= rows[_i].least, "only %ld allocations of %d",
+		      fail, rows[_i].owner);
 	live_close(&run.live);
 }
 END_TEST

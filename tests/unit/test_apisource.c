@@ -1,6 +1,6 @@
 /*
- * The whole source against the fake API server, which misbehaves in every way it can. Whatever
- * happens, in the end the sink holds what the server holds.
+ * The whole source against the fake API server, which misbehaves in every way
+ * it can. Whatever happens, in the end the sink holds what the server holds.
  */
 #include <check.h>
 #include <event2/event.h>
@@ -17,16 +17,18 @@
 static const char *const plain[] = { "--bookmark-s", "0.05", NULL };
 static struct fake *shared;
 
-#define SERVICE(name, more)                                                                        \
-	"{\"kind\":\"Service\",\"metadata\":{\"namespace\":\"a\",\"name\":\"" name "\"" more "}"
-#define IP(ip)                                                                                     \
-	",\"spec\":{\"clusterIP\":\"" ip "\",\"clusterIPs\":[\"" ip                                \
-	"\"],\"ipFamilies\":[\"IPv4\"],"                                                           \
+#define SERVICE(name, more)                                                        \
+	"{\"kind\":\"Service\",\"metadata\":{\"namespace\":\"a\",\"name\":\"" name \
+	"\"" more "}"
+#define IP(ip)                                                                 \
+	",\"spec\":{\"clusterIP\":\"" ip "\",\"clusterIPs\":[\"" ip            \
+	"\"],\"ipFamilies\":[\"IPv4\"],"                                       \
 	"\"ports\":[{\"port\":80}]}}"
-#define SLICE(name, ip)                                                                            \
-	"{\"kind\":\"EndpointSlice\",\"metadata\":{\"namespace\":\"a\",\"name\":\"" name           \
-	"\",\"labels\":{\"kubernetes.io/service-name\":\"s\"}},\"addressType\":\"IPv4\","          \
-	"\"endpoints\":[{\"addresses\":[\"" ip "\"]}],\"ports\":[{\"name\":\"\",\"port\":80}]}"
+#define SLICE(name, ip)                                                                   \
+	"{\"kind\":\"EndpointSlice\",\"metadata\":{\"namespace\":\"a\",\"name\":\"" name  \
+	"\",\"labels\":{\"kubernetes.io/service-name\":\"s\"}},\"addressType\":\"IPv4\"," \
+	"\"endpoints\":[{\"addresses\":[\"" ip                                            \
+	"\"]}],\"ports\":[{\"name\":\"\",\"port\":80}]}"
 #define PUT(object) "{\"op\":\"put\",\"object\":" object "}"
 
 /* An empty server without memory of earlier tests. */
@@ -59,7 +61,8 @@ static bool state_is(struct live *live, const void *want)
 	return same;
 }
 
-static void expect_fresh_state(struct live *live, struct fake *fake, const char *name)
+static void expect_fresh_state(struct live *live, struct fake *fake,
+			       const char *name)
 {
 	char *want = fresh_state(fake);
 
@@ -85,7 +88,8 @@ static unsigned int count(const char *text, const char *what)
 
 static void ask_for_json(struct live *live)
 {
-	ck_assert_int_eq(config_set(&live->config->content_type, "application/json"), 0);
+	ck_assert_int_eq(
+		config_set(&live->config->content_type, "application/json"), 0);
 }
 
 /* API-1 to API-4, and nothing else (API-9) */
@@ -115,7 +119,8 @@ START_TEST(asks_only_what_is_allowed)
 	live_until(&live, live_all_connected, NULL, "connected");
 	requests = fake_tell(shared, "{\"op\":\"requests\"}");
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
-		ck_assert_msg(strstr(requests, wanted[i]), "want %s in %s", wanted[i], requests);
+		ck_assert_msg(strstr(requests, wanted[i]), "want %s in %s",
+			      wanted[i], requests);
 	for (p = requests; (p = strstr(p, "\"method\"")); p++)
 		n++;
 	ck_assert_int_eq(n, 4);
@@ -135,31 +140,32 @@ static const struct {
 	const char *asked, *answered;
 } content_types[] = {
 	{ "default", NULL, NULL, NULL, BOTH, PROTOBUF },
-	{ "JSON as content type", "application/json", NULL, NULL, "application/json",
-	  "application/json" },
-	{ "JSON accepted", PROTOBUF, "application/json", NULL, "application/json",
-	  "application/json" },
-	{ "JSON accepted first", NULL, "application/json," PROTOBUF, NULL, "application/json",
-	  "application/json" },
+	{ "JSON as content type", "application/json", NULL, NULL,
+	  "application/json", "application/json" },
+	{ "JSON accepted", PROTOBUF, "application/json", NULL,
+	  "application/json", "application/json" },
+	{ "JSON accepted first", NULL, "application/json," PROTOBUF, NULL,
+	  "application/json", "application/json" },
 	{ "protobuf accepted first", "application/json", BOTH, NULL, BOTH, PROTOBUF },
 	{ "something else", "application/yaml", NULL, NULL, "application/json",
 	  "application/json" },
-	{ "a parameter", PROTOBUF DROP, NULL, "\"parameters\":true", PROTOBUF DROP ", " BOTH,
-	  PROTOBUF },
-	{ "a parameter that the server does not know", PROTOBUF DROP, NULL, NULL,
+	{ "a parameter", PROTOBUF DROP, NULL, "\"parameters\":true",
 	  PROTOBUF DROP ", " BOTH, PROTOBUF },
+	{ "a parameter that the server does not know", PROTOBUF DROP, NULL,
+	  NULL, PROTOBUF DROP ", " BOTH, PROTOBUF },
 	{ "a parameter among the types accepted", NULL,
-	  "text/plain, " PROTOBUF DROP ",application/json", NULL, PROTOBUF DROP ", " BOTH,
-	  PROTOBUF },
+	  "text/plain, " PROTOBUF DROP ",application/json", NULL,
+	  PROTOBUF DROP ", " BOTH, PROTOBUF },
 	{ "a parameter for JSON", "application/json" DROP, NULL, NULL,
 	  "application/json" DROP ", application/json", "application/json" },
-	{ "a parameter that would end the header", PROTOBUF ";a\r\nX: y", NULL, NULL, BOTH,
-	  PROTOBUF },
-	{ "a server without protobuf", NULL, NULL, "\"protobuf\":false", BOTH, "application/json" },
+	{ "a parameter that would end the header", PROTOBUF ";a\r\nX: y", NULL,
+	  NULL, BOTH, PROTOBUF },
+	{ "a server without protobuf", NULL, NULL, "\"protobuf\":false", BOTH,
+	  "application/json" },
 	{ "a server without protobuf and streaming lists", NULL, NULL,
 	  "\"protobuf\":false,\"watchlist\":false", BOTH, "application/json" },
-	{ "protobuf in pages", NULL, NULL, "\"watchlist\":false,\"page_cached\":true", BOTH,
-	  PROTOBUF },
+	{ "protobuf in pages", NULL, NULL,
+	  "\"watchlist\":false,\"page_cached\":true", BOTH, PROTOBUF },
 };
 
 START_TEST(content_types_are_chosen)
@@ -171,12 +177,13 @@ START_TEST(content_types_are_chosen)
 	begin(&live);
 	live.tuning.timing.page_limit = 3;
 	if (content_types[_i].content_type)
-		ck_assert_int_eq(
-			config_set(&live.config->content_type, content_types[_i].content_type), 0);
+		ck_assert_int_eq(config_set(&live.config->content_type,
+					    content_types[_i].content_type),
+				 0);
 	if (content_types[_i].accept)
-		ck_assert_int_eq(
-			config_set(&live.config->accept_content_types, content_types[_i].accept),
-			0);
+		ck_assert_int_eq(config_set(&live.config->accept_content_types,
+					    content_types[_i].accept),
+				 0);
 	if (content_types[_i].set)
 		fake_tell(shared, "{\"op\":\"set\",%s}", content_types[_i].set);
 	for (int i = 0; i < 8; i++) {
@@ -186,12 +193,13 @@ START_TEST(content_types_are_chosen)
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, content_types[_i].name);
 	fake_tell(shared, PUT(SERVICE("new", "") IP("172.30.0.2")));
-	live_until(&live, live_journal_has, "put Service a/new\n", content_types[_i].name);
+	live_until(&live, live_journal_has, "put Service a/new\n",
+		   content_types[_i].name);
 	requests = fake_tell(shared, "{\"op\":\"requests\"}");
 	snprintf(want, sizeof(want), "\"accept\":\"%s\",\"answered\":\"%s\"",
 		 content_types[_i].asked, content_types[_i].answered);
-	ck_assert_msg(strstr(requests, want), "%s: want %s in %.1000s", content_types[_i].name,
-		      want, requests);
+	ck_assert_msg(strstr(requests, want), "%s: want %s in %.1000s",
+		      content_types[_i].name, want, requests);
 	ck_assert_uint_eq(recording_sink_count(live.sink, KIND_SERVICE), 9);
 	ck_assert_uint_eq(recording_sink_count(live.sink, KIND_SLICE), 8);
 	expect_fresh_state(&live, shared, content_types[_i].name);
@@ -202,8 +210,9 @@ END_TEST
 /* What the fake encodes is what a real server sends for the same objects. */
 START_TEST(the_fake_encodes_as_the_real_one)
 {
-	ck_assert_int_eq(system("python3 tests/support/protobuf.py tests/data/recordings/protobuf"),
-			 0);
+	ck_assert_int_eq(
+		system("python3 tests/support/protobuf.py tests/data/recordings/protobuf"),
+		0);
 }
 END_TEST
 
@@ -236,8 +245,8 @@ START_TEST(refused_protobuf_becomes_json)
 		  no_protobuf[_i].fault);
 	if (no_protobuf[_i].running)
 		fake_tell(shared, "{\"op\":\"break\",\"how\":\"end\"}");
-	live_until(&live, live_journal_has, no_protobuf[_i].running ? "" : "end Service\n",
-		   "a list");
+	live_until(&live, live_journal_has,
+		   no_protobuf[_i].running ? "" : "end Service\n", "a list");
 	live_run_ms(&live, 100);
 	live_until(&live, live_all_connected, NULL, no_protobuf[_i].name);
 	requests = fake_tell(shared, "{\"op\":\"requests\"}");
@@ -245,9 +254,11 @@ START_TEST(refused_protobuf_becomes_json)
 	ck_assert_uint_eq(count(requests, "\"accept\":\"" BOTH "\""), 4);
 	ck_assert_uint_eq(count(requests, "\"accept\":\"application/json\""), 4);
 	ck_assert_uint_eq(count(requests, "\"limit\""), 0);
-	ck_assert_uint_eq(count(recording_sink_journal(live.sink), "begin Service\n"),
-			  !no_protobuf[_i].running);
-	ck_assert_msg(!strstr(live.log.text, " 4 "), "%s: %s", no_protobuf[_i].name, live.log.text);
+	ck_assert_uint_eq(
+		count(recording_sink_journal(live.sink), "begin Service\n"),
+		!no_protobuf[_i].running);
+	ck_assert_msg(!strstr(live.log.text, " 4 "), "%s: %s",
+		      no_protobuf[_i].name, live.log.text);
 	expect_fresh_state(&live, shared, no_protobuf[_i].name);
 	live_close(&live);
 }
@@ -264,11 +275,14 @@ START_TEST(follows_changes)
 	ck_assert(live_journal_has(&live, "put Service a/old\n"));
 	fake_tell(shared, PUT(SERVICE("new", "") IP("172.30.0.2")));
 	fake_tell(shared, PUT(SLICE("e", "10.0.0.1")));
-	live_until(&live, live_journal_has, "put Service a/new\n", "an added service");
-	live_until(&live, live_journal_has, "put EndpointSlice a/e\n", "an added slice");
+	live_until(&live, live_journal_has, "put Service a/new\n",
+		   "an added service");
+	live_until(&live, live_journal_has, "put EndpointSlice a/e\n",
+		   "an added slice");
 	fake_tell(shared, "{\"op\":\"delete\",\"kind\":\"Service\",\"namespace\":\"a\","
 			  "\"name\":\"old\"}");
-	live_until(&live, live_journal_has, "gone Service a/old\n", "a deleted service");
+	live_until(&live, live_journal_has, "gone Service a/old\n",
+		   "a deleted service");
 	ck_assert_uint_gt(live.n_settled, 0);
 	live_close(&live);
 }
@@ -281,13 +295,16 @@ START_TEST(selectors_delete)
 
 	begin(&live);
 	fake_tell(shared, PUT(SERVICE("s", "") IP("172.30.0.1")));
-	fake_tell(shared, PUT(SERVICE("none", "") ",\"spec\":{\"clusterIP\":\"None\"}}"));
+	fake_tell(shared,
+		  PUT(SERVICE("none", "") ",\"spec\":{\"clusterIP\":\"None\"}}"));
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected");
 	ck_assert(!live_journal_has(&live, "a/none"));
 	fake_tell(shared, PUT(SERVICE("s", ",\"labels\":{\"service.kubernetes.io/"
-					   "service-proxy-name\":\"\"}") IP("172.30.0.1")));
-	live_until(&live, live_journal_has, "gone Service a/s\n", "deleted by its label");
+					   "service-proxy-name\":\"\"}")
+				      IP("172.30.0.1")));
+	live_until(&live, live_journal_has, "gone Service a/s\n",
+		   "deleted by its label");
 	live_close(&live);
 }
 END_TEST
@@ -306,10 +323,12 @@ START_TEST(bad_objects_affect_themselves)
 	ck_assert(live_journal_has(&live, "complain Service a/bad"));
 	ck_assert_uint_eq(recording_sink_count(live.sink, KIND_SERVICE), 2);
 	fake_tell(shared, PUT(SERVICE("turns", "") IP("nonsense")));
-	live_until(&live, live_journal_has, "gone Service a/turns\n", "a service turned bad");
+	live_until(&live, live_journal_has, "gone Service a/turns\n",
+		   "a service turned bad");
 	expect_fresh_state(&live, shared, "turned bad");
 	fake_tell(shared, PUT(SERVICE("bad", "") IP("172.30.0.3")));
-	live_until(&live, live_journal_has, "put Service a/bad\n", "a service turned good");
+	live_until(&live, live_journal_has, "put Service a/bad\n",
+		   "a service turned good");
 	live_close(&live);
 }
 END_TEST
@@ -323,9 +342,11 @@ START_TEST(unlabelled_slices_go)
 	fake_tell(shared, PUT(SLICE("e", "10.0.0.1")));
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected");
-	fake_tell(shared, PUT("{\"kind\":\"EndpointSlice\",\"metadata\":{\"namespace\":\"a\","
-			      "\"name\":\"e\"},\"addressType\":\"IPv4\",\"endpoints\":[]}"));
-	live_until(&live, live_journal_has, "gone EndpointSlice a/e\n", "unlabelled");
+	fake_tell(shared,
+		  PUT("{\"kind\":\"EndpointSlice\",\"metadata\":{\"namespace\":\"a\","
+		      "\"name\":\"e\"},\"addressType\":\"IPv4\",\"endpoints\":[]}"));
+	live_until(&live, live_journal_has, "gone EndpointSlice a/e\n",
+		   "unlabelled");
 	ck_assert(!live_journal_has(&live, "complain"));
 	live_close(&live);
 }
@@ -359,7 +380,8 @@ START_TEST(broken_watches_resume)
 	begin(&live);
 	if (_i >= N_BREAKS)
 		ask_for_json(&live);
-	live.tuning.timing.watch_idle_ms = strstr(breaks[i].how, "stall") ? 300 : 10000;
+	live.tuning.timing.watch_idle_ms =
+		strstr(breaks[i].how, "stall") ? 300 : 10000;
 	fake_tell(shared, PUT(SERVICE("one", "") IP("172.30.0.1")));
 	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
 	live_start(&live);
@@ -371,7 +393,8 @@ START_TEST(broken_watches_resume)
 			  "\"name\":\"one\"}");
 	expect_fresh_state(&live, shared, breaks[i].name);
 	lists = count(recording_sink_journal(live.sink), "begin Service\n");
-	ck_assert_msg(lists == breaks[i].relists, "%s: listed %u times", breaks[i].name, lists);
+	ck_assert_msg(lists == breaks[i].relists, "%s: listed %u times",
+		      breaks[i].name, lists);
 	live_until(&live, live_all_connected, NULL, breaks[i].name);
 	live_close(&live);
 }
@@ -383,10 +406,13 @@ static const struct {
 } faults[] = {
 	{ "refused connections", "\"how\":\"close\",\"times\":6" },
 	{ "401", "\"how\":\"status\",\"code\":401,\"times\":5" },
-	{ "403", "\"how\":\"status\",\"code\":403,\"times\":3,\"resource\":\"services\"" },
-	{ "404", "\"how\":\"status\",\"code\":404,\"times\":3,\"resource\":\"services\"" },
+	{ "403",
+	  "\"how\":\"status\",\"code\":403,\"times\":3,\"resource\":\"services\"" },
+	{ "404",
+	  "\"how\":\"status\",\"code\":404,\"times\":3,\"resource\":\"services\"" },
 	{ "410", "\"how\":\"status\",\"code\":410,\"times\":3" },
-	{ "410 Gone", "\"how\":\"status\",\"code\":410,\"reason\":\"Gone\",\"times\":3" },
+	{ "410 Gone",
+	  "\"how\":\"status\",\"code\":410,\"reason\":\"Gone\",\"times\":3" },
 	{ "422", "\"how\":\"status\",\"code\":422,\"times\":3" },
 	{ "429", "\"how\":\"status\",\"code\":429,\"retry_after\":1,\"times\":4" },
 	{ "500", "\"how\":\"status\",\"code\":500,\"times\":9" },
@@ -397,7 +423,8 @@ static const struct {
 	  "\"ResourceVersionTooLarge\"}],\"times\":3" },
 	{ "no API server", "\"how\":\"garbage\",\"times\":5" },
 	{ "cut in the head", "\"how\":\"cut\",\"after\":30,\"times\":4" },
-	{ "cut before the first object", "\"how\":\"cut\",\"after\":430,\"times\":4" },
+	{ "cut before the first object",
+	  "\"how\":\"cut\",\"after\":430,\"times\":4" },
 	{ "cut in an object", "\"how\":\"cut\",\"after\":700,\"times\":4" },
 	{ "cut after some objects", "\"how\":\"cut\",\"after\":1900,\"times\":4" },
 	{ "half open from the start", "\"how\":\"stall\",\"times\":4" },
@@ -413,7 +440,8 @@ START_TEST(faulty_requests_are_repeated)
 
 	begin(&live);
 	if (strstr(faults[_i].fault, "stall"))
-		live.tuning.timing.watch_idle_ms = live.tuning.timing.list_idle_ms = 300;
+		live.tuning.timing.watch_idle_ms =
+			live.tuning.timing.list_idle_ms = 300;
 	for (int i = 0; i < 8; i++)
 		fake_tell(shared, "{\"op\":\"touch_service\",\"n\":%d}", i);
 	fake_tell(shared, "{\"op\":\"fault\",%s}", faults[_i].fault);
@@ -426,7 +454,8 @@ START_TEST(faulty_requests_are_repeated)
 	fake_tell(shared, "{\"op\":\"fault\",%s}", faults[_i].fault);
 	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\"}");
 	fake_tell(shared, PUT(SERVICE("late", "") IP("172.30.0.9")));
-	live_until(&live, live_journal_has, "put Service a/late\n", faults[_i].name);
+	live_until(&live, live_journal_has, "put Service a/late\n",
+		   faults[_i].name);
 	live_until(&live, live_all_connected, NULL, faults[_i].name);
 	fake_tell(shared, "{\"op\":\"clear_faults\"}");
 	expect_fresh_state(&live, shared, faults[_i].name);
@@ -474,7 +503,8 @@ START_TEST(retry_after_is_honoured)
 		  sent_away[_i].code, sent_away[_i].retry_after_s);
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, sent_away[_i].name);
-	waited = seconds_between(fake_tell(shared, "{\"op\":\"requests\"}"), "/services\"");
+	waited = seconds_between(fake_tell(shared, "{\"op\":\"requests\"}"),
+				 "/services\"");
 	ck_assert_msg(waited >= sent_away[_i].min_s && waited < sent_away[_i].max_s,
 		      "%s: waited for %.3f s", sent_away[_i].name, waited);
 	live_close(&live);
@@ -495,16 +525,19 @@ START_TEST(an_absent_server_changes_nothing)
 	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"close\",\"times\":100000}");
 	fake_tell(shared, "{\"op\":\"drop\"}");
 	live_until(&live, live_log_has, "Service: watch: ", "the loss is told");
-	live_until(&live, live_log_has, "4 API server unreachable: ", "and what it means");
+	live_until(&live, live_log_has,
+		   "4 API server unreachable: ", "and what it means");
 	live_run_ms(&live, 300);
 	ck_assert_str_eq(recording_sink_journal(live.sink), "");
 	ck_assert(!apisource_status(live.source).connected[KIND_SERVICE]);
 	ck_assert(apisource_status(live.source).listed[KIND_SERVICE]);
 	fake_tell(shared, "{\"op\":\"clear_faults\"}");
 	live_until(&live, live_all_connected, NULL, "connected again");
-	live_until(&live, live_log_has, "Service: watching again", "the return is told");
+	live_until(&live, live_log_has, "Service: watching again",
+		   "the return is told");
 	ck_assert_uint_eq(count(live.log.text, "API server unreachable: "), 1);
-	ck_assert_uint_eq(count(live.log.text, "5 API server reachable again after "), 1);
+	ck_assert_uint_eq(
+		count(live.log.text, "5 API server reachable again after "), 1);
 	live_close(&live);
 }
 END_TEST
@@ -542,7 +575,8 @@ START_TEST(a_server_of_the_past_is_followed)
 	live_until(&live, live_all_connected, NULL, "connected");
 	fake_clear(shared);
 	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
-	live_until(&live, live_journal_has, "put Service a/two\n", "an older server");
+	live_until(&live, live_journal_has, "put Service a/two\n",
+		   "an older server");
 	expect_fresh_state(&live, shared, "an older server");
 	live_close(&live);
 }
@@ -558,10 +592,12 @@ START_TEST(a_list_of_the_future_is_given_up)
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected");
 	recording_sink_forget_journal(live.sink);
-	fake_tell(shared, "{\"op\":\"break\",\"how\":\"garbage\",\"resource\":\"services\"}");
+	fake_tell(shared,
+		  "{\"op\":\"break\",\"how\":\"garbage\",\"resource\":\"services\"}");
 	fake_tell(shared, "{\"op\":\"set\",\"rv\":50}");
 	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
-	live_until(&live, live_log_has, "504 Timeout: Timeout: Too large resource version",
+	live_until(&live, live_log_has,
+		   "504 Timeout: Timeout: Too large resource version",
 		   "refused in the stream");
 	live_until(&live, live_journal_has, "end Service\n", "listed all the same");
 	expect_fresh_state(&live, shared, "a list of the future");
@@ -570,9 +606,9 @@ START_TEST(a_list_of_the_future_is_given_up)
 END_TEST
 
 /*
- * While the server was away pauses have grown; that it has forgotten our version shows that it is
- * back, and the list is not put off for them (API-8). A history that is always too short is another
- * matter.
+ * While the server was away pauses have grown; that it has forgotten our
+ * version shows that it is back, and the list is not put off for them (API-8).
+ * A history that is always too short is another matter.
  */
 START_TEST(expiry_after_an_outage_lists_at_once)
 {
@@ -586,7 +622,8 @@ START_TEST(expiry_after_an_outage_lists_at_once)
 	live_until(&live, live_all_connected, NULL, "connected");
 	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"close\",\"times\":5,"
 			  "\"resource\":\"services\"}");
-	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
+	fake_tell(shared,
+		  "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
 	fake_tell(shared, PUT(SERVICE("two", "") IP("172.30.0.2")));
 	fake_tell(shared, "{\"op\":\"compact\"}");
 	live_until(&live, live_log_has, "410 Expired", "expired");
@@ -610,10 +647,13 @@ START_TEST(history_that_always_expires_is_backed_off_from)
 	live_until(&live, live_all_connected, NULL, "connected");
 	fake_tell(shared, "{\"op\":\"compact\"}");
 	fake_tell(shared, "{\"op\":\"set\",\"rv\":50}");
-	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
+	fake_tell(shared,
+		  "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
 	live_run_ms(&live, 1000);
-	requests = count(fake_tell(shared, "{\"op\":\"requests\"}"), "/api/v1/services\"");
-	ck_assert_msg(requests >= 6 && requests <= 20, "%u requests in a second", requests);
+	requests = count(fake_tell(shared, "{\"op\":\"requests\"}"),
+			 "/api/v1/services\"");
+	ck_assert_msg(requests >= 6 && requests <= 20,
+		      "%u requests in a second", requests);
 	live_close(&live);
 }
 END_TEST
@@ -630,9 +670,11 @@ START_TEST(a_passing_403_is_doubted)
 	live_until(&live, live_all_connected, NULL, "connected");
 	recording_sink_forget_journal(live.sink);
 	fake_tell(shared, "{\"op\":\"set\",\"forbidden\":[\"servicecidrs\"]}");
-	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"servicecidrs\"}");
+	fake_tell(shared,
+		  "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"servicecidrs\"}");
 	live_until(&live, live_log_has,
-		   "403 Forbidden: servicecidrs.networking.k8s.io is forbidden: User", "refused");
+		   "403 Forbidden: servicecidrs.networking.k8s.io is forbidden: User",
+		   "refused");
 	ck_assert_str_eq(recording_sink_journal(live.sink), "");
 	fake_tell(shared, "{\"op\":\"set\",\"forbidden\":[]}");
 	live_until(&live, live_journal_has, "end ServiceCIDR\n", "listed soon");
@@ -692,8 +734,10 @@ START_TEST(expired_pages_begin_again)
 		fake_tell(shared, "{\"op\":\"touch_service\",\"n\":%d}", i);
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected");
-	ck_assert_uint_gt(count(recording_sink_journal(live.sink), "begin Service\n"), 1);
-	ck_assert_uint_eq(count(recording_sink_journal(live.sink), "end Service\n"), 1);
+	ck_assert_uint_gt(
+		count(recording_sink_journal(live.sink), "begin Service\n"), 1);
+	ck_assert_uint_eq(
+		count(recording_sink_journal(live.sink), "end Service\n"), 1);
 	expect_fresh_state(&live, shared, "expired pages");
 	live_close(&live);
 }
@@ -711,7 +755,8 @@ START_TEST(order_across_kinds_is_free)
 	recording_sink_forget_journal(live.sink);
 	fake_tell(shared, PUT(SERVICE("s", "") IP("172.30.0.1")));
 	fake_tell(shared, PUT(SLICE("e", "10.0.0.1")));
-	live_until(&live, live_journal_has, "put EndpointSlice a/e\nput Service a/s\n", "reversed");
+	live_until(&live, live_journal_has,
+		   "put EndpointSlice a/e\nput Service a/s\n", "reversed");
 	live_close(&live);
 }
 END_TEST
@@ -750,7 +795,8 @@ START_TEST(tokens_are_renewed_and_kept_secret)
 	unlink(path);
 	fake_tell(shared, "{\"op\":\"set\",\"token\":\"s3cret-three\"}");
 	fake_tell(shared, "{\"op\":\"break\",\"how\":\"end\"}");
-	live_until(&live, live_log_has, "/config: No such file", "missing kubeconfig");
+	live_until(&live, live_log_has, "/config: No such file",
+		   "missing kubeconfig");
 	fake_tell(shared, "{\"op\":\"set\",\"token\":\"s3cret-two\"}");
 	live_until(&live, live_all_connected, NULL, "connected after all");
 
@@ -769,7 +815,8 @@ START_TEST(the_next_server_is_tried)
 	struct live live;
 
 	begin(&live);
-	snprintf(masters, sizeof(masters), "http://127.0.0.1:1,http://127.0.0.1:2,127.0.0.1:%d",
+	snprintf(masters, sizeof(masters),
+		 "http://127.0.0.1:1,http://127.0.0.1:2,127.0.0.1:%d",
 		 fake_port(shared));
 	config_set(&live.config->master, masters);
 	live_start(&live);
@@ -814,7 +861,8 @@ START_TEST(the_cluster_address_is_warned_about)
 	live_start(&live);
 	ck_assert_msg(live_log_has(&live, "is the cluster's own service address") ==
 			      cluster_addresses[_i].warned,
-		      "%s, %s", cluster_addresses[_i].host, cluster_addresses[_i].url);
+		      "%s, %s", cluster_addresses[_i].host,
+		      cluster_addresses[_i].url);
 	live_until(&live, live_log_has, "Service: list: ", "failure");
 	ck_assert(!live_log_has(&live, "s3cret"));
 	live_close(&live);
@@ -849,10 +897,12 @@ START_TEST(log_is_limited)
 	begin(&live);
 	live.tuning.timing.log_ms = 60000;
 	live.tuning.timing.backoff_max_ms = 4;
-	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"status\",\"code\":500,\"times\":60}");
+	fake_tell(shared,
+		  "{\"op\":\"fault\",\"how\":\"status\",\"code\":500,\"times\":60}");
 	live_start(&live);
 	live_until(&live, live_all_connected, NULL, "connected");
-	ck_assert_uint_eq(count(live.log.text, "Service: list: the API server says 500"), 1);
+	ck_assert_uint_eq(
+		count(live.log.text, "Service: list: the API server says 500"), 1);
 	live_close(&live);
 }
 END_TEST
@@ -873,13 +923,15 @@ START_TEST(events_are_posted)
 						    .reason = "Starting",
 						    .action = "StartKubeProxy",
 						    .note = "a \"note\"\n" };
-	const struct apisource_event about_service = { .kind = KIND_SERVICE,
-						       .namespace = "a",
-						       .name = "s",
-						       .type = "Warning",
-						       .reason = "FailedToStartServiceHealthcheck",
-						       .action = "Listen",
-						       .note = "port 1" };
+	const struct apisource_event about_service = {
+		.kind = KIND_SERVICE,
+		.namespace = "a",
+		.name = "s",
+		.type = "Warning",
+		.reason = "FailedToStartServiceHealthcheck",
+		.action = "Listen",
+		.note = "port 1"
+	};
 	struct live live;
 
 	begin(&live);
@@ -896,11 +948,14 @@ START_TEST(events_are_posted)
 		   "\"regarding\":{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"name\":\"s\","
 		   "\"namespace\":\"a\"}",
 		   "an event about a service");
-	ck_assert_ptr_nonnull(strstr(fake_tell(shared, "{\"op\":\"requests\"}"),
-				     "/apis/events.k8s.io/v1/namespaces/default/events"));
-	fake_tell(shared, "{\"op\":\"fault\",\"how\":\"status\",\"code\":403,\"times\":100}");
+	ck_assert_ptr_nonnull(
+		strstr(fake_tell(shared, "{\"op\":\"requests\"}"),
+		       "/apis/events.k8s.io/v1/namespaces/default/events"));
+	fake_tell(shared,
+		  "{\"op\":\"fault\",\"how\":\"status\",\"code\":403,\"times\":100}");
 	apisource_post_event(live.source, &about_node);
-	live_until(&live, live_log_has, "Event not created: the API server says 403", "refused");
+	live_until(&live, live_log_has,
+		   "Event not created: the API server says 403", "refused");
 	live_close(&live);
 }
 END_TEST
@@ -916,7 +971,8 @@ static const struct apisource_event knock = { .kind = KIND_NODE,
 static bool three_wait(struct live *live, const void *unused)
 {
 	(void)unused;
-	return count(live->log.text, " Service: ") > 2 && count(live->log.text, " Node: ") > 2 &&
+	return count(live->log.text, " Service: ") > 2 &&
+	       count(live->log.text, " Node: ") > 2 &&
 	       count(live->log.text, " EndpointSlice: ") > 2;
 }
 
@@ -926,7 +982,8 @@ static bool three_wait(struct live *live, const void *unused)
  */
 static void begin_to_wait(struct live *live, const char *how)
 {
-	static const char *const unreached[] = { "services", "endpointslices", "nodes" };
+	static const char *const unreached[] = { "services", "endpointslices",
+						 "nodes" };
 
 	begin(live);
 	live->tuning.timing.backoff_initial_ms = 10 * 1000;
@@ -939,14 +996,16 @@ static void begin_to_wait(struct live *live, const char *how)
 			  "\"times\":100,\"resource\":\"servicecidrs\"}");
 	fake_tell(shared, "{\"op\":\"break\",\"how\":\"error\",\"code\":410,\"resource\":"
 			  "\"servicecidrs\"}");
-	live_until(live, live_log_has, "ServiceCIDR: list: the API server says 503", "told");
+	live_until(live, live_log_has,
+		   "ServiceCIDR: list: the API server says 503", "told");
 	for (size_t i = 0; i < sizeof(unreached) / sizeof(unreached[0]); i++) {
 		fake_tell(shared,
 			  "{\"op\":\"fault\",\"how\":\"close\",\"times\":100,"
 			  "\"resource\":\"%s\"}",
 			  unreached[i]);
-		fake_tell(shared, "{\"op\":\"break\",\"how\":%s,\"resource\":\"%s\"}", how,
-			  unreached[i]);
+		fake_tell(shared,
+			  "{\"op\":\"break\",\"how\":%s,\"resource\":\"%s\"}",
+			  how, unreached[i]);
 	}
 	live_until(live, three_wait, NULL, "unreached");
 	live_until(live, live_log_has, "API server unreachable: ", "told");
@@ -972,21 +1031,23 @@ START_TEST(an_answer_ends_the_waiting_of_all)
 	fake_tell(shared, "{\"op\":\"clear_faults\"}");
 	apisource_post_event(live.source, &knock);
 	live_until(&live, live_journal_has, "put Service a/late\n", "Services");
-	live_until(&live, live_journal_has, "put EndpointSlice a/late\n", "EndpointSlices");
+	live_until(&live, live_journal_has, "put EndpointSlice a/late\n",
+		   "EndpointSlices");
 	live_run_ms(&live, 200);
 	status = apisource_status(live.source);
-	ck_assert(status.connected[KIND_SERVICE] && status.connected[KIND_SLICE] &&
-		  status.connected[KIND_NODE]);
+	ck_assert(status.connected[KIND_SERVICE] &&
+		  status.connected[KIND_SLICE] && status.connected[KIND_NODE]);
 	ck_assert(!status.connected[KIND_SERVICE_CIDR]);
 	ck_assert_uint_eq(requests_for("/servicecidrs\""), told);
-	ck_assert_uint_eq(count(live.log.text, "5 API server reachable again after "), 1);
+	ck_assert_uint_eq(
+		count(live.log.text, "5 API server reachable again after "), 1);
 	live_close(&live);
 }
 END_TEST
 
 /*
- * API-8: that the history is compacted after an absence is no failure, nor does the absence count
- * once a list is complete.
+ * API-8: that the history is compacted after an absence is no failure, nor does
+ * the absence count once a list is complete.
  */
 START_TEST(an_absence_does_not_count_afterwards)
 {
@@ -997,10 +1058,12 @@ START_TEST(an_absence_does_not_count_afterwards)
 	fake_tell(shared, "{\"op\":\"compact\"}");
 	fake_tell(shared, "{\"op\":\"clear_faults\"}");
 	apisource_post_event(live.source, &knock);
-	live_until(&live, live_log_has, "Service: watch: the API server says 410", "expired");
+	live_until(&live, live_log_has,
+		   "Service: watch: the API server says 410", "expired");
 	live_run_ms(&live, 300);
 	ck_assert(live_journal_has(&live, "put Service a/late\n"));
-	fake_tell(shared, "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
+	fake_tell(shared,
+		  "{\"op\":\"break\",\"how\":\"abort\",\"resource\":\"services\"}");
 	fake_tell(shared, PUT(SERVICE("later", "") IP("172.30.0.10")));
 	live_run_ms(&live, 300);
 	ck_assert(live_journal_has(&live, "put Service a/later\n"));
@@ -1011,8 +1074,8 @@ END_TEST
 /* A server that answers one and not the other is not asked more and more often for it. */
 START_TEST(answers_to_others_hurry_once)
 {
-	static const char *const paths[] = { "/services\"", "/endpointslices\"", "/nodes\"",
-					     "/servicecidrs\"" };
+	static const char *const paths[] = { "/services\"", "/endpointslices\"",
+					     "/nodes\"", "/servicecidrs\"" };
 	unsigned int before[4], now;
 	struct live live;
 
@@ -1023,11 +1086,12 @@ START_TEST(answers_to_others_hurry_once)
 		apisource_post_event(live.source, &knock);
 		live_run_ms(&live, 150);
 	}
-	ck_assert_uint_gt(count(live.log.text, "5 API server reachable again after "), 1);
+	ck_assert_uint_gt(
+		count(live.log.text, "5 API server reachable again after "), 1);
 	for (int i = 0; i < 4; i++) {
 		now = requests_for(paths[i]);
-		ck_assert_msg(now - before[i] == (i < 3), "%s: asked %u times more", paths[i],
-			      now - before[i]);
+		ck_assert_msg(now - before[i] == (i < 3), "%s: asked %u times more",
+			      paths[i], now - before[i]);
 	}
 	live_close(&live);
 }
@@ -1052,8 +1116,8 @@ START_TEST(may_be_freed_at_any_time)
 END_TEST
 
 /*
- * Thousands of changes while everything goes wrong, one seed per round: in the end the sink is what
- * a fresh start gives. VIPMAP_SEED repeats one.
+ * Thousands of changes while everything goes wrong, one seed per round: in the
+ * end the sink is what a fresh start gives. VIPMAP_SEED repeats one.
  */
 static void random_change(struct fake *fake, uint64_t *random)
 {
@@ -1108,13 +1172,15 @@ static void random_fault(struct fake *fake, uint64_t *random)
 		"{\"op\":\"expire_continue\"}",
 	};
 
-	fake_tell(fake, "%s", commands[random_next(random) % (sizeof(commands) / sizeof(char *))]);
+	fake_tell(fake, "%s",
+		  commands[random_next(random) % (sizeof(commands) / sizeof(char *))]);
 }
 
 START_TEST(random_changes_and_faults)
 {
 	const char *wanted = getenv("VIPMAP_SEED");
-	uint64_t random = wanted ? strtoull(wanted, NULL, 0) : (uint64_t)getpid() * 2654435761u + 1;
+	uint64_t random = wanted ? strtoull(wanted, NULL, 0)
+				 : (uint64_t)getpid() * 2654435761u + 1;
 	uint64_t seed = random;
 	char name[64];
 	struct live live;
@@ -1207,7 +1273,8 @@ static void add_faults(Suite *suite)
 	tcase_add_test(tcase, history_that_always_expires_is_backed_off_from);
 	tcase_add_test(tcase, log_is_limited);
 	tcase_add_test(tcase, may_be_freed_at_any_time);
-	tcase_add_loop_test(tcase, random_changes_and_faults, 0, 2); /* protobuf, JSON */
+	tcase_add_loop_test(tcase, random_changes_and_faults, 0,
+			    2); /* protobuf, JSON */
 }
 
 Suite *make_suite(void)

@@ -12,8 +12,9 @@ static const struct {
 	unsigned int failures;
 	int64_t low, high;
 } pauses[] = {
-	{ 0, 800, 1600 },    { 1, 1600, 3200 },	  { 2, 3200, 6400 },   { 3, 6400, 12800 },
-	{ 4, 12800, 25600 }, { 5, 15000, 30000 }, { 6, 15000, 30000 }, { 1000, 15000, 30000 },
+	{ 0, 800, 1600 },    { 1, 1600, 3200 },	     { 2, 3200, 6400 },
+	{ 3, 6400, 12800 },  { 4, 12800, 25600 },    { 5, 15000, 30000 },
+	{ 6, 15000, 30000 }, { 1000, 15000, 30000 },
 };
 
 START_TEST(pause_grows_to_a_limit)
@@ -25,8 +26,9 @@ START_TEST(pause_grows_to_a_limit)
 		int64_t ms = backoff_next_ms(&b, random_next(&random));
 
 		ck_assert_msg(ms >= pauses[_i].low && ms <= pauses[_i].high,
-			      "failure %u: want %lld to %lld ms, got %lld", pauses[_i].failures,
-			      (long long)pauses[_i].low, (long long)pauses[_i].high, (long long)ms);
+			      "failure %u: want %lld to %lld ms, got %lld",
+			      pauses[_i].failures, (long long)pauses[_i].low,
+			      (long long)pauses[_i].high, (long long)ms);
 		ck_assert_uint_eq(b.failures, pauses[_i].failures + 1);
 	}
 }
@@ -42,7 +44,8 @@ START_TEST(pause_is_spread)
 
 		early += backoff_next_ms(&b, random_next(&random)) < 22500;
 	}
-	ck_assert_msg(early > 400 && early < 600, "%d of 1000 in the earlier half", early);
+	ck_assert_msg(early > 400 && early < 600,
+		      "%d of 1000 in the earlier half", early);
 }
 END_TEST
 
@@ -65,7 +68,12 @@ static const struct {
 	{ "no limit", -1, 1, 3, { 0, 0, 0 }, { 0, 0, 0 } },
 	{ "burst, then spaced", 5, 3, 5, { 0, 0, 0, 0, 0 }, { 0, 0, 0, 200000, 400000 } },
 	{ "refills", 5, 1, 4, { 0, 200000, 400000, 400000 }, { 0, 0, 0, 200000 } },
-	{ "no more than the burst", 5, 2, 3, { 60000000, 60000000, 60000000 }, { 0, 0, 200000 } },
+	{ "no more than the burst",
+	  5,
+	  2,
+	  3,
+	  { 60000000, 60000000, 60000000 },
+	  { 0, 0, 200000 } },
 	{ "half a token", 2, 1, 2, { 0, 250000 }, { 0, 250000 } },
 };
 
@@ -78,7 +86,8 @@ START_TEST(throttle_spaces_requests)
 		int64_t got = throttle_take_us(&t, limits[_i].at_us[i]);
 
 		ck_assert_msg(llabs(got - limits[_i].want_us[i]) < 10,
-			      "%s: request %zu: want %lld us, got %lld", limits[_i].name, i,
+			      "%s: request %zu: want %lld us, got %lld",
+			      limits[_i].name, i,
 			      (long long)limits[_i].want_us[i], (long long)got);
 	}
 }

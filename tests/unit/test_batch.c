@@ -147,8 +147,10 @@ START_TEST(test_lists_like_text)
 	load_text(_i, families[_i].loadable);
 	list = shell(families[_i].list);
 	want = normalise_list(list);
-	ck_assert_msg(strcmp(got, want) == 0, "%s: text lists as:\n%.2000s\nbatch as:\n%.2000s",
-		      families[_i].name, difference(want, got), difference(got, want));
+	ck_assert_msg(strcmp(got, want) == 0,
+		      "%s: text lists as:\n%.2000s\nbatch as:\n%.2000s",
+		      families[_i].name, difference(want, got),
+		      difference(got, want));
 	free(list);
 	free(want);
 	free(got);
@@ -181,8 +183,8 @@ START_TEST(test_lists_ipv6_affinity)
 		return;
 	got = listed_after_batch(1, SAMPLE_STICKY);
 	for (i = 0; i < sizeof(wants) / sizeof(wants[0]); i++)
-		ck_assert_msg(strstr(got, wants[i]), "no %s in %.3000s", wants[i],
-			      strstr(got, "chain sticky/"));
+		ck_assert_msg(strstr(got, wants[i]), "no %s in %.3000s",
+			      wants[i], strstr(got, "chain sticky/"));
 	free(got);
 }
 END_TEST
@@ -198,7 +200,8 @@ struct fake {
 };
 
 static void fake_reply(const struct nlmsghdr *request, int error, uint32_t offset,
-		       int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
+		       int (*reply)(const struct nlmsghdr *nlh, void *data),
+		       void *data)
 {
 	char bytes[256] = "";
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(bytes);
@@ -217,9 +220,10 @@ static void fake_reply(const struct nlmsghdr *request, int error, uint32_t offse
 	(void)reply(nlh, data);
 }
 
-static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-			 int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-			 unsigned int timeout_ms, struct errbuf *eb)
+static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
+			 uint32_t last_seq,
+			 int (*reply)(const struct nlmsghdr *nlh, void *data),
+			 void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct fake *fake = ctx;
 	const struct nlmsghdr *nlh;
@@ -237,7 +241,8 @@ static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
 	}
 	if (fake->fail_with)
 		return errf(eb, fake->fail_with, "fake");
-	for (at = 0; at < fake->sent.length; at += NLMSG_ALIGN(nlh->nlmsg_len), place++) {
+	for (at = 0; at < fake->sent.length;
+	     at += NLMSG_ALIGN(nlh->nlmsg_len), place++) {
 		nlh = (const struct nlmsghdr *)(const void *)(fake->sent.bytes + at);
 		if (fake->error && place == fake->refused)
 			fake_reply(nlh, fake->error, fake->offset, reply, data);
@@ -251,9 +256,10 @@ static int fake_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
 
 static const struct nlsock_ops fake_ops = { .exchange = fake_exchange };
 
-#define for_each_sent(nlh, at, fake)                                                               \
-	for (at = 0; at < (fake)->sent.length &&                                                   \
-		     (nlh = (struct nlmsghdr *)(void *)((fake)->sent.bytes + at), 1);              \
+#define for_each_sent(nlh, at, fake)                                           \
+	for (at = 0;                                                           \
+	     at < (fake)->sent.length &&                                       \
+	     (nlh = (struct nlmsghdr *)(void *)((fake)->sent.bytes + at), 1);  \
 	     at += NLMSG_ALIGN(nlh->nlmsg_len))
 
 static unsigned int message_type(const struct nlmsghdr *nlh)
@@ -277,9 +283,12 @@ static char *sent_expressions(struct fake *fake)
 			continue;
 		rule = nftnl_rule_alloc();
 		ck_assert_int_eq(nftnl_rule_nlmsg_parse(nlh, rule), 0);
-		nftnl_rule_snprintf(text, sizeof(text), rule, NFTNL_OUTPUT_DEFAULT, 0);
-		strbuf_addf(&out, "%s\n", nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN));
-		for (line = strstr(text, "  [ "); line; line = strstr(line + 1, "  [ "))
+		nftnl_rule_snprintf(text, sizeof(text), rule,
+				    NFTNL_OUTPUT_DEFAULT, 0);
+		strbuf_addf(&out, "%s\n",
+			    nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN));
+		for (line = strstr(text, "  [ "); line;
+		     line = strstr(line + 1, "  [ "))
 			strbuf_addf(&out, "%.*s]\n", (int)strcspn(line, "]"), line);
 		nftnl_rule_free(rule);
 	}
@@ -294,8 +303,8 @@ static bool does_nothing(const char *line)
 {
 	unsigned int to, from, size, length;
 
-	return sscanf(line, "  [ byteorder reg %u = hton(reg %u, %u, %u)", &to, &from, &size,
-		      &length) == 4 &&
+	return sscanf(line, "  [ byteorder reg %u = hton(reg %u, %u, %u)", &to,
+		      &from, &size, &length) == 4 &&
 	       to == from && length < size;
 }
 
@@ -303,15 +312,18 @@ static bool does_nothing(const char *line)
 static char *nft_expressions(const char *debug, const char *family)
 {
 	struct strbuf out = STRBUF_INIT;
-	char *copy = strdup(debug), *line, *rest = NULL, chain[256], keyword[16], table[16];
+	char *copy = strdup(debug), *line, *rest = NULL, chain[256],
+	     keyword[16], table[16];
 
-	for (line = strtok_r(copy, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+	for (line = strtok_r(copy, "\n", &rest); line;
+	     line = strtok_r(NULL, "\n", &rest)) {
 		if (does_nothing(line))
 			continue;
 		if (strncmp(line, "  [ ", 4) == 0)
 			strbuf_addf(&out, "%.*s]\n", (int)strcspn(line, "]"), line);
 		else if (sscanf(line, "%15s %15s %255s", keyword, table, chain) == 3 &&
-			 strcmp(keyword, family) == 0 && strcmp(table, "vipmap") == 0)
+			 strcmp(keyword, family) == 0 &&
+			 strcmp(table, "vipmap") == 0)
 			strbuf_addf(&out, "%s\n", chain);
 	}
 	free(copy);
@@ -329,12 +341,16 @@ START_TEST(test_expressions)
 
 	commit(nl, b);
 	if (new_namespace()) {
-		ck_assert_int_eq(run_with("nft --debug=netlink -c -f %s", text, &debug), 0);
+		ck_assert_int_eq(
+			run_with("nft --debug=netlink -c -f %s", text, &debug), 0);
 		got = sent_expressions(&fake);
-		ck_assert_msg(!strstr(got, "byteorder"), "needless in: %.3000s", got);
+		ck_assert_msg(!strstr(got, "byteorder"), "needless in: %.3000s",
+			      got);
 		want = nft_expressions(debug.text, _i % 2 ? "ip6" : "ip");
-		ck_assert_msg(strcmp(got, want) == 0, "%s: want:\n%.2000s\ngot:\n%.2000s",
-			      families[_i].name, difference(want, got), difference(got, want));
+		ck_assert_msg(strcmp(got, want) == 0,
+			      "%s: want:\n%.2000s\ngot:\n%.2000s",
+			      families[_i].name, difference(want, got),
+			      difference(got, want));
 		free(got);
 		free(want);
 	}
@@ -369,8 +385,9 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 			strbuf_addf(&line, "%s", mnl_attr_get_str(attr));
 		strbuf_addf(&line, "\n %u:", mnl_attr_get_type(attr));
 		for (i = 0; i < mnl_attr_get_payload_len(attr); i++)
-			strbuf_addf(&line, " %02x",
-				    ((const uint8_t *)mnl_attr_get_payload(attr))[i]);
+			strbuf_addf(
+				&line, " %02x",
+				((const uint8_t *)mnl_attr_get_payload(attr))[i]);
 	}
 	dump->lines[dump->n++] = line.text;
 	return 0;
@@ -391,7 +408,8 @@ static int on_elements(const struct nlmsghdr *nlh, void *data)
 }
 
 static void dump_kernel(enum family family, uint16_t type, const char *set,
-			int (*reply)(const struct nlmsghdr *nlh, void *data), struct dump *dump)
+			int (*reply)(const struct nlmsghdr *nlh, void *data),
+			struct dump *dump)
 {
 	struct wire w = { .length = 0 };
 	struct nlmsghdr *nlh = message_begin(&w, family, type, NLM_F_DUMP, 256);
@@ -405,8 +423,8 @@ static void dump_kernel(enum family family, uint16_t type, const char *set,
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set);
 	message_end(&w, nlh);
 	iov = (struct iovec){ w.bytes, w.length };
-	ck_assert_msg(nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, reply, dump, TIMEOUT_MS, &eb) ==
-			      0,
+	ck_assert_msg(nlsock_exchange(nl, &iov, 1, nlh->nlmsg_seq, reply, dump,
+				      TIMEOUT_MS, &eb) == 0,
 		      "%s", eb.text);
 	nlsock_close(nl);
 	wire_free(&w);
@@ -452,7 +470,8 @@ START_TEST(test_sets_like_nft)
 	dump_kernel(families[_i].family, NFT_MSG_GETSET, NULL, on_set, &want);
 
 	/* and two of source ranges, and an affinity map */
-	ck_assert_uint_eq(got.n, count_sets(flags & SAMPLE_PARTS) + 2 + (flags & SAMPLE_STICKY));
+	ck_assert_uint_eq(got.n, count_sets(flags & SAMPLE_PARTS) + 2 +
+					 (flags & SAMPLE_STICKY));
 	ck_assert_uint_eq(got.n, want.n);
 	qsort(got.lines, got.n, sizeof(got.lines[0]), compare_lines);
 	qsort(want.lines, want.n, sizeof(want.lines[0]), compare_lines);
@@ -470,7 +489,8 @@ static void *owner(uintptr_t n)
 	return (void *)n;
 }
 
-static struct element endpoint(enum family family, unsigned int service, unsigned int index)
+static struct element endpoint(enum family family, unsigned int service,
+			       unsigned int index)
 {
 	return (struct element){
 		.set = MAP_ENDPOINTS,
@@ -484,8 +504,8 @@ static struct element endpoint(enum family family, unsigned int service, unsigne
 }
 
 /* Endpoints 0 to 9 of services @from to @from + @count - 1, which own them. */
-static void add_endpoints(struct batch *b, enum family family, unsigned int from,
-			  unsigned int count)
+static void add_endpoints(struct batch *b, enum family family,
+			  unsigned int from, unsigned int count)
 {
 	const struct writer *w = batch_writer(b);
 	unsigned int i, j;
@@ -532,7 +552,8 @@ START_TEST(test_long_lists)
 	for_each_sent (nlh, at, &fake) {
 		ck_assert(seq == 0 || nlh->nlmsg_seq == seq + 1);
 		seq = nlh->nlmsg_seq;
-		if (nlh->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM))
+		if (nlh->nlmsg_type !=
+		    (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM))
 			continue;
 		messages++;
 		ck_assert_uint_lt(nlh->nlmsg_len, UINT16_MAX + 128);
@@ -630,7 +651,9 @@ static void write_pick_again(const struct writer *w, enum family family)
 
 static void write_pick_absent(const struct writer *w, enum family family)
 {
-	const struct verdict pick = { .kind = VERDICT_PICK, .pick = PICK_LOCAL, .count = 9 };
+	const struct verdict pick = { .kind = VERDICT_PICK,
+				      .pick = PICK_LOCAL,
+				      .count = 9 };
 
 	(void)family;
 	w->pick(w->ctx, CHANGE_DELETE, &pick);
@@ -638,7 +661,9 @@ static void write_pick_absent(const struct writer *w, enum family family)
 
 static void write_pick_update(const struct writer *w, enum family family)
 {
-	const struct verdict pick = { .kind = VERDICT_PICK, .pick = PICK_LOCAL, .count = 9 };
+	const struct verdict pick = { .kind = VERDICT_PICK,
+				      .pick = PICK_LOCAL,
+				      .count = 9 };
 
 	(void)family;
 	w->pick(w->ctx, CHANGE_UPDATE, &pick);
@@ -690,8 +715,8 @@ static const struct {
 	  "flush chain ip local-pick-9" },
 	{ "map that is not there", write_affinity_absent, -ENOENT, 0,
 	  "delete set ip affinity/a/b/tcp/c" },
-	{ "rule with a map that is not there", write_sticky_without_map, -ENOENT, 0,
-	  "add rule 1 of chain ip sticky/a, expression dynset" },
+	{ "rule with a map that is not there", write_sticky_without_map,
+	  -ENOENT, 0, "add rule 1 of chain ip sticky/a, expression dynset" },
 	{ "table that exists", write_table_again, -EEXIST, 0, "add table ip vipmap" },
 };
 
@@ -716,10 +741,12 @@ START_TEST(test_refusal)
 	refusals[i].write(batch_writer(b), family);
 	add_endpoints(b, family, 1250, 250);
 	err = batch_commit(b, nl, TIMEOUT_MS, &refusal, &eb);
-	ck_assert_msg(err == refusals[i].err && refusal.err == err, "%s: want %d, got %d: %s",
-		      refusals[i].name, refusals[i].err, err, eb.text);
-	ck_assert_msg(refusal.owner == owner(refusals[i].owner), "%s: want owner %ju, got %p: %s",
-		      refusals[i].name, (uintmax_t)refusals[i].owner, refusal.owner, eb.text);
+	ck_assert_msg(err == refusals[i].err && refusal.err == err,
+		      "%s: want %d, got %d: %s", refusals[i].name,
+		      refusals[i].err, err, eb.text);
+	ck_assert_msg(refusal.owner == owner(refusals[i].owner),
+		      "%s: want owner %ju, got %p: %s", refusals[i].name,
+		      (uintmax_t)refusals[i].owner, refusal.owner, eb.text);
 	if (family == FAMILY_IPV4)
 		ck_assert_str_eq(refusal.object, refusals[i].object);
 	ck_assert_uint_eq(count_elements(family, "endpoints"), 10);
@@ -739,13 +766,16 @@ static const struct {
 	uintptr_t want;
 	const char *text;
 } blames[] = {
-	{ "one owner, no offset", 1, -EBUSY, 1, 0, 1001, "add to set ip endpoints: Device" },
-	{ "two owners, no offset", 2, -EBUSY, 1, 0, 0, "add to set ip endpoints: Device" },
+	{ "one owner, no offset", 1, -EBUSY, 1, 0, 1001,
+	  "add to set ip endpoints: Device" },
+	{ "two owners, no offset", 2, -EBUSY, 1, 0, 0,
+	  "add to set ip endpoints: Device" },
 	{ "two owners, offset of the name", 2, -EBUSY, 1, 24, 0, "(a reason)" },
 	{ "two owners, offset of an element", 2, -EBUSY, 1, 60, 1001,
 	  "element 10.0.3.232 . udp . 53 . 0: Device" },
 	{ "offset behind the end", 2, -EBUSY, 1, 1000000, 0, "endpoints: Device" },
-	{ "the commit as a whole", 2, -EPERM, 0, 0, 0, "commit table ip vipmap: Operation" },
+	{ "the commit as a whole", 2, -EPERM, 0, 0, 0,
+	  "commit table ip vipmap: Operation" },
 };
 
 START_TEST(test_blame)
@@ -759,12 +789,13 @@ START_TEST(test_blame)
 	struct refusal refusal;
 
 	add_endpoints(b, FAMILY_IPV4, 1000, blames[_i].owners);
-	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, &refusal, &eb), blames[_i].error);
+	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, &refusal, &eb),
+			 blames[_i].error);
 	ck_assert_int_eq(refusal.err, blames[_i].error);
-	ck_assert_msg(refusal.owner == owner(blames[_i].want), "%s: got %p", blames[_i].name,
-		      refusal.owner);
-	ck_assert_msg(strstr(eb.text, blames[_i].text), "%s: no \"%s\" in \"%s\"", blames[_i].name,
-		      blames[_i].text, eb.text);
+	ck_assert_msg(refusal.owner == owner(blames[_i].want), "%s: got %p",
+		      blames[_i].name, refusal.owner);
+	ck_assert_msg(strstr(eb.text, blames[_i].text), "%s: no \"%s\" in \"%s\"",
+		      blames[_i].name, blames[_i].text, eb.text);
 	/* A batch may be sent again. */
 	fake.error = 0;
 	ck_assert_int_eq(batch_commit(b, nl, TIMEOUT_MS, &refusal, &eb), 0);
@@ -808,15 +839,17 @@ START_TEST(test_empty)
 END_TEST
 
 /*
- * What lacks something is not sent: a chain that would translate ports of no protocol, elements
- * without a verdict.
+ * What lacks something is not sent: a chain that would translate ports of no
+ * protocol, elements without a verdict.
  */
 START_TEST(test_not_whole)
 {
-	const struct sticky_chain sticky = { .name = "sticky/a", .map = "affinity/a" };
+	const struct sticky_chain sticky = { .name = "sticky/a",
+					     .map = "affinity/a" };
 	const struct element elements[] = {
 		{ .set = MAP_SERVICE_IPS, .protocol = IPPROTO_TCP, .port = 1 },
-		{ .set = MAP_STICKY_ENDPOINTS, .verdict = { .kind = VERDICT_STICKY } },
+		{ .set = MAP_STICKY_ENDPOINTS,
+		  .verdict = { .kind = VERDICT_STICKY } },
 	};
 	struct fake fake = { .exchanges = 0 };
 	struct nlsock *nl = nlsock_new(&fake_ops, &fake);
@@ -838,9 +871,10 @@ END_TEST
 START_TEST(test_order)
 {
 	static const unsigned int want[] = {
-		NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, NFT_MSG_NEWTABLE,	NFT_MSG_NEWSET,
-		NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,  NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM,
-		NFT_MSG_DELCHAIN, NFT_MSG_DELSET,   NFNL_MSG_BATCH_END,
+		NFT_MSG_NEWTABLE,   NFT_MSG_DELTABLE,	NFT_MSG_NEWTABLE,
+		NFT_MSG_NEWSET,	    NFT_MSG_NEWCHAIN,	NFT_MSG_NEWRULE,
+		NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM, NFT_MSG_DELCHAIN,
+		NFT_MSG_DELSET,	    NFNL_MSG_BATCH_END,
 	};
 	const struct verdict pick = { .kind = VERDICT_PICK, .count = 1 };
 	struct element e = endpoint(FAMILY_IPV4, 1, 0);
@@ -887,7 +921,8 @@ START_TEST(test_check)
 		return;
 	nl = kernel();
 	b = sample_batch(FAMILY_IPV4, SAMPLE_STICKY);
-	ck_assert_msg(batch_check(b, nl, TIMEOUT_MS, NULL, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(batch_check(b, nl, TIMEOUT_MS, NULL, &eb) == 0, "%s",
+		      eb.text);
 	ck_assert(!lists("nft list ruleset", "table"));
 	write_absent(batch_writer(b), FAMILY_IPV4);
 	ck_assert_int_eq(batch_check(b, nl, TIMEOUT_MS, &refusal, &eb), -ENOENT);
@@ -953,7 +988,8 @@ static void step_delete_sticky(const struct writer *w)
 	unsigned int set, i;
 
 	for (set = 0; set < N_SETS; set++)
-		for (i = 0; set_has_verdict(set) && set_has_index(set) && i < 2; i++) {
+		for (i = 0; set_has_verdict(set) && set_has_index(set) && i < 2;
+		     i++) {
 			struct element e = endpoint(FAMILY_IPV4, 7, i);
 
 			e.set = set;
@@ -976,7 +1012,9 @@ static void step_delete_pick(const struct writer *w)
 
 static void step_update_pick(const struct writer *w)
 {
-	const struct verdict pick = { .kind = VERDICT_PICK, .pick = PICK_CLUSTER, .count = 3 };
+	const struct verdict pick = { .kind = VERDICT_PICK,
+				      .pick = PICK_CLUSTER,
+				      .count = 3 };
 
 	w->pick(w->ctx, CHANGE_UPDATE, &pick);
 }
@@ -1049,38 +1087,47 @@ static const struct {
 	bool want_not;
 } steps[] = {
 	{ "add all", step_add, "nft list table ip vipmap", "chain services", false },
-	{ "an element changes", step_change_element, "nft list map ip vipmap endpoints",
+	{ "an element changes", step_change_element,
+	  "nft list map ip vipmap endpoints",
 	  "10.0.0.7 . tcp . 80 . 0 : 10.16.0.0 . 5353", false },
 	{ "a timeout changes (AFF-7)", step_update_sticky,
 	  "nft list chain ip vipmap sticky/default/sticky/tcp/http/a/8080",
 	  "{\n\t\tupdate @affinity/default/sticky/tcp/http { ip saddr timeout 1m : 10.16.0.1 . "
 	  "8080 }\n",
 	  false },
-	{ "affinity ends (AFF-6)", step_delete_sticky, "nft list table ip vipmap", "affinity",
-	  true },
-	{ "a pick chain goes", step_delete_pick, "nft list table ip vipmap", "chain pick-1 {",
-	  true },
+	{ "affinity ends (AFF-6)", step_delete_sticky,
+	  "nft list table ip vipmap", "affinity", true },
+	{ "a pick chain goes", step_delete_pick, "nft list table ip vipmap",
+	  "chain pick-1 {", true },
 	{ "the rules of a pick chain change", step_update_pick,
 	  "nft list chain ip vipmap cluster-pick-3",
-	  "{\n\t\tiifname != \"cni0\" meta mark set meta mark | 0x00008000\n\t\tdnat", false },
-	{ "the constant rules change", step_update, "nft list chain ip vipmap external-local",
+	  "{\n\t\tiifname != \"cni0\" meta mark set meta mark | 0x00008000\n\t\tdnat",
+	  false },
+	{ "the constant rules change", step_update,
+	  "nft list chain ip vipmap external-local",
 	  "{\n\t\tiifname \"cni0\" goto short-circuit\n\t\tfib saddr type local meta mark set meta "
 	  "mark | 0x00008000 goto short-circuit\n\t\tip daddr . meta l4proto . th dport vmap "
 	  "@local-policy\n\t}",
 	  false },
-	{ "a service range changes (VER-13)", step_cidrs, "nft list set ip vipmap service-cidrs",
-	  "10.0.2.0/24, 10.0.4.1,\n\t\t\t     10.1.0.0/16, 255.255.255.0/24 }", false },
+	{ "a service range changes (VER-13)", step_cidrs,
+	  "nft list set ip vipmap service-cidrs",
+	  "10.0.2.0/24, 10.0.4.1,\n\t\t\t     10.1.0.0/16, 255.255.255.0/24 }",
+	  false },
 	{ "a source range is another", step_source_ranges,
 	  "nft list set ip vipmap ranges/default/web",
 	  "10.1.0.0/24, 10.1.1.0/25,\n\t\t\t     10.1.2.0/25, 10.2.0.3 }", false },
-	{ "and one of another Service is gone", NULL, "nft list set ip vipmap ranges/shop/cart",
+	{ "and one of another Service is gone", NULL,
+	  "nft list set ip vipmap ranges/shop/cart",
 	  "elements = { 255.255.255.0/24 }", false },
-	{ "source ranges go (LB-3)", step_no_source_ranges, "nft list table ip vipmap",
-	  "default/web {", true },
-	{ "the table is replaced", step_replace, "nft list table ip vipmap", "pick-3", true },
-	{ "and is whole", NULL, "nft list table ip vipmap", "chain nat-postrouting", false },
+	{ "source ranges go (LB-3)", step_no_source_ranges,
+	  "nft list table ip vipmap", "default/web {", true },
+	{ "the table is replaced", step_replace, "nft list table ip vipmap",
+	  "pick-3", true },
+	{ "and is whole", NULL, "nft list table ip vipmap",
+	  "chain nat-postrouting", false },
 	{ "cleanup (RUN-9)", step_delete, "nft list ruleset", "table", true },
-	{ "cleanup of nothing (RUN-9)", step_delete, "nft list ruleset", "table", true },
+	{ "cleanup of nothing (RUN-9)", step_delete, "nft list ruleset",
+	  "table", true },
 };
 
 /* The bridge comes with the sixth step: what was there before keeps its rules until it is updated.
@@ -1101,7 +1148,8 @@ START_TEST(test_steps)
 		if (i == 5) {
 			ruleset.detect_local = DETECT_BRIDGE_INTERFACE;
 			ruleset.masquerade_mark = 0x8000;
-			snprintf(ruleset.interface, sizeof(ruleset.interface), "cni0");
+			snprintf(ruleset.interface, sizeof(ruleset.interface),
+				 "cni0");
 		}
 		b = batch_new(&ruleset, 0);
 		if (steps[i].write)
@@ -1109,8 +1157,9 @@ START_TEST(test_steps)
 		err = batch_commit(b, nl, TIMEOUT_MS, NULL, &eb);
 		ck_assert_msg(err == 0, "%s: %s", steps[i].name, eb.text);
 		batch_free(b);
-		ck_assert_msg(lists(steps[i].list, steps[i].want) != steps[i].want_not, "%s",
-			      steps[i].name);
+		ck_assert_msg(lists(steps[i].list, steps[i].want) !=
+				      steps[i].want_not,
+			      "%s", steps[i].name);
 	}
 	nlsock_close(nl);
 }
@@ -1175,7 +1224,8 @@ START_TEST(test_owner_of_plain_table)
 	b = owner_batch(false);
 	add_endpoints(b, FAMILY_IPV4, 1000, 1);
 	commit(nl, b);
-	ck_assert(lists("nft list map ip vipmap endpoints", "10.0.3.232 . udp . 53 . 9"));
+	ck_assert(lists("nft list map ip vipmap endpoints",
+			"10.0.3.232 . udp . 53 . 9"));
 	nlsock_close(nl);
 }
 END_TEST

@@ -12,14 +12,18 @@
 #define TWO "slice d/w-1 w v4 tcp:8080:http 10.244.0.1 10.244.0.2(local)"
 
 static const struct {
-	const char *name, *objects[4], *want; /* objects, or "IPv6", or "no externalIPs" */
+	const char *name, *objects[4],
+		*want; /* objects, or "IPv6", or "no externalIPs" */
 } cases[] = {
-	{ "SVC-1: no ClusterIP", { "service d/w tcp:80:http ext=203.0.113.1 ignored", TWO }, "" },
+	{ "SVC-1: no ClusterIP",
+	  { "service d/w tcp:80:http ext=203.0.113.1 ignored", TWO },
+	  "" },
 	{ "SVC-2: ExternalName, even with a ClusterIP",
 	  { "service d/w tcp:80:http ip=10.96.0.1 ignored", TWO },
 	  "" },
 	{ "SVC-4: no ClusterIP in this family",
-	  { "service d/w tcp:80:http@30080 ip=fd00:96::1 ext=203.0.113.1 lb=203.0.113.2", TWO },
+	  { "service d/w tcp:80:http@30080 ip=fd00:96::1 ext=203.0.113.1 lb=203.0.113.2",
+	    TWO },
 	  "" },
 	{ "EPS-11: slices of nobody", { TWO }, "" },
 	{ "EPS-11, VER-2: a Service without slices",
@@ -66,7 +70,8 @@ static const struct {
 	  "endpoints 203.0.113.2 tcp 80 [0] : 10.244.0.1 8080\n"
 	  "nodeport-endpoints tcp 30080 [0] : 10.244.0.1 8080\n" },
 	{ "POL-2, POL-4: externalTrafficPolicy Local",
-	  { "service d/w tcp:80:http@30080 ip=10.96.0.1 lb=203.0.113.2 external-local", TWO },
+	  { "service d/w tcp:80:http@30080 ip=10.96.0.1 lb=203.0.113.2 external-local",
+	    TWO },
 	  "cluster-ips 10.96.0.1\n"
 	  "hairpin 10.244.0.2 tcp 8080\n"
 	  "service-ips 10.96.0.1 tcp 80 : cluster-pick-2 # d/w:http\n"
@@ -156,9 +161,8 @@ static const struct {
 	  "sticky-local-endpoints 10.96.0.1 tcp 80 [0] : "
 	  "sticky-local/d/w/tcp/http/10.244.0.2/8080\n" },
 	{ "DS-3, DS-5: the other family is by itself",
-	  { "IPv6",
-	    "service d/w tcp:80:http ip=10.96.0.1 ip=fd00:96::1 ext=2001:db8::1 affinity=60", TWO,
-	    "slice d/w-2 w v6 tcp:8080:http fd00:244::1(local)" },
+	  { "IPv6", "service d/w tcp:80:http ip=10.96.0.1 ip=fd00:96::1 ext=2001:db8::1 affinity=60",
+	    TWO, "slice d/w-2 w v6 tcp:8080:http fd00:244::1(local)" },
 	  "cluster-ips fd00:96::1\n"
 	  "hairpin fd00:244::1 tcp 8080\n"
 	  "service-ips 2001:db8::1 tcp 80 : external-sticky-pick-1 # d/w:http\n"
@@ -167,7 +171,8 @@ static const struct {
 	  "sticky-endpoints fd00:96::1 tcp 80 [0] : sticky/d/w/tcp/http/fd00.244..1/8080\n" },
 	{ "SVC-11, LB-8: what the loser keeps",
 	  { "service d/w tcp:80:http ip=10.96.0.1 ext=203.0.113.1 created=2",
-	    "service d/v tcp:80:http tcp:81:b ip=10.96.0.2 ext=203.0.113.1 created=1", TWO },
+	    "service d/v tcp:80:http tcp:81:b ip=10.96.0.2 ext=203.0.113.1 created=1",
+	    TWO },
 	  "cluster-ips 10.96.0.1\n"
 	  "cluster-ips 10.96.0.2\n"
 	  "hairpin 10.244.0.2 tcp 8080\n"
@@ -203,7 +208,8 @@ START_TEST(compiles)
 	struct model *m;
 	int i;
 
-	config->allow_external_ips = strcmp(cases[_i].objects[0], "no externalIPs") != 0;
+	config->allow_external_ips =
+		strcmp(cases[_i].objects[0], "no externalIPs") != 0;
 	m = model_new(config, build_log, NULL);
 	for (i = 0; i < 4 && (object = cases[_i].objects[i]); i++) {
 		if (strcmp(object, "IPv6") == 0)
@@ -234,7 +240,8 @@ static void one_begin(struct one *o, const char *endpoints)
 	memset(o, 0, sizeof(*o));
 	o->config = build_config();
 	o->m = model_new(o->config, build_log, NULL);
-	build_put(o->m, "service d/w tcp:80 ip=10.96.0.1 ext=203.0.113.1 external-local");
+	build_put(o->m,
+		  "service d/w tcp:80 ip=10.96.0.1 ext=203.0.113.1 external-local");
 	strbuf_addf(&sb, "slice d/w-1 w v4 tcp:8080 %s", endpoints);
 	build_put(o->m, sb.text);
 	o->port = model_find_service(o->m, "d", "w")->ports[FAMILY_IPV4];
@@ -250,7 +257,8 @@ static void one_end(struct one *o)
 
 static void compile(struct one *o, const struct kernel_order *order)
 {
-	ck_assert_int_eq(compile_port(o->m, FAMILY_IPV4, o->port, order, &o->scratch), 0);
+	ck_assert_int_eq(
+		compile_port(o->m, FAMILY_IPV4, o->port, order, &o->scratch), 0);
 }
 
 /* As the dataplane does after a commit. */
@@ -273,7 +281,8 @@ static void check_lists(struct one *o, const char *name, const char *want)
 		const struct endpoint_list *list = dispatch_list(p, local);
 
 		for (i = 0; i < list->count; i++)
-			strbuf_addf(&got, "%s%u", i ? " " : "", list->items[i].addr.bytes[3]);
+			strbuf_addf(&got, "%s%u", i ? " " : "",
+				    list->items[i].addr.bytes[3]);
 		strbuf_adds(&got, local ? "" : " | ");
 	}
 	check_text(name, got.text, want);
@@ -288,11 +297,13 @@ START_TEST(keeps_indices)
 	compile(&o, NULL);
 	check_lists(&o, "from nothing", "1 2 3 | 2 3");
 	apply(&o);
-	build_put(o.m, "slice d/w-1 w v4 tcp:8080 10.244.0.2(local) 10.244.0.3(local)");
+	build_put(o.m,
+		  "slice d/w-1 w v4 tcp:8080 10.244.0.2(local) 10.244.0.3(local)");
 	compile(&o, NULL);
 	check_lists(&o, "one less", "3 2 | 2 3");
 	ck_assert(!o.port->desired_is_applied);
-	build_put(o.m, "slice d/w-1 w v4 tcp:8080 10.244.0.3(local) 10.244.0.2(local) 10.244.0.1");
+	build_put(o.m,
+		  "slice d/w-1 w v4 tcp:8080 10.244.0.3(local) 10.244.0.2(local) 10.244.0.1");
 	compile(&o, NULL);
 	check_lists(&o, "back before it was applied", "1 2 3 | 2 3");
 	ck_assert(o.port->desired_is_applied && o.port->desired == o.port->applied);
@@ -315,7 +326,8 @@ START_TEST(keeps_the_kernels_indices)
 		{ .addr = { { 10, 244, 0, 9 } }, .port = 8080 },
 		{ .addr = { { 10, 244, 0, 1 } }, .port = 8080 },
 	};
-	const struct kernel_order order = { .cluster = { 3, cluster }, .local = { 0, NULL } };
+	const struct kernel_order order = { .cluster = { 3, cluster },
+					    .local = { 0, NULL } };
 	struct one o;
 
 	one_begin(&o, "10.244.0.1 10.244.0.2(local) 10.244.0.3(local)");

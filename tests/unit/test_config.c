@@ -110,10 +110,12 @@ START_TEST(defaults)
 
 	ck_assert_ptr_nonnull(c);
 	ck_assert_msg(config_validate(c, note, &notes, &eb) == 0, "%s", eb.text);
-	ck_assert_msg(notes.length == 0, "warnings about the defaults: %s", notes.text);
+	ck_assert_msg(notes.length == 0, "warnings about the defaults: %s",
+		      notes.text);
 	CHECK_STR("healthz", c->healthz_bind_address, "0.0.0.0:10256");
 	CHECK_STR("metrics", c->metrics_bind_address, "127.0.0.1:10249");
-	CHECK_STR("contentType", c->content_type, "application/vnd.kubernetes.protobuf");
+	CHECK_STR("contentType", c->content_type,
+		  "application/vnd.kubernetes.protobuf");
 	ck_assert_int_eq(c->masquerade_bit, 14);
 	ck_assert_int_eq(c->sync_period_ms, 30000);
 	ck_assert_int_eq(c->min_sync_period_ms, 0);
@@ -153,7 +155,8 @@ START_TEST(empty_means_default)
 	CHECK_STR("bindAddress", c->bind_address, "0.0.0.0");
 	CHECK_STR("healthz", c->healthz_bind_address, "0.0.0.0:10256");
 	CHECK_STR("metrics", c->metrics_bind_address, "127.0.0.1:10249");
-	CHECK_STR("contentType", c->content_type, "application/vnd.kubernetes.protobuf");
+	CHECK_STR("contentType", c->content_type,
+		  "application/vnd.kubernetes.protobuf");
 	ck_assert_int_eq(c->sync_period_ms, 30000);
 	ck_assert_int_eq(c->config_sync_period_ms, 900000);
 	ck_assert_double_eq(c->qps, 5);
@@ -186,7 +189,9 @@ static const struct {
 	const char *want; /* begins the error; NULL: good */
 } checks[] = {
 	{ "CFG-2 mode nftables", { { "mode", "nftables" } }, NULL },
-	{ "CFG-2 mode iptables", { { "mode", "iptables" } }, "mode: \"iptables\" is not offered" },
+	{ "CFG-2 mode iptables",
+	  { { "mode", "iptables" } },
+	  "mode: \"iptables\" is not offered" },
 	{ "CFG-2 mode ipvs", { { "mode", "ipvs" } }, "mode: \"ipvs\" is not offered" },
 	{ "CFG-2 mode unknown", { { "mode", "ebpf" } }, "mode: \"ebpf\" is not known" },
 	{ "CFG-2 logging json", { { "loggingFormat", "json" } }, NULL },
@@ -209,8 +214,12 @@ static const struct {
 	{ "CFG-2 sync < minSync",
 	  { { "minSyncPeriod", "30001" } },
 	  "nftables.syncPeriod: must not be less than nftables.minSyncPeriod" },
-	{ "CFG-2 configSyncPeriod 0", { { "configSyncPeriod", "0" } }, "configSyncPeriod: " },
-	{ "CFG-2 burst", { { "burst", "-1" } }, "clientConnection.burst: must be 0 or more" },
+	{ "CFG-2 configSyncPeriod 0",
+	  { { "configSyncPeriod", "0" } },
+	  "configSyncPeriod: " },
+	{ "CFG-2 burst",
+	  { { "burst", "-1" } },
+	  "clientConnection.burst: must be 0 or more" },
 	{ "CFG-2 oom -1000", { { "oomScoreAdj", "-1000" } }, NULL },
 	{ "CFG-2 oom 1001", { { "oomScoreAdj", "1001" } }, "oomScoreAdj: 1001" },
 	{ "CFG-2 oom -1001", { { "oomScoreAdj", "-1001" } }, "oomScoreAdj: -1001" },
@@ -227,7 +236,9 @@ static const struct {
 	  { { "tcpCloseWaitTimeout", "-1" } },
 	  "conntrack.tcpCloseWaitTimeout: " },
 	{ "CFG-2 udp", { { "udpTimeout", "-1" } }, "conntrack.udpTimeout: " },
-	{ "CFG-2 udp stream", { { "udpStreamTimeout", "-1" } }, "conntrack.udpStreamTimeout: " },
+	{ "CFG-2 udp stream",
+	  { { "udpStreamTimeout", "-1" } },
+	  "conntrack.udpStreamTimeout: " },
 	{ "CFG-2 bindAddress name",
 	  { { "bindAddress", "localhost" } },
 	  "bindAddress: \"localhost\" is not an IP address" },
@@ -264,7 +275,8 @@ static const struct {
 	  { { "detectLocalMode", "BridgeInterface" }, { "bridgeInterface", "cni0" } },
 	  NULL },
 	{ "MASQ-6 bridge name too long",
-	  { { "detectLocalMode", "BridgeInterface" }, { "bridgeInterface", "abcdefghijklmnop" } },
+	  { { "detectLocalMode", "BridgeInterface" },
+	    { "bridgeInterface", "abcdefghijklmnop" } },
 	  "detectLocal.bridgeInterface: \"abcdefghijklmnop\" is longer" },
 	{ "MASQ-6 prefix without name",
 	  { { "detectLocalMode", "InterfaceNamePrefix" } },
@@ -295,7 +307,8 @@ static const struct {
 	  "clusterCIDR: \"10.0.0.0/33\" is not a range" },
 	{ "NP-8 primary", { { "nodePortAddresses", "primary" } }, NULL },
 	{ "NP-8 primary with range",
-	  { { "nodePortAddresses", "primary" }, { "nodePortAddresses", "10.0.0.0/8" } },
+	  { { "nodePortAddresses", "primary" },
+	    { "nodePortAddresses", "10.0.0.0/8" } },
 	  NULL },
 	{ "NP-8 an unknown word",
 	  { { "nodePortAddresses", "primary" }, { "nodePortAddresses", "Primary" } },
@@ -312,10 +325,11 @@ START_TEST(validate)
 	const char *want = checks[_i].want;
 	int err = config_validate(c, NULL, NULL, &eb);
 
-	ck_assert_msg(err == (want ? -EINVAL : 0), "%s: got %d (%s)", checks[_i].name, err,
-		      eb.text);
+	ck_assert_msg(err == (want ? -EINVAL : 0), "%s: got %d (%s)",
+		      checks[_i].name, err, eb.text);
 	ck_assert_msg(!want || strncmp(eb.text, want, strlen(want)) == 0,
-		      "%s: want \"%s...\", got \"%s\"", checks[_i].name, want, eb.text);
+		      "%s: want \"%s...\", got \"%s\"", checks[_i].name, want,
+		      eb.text);
 	config_free(c);
 }
 END_TEST
@@ -325,10 +339,12 @@ static const struct {
 	const char *value;
 	bool good;
 } interfaces[] = {
-	{ "eth0.100", true }, { "cali*", true },     { "wg-\u00e4", true }, { "a_b@c", true },
-	{ "a", true },	      { "cni\"0", false },   { "ve\\th", false },   { "a/b", false },
-	{ "eth0:1", false },  { " ", false },	     { "cni0 ", false },    { "a\tb", false },
-	{ "veth\n", false },  { "veth\x7f", false }, { ".", false },	    { "..", false },
+	{ "eth0.100", true }, { "cali*", true },     { "wg-\u00e4", true },
+	{ "a_b@c", true },    { "a", true },	     { "cni\"0", false },
+	{ "ve\\th", false },  { "a/b", false },	     { "eth0:1", false },
+	{ " ", false },	      { "cni0 ", false },    { "a\tb", false },
+	{ "veth\n", false },  { "veth\x7f", false }, { ".", false },
+	{ "..", false },
 };
 
 START_TEST(interface_names)
@@ -336,7 +352,8 @@ START_TEST(interface_names)
 	static const struct {
 		const char *mode, *field, *full;
 	} fields[] = {
-		{ "BridgeInterface", "bridgeInterface", "detectLocal.bridgeInterface: \"" },
+		{ "BridgeInterface", "bridgeInterface",
+		  "detectLocal.bridgeInterface: \"" },
 		{ "InterfaceNamePrefix", "interfaceNamePrefix",
 		  "detectLocal.interfaceNamePrefix: \"" },
 	};
@@ -345,16 +362,18 @@ START_TEST(interface_names)
 
 	for (int i = 0; i < 2; i++) {
 		struct config *c = config_with((struct setting[N_MAX_SETTINGS]){
-			{ "detectLocalMode", fields[i].mode }, { fields[i].field, value } });
+			{ "detectLocalMode", fields[i].mode },
+			{ fields[i].field, value } });
 		struct errbuf eb = { "" };
 		int err = config_validate(c, NULL, NULL, &eb);
 
-		ck_assert_msg(err == (good ? 0 : -EINVAL), "%s %s: got %d (%s)", fields[i].field,
-			      value, err, eb.text);
-		ck_assert_msg(
-			good || (strncmp(eb.text, fields[i].full, strlen(fields[i].full)) == 0 &&
-				 strstr(eb.text, "cannot be the name of an interface")),
-			"%s %s: got %s", fields[i].field, value, eb.text);
+		ck_assert_msg(err == (good ? 0 : -EINVAL), "%s %s: got %d (%s)",
+			      fields[i].field, value, err, eb.text);
+		ck_assert_msg(good || (strncmp(eb.text, fields[i].full,
+					       strlen(fields[i].full)) == 0 &&
+				       strstr(eb.text,
+					      "cannot be the name of an interface")),
+			      "%s %s: got %s", fields[i].field, value, eb.text);
 		config_free(c);
 	}
 }
@@ -381,10 +400,14 @@ START_TEST(server_address)
 	set_field(c, "healthzBindAddress", servers[_i].value);
 	ck_assert_int_eq(config_validate(c, NULL, NULL, NULL), 0);
 	CHECK_STR(servers[_i].name, c->healthz_bind_address, servers[_i].want);
-	ck_assert_int_eq(bind_address_parse(c->healthz_bind_address, &family, &addr, &port), 0);
-	ck_assert_msg(port == 80 || port == 10256, "%s: port %u", servers[_i].name, port);
+	ck_assert_int_eq(bind_address_parse(c->healthz_bind_address, &family,
+					    &addr, &port),
+			 0);
+	ck_assert_msg(port == 80 || port == 10256, "%s: port %u",
+		      servers[_i].name, port);
 	ck_assert_int_eq(bind_address_parse("", &family, &addr, &port), -EINVAL);
-	ck_assert_int_eq(bind_address_parse("1.2.3.4", &family, &addr, &port), -EINVAL);
+	ck_assert_int_eq(bind_address_parse("1.2.3.4", &family, &addr, &port),
+			 -EINVAL);
 	config_free(c);
 }
 END_TEST
@@ -399,7 +422,13 @@ static const struct {
 	unsigned int n_warnings;
 	bool localhost[N_FAMILIES];
 } nodeports[] = {
-	{ "NP-2 unset", { { NULL, NULL } }, true, { false, false }, { NULL }, 0, { false, false } },
+	{ "NP-2 unset",
+	  { { NULL, NULL } },
+	  true,
+	  { false, false },
+	  { NULL },
+	  0,
+	  { false, false } },
 	{ "NP-2 primary",
 	  { { "nodePortAddresses", "primary" } },
 	  true,
@@ -408,7 +437,8 @@ static const struct {
 	  0,
 	  { false, false } },
 	{ "NP-2 CFG-6 length 0 in IPv4",
-	  { { "nodePortAddresses", "0.0.0.0/0" }, { "nodePortAddresses", "fd00::/64" } },
+	  { { "nodePortAddresses", "0.0.0.0/0" },
+	    { "nodePortAddresses", "fd00::/64" } },
 	  false,
 	  { true, false },
 	  { EVERYWHERE "IPv4" },
@@ -422,7 +452,8 @@ static const struct {
 	  1,
 	  { false, false } },
 	{ "NP-2 both families",
-	  { { "nodePortAddresses", "10.0.0.0/8" }, { "nodePortAddresses", "fd00::/64" } },
+	  { { "nodePortAddresses", "10.0.0.0/8" },
+	    { "nodePortAddresses", "fd00::/64" } },
 	  false,
 	  { false, false },
 	  { NULL },
@@ -436,14 +467,16 @@ static const struct {
 	  2,
 	  { false, false } },
 	{ "NP-3 loopback ranges",
-	  { { "nodePortAddresses", "127.0.0.0/16" }, { "nodePortAddresses", "::1/128" } },
+	  { { "nodePortAddresses", "127.0.0.0/16" },
+	    { "nodePortAddresses", "::1/128" } },
 	  false,
 	  { false, false },
 	  { NULL },
 	  0,
 	  { true, true } },
 	{ "NP-3 a range around loopback",
-	  { { "nodePortAddresses", "64.0.0.0/2" }, { "nodePortAddresses", "fd00::/64" } },
+	  { { "nodePortAddresses", "64.0.0.0/2" },
+	    { "nodePortAddresses", "fd00::/64" } },
 	  false,
 	  { false, false },
 	  { NULL },
@@ -464,14 +497,16 @@ static const struct {
 	  0,
 	  { true, true } },
 	{ "NP-2 primary and a range",
-	  { { "nodePortAddresses", "primary" }, { "nodePortAddresses", "10.0.0.0/8" } },
+	  { { "nodePortAddresses", "primary" },
+	    { "nodePortAddresses", "10.0.0.0/8" } },
 	  true,
 	  { false, false },
 	  { NULL },
 	  0,
 	  { false, false } },
 	{ "NP-2 primary and localhost of one family",
-	  { { "nodePortAddresses", "primary" }, { "nodePortAddresses", "127.0.0.1/32" } },
+	  { { "nodePortAddresses", "primary" },
+	    { "nodePortAddresses", "127.0.0.1/32" } },
 	  true,
 	  { false, false },
 	  { NULL },
@@ -495,23 +530,26 @@ START_TEST(nodeport_addresses)
 
 	ck_assert_int_eq(config_validate(c, note, &notes, NULL), 0);
 	for (f = 0; f < N_FAMILIES; f++) {
-		ck_assert_msg(c->family[f].nodeport_primary == nodeports[_i].primary, "%s: primary",
-			      row);
-		ck_assert_msg(c->family[f].nodeport_localhost == nodeports[_i].localhost[f],
+		ck_assert_msg(c->family[f].nodeport_primary == nodeports[_i].primary,
+			      "%s: primary", row);
+		ck_assert_msg(c->family[f].nodeport_localhost ==
+				      nodeports[_i].localhost[f],
 			      "%s: %s localhost", row, family_name(f));
 	}
 	for (f = 0; f < N_FAMILIES; f++)
-		ck_assert_msg(config_nodeports_everywhere(c, f) == nodeports[_i].everywhere[f],
+		ck_assert_msg(config_nodeports_everywhere(c, f) ==
+				      nodeports[_i].everywhere[f],
 			      "%s: %s everywhere: want %d", row, family_name(f),
 			      nodeports[_i].everywhere[f]);
 	for (i = 0; i < notes.length; i++)
 		lines += notes.text[i] == '\n';
-	ck_assert_msg(lines == nodeports[_i].n_warnings, "%s: want %u warnings, got: %s", row,
+	ck_assert_msg(lines == nodeports[_i].n_warnings,
+		      "%s: want %u warnings, got: %s", row,
 		      nodeports[_i].n_warnings, notes.text);
 	for (i = 0; i < nodeports[_i].n_warnings; i++)
 		ck_assert_msg(strstr(notes.text, nodeports[_i].warnings[i]) != NULL,
-			      "%s: want \"%s\", got: %s", row, nodeports[_i].warnings[i],
-			      notes.text);
+			      "%s: want \"%s\", got: %s", row,
+			      nodeports[_i].warnings[i], notes.text);
 	/* Again: nothing leaks, nothing is doubled. */
 	ck_assert_int_eq(config_validate(c, NULL, NULL, NULL), 0);
 	ck_assert_uint_le(c->family[FAMILY_IPV4].n_nodeport_ranges, 1);
@@ -522,18 +560,20 @@ END_TEST
 
 START_TEST(cluster_cidr_per_family)
 {
-	struct config *c = config_with(
-		(struct setting[N_MAX_SETTINGS]){ { "clusterCIDR", "10.180.3.4/16,fd00:1::/32" } });
+	struct config *c = config_with((struct setting[N_MAX_SETTINGS]){
+		{ "clusterCIDR", "10.180.3.4/16,fd00:1::/32" } });
 	char text[PREFIX_TEXT_SIZE];
 
 	ck_assert_int_eq(config_validate(c, NULL, NULL, NULL), 0);
 	ck_assert(c->family[FAMILY_IPV4].has_cluster_cidr);
 	CHECK_STR("MASQ-6 IPv4 range, API-11 host bits cleared",
-		  prefix_format(FAMILY_IPV4, &c->family[FAMILY_IPV4].cluster_cidr, text),
+		  prefix_format(FAMILY_IPV4,
+				&c->family[FAMILY_IPV4].cluster_cidr, text),
 		  "10.180.0.0/16");
 	ck_assert(c->family[FAMILY_IPV6].has_cluster_cidr);
 	CHECK_STR("MASQ-6 IPv6 range",
-		  prefix_format(FAMILY_IPV6, &c->family[FAMILY_IPV6].cluster_cidr, text),
+		  prefix_format(FAMILY_IPV6,
+				&c->family[FAMILY_IPV6].cluster_cidr, text),
 		  "fd00:1::/32");
 	config_free(c);
 }
@@ -610,11 +650,11 @@ START_TEST(check_families)
 	ck_assert_int_eq(config_validate(c, NULL, NULL, NULL), 0);
 	err = config_check_families(c, families[_i].primary, families[_i].dual,
 				    families[_i].pod_cidrs, note, &notes, &eb);
-	ck_assert_msg(err == families[_i].err, "%s: want %d, got %d (%s)", row, families[_i].err,
-		      err, eb.text);
+	ck_assert_msg(err == families[_i].err, "%s: want %d, got %d (%s)", row,
+		      families[_i].err, err, eb.text);
 	got = err ? eb.text : notes.text ? notes.text : "";
-	ck_assert_msg(want ? strstr(got, want) != NULL : !*got, "%s: want \"%s\", got \"%s\"", row,
-		      want ? want : "", got);
+	ck_assert_msg(want ? strstr(got, want) != NULL : !*got,
+		      "%s: want \"%s\", got \"%s\"", row, want ? want : "", got);
 	strbuf_free(&notes);
 	config_free(c);
 }
@@ -639,12 +679,15 @@ START_TEST(feature_gates)
 	struct config *c = config_new();
 	struct strbuf notes = STRBUF_INIT;
 	struct errbuf eb = { "" };
-	int err = config_set_gate(c, gates[_i].gate, gates[_i].value, note, &notes, &eb);
+	int err = config_set_gate(c, gates[_i].gate, gates[_i].value, note,
+				  &notes, &eb);
 
 	ck_assert_msg(err == gates[_i].err, "%s: got %d", row, err);
-	ck_assert_msg(c->allow_external_ips == gates[_i].external_ips, "%s: external IPs", row);
+	ck_assert_msg(c->allow_external_ips == gates[_i].external_ips,
+		      "%s: external IPs", row);
 	ck_assert_msg((notes.length > 0) == gates[_i].warned, "%s: warnings", row);
-	ck_assert_msg(!err || strstr(eb.text, gates[_i].gate), "%s: %s", row, eb.text);
+	ck_assert_msg(!err || strstr(eb.text, gates[_i].gate), "%s: %s", row,
+		      eb.text);
 	strbuf_free(&notes);
 	config_free(c);
 }
@@ -676,8 +719,9 @@ START_TEST(duration)
 	int err = duration_parse(durations[_i].text, &ms);
 
 	ck_assert_msg(err == durations[_i].err && ms == durations[_i].ms,
-		      "\"%s\": want %d, %lld ms, got %d, %lld ms", durations[_i].text,
-		      durations[_i].err, (long long)durations[_i].ms, err, (long long)ms);
+		      "\"%s\": want %d, %lld ms, got %d, %lld ms",
+		      durations[_i].text, durations[_i].err,
+		      (long long)durations[_i].ms, err, (long long)ms);
 }
 END_TEST
 
@@ -725,8 +769,9 @@ START_TEST(format_escapes_and_durations)
 	struct strbuf json = STRBUF_INIT;
 
 	config_format(c, &json);
-	ck_assert_ptr_nonnull(
-		strstr(json.text, "\"nodePortAddresses\":[\"a\\\"b\\\\c\",\"tab\\u0009here\"]"));
+	ck_assert_ptr_nonnull(strstr(
+		json.text,
+		"\"nodePortAddresses\":[\"a\\\"b\\\\c\",\"tab\\u0009here\"]"));
 	ck_assert_ptr_nonnull(strstr(json.text, "\"minSyncPeriod\":\"25h1m1.25s\""));
 	ck_assert_ptr_nonnull(strstr(json.text, "\"udpTimeout\":\"5ms\""));
 	strbuf_free(&json);
@@ -737,8 +782,8 @@ END_TEST
 static void fail_on_warning(void *ctx, const char *message)
 {
 	(void)ctx;
-	ck_assert_msg(strcmp(message, "configSyncPeriod: has no effect here") == 0, "warning: %s",
-		      message);
+	ck_assert_msg(strcmp(message, "configSyncPeriod: has no effect here") == 0,
+		      "warning: %s", message);
 }
 
 /* Every field away from its default. */
@@ -763,7 +808,8 @@ static struct config *unusual_config(void)
 	set_text(&c->hostname_override, "h");
 	c->qps = 7.5;
 	c->burst = 8;
-	c->bind_address_hard_fail = c->masquerade_all = c->conntrack.tcp_be_liberal = true;
+	c->bind_address_hard_fail = c->masquerade_all =
+		c->conntrack.tcp_be_liberal = true;
 	c->masquerade_bit = 3;
 	c->sync_period_ms = 3723004;
 	c->min_sync_period_ms = 250;
@@ -783,13 +829,14 @@ static struct config *unusual_config(void)
 /* What /configz and --write-config-to print is a file that says the same. */
 START_TEST(round_trip)
 {
-	struct config *c = _i ? unusual_config() : config_new(), *back = config_new();
+	struct config *c = _i ? unusual_config() : config_new(),
+		      *back = config_new();
 	struct strbuf json = STRBUF_INIT, again = STRBUF_INIT, yaml = STRBUF_INIT;
 	struct errbuf eb = { "" };
 
 	config_format(c, &json);
-	ck_assert_msg(proxyconfig_parse(json.text, json.length, back, fail_on_warning, NULL, &eb) ==
-			      0,
+	ck_assert_msg(proxyconfig_parse(json.text, json.length, back,
+					fail_on_warning, NULL, &eb) == 0,
 		      "%s in %s", eb.text, json.text);
 	config_format(back, &again);
 	CHECK_STR("round trip", again.text, json.text);
@@ -797,8 +844,8 @@ START_TEST(round_trip)
 	config_free(back);
 	back = config_new();
 	config_format_yaml(c, &yaml);
-	ck_assert_msg(proxyconfig_parse(yaml.text, yaml.length, back, fail_on_warning, NULL, &eb) ==
-			      0,
+	ck_assert_msg(proxyconfig_parse(yaml.text, yaml.length, back,
+					fail_on_warning, NULL, &eb) == 0,
 		      "%s in %s", eb.text, yaml.text);
 	strbuf_reset(&again);
 	config_format(back, &again);
@@ -812,7 +859,8 @@ START_TEST(round_trip)
 }
 END_TEST
 
-static void note_difference(void *ctx, const char *field, const char *old, const char *new)
+static void note_difference(void *ctx, const char *field, const char *old,
+			    const char *new)
 {
 	strbuf_addf(ctx, "%s %s -> %s\n", field, old, new);
 }

@@ -1,6 +1,6 @@
 /*
- * Sweeps over real conntrack tables, filled through ctnetlink in a namespace of the test's own and
- * counted with the conntrack command.
+ * Sweeps over real conntrack tables, filled through ctnetlink in a namespace of
+ * the test's own and counted with the conntrack command.
  */
 #include "nft/conntrack.h"
 
@@ -35,10 +35,13 @@ ssize_t recv(int fd, void *buf, size_t length, int flags)
 	struct nlmsghdr *nlh = buf;
 
 	if (n >= (ssize_t)sizeof(*nlh) && claims_a_million &&
-	    nlh->nlmsg_type == (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS)) {
-		struct nlattr *attr = mnl_nlmsg_get_payload_offset(nlh, sizeof(struct nfgenmsg));
+	    nlh->nlmsg_type ==
+		    (NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS)) {
+		struct nlattr *attr =
+			mnl_nlmsg_get_payload_offset(nlh, sizeof(struct nfgenmsg));
 
-		ck_assert_uint_eq(mnl_attr_get_type(attr), CTA_STATS_GLOBAL_ENTRIES);
+		ck_assert_uint_eq(mnl_attr_get_type(attr),
+				  CTA_STATS_GLOBAL_ENTRIES);
 		*(uint32_t *)mnl_attr_get_payload(attr) = htonl(1000000);
 	}
 	if (n >= (ssize_t)sizeof(*nlh) && interrupts &&
@@ -68,16 +71,18 @@ static struct addr address(const char *text, enum family *family)
 	return addr;
 }
 
-static void put_tuple(struct nlmsghdr *nlh, uint16_t type, enum family family, uint8_t protocol,
-		      const struct addr *src, uint16_t src_port, const struct addr *dst,
-		      uint16_t dst_port)
+static void put_tuple(struct nlmsghdr *nlh, uint16_t type, enum family family,
+		      uint8_t protocol, const struct addr *src, uint16_t src_port,
+		      const struct addr *dst, uint16_t dst_port)
 {
 	const bool v4 = family == FAMILY_IPV4;
 	struct nlattr *tuple = mnl_attr_nest_start(nlh, type), *nest;
 
 	nest = mnl_attr_nest_start(nlh, CTA_TUPLE_IP);
-	mnl_attr_put(nlh, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, family_size(family), src->bytes);
-	mnl_attr_put(nlh, v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, family_size(family), dst->bytes);
+	mnl_attr_put(nlh, v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC,
+		     family_size(family), src->bytes);
+	mnl_attr_put(nlh, v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST,
+		     family_size(family), dst->bytes);
 	mnl_attr_nest_end(nlh, nest);
 	nest = mnl_attr_nest_start(nlh, CTA_TUPLE_PROTO);
 	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, protocol);
@@ -87,13 +92,16 @@ static void put_tuple(struct nlmsghdr *nlh, uint16_t type, enum family family, u
 	mnl_attr_nest_end(nlh, tuple);
 }
 
-static void put_nat(struct nlmsghdr *nlh, enum family family, const struct addr *to, uint16_t port)
+static void put_nat(struct nlmsghdr *nlh, enum family family,
+		    const struct addr *to, uint16_t port)
 {
 	const bool v4 = family == FAMILY_IPV4;
 	struct nlattr *nat = mnl_attr_nest_start(nlh, CTA_NAT_DST), *proto;
 
-	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP, family_size(family), to->bytes);
-	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP, family_size(family), to->bytes);
+	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP,
+		     family_size(family), to->bytes);
+	mnl_attr_put(nlh, v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP,
+		     family_size(family), to->bytes);
 	proto = mnl_attr_nest_start(nlh, CTA_NAT_PROTO);
 	mnl_attr_put_u16(nlh, CTA_PROTONAT_PORT_MIN, htons(port));
 	mnl_attr_put_u16(nlh, CTA_PROTONAT_PORT_MAX, htons(port));
@@ -114,17 +122,18 @@ static size_t put_entry(void *buf, const struct group *g, uint16_t client_port)
 	nlh->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW;
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
 	nfg->nfgen_family = family == FAMILY_IPV4 ? AF_INET : AF_INET6;
-	put_tuple(nlh, CTA_TUPLE_ORIG, family, g->protocol, &client, client_port, &destination,
-		  g->destination_port);
-	put_tuple(nlh, CTA_TUPLE_REPLY, family, g->protocol, &destination, g->destination_port,
-		  &client, client_port);
+	put_tuple(nlh, CTA_TUPLE_ORIG, family, g->protocol, &client,
+		  client_port, &destination, g->destination_port);
+	put_tuple(nlh, CTA_TUPLE_REPLY, family, g->protocol, &destination,
+		  g->destination_port, &client, client_port);
 	mnl_attr_put_u32(nlh, CTA_TIMEOUT, htonl(600));
 	if (g->zone)
 		mnl_attr_put_u16(nlh, CTA_ZONE, htons(g->zone));
 	if (g->protocol == IPPROTO_TCP) {
 		info = mnl_attr_nest_start(nlh, CTA_PROTOINFO);
 		tcp = mnl_attr_nest_start(nlh, CTA_PROTOINFO_TCP);
-		mnl_attr_put_u8(nlh, CTA_PROTOINFO_TCP_STATE, TCP_CONNTRACK_ESTABLISHED);
+		mnl_attr_put_u8(nlh, CTA_PROTOINFO_TCP_STATE,
+				TCP_CONNTRACK_ESTABLISHED);
 		mnl_attr_nest_end(nlh, tcp);
 		mnl_attr_nest_end(nlh, info);
 	}
@@ -147,12 +156,14 @@ static void inject(const struct group *g)
 	ck_assert(nl && mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) == 0);
 	while (i < g->count) {
 		for (length = 0; i < g->count && length < sizeof(buf) - 1024; i++)
-			length += put_entry((char *)buf + length, g, (uint16_t)(10000 + i));
+			length += put_entry((char *)buf + length, g,
+					    (uint16_t)(10000 + i));
 		ck_assert(mnl_socket_sendto(nl, buf, length) == (ssize_t)length);
-		n = syscall(SYS_recvfrom, mnl_socket_get_fd(nl), reply, sizeof(reply), MSG_DONTWAIT,
-			    NULL, NULL);
+		n = syscall(SYS_recvfrom, mnl_socket_get_fd(nl), reply,
+			    sizeof(reply), MSG_DONTWAIT, NULL, NULL);
 		error = mnl_nlmsg_get_payload((struct nlmsghdr *)reply);
-		ck_assert_msg(n < 0, "%s: refused: %s", g->name, strerror(-error->error));
+		ck_assert_msg(n < 0, "%s: refused: %s", g->name,
+			      strerror(-error->error));
 	}
 	mnl_socket_close(nl);
 }
@@ -168,8 +179,9 @@ static unsigned int count_left(const struct group *g)
 		 "conntrack -L -f %s -p %s -s %s -d %s --dport %u --reply-src %s "
 		 "--reply-port-src %u -w %u 2>/dev/null | wc -l",
 		 strchr(g->client, ':') ? "ipv6" : "ipv4",
-		 g->protocol == IPPROTO_TCP ? "tcp" : "udp", g->client, g->destination,
-		 g->destination_port, g->endpoint ? g->endpoint : g->destination,
+		 g->protocol == IPPROTO_TCP ? "tcp" : "udp", g->client,
+		 g->destination, g->destination_port,
+		 g->endpoint ? g->endpoint : g->destination,
 		 g->endpoint ? g->endpoint_port : g->destination_port, g->zone);
 	out = popen(command, "r");
 	ck_assert(out && fscanf(out, "%u", &n) == 1);
@@ -179,30 +191,34 @@ static unsigned int count_left(const struct group *g)
 
 /* VIP 172.30.0.1:53 or fd00::1:53 has one serving endpoint, 10.0.0.2:5353 or fd01::2:5353. */
 static const struct group groups[] = {
-	{ "endpoint gone (CT-1)", IPPROTO_UDP, "10.1.0.1", "172.30.0.1", 53, "10.0.0.1", 5353, 0,
-	  2000, 0 },
-	{ "living flow (CT-2)", IPPROTO_UDP, "10.1.0.2", "172.30.0.1", 53, "10.0.0.2", 5353, 0,
-	  2000, 2000 },
-	{ "former target port (CT-3)", IPPROTO_UDP, "10.1.0.3", "172.30.0.1", 53, "10.0.0.2", 5300,
-	  0, 300, 0 },
-	{ "never translated (CT-3)", IPPROTO_UDP, "10.1.0.4", "172.30.0.1", 53, NULL, 0, 0, 300,
-	  0 },
-	{ "another port of the VIP (CT-8)", IPPROTO_UDP, "10.1.0.5", "172.30.0.1", 54, "10.0.0.1",
+	{ "endpoint gone (CT-1)", IPPROTO_UDP, "10.1.0.1", "172.30.0.1", 53,
+	  "10.0.0.1", 5353, 0, 2000, 0 },
+	{ "living flow (CT-2)", IPPROTO_UDP, "10.1.0.2", "172.30.0.1", 53,
+	  "10.0.0.2", 5353, 0, 2000, 2000 },
+	{ "former target port (CT-3)", IPPROTO_UDP, "10.1.0.3", "172.30.0.1",
+	  53, "10.0.0.2", 5300, 0, 300, 0 },
+	{ "never translated (CT-3)", IPPROTO_UDP, "10.1.0.4", "172.30.0.1", 53,
+	  NULL, 0, 0, 300, 0 },
+	{ "another port of the VIP (CT-8)", IPPROTO_UDP, "10.1.0.5",
+	  "172.30.0.1", 54, "10.0.0.1", 5353, 0, 300, 300 },
+	{ "another destination (CT-8)", IPPROTO_UDP, "10.1.0.6", "172.30.0.2",
+	  53, NULL, 0, 0, 300, 300 },
+	{ "TCP (CT-8)", IPPROTO_TCP, "10.1.0.7", "172.30.0.1", 53, "10.0.0.1",
 	  5353, 0, 300, 300 },
-	{ "another destination (CT-8)", IPPROTO_UDP, "10.1.0.6", "172.30.0.2", 53, NULL, 0, 0, 300,
-	  300 },
-	{ "TCP (CT-8)", IPPROTO_TCP, "10.1.0.7", "172.30.0.1", 53, "10.0.0.1", 5353, 0, 300, 300 },
-	{ "opposite direction", IPPROTO_UDP, "172.30.0.1", "10.1.0.8", 53, NULL, 0, 0, 300, 300 },
-	{ "endpoint gone, in a zone", IPPROTO_UDP, "10.1.0.9", "172.30.0.1", 53, "10.0.0.1", 5353,
-	  7, 300, 0 },
-	{ "living flow, in a zone", IPPROTO_UDP, "10.1.0.9", "172.30.0.1", 53, "10.0.0.2", 5353, 8,
-	  300, 300 },
-	{ "IPv6: endpoint gone", IPPROTO_UDP, "fd02::1", "fd00::1", 53, "fd01::1", 5353, 0, 2000,
-	  0 },
-	{ "IPv6: living flow", IPPROTO_UDP, "fd02::2", "fd00::1", 53, "fd01::2", 5353, 0, 2000,
-	  2000 },
-	{ "IPv6: never translated", IPPROTO_UDP, "fd02::3", "fd00::1", 53, NULL, 0, 0, 300, 0 },
-	{ "IPv6: TCP", IPPROTO_TCP, "fd02::4", "fd00::1", 53, "fd01::1", 5353, 0, 300, 300 },
+	{ "opposite direction", IPPROTO_UDP, "172.30.0.1", "10.1.0.8", 53, NULL,
+	  0, 0, 300, 300 },
+	{ "endpoint gone, in a zone", IPPROTO_UDP, "10.1.0.9", "172.30.0.1", 53,
+	  "10.0.0.1", 5353, 7, 300, 0 },
+	{ "living flow, in a zone", IPPROTO_UDP, "10.1.0.9", "172.30.0.1", 53,
+	  "10.0.0.2", 5353, 8, 300, 300 },
+	{ "IPv6: endpoint gone", IPPROTO_UDP, "fd02::1", "fd00::1", 53,
+	  "fd01::1", 5353, 0, 2000, 0 },
+	{ "IPv6: living flow", IPPROTO_UDP, "fd02::2", "fd00::1", 53, "fd01::2",
+	  5353, 0, 2000, 2000 },
+	{ "IPv6: never translated", IPPROTO_UDP, "fd02::3", "fd00::1", 53, NULL,
+	  0, 0, 300, 0 },
+	{ "IPv6: TCP", IPPROTO_TCP, "fd02::4", "fd00::1", 53, "fd01::1", 5353,
+	  0, 300, 300 },
 };
 
 enum { N_GROUPS = sizeof(groups) / sizeof(groups[0]) };
@@ -218,7 +234,8 @@ static struct world world_of(enum family family)
 
 	return (struct world){
 		.vip = address(family == FAMILY_IPV4 ? "172.30.0.1" : "fd00::1", &f),
-		.endpoint = address(family == FAMILY_IPV4 ? "10.0.0.2" : "fd01::2", &f),
+		.endpoint = address(
+			family == FAMILY_IPV4 ? "10.0.0.2" : "fd01::2", &f),
 	};
 }
 
@@ -227,8 +244,10 @@ static bool is_stale(void *ctx, const struct flow *flow)
 	struct world *w = ctx;
 	bool stale;
 
-	stale = addr_compare(&flow->destination, &w->vip) == 0 && flow->destination_port == 53 &&
-		!(flow->translated && addr_compare(&flow->reply_source, &w->endpoint) == 0 &&
+	stale = addr_compare(&flow->destination, &w->vip) == 0 &&
+		flow->destination_port == 53 &&
+		!(flow->translated &&
+		  addr_compare(&flow->reply_source, &w->endpoint) == 0 &&
 		  flow->reply_source_port == 5353);
 	w->asked++;
 	w->stale += stale;
@@ -243,7 +262,8 @@ static bool readable(int fd)
 }
 
 /* Runs a sweep to its end in steps of @per_step; returns the number of steps. */
-static unsigned int run_sweep(struct sweep *s, unsigned int per_step, struct world *w)
+static unsigned int run_sweep(struct sweep *s, unsigned int per_step,
+			      struct world *w)
 {
 	struct errbuf eb = { "" };
 	unsigned int steps = 0, before;
@@ -282,12 +302,14 @@ START_TEST(removes_stale)
 		ck_assert_msg(s, "%s", eb.text);
 		want = stay = 0;
 		for (i = 0; i < N_GROUPS; i++) {
-			if (!strchr(groups[i].client, ':') != (family == FAMILY_IPV4))
+			if (!strchr(groups[i].client, ':') !=
+			    (family == FAMILY_IPV4))
 				continue;
-			ck_assert_msg(count_left(&groups[i]) == groups[i].count, "%s: not injected",
-				      groups[i].name);
+			ck_assert_msg(count_left(&groups[i]) == groups[i].count,
+				      "%s: not injected", groups[i].name);
 			want += groups[i].count - groups[i].left;
-			stay += groups[i].protocol == IPPROTO_UDP ? groups[i].left : 0;
+			stay += groups[i].protocol == IPPROTO_UDP ? groups[i].left
+								  : 0;
 		}
 		w = world_of(family);
 		claims_a_million = _i;
@@ -295,11 +317,13 @@ START_TEST(removes_stale)
 		ck_assert_uint_eq(sweep_deleted(s), want);
 		ck_assert_uint_eq(w.asked, want + stay);
 		for (i = 0; i < N_GROUPS; i++) {
-			if (!strchr(groups[i].client, ':') != (family == FAMILY_IPV4))
+			if (!strchr(groups[i].client, ':') !=
+			    (family == FAMILY_IPV4))
 				continue;
 			left = count_left(&groups[i]);
-			ck_assert_msg(left == groups[i].left, "%s: want %u left got %u",
-				      groups[i].name, groups[i].left, left);
+			ck_assert_msg(left == groups[i].left,
+				      "%s: want %u left got %u", groups[i].name,
+				      groups[i].left, left);
 		}
 		/* Again: nothing to do, and the counter starts over. */
 		w = world_of(family);
@@ -396,11 +420,13 @@ START_TEST(is_interrupted)
 	ck_assert_msg(s, "%s", eb.text);
 	interrupts = interrupted[_i].interrupts;
 	run_sweep(s, 100, &w);
-	ck_assert_msg(interrupts == 0, "%s: %u left", interrupted[_i].name, interrupts);
+	ck_assert_msg(interrupts == 0, "%s: %u left", interrupted[_i].name,
+		      interrupts);
 	ck_assert_msg(w.asked >= interrupted[_i].asked_at_least, "%s: asked %u",
 		      interrupted[_i].name, w.asked);
-	ck_assert_msg(sweep_deleted(s) == interrupted[_i].deleted, "%s: want %u got %lu",
-		      interrupted[_i].name, interrupted[_i].deleted, sweep_deleted(s));
+	ck_assert_msg(sweep_deleted(s) == interrupted[_i].deleted,
+		      "%s: want %u got %lu", interrupted[_i].name,
+		      interrupted[_i].deleted, sweep_deleted(s));
 	sweep_free(s);
 }
 END_TEST
@@ -412,7 +438,8 @@ static bool replace_entry(void *ctx, const struct flow *flow)
 
 	(void)flow;
 	++*(unsigned int *)ctx;
-	ck_assert_int_eq(system("conntrack -D -p udp -s 10.1.0.4 > /dev/null 2>&1"), 0);
+	ck_assert_int_eq(
+		system("conntrack -D -p udp -s 10.1.0.4 > /dev/null 2>&1"), 0);
 	filler.count = 20; /* so that the new entry has another place in memory */
 	inject(&filler);
 	again.count = 1;
@@ -457,7 +484,8 @@ START_TEST(decodes_flow)
 	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow),
 			 -EINVAL); /* no status */
 	mnl_attr_put_u32(nlh, CTA_STATUS, htonl(1 << 5 | 1 << 3));
-	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV6, IPPROTO_UDP, &flow), -EINVAL);
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV6, IPPROTO_UDP, &flow),
+			 -EINVAL);
 	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow), 0);
 	addr = address(groups[0].client, &family);
 	ck_assert(addr_compare(&flow.client, &addr) == 0);
@@ -470,7 +498,8 @@ START_TEST(decodes_flow)
 	ck_assert(flow.translated);
 	put_entry(buf, &groups[6], 10000);
 	mnl_attr_put_u32(nlh, CTA_STATUS, 0);
-	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow), -EINVAL); /* TCP */
+	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_UDP, &flow),
+			 -EINVAL); /* TCP */
 	ck_assert_int_eq(flow_decode(nlh, FAMILY_IPV4, IPPROTO_TCP, &flow), 0);
 	ck_assert_uint_eq(flow.tcp_state, TCP_CONNTRACK_ESTABLISHED);
 }

@@ -1,6 +1,6 @@
 /*
- * BEY-5: counts of connections, and what they survive. The fake kernel counts what it is told to;
- * what packets do is for tests/packets/test_counters.py.
+ * BEY-5: counts of connections, and what they survive. The fake kernel counts
+ * what it is told to; what packets do is for tests/packets/test_counters.py.
  */
 #include <check.h>
 #include <errno.h>
@@ -28,7 +28,8 @@ static struct element vip_element(const char *addr, uint64_t count)
 	};
 }
 
-static struct element endpoint_element(uint32_t index, const char *endpoint, uint64_t count)
+static struct element endpoint_element(uint32_t index, const char *endpoint,
+				       uint64_t count)
 {
 	struct element el = vip_element("10.96.0.1", count);
 
@@ -135,11 +136,12 @@ static struct world *counting(void)
 }
 
 /* The first element of @set that has the address, and if @endpoint is given, leads there. */
-static bool find(struct world *w, enum set_id set, const char *vip, const char *endpoint,
-		 struct element *found)
+static bool find(struct world *w, enum set_id set, const char *vip,
+		 const char *endpoint, struct element *found)
 {
-	const enum family family =
-		strchr(endpoint ? endpoint : vip, ':') ? FAMILY_IPV6 : FAMILY_IPV4;
+	const enum family family = strchr(endpoint ? endpoint : vip, ':')
+					   ? FAMILY_IPV6
+					   : FAMILY_IPV4;
 	struct addr nowhere = { { 0 } }, addr = vip ? build_addr(vip) : nowhere;
 	struct addr to = endpoint ? build_addr(endpoint) : nowhere;
 	struct arena scratch = ARENA_INIT;
@@ -149,7 +151,8 @@ static bool find(struct world *w, enum set_id set, const char *vip, const char *
 
 	list = world_elements(w, family, &scratch, &n);
 	for (i = 0; i < n && !there; i++) {
-		there = list[i].set == set && addr_compare(&list[i].addr, &addr) == 0 &&
+		there = list[i].set == set &&
+			addr_compare(&list[i].addr, &addr) == 0 &&
 			(!endpoint || addr_compare(&list[i].endpoint, &to) == 0);
 		*found = list[i];
 	}
@@ -158,22 +161,26 @@ static bool find(struct world *w, enum set_id set, const char *vip, const char *
 	return there;
 }
 
-static void connections(struct world *w, enum set_id set, const char *vip, const char *endpoint,
-			uint64_t n)
+static void connections(struct world *w, enum set_id set, const char *vip,
+			const char *endpoint, uint64_t n)
 {
-	const enum family family =
-		strchr(endpoint ? endpoint : vip, ':') ? FAMILY_IPV6 : FAMILY_IPV4;
+	const enum family family = strchr(endpoint ? endpoint : vip, ':')
+					   ? FAMILY_IPV6
+					   : FAMILY_IPV4;
 	struct element el;
 
-	ck_assert_msg(find(w, set, vip, endpoint, &el), "%s %s", vip, endpoint ? endpoint : "");
+	ck_assert_msg(find(w, set, vip, endpoint, &el), "%s %s", vip,
+		      endpoint ? endpoint : "");
 	ck_assert(fake_count(w->kernel, family, &el, n));
 }
 
-static uint64_t counted(struct world *w, enum set_id set, const char *vip, const char *endpoint)
+static uint64_t counted(struct world *w, enum set_id set, const char *vip,
+			const char *endpoint)
 {
 	struct element el;
 
-	ck_assert_msg(find(w, set, vip, endpoint, &el), "%s %s", vip, endpoint ? endpoint : "");
+	ck_assert_msg(find(w, set, vip, endpoint, &el), "%s %s", vip,
+		      endpoint ? endpoint : "");
 	return el.count;
 }
 
@@ -193,24 +200,32 @@ static void sample(struct world *w)
 
 static void check_sample(struct world *w, const char *when)
 {
-	ck_assert_msg(counted(w, MAP_SERVICE_IPS, "10.96.0.1", NULL) == 100, "%s: ClusterIP", when);
-	ck_assert_msg(counted(w, MAP_SERVICE_IPS, "203.0.113.1", NULL) == 10, "%s: balancer", when);
-	ck_assert_msg(counted(w, MAP_SERVICE_IPS, "fd00:96::1", NULL) == 20, "%s: IPv6", when);
-	ck_assert_msg(counted(w, MAP_SERVICE_NODEPORTS, "0.0.0.0", NULL) == 5, "%s: port", when);
-	ck_assert_msg(counted(w, MAP_ENDPOINTS, "10.96.0.1", "10.244.0.7") == 30, "%s: .7", when);
+	ck_assert_msg(counted(w, MAP_SERVICE_IPS, "10.96.0.1", NULL) == 100,
+		      "%s: ClusterIP", when);
+	ck_assert_msg(counted(w, MAP_SERVICE_IPS, "203.0.113.1", NULL) == 10,
+		      "%s: balancer", when);
+	ck_assert_msg(counted(w, MAP_SERVICE_IPS, "fd00:96::1", NULL) == 20,
+		      "%s: IPv6", when);
+	ck_assert_msg(counted(w, MAP_SERVICE_NODEPORTS, "0.0.0.0", NULL) == 5,
+		      "%s: port", when);
+	ck_assert_msg(counted(w, MAP_ENDPOINTS, "10.96.0.1", "10.244.0.7") == 30,
+		      "%s: .7", when);
 	ck_assert_msg(counted(w, MAP_ENDPOINTS, "203.0.113.1", "10.244.0.7") == 10,
 		      "%s: .7 by the balancer", when);
-	ck_assert_msg(counted(w, MAP_NODEPORT_ENDPOINTS, "0.0.0.0", "10.244.0.7") == 5,
+	ck_assert_msg(counted(w, MAP_NODEPORT_ENDPOINTS, "0.0.0.0",
+			      "10.244.0.7") == 5,
 		      "%s: .7 by the node port", when);
-	ck_assert_msg(counted(w, MAP_ENDPOINTS, "fd00:96::1", "fd00:244::6") == 20, "%s: ::6",
-		      when);
+	ck_assert_msg(counted(w, MAP_ENDPOINTS, "fd00:96::1", "fd00:244::6") == 20,
+		      "%s: ::6", when);
 }
 
 START_TEST(maps_that_count)
 {
-	static const enum set_id maps[] = { MAP_SERVICE_IPS,	    MAP_SERVICE_NODEPORTS,
-					    MAP_ENDPOINTS,	    MAP_LOCAL_ENDPOINTS,
-					    MAP_NODEPORT_ENDPOINTS, MAP_NODEPORT_LOCAL_ENDPOINTS };
+	static const enum set_id maps[] = {
+		MAP_SERVICE_IPS,	MAP_SERVICE_NODEPORTS,
+		MAP_ENDPOINTS,		MAP_LOCAL_ENDPOINTS,
+		MAP_NODEPORT_ENDPOINTS, MAP_NODEPORT_LOCAL_ENDPOINTS
+	};
 	struct world *w = counting();
 	unsigned int f, i, k;
 
@@ -220,8 +235,9 @@ START_TEST(maps_that_count)
 
 			for (k = 0; k < sizeof(maps) / sizeof(maps[0]); k++)
 				want |= maps[k] == i;
-			ck_assert_msg(fake_counts_in(w->kernel, (enum family)f, i) == want, "%s",
-				      set_name(i));
+			ck_assert_msg(fake_counts_in(w->kernel, (enum family)f,
+						     i) == want,
+				      "%s", set_name(i));
 		}
 	world_free(w);
 }
@@ -238,7 +254,8 @@ START_TEST(endpoints_change)
 	world_must_sync(w, "change");
 	ck_assert(!w->report.full);
 	check_sample(w, "one gone");
-	ck_assert_uint_eq(counted(w, MAP_ENDPOINTS, "fd00:96::1", "fd00:244::8"), 0);
+	ck_assert_uint_eq(counted(w, MAP_ENDPOINTS, "fd00:96::1", "fd00:244::8"),
+			  0);
 
 	/* back again: another pod, perhaps */
 	world_put(w, "slice d/web-4 web v4 tcp:8080:http 10.244.0.5 10.244.0.6 10.244.0.7");
@@ -344,7 +361,8 @@ START_TEST(turned_off_and_on)
 	ck_assert_uint_eq(fake_counts(w->kernel).transactions, N_FAMILIES);
 	ck_assert(!fake_counts_in(w->kernel, FAMILY_IPV4, MAP_SERVICE_IPS));
 	ck_assert(find(w, MAP_SERVICE_IPS, "10.96.0.1", NULL, &key));
-	ck_assert_int_eq(dataplane_count(w->dp[FAMILY_IPV4], &key, 1, &eb), -ENODATA);
+	ck_assert_int_eq(dataplane_count(w->dp[FAMILY_IPV4], &key, 1, &eb),
+			 -ENODATA);
 	world_verify(w, "off");
 	world_verify_quiet(w, "off");
 
@@ -379,8 +397,12 @@ START_TEST(failures)
 			w->now_us += 60 * 1000000;
 			world_must_sync(w, "again");
 			world_verify(w, "again");
-			ck_assert_uint_le(counted(w, MAP_SERVICE_IPS, "10.96.0.1", NULL), 100);
-			ck_assert_uint_eq(counted(w, MAP_SERVICE_IPS, "fd00:96::1", NULL), 20);
+			ck_assert_uint_le(
+				counted(w, MAP_SERVICE_IPS, "10.96.0.1", NULL),
+				100);
+			ck_assert_uint_eq(
+				counted(w, MAP_SERVICE_IPS, "fd00:96::1", NULL),
+				20);
 			world_free(w);
 		}
 }
@@ -450,11 +472,13 @@ START_TEST(kernel_without_counters)
 	ck_assert((recent.text &&
 		   strstr(recent.text, "serviceCounters: the kernel has no counters "
 				       "in maps for IPv4: ") &&
-		   strstr(recent.text, "connections are not counted, and all else works")) == _i);
+		   strstr(recent.text,
+			  "connections are not counted, and all else works")) == _i);
 	ck_assert_int_eq(sync_once(sync), 0);
 	ck_assert(fake_has_table(kernel, FAMILY_IPV4));
 	ck_assert(fake_counts_in(kernel, FAMILY_IPV4, MAP_SERVICE_IPS) == !_i);
-	ck_assert_int_eq(sync_count(sync, FAMILY_IPV4, &key, 1, &eb), _i ? -ENODATA : 0);
+	ck_assert_int_eq(sync_count(sync, FAMILY_IPV4, &key, 1, &eb),
+			 _i ? -ENODATA : 0);
 	ck_assert_int_eq(sync_count(sync, FAMILY_IPV6, &key, 1, &eb), -ENODATA);
 
 	/* and it is asked again if the setting goes and comes */

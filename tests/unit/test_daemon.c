@@ -1,6 +1,7 @@
 /*
- * A running vipmap as its operator sees it: files that change under it, signals, and what it tells
- * over HTTP. In a network namespace of its own, on a node with 192.168.7.11 and fd00:7::11.
+ * A running vipmap as its operator sees it: files that change under it,
+ * signals, and what it tells over HTTP. In a network namespace of its own, on a
+ * node with 192.168.7.11 and fd00:7::11.
  */
 #include <check.h>
 #include <errno.h>
@@ -16,17 +17,18 @@
 #include "tests/support/nft.h"
 #include "tests/support/program.h"
 
-#define NODE(taints)                                                                               \
-	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\nspec: {taints: [" taints    \
-	"]}\nstatus: {addresses: [{type: InternalIP, address: 192.168.7.11}, "                     \
+#define NODE(taints)                                                                            \
+	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\nspec: {taints: [" taints \
+	"]}\nstatus: {addresses: [{type: InternalIP, address: 192.168.7.11}, "                  \
 	"{type: InternalIP, address: \"fd00:7::11\"}]}\n"
 
-#define WEB(last, endpoint)                                                                        \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"                                   \
-	"spec: {clusterIP: 172.30.0." last ", ports: [{port: 80}]}\n---\n"                         \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-a\n"         \
-	"  labels: {kubernetes.io/service-name: web}\naddressType: IPv4\n"                         \
-	"ports: [{name: \"\", port: 8080}]\nendpoints: [{addresses: [" endpoint "]}]\n"
+#define WEB(last, endpoint)                                                                \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"                           \
+	"spec: {clusterIP: 172.30.0." last ", ports: [{port: 80}]}\n---\n"                 \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-a\n" \
+	"  labels: {kubernetes.io/service-name: web}\naddressType: IPv4\n"                 \
+	"ports: [{name: \"\", port: 8080}]\nendpoints: [{addresses: [" endpoint            \
+	"]}]\n"
 
 /* A load balancer's Service with policy Local in both families, and endpoints in IPv4. */
 #define LB(port, policy, endpoints)                                                                \
@@ -40,7 +42,8 @@
 	"addressType: IPv4\nports: [{name: a, port: 8080}, {name: b, port: 8081}]\n"               \
 	"endpoints: [" endpoints "]\n"
 
-#define FLAGS "--hostname-override=node1 --conntrack-max-per-core=0 --oom-score-adj=0 "
+#define FLAGS                                                                  \
+	"--hostname-override=node1 --conntrack-max-per-core=0 --oom-score-adj=0 "
 #define FROM_FOLDER FLAGS "--manifests m "
 
 /* The folder "m" with a Node and one file. */
@@ -76,9 +79,10 @@ START_TEST(test_folder_followed)
 
 	write_file("m/a.yaml", WEB("41", "10.180.1.2"));
 	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.2 . 8080");
-	write_file("m/b.json", "{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":"
-			       "\"more\"},\"spec\":{\"clusterIP\":\"172.30.0.42\",\"ports\":"
-			       "[{\"port\":80}]}}");
+	write_file("m/b.json",
+		   "{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":"
+		   "\"more\"},\"spec\":{\"clusterIP\":\"172.30.0.42\",\"ports\":"
+		   "[{\"port\":80}]}}");
 	until_rule("172.30.0.42 . tcp . 80 comment \"default/more\" : goto reject-chain");
 	ck_assert_int_eq(unlink("m/b.json"), 0);
 	until_no_rule("172.30.0.42");
@@ -88,7 +92,8 @@ START_TEST(test_folder_followed)
 	write_file("m/b.yaml", "kind: Service\n bad: [\n");
 	until_logged("manifests stay as they were: m/b.yaml");
 	write_file("m/a.yaml", WEB("43", "10.180.1.3"));
-	until("reported twice", "test $(grep -c 'manifests stay as they were' log) -ge 2");
+	until("reported twice",
+	      "test $(grep -c 'manifests stay as they were' log) -ge 2");
 	after = program_rules();
 	ck_assert_str_eq(before, after);
 	ck_assert_int_eq(unlink("m/b.yaml"), 0);
@@ -152,14 +157,15 @@ START_TEST(test_signals_leave_the_rules)
 		if (before)
 			until_logged(", 0 elements added, 0 deleted");
 		status = daemon_stop(pid, rows[i].signal);
-		ck_assert_msg(status == rows[i].status, "%s: want status %d, got %d", rows[i].name,
+		ck_assert_msg(status == rows[i].status,
+			      "%s: want status %d, got %d", rows[i].name,
 			      rows[i].status, status);
 		after = program_rules();
 		if (!before) /* only now: nft also shows the owner while it lives */
 			before = strdup(after);
 		at = first_difference(before, after);
-		ck_assert_msg(!*at, "RUN-8: %s: other rules from here on:\n%.1000s", rows[i].name,
-			      at);
+		ck_assert_msg(!*at, "RUN-8: %s: other rules from here on:\n%.1000s",
+			      rows[i].name, at);
 		free(after);
 	}
 	ck_assert_ptr_nonnull(strstr(before, "172.30.0.41 . tcp . 80 . 0"));
@@ -168,9 +174,9 @@ START_TEST(test_signals_leave_the_rules)
 }
 END_TEST
 
-#define CONFIG(range, more)                                                                        \
-	"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"             \
-	"mode: nftables\noomScoreAdj: 0\nconntrack: {maxPerCore: 0}\nclusterCIDR: " range          \
+#define CONFIG(range, more)                                                               \
+	"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"    \
+	"mode: nftables\noomScoreAdj: 0\nconntrack: {maxPerCore: 0}\nclusterCIDR: " range \
 	"\n" more
 
 /* The table is the same one all the time: no gap in the rules. */
@@ -180,7 +186,8 @@ static void until_range(const char *range, const char *handle)
 
 	snprintf(text, sizeof(text), "ip saddr != %s", range);
 	until_rule(text);
-	ck_assert_int_eq(system("nft -a list table ip vipmap | head -n 1 >handle"), 0);
+	ck_assert_int_eq(
+		system("nft -a list table ip vipmap | head -n 1 >handle"), 0);
 	now = read_whole("handle");
 	if (handle)
 		ck_assert_str_eq(now, handle);
@@ -197,7 +204,8 @@ START_TEST(test_config_followed)
 	if (!begin(&s, WEB("41", "10.180.1.1")))
 		return;
 	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
-	pid = daemon_start("--config config.yaml --hostname-override=node1 --manifests m");
+	pid = daemon_start(
+		"--config config.yaml --hostname-override=node1 --manifests m");
 	until_range("10.180.0.0/16", NULL);
 	handle = read_whole("handle");
 
@@ -205,7 +213,8 @@ START_TEST(test_config_followed)
 	ck_assert_int_eq(kill(pid, SIGHUP), 0);
 	until_range("10.181.0.0/16", handle);
 
-	write_file("config.yaml", CONFIG("10.182.0.0/16", "")); /* noticed without a signal */
+	write_file("config.yaml",
+		   CONFIG("10.182.0.0/16", "")); /* noticed without a signal */
 	until_range("10.182.0.0/16", handle);
 
 	write_file("config.yaml", CONFIG("10.183.0.0/99", ""));
@@ -241,7 +250,8 @@ START_TEST(test_mounted_config)
 	write_file("two/config.conf", CONFIG("10.181.0.0/16", ""));
 	ck_assert_int_eq(symlink("one", "data"), 0);
 	ck_assert_int_eq(symlink("data/config.conf", "config.conf"), 0);
-	pid = daemon_start("--config config.conf --hostname-override=node1 --manifests m");
+	pid = daemon_start(
+		"--config config.conf --hostname-override=node1 --manifests m");
 	until_range("10.180.0.0/16", NULL);
 	ck_assert_int_eq(symlink("two", "next"), 0);
 	ck_assert_int_eq(rename("next", "data"), 0);
@@ -259,7 +269,8 @@ START_TEST(test_kubeadm_config)
 
 	if (!begin(&s, WEB("41", "10.180.1.1")))
 		return;
-	pid = daemon_start("--config goldens/kubeadm.conf --hostname-override=node1 --manifests m");
+	pid = daemon_start(
+		"--config goldens/kubeadm.conf --hostname-override=node1 --manifests m");
 	until_range("10.180.0.0/16", NULL);
 	until_rule("meta mark & 0x00000400");
 	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer), 200);
@@ -296,19 +307,20 @@ static void check_metrics(const char *when, const struct metric_row *rows, int n
 	int i;
 
 	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/metrics", &answer), 200);
-	ck_assert_ptr_nonnull(strstr(answer.text, "Content-Type: text/plain; version=0.0.4"));
+	ck_assert_ptr_nonnull(
+		strstr(answer.text, "Content-Type: text/plain; version=0.0.4"));
 	for (i = 0; i < n; i++) {
 		snprintf(name, sizeof(name), "kubeproxy_%s", rows[i].name);
 		value = metric(answer.text, name);
 		ck_assert_msg(value >= rows[i].low && value <= rows[i].high,
-			      "%s: %s: want %g to %g, got %g", when, name, rows[i].low,
-			      rows[i].high, value);
+			      "%s: %s: want %g to %g, got %g", when, name,
+			      rows[i].low, rows[i].high, value);
 	}
 	strbuf_free(&answer);
 }
 
-#define NO_LOCAL(family, policy)                                                                   \
-	"sync_proxy_rules_no_local_endpoints_total{ip_family=\"" family                            \
+#define NO_LOCAL(family, policy)                                               \
+	"sync_proxy_rules_no_local_endpoints_total{ip_family=\"" family        \
 	"\",traffic_policy=\"" policy "\"}"
 #define YEAR_2020 1577836800.0
 #define FAR 1e11
@@ -319,19 +331,26 @@ static void check_metrics(const char *when, const struct metric_row *rows, int n
 START_TEST(test_metrics)
 {
 	static const struct metric_row first[] = {
-		{ "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", 1, 3 },
-		{ "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}", 1, 3 },
-		{ "sync_proxy_rules_duration_seconds_sum{ip_family=\"IPv4\"}", 1e-6, 20 },
-		{ "sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"16.384\"}", 0,
-		  3 },
-		{ "sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"+Inf\"}", 1,
-		  3 },
-		{ "sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", 1, 3 },
-		{ "sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", 0, 2 },
-		{ "sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"}", YEAR_2020, FAR },
-		{ "sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv6\"}", YEAR_2020,
-		  FAR },
-		{ "network_programming_duration_seconds_count{ip_family=\"IPv4\"}", 0, 0 },
+		{ "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+		  1, 3 },
+		{ "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"}",
+		  1, 3 },
+		{ "sync_proxy_rules_duration_seconds_sum{ip_family=\"IPv4\"}",
+		  1e-6, 20 },
+		{ "sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"16.384\"}",
+		  0, 3 },
+		{ "sync_proxy_rules_duration_seconds_bucket{ip_family=\"IPv4\",le=\"+Inf\"}",
+		  1, 3 },
+		{ "sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+		  1, 3 },
+		{ "sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+		  0, 2 },
+		{ "sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"}",
+		  YEAR_2020, FAR },
+		{ "sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv6\"}",
+		  YEAR_2020, FAR },
+		{ "network_programming_duration_seconds_count{ip_family=\"IPv4\"}",
+		  0, 0 },
 		{ "sync_proxy_rules_endpoint_changes_pending", 0, 0 },
 		{ "sync_proxy_rules_endpoint_changes_total", 1, 1 },
 		{ "sync_proxy_rules_service_changes_pending", 0, 0 },
@@ -340,24 +359,32 @@ START_TEST(test_metrics)
 		{ NO_LOCAL("IPv4", "internal"), 0, 0 },
 		/* not alive there, so it does not count */
 		{ NO_LOCAL("IPv6", "external"), 0, 0 },
-		{ "sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"}", 0, 0 },
-		{ "sync_proxy_rules_nftables_cleanup_failures_total{ip_family=\"IPv4\"}", 0, 0 },
+		{ "sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"}",
+		  0, 0 },
+		{ "sync_proxy_rules_nftables_cleanup_failures_total{ip_family=\"IPv4\"}",
+		  0, 0 },
 		{ "proxy_healthz_total{code=\"200\"}", 1, 1 },
 		{ "proxy_healthz_total{code=\"503\"}", 0, 0 },
 		{ "proxy_livez_total{code=\"200\"}", 0, 0 },
-		{ "conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"}", 0, 0 },
-		{ "conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv4\"}", 0, 10 },
+		{ "conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"}",
+		  0, 0 },
+		{ "conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv4\"}",
+		  0, 10 },
 	};
 	static const struct metric_row then[] = {
-		{ "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", 2, 5 },
-		{ "sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", 1, 3 },
-		{ "sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", 1, 4 },
+		{ "sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+		  2, 5 },
+		{ "sync_full_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+		  1, 3 },
+		{ "sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}",
+		  1, 4 },
 		{ "sync_proxy_rules_endpoint_changes_pending", 0, 0 },
 		{ "sync_proxy_rules_endpoint_changes_total", 2, 2 },
 		/* the Service was seen again in its file, but is the same */
 		{ "sync_proxy_rules_service_changes_total", 1, 1 },
 		{ NO_LOCAL("IPv4", "external"), 0, 0 },
-		{ "sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"}", 0, 0 },
+		{ "sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"}",
+		  0, 0 },
 	};
 	struct strbuf answer = STRBUF_INIT;
 	struct scratch s;
@@ -391,18 +418,18 @@ START_TEST(test_health)
 		int status;
 		const char *has, *body;
 	} rows[] = {
-		{ "HZ-5: healthz", 10256, "/healthz", 200, "Content-Type: application/json",
-		  "\"nodeEligible\": true" },
-		{ "HZ-2: livez", 10256, "/livez", 200, "X-Content-Type-Options: nosniff",
-		  "\"healthy\": true" },
+		{ "HZ-5: healthz", 10256, "/healthz", 200,
+		  "Content-Type: application/json", "\"nodeEligible\": true" },
+		{ "HZ-2: livez", 10256, "/livez", 200,
+		  "X-Content-Type-Options: nosniff", "\"healthy\": true" },
 		{ "HZ-1: others", 10256, "/other", 404, "404", "" },
-		{ "proxyMode", 10249, "/proxyMode", 200, "Content-Type: text/plain; charset=utf-8",
-		  "\r\n\r\nnftables" },
+		{ "proxyMode", 10249, "/proxyMode", 200,
+		  "Content-Type: text/plain; charset=utf-8", "\r\n\r\nnftables" },
 		{ "healthz there", 10249, "/healthz", 200, "200 OK", "\r\n\r\nok" },
 		{ "configz", 10249, "/configz", 200, "Content-Type: application/json",
 		  "{\"kubeproxy.config.k8s.io\":{" },
-		{ "configz: values", 10249, "/configz", 200, "\"oomScoreAdj\":0",
-		  "\"hostnameOverride\":\"node1\"" },
+		{ "configz: values", 10249, "/configz", 200,
+		  "\"oomScoreAdj\":0", "\"hostnameOverride\":\"node1\"" },
 		{ "others", 10249, "/secrets", 404, "404", "" },
 	};
 	struct strbuf answer = STRBUF_INIT;
@@ -416,15 +443,18 @@ START_TEST(test_health)
 	until_rule("172.30.0.41 . tcp . 80 . 0");
 	for (i = 0; i < N_ROWS(rows); i++) {
 		status = fetch("127.0.0.1", rows[i].port, rows[i].path, &answer);
-		ck_assert_msg(status == rows[i].status && strstr(answer.text, rows[i].has) &&
+		ck_assert_msg(status == rows[i].status &&
+				      strstr(answer.text, rows[i].has) &&
 				      strstr(answer.text, rows[i].body),
-			      "%s: want %d, '%s' and '%s', got:\n%s", rows[i].name, rows[i].status,
-			      rows[i].has, rows[i].body, answer.text);
+			      "%s: want %d, '%s' and '%s', got:\n%s",
+			      rows[i].name, rows[i].status, rows[i].has,
+			      rows[i].body, answer.text);
 	}
 	/* HZ-4: eligible no longer, but alive */
 	write_file("m/node.yaml",
 		   NODE("{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}"));
-	for (i = 0; i < 200 && fetch("127.0.0.1", 10256, "/healthz", &answer) != 503; i++)
+	for (i = 0;
+	     i < 200 && fetch("127.0.0.1", 10256, "/healthz", &answer) != 503; i++)
 		usleep(50 * 1000);
 	ck_assert_ptr_nonnull(strstr(answer.text, "\"nodeEligible\": false"));
 	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/livez", &answer), 200);
@@ -444,12 +474,16 @@ START_TEST(test_status)
 		return;
 	pid = daemon_start(FROM_FOLDER);
 	until_rule("172.30.0.41 . tcp . 80 . 0");
-	ck_assert_msg(run_apart("./vipmap status", &out, &err) == 0, "%s", err.text);
-	ck_assert_msg(strstr(out.text, "IPv4        ok          1 service port   1 endpoint "),
+	ck_assert_msg(run_apart("./vipmap status", &out, &err) == 0, "%s",
+		      err.text);
+	ck_assert_msg(strstr(out.text,
+			     "IPv4        ok          1 service port   1 endpoint "),
 		      "%s", out.text);
-	ck_assert_msg(run_apart("./vipmap get services", &out, &err) == 0, "%s", err.text);
-	ck_assert_msg(strstr(out.text, "web ") && strstr(out.text, "172.30.0.41:80/tcp"), "%s",
-		      out.text);
+	ck_assert_msg(run_apart("./vipmap get services", &out, &err) == 0, "%s",
+		      err.text);
+	ck_assert_msg(strstr(out.text, "web ") &&
+			      strstr(out.text, "172.30.0.41:80/tcp"),
+		      "%s", out.text);
 	strbuf_free(&out);
 	strbuf_free(&err);
 	end(&s, pid);
@@ -473,19 +507,21 @@ static void check_health_step(const struct health_step *step)
 	write_file("m/a.yaml", step->manifest);
 	for (i = 0; i < 200; i++) {
 		status = fetch(step->address, step->port, "/any/path", &answer);
-		if (status == step->status && (status < 0 || (strstr(answer.text, step->weight) &&
-							      strstr(answer.text, step->body))))
+		if (status == step->status &&
+		    (status < 0 || (strstr(answer.text, step->weight) &&
+				    strstr(answer.text, step->body))))
 			break;
 		usleep(50 * 1000);
 	}
-	ck_assert_msg(i < 200, "%s: want %d, '%s', '%s', got %d:\n%s", step->name, step->status,
-		      step->weight, step->body, status, answer.text);
+	ck_assert_msg(i < 200, "%s: want %d, '%s', '%s', got %d:\n%s",
+		      step->name, step->status, step->weight, step->body,
+		      status, answer.text);
 	strbuf_free(&answer);
 }
 
 #define WEIGHT "X-Load-Balancing-Endpoint-Weight: "
-#define TERMINATING                                                                                \
-	"{addresses: [10.180.1.1], nodeName: node1, conditions: "                                  \
+#define TERMINATING                                                            \
+	"{addresses: [10.180.1.1], nodeName: node1, conditions: "              \
 	"{ready: false, serving: true, terminating: true}}"
 
 START_TEST(test_health_check_ports)
@@ -497,26 +533,30 @@ START_TEST(test_health_check_ports)
 		  "192.168.7.11", 31060, 200, WEIGHT "2\r\n",
 		  "{\"service\": {\"namespace\": \"shop\",\"name\": \"lb\"},\"localEndpoints\": 2,"
 		  "\"serviceProxyHealthy\": true}" },
-		{ "HC-4: one", LB("31060", "Local", LOCAL ", " REMOTE), "192.168.7.11", 31060, 200,
-		  WEIGHT "1\r\n", "\"localEndpoints\": 1" },
-		{ "HC-2: IPv6 has none", LB("31060", "Local", LOCAL ", " REMOTE), "fd00:7::11",
-		  31060, 503, WEIGHT "0\r\n", "\"localEndpoints\": 0" },
-		{ "HC-2: on the node-port addresses only", LB("31060", "Local", LOCAL), "127.0.0.1",
-		  31060, -ECONNREFUSED, NULL, NULL },
-		{ "HC-4: draining", LB("31060", "Local", TERMINATING), "192.168.7.11", 31060, 503,
-		  WEIGHT "0\r\n", "Content-Type: application/json" },
-		{ "HC-3: elsewhere only", LB("31060", "Local", REMOTE), "192.168.7.11", 31060, 503,
-		  WEIGHT "0\r\n", "X-Content-Type-Options: nosniff" },
-		{ "HC-6: another port", LB("31061", "Local", LOCAL), "192.168.7.11", 31061, 200,
-		  WEIGHT "1\r\n", "" },
-		{ "HC-6: the old one is closed", LB("31061", "Local", LOCAL), "192.168.7.11", 31060,
+		{ "HC-4: one", LB("31060", "Local", LOCAL ", " REMOTE),
+		  "192.168.7.11", 31060, 200, WEIGHT "1\r\n",
+		  "\"localEndpoints\": 1" },
+		{ "HC-2: IPv6 has none",
+		  LB("31060", "Local", LOCAL ", " REMOTE), "fd00:7::11", 31060,
+		  503, WEIGHT "0\r\n", "\"localEndpoints\": 0" },
+		{ "HC-2: on the node-port addresses only",
+		  LB("31060", "Local", LOCAL), "127.0.0.1", 31060,
 		  -ECONNREFUSED, NULL, NULL },
-		{ "HC-1: policy Cluster", LB("31061", "Cluster", LOCAL), "192.168.7.11", 31061,
+		{ "HC-4: draining", LB("31060", "Local", TERMINATING), "192.168.7.11",
+		  31060, 503, WEIGHT "0\r\n", "Content-Type: application/json" },
+		{ "HC-3: elsewhere only", LB("31060", "Local", REMOTE),
+		  "192.168.7.11", 31060, 503, WEIGHT "0\r\n",
+		  "X-Content-Type-Options: nosniff" },
+		{ "HC-6: another port", LB("31061", "Local", LOCAL),
+		  "192.168.7.11", 31061, 200, WEIGHT "1\r\n", "" },
+		{ "HC-6: the old one is closed", LB("31061", "Local", LOCAL),
+		  "192.168.7.11", 31060, -ECONNREFUSED, NULL, NULL },
+		{ "HC-1: policy Cluster", LB("31061", "Cluster", LOCAL),
+		  "192.168.7.11", 31061, -ECONNREFUSED, NULL, NULL },
+		{ "HC-1: Local again", LB("31061", "Local", LOCAL),
+		  "192.168.7.11", 31061, 200, WEIGHT "1\r\n", "" },
+		{ "HC-6: the Service is gone", "", "192.168.7.11", 31061,
 		  -ECONNREFUSED, NULL, NULL },
-		{ "HC-1: Local again", LB("31061", "Local", LOCAL), "192.168.7.11", 31061, 200,
-		  WEIGHT "1\r\n", "" },
-		{ "HC-6: the Service is gone", "", "192.168.7.11", 31061, -ECONNREFUSED, NULL,
-		  NULL },
 	};
 	struct scratch s;
 	pid_t pid;
@@ -534,10 +574,13 @@ END_TEST
 /* HC-7: told once, and tried again at a later sync. HC-8: healthy without a health server. */
 START_TEST(test_health_check_port_in_use)
 {
-	static const struct health_step step = {
-		"HC-7: free again", LB("31060", "Local", LOCAL),    "192.168.7.11", 31060, 200,
-		WEIGHT "1\r\n",	    "\"serviceProxyHealthy\": true"
-	};
+	static const struct health_step step = { "HC-7: free again",
+						 LB("31060", "Local", LOCAL),
+						 "192.168.7.11",
+						 31060,
+						 200,
+						 WEIGHT "1\r\n",
+						 "\"serviceProxyHealthy\": true" };
 	struct scratch s;
 	pid_t pid;
 	int fd;
@@ -567,14 +610,16 @@ START_TEST(test_server_address_in_use)
 		return;
 	fd = http_occupy("127.0.0.1", 9999);
 	ck_assert_int_ge(fd, 0);
-	pid = daemon_start(FROM_FOLDER
-			   "--bind-address-hard-fail --healthz-bind-address=127.0.0.1:9999");
+	pid = daemon_start(
+		FROM_FOLDER
+		"--bind-address-hard-fail --healthz-bind-address=127.0.0.1:9999");
 	until_logged("9999");
 	ck_assert_int_eq(daemon_stop(pid, 0), 1);
 	pid = daemon_start(FROM_FOLDER "--healthz-bind-address=127.0.0.1:9999");
 	until_rule("172.30.0.41 . tcp . 80 . 0");
 	close(fd);
-	for (i = 0; i < 200 && fetch("127.0.0.1", 9999, "/healthz", &answer) != 200; i++)
+	for (i = 0;
+	     i < 200 && fetch("127.0.0.1", 9999, "/healthz", &answer) != 200; i++)
 		usleep(50 * 1000);
 	ck_assert_int_lt(i, 200);
 	strbuf_free(&answer);
@@ -619,7 +664,9 @@ START_TEST(test_reload_standard_input)
 
 	if (!begin(&s, WEB("41", "10.180.1.1")))
 		return;
-	ck_assert_int_eq(system("cat m/node.yaml - m/a.yaml >objects <<-EOF\n---\nEOF\n"), 0);
+	ck_assert_int_eq(
+		system("cat m/node.yaml - m/a.yaml >objects <<-EOF\n---\nEOF\n"),
+		0);
 	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
 	pid = daemon_start(RELOAD "--manifests - <objects");
 	until_range("10.180.0.0/16", NULL);
@@ -634,13 +681,17 @@ START_TEST(test_reload_standard_input)
 	/* for another node other endpoints would be local, which nobody can tell any more */
 	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
 	ck_assert_int_eq(unlink("log"), 0);
-	write_file("config.yaml", CONFIG("10.181.0.0/16", "hostnameOverride: node1\n"));
+	write_file("config.yaml",
+		   CONFIG("10.181.0.0/16", "hostnameOverride: node1\n"));
 	pid = daemon_start("--config config.yaml --manifests - <objects");
 	until_logged("ready after");
-	write_file("config.yaml", CONFIG("10.182.0.0/16", "hostnameOverride: node2\n"));
-	hang_up(pid, "configuration stays as it was: hostnameOverride: cannot change while");
+	write_file("config.yaml",
+		   CONFIG("10.182.0.0/16", "hostnameOverride: node2\n"));
+	hang_up(pid,
+		"configuration stays as it was: hostnameOverride: cannot change while");
 	until_range("10.181.0.0/16", NULL);
-	write_file("config.yaml", CONFIG("10.182.0.0/16", "hostnameOverride: node1\n"));
+	write_file("config.yaml",
+		   CONFIG("10.182.0.0/16", "hostnameOverride: node1\n"));
 	hang_up(pid, "configuration changed: clusterCIDR");
 	until_range("10.182.0.0/16", NULL);
 	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080");
@@ -675,7 +726,8 @@ START_TEST(test_reload_writes_nothing)
 	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
 	pid = daemon_start(RELOAD "--manifests m");
 	until_rule("nodeport-external-local");
-	for (i = 0; i < 200 && fetch("192.168.7.11", 31060, "/", &answer) != 200; i++)
+	for (i = 0;
+	     i < 200 && fetch("192.168.7.11", 31060, "/", &answer) != 200; i++)
 		usleep(50 * 1000);
 	before = program_rules();
 	wrote = transactions();
@@ -683,8 +735,9 @@ START_TEST(test_reload_writes_nothing)
 		ck_assert_int_eq(kill(pid, SIGHUP), 0);
 	hang_up(pid, "nothing has changed");
 	write_file("config.yaml",
-		   CONFIG("10.180.0.0/16", "configSyncPeriod: 1m\nnftables: {syncPeriod: 10s}\n"
-					   "logging: {verbosity: 3}\n"));
+		   CONFIG("10.180.0.0/16",
+			  "configSyncPeriod: 1m\nnftables: {syncPeriod: 10s}\n"
+			  "logging: {verbosity: 3}\n"));
 	hang_up(pid, "configuration changed: logging.verbosity 0 -> 3, nftables.syncPeriod 30s -> "
 		     "10s, configSyncPeriod 15m0s -> 1m0s\n");
 	ck_assert_int_eq(fetch("192.168.7.11", 31060, "/", &answer), 200);
@@ -713,7 +766,8 @@ static void until_file(const char *path, const char *want)
 	until(path, command);
 }
 
-#define TIMEOUT_FILE "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"
+#define TIMEOUT_FILE                                                           \
+	"/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"
 
 /* Kernel settings and the process' own are set again (section 21). */
 START_TEST(test_reload_kernel_settings)
@@ -756,28 +810,34 @@ START_TEST(test_reload_servers)
 	write_file("config.yaml", CONFIG("10.180.0.0/16", ""));
 	pid = daemon_start(RELOAD "--manifests m");
 	until_rule("nodeport-external-local");
-	write_file("config.yaml", CONFIG("10.180.0.0/16", "healthzBindAddress: 127.0.0.1:9001\n"
-							  "metricsBindAddress: 127.0.0.1:9002\n"));
+	write_file("config.yaml", CONFIG("10.180.0.0/16",
+					 "healthzBindAddress: 127.0.0.1:9001\n"
+					 "metricsBindAddress: 127.0.0.1:9002\n"));
 	hang_up(pid, "configuration changed: healthzBindAddress 0.0.0.0:10256 -> 127.0.0.1:9001, "
 		     "metricsBindAddress 127.0.0.1:10249 -> 127.0.0.1:9002");
 	ck_assert_int_eq(fetch("127.0.0.1", 9001, "/healthz", &answer), 200);
 	ck_assert_int_eq(fetch("127.0.0.1", 9001, "/readyz", &answer), 200);
 	ck_assert_int_eq(fetch("127.0.0.1", 9002, "/proxyMode", &answer), 200);
-	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer), -ECONNREFUSED);
-	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/proxyMode", &answer), -ECONNREFUSED);
+	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/healthz", &answer),
+			 -ECONNREFUSED);
+	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/proxyMode", &answer),
+			 -ECONNREFUSED);
 	ck_assert_int_eq(fetch("192.168.7.11", 31060, "/", &answer), 200);
 
 	/* the second cannot be had: the first stays as well, and so does the range */
 	fd = http_occupy("127.0.0.1", 9004);
-	write_file("config.yaml", CONFIG("10.181.0.0/16", "healthzBindAddress: 127.0.0.1:9003\n"
-							  "metricsBindAddress: 127.0.0.1:9004\n"
-							  "bindAddressHardFail: true\n"));
+	write_file("config.yaml", CONFIG("10.181.0.0/16",
+					 "healthzBindAddress: 127.0.0.1:9003\n"
+					 "metricsBindAddress: 127.0.0.1:9004\n"
+					 "bindAddressHardFail: true\n"));
 	hang_up(pid, "configuration stays as it was: metrics server: cannot listen on 127.0.0.1 "
 		     "port 9004");
 	ck_assert_int_eq(fetch("127.0.0.1", 9001, "/healthz", &answer), 200);
 	ck_assert_int_eq(fetch("127.0.0.1", 9002, "/configz", &answer), 200);
-	ck_assert_ptr_nonnull(strstr(answer.text, "\"clusterCIDR\":\"10.180.0.0/16\""));
-	ck_assert_int_eq(fetch("127.0.0.1", 9003, "/healthz", &answer), -ECONNREFUSED);
+	ck_assert_ptr_nonnull(
+		strstr(answer.text, "\"clusterCIDR\":\"10.180.0.0/16\""));
+	ck_assert_int_eq(fetch("127.0.0.1", 9003, "/healthz", &answer),
+			 -ECONNREFUSED);
 	until_range("10.180.0.0/16", NULL);
 	close(fd);
 	hang_up(pid, "configuration changed: ");
@@ -798,17 +858,21 @@ START_TEST(test_reload_node_name)
 	int i;
 
 	if (!begin(&s, LB("31060", "Local",
-			  LOCAL ", " REMOTE ", {addresses: [10.180.2.3], nodeName: node2}")))
+			  LOCAL ", " REMOTE
+				", {addresses: [10.180.2.3], nodeName: node2}")))
 		return;
 	write_file("m/other.yaml",
 		   "apiVersion: v1\nkind: Node\nmetadata: {name: node2, uid: n2}\nstatus: "
 		   "{addresses: [{type: InternalIP, address: 192.168.7.11}]}\n");
-	write_file("config.yaml", CONFIG("10.180.0.0/16", "hostnameOverride: node1\n"));
+	write_file("config.yaml",
+		   CONFIG("10.180.0.0/16", "hostnameOverride: node1\n"));
 	pid = daemon_start("--config config.yaml --manifests m");
-	for (i = 0; i < 200 && fetch("192.168.7.11", 31060, "/", &answer) != 200; i++)
+	for (i = 0;
+	     i < 200 && fetch("192.168.7.11", 31060, "/", &answer) != 200; i++)
 		usleep(50 * 1000);
 	ck_assert_ptr_nonnull(strstr(answer.text, WEIGHT "1\r\n"));
-	write_file("config.yaml", CONFIG("10.180.0.0/16", "hostnameOverride: node2\n"));
+	write_file("config.yaml",
+		   CONFIG("10.180.0.0/16", "hostnameOverride: node2\n"));
 	hang_up(pid, "configuration changed: hostnameOverride node1 -> node2; objects are listed "
 		     "again");
 	for (i = 0; i < 200 && !strstr(answer.text, WEIGHT "2\r\n"); i++) {
@@ -869,8 +933,9 @@ START_TEST(test_hangup_while_events_are_sent)
 		return;
 	taken = http_occupy("127.0.0.1", 9001);
 	silent = http_occupy("127.0.0.1", 9002); /* never answers */
-	write_file("config.yaml", CONFIG("10.180.0.0/16", "healthzBindAddress: 127.0.0.1:9001\n"
-							  "bindAddressHardFail: true\n"));
+	write_file("config.yaml",
+		   CONFIG("10.180.0.0/16", "healthzBindAddress: 127.0.0.1:9001\n"
+					   "bindAddressHardFail: true\n"));
 	pid = daemon_start(RELOAD "--master http://127.0.0.1:9002");
 	until_logged("cannot listen on 127.0.0.1 port 9001");
 	for (i = 0; i < 20; i++) {
@@ -902,13 +967,14 @@ START_TEST(test_ready)
 		usleep(50 * 1000);
 	}
 	ck_assert_int_eq(status, 503);
-	ck_assert_msg(strstr(answer.text, "\"ready\":false,\"waitingFor\":\"no list of Services "
-					  "yet; http://127.0.0.1:9: ") != NULL,
+	ck_assert_msg(strstr(answer.text,
+			     "\"ready\":false,\"waitingFor\":\"no list of Services "
+			     "yet; http://127.0.0.1:9: ") != NULL,
 		      "%s", answer.text);
 	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/livez", &answer), 200);
 	ck_assert_int_eq(run_apart("./vipmap status --ready", &out, &err), 1);
-	ck_assert_msg(strstr(out.text, "not ready: no list of Services yet") != NULL, "%s",
-		      out.text);
+	ck_assert_msg(strstr(out.text, "not ready: no list of Services yet") != NULL,
+		      "%s", out.text);
 	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
 
 	/* while another program has the ports, as during a migration */
@@ -921,11 +987,13 @@ START_TEST(test_ready)
 	ck_assert_int_eq(unlink("log"), 0);
 	pid = daemon_start(FROM_FOLDER);
 	until_rule("172.30.0.41 . tcp . 80 . 0");
-	for (i = 0; i < 200 && fetch("127.0.0.1", 10256, "/readyz", &answer) != 200; i++)
+	for (i = 0;
+	     i < 200 && fetch("127.0.0.1", 10256, "/readyz", &answer) != 200; i++)
 		usleep(50 * 1000);
 	ck_assert_ptr_nonnull(strstr(answer.text, "{\"ready\":true,"));
-	until("ready is told once", "test $(grep -c 'ready after [0-9.]* s: 1 service port, 1 "
-				    "endpoint;' log) = 1");
+	until("ready is told once",
+	      "test $(grep -c 'ready after [0-9.]* s: 1 service port, 1 "
+	      "endpoint;' log) = 1");
 	strbuf_free(&answer);
 	strbuf_free(&out);
 	strbuf_free(&err);
@@ -946,18 +1014,21 @@ START_TEST(test_story)
 	      "grep -qE 'info: vipmap [0-9.]+ starting: node node1, manifests [^ ]+, "
 	      "clusterCIDR 10.180.0.0/16, kernel '$(uname -r)' "
 	      "[(]table (owned|watched)[)]$' log");
-	until("ready", "grep -qE 'info: ready after [0-9.]+ s: 1 service port, 1 endpoint; "
-		       "a new table, [1-9][0-9]* elements written$' log");
+	until("ready",
+	      "grep -qE 'info: ready after [0-9.]+ s: 1 service port, 1 endpoint; "
+	      "a new table, [1-9][0-9]* elements written$' log");
 	ck_assert_int_eq(daemon_stop(pid, SIGTERM), 0);
 	until("the end",
 	      "tail -n 1 log | grep -q 'info: stopped by SIGTERM; rules stay in force$'");
 
 	ck_assert_int_eq(unlink("log"), 0);
 	pid = daemon_start(FROM_FOLDER " --cluster-cidr 10.180.0.0/16");
-	until("adopted", "grep -qE 'info: ready after [0-9.]+ s: 1 service port, 1 endpoint; "
-			 "adopted the table of the former process, 0 elements written$' log");
+	until("adopted",
+	      "grep -qE 'info: ready after [0-9.]+ s: 1 service port, 1 endpoint; "
+	      "adopted the table of the former process, 0 elements written$' log");
 	ck_assert_int_eq(daemon_stop(pid, SIGINT), 0);
-	until("the end", "tail -n 1 log | grep -q 'info: stopped by SIGINT; rules stay in force$'");
+	until("the end",
+	      "tail -n 1 log | grep -q 'info: stopped by SIGINT; rules stay in force$'");
 	until_rule("172.30.0.41 . tcp . 80 . 0 : 10.180.1.1 . 8080");
 
 	/* the other way round: a table that is of no version of ours */

@@ -21,8 +21,8 @@
 /* Service number @i: "s/I", 10.96.X.Y, with endpoints 10.244.... */
 static void put_service(struct world *w, unsigned int i, const char *more)
 {
-	world_putf(w, "service s/%u tcp:80 ip=10.%u.%u.%u %s", i, 96 + i / 65536, i / 256 % 256,
-		   i % 256, more);
+	world_putf(w, "service s/%u tcp:80 ip=10.%u.%u.%u %s", i,
+		   96 + i / 65536, i / 256 % 256, i % 256, more);
 }
 
 static void put_slice(struct world *w, unsigned int i, const char *endpoints)
@@ -42,30 +42,41 @@ enum { ONE_OR_SPARE = 100 };
 
 /* The world has @n services of three endpoints each; one of them is played with. */
 static const struct step steps[] = {
-	{ "the same again", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3", 0, 0, 0,
+	{ "the same again",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3", 0, 0, 0,
 	  0, 1 },
-	{ "an endpoint is another", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.9 10.244.0.3", 1,
-	  1, 0, 0, 1 },
-	{ "one more", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.9 10.244.0.3 10.244.0.4", 2, 1,
-	  2, ONE_OR_SPARE, 1 },
-	{ "one less: the last moves", "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4",
-	  2, 3, 2, 0, 1 },
-	{ "one is not ready", "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4(unready)",
+	{ "an endpoint is another",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.9 10.244.0.3", 1, 1, 0,
+	  0, 1 },
+	{ "one more",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.9 10.244.0.3 10.244.0.4",
+	  2, 1, 2, ONE_OR_SPARE, 1 },
+	{ "one less: the last moves",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4", 2, 3, 2,
+	  0, 1 },
+	{ "one is not ready",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4(unready)",
 	  2, 3, 2, ONE_OR_SPARE, 1 },
-	{ "and ready again", "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4", 2, 1, 2,
+	{ "and ready again",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.9 10.244.0.3 10.244.0.4", 2, 1, 2,
 	  0, 1 },
 	{ "a local one: hairpin",
-	  "slice s/7-x 7 v4 tcp:8080 10.244.0.9(local) 10.244.0.3 10.244.0.4", 1, 0, 0, 0, 1 },
-	{ "another slice joins", "slice s/7-y 7 v4 tcp:8080 10.244.0.5", 2, 1, 2, 0, 1 },
-	{ "none is left in the first", "slice s/7-x 7 v4 tcp:8080", 2, 6, 2, ONE_OR_SPARE, 1 },
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.9(local) 10.244.0.3 10.244.0.4",
+	  1, 0, 0, 0, 1 },
+	{ "another slice joins", "slice s/7-y 7 v4 tcp:8080 10.244.0.5", 2, 1,
+	  2, 0, 1 },
+	{ "none is left in the first", "slice s/7-x 7 v4 tcp:8080", 2, 6, 2,
+	  ONE_OR_SPARE, 1 },
 	{ "nobody is left", "gone slice s/7-y", 1, 2, 2, 0, 1 },
-	{ "they are back", "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3", 4, 1, 2, 0,
-	  1 },
-	{ "a node port", "service s/7 tcp:80@30007 ip=10.96.0.7", 4, 0, 1, 1, 1 },
-	{ "another node port", "service s/7 tcp:80@30008 ip=10.96.0.7", 4, 4, 2, 0, 1 },
-	{ "no node port", "service s/7 tcp:80 ip=10.96.0.7", 0, 4, 1, 0, 1 },
-	{ "a Service that differs in nothing", "service s/7 tcp:80 ip=10.96.0.7 created=9", 0, 0, 0,
+	{ "they are back",
+	  "slice s/7-x 7 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3", 4, 1, 2,
 	  0, 1 },
+	{ "a node port", "service s/7 tcp:80@30007 ip=10.96.0.7", 4, 0, 1, 1, 1 },
+	{ "another node port", "service s/7 tcp:80@30008 ip=10.96.0.7", 4, 4, 2,
+	  0, 1 },
+	{ "no node port", "service s/7 tcp:80 ip=10.96.0.7", 0, 4, 1, 0, 1 },
+	{ "a Service that differs in nothing",
+	  "service s/7 tcp:80 ip=10.96.0.7 created=9", 0, 0, 0, 0, 1 },
 	{ "source ranges of a load balancer",
 	  "service s/7 tcp:80:a ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.2.0/24 "
 	  "load-balancer",
@@ -78,8 +89,9 @@ static const struct step steps[] = {
 	  "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.3.0/24 "
 	  "load-balancer",
 	  3, 3, 6, 0, 2 },
-	{ "no ranges", "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 load-balancer", 1, 2, 3, 0,
-	  1 },
+	{ "no ranges",
+	  "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 load-balancer", 1,
+	  2, 3, 0, 1 },
 	{ "the ranges come back",
 	  "service s/7 tcp:80:b ip=10.96.0.7 lb=203.0.113.7 from=10.0.0.0/8 from=192.0.3.0/24 "
 	  "load-balancer",
@@ -87,28 +99,34 @@ static const struct step steps[] = {
 	{ "a Service as before", "service s/7 tcp:80 ip=10.96.0.7", 4, 3, 4, 0, 2 },
 	{ "a Service goes", "gone service s/7", 0, 5, 1, 0, 1 },
 	{ "a Service comes", "service s/7 tcp:80 ip=10.96.0.7", 5, 0, 1, 0, 1 },
-	{ "a slice of nobody", "slice s/none-x none v4 tcp:8080 10.244.0.1", 0, 0, 0, 0, 0 },
-	{ "the zone, which nobody hints at", "node n1 192.168.7.1 zone=a", 0, 0, 0, 0, 0 },
-	{ "another address of the node", "node n1 192.168.7.2 zone=a", 1, 1, 0, 0, 0 },
+	{ "a slice of nobody", "slice s/none-x none v4 tcp:8080 10.244.0.1", 0,
+	  0, 0, 0, 0 },
+	{ "the zone, which nobody hints at", "node n1 192.168.7.1 zone=a", 0, 0,
+	  0, 0, 0 },
+	{ "another address of the node", "node n1 192.168.7.2 zone=a", 1, 1, 0,
+	  0, 0 },
 	{ "a ServiceCIDR", "cidr c 10.96.0.0/12", 2, 0, 0, 0, 0 },
 };
 
 static void try_step(struct world *w, const struct step *s, unsigned int n)
 {
-	const unsigned int chains = s->chains == ONE_OR_SPARE ? n <= 100 : s->chains;
+	const unsigned int chains =
+		s->chains == ONE_OR_SPARE ? n <= 100 : s->chains;
 	struct fake_counts c;
 
 	fake_counts_reset(w->kernel);
 	world_put(w, s->object);
 	world_must_sync(w, s->name);
 	c = fake_counts(w->kernel);
-	ck_assert_msg(c.elements_added == s->added && c.elements_deleted == s->deleted &&
-			      c.verdicts == s->verdicts && c.chains_added == chains &&
-			      w->report.services == s->services,
-		      "%s, of %u: added %u, deleted %u, verdicts %u, chains %u, compiled %u",
-		      s->name, n, c.elements_added, c.elements_deleted, c.verdicts, c.chains_added,
-		      w->report.services);
-	ck_assert_msg(c.exchanges == (s->added + s->deleted ? 1 : 0) && !w->report.full,
+	ck_assert_msg(
+		c.elements_added == s->added && c.elements_deleted == s->deleted &&
+			c.verdicts == s->verdicts && c.chains_added == chains &&
+			w->report.services == s->services,
+		"%s, of %u: added %u, deleted %u, verdicts %u, chains %u, compiled %u",
+		s->name, n, c.elements_added, c.elements_deleted, c.verdicts,
+		c.chains_added, w->report.services);
+	ck_assert_msg(c.exchanges == (s->added + s->deleted ? 1 : 0) &&
+			      !w->report.full,
 		      "%s, of %u: %u exchanges", s->name, n, c.exchanges);
 }
 
@@ -198,10 +216,11 @@ START_TEST(adopts_what_is_right)
 	world_must_sync(w, "restart");
 	c = fake_counts(w->kernel);
 	ck_assert(w->report.full);
-	ck_assert_msg(!w->report.wrote && !c.elements_added && !c.elements_deleted &&
-			      !c.rules_added && !c.chains_added && !c.chains_deleted,
-		      "added %u, deleted %u, rules %u, chains %u", c.elements_added,
-		      c.elements_deleted, c.rules_added, c.chains_added);
+	ck_assert_msg(
+		!w->report.wrote && !c.elements_added && !c.elements_deleted &&
+			!c.rules_added && !c.chains_added && !c.chains_deleted,
+		"added %u, deleted %u, rules %u, chains %u", c.elements_added,
+		c.elements_deleted, c.rules_added, c.chains_added);
 	/* an owner takes each family's table over, with nothing else in the transaction */
 	ck_assert_uint_eq(c.transactions, _i ? 2 : 0);
 	world_verify(w, "restart");
@@ -214,19 +233,31 @@ static const struct {
 	const char *name, *objects[3];
 	unsigned int added, deleted;
 } meanwhile[] = {
-	{ "an endpoint is another", { "slice d/dns-1 dns v4 udp:53 10.244.0.9 10.244.1.8" }, 1, 1 },
+	{ "an endpoint is another",
+	  { "slice d/dns-1 dns v4 udp:53 10.244.0.9 10.244.1.8" },
+	  1,
+	  1 },
 	{ "an endpoint went", { "slice d/dns-1 dns v4 udp:53 10.244.1.9" }, 2, 3 },
 	{ "a Service went", { "gone service d/dns" }, 0, 4 },
-	{ "a Service went, with its slice", { "gone service d/dns", "gone slice d/dns-1" }, 0, 4 },
+	{ "a Service went, with its slice",
+	  { "gone service d/dns", "gone slice d/dns-1" },
+	  0,
+	  4 },
 	{ "a Service came", { "service d/new tcp:1 ip=10.96.0.9" }, 2, 0 },
-	{ "endpoints of an empty one came", { "slice d/e empty v4 tcp:8080 10.244.1.1" }, 2, 1 },
+	{ "endpoints of an empty one came",
+	  { "slice d/e empty v4 tcp:8080 10.244.1.1" },
+	  2,
+	  1 },
 	{ "a port's name is another",
 	  { "service d/dns udp:53:dns ip=10.96.0.3",
 	    "slice d/dns-1 dns v4 udp:53:dns 10.244.0.9 10.244.1.9" },
 	  1,
 	  1 },
 	{ "the range is another", { "cidr c 10.96.0.0/12 fd00:96::/108" }, 2, 2 },
-	{ "the node's address is another", { "node n1 192.168.7.2 fd00:7::1 zone=a" }, 1, 1 },
+	{ "the node's address is another",
+	  { "node n1 192.168.7.2 fd00:7::1 zone=a" },
+	  1,
+	  1 },
 	{ "a ServiceCIDR went", { "gone cidr c" }, 0, 4 },
 };
 
@@ -243,9 +274,10 @@ START_TEST(adopts_with_changes)
 	world_must_sync(w, meanwhile[_i].name);
 	c = fake_counts(w->kernel);
 	ck_assert_msg(c.elements_added == meanwhile[_i].added &&
-			      c.elements_deleted == meanwhile[_i].deleted && c.transactions <= 2,
-		      "%s: added %u, deleted %u in %u", meanwhile[_i].name, c.elements_added,
-		      c.elements_deleted, c.transactions);
+			      c.elements_deleted == meanwhile[_i].deleted &&
+			      c.transactions <= 2,
+		      "%s: added %u, deleted %u in %u", meanwhile[_i].name,
+		      c.elements_added, c.elements_deleted, c.transactions);
 	world_verify(w, meanwhile[_i].name);
 	world_verify_quiet(w, meanwhile[_i].name);
 	world_free(w);
@@ -253,12 +285,13 @@ START_TEST(adopts_with_changes)
 END_TEST
 
 /*
- * ServiceCIDRs are listed last or never: ranges of an earlier run stay until then (API-8 VER-6),
- * those that are told are added at once (VER-13).
+ * ServiceCIDRs are listed last or never: ranges of an earlier run stay until
+ * then (API-8 VER-6), those that are told are added at once (VER-13).
  */
 static const struct {
 	const char *name, *told;
-	unsigned int added, deleted; /* before the list is whole; a range has a begin and an end */
+	unsigned int added,
+		deleted; /* before the list is whole; a range has a begin and an end */
 	const char *listed;
 	unsigned int then_added, then_deleted;
 } ranges[] = {
@@ -267,11 +300,12 @@ static const struct {
 	{ "another", NULL, 0, 0, "cidr c 10.97.0.0/16", 2, 4 },
 	{ "a wider one", NULL, 0, 0, "cidr c 10.96.0.0/15", 2, 4 },
 	{ "told in time", "cidr d 10.98.0.0/16", 2, 0, "cidr d 10.98.0.0/16", 0, 4 },
-	{ "a narrower one in time", "cidr d 10.96.8.0/24", 2, 2, "cidr d 10.96.8.0/24", 0, 2 },
+	{ "a narrower one in time", "cidr d 10.96.8.0/24", 2, 2,
+	  "cidr d 10.96.8.0/24", 0, 2 },
 };
 
-static void sync_costs(struct world *w, const char *name, const char *when, unsigned int added,
-		       unsigned int deleted)
+static void sync_costs(struct world *w, const char *name, const char *when,
+		       unsigned int added, unsigned int deleted)
 {
 	struct fake_counts c;
 
@@ -279,8 +313,8 @@ static void sync_costs(struct world *w, const char *name, const char *when, unsi
 	world_must_sync(w, name);
 	c = fake_counts(w->kernel);
 	ck_assert_msg(c.elements_added == added && c.elements_deleted == deleted,
-		      "%s, %s: want %u added and %u deleted, got %u and %u", name, when, added,
-		      deleted, c.elements_added, c.elements_deleted);
+		      "%s, %s: want %u added and %u deleted, got %u and %u", name,
+		      when, added, deleted, c.elements_added, c.elements_deleted);
 }
 
 START_TEST(ranges_wait_for_their_list)
@@ -303,7 +337,8 @@ START_TEST(ranges_wait_for_their_list)
 		build_put(w->model, ranges[_i].listed);
 	}
 	sink->list_end(sink->ctx, KIND_SERVICE_CIDR);
-	sync_costs(w, name, "listed", ranges[_i].then_added, ranges[_i].then_deleted);
+	sync_costs(w, name, "listed", ranges[_i].then_added,
+		   ranges[_i].then_deleted);
 	world_verify(w, name);
 	world_free(w);
 }
@@ -332,7 +367,8 @@ START_TEST(replaces_older_layout)
 	fake_counts_reset(w->kernel);
 	world_must_sync(w, name);
 	c = fake_counts(w->kernel);
-	ck_assert_msg(c.transactions == 1, "%s: %u transactions", name, c.transactions);
+	ck_assert_msg(c.transactions == 1, "%s: %u transactions", name,
+		      c.transactions);
 	world_verify(w, name);
 	world_verify_quiet(w, name);
 	world_free(w);
@@ -355,8 +391,8 @@ START_TEST(adopts_a_table_without_owner)
 END_TEST
 
 /*
- * BEY-6: the fast path comes and goes with a restart, and nothing else is written. Of a table with
- * an owner the former one is gone.
+ * BEY-6: the fast path comes and goes with a restart, and nothing else is
+ * written. Of a table with an owner the former one is gone.
  */
 START_TEST(fast_path_comes_and_goes)
 {
@@ -375,14 +411,18 @@ START_TEST(fast_path_comes_and_goes)
 		fake_counts_reset(w->kernel);
 		world_must_sync(w, "restart");
 		c = fake_counts(w->kernel);
-		ck_assert_msg(!c.elements_added && !c.elements_deleted, "step %u", step);
+		ck_assert_msg(!c.elements_added && !c.elements_deleted,
+			      "step %u", step);
 		ck_assert_uint_eq(c.chains_added, step == 0 ? 2 * 3 : 0);
 		ck_assert_uint_eq(c.chains_deleted, step == 2 ? 2 * 3 : 0);
-		ck_assert_msg(step % 2 ? !c.rules_added : c.rules_added > 0, "step %u", step);
+		ck_assert_msg(step % 2 ? !c.rules_added : c.rules_added > 0,
+			      "step %u", step);
 		for (f = 0; f < N_FAMILIES; f++) {
 			fake_devices(w->kernel, (enum family)f, &devices);
-			ck_assert_str_eq(devices.text ? devices.text : "", with ? "" : "none");
-			ck_assert(fake_has_chain(w->kernel, (enum family)f, "fast-path") == with);
+			ck_assert_str_eq(devices.text ? devices.text : "",
+					 with ? "" : "none");
+			ck_assert(fake_has_chain(w->kernel, (enum family)f,
+						 "fast-path") == with);
 		}
 		world_verify(w, "restart");
 		world_verify_quiet(w, "restart");
@@ -414,7 +454,8 @@ END_TEST
 
 static bool delete_one(struct fake_kernel *k)
 {
-	const struct element el = { .set = SET_CLUSTER_IPS, .addr = build_addr("10.96.0.3") };
+	const struct element el = { .set = SET_CLUSTER_IPS,
+				    .addr = build_addr("10.96.0.3") };
 
 	return fake_delete_key(k, FAMILY_IPV4, &el);
 }
@@ -433,7 +474,8 @@ static bool delete_verdict(struct fake_kernel *k)
 
 static bool delete_end_of_range(struct fake_kernel *k)
 {
-	const struct element el = { .set = SET_SERVICE_CIDRS, .addr = build_addr("10.96.0.0") };
+	const struct element el = { .set = SET_SERVICE_CIDRS,
+				    .addr = build_addr("10.96.0.0") };
 
 	return fake_delete_key(k, FAMILY_IPV4, &el);
 }
@@ -449,7 +491,8 @@ static bool change_one(struct fake_kernel *k)
 
 static bool add_one(struct fake_kernel *k)
 {
-	const struct element el = { .set = SET_CLUSTER_IPS, .addr = build_addr("10.96.7.7") };
+	const struct element el = { .set = SET_CLUSTER_IPS,
+				    .addr = build_addr("10.96.7.7") };
 
 	return fake_add_element(k, FAMILY_IPV4, &el) == 0;
 }
@@ -565,10 +608,12 @@ START_TEST(repairs_damage)
 	fake_counts_reset(w->kernel);
 	world_must_sync(w, damages[_i].name);
 	c = fake_counts(w->kernel);
-	ck_assert_msg(
-		(damages[_i].added == ANY || c.elements_added == damages[_i].added) &&
-			(damages[_i].deleted == ANY || c.elements_deleted == damages[_i].deleted),
-		"%s: added %u, deleted %u", damages[_i].name, c.elements_added, c.elements_deleted);
+	ck_assert_msg((damages[_i].added == ANY ||
+		       c.elements_added == damages[_i].added) &&
+			      (damages[_i].deleted == ANY ||
+			       c.elements_deleted == damages[_i].deleted),
+		      "%s: added %u, deleted %u", damages[_i].name,
+		      c.elements_added, c.elements_deleted);
 	ck_assert_uint_le(c.transactions, 1);
 	world_verify(w, damages[_i].name);
 	world_verify_quiet(w, damages[_i].name);
@@ -629,7 +674,8 @@ static struct service_port_state *port_of(struct world *w, const char *name)
 	return s ? s->ports[FAMILY_IPV4] : NULL;
 }
 
-static const struct element *vip_verdict(struct world *w, const char *addr, struct arena *scratch)
+static const struct element *vip_verdict(struct world *w, const char *addr,
+					 struct arena *scratch)
 {
 	const struct element key = {
 		.set = MAP_SERVICE_IPS,
@@ -684,8 +730,8 @@ START_TEST(one_bad_apple)
 		char addr[32];
 
 		snprintf(addr, sizeof(addr), "10.96.0.%u", i);
-		ck_assert_msg((vip_verdict(w, addr, &scratch) != NULL) == (i != 20), "%s: %s",
-			      refusals[_i].name, addr);
+		ck_assert_msg((vip_verdict(w, addr, &scratch) != NULL) == (i != 20),
+			      "%s: %s", refusals[_i].name, addr);
 	}
 	ck_assert_ptr_nonnull(strstr(w->log.text.text, "Service s/20: set aside"));
 	ck_assert_uint_eq(port_of(w, "20")->refusals, 1);
@@ -696,7 +742,8 @@ START_TEST(one_bad_apple)
 	put_slice(w, 3, "10.244.0.1");
 	world_must_sync(w, "others");
 	ck_assert_uint_eq(bad.times, 0);
-	ck_assert_int_eq(dataplane_retry_us(w->dp[FAMILY_IPV4]), port_of(w, "20")->retry_us);
+	ck_assert_int_eq(dataplane_retry_us(w->dp[FAMILY_IPV4]),
+			 port_of(w, "20")->retry_us);
 
 	/* Tried again, later and later. */
 	for (i = 2; i < 8; i++) {
@@ -724,7 +771,9 @@ END_TEST
 /* Refused from the beginning, and gone before it was ever in the kernel. */
 START_TEST(refused_and_gone)
 {
-	struct poison bad = { .addr = build_addr("10.96.0.20"), .only = N_SETS, .err = -EINVAL };
+	struct poison bad = { .addr = build_addr("10.96.0.20"),
+			      .only = N_SETS,
+			      .err = -EINVAL };
 	struct world *w = world_new(0);
 
 	world_must_sync(w, "empty");
@@ -745,7 +794,9 @@ END_TEST
 /* What was refused is only a change: the former rules of the Service stay. */
 START_TEST(former_rules_stay)
 {
-	struct poison bad = { .addr = build_addr("10.96.0.2"), .only = N_SETS, .err = -EINVAL };
+	struct poison bad = { .addr = build_addr("10.96.0.2"),
+			      .only = N_SETS,
+			      .err = -EINVAL };
 	struct world *w = world_new(0);
 	struct arena scratch = ARENA_INIT;
 	unsigned int i;
@@ -790,7 +841,8 @@ static bool has_range(struct world *w, const char *set, const char *range)
 
 	list = fake_elements(w->kernel, FAMILY_IPV4, &scratch, &n);
 	for (i = 0; i < n; i++)
-		found |= list[i].set == SET_SOURCE_RANGES && strcmp(list[i].ranges, set) == 0 &&
+		found |= list[i].set == SET_SOURCE_RANGES &&
+			 strcmp(list[i].ranges, set) == 0 &&
 			 prefix_compare(&list[i].range, &want) == 0;
 	arena_free(&scratch);
 	return found;
@@ -827,7 +879,9 @@ END_TEST
 
 static int refuse_port(void *ctx, const struct fake_op *op)
 {
-	return op->has_element && op->element.port == *(const uint16_t *)ctx ? -EINVAL : 0;
+	return op->has_element && op->element.port == *(const uint16_t *)ctx
+		       ? -EINVAL
+		       : 0;
 }
 
 /* LB-4: a port that is set aside does not hold back the ranges of its Service. */
@@ -864,7 +918,8 @@ static struct {
 
 static void on_bulk(void *ctx, bool begin)
 {
-	const struct element other = { .set = SET_CLUSTER_IPS, .addr = build_addr("10.99.0.1") };
+	const struct element other = { .set = SET_CLUSTER_IPS,
+				       .addr = build_addr("10.99.0.1") };
 
 	(void)ctx;
 	bulk.begun += begin;
@@ -897,8 +952,8 @@ START_TEST(large_transactions)
 	world_must_sync(w, "after it");
 	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
 	world_verify(w, "after it");
-	/* somebody changed another table: ours is as it should be, and then there is nothing to
-	 * write */
+	/* somebody changed another table: ours is as it should be, and then
+	 * there is nothing to write */
 	bulk.foreign = 0;
 	for (i = 0; i < 400; i++)
 		put_slice(w, i, "10.244.0.3 10.244.0.4");
@@ -940,7 +995,9 @@ END_TEST
 /* The table is gone, and then the kernel refuses what it had: the others come back all the same. */
 START_TEST(refused_what_was_there)
 {
-	struct poison bad = { .addr = build_addr("10.96.0.2"), .only = N_SETS, .err = -EINVAL };
+	struct poison bad = { .addr = build_addr("10.96.0.2"),
+			      .only = N_SETS,
+			      .err = -EINVAL };
 	struct world *w = world_new(0);
 	struct arena scratch = ARENA_INIT;
 	unsigned int i;
@@ -968,7 +1025,9 @@ END_TEST
 /* SVC-11 while the former owner of a virtual IP cannot be changed. */
 START_TEST(takeover_from_the_set_aside)
 {
-	struct poison bad = { .addr = build_addr("10.96.0.1"), .only = N_SETS, .err = -EINVAL };
+	struct poison bad = { .addr = build_addr("10.96.0.1"),
+			      .only = N_SETS,
+			      .err = -EINVAL };
 	struct world *w = world_new(0);
 	struct arena scratch = ARENA_INIT;
 
@@ -1013,7 +1072,8 @@ START_TEST(nobody_is_to_blame)
 	world_put(w, "gone service d/dns");
 	world_put(w, "service d/other tcp:80 ip=10.96.0.8");
 	ck_assert_int_ne(world_sync(w), 0);
-	ck_assert_ptr_null(w->log.text.text ? strstr(w->log.text.text, "set aside") : NULL);
+	ck_assert_ptr_null(
+		w->log.text.text ? strstr(w->log.text.text, "set aside") : NULL);
 	left = 0;
 	world_must_sync(w, "next time");
 	world_verify(w, "next time");
@@ -1039,9 +1099,10 @@ static void put_large(struct world *w)
 
 /* Watches a table being filled. */
 struct filling {
-	unsigned int commits, opened; /* the commit that gave base chains their rules */
-	unsigned int rules;	      /* of base chains */
-	unsigned int die;	      /* from this commit on all is refused: we are dead */
+	unsigned int commits,
+		opened;	    /* the commit that gave base chains their rules */
+	unsigned int rules; /* of base chains */
+	unsigned int die; /* from this commit on all is refused: we are dead */
 };
 
 static int watch_filling(void *ctx, const struct fake_op *op)
@@ -1071,7 +1132,8 @@ START_TEST(a_new_table_in_parts)
 	world_must_sync(w, "start");
 	ck_assert_uint_gt(f.commits, 2);
 	ck_assert_uint_eq(f.opened, f.commits);
-	ck_assert_uint_eq(w->report.wrote, f.commits + 1); /* and the other family's */
+	ck_assert_uint_eq(w->report.wrote,
+			  f.commits + 1); /* and the other family's */
 	ck_assert_uint_eq(f.rules, 4);
 	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]));
 	world_verify(w, "start");
@@ -1089,10 +1151,12 @@ START_TEST(ranges_come_in_parts)
 	unsigned int i, n;
 
 	for (n = 0; n < 10; n++) {
-		strbuf_addf(&sb, "service s/%u tcp:80 ip=10.96.0.%u lb=203.0.113.%u", n, n + 1,
-			    n + 1);
+		strbuf_addf(&sb,
+			    "service s/%u tcp:80 ip=10.96.0.%u lb=203.0.113.%u",
+			    n, n + 1, n + 1);
 		for (i = 0; i < 2000; i++)
-			strbuf_addf(&sb, " from=20.%u.%u.0/25", n * 8 + i / 256, i % 256);
+			strbuf_addf(&sb, " from=20.%u.%u.0/25", n * 8 + i / 256,
+				    i % 256);
 		world_put(w, sb.text);
 		strbuf_reset(&sb);
 	}
@@ -1132,7 +1196,9 @@ END_TEST
 /* One that is refused in whatever part: the others come. */
 START_TEST(one_bad_apple_in_parts)
 {
-	struct poison bad = { .addr = build_addr("10.96.0.20"), .only = N_SETS, .err = -EINVAL };
+	struct poison bad = { .addr = build_addr("10.96.0.20"),
+			      .only = N_SETS,
+			      .err = -EINVAL };
 	struct world *w = world_new(0);
 	struct arena scratch = ARENA_INIT;
 
@@ -1171,8 +1237,8 @@ static const struct {
 /* Each exchange fails once: the next sync brings it right, and nothing is half done. */
 START_TEST(each_exchange_fails_once)
 {
-	unsigned int part = (unsigned int)_i % N_SCENARIOS, loss = (unsigned int)_i / N_SCENARIOS,
-		     n, tries;
+	unsigned int part = (unsigned int)_i % N_SCENARIOS,
+		     loss = (unsigned int)_i / N_SCENARIOS, n, tries;
 	struct world *w;
 	bool failed;
 
@@ -1188,15 +1254,18 @@ START_TEST(each_exchange_fails_once)
 		world_sync(w);
 		failed = !fake_faults(w->kernel)->fail_at;
 		fake_faults(w->kernel)->fail_at = 0;
-		for (tries = 0; tries < 3 && (!dataplane_is_known(w->dp[FAMILY_IPV4]) ||
-					      !dataplane_is_known(w->dp[FAMILY_IPV6]));
+		for (tries = 0;
+		     tries < 3 && (!dataplane_is_known(w->dp[FAMILY_IPV4]) ||
+				   !dataplane_is_known(w->dp[FAMILY_IPV6]));
 		     tries++)
 			world_must_sync(w, losses[loss].name);
 		world_verify(w, losses[loss].name);
 		world_verify_quiet(w, losses[loss].name);
-		ck_assert_msg(fake_n_clients(w->kernel, FAMILY_IPV4, "affinity/d/sticky/tcp/") ==
+		ck_assert_msg(fake_n_clients(w->kernel, FAMILY_IPV4,
+					     "affinity/d/sticky/tcp/") ==
 				      (part == 0 || part == 3 ? 0 : 1),
-			      "%s, exchange %u, part %u: clients", losses[loss].name, n, part);
+			      "%s, exchange %u, part %u: clients",
+			      losses[loss].name, n, part);
 		world_free(w);
 		if (!failed)
 			break;
@@ -1212,16 +1281,17 @@ static unsigned int clients(struct world *w, const char *map)
 	return fake_n_clients(w->kernel, FAMILY_IPV4, map);
 }
 
-static void add_clients(struct world *w, const char *map, const char *endpoint, unsigned int first,
-			unsigned int n)
+static void add_clients(struct world *w, const char *map, const char *endpoint,
+			unsigned int first, unsigned int n)
 {
 	const struct addr ep = build_addr(endpoint);
 	unsigned int i;
 
 	for (i = first; i < first + n; i++)
 		fake_add_client(w->kernel, FAMILY_IPV4, map,
-				&(struct addr){ { 172, 16, (uint8_t)(i / 256), (uint8_t)i } }, &ep,
-				8080);
+				&(struct addr){ { 172, 16, (uint8_t)(i / 256),
+						  (uint8_t)i } },
+				&ep, 8080);
 }
 
 #define CLUSTER_MAP "affinity/s/1/tcp/"
@@ -1229,7 +1299,8 @@ static void add_clients(struct world *w, const char *map, const char *endpoint, 
 
 static const struct {
 	const char *name, *object;
-	unsigned int cluster, local; /* clients left of 5 for each of 3 endpoints */
+	unsigned int cluster,
+		local; /* clients left of 5 for each of 3 endpoints */
 } forgets[] = {
 	{ "AFF-6: another endpoint joins",
 	  "slice s/1-x 1 v4 tcp:8080 10.244.0.1(local) 10.244.0.2(local) "
@@ -1243,7 +1314,8 @@ static const struct {
 	  "10.244.0.3",
 	  0, 0 },
 	{ "AFF-4: an endpoint leaves the local list only",
-	  "slice s/1-x 1 v4 tcp:8080 10.244.0.1 10.244.0.2(local) 10.244.0.3", 15, 5 },
+	  "slice s/1-x 1 v4 tcp:8080 10.244.0.1 10.244.0.2(local) 10.244.0.3",
+	  15, 5 },
 	{ "AFF-6: an endpoint drains",
 	  "slice s/1-x 1 v4 tcp:8080 10.244.0.1(local) 10.244.0.2(local) "
 	  "10.244.0.3(unready,terminating)",
@@ -1256,7 +1328,8 @@ static const struct {
 	  "service s/1 tcp:80 ip=10.96.0.1 ext=203.0.113.2 affinity=60 "
 	  "internal-local",
 	  15, 10 },
-	{ "AFF-6: other Services", "service s/2 tcp:80 ip=10.96.0.2 affinity=60", 15, 10 },
+	{ "AFF-6: other Services",
+	  "service s/2 tcp:80 ip=10.96.0.2 affinity=60", 15, 10 },
 	{ "AFF-5: the Service goes", "gone service s/1", 0, 0 },
 	{ "AFF-6: no affinity any more",
 	  "service s/1 tcp:80 ip=10.96.0.1 ext=203.0.113.1 internal-local", 0, 0 },
@@ -1288,8 +1361,8 @@ START_TEST(clients_are_forgotten)
 	world_must_sync(w, forgets[_i].name);
 	ck_assert_msg(clients(w, CLUSTER_MAP) == forgets[_i].cluster &&
 			      clients(w, LOCAL_MAP) == forgets[_i].local,
-		      "%s: %u and %u clients left", forgets[_i].name, clients(w, CLUSTER_MAP),
-		      clients(w, LOCAL_MAP));
+		      "%s: %u and %u clients left", forgets[_i].name,
+		      clients(w, CLUSTER_MAP), clients(w, LOCAL_MAP));
 	world_verify(w, forgets[_i].name);
 	world_free(w);
 }
@@ -1306,11 +1379,12 @@ START_TEST(clients_are_forgotten_at_restart)
 	world_restart(w);
 	world_must_sync(w, forgets[_i].name);
 	if (collected)
-		dataplane_collect(w->dp[FAMILY_IPV4], w->now_us + 20000000, &again_us, &w->eb);
+		dataplane_collect(w->dp[FAMILY_IPV4], w->now_us + 20000000,
+				  &again_us, &w->eb);
 	ck_assert_msg(clients(w, CLUSTER_MAP) == forgets[_i].cluster &&
 			      clients(w, LOCAL_MAP) == forgets[_i].local,
-		      "%s: %u and %u clients left", forgets[_i].name, clients(w, CLUSTER_MAP),
-		      clients(w, LOCAL_MAP));
+		      "%s: %u and %u clients left", forgets[_i].name,
+		      clients(w, CLUSTER_MAP), clients(w, LOCAL_MAP));
 	world_free(w);
 }
 END_TEST
@@ -1341,7 +1415,8 @@ START_TEST(timeout_changes)
 	world_put(w, "service s/1 tcp:80 ip=10.96.0.1 ext=203.0.113.1 affinity=61 internal-local");
 	world_must_sync(w, "timeout");
 	c = fake_counts(w->kernel);
-	ck_assert_uint_eq(c.elements_added + c.elements_deleted + c.chains_added, 0);
+	ck_assert_uint_eq(c.elements_added + c.elements_deleted + c.chains_added,
+			  0);
 	ck_assert_uint_eq(c.rules_added, 5 * 3);
 	world_verify_quiet(w, "timeout");
 	world_free(w);
@@ -1528,9 +1603,12 @@ START_TEST(large_tables_have_spare_chains)
 	world_must_sync(w, "start");
 	world_verify(w, "start");
 	for (i = 0; i < N_ROWS(spare_chains); i++)
-		ck_assert_msg(fake_has_chain(w->kernel, FAMILY_IPV4, spare_chains[i].name) ==
-				      (large ? spare_chains[i].large : spare_chains[i].small),
-			      "%s: %s", large ? "large" : "small", spare_chains[i].name);
+		ck_assert_msg(fake_has_chain(w->kernel, FAMILY_IPV4,
+					     spare_chains[i].name) ==
+				      (large ? spare_chains[i].large
+					     : spare_chains[i].small),
+			      "%s: %s", large ? "large" : "small",
+			      spare_chains[i].name);
 	/* the first change of a number of endpoints binds no map anew */
 	fake_counts_reset(w->kernel);
 	put_hundred_and(w, 7, 1);
@@ -1547,8 +1625,8 @@ START_TEST(spare_chains_are_in_the_text)
 {
 	const bool large = _i;
 	struct world *w = world_of_hundreds(large ? 100 : 99);
-	struct dataplane *dp = dataplane_new(
-		&(struct dataplane_options){ .family = FAMILY_IPV4, .model = w->model });
+	struct dataplane *dp = dataplane_new(&(struct dataplane_options){
+		.family = FAMILY_IPV4, .model = w->model });
 	struct strbuf text = STRBUF_INIT;
 	char line[80];
 	unsigned int i;
@@ -1557,8 +1635,10 @@ START_TEST(spare_chains_are_in_the_text)
 	for (i = 0; i < N_ROWS(spare_chains); i++) {
 		snprintf(line, sizeof(line), "chain %s {", spare_chains[i].name);
 		ck_assert_msg(!!strstr(text.text, line) ==
-				      (large ? spare_chains[i].large : spare_chains[i].small),
-			      "%s: %s", large ? "large" : "small", spare_chains[i].name);
+				      (large ? spare_chains[i].large
+					     : spare_chains[i].small),
+			      "%s: %s", large ? "large" : "small",
+			      spare_chains[i].name);
 	}
 	strbuf_free(&text);
 	dataplane_free(dp);
@@ -1609,12 +1689,14 @@ static const struct {
 	const char *name, *object;
 	bool due;
 } flows[] = {
-	{ "CT-1: an endpoint is another", "slice d/u u v4 udp:53 10.244.0.1 10.244.0.9", true },
+	{ "CT-1: an endpoint is another",
+	  "slice d/u u v4 udp:53 10.244.0.1 10.244.0.9", true },
 	{ "CT-4: no endpoint is left", "slice d/u u v4 udp:53", true },
 	{ "CT-2, CT-6: it ceases to serve, which changes no list",
-	  "slice d/u u v4 udp:53 10.244.0.1 10.244.0.2(unready,unserving,terminating)", true },
-	{ "CT-6: one that drained goes, which changes no list", "slice d/u u v4 udp:53 10.244.0.1",
+	  "slice d/u u v4 udp:53 10.244.0.1 10.244.0.2(unready,unserving,terminating)",
 	  true },
+	{ "CT-6: one that drained goes, which changes no list",
+	  "slice d/u u v4 udp:53 10.244.0.1", true },
 	{ "CT-5: the Service goes", "gone service d/u", true },
 	{ "CT-5: a virtual IP goes", "service d/u udp:53 ip=10.96.0.1", true },
 	{ "CT-6: a virtual IP comes",
@@ -1641,21 +1723,24 @@ START_TEST(flows_are_looked_for)
 	struct world *w = flows_world();
 
 	world_must_sync(w, "start");
-	ck_assert(stale_is_pending(w->stale[FAMILY_IPV4])); /* CT-3: from before it was there */
+	ck_assert(stale_is_pending(
+		w->stale[FAMILY_IPV4])); /* CT-3: from before it was there */
 	ck_assert(!stale_is_pending(w->stale[FAMILY_IPV6]));
 	stale_swept(w->stale[FAMILY_IPV4]);
 	world_put(w, flows[_i].object);
-	ck_assert(!stale_is_pending(w->stale[FAMILY_IPV4])); /* not before the rules are there */
+	ck_assert(!stale_is_pending(
+		w->stale[FAMILY_IPV4])); /* not before the rules are there */
 	world_must_sync(w, flows[_i].name);
-	ck_assert_msg(stale_is_pending(w->stale[FAMILY_IPV4]) == flows[_i].due, "%s",
-		      flows[_i].name);
+	ck_assert_msg(stale_is_pending(w->stale[FAMILY_IPV4]) == flows[_i].due,
+		      "%s", flows[_i].name);
 	world_free(w);
 }
 END_TEST
 
 /* Printing */
 
-static char *printed(const char *const *objects, int n, bool backwards, enum family f)
+static char *printed(const char *const *objects, int n, bool backwards,
+		     enum family f)
 {
 	struct config *config = build_config();
 	struct model *m = model_new(config, build_log, NULL);
@@ -1693,7 +1778,8 @@ START_TEST(same_objects_same_text)
 	char *forwards = printed(objects, N_ROWS(objects), false, f);
 	char *backwards = printed(objects, N_ROWS(objects), true, f);
 
-	ck_assert_ptr_nonnull(strstr(forwards, f == FAMILY_IPV4 ? "10.96.0.1" : "fd00:96::1"));
+	ck_assert_ptr_nonnull(
+		strstr(forwards, f == FAMILY_IPV4 ? "10.96.0.1" : "fd00:96::1"));
 	check_text("backwards", backwards, forwards);
 	free(forwards);
 	free(backwards);
@@ -1702,8 +1788,8 @@ END_TEST
 
 /* RUN-9 */
 /*
- * What memory ran out over marks its rivals when it is taken up, and they may have been compiled by
- * then: their changes are in the transaction once.
+ * What memory ran out over marks its rivals when it is taken up, and they may
+ * have been compiled by then: their changes are in the transaction once.
  */
 START_TEST(compiled_twice)
 {
@@ -1758,15 +1844,17 @@ START_TEST(compiled_twice_in_parts)
 	claims = late->ports[FAMILY_IPV4]->claims;
 	ck_assert_uint_eq(late->ports[FAMILY_IPV4]->n_claims, 2);
 	cluster_ip = claims[claims[1].vip.role == VIP_CLUSTER_IP].vip;
-	ck_assert_int_eq(
-		claims_set(w->model, FAMILY_IPV4, late->ports[FAMILY_IPV4], &cluster_ip, 1), 0);
+	ck_assert_int_eq(claims_set(w->model, FAMILY_IPV4,
+				    late->ports[FAMILY_IPV4], &cluster_ip, 1),
+			 0);
 	while (model_take_dirty(w->model, FAMILY_IPV4))
 		;
 	late->unfinished[FAMILY_IPV4] = true;
 	model_mark(w->model, late, FAMILY_IPV4);
 	model_mark(w->model, rival, FAMILY_IPV4);
 	world_must_sync(w, "late");
-	ck_assert_uint_eq(w->report.services, 5); /* the rival's two, twice, and late's */
+	ck_assert_uint_eq(w->report.services,
+			  5); /* the rival's two, twice, and late's */
 	ck_assert_msg(!w->report.full, "the transaction was refused");
 	ck_assert_ptr_null(rival->ports[FAMILY_IPV4]->next);
 	world_verify(w, "late");
@@ -1823,8 +1911,9 @@ END_TEST
 /* SVC-11: said once, and again after it was over. */
 START_TEST(conflicts_are_reported)
 {
-	static const char line[] = "Service b/new: 203.0.113.1 port 80/tcp is taken by Service "
-				   "a/old";
+	static const char line[] =
+		"Service b/new: 203.0.113.1 port 80/tcp is taken by Service "
+		"a/old";
 	struct world *w = world_new(0);
 	const char *first;
 
@@ -1924,7 +2013,8 @@ Suite *make_suite(void)
 	tcase_add_test(tc, ranges_come_in_parts);
 	tcase_add_loop_test(tc, death_between_parts, 1, 3);
 	tcase_add_loop_test(tc, one_bad_apple_in_parts, 0, 2);
-	tcase_add_loop_test(tc, each_exchange_fails_once, 0, N_ROWS(losses) * N_SCENARIOS);
+	tcase_add_loop_test(tc, each_exchange_fails_once, 0,
+			    N_ROWS(losses) * N_SCENARIOS);
 
 	tc = tcase(suite, "affinity");
 	ADD_LOOP(tc, clients_are_forgotten, forgets);

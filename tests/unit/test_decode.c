@@ -35,8 +35,8 @@ static void outcome_free(struct outcome *o)
 	strbuf_free(&o->complaints);
 }
 
-static void decode_any(struct decoder *d, enum kind kind, const struct json *json,
-		       struct outcome *o)
+static void decode_any(struct decoder *d, enum kind kind,
+		       const struct json *json, struct outcome *o)
 {
 	struct service_cidr *cidr;
 	struct service *service;
@@ -44,18 +44,22 @@ static void decode_any(struct decoder *d, enum kind kind, const struct json *jso
 	struct node *node;
 	void *object = NULL;
 
-	if (kind == KIND_SERVICE && (object = service = decode_service(d, json, &o->error)))
+	if (kind == KIND_SERVICE &&
+	    (object = service = decode_service(d, json, &o->error)))
 		describe_service(&o->object, service);
-	if (kind == KIND_SLICE && (object = slice = decode_slice(d, json, &o->error)))
+	if (kind == KIND_SLICE &&
+	    (object = slice = decode_slice(d, json, &o->error)))
 		describe_slice(&o->object, slice);
-	if (kind == KIND_SERVICE_CIDR && (object = cidr = decode_service_cidr(d, json, &o->error)))
+	if (kind == KIND_SERVICE_CIDR &&
+	    (object = cidr = decode_service_cidr(d, json, &o->error)))
 		describe_service_cidr(&o->object, cidr);
 	if (kind == KIND_NODE && (object = node = decode_node(d, json, &o->error)))
 		describe_node(&o->object, node);
 	free(object);
 }
 
-static struct outcome decode_text(enum kind kind, const char *text, const char *default_namespace)
+static struct outcome decode_text(enum kind kind, const char *text,
+				  const char *default_namespace)
 {
 	struct outcome o = { STRBUF_INIT, STRBUF_INIT, { "" } };
 	struct arena scratch = ARENA_INIT;
@@ -78,9 +82,11 @@ static struct outcome decode_text(enum kind kind, const char *text, const char *
 	return o;
 }
 
-static void expect(const char *name, const char *what, const char *want, const char *got)
+static void expect(const char *name, const char *what, const char *want,
+		   const char *got)
 {
-	ck_assert_msg(strcmp(want, got) == 0, "%s: %s: want\n%s\ngot\n%s", name, what, want, got);
+	ck_assert_msg(strcmp(want, got) == 0, "%s: %s: want\n%s\ngot\n%s", name,
+		      what, want, got);
 }
 
 struct row {
@@ -96,11 +102,12 @@ static void check_row(enum kind kind, const struct row *row, const char *text)
 	if (row->object) {
 		expect(row->name, "error", "", o.error.text);
 		expect(row->name, "object", row->object, o.object.text);
-		expect(row->name, "complaints", row->complaints ? row->complaints : "",
-		       o.complaints.text);
+		expect(row->name, "complaints",
+		       row->complaints ? row->complaints : "", o.complaints.text);
 	} else {
 		expect(row->name, "object", "", o.object.text);
-		expect(row->name, "error", row->complaints ? row->complaints : "", o.error.text);
+		expect(row->name, "error",
+		       row->complaints ? row->complaints : "", o.error.text);
 	}
 	outcome_free(&o);
 }
@@ -114,12 +121,15 @@ static const struct row services[] = {
 	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'name':'http','port':80,'protocol':'TCP'},"
 	  "{'name':'dns','port':53,'protocol':'UDP','nodePort':30053},"
 	  "{'name':'sctp.x-1','port':80,'protocol':'SCTP','nodePort':0,'targetPort':'x'}]}",
-	  "service default/web 10.0.0.1 http:80/tcp dns:53/udp/30053 sctp.x-1:80/sctp", NULL },
+	  "service default/web 10.0.0.1 http:80/tcp dns:53/udp/30053 sctp.x-1:80/sctp",
+	  NULL },
 	{ "SVC-1 clusterIP None", "'spec':{'clusterIP':'None','ports':[{'port':0}]}",
 	  "service default/web ignored", NULL },
-	{ "SVC-1 clusterIP empty", "'spec':{'clusterIP':'','clusterIPs':['10.0.0.1']}",
+	{ "SVC-1 clusterIP empty",
+	  "'spec':{'clusterIP':'','clusterIPs':['10.0.0.1']}",
 	  "service default/web ignored", NULL },
-	{ "SVC-1 clusterIP absent", "'spec':{'ports':[]}", "service default/web ignored", NULL },
+	{ "SVC-1 clusterIP absent", "'spec':{'ports':[]}",
+	  "service default/web ignored", NULL },
 	{ "SVC-2 ExternalName with a ClusterIP",
 	  "'spec':{'type':'ExternalName','clusterIP':'10.0.0.1','externalName':'x.y'}",
 	  "service default/web ignored", NULL },
@@ -135,8 +145,8 @@ static const struct row services[] = {
 	  "'spec':{'clusterIP':'fd00::1','clusterIPs':['fd00::1','10.0.0.1']}",
 	  "service default/web fd00::1", NULL },
 	{ "SVC-6 ipFamilies without clusterIPs",
-	  "'spec':{'clusterIP':'10.0.0.1','ipFamilies':['IPv4']}", "service default/web 10.0.0.1",
-	  NULL },
+	  "'spec':{'clusterIP':'10.0.0.1','ipFamilies':['IPv4']}",
+	  "service default/web 10.0.0.1", NULL },
 	{ "SVC-4 fewer clusterIPs than families",
 	  "'spec':{'clusterIP':'fd00::1','clusterIPs':['fd00::1'],'ipFamilies':['IPv6','IPv4']}",
 	  "service default/web fd00::1", NULL },
@@ -151,12 +161,13 @@ static const struct row services[] = {
 	{ "API-10 clusterIPs entry",
 	  "'spec':{'clusterIP':'10.0.0.1','clusterIPs':['10.0.0.1','x'],'ipFamilies':['IPv4','IPv6'"
 	  "]}",
-	  NULL, "Service default/web: spec.clusterIPs[1]: 'x' is not an IP address" },
+	  NULL,
+	  "Service default/web: spec.clusterIPs[1]: 'x' is not an IP address" },
 	{ "clusterIP of the wrong family",
-	  "'spec':{'clusterIP':'10.0.0.1','clusterIPs':['10.0.0.1'],'ipFamilies':['IPv6']}", NULL,
-	  "Service default/web: spec.clusterIPs[0]: not of family IPv6" },
-	{ "unknown family", "'spec':{'clusterIP':'10.0.0.1','ipFamilies':['IPX']}", NULL,
-	  "Service default/web: spec.ipFamilies[0]: neither IPv4 nor IPv6" },
+	  "'spec':{'clusterIP':'10.0.0.1','clusterIPs':['10.0.0.1'],'ipFamilies':['IPv6']}",
+	  NULL, "Service default/web: spec.clusterIPs[0]: not of family IPv6" },
+	{ "unknown family", "'spec':{'clusterIP':'10.0.0.1','ipFamilies':['IPX']}",
+	  NULL, "Service default/web: spec.ipFamilies[0]: neither IPv4 nor IPv6" },
 	{ "repeated family",
 	  "'spec':{'clusterIP':'10.0.0.1','clusterIPs':['10.0.0.1','10.0.0.2'],"
 	  "'ipFamilies':['IPv4','IPv4']}",
@@ -170,7 +181,8 @@ static const struct row services[] = {
 	  "'spec':{'type':'ClusterIP','clusterIP':'10.0.0.1','ports':[{'port':80,'nodePort':30000}]"
 	  ","
 	  "'externalIPs':['192.0.2.1']},'status':{'loadBalancer':{'ingress':[{'ip':'192.0.2.9'}]}}",
-	  "service default/web 10.0.0.1 :80/tcp/30000 external=192.0.2.1 lb=192.0.2.9", NULL },
+	  "service default/web 10.0.0.1 :80/tcp/30000 external=192.0.2.1 lb=192.0.2.9",
+	  NULL },
 	{ "SVC-7 unknown type", "'spec':{'type':'Foo\\nBar','clusterIP':'10.0.0.1'}",
 	  "service default/web 10.0.0.1",
 	  "Service default/web: spec.type: 'Foo?Bar' is unknown and taken for ClusterIP\n" },
@@ -227,7 +239,8 @@ static const struct row services[] = {
 	  "from=10.3.0.1/32",
 	  NULL },
 
-	{ "POL-1 internal Local", "'spec':{'clusterIP':'10.0.0.1','internalTrafficPolicy':'Local'}",
+	{ "POL-1 internal Local",
+	  "'spec':{'clusterIP':'10.0.0.1','internalTrafficPolicy':'Local'}",
 	  "service default/web 10.0.0.1 internal-local", NULL },
 	{ "POL-3 external Local, ClusterIP without externalIPs",
 	  "'spec':{'clusterIP':'10.0.0.1','externalTrafficPolicy':'Local'}",
@@ -248,7 +261,8 @@ static const struct row services[] = {
 	{ "HC-1 health-check port",
 	  "'spec':{'type':'LoadBalancer','clusterIP':'10.0.0.1','externalTrafficPolicy':'Local',"
 	  "'healthCheckNodePort':32000}",
-	  "service default/web 10.0.0.1 load-balancer external-local health=32000", NULL },
+	  "service default/web 10.0.0.1 load-balancer external-local health=32000",
+	  NULL },
 	{ "HC-1 missing port",
 	  "'spec':{'type':'LoadBalancer','clusterIP':'10.0.0.1','externalTrafficPolicy':'Local'}",
 	  "service default/web 10.0.0.1 load-balancer external-local", NULL },
@@ -309,39 +323,48 @@ static const struct row services[] = {
 	  "'spec':{'clusterIP':'10.0.0.1','sessionAffinity':'None','sessionAffinityConfig':"
 	  "{'clientIP':{'timeoutSeconds':5}}}",
 	  "service default/web 10.0.0.1", NULL },
-	{ "unknown affinity", "'spec':{'clusterIP':'10.0.0.1','sessionAffinity':'Cookie'}",
+	{ "unknown affinity",
+	  "'spec':{'clusterIP':'10.0.0.1','sessionAffinity':'Cookie'}",
 	  "service default/web 10.0.0.1",
 	  "Service default/web: spec.sessionAffinity: 'Cookie' is neither None nor ClientIP\n" },
 
 	{ "port out of range",
-	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80},{'port':70000}]}", NULL,
-	  "Service default/web: spec.ports[1].port: 70000 is not a port" },
-	{ "port 0", "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':0}]}", NULL,
-	  "Service default/web: spec.ports[0].port: 0 is not a port" },
-	{ "API-10 port missing", "'spec':{'clusterIP':'10.0.0.1','ports':[{'name':'x'}]}", NULL,
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80},{'port':70000}]}",
+	  NULL, "Service default/web: spec.ports[1].port: 70000 is not a port" },
+	{ "port 0", "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':0}]}",
+	  NULL, "Service default/web: spec.ports[0].port: 0 is not a port" },
+	{ "API-10 port missing",
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'name':'x'}]}", NULL,
 	  "Service default/web: spec.ports[0].port: missing" },
-	{ "port is a fraction", "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80.5}]}", NULL,
+	{ "port is a fraction",
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80.5}]}", NULL,
 	  "Service default/web: spec.ports[0].port: 80.5 is not a whole number" },
-	{ "port is a string", "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':'80'}]}", NULL,
+	{ "port is a string",
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':'80'}]}", NULL,
 	  "Service default/web: spec.ports[0].port: a string where a number belongs" },
 	{ "node port negative",
-	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'nodePort':-1}]}", NULL,
-	  "Service default/web: spec.ports[0].nodePort: -1 is not a port" },
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'nodePort':-1}]}",
+	  NULL, "Service default/web: spec.ports[0].nodePort: -1 is not a port" },
 	{ "unknown protocol",
-	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'protocol':'tcp'}]}", NULL,
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'protocol':'tcp'}]}",
+	  NULL,
 	  "Service default/web: spec.ports[0].protocol: 'tcp' is not TCP, UDP or SCTP" },
-	{ "port name", "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'name':'a\\\" drop'}]}",
-	  NULL, "Service default/web: spec.ports[0].name: 'a\" drop' is not a port name" },
+	{ "port name",
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'name':'a\\\" drop'}]}",
+	  NULL,
+	  "Service default/web: spec.ports[0].name: 'a\" drop' is not a port name" },
 	{ "ports are an object", "'spec':{'clusterIP':'10.0.0.1','ports':{}}", NULL,
 	  "Service default/web: spec.ports: an object where a list belongs" },
 	{ "a port is a number", "'spec':{'clusterIP':'10.0.0.1','ports':[80]}", NULL,
 	  "Service default/web: spec.ports[0]: a number where an object belongs" },
-	{ "repeated name", "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80},{'port':81}]}",
-	  NULL, "Service default/web: spec.ports[1].name: the same as that of an earlier port" },
+	{ "repeated name",
+	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80},{'port':81}]}", NULL,
+	  "Service default/web: spec.ports[1].name: the same as that of an earlier port" },
 	{ "repeated port",
 	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'name':'a'},{'port':80,'name':'b',"
 	  "'protocol':'UDP'},{'port':80,'name':'c'}]}",
-	  NULL, "Service default/web: spec.ports[2].port: the same as that of an earlier port" },
+	  NULL,
+	  "Service default/web: spec.ports[2].port: the same as that of an earlier port" },
 	{ "repeated node port",
 	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':80,'name':'a','nodePort':30000},"
 	  "{'port':81,'name':'b','nodePort':30000}]}",
@@ -351,10 +374,11 @@ static const struct row services[] = {
 	  "'spec':{'clusterIP':'10.0.0.1','ports':[{'port':53,'nodePort':30053},"
 	  "{'port':53,'protocol':'UDP','nodePort':30053}]}",
 	  "service default/web 10.0.0.1 :53/tcp/30053 :53/udp/30053", NULL },
-	{ "externalIPs is a string", "'spec':{'clusterIP':'10.0.0.1','externalIPs':'192.0.2.1'}",
-	  NULL, "Service default/web: spec.externalIPs: a string where a list belongs" },
-	{ "status is a list", "'spec':{'clusterIP':'10.0.0.1'},'status':[]", NULL,
-	  "Service default/web: status: a list where an object belongs" },
+	{ "externalIPs is a string",
+	  "'spec':{'clusterIP':'10.0.0.1','externalIPs':'192.0.2.1'}", NULL,
+	  "Service default/web: spec.externalIPs: a string where a list belongs" },
+	{ "status is a list", "'spec':{'clusterIP':'10.0.0.1'},'status':[]",
+	  NULL, "Service default/web: status: a list where an object belongs" },
 	{ "no spec", "'x':1", NULL, "Service default/web: spec: missing" },
 	{ "nulls count as absent",
 	  "'spec':{'clusterIP':'10.0.0.1','ports':null,'externalIPs':null,'type':null,'"
@@ -376,7 +400,8 @@ static char *wrap(const char *format, const char *text)
 
 START_TEST(test_service)
 {
-	char *text = wrap("{'metadata':{'namespace':'default','name':'web'},@}", services[_i].text);
+	char *text = wrap("{'metadata':{'namespace':'default','name':'web'},@}",
+			  services[_i].text);
 
 	check_row(KIND_SERVICE, &services[_i], text);
 	free(text);
@@ -385,8 +410,8 @@ END_TEST
 
 /* ---- metadata */
 
-#define CLOSING(word)                                                                              \
-	"{'metadata':{'namespace':'default','name':'web','annotations':{'a':'b',"                  \
+#define CLOSING(word)                                                             \
+	"{'metadata':{'namespace':'default','name':'web','annotations':{'a':'b'," \
 	"'vipmap/close-connections':" word "}},'spec':{'clusterIP':'10.0.0.1'}}"
 
 static const struct row metadata[] = {
@@ -399,10 +424,12 @@ static const struct row metadata[] = {
 	  "{}}",
 	  "service default/web ignored",
 	  "Service default/web: metadata.creationTimestamp: 'yesterday' is not a time\n" },
-	{ "BEY-1 never", CLOSING("'Never'"), "service default/web 10.0.0.1 close-never", NULL },
-	{ "BEY-1 ends them", CLOSING("'EndpointGone'"), "service default/web 10.0.0.1 close-gone",
-	  NULL },
-	{ "BEY-1 another word", CLOSING("'endpointgone'"), "service default/web 10.0.0.1",
+	{ "BEY-1 never", CLOSING("'Never'"),
+	  "service default/web 10.0.0.1 close-never", NULL },
+	{ "BEY-1 ends them", CLOSING("'EndpointGone'"),
+	  "service default/web 10.0.0.1 close-gone", NULL },
+	{ "BEY-1 another word", CLOSING("'endpointgone'"),
+	  "service default/web 10.0.0.1",
 	  "Service default/web: metadata.annotations.vipmap/close-connections: 'endpointgone' is "
 	  "neither Never nor EndpointGone; the configuration counts\n" },
 	{ "BEY-1 no word", CLOSING("true"), "service default/web 10.0.0.1",
@@ -420,10 +447,10 @@ static const struct row metadata[] = {
 	  "Service: metadata.namespace: missing" },
 	{ "name is a number", "{'metadata':{'namespace':'default','name':5}}", NULL,
 	  "Service default/: metadata.name: a number where a string belongs" },
-	{ "name upper case", "{'metadata':{'namespace':'default','name':'Web'}}", NULL,
-	  "Service default/Web: metadata.name: 'Web' is not a DNS label" },
-	{ "name with a dot", "{'metadata':{'namespace':'default','name':'a.b'}}", NULL,
-	  "Service default/a.b: metadata.name: 'a.b' is not a DNS label" },
+	{ "name upper case", "{'metadata':{'namespace':'default','name':'Web'}}",
+	  NULL, "Service default/Web: metadata.name: 'Web' is not a DNS label" },
+	{ "name with a dot", "{'metadata':{'namespace':'default','name':'a.b'}}",
+	  NULL, "Service default/a.b: metadata.name: 'a.b' is not a DNS label" },
 	{ "name of 64 letters",
 	  "{'metadata':{'namespace':'default','name':'"
 	  "abcdefghijklmnopabcdefghijklmnopabcdefghijklmnopabcdefghijklmnop'}}",
@@ -435,7 +462,8 @@ static const struct row metadata[] = {
 	{ "namespace that would end a comment",
 	  "{'metadata':{'namespace':'a\\\"\\u001b[m','name':'w'}}", NULL,
 	  "Service a\"?[m/: metadata.namespace: 'a\"?[m' is not a DNS label" },
-	{ "uid is a list", "{'metadata':{'namespace':'default','name':'web','uid':[]}}", NULL,
+	{ "uid is a list",
+	  "{'metadata':{'namespace':'default','name':'web','uid':[]}}", NULL,
 	  "Service default/web: metadata.uid: a list where a string belongs" },
 };
 
@@ -457,12 +485,15 @@ START_TEST(test_default_namespace)
 
 	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		o = decode_text(KIND_SERVICE, texts[i], "default");
-		expect(texts[i], "object", "service default/web ignored", o.object.text);
+		expect(texts[i], "object", "service default/web ignored",
+		       o.object.text);
 		outcome_free(&o);
 	}
-	o = decode_text(KIND_SERVICE, "{'metadata':{'name':'web','namespace':5},'spec':{}}",
+	o = decode_text(KIND_SERVICE,
+			"{'metadata':{'name':'web','namespace':5},'spec':{}}",
 			"default");
-	expect("number", "error", "Service: metadata.namespace: a number where a string belongs",
+	expect("number", "error",
+	       "Service: metadata.namespace: a number where a string belongs",
 	       o.error.text);
 	outcome_free(&o);
 }
@@ -475,10 +506,8 @@ START_TEST(test_many_complaints)
 	const char *line;
 	int i, lines = 0;
 
-	strbuf_adds(
-		&text,
-		"{'metadata':{'name':'web','namespace':'default'},'spec':{'clusterIP':'10.0.0.1',"
-		"'externalIPs':['x'");
+	strbuf_adds(&text, "{'metadata':{'name':'web','namespace':'default'},'spec':{'clusterIP':'10.0.0.1',"
+			   "'externalIPs':['x'");
 	for (i = 0; i < 10000; i++)
 		strbuf_adds(&text, ",'x'");
 	strbuf_adds(&text, "]}}");
@@ -486,8 +515,9 @@ START_TEST(test_many_complaints)
 	for (line = o.complaints.text; (line = strchr(line, '\n')); line++)
 		lines++;
 	ck_assert_int_eq(lines, 9);
-	ck_assert(strstr(o.complaints.text,
-			 "Service default/web: more problems of this kind are not shown\n"));
+	ck_assert(strstr(
+		o.complaints.text,
+		"Service default/web: more problems of this kind are not shown\n"));
 	outcome_free(&o);
 	strbuf_free(&text);
 }
@@ -499,11 +529,14 @@ static const struct row slices[] = {
 	{ "plain",
 	  "'addressType':'IPv4','ports':[{'name':'http','protocol':'TCP','port':8080}],"
 	  "'endpoints':[{'addresses':['10.1.0.1']}]",
-	  "slice default/web-1 of web IPv4 http:8080/tcp 10.1.0.1( ready serving )", NULL },
-	{ "EPS-2 IPv6", "'addressType':'IPv6','endpoints':[{'addresses':['fd00::1']}]",
-	  "slice default/web-1 of web IPv6 fd00::1( ready serving )", NULL },
-	{ "EPS-2 FQDN", "'addressType':'FQDN','endpoints':[{'addresses':['a.example']}]", NULL,
+	  "slice default/web-1 of web IPv4 http:8080/tcp 10.1.0.1( ready serving )",
 	  NULL },
+	{ "EPS-2 IPv6",
+	  "'addressType':'IPv6','endpoints':[{'addresses':['fd00::1']}]",
+	  "slice default/web-1 of web IPv6 fd00::1( ready serving )", NULL },
+	{ "EPS-2 FQDN",
+	  "'addressType':'FQDN','endpoints':[{'addresses':['a.example']}]",
+	  NULL, NULL },
 	{ "address type unknown", "'addressType':'IPX'", NULL,
 	  "EndpointSlice default/web-1: addressType: 'IPX' is not IPv4, IPv6 or FQDN" },
 	{ "API-10 address type missing", "'endpoints':[]", NULL,
@@ -524,7 +557,8 @@ static const struct row slices[] = {
 	  ":2}]",
 	  "slice default/web-1 of web IPv4 b:2/tcp",
 	  "EndpointSlice default/web-1: ports[0].protocol: 'DCCP' is not TCP, UDP or SCTP\n" },
-	{ "port out of range", "'addressType':'IPv4','ports':[{'name':'a','port':65536}]", NULL,
+	{ "port out of range",
+	  "'addressType':'IPv4','ports':[{'name':'a','port':65536}]", NULL,
 	  "EndpointSlice default/web-1: ports[0].port: 65536 is not a port" },
 	{ "port name", "'addressType':'IPv4','ports':[{'name':'A B','port':1}]", NULL,
 	  "EndpointSlice default/web-1: ports[0].name: 'A B' is not a port name" },
@@ -567,7 +601,8 @@ static const struct row slices[] = {
 	  "EndpointSlice default/web-1: endpoints[4].addresses[0]: '::ffff:10.0.0.1' is not an "
 	  "IPv6 "
 	  "address\n" },
-	{ "API-11 leading zeros", "'addressType':'IPv4','endpoints':[{'addresses':['010.1.0.09']}]",
+	{ "API-11 leading zeros",
+	  "'addressType':'IPv4','endpoints':[{'addresses':['010.1.0.09']}]",
 	  "slice default/web-1 of web IPv4 10.1.0.9( ready serving )", NULL },
 	{ "EPS-7 conditions",
 	  "'addressType':'IPv4','endpoints':[{'addresses':['10.1.0.1'],'conditions':{}},"
@@ -609,7 +644,8 @@ static const struct row slices[] = {
 	  NULL },
 	{ "endpoints is an object", "'addressType':'IPv4','endpoints':{}", NULL,
 	  "EndpointSlice default/web-1: endpoints: an object where a list belongs" },
-	{ "an endpoint is a string", "'addressType':'IPv4','endpoints':['10.1.0.1']", NULL,
+	{ "an endpoint is a string",
+	  "'addressType':'IPv4','endpoints':['10.1.0.1']", NULL,
 	  "EndpointSlice default/web-1: endpoints[0]: a string where an object belongs" },
 };
 
@@ -625,7 +661,8 @@ START_TEST(test_slice)
 END_TEST
 
 static const struct row slice_metadata[] = {
-	{ "EPS-1 no labels", "{'metadata':{'namespace':'default','name':'x'},'addressType':'IPv4'}",
+	{ "EPS-1 no labels",
+	  "{'metadata':{'namespace':'default','name':'x'},'addressType':'IPv4'}",
 	  NULL, NULL },
 	{ "EPS-1 empty label",
 	  "{'metadata':{'namespace':'default','name':'x','labels':{'kubernetes.io/"
@@ -658,7 +695,8 @@ static const struct row slice_metadata[] = {
 	  "{'metadata':{'namespace':'default','name':'x.','labels':{'kubernetes.io/"
 	  "service-name':'a'}},"
 	  "'addressType':'IPv4'}",
-	  NULL, "EndpointSlice default/x.: metadata.name: 'x.' is not a DNS subdomain" },
+	  NULL,
+	  "EndpointSlice default/x.: metadata.name: 'x.' is not a DNS subdomain" },
 	{ "MET-2 trigger time",
 	  "{'metadata':{'namespace':'default','name':'x','labels':{'kubernetes.io/"
 	  "service-name':'a'},"
@@ -687,16 +725,15 @@ START_TEST(test_many_zone_lists)
 	struct outcome o;
 	int i;
 
-	strbuf_adds(
-		&text,
-		"{'metadata':{'namespace':'d','name':'s','labels':{'kubernetes.io/service-name':"
-		"'w'}},'addressType':'IPv4','endpoints':[");
+	strbuf_adds(&text, "{'metadata':{'namespace':'d','name':'s','labels':{'kubernetes.io/service-name':"
+			   "'w'}},'addressType':'IPv4','endpoints':[");
 	strbuf_adds(&want, "slice d/s of w IPv4");
 	for (i = 0; i < 100; i++) {
 		strbuf_addf(&text,
 			    "%s{'addresses':['10.1.0.%d'],'hints':{'forZones':[{'name':'z%d'}]}}",
 			    i ? "," : "", i, i % 30);
-		strbuf_addf(&want, " 10.1.0.%d( ready serving zones=z%d+ )", i, i % 30);
+		strbuf_addf(&want, " 10.1.0.%d( ready serving zones=z%d+ )", i,
+			    i % 30);
 	}
 	strbuf_adds(&text, "]}");
 	o = decode_text(KIND_SLICE, text.text, NULL);
@@ -729,9 +766,10 @@ START_TEST(test_endpoint_names)
 	const struct endpoint_names *names;
 	struct arena scratch = ARENA_INIT;
 	struct strbuf complaints = STRBUF_INIT;
-	struct decoder d = {
-		.node_name = "n", .scratch = &scratch, .complain = add_complaint, .ctx = &complaints
-	};
+	struct decoder d = { .node_name = "n",
+			     .scratch = &scratch,
+			     .complain = add_complaint,
+			     .ctx = &complaints };
 	char *copy = with_quotes(text), got[64];
 	struct errbuf eb = { "" };
 	struct slice *slice;
@@ -745,7 +783,8 @@ START_TEST(test_endpoint_names)
 	ck_assert_uint_eq(slice->n_endpoints, n);
 	names = slice_names(slice, &scratch);
 	for (i = 0; i < n; i++) {
-		snprintf(got, sizeof(got), "%s %s %s", names[i].pod, names[i].node, names[i].zone);
+		snprintf(got, sizeof(got), "%s %s %s", names[i].pod,
+			 names[i].node, names[i].zone);
 		expect("names", "endpoint", want[i], got);
 	}
 	free(slice);
@@ -763,16 +802,18 @@ static const struct row cidrs[] = {
 	  "{'metadata':{'name':'kubernetes'},'spec':{'cidrs':['172.30.0.0/16','fd00:10:96::/112']},"
 	  "'status':{'conditions':[{'type':'Ready','status':'False'}]}}",
 	  "cidr kubernetes range=172.30.0.0/16 range=fd00:10:96::/112", NULL },
-	{ "API-11 host bits", "{'metadata':{'name':'a.b'},'spec':{'cidrs':['172.30.000.041/016']}}",
+	{ "API-11 host bits",
+	  "{'metadata':{'name':'a.b'},'spec':{'cidrs':['172.30.000.041/016']}}",
 	  "cidr a.b range=172.30.0.0/16", NULL },
-	{ "API-10 bad range", "{'metadata':{'name':'a'},'spec':{'cidrs':['172.30.0.0/16','x']}}",
+	{ "API-10 bad range",
+	  "{'metadata':{'name':'a'},'spec':{'cidrs':['172.30.0.0/16','x']}}",
 	  NULL, "ServiceCIDR a: spec.cidrs[1]: 'x' is not an address range" },
-	{ "everything", "{'metadata':{'name':'a'},'spec':{'cidrs':['0.0.0.0/0']}}", NULL,
-	  "ServiceCIDR a: spec.cidrs[0]: '0.0.0.0/0' covers all addresses" },
+	{ "everything", "{'metadata':{'name':'a'},'spec':{'cidrs':['0.0.0.0/0']}}",
+	  NULL, "ServiceCIDR a: spec.cidrs[0]: '0.0.0.0/0' covers all addresses" },
 	{ "no ranges", "{'metadata':{'name':'a'},'spec':{}}", NULL,
 	  "ServiceCIDR a: spec.cidrs: missing" },
-	{ "not a list", "{'metadata':{'name':'a'},'spec':{'cidrs':'10.0.0.0/8'}}", NULL,
-	  "ServiceCIDR a: spec.cidrs: a string where a list belongs" },
+	{ "not a list", "{'metadata':{'name':'a'},'spec':{'cidrs':'10.0.0.0/8'}}",
+	  NULL, "ServiceCIDR a: spec.cidrs: a string where a list belongs" },
 };
 
 START_TEST(test_service_cidr)
@@ -807,14 +848,17 @@ static const struct row nodes[] = {
 	  "{'key':'other','effect':'NoSchedule'},{'key':'ToBeDeletedByClusterAutoscaler','value':'"
 	  "1'}]}}",
 	  "node node-a deleted to-be-deleted", NULL },
-	{ "HZ-4 other taints", "{'metadata':{'name':'node-a'},'spec':{'taints':[{'key':'other'}]}}",
+	{ "HZ-4 other taints",
+	  "{'metadata':{'name':'node-a'},'spec':{'taints':[{'key':'other'}]}}",
 	  "node node-a", NULL },
 	{ "zone is a number",
-	  "{'metadata':{'name':'node-a','labels':{'topology.kubernetes.io/zone':1}}}", NULL,
+	  "{'metadata':{'name':'node-a','labels':{'topology.kubernetes.io/zone':1}}}",
+	  NULL,
 	  "Node node-a: metadata.labels.topology.kubernetes.io/zone: a number where a string "
 	  "belongs" },
-	{ "addresses is an object", "{'metadata':{'name':'node-a'},'status':{'addresses':{}}}",
-	  NULL, "Node node-a: status.addresses: an object where a list belongs" },
+	{ "addresses is an object",
+	  "{'metadata':{'name':'node-a'},'status':{'addresses':{}}}", NULL,
+	  "Node node-a: status.addresses: an object where a list belongs" },
 };
 
 START_TEST(test_node)
@@ -829,20 +873,25 @@ static const struct {
 	const char *name, *text;
 	bool service, slice;
 } selections[] = {
-	{ "plain", "{'metadata':{'labels':{'a':'b'}},'spec':{'clusterIP':'10.0.0.1'}}", true,
-	  true },
+	{ "plain",
+	  "{'metadata':{'labels':{'a':'b'}},'spec':{'clusterIP':'10.0.0.1'}}",
+	  true, true },
 	{ "SVC-3 API-7 empty value counts",
-	  "{'metadata':{'labels':{'service.kubernetes.io/service-proxy-name':''}}}", false, true },
+	  "{'metadata':{'labels':{'service.kubernetes.io/service-proxy-name':''}}}",
+	  false, true },
 	{ "API-7 null value counts",
-	  "{'metadata':{'labels':{'service.kubernetes.io/service-proxy-name':null}}}", false,
-	  true },
-	{ "API-1 clusterIP None", "{'metadata':{},'spec':{'clusterIP':'None'}}", false, true },
-	{ "API-2 headless", "{'metadata':{'labels':{'service.kubernetes.io/headless':'x'}}}", true,
-	  false },
+	  "{'metadata':{'labels':{'service.kubernetes.io/service-proxy-name':null}}}",
+	  false, true },
+	{ "API-1 clusterIP None", "{'metadata':{},'spec':{'clusterIP':'None'}}",
+	  false, true },
+	{ "API-2 headless",
+	  "{'metadata':{'labels':{'service.kubernetes.io/headless':'x'}}}",
+	  true, false },
 	{ "annotations are no labels",
-	  "{'metadata':{'annotations':{'service.kubernetes.io/headless':'x'}}}", true, true },
-	{ "labels are a list", "{'metadata':{'labels':['service.kubernetes.io/headless']}}", true,
-	  true },
+	  "{'metadata':{'annotations':{'service.kubernetes.io/headless':'x'}}}",
+	  true, true },
+	{ "labels are a list",
+	  "{'metadata':{'labels':['service.kubernetes.io/headless']}}", true, true },
 };
 
 START_TEST(test_selected)
@@ -850,10 +899,10 @@ START_TEST(test_selected)
 	char *text = with_quotes(selections[_i].text);
 	struct json *json = json_parse(text, strlen(text), NULL);
 
-	ck_assert_msg(decode_service_selected(json) == selections[_i].service, "%s: service",
-		      selections[_i].name);
-	ck_assert_msg(decode_slice_selected(json) == selections[_i].slice, "%s: slice",
-		      selections[_i].name);
+	ck_assert_msg(decode_service_selected(json) == selections[_i].service,
+		      "%s: service", selections[_i].name);
+	ck_assert_msg(decode_slice_selected(json) == selections[_i].slice,
+		      "%s: slice", selections[_i].name);
 	json_free(json);
 	free(text);
 }
@@ -892,8 +941,9 @@ START_TEST(test_time)
 	int err = time_parse(times[_i].text, &got);
 
 	ck_assert_msg(err == times[_i].err && got == times[_i].want_us,
-		      "%s: want %d %lld, got %d %lld", times[_i].text, times[_i].err,
-		      (long long)times[_i].want_us, err, (long long)got);
+		      "%s: want %d %lld, got %d %lld", times[_i].text,
+		      times[_i].err, (long long)times[_i].want_us, err,
+		      (long long)got);
 }
 END_TEST
 
@@ -922,14 +972,15 @@ struct recorded {
 	bool events;
 };
 
-static int decode_recorded(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int decode_recorded(void *ctx, const char *text, size_t length,
+			   struct errbuf *eb)
 {
 	struct json *json = json_parse(text, length, eb);
 	struct recorded *rec = ctx;
 
 	ck_assert_msg(json, "%s: %.*s", eb->text, (int)length, text);
-	decode_any(&rec->decoder, rec->kind, rec->events ? json_get(json, "object") : json,
-		   &rec->outcome);
+	decode_any(&rec->decoder, rec->kind,
+		   rec->events ? json_get(json, "object") : json, &rec->outcome);
 	if (!*rec->outcome.error.text)
 		strbuf_addc(&rec->outcome.object, '\n');
 	json_free(json);
@@ -948,15 +999,18 @@ static const struct {
 	bool events;
 	const char *want; /* a line of the result */
 } recordings[] = {
-	{ "list-services", KIND_SERVICE, false, "service default/headless ignored created=" },
-	{ "list-services", KIND_SERVICE, false, "service default/ext ignored created=" },
+	{ "list-services", KIND_SERVICE, false,
+	  "service default/headless ignored created=" },
+	{ "list-services", KIND_SERVICE, false,
+	  "service default/ext ignored created=" },
 	{ "list-endpointslices", KIND_SLICE, false,
 	  " of headless IPv4 :9376/tcp 10.180.0.2( ready serving ) 10.180.0.1( ready serving local "
 	  ") "
 	  "trigger=" },
 	{ "list-servicecidrs", KIND_SERVICE_CIDR, false,
 	  "cidr kubernetes range=172.30.0.0/16 range=fd00:10:96::/112\n" },
-	{ "list-node-fieldselector", KIND_NODE, false, "node node-a zone=zone-1 uid=" },
+	{ "list-node-fieldselector", KIND_NODE, false,
+	  "node node-a zone=zone-1 uid=" },
 	{ "watch-services-live", KIND_SERVICE, true,
 	  "service default/my-service 172.30.20.117 :80/tcp/31369 created=" },
 	{ "watch-endpointslices-live", KIND_SLICE, true, "( serving terminating" },
@@ -964,10 +1018,12 @@ static const struct {
 
 START_TEST(test_recorded)
 {
-	static const struct splitter_ops ops = { NULL, decode_recorded, ignore_rest };
+	static const struct splitter_ops ops = { NULL, decode_recorded,
+						 ignore_rest };
 	struct strbuf body = read_body(recordings[_i].file);
 	struct arena scratch = ARENA_INIT;
-	struct recorded rec = { .kind = recordings[_i].kind, .events = recordings[_i].events };
+	struct recorded rec = { .kind = recordings[_i].kind,
+				.events = recordings[_i].events };
 	struct errbuf eb = { "" };
 	struct splitter *s;
 
@@ -977,10 +1033,12 @@ START_TEST(test_recorded)
 					.ctx = &rec.outcome.complaints };
 	strbuf_adds(&rec.outcome.complaints, "");
 	s = splitter_new(rec.events ? SPLIT_STREAM : SPLIT_LIST, &ops, &rec);
-	ck_assert_msg(splitter_feed(s, body.text, body.length, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(splitter_feed(s, body.text, body.length, &eb) == 0, "%s",
+		      eb.text);
 	ck_assert_str_eq(rec.outcome.complaints.text, "");
-	ck_assert_msg(strstr(rec.outcome.object.text, recordings[_i].want), "%s: want\n%s\nin\n%s",
-		      recordings[_i].file, recordings[_i].want, rec.outcome.object.text);
+	ck_assert_msg(strstr(rec.outcome.object.text, recordings[_i].want),
+		      "%s: want\n%s\nin\n%s", recordings[_i].file,
+		      recordings[_i].want, rec.outcome.object.text);
 	splitter_free(s);
 	outcome_free(&rec.outcome);
 	arena_free(&scratch);

@@ -55,8 +55,8 @@ static struct json *read_document(const char *name, int index)
 	struct documents documents = { NULL, index };
 	struct errbuf eb = { "" };
 
-	ck_assert_msg(yaml_read(read_piece, &whole, &ops, &documents, &eb) == 0, "%s: %s", name,
-		      eb.text);
+	ck_assert_msg(yaml_read(read_piece, &whole, &ops, &documents, &eb) == 0,
+		      "%s: %s", name, eb.text);
 	ck_assert_msg(documents.wanted, "%s: no document %d", name, index);
 	free(text);
 	return documents.wanted;
@@ -116,7 +116,8 @@ START_TEST(config_map_is_understood)
 	struct credentials *credentials;
 	struct errbuf eb = { "" };
 
-	ck_assert_msg(proxyconfig_parse(text, strlen(text), config, no_warning, NULL, &eb) == 0,
+	ck_assert_msg(proxyconfig_parse(text, strlen(text), config, no_warning,
+					NULL, &eb) == 0,
 		      "%s", eb.text);
 	ck_assert_msg(config_validate(config, NULL, NULL, &eb) == 0, "%s", eb.text);
 	ck_assert_str_eq(config->kubeconfig, "/var/lib/kube-proxy/kubeconfig.conf");
@@ -151,10 +152,11 @@ START_TEST(role_is_what_is_asked_for)
 		add_strings(&got, json_get(rule, "verbs"));
 		strbuf_addc(&got, '\n');
 	}
-	ck_assert_str_eq(got.text, "  | services nodes | list watch\n"
-				   " discovery.k8s.io | endpointslices | list watch\n"
-				   " networking.k8s.io | servicecidrs | list watch\n"
-				   " events.k8s.io | events | create\n");
+	ck_assert_str_eq(got.text,
+			 "  | services nodes | list watch\n"
+			 " discovery.k8s.io | endpointslices | list watch\n"
+			 " networking.k8s.io | servicecidrs | list watch\n"
+			 " events.k8s.io | events | create\n");
 	strbuf_free(&got);
 	json_free(role);
 }
@@ -181,7 +183,8 @@ START_TEST(container_has_only_net_admin)
 	ck_assert(json_is_true(json_get(security, "readOnlyRootFilesystem")));
 	ck_assert(!json_get(security, "privileged"));
 	ck_assert(json_is_true(json_get(security, "runAsNonRoot")));
-	ck_assert(json_integer(json_get(security, "runAsUser"), &user) && user == 65532);
+	ck_assert(json_integer(json_get(security, "runAsUser"), &user) &&
+		  user == 65532);
 	/* a file's capabilities are ignored without it */
 	ck_assert(json_is_true(json_get(security, "allowPrivilegeEscalation")));
 	strbuf_free(&got);
@@ -197,7 +200,8 @@ START_TEST(pod_is_the_nodes)
 
 	ck_assert(json_is_true(json_get(pod, "hostNetwork")));
 	ck_assert_str_eq(text_at(pod, "priorityClassName"), "system-node-critical");
-	ck_assert(json_integer(at(pod, "securityContext.fsGroup"), &group) && group == 65532);
+	ck_assert(json_integer(at(pod, "securityContext.fsGroup"), &group) &&
+		  group == 65532);
 	json_free(set);
 }
 END_TEST
@@ -208,8 +212,10 @@ START_TEST(labels_name_the_version)
 	struct json *set = read_manifest("base/daemonset.yaml");
 	const char *label = "app.kubernetes.io/version";
 
-	ck_assert_str_eq(json_string(json_get(at(set, "metadata.labels"), label)), VIPMAP_VERSION);
-	ck_assert_str_eq(json_string(json_get(at(set, "spec.template.metadata.labels"), label)),
+	ck_assert_str_eq(json_string(json_get(at(set, "metadata.labels"), label)),
+			 VIPMAP_VERSION);
+	ck_assert_str_eq(json_string(json_get(
+				 at(set, "spec.template.metadata.labels"), label)),
 			 VIPMAP_VERSION);
 	ck_assert_ptr_null(json_get(at(set, "spec.selector.matchLabels"), label));
 	json_free(set);
@@ -227,38 +233,40 @@ static const struct {
 	int other_index;
 	const char *other_path;
 } names[] = {
-	{ "base/daemonset.yaml", 0, POD "serviceAccountName", "base/serviceaccount.yaml", 0,
-	  "metadata.name" },
-	{ "base/daemonset.yaml", 0, POD "volumes.0.configMap.name", "base/configmap.yaml", 0,
-	  "metadata.name" },
-	{ "base/daemonset.yaml", 0, "metadata.namespace", "base/serviceaccount.yaml", 0,
-	  "metadata.namespace" },
-	{ "base/daemonset.yaml", 0, "metadata.namespace", "base/configmap.yaml", 0,
-	  "metadata.namespace" },
+	{ "base/daemonset.yaml", 0, POD "serviceAccountName",
+	  "base/serviceaccount.yaml", 0, "metadata.name" },
+	{ "base/daemonset.yaml", 0, POD "volumes.0.configMap.name",
+	  "base/configmap.yaml", 0, "metadata.name" },
+	{ "base/daemonset.yaml", 0, "metadata.namespace",
+	  "base/serviceaccount.yaml", 0, "metadata.namespace" },
+	{ "base/daemonset.yaml", 0, "metadata.namespace", "base/configmap.yaml",
+	  0, "metadata.namespace" },
 	{ "base/rbac.yaml", 1, "roleRef.name", "base/rbac.yaml", 0, "metadata.name" },
 	{ "base/rbac.yaml", 1, "roleRef.kind", "base/rbac.yaml", 0, "kind" },
-	{ "base/rbac.yaml", 1, "subjects.0.name", "base/serviceaccount.yaml", 0, "metadata.name" },
-	{ "base/rbac.yaml", 1, "subjects.0.kind", "base/serviceaccount.yaml", 0, "kind" },
-	{ "base/rbac.yaml", 1, "subjects.0.namespace", "base/serviceaccount.yaml", 0,
-	  "metadata.namespace" },
-	{ "base/kustomization.yaml", 0, "images.0.name", "base/daemonset.yaml", 0,
-	  POD "containers.0.image" },
-	{ "base/kustomization.yaml", 0, "images.0.name", "base/daemonset.yaml", 0,
-	  POD "initContainers.0.image" },
-	{ "monitoring/podmonitor.yaml", 0, "spec.podMetricsEndpoints.0.port", "base/daemonset.yaml",
-	  0, POD "containers.0.ports.1.name" },
-	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.name", "cleanup/vipmap/daemonset.yaml",
+	{ "base/rbac.yaml", 1, "subjects.0.name", "base/serviceaccount.yaml", 0,
+	  "metadata.name" },
+	{ "base/rbac.yaml", 1, "subjects.0.kind", "base/serviceaccount.yaml", 0,
+	  "kind" },
+	{ "base/rbac.yaml", 1, "subjects.0.namespace",
+	  "base/serviceaccount.yaml", 0, "metadata.namespace" },
+	{ "base/kustomization.yaml", 0, "images.0.name", "base/daemonset.yaml",
+	  0, POD "containers.0.image" },
+	{ "base/kustomization.yaml", 0, "images.0.name", "base/daemonset.yaml",
 	  0, POD "initContainers.0.image" },
-	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newName", "base/kustomization.yaml", 0,
-	  "images.0.newName" },
-	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newTag", "base/kustomization.yaml", 0,
-	  "images.0.newTag" },
+	{ "monitoring/podmonitor.yaml", 0, "spec.podMetricsEndpoints.0.port",
+	  "base/daemonset.yaml", 0, POD "containers.0.ports.1.name" },
+	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.name",
+	  "cleanup/vipmap/daemonset.yaml", 0, POD "initContainers.0.image" },
+	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newName",
+	  "base/kustomization.yaml", 0, "images.0.newName" },
+	{ "cleanup/vipmap/kustomization.yaml", 0, "images.0.newTag",
+	  "base/kustomization.yaml", 0, "images.0.newTag" },
 	{ "cleanup/kube-proxy/kustomization.yaml", 0, "images.0.name",
 	  "cleanup/kube-proxy/daemonset.yaml", 0, POD "initContainers.0.image" },
-	{ "kubeadm/kustomization.yaml", 0, "patches.0.target.name", "base/configmap.yaml", 0,
-	  "metadata.name" },
-	{ "kubeadm/kustomization.yaml", 0, "patches.1.target.name", "base/daemonset.yaml", 0,
-	  "metadata.name" },
+	{ "kubeadm/kustomization.yaml", 0, "patches.0.target.name",
+	  "base/configmap.yaml", 0, "metadata.name" },
+	{ "kubeadm/kustomization.yaml", 0, "patches.1.target.name",
+	  "base/daemonset.yaml", 0, "metadata.name" },
 };
 
 START_TEST(names_fit)
@@ -268,8 +276,9 @@ START_TEST(names_fit)
 	const char *got = text_at(one, names[_i].path);
 
 	ck_assert_msg(*got && !strcmp(got, text_at(other, names[_i].other_path)),
-		      "%s: %s is \"%s\", %s: %s is \"%s\"", names[_i].file, names[_i].path, got,
-		      names[_i].other, names[_i].other_path, text_at(other, names[_i].other_path));
+		      "%s: %s is \"%s\", %s: %s is \"%s\"", names[_i].file,
+		      names[_i].path, got, names[_i].other, names[_i].other_path,
+		      text_at(other, names[_i].other_path));
 	json_free(one);
 	json_free(other);
 }
@@ -290,10 +299,11 @@ static bool has_volume(const struct json *pod, const char *name)
 static void check_mounts(const struct json *pod, const char *list)
 {
 	json_for_each (container, json_get(pod, list)) {
-		ck_assert(*text_at(container, "name") && *text_at(container, "image"));
+		ck_assert(*text_at(container, "name") &&
+			  *text_at(container, "image"));
 		json_for_each (mount, json_get(container, "volumeMounts"))
-			ck_assert_msg(has_volume(pod, text_at(mount, "name")), "no volume \"%s\"",
-				      text_at(mount, "name"));
+			ck_assert_msg(has_volume(pod, text_at(mount, "name")),
+				      "no volume \"%s\"", text_at(mount, "name"));
 	}
 }
 
@@ -302,12 +312,14 @@ START_TEST(pods_fit_their_set)
 	struct json *set = read_manifest(daemon_sets[_i]);
 	const char *label = "app.kubernetes.io/name";
 	const struct json *pod = at(set, "spec.template.spec");
-	const char *wanted = json_string(json_get(at(set, "spec.selector.matchLabels"), label));
+	const char *wanted =
+		json_string(json_get(at(set, "spec.selector.matchLabels"), label));
 
 	ck_assert_str_eq(text_at(set, "apiVersion"), "apps/v1");
 	ck_assert_str_eq(text_at(set, "kind"), "DaemonSet");
 	ck_assert_ptr_nonnull(wanted);
-	ck_assert_str_eq(json_string(json_get(at(set, "spec.template.metadata.labels"), label)),
+	ck_assert_str_eq(json_string(json_get(
+				 at(set, "spec.template.metadata.labels"), label)),
 			 wanted);
 	ck_assert_str_eq(text_at(pod, "tolerations.0.operator"), "Exists");
 	check_mounts(pod, "containers");
@@ -321,12 +333,14 @@ START_TEST(probes_ask_the_health_server)
 {
 	static const struct {
 		const char *port, *server;
-	} ports[] = { { "livenessProbe.httpGet.port", "healthzBindAddress: 0.0.0.0" },
-		      { "startupProbe.httpGet.port", "healthzBindAddress: 0.0.0.0" },
-		      { "ports.0.containerPort", "healthzBindAddress: 0.0.0.0" },
-		      { "ports.0.hostPort", "healthzBindAddress: 0.0.0.0" },
-		      { "ports.1.containerPort", "metricsBindAddress: 127.0.0.1" },
-		      { "ports.1.hostPort", "metricsBindAddress: 127.0.0.1" } };
+	} ports[] = {
+		{ "livenessProbe.httpGet.port", "healthzBindAddress: 0.0.0.0" },
+		{ "startupProbe.httpGet.port", "healthzBindAddress: 0.0.0.0" },
+		{ "ports.0.containerPort", "healthzBindAddress: 0.0.0.0" },
+		{ "ports.0.hostPort", "healthzBindAddress: 0.0.0.0" },
+		{ "ports.1.containerPort", "metricsBindAddress: 127.0.0.1" },
+		{ "ports.1.hostPort", "metricsBindAddress: 127.0.0.1" }
+	};
 	struct json *set = read_manifest("base/daemonset.yaml");
 	struct json *map = read_manifest("base/configmap.yaml");
 	const struct json *container = at(set, POD "containers.0");
@@ -334,18 +348,22 @@ START_TEST(probes_ask_the_health_server)
 	char text[64];
 
 	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
-		ck_assert_msg(json_integer(at(container, ports[i].port), &port), "%s",
-			      ports[i].port);
+		ck_assert_msg(json_integer(at(container, ports[i].port), &port),
+			      "%s", ports[i].port);
 		snprintf(text, sizeof(text), "%s:%d\n", ports[i].server, (int)port);
-		ck_assert_msg(strstr(data_of(map, "config.conf"), text), "%s: %s", ports[i].port,
-			      text);
+		ck_assert_msg(strstr(data_of(map, "config.conf"), text),
+			      "%s: %s", ports[i].port, text);
 	}
-	ck_assert_str_eq(text_at(container, "livenessProbe.httpGet.path"), "/livez");
+	ck_assert_str_eq(text_at(container, "livenessProbe.httpGet.path"),
+			 "/livez");
 	ck_assert_str_eq(text_at(container, "startupProbe.httpGet.path"), "/livez");
 	/* while kube-proxy still holds the ports, only the local socket can tell */
-	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.0"), "vipmap");
-	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.1"), "status");
-	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.2"), "--ready");
+	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.0"),
+			 "vipmap");
+	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.1"),
+			 "status");
+	ck_assert_str_eq(text_at(container, "readinessProbe.exec.command.2"),
+			 "--ready");
 	json_free(set);
 	json_free(map);
 }
@@ -353,7 +371,8 @@ END_TEST
 
 /* kustomize takes no base that the folder itself lies in ("cycle detected"). */
 static const char *const kustomizations[] = {
-	".", "base", "kubeadm", "cleanup/kube-proxy", "cleanup/vipmap", "monitoring"
+	".",	     "base", "kubeadm", "cleanup/kube-proxy", "cleanup/vipmap",
+	"monitoring"
 };
 
 START_TEST(kustomizations_find_their_resources)
@@ -364,15 +383,16 @@ START_TEST(kustomizations_find_their_resources)
 
 	snprintf(path, sizeof(path), "%s/kustomization.yaml", folder);
 	json = read_manifest(path);
-	ck_assert_str_eq(text_at(json, "apiVersion"), "kustomize.config.k8s.io/v1beta1");
+	ck_assert_str_eq(text_at(json, "apiVersion"),
+			 "kustomize.config.k8s.io/v1beta1");
 	ck_assert(json_first(json_get(json, "resources")));
 	json_for_each (resource, json_get(json, "resources")) {
 		name = json_string(resource);
 		snprintf(path, sizeof(path), "scripts/deploy/%s/%s", folder, name);
 		ck_assert_msg(access(path, R_OK) == 0, "%s is not there", path);
 		snprintf(parent, sizeof(parent), "/%s", name);
-		ck_assert_msg(strcmp(parent + strlen(parent) - 3, "/..") != 0, "%s: %s", folder,
-			      name);
+		ck_assert_msg(strcmp(parent + strlen(parent) - 3, "/..") != 0,
+			      "%s: %s", folder, name);
 	}
 	json_free(json);
 }

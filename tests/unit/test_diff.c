@@ -31,14 +31,16 @@ static void rule_goes(struct world *w)
 
 static void element_goes(struct world *w)
 {
-	struct element key = { .set = SET_CLUSTER_IPS, .addr = build_addr("10.96.0.3") };
+	struct element key = { .set = SET_CLUSTER_IPS,
+			       .addr = build_addr("10.96.0.3") };
 
 	ck_assert(fake_delete_key(w->kernel, FAMILY_IPV4, &key));
 }
 
 static void element_is_another(struct world *w)
 {
-	struct element key = { .set = SET_CLUSTER_IPS, .addr = build_addr("10.96.0.77") };
+	struct element key = { .set = SET_CLUSTER_IPS,
+			       .addr = build_addr("10.96.0.77") };
 
 	ck_assert_int_eq(fake_add_element(w->kernel, FAMILY_IPV4, &key), 0);
 }
@@ -129,7 +131,8 @@ static const struct {
 	  "+ " },
 	{ "source ranges that are not in the kernel",
 	  ranges_are_new,
-	  { "+ set ip vipmap ranges/d/wall\n", "+ element ip vipmap ranges/d/wall { 10.0.0.0/8 }\n",
+	  { "+ set ip vipmap ranges/d/wall\n",
+	    "+ element ip vipmap ranges/d/wall { 10.0.0.0/8 }\n",
 	    "+ element ip vipmap firewalled { 203.0.113.9 . tcp . 83 comment \"d/wall:a\" : "
 	    "goto external-pick-1 }\n" },
 	  "- " },
@@ -148,10 +151,12 @@ static void expect_lines(int row, const char *text)
 	const char *line;
 
 	for (i = 0; i < 6 && rows[row].want[i]; i++)
-		ck_assert_msg(strstr(text, rows[row].want[i]), "%s: no \"%s\" in\n%.6000s",
-			      rows[row].name, rows[row].want[i], text);
+		ck_assert_msg(strstr(text, rows[row].want[i]),
+			      "%s: no \"%s\" in\n%.6000s", rows[row].name,
+			      rows[row].want[i], text);
 	for (line = text; rows[row].none && *line; line = strchr(line, '\n') + 1)
-		ck_assert_msg(strncmp(line, rows[row].none, strlen(rows[row].none)) != 0,
+		ck_assert_msg(strncmp(line, rows[row].none,
+				      strlen(rows[row].none)) != 0,
 			      "%s: %.2000s", rows[row].name, line);
 }
 
@@ -163,8 +168,8 @@ START_TEST(says_what_differs)
 	rows[_i].happens(w);
 	world_restart(w);
 	fake_counts_reset(w->kernel);
-	ck_assert_msg(dataplane_diff(w->dp[FAMILY_IPV4], &out, &w->eb) == 0, "%s: %s",
-		      rows[_i].name, w->eb.text);
+	ck_assert_msg(dataplane_diff(w->dp[FAMILY_IPV4], &out, &w->eb) == 0,
+		      "%s: %s", rows[_i].name, w->eb.text);
 	ck_assert_uint_eq(fake_counts(w->kernel).transactions, 0);
 	expect_lines(_i, out.text ? out.text : "");
 	ck_assert_msg(rows[_i].want[0] || !out.length, "%s", out.text);

@@ -1,7 +1,7 @@
 /*
- * Configurations in the shape that Kubernetes distributions write them, files and command lines:
- * each is taken as it is, warns of what has no effect and of nothing else, and its clusterCIDR is
- * in the rules.
+ * Configurations in the shape that Kubernetes distributions write them, files
+ * and command lines: each is taken as it is, warns of what has no effect and of
+ * nothing else, and its clusterCIDR is in the rules.
  */
 #include <check.h>
 #include <stdio.h>
@@ -13,14 +13,14 @@
 #include "tests/support/suite.h"
 #include "tests/support/program.h"
 
-#define OBJECTS                                                                                    \
-	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"                           \
-	"status: {addresses: [{type: InternalIP, address: 192.168.7.11}]}\n---\n"                  \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"                                   \
-	"spec: {clusterIP: 172.30.0.41, ports: [{port: 80}]}\n---\n"                               \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                                   \
-	"metadata: {name: web-a, labels: {kubernetes.io/service-name: web}}\n"                     \
-	"addressType: IPv4\nports: [{name: \"\", port: 8080}]\n"                                   \
+#define OBJECTS                                                                   \
+	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"          \
+	"status: {addresses: [{type: InternalIP, address: 192.168.7.11}]}\n---\n" \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"                  \
+	"spec: {clusterIP: 172.30.0.41, ports: [{port: 80}]}\n---\n"              \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                  \
+	"metadata: {name: web-a, labels: {kubernetes.io/service-name: web}}\n"    \
+	"addressType: IPv4\nports: [{name: \"\", port: 8080}]\n"                  \
 	"endpoints: [{addresses: [10.180.1.1]}]\n"
 
 static const struct {
@@ -28,7 +28,11 @@ static const struct {
 	const char *has;		 /* in the rules */
 	const char *warnings[5];	 /* all of them, in their order */
 } rows[] = {
-	{ "kubeadm", "kubeadm.yaml", "--hostname-override=node1", "10.180.0.0/16", { NULL } },
+	{ "kubeadm",
+	  "kubeadm.yaml",
+	  "--hostname-override=node1",
+	  "10.180.0.0/16",
+	  { NULL } },
 	{ "kubespray",
 	  "kubespray.yaml",
 	  "--hostname-override=node1",
@@ -46,7 +50,8 @@ static const struct {
 	  "--hostname-override=node1",
 	  "10.180.0.0/16",
 	  { "featureGates.SomethingOfNextYear: not known, ignored",
-	    "nftables.offload: unknown field, ignored", "tracing: unknown field, ignored" } },
+	    "nftables.offload: unknown field, ignored",
+	    "tracing: unknown field, ignored" } },
 	{ "k3s",
 	  NULL,
 	  "--cluster-cidr=10.180.0.0/16 --conntrack-max-per-core=0 "
@@ -85,14 +90,16 @@ static void check_warnings(int row, const char *err)
 
 		ck_assert_ptr_nonnull(end);
 		ck_assert_msg(n < 5 && rows[row].warnings[n] &&
-				      memmem(err, (size_t)(end - err), rows[row].warnings[n],
+				      memmem(err, (size_t)(end - err),
+					     rows[row].warnings[n],
 					     strlen(rows[row].warnings[n])),
-			      "%s: not expected: %.*s", rows[row].name, (int)(end - err), err);
+			      "%s: not expected: %.*s", rows[row].name,
+			      (int)(end - err), err);
 		err = end + 1;
 		n++;
 	}
-	ck_assert_msg(n == 5 || !rows[row].warnings[n], "%s: want %s", rows[row].name,
-		      rows[row].warnings[n]);
+	ck_assert_msg(n == 5 || !rows[row].warnings[n], "%s: want %s",
+		      rows[row].name, rows[row].warnings[n]);
 }
 
 START_TEST(taken_as_it_is)
@@ -107,11 +114,14 @@ START_TEST(taken_as_it_is)
 	snprintf(command, sizeof(command),
 		 "./vipmap %s%s%s%s %s --manifests objects.yaml --dry-run",
 		 rows[_i].file ? "--config=" : "", rows[_i].file ? folder : "",
-		 rows[_i].file ? "/" : "", rows[_i].file ? rows[_i].file : "", rows[_i].flags);
+		 rows[_i].file ? "/" : "", rows[_i].file ? rows[_i].file : "",
+		 rows[_i].flags);
 	status = run_apart(command, &out, &err);
-	ck_assert_msg(status == 0, "%s: status %d:\n%s", rows[_i].name, status, err.text);
-	ck_assert_msg(strstr(out.text, rows[_i].has) && strstr(out.text, "10.180.1.1"),
-		      "%s: want %s in\n%s", rows[_i].name, rows[_i].has, out.text);
+	ck_assert_msg(status == 0, "%s: status %d:\n%s", rows[_i].name, status,
+		      err.text);
+	ck_assert_msg(
+		strstr(out.text, rows[_i].has) && strstr(out.text, "10.180.1.1"),
+		"%s: want %s in\n%s", rows[_i].name, rows[_i].has, out.text);
 	check_warnings(_i, err.text);
 	free(folder);
 	scratch_leave(&scratch);
@@ -134,7 +144,8 @@ START_TEST(another_mode_is_refused)
 		 "./vipmap --config=eks.yaml --manifests objects.yaml --dry-run",
 		 folder);
 	ck_assert_int_eq(run_apart(command, &out, &err), 2);
-	ck_assert_msg(strstr(err.text, "mode: \"iptables\" is not offered"), "%s", err.text);
+	ck_assert_msg(strstr(err.text, "mode: \"iptables\" is not offered"),
+		      "%s", err.text);
 	free(folder);
 	scratch_leave(&scratch);
 	strbuf_free(&out);

@@ -16,32 +16,40 @@ static const struct {
 	bool verdict, endpoint, index, nodeport, range, shared;
 } sets[N_ELEMENT_SETS] = {
 	{ SET_CLUSTER_IPS, "cluster-ips", false, false, false, false, false, true },
-	{ SET_NODEPORT_IPS, "nodeport-ips", false, false, false, false, false, false },
-	{ SET_SERVICE_CIDRS, "service-cidrs", false, false, false, false, true, false },
+	{ SET_NODEPORT_IPS, "nodeport-ips", false, false, false, false, false,
+	  false },
+	{ SET_SERVICE_CIDRS, "service-cidrs", false, false, false, false, true,
+	  false },
 	{ SET_HAIRPIN, "hairpin", false, false, false, false, false, true },
-	{ SET_NO_MASQUERADE, "no-masquerade-cidrs", false, false, false, false, true, false },
+	{ SET_NO_MASQUERADE, "no-masquerade-cidrs", false, false, false, false,
+	  true, false },
 	{ SET_PING_IPS, "ping-ips", false, false, false, false, false, true },
 	{ MAP_SERVICE_IPS, "service-ips", true, false, false, false, false, false },
-	{ MAP_SERVICE_NODEPORTS, "service-nodeports", true, false, false, true, false, false },
-	{ MAP_FIREWALLED, "firewalled", true, false, false, false, false, false },
-	{ MAP_CLUSTER_POLICY, "cluster-policy", true, false, false, false, false, false },
-	{ MAP_LOCAL_POLICY, "local-policy", true, false, false, false, false, false },
-	{ MAP_NODEPORT_CLUSTER_POLICY, "nodeport-cluster-policy", true, false, false, true, false,
-	  false },
-	{ MAP_NODEPORT_LOCAL_POLICY, "nodeport-local-policy", true, false, false, true, false,
-	  false },
-	{ MAP_ENDPOINTS, "endpoints", false, true, true, false, false, false },
-	{ MAP_LOCAL_ENDPOINTS, "local-endpoints", false, true, true, false, false, false },
-	{ MAP_NODEPORT_ENDPOINTS, "nodeport-endpoints", false, true, true, true, false, false },
-	{ MAP_NODEPORT_LOCAL_ENDPOINTS, "nodeport-local-endpoints", false, true, true, true, false,
-	  false },
-	{ MAP_STICKY_ENDPOINTS, "sticky-endpoints", true, false, true, false, false, false },
-	{ MAP_STICKY_LOCAL_ENDPOINTS, "sticky-local-endpoints", true, false, true, false, false,
-	  false },
-	{ MAP_STICKY_NODEPORT_ENDPOINTS, "sticky-nodeport-endpoints", true, false, true, true,
+	{ MAP_SERVICE_NODEPORTS, "service-nodeports", true, false, false, true,
 	  false, false },
-	{ MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS, "sticky-nodeport-local-endpoints", true, false, true,
-	  true, false, false },
+	{ MAP_FIREWALLED, "firewalled", true, false, false, false, false, false },
+	{ MAP_CLUSTER_POLICY, "cluster-policy", true, false, false, false,
+	  false, false },
+	{ MAP_LOCAL_POLICY, "local-policy", true, false, false, false, false, false },
+	{ MAP_NODEPORT_CLUSTER_POLICY, "nodeport-cluster-policy", true, false,
+	  false, true, false, false },
+	{ MAP_NODEPORT_LOCAL_POLICY, "nodeport-local-policy", true, false,
+	  false, true, false, false },
+	{ MAP_ENDPOINTS, "endpoints", false, true, true, false, false, false },
+	{ MAP_LOCAL_ENDPOINTS, "local-endpoints", false, true, true, false,
+	  false, false },
+	{ MAP_NODEPORT_ENDPOINTS, "nodeport-endpoints", false, true, true, true,
+	  false, false },
+	{ MAP_NODEPORT_LOCAL_ENDPOINTS, "nodeport-local-endpoints", false, true,
+	  true, true, false, false },
+	{ MAP_STICKY_ENDPOINTS, "sticky-endpoints", true, false, true, false,
+	  false, false },
+	{ MAP_STICKY_LOCAL_ENDPOINTS, "sticky-local-endpoints", true, false,
+	  true, false, false, false },
+	{ MAP_STICKY_NODEPORT_ENDPOINTS, "sticky-nodeport-endpoints", true,
+	  false, true, true, false, false },
+	{ MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS, "sticky-nodeport-local-endpoints",
+	  true, false, true, true, false, false },
 	{ SET_SOURCE_RANGES, "ranges", false, false, false, false, true, false },
 };
 
@@ -52,12 +60,18 @@ START_TEST(set_traits)
 	ck_assert_int_eq(set, _i); /* every set has its row */
 	CHECK_STR("name", set_name(set), sets[_i].name);
 	ck_assert_uint_le(strlen(set_name(set)), 255);
-	ck_assert_msg(set_has_verdict(set) == sets[_i].verdict, "%s: verdict", sets[_i].name);
-	ck_assert_msg(set_has_endpoint(set) == sets[_i].endpoint, "%s: endpoint", sets[_i].name);
-	ck_assert_msg(set_has_index(set) == sets[_i].index, "%s: index", sets[_i].name);
-	ck_assert_msg(set_is_nodeport(set) == sets[_i].nodeport, "%s: node port", sets[_i].name);
-	ck_assert_msg(set_has_range(set) == sets[_i].range, "%s: range", sets[_i].name);
-	ck_assert_msg(set_is_shared(set) == sets[_i].shared, "%s: shared", sets[_i].name);
+	ck_assert_msg(set_has_verdict(set) == sets[_i].verdict, "%s: verdict",
+		      sets[_i].name);
+	ck_assert_msg(set_has_endpoint(set) == sets[_i].endpoint,
+		      "%s: endpoint", sets[_i].name);
+	ck_assert_msg(set_has_index(set) == sets[_i].index, "%s: index",
+		      sets[_i].name);
+	ck_assert_msg(set_is_nodeport(set) == sets[_i].nodeport,
+		      "%s: node port", sets[_i].name);
+	ck_assert_msg(set_has_range(set) == sets[_i].range, "%s: range",
+		      sets[_i].name);
+	ck_assert_msg(set_is_shared(set) == sets[_i].shared, "%s: shared",
+		      sets[_i].name);
 }
 END_TEST
 
@@ -71,23 +85,26 @@ static const struct {
 	{ PICK_LOCAL, 2, "local-pick-2" },
 	{ PICK_NODEPORT, 2, "nodeport-pick-2" },
 	{ PICK_STICKY, 2, "sticky-pick-2" },
-	{ PICK_CLUSTER | PICK_STICKY | PICK_LOCAL, 10, "cluster-sticky-local-pick-10" },
+	{ PICK_CLUSTER | PICK_STICKY | PICK_LOCAL, 10,
+	  "cluster-sticky-local-pick-10" },
 	{ PICK_EXTERNAL | PICK_STICKY | PICK_NODEPORT | PICK_LOCAL, 7,
 	  "external-sticky-nodeport-local-pick-7" },
 };
 
 START_TEST(pick_names)
 {
-	struct verdict v = { VERDICT_PICK, (uint8_t)picks[_i].flags, picks[_i].count };
+	struct verdict v = { VERDICT_PICK, (uint8_t)picks[_i].flags,
+			     picks[_i].count };
 	struct verdict back = { 0 };
 	char text[PICK_NAME_SIZE];
 
 	CHECK_STR("name", pick_name(&v, text), picks[_i].name);
-	ck_assert_msg(pick_parse(picks[_i].name, &back) == 0, "%s: not parsed", picks[_i].name);
+	ck_assert_msg(pick_parse(picks[_i].name, &back) == 0, "%s: not parsed",
+		      picks[_i].name);
 	ck_assert_int_eq(back.kind, VERDICT_PICK);
 	ck_assert_msg(back.pick == picks[_i].flags && back.count == picks[_i].count,
-		      "%s: want %u, %u, got %u, %u", picks[_i].name, picks[_i].flags,
-		      picks[_i].count, back.pick, back.count);
+		      "%s: want %u, %u, got %u, %u", picks[_i].name,
+		      picks[_i].flags, picks[_i].count, back.pick, back.count);
 }
 END_TEST
 
@@ -131,18 +148,18 @@ START_TEST(no_pick)
 {
 	struct verdict v = { VERDICT_DROP, 1, 1 };
 
-	ck_assert_msg(pick_parse(no_picks[_i], &v) == -EINVAL, "\"%s\" was taken for a pick chain",
-		      no_picks[_i]);
-	ck_assert_msg(v.kind == VERDICT_DROP && v.pick == 1 && v.count == 1, "\"%s\": written to",
-		      no_picks[_i]);
+	ck_assert_msg(pick_parse(no_picks[_i], &v) == -EINVAL,
+		      "\"%s\" was taken for a pick chain", no_picks[_i]);
+	ck_assert_msg(v.kind == VERDICT_DROP && v.pick == 1 && v.count == 1,
+		      "\"%s\": written to", no_picks[_i]);
 }
 END_TEST
 
-#define ADDR(last)                                                                                 \
-	{                                                                                          \
-		{                                                                                  \
-			10, 0, 0, last                                                             \
-		}                                                                                  \
+#define ADDR(last)                                                             \
+	{                                                                      \
+		{                                                              \
+			10, 0, 0, last                                         \
+		}                                                              \
 	}
 
 /* In ascending order: each differs from the one before in one field. */
@@ -166,8 +183,8 @@ START_TEST(key_order)
 		int got = element_key_compare(&ordered[_i], &ordered[j]);
 		int want = (_i > j) - (_i < j);
 
-		ck_assert_msg((got > 0) - (got < 0) == want, "%d and %d: want %d, got %d", _i, j,
-			      want, got);
+		ck_assert_msg((got > 0) - (got < 0) == want,
+			      "%d and %d: want %d, got %d", _i, j, want, got);
 	}
 }
 END_TEST
@@ -216,12 +233,12 @@ START_TEST(data_equality)
 	b.comment = comment;
 	b.addr.bytes[0] = 77; /* the key does not matter */
 	ck_assert(element_data_equal(&a, &b));
-#define DIFFERS(change)                                                                            \
-	do {                                                                                       \
-		b = a;                                                                             \
-		change;                                                                            \
-		ck_assert_msg(!element_data_equal(&a, &b), "%s", #change);                         \
-		ck_assert_msg(!element_data_equal(&b, &a), "%s", #change);                         \
+#define DIFFERS(change)                                                        \
+	do {                                                                   \
+		b = a;                                                         \
+		change;                                                        \
+		ck_assert_msg(!element_data_equal(&a, &b), "%s", #change);     \
+		ck_assert_msg(!element_data_equal(&b, &a), "%s", #change);     \
 	} while (0)
 	DIFFERS(b.verdict.kind = VERDICT_DROP);
 	DIFFERS(b.verdict.pick = PICK_EXTERNAL);

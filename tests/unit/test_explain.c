@@ -11,12 +11,12 @@
 #include "tests/support/program.h"
 #include "watch/manifests.h"
 
-#define OBJECTS                                                                                    \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"                                   \
-	"spec: {clusterIP: 172.30.0.41, ports: [{port: 80}]}\n---\n"                               \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-a\n"         \
-	"  labels: {kubernetes.io/service-name: web}\naddressType: IPv4\n"                         \
-	"ports: [{name: \"\", port: 8080}]\nendpoints: [{addresses: [10.180.1.1]},"                \
+#define OBJECTS                                                                            \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"                           \
+	"spec: {clusterIP: 172.30.0.41, ports: [{port: 80}]}\n---\n"                       \
+	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-a\n" \
+	"  labels: {kubernetes.io/service-name: web}\naddressType: IPv4\n"                 \
+	"ports: [{name: \"\", port: 8080}]\nendpoints: [{addresses: [10.180.1.1]},"        \
 	" {addresses: [10.180.1.2]}]\n"
 
 struct world {
@@ -40,17 +40,19 @@ static void begin(struct world *w)
 	memset(w, 0, sizeof(*w));
 	scratch_enter(&w->scratch);
 	write_file("objects.yaml", OBJECTS);
-	ck_assert_msg(run_apart("./vipmap --manifests objects.yaml --once", &out, &err) == 0, "%s",
-		      err.text);
+	ck_assert_msg(run_apart("./vipmap --manifests objects.yaml --once",
+				&out, &err) == 0,
+		      "%s", err.text);
 	w->config = config_new();
 	ck_assert_int_eq(config_append(&w->config->manifests, "objects.yaml"), 0);
 	ck_assert_int_eq(config_validate(w->config, NULL, NULL, &eb), 0);
 	w->log = log_new(2, 0, false, NULL);
 	w->model = model_new(w->config, log_message, w->log);
 	w->manifests = manifests_new(w->config->manifests, "node1");
-	ck_assert_msg(manifests_load(w->manifests, model_sink(w->model), &eb) == 0, "%s", eb.text);
-	w->compiler = dataplane_new(
-		&(struct dataplane_options){ .family = FAMILY_IPV4, .model = w->model });
+	ck_assert_msg(manifests_load(w->manifests, model_sink(w->model), &eb) == 0,
+		      "%s", eb.text);
+	w->compiler = dataplane_new(&(struct dataplane_options){
+		.family = FAMILY_IPV4, .model = w->model });
 	ck_assert_int_eq(dataplane_compile(w->compiler), 0);
 	w->sync = sync_new(&(struct sync_options){ .config = w->config,
 						   .model = w->model,
@@ -118,10 +120,12 @@ START_TEST(disagreement)
 	if (!program_namespace())
 		return;
 	begin(&w);
-	ck_assert_msg(run(rows[_i].command, &said) == 0, "%s: %s", rows[_i].name, said.text);
-	ck_assert_int_eq(view_page(&w.view, "/v1/explain", "destination=web", &out), 200);
-	ck_assert_msg(strstr(out.text, rows[_i].want), "%s: want %s in\n%s", rows[_i].name,
-		      rows[_i].want, out.text);
+	ck_assert_msg(run(rows[_i].command, &said) == 0, "%s: %s",
+		      rows[_i].name, said.text);
+	ck_assert_int_eq(
+		view_page(&w.view, "/v1/explain", "destination=web", &out), 200);
+	ck_assert_msg(strstr(out.text, rows[_i].want), "%s: want %s in\n%s",
+		      rows[_i].name, rows[_i].want, out.text);
 	strbuf_free(&out);
 	strbuf_free(&said);
 	end(&w);

@@ -1,7 +1,7 @@
 /*
- * The fast path: which interfaces are chosen, how a flowtable's devices follow them, and that it is
- * a part of the table that comes and goes whole. Against the stand-in for the kernel; packets are
- * in tests/packets/fastpath.py.
+ * The fast path: which interfaces are chosen, how a flowtable's devices follow
+ * them, and that it is a part of the table that comes and goes whole. Against
+ * the stand-in for the kernel; packets are in tests/packets/fastpath.py.
  */
 #include "proxy/sync/fastpath.h"
 
@@ -63,10 +63,12 @@ static const struct {
 
 START_TEST(matching)
 {
-	struct ruleset ruleset = fast_ruleset(FAMILY_IPV4, PATTERNS(matches[_i].pattern));
+	struct ruleset ruleset =
+		fast_ruleset(FAMILY_IPV4, PATTERNS(matches[_i].pattern));
 
 	ck_assert_msg(ruleset_is_fast(&ruleset, matches[_i].name) == matches[_i].fast,
-		      "%s, %s: want %d", matches[_i].pattern, matches[_i].name, matches[_i].fast);
+		      "%s, %s: want %d", matches[_i].pattern, matches[_i].name,
+		      matches[_i].fast);
 }
 END_TEST
 
@@ -74,8 +76,8 @@ END_TEST
 START_TEST(from_configuration)
 {
 	char patterns_text[][17] = { "eth0", "cali*", "*", "fifteen-letters*" };
-	char *patterns[] = { patterns_text[0], patterns_text[1], patterns_text[2], patterns_text[3],
-			     NULL };
+	char *patterns[] = { patterns_text[0], patterns_text[1],
+			     patterns_text[2], patterns_text[3], NULL };
 	struct config config = { 0 };
 	struct ruleset ruleset;
 	struct model *m = model_new(&config, NULL, NULL);
@@ -109,15 +111,17 @@ START_TEST(prints)
 	const enum family family = _i ? FAMILY_IPV6 : FAMILY_IPV4;
 	char names[2][INTERFACE_NAME_SIZE] = { "eth0", "vethx" };
 	const struct devices devices = { names, 2 };
-	struct ruleset with = fast_ruleset(family, PATTERNS("eth0", "veth*", "*", "a*b"));
+	struct ruleset with =
+		fast_ruleset(family, PATTERNS("eth0", "veth*", "*", "a*b"));
 	struct ruleset without = sample_ruleset(family);
 	struct strbuf out = STRBUF_INIT, plain = STRBUF_INIT;
 	struct text *t = text_new(&with);
 
 	sample_write(text_writer(t), family, 0);
 	ck_assert_int_eq(text_print(t, &plain), 0);
-	ck_assert(
-		strstr(plain.text, "\tflowtable fast {\n\t\thook ingress priority filter\n\t}\n"));
+	ck_assert(strstr(
+		plain.text,
+		"\tflowtable fast {\n\t\thook ingress priority filter\n\t}\n"));
 	text_set_devices(t, &devices);
 	ck_assert_int_eq(text_print(t, &out), 0);
 	ck_assert(strstr(out.text, "\tflowtable fast {\n\t\thook ingress priority filter\n"
@@ -127,11 +131,12 @@ START_TEST(prints)
 			 "\t\ttype filter hook forward priority filter + 10; policy accept;\n"
 			 "\t\tct status dnat ct state established ct status assured goto "
 			 "fast-path-in\n\t}\n"));
-	ck_assert(strstr(out.text, "\tchain fast-path-in {\n"
-				   "\t\tiifname \"eth0\" goto fast-path-out\n"
-				   "\t\tiifname \"veth*\" goto fast-path-out\n"
-				   "\t\tgoto fast-path-out\n"
-				   "\t\tiifname \"a*b\" goto fast-path-out\n\t}\n"));
+	ck_assert(strstr(out.text,
+			 "\tchain fast-path-in {\n"
+			 "\t\tiifname \"eth0\" goto fast-path-out\n"
+			 "\t\tiifname \"veth*\" goto fast-path-out\n"
+			 "\t\tgoto fast-path-out\n"
+			 "\t\tiifname \"a*b\" goto fast-path-out\n\t}\n"));
 	ck_assert(strstr(out.text, "\tchain fast-path-out {\n"
 				   "\t\toifname \"eth0\" flow add @fast\n"
 				   "\t\toifname \"veth*\" flow add @fast\n"
@@ -165,8 +170,8 @@ static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 	(void)digest;
 }
 
-static void ignore_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			  uint64_t digest)
+static void ignore_ranges(void *ctx, const char *set, const struct prefix *list,
+			  unsigned int count, uint64_t digest)
 {
 	(void)ctx;
 	(void)set;
@@ -202,18 +207,20 @@ static enum table_state state_of(struct bench *b, const struct ruleset *ruleset,
 	struct errbuf eb = { "" };
 
 	*parts = 0;
-	ck_assert_msg(readback_table(b->nl, ruleset, &found, &state, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(readback_table(b->nl, ruleset, &found, &state, &eb) == 0,
+		      "%s", eb.text);
 	return state;
 }
 
-static void write_table(struct bench *b, const struct ruleset *ruleset, enum change change,
-			unsigned int parts)
+static void write_table(struct bench *b, const struct ruleset *ruleset,
+			enum change change, unsigned int parts)
 {
 	struct batch *batch = batch_new(ruleset, 0);
 	struct errbuf eb = { "" };
 
 	batch_writer(batch)->table(batch, change, parts);
-	ck_assert_msg(batch_commit(batch, b->nl, 1000, NULL, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(batch_commit(batch, b->nl, 1000, NULL, &eb) == 0, "%s",
+		      eb.text);
 	batch_free(batch);
 }
 
@@ -247,7 +254,8 @@ static const char *devices_of(struct bench *b)
 
 START_TEST(comes_and_goes)
 {
-	const struct ruleset with = fast_ruleset(FAMILY_IPV4, PATTERNS("eth0", "veth*"));
+	const struct ruleset with =
+		fast_ruleset(FAMILY_IPV4, PATTERNS("eth0", "veth*"));
 	const struct ruleset other = fast_ruleset(FAMILY_IPV4, PATTERNS("eth1"));
 	const struct ruleset without = sample_ruleset(FAMILY_IPV4);
 	unsigned int parts;
@@ -297,23 +305,27 @@ START_TEST(changes)
 {
 	const struct ruleset ruleset = fast_ruleset(FAMILY_IPV4, PATTERNS("*"));
 	const char *bad[] = { "b", "d" };
-	struct device_change adds[] = {
-		{ "a", false, 0 }, { "b", false, 0 }, { "c", false, 0 }, { "d", false, 0 }
-	};
-	struct device_change more[] = {
-		{ "a", true, 0 }, { "b", false, 0 }, { "gone", true, 0 }, { "e", false, 0 }
-	};
+	struct device_change adds[] = { { "a", false, 0 },
+					{ "b", false, 0 },
+					{ "c", false, 0 },
+					{ "d", false, 0 } };
+	struct device_change more[] = { { "a", true, 0 },
+					{ "b", false, 0 },
+					{ "gone", true, 0 },
+					{ "e", false, 0 } };
 	struct devices devices;
 	struct errbuf eb = { "" };
 	struct bench b;
 
 	setup(&b);
-	ck_assert_int_eq(flowtable_devices(b.nl, FAMILY_IPV4, &devices, &eb), -ENOENT);
+	ck_assert_int_eq(flowtable_devices(b.nl, FAMILY_IPV4, &devices, &eb),
+			 -ENOENT);
 	write_table(&b, &ruleset, CHANGE_ADD, 0);
 	fake_faults(b.kernel)->refuse = refuse_second;
 	fake_faults(b.kernel)->ctx = bad;
 	fake_counts_reset(b.kernel);
-	ck_assert_msg(flowtable_change(b.nl, FAMILY_IPV4, adds, 4, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(flowtable_change(b.nl, FAMILY_IPV4, adds, 4, &eb) == 0,
+		      "%s", eb.text);
 	ck_assert_int_eq(adds[0].err, 0);
 	ck_assert_int_eq(adds[1].err, -EOPNOTSUPP);
 	ck_assert_int_eq(adds[2].err, 0);
@@ -337,7 +349,8 @@ START_TEST(changes)
 	ck_assert_uint_eq(fake_counts(b.kernel).transactions, 0);
 	fake_faults(b.kernel)->fail_at = 1;
 	fake_faults(b.kernel)->fail_err = -ENOBUFS;
-	ck_assert_int_eq(flowtable_change(b.nl, FAMILY_IPV4, adds, 4, &eb), -ENOBUFS);
+	ck_assert_int_eq(flowtable_change(b.nl, FAMILY_IPV4, adds, 4, &eb),
+			 -ENOBUFS);
 	teardown(&b);
 }
 END_TEST
@@ -359,7 +372,8 @@ START_TEST(not_a_devices_fault)
 	write_table(&b, &ruleset, CHANGE_ADD, 0);
 	fake_faults(b.kernel)->refuse = refuse_all;
 	fake_faults(b.kernel)->ctx = (void *)(uintptr_t)&errors[_i];
-	ck_assert_int_eq(flowtable_change(b.nl, FAMILY_IPV4, add, 2, &eb), errors[_i]);
+	ck_assert_int_eq(flowtable_change(b.nl, FAMILY_IPV4, add, 2, &eb),
+			 errors[_i]);
 	ck_assert_int_eq(add[0].err, 0);
 	ck_assert_str_eq(devices_of(&b), "");
 	teardown(&b);
@@ -400,14 +414,15 @@ static unsigned int times_logged(struct bench *b, const char *word)
 	return times;
 }
 
-static void becomes(struct bench *b, struct event_base *base, const char *what, const char *want)
+static void becomes(struct bench *b, struct event_base *base, const char *what,
+		    const char *want)
 {
 	unsigned int i;
 
 	for (i = 0; i < 100 && strcmp(devices_of(b), want) != 0; i++)
 		spin(base, 20);
-	ck_assert_msg(strcmp(devices_of(b), want) == 0, "%s: want \"%s\" got \"%s\"", what, want,
-		      devices_of(b));
+	ck_assert_msg(strcmp(devices_of(b), want) == 0,
+		      "%s: want \"%s\" got \"%s\"", what, want, devices_of(b));
 }
 
 START_TEST(follows)
@@ -495,8 +510,9 @@ static const struct {
 	{ "nothing happens", "true", false, "a b" },
 	{ "up is no change", "ip link set dev a up", false, "a b" },
 	{ "another name", "ip link set dev a name c", true, "b c" },
-	{ "others of the same names", "ip link del dev b; ip link add name b type veth peer name c",
-	  true, "b c" },
+	{ "others of the same names",
+	  "ip link del dev b; ip link add name b type veth peer name c", true,
+	  "b c" },
 	{ "they go", "ip link del dev b", true, "" },
 };
 
@@ -515,16 +531,19 @@ START_TEST(lists_interfaces)
 	ck_assert_msg(interfaces, "%s", eb.text);
 	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		shell(steps[i].command);
-		ck_assert_msg(interfaces_read(interfaces, &changed, &eb) == 0, "%s", eb.text);
-		ck_assert_msg(changed == steps[i].changed, "%s: changed: want %d got %d",
-			      steps[i].name, steps[i].changed, changed);
+		ck_assert_msg(interfaces_read(interfaces, &changed, &eb) == 0,
+			      "%s", eb.text);
+		ck_assert_msg(changed == steps[i].changed,
+			      "%s: changed: want %d got %d", steps[i].name,
+			      steps[i].changed, changed);
 		list = interfaces_list(interfaces, &n);
 		strbuf_reset(&text);
 		strbuf_adds(&text, "");
 		for (j = 0; j < n; j++)
 			strbuf_addf(&text, "%s%s", j ? " " : "", list[j].name);
 		ck_assert_msg(strcmp(text.text ? text.text : "", steps[i].list) == 0,
-			      "%s: want %s got %s", steps[i].name, steps[i].list, text.text);
+			      "%s: want %s got %s", steps[i].name,
+			      steps[i].list, text.text);
 	}
 	interfaces_close(interfaces);
 	strbuf_free(&text);

@@ -73,8 +73,8 @@ static void turn_loop(void)
 	poll(&none, 0, 0);
 }
 
-static struct sockaddr_storage at(enum family family, const struct addr *addr, uint16_t port,
-				  socklen_t *size)
+static struct sockaddr_storage at(enum family family, const struct addr *addr,
+				  uint16_t port, socklen_t *size)
 {
 	struct sockaddr_storage to = { 0 };
 	struct sockaddr_in6 *six = (struct sockaddr_in6 *)&to;
@@ -94,10 +94,12 @@ static struct sockaddr_storage at(enum family family, const struct addr *addr, u
 	return to;
 }
 
-static const struct addr localhost[N_FAMILIES] = { { { 127, 0, 0, 1 } }, { { [15] = 1 } } };
+static const struct addr localhost[N_FAMILIES] = { { { 127, 0, 0, 1 } },
+						   { { [15] = 1 } } };
 
 /* A listening socket; *port becomes its port. */
-static int listen_at(enum family family, const struct addr *addr, uint16_t *port, int backlog)
+static int listen_at(enum family family, const struct addr *addr,
+		     uint16_t *port, int backlog)
 {
 	socklen_t size;
 	struct sockaddr_storage here = at(family, addr, *port, &size);
@@ -107,8 +109,9 @@ static int listen_at(enum family family, const struct addr *addr, uint16_t *port
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&here, size), 0);
 	ck_assert_int_eq(listen(fd, backlog), 0);
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&here, &size), 0);
-	*port = ntohs(family == FAMILY_IPV4 ? ((struct sockaddr_in *)&here)->sin_port
-					    : ((struct sockaddr_in6 *)&here)->sin6_port);
+	*port = ntohs(family == FAMILY_IPV4
+			      ? ((struct sockaddr_in *)&here)->sin_port
+			      : ((struct sockaddr_in6 *)&here)->sin6_port);
 	return fd;
 }
 
@@ -164,7 +167,8 @@ static void setup_family(enum family family)
 		endpoints[i] = (struct endpoint){ .addr = localhost[family] };
 		if (family == FAMILY_IPV4)
 			endpoints[i].addr.bytes[3] = (uint8_t)(2 + i);
-		endpoint_fd[i] = listen_at(family, &endpoints[i].addr, &endpoints[i].port, 1024);
+		endpoint_fd[i] = listen_at(family, &endpoints[i].addr,
+					   &endpoints[i].port, 1024);
 	}
 	make(0);
 }
@@ -184,7 +188,8 @@ static void teardown(void)
 	event_base_free(base);
 }
 
-static void serve(enum family family, uint16_t port, unsigned int n, uint32_t affinity_s)
+static void serve(enum family family, uint16_t port, unsigned int n,
+		  uint32_t affinity_s)
 {
 	const struct forward_port one = {
 		.port = port,
@@ -193,7 +198,8 @@ static void serve(enum family family, uint16_t port, unsigned int n, uint32_t af
 		.endpoints = { n, endpoints },
 	};
 
-	ck_assert_int_eq(forwarder_set(forwarder, "default/web", family, &one, 1), 0);
+	ck_assert_int_eq(forwarder_set(forwarder, "default/web", family, &one, 1),
+			 0);
 }
 
 /* Which endpoint got the next connection: its socket, and *which. */
@@ -329,7 +335,8 @@ START_TEST(a_large_transfer)
 		sent += n > 0 ? (size_t)n : 0;
 		turn_loop();
 		/* less at a time than comes in */
-		n = recv(server, in + got, SIZE - got < 30000 ? SIZE - got : 30000, MSG_DONTWAIT);
+		n = recv(server, in + got,
+			 SIZE - got < 30000 ? SIZE - got : 30000, MSG_DONTWAIT);
 		got += n > 0 ? (size_t)n : 0;
 	}
 	ck_assert_uint_eq(got, SIZE);
@@ -342,7 +349,8 @@ START_TEST(a_large_transfer)
 }
 END_TEST
 
-static void count_choices(uint16_t port, unsigned int n, unsigned int counts[N_ENDPOINTS])
+static void count_choices(uint16_t port, unsigned int n,
+			  unsigned int counts[N_ENDPOINTS])
 {
 	unsigned int i, which;
 	int client, server;
@@ -492,7 +500,8 @@ START_TEST(connections_outlive)
 	serve(FAMILY_IPV4, port, 1, 0);
 	client = connect_to(FAMILY_IPV4, port);
 	server = accepted(&which);
-	ck_assert_int_eq(forwarder_set(forwarder, "default/web", FAMILY_IPV4, NULL, 0), 0);
+	ck_assert_int_eq(
+		forwarder_set(forwarder, "default/web", FAMILY_IPV4, NULL, 0), 0);
 	ck_assert_int_eq(reported_listeners[FAMILY_IPV4], 0);
 	ck_assert_int_eq(connect_to(FAMILY_IPV4, port), -ECONNREFUSED);
 	ck_assert_int_eq(send(client, "still", 5, 0), 5);
@@ -532,19 +541,27 @@ END_TEST
 START_TEST(a_port_that_is_taken)
 {
 	uint16_t taken = 0, port = free_port(FAMILY_IPV4);
-	int holder = listen_at(FAMILY_IPV4, &localhost[FAMILY_IPV4], &taken, 1), client;
+	int holder = listen_at(FAMILY_IPV4, &localhost[FAMILY_IPV4], &taken, 1),
+	    client;
 	const struct forward_port two[] = {
-		{ .port = taken, .label = "default/web:a", .endpoints = { 1, endpoints } },
-		{ .port = port, .label = "default/web:b", .endpoints = { 1, endpoints } },
+		{ .port = taken,
+		  .label = "default/web:a",
+		  .endpoints = { 1, endpoints } },
+		{ .port = port,
+		  .label = "default/web:b",
+		  .endpoints = { 1, endpoints } },
 	};
 	const int64_t end = real_ms() + PATIENCE_MS;
 
-	ck_assert_int_eq(forwarder_set(forwarder, "default/web", FAMILY_IPV4, two, 2), 0);
-	ck_assert_int_eq(forwarder_set(forwarder, "default/web", FAMILY_IPV4, two, 2), 0);
+	ck_assert_int_eq(
+		forwarder_set(forwarder, "default/web", FAMILY_IPV4, two, 2), 0);
+	ck_assert_int_eq(
+		forwarder_set(forwarder, "default/web", FAMILY_IPV4, two, 2), 0);
 	forwarder_retry(forwarder);
 	ck_assert_int_eq(failures, 1);
 	ck_assert_int_eq(errors, 1);
-	ck_assert_ptr_nonnull(strstr(last_message, "default/web:a: localhost node port"));
+	ck_assert_ptr_nonnull(
+		strstr(last_message, "default/web:a: localhost node port"));
 	ck_assert_uint_eq(forwarder_listeners(forwarder, FAMILY_IPV4), 1);
 	client = connect_to(FAMILY_IPV4, port);
 	ck_assert_int_ge(client, 0);
@@ -570,7 +587,8 @@ START_TEST(a_port_changes_hands)
 	serve(FAMILY_IPV4, port, 1, 0);
 	ck_assert_int_eq(forwarder_set(forwarder, "b/b", FAMILY_IPV4, &one, 1), 0);
 	ck_assert_uint_eq(forwarder_listeners(forwarder, FAMILY_IPV4), 1);
-	ck_assert_int_eq(forwarder_set(forwarder, "default/web", FAMILY_IPV4, NULL, 0), 0);
+	ck_assert_int_eq(
+		forwarder_set(forwarder, "default/web", FAMILY_IPV4, NULL, 0), 0);
 	while (!forwarder_listeners(forwarder, FAMILY_IPV4) && real_ms() < end)
 		turn_loop();
 	ck_assert_uint_eq(forwarder_listeners(forwarder, FAMILY_IPV4), 1);

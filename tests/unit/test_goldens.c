@@ -1,11 +1,12 @@
 /*
- * Manifests and the ruleset that they must give, byte for byte: tests/data/goldens/NAME.yaml and
- * NAME.nft. Lines "# flags: ..." and "# unchecked: why" at the top of a manifest are read here, the
- * rest of its head says what is to be expected. "make goldens" writes the .nft files anew, to be
+ * Manifests and the ruleset that they must give, byte for byte:
+ * tests/data/goldens/NAME.yaml and NAME.nft. Lines "# flags: ..." and "#
+ * unchecked: why" at the top of a manifest are read here, the rest of its head
+ * says what is to be expected. "make goldens" writes the .nft files anew, to be
  * read in review like code.
  *
- * Each golden then goes to a kernel, as text through nft and by vipmap itself: both must list
- * alike.
+ * Each golden then goes to a kernel, as text through nft and by vipmap itself:
+ * both must list alike.
  */
 #include <check.h>
 #include <dirent.h>
@@ -32,7 +33,8 @@ static int is_manifest(const struct dirent *entry)
 {
 	size_t length = strlen(entry->d_name);
 
-	return length > 5 && length < NAME_SIZE && strcmp(entry->d_name + length - 5, ".yaml") == 0;
+	return length > 5 && length < NAME_SIZE &&
+	       strcmp(entry->d_name + length - 5, ".yaml") == 0;
 }
 
 /* The @i'th in alphabetical order. Returns how many there are. */
@@ -43,7 +45,8 @@ static int golden_name(int i, char name[NAME_SIZE])
 
 	for (at = 0; at < n; at++) {
 		if (at == i)
-			snprintf(name, NAME_SIZE, "%.*s", (int)strlen(entries[at]->d_name) - 5,
+			snprintf(name, NAME_SIZE, "%.*s",
+				 (int)strlen(entries[at]->d_name) - 5,
 				 entries[at]->d_name);
 		free(entries[at]);
 	}
@@ -65,7 +68,8 @@ static struct golden golden_read(int i)
 	while (fgets(line, sizeof(line), file) && line[0] == '#') {
 		line[strcspn(line, "\n")] = '\0';
 		if (strncmp(line, flags, sizeof(flags) - 1) == 0)
-			snprintf(g.flags, sizeof(g.flags), "%s", line + sizeof(flags) - 1);
+			snprintf(g.flags, sizeof(g.flags), "%s",
+				 line + sizeof(flags) - 1);
 		if (strncmp(line, unchecked, sizeof(unchecked) - 1) == 0)
 			g.unchecked = true;
 	}
@@ -81,10 +85,13 @@ static char *vipmap(const struct golden *g, const char *manifests, const char *e
 	char command[2048];
 	int status;
 
-	snprintf(command, sizeof(command), "%s --hostname-override=node1 --manifests=%s %s %s",
-		 program ? program : "build/gcc/vipmap", manifests, g->flags, extra);
+	snprintf(command, sizeof(command),
+		 "%s --hostname-override=node1 --manifests=%s %s %s",
+		 program ? program : "build/gcc/vipmap", manifests, g->flags,
+		 extra);
 	status = run(command, &out);
-	ck_assert_msg(status == 0, "%s: status %d of: %s\n%s", g->name, status, command, out.text);
+	ck_assert_msg(status == 0, "%s: status %d of: %s\n%s", g->name, status,
+		      command, out.text);
 	return out.text ? out.text : strdup("");
 }
 
@@ -112,7 +119,8 @@ static char *golden_text(const struct golden *g)
 }
 
 /* Fails with a short difference if the texts are not the same. */
-static void check_same(const char *name, const char *what, const char *want, const char *got)
+static void check_same(const char *name, const char *what, const char *want,
+		       const char *got)
 {
 	char path[] = "/tmp/vipmap-want-XXXXXX", command[256];
 	struct strbuf difference = STRBUF_INIT;
@@ -126,8 +134,8 @@ static void check_same(const char *name, const char *what, const char *want, con
 	ck_assert_ptr_nonnull(file);
 	fputs(want, file);
 	fclose(file);
-	snprintf(command, sizeof(command), "diff -U2 --label want --label got %s %%s | head -n 40",
-		 path);
+	snprintf(command, sizeof(command),
+		 "diff -U2 --label want --label got %s %%s | head -n 40", path);
 	run_with(command, got, &difference);
 	unlink(path);
 	ck_abort_msg("%s: %s:\n%s", name, what, difference.text);
@@ -246,8 +254,8 @@ static void add_blocks(struct strbuf *out, char *table)
 }
 
 /*
- * A ruleset without what may differ: the order of tables, of what is in them, of elements, and the
- * flags of a table, for which nft 1.0.6 has no names.
+ * A ruleset without what may differ: the order of tables, of what is in them,
+ * of elements, and the flags of a table, for which nft 1.0.6 has no names.
  */
 static char *comparable(const char *list)
 {
@@ -287,9 +295,9 @@ static bool node_namespace(void)
 	bool ok = new_namespace();
 
 	if (ok)
-		ck_assert_msg(
-			run("ip link set lo up && ip addr add 192.168.7.11/32 dev lo", &out) == 0,
-			"%s", out.text);
+		ck_assert_msg(run("ip link set lo up && ip addr add 192.168.7.11/32 dev lo",
+				  &out) == 0,
+			      "%s", out.text);
 	strbuf_free(&out);
 	return ok;
 }
@@ -299,8 +307,8 @@ static void check_nft(const struct golden *g, const char *command)
 	struct strbuf out = STRBUF_INIT;
 	char *text = golden_text(g);
 
-	ck_assert_msg(run_with(command, text, &out) == 0, "%s: %s:\n%.1000s", g->name, command,
-		      out.text);
+	ck_assert_msg(run_with(command, text, &out) == 0, "%s: %s:\n%.1000s",
+		      g->name, command, out.text);
 	strbuf_free(&out);
 	free(text);
 }
@@ -344,7 +352,8 @@ static char *comparable_golden(const struct golden *g)
 
 	while (*at) {
 		for (i = 0; i < n_words; i++)
-			if (strncmp(at, words[i].printed, strlen(words[i].printed)) == 0)
+			if (strncmp(at, words[i].printed,
+				    strlen(words[i].printed)) == 0)
 				break;
 		if (i < n_words) {
 			strbuf_adds(&out, words[i].listed);
@@ -370,11 +379,13 @@ START_TEST(test_installs_what_it_prints)
 	out = vipmap(&g, path, "--once");
 	ours = comparable_ruleset();
 	printed = comparable_golden(&g);
-	check_same(g.name, "the installed ruleset is not the printed one", printed, ours);
+	check_same(g.name, "the installed ruleset is not the printed one",
+		   printed, ours);
 	if (!g.unchecked && node_namespace()) {
 		check_nft(&g, "nft -f %s");
 		loaded = comparable_ruleset();
-		check_same(g.name, "the installed ruleset is not the loaded one", loaded, ours);
+		check_same(g.name, "the installed ruleset is not the loaded one",
+			   loaded, ours);
 		free(loaded);
 	}
 	free(printed);
@@ -399,8 +410,8 @@ START_TEST(test_second_time_writes_nothing)
 	after = list_ruleset();
 	check_same(g.name, "the second run changed the ruleset", before, after);
 	at = strstr(again, nothing);
-	ck_assert_msg(at && strstr(at + 1, nothing), "%s: want two times '%s' in:\n%s", g.name,
-		      nothing, again);
+	ck_assert_msg(at && strstr(at + 1, nothing),
+		      "%s: want two times '%s' in:\n%s", g.name, nothing, again);
 	free(after);
 	free(again);
 	free(before);
@@ -409,7 +420,8 @@ START_TEST(test_second_time_writes_nothing)
 }
 END_TEST
 
-#define SAMPLE(flags, blocks) "table ip t {\n" flags "\tcomment \"c\"\n\n" blocks "}\n"
+#define SAMPLE(flags, blocks)                                                  \
+	"table ip t {\n" flags "\tcomment \"c\"\n\n" blocks "}\n"
 #define SAMPLE_SET(elements) "\tset a {\n\t\telements = { " elements " }\n\t}\n"
 
 /* The comparison must overlook order and flags, and see an element or a rule less. */
@@ -424,12 +436,14 @@ START_TEST(test_comparison)
 						"\tchain b {\n\t\tdrop\n\t}\n"),
 		  true },
 		{ "order, flags",
-		  SAMPLE("\tflags \n",
-			 "\tchain b {\n\t\tdrop\n\t}\n\n" SAMPLE_SET("1,\n\t\t\t     2")),
+		  SAMPLE("\tflags \n", "\tchain b {\n\t\tdrop\n\t}\n\n" SAMPLE_SET(
+					       "1,\n\t\t\t     2")),
 		  true },
-		{ "an element less", SAMPLE("", SAMPLE_SET("2") "\n\tchain b {\n\t\tdrop\n\t}\n"),
+		{ "an element less",
+		  SAMPLE("", SAMPLE_SET("2") "\n\tchain b {\n\t\tdrop\n\t}\n"),
 		  false },
-		{ "a rule less", SAMPLE("", SAMPLE_SET("2, 1") "\n\tchain b {\n\t}\n"), false },
+		{ "a rule less",
+		  SAMPLE("", SAMPLE_SET("2, 1") "\n\tchain b {\n\t}\n"), false },
 		{ "a chain less", SAMPLE("", SAMPLE_SET("2, 1")), false },
 		{ "no empty line",
 		  "table ip t {\n\tcomment \"c\"\n" SAMPLE_SET(
@@ -438,8 +452,9 @@ START_TEST(test_comparison)
 	};
 	char *want = comparable(rows[0].list), *got = comparable(rows[_i].list);
 
-	ck_assert_msg((strcmp(want, got) == 0) == rows[_i].same, "%s: want %s:\n%s\n%s",
-		      rows[_i].name, rows[_i].same ? "the same" : "a difference", want, got);
+	ck_assert_msg((strcmp(want, got) == 0) == rows[_i].same,
+		      "%s: want %s:\n%s\n%s", rows[_i].name,
+		      rows[_i].same ? "the same" : "a difference", want, got);
 	free(want);
 	free(got);
 }

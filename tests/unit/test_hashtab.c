@@ -71,7 +71,8 @@ START_TEST(like_a_list)
 		it->in = !it->in;
 		n += it->in ? 1u : -1u;
 		wrong += t.count != n;
-		wrong += lookup(&t, hash(it->key), it->key) != (it->in ? it : NULL);
+		wrong += lookup(&t, hash(it->key), it->key) !=
+			 (it->in ? it : NULL);
 		if (step % 1000 == 0)
 			wrong += walk(&t, items) != n;
 	}
@@ -95,7 +96,8 @@ START_TEST(removal_while_walking)
 		it = calloc(1, sizeof(*it));
 		hashtab_insert(&t, &it->node, bad_hash(i));
 	}
-	for (seen = 0, n = hashtab_first(&t, &w); n; n = hashtab_next(&t, &w), seen++) {
+	for (seen = 0, n = hashtab_first(&t, &w); n;
+	     n = hashtab_next(&t, &w), seen++) {
 		hashtab_remove(&t, n);
 		free(hash_entry(n, struct item, node));
 	}

@@ -14,7 +14,8 @@
 #define SECOND INT64_C(1000000)
 #define EPOCH INT64_C(1700000000000000) /* 2023-11-14T22:13:20Z */
 
-static const struct addr loopback = { { 127, 0, 0, 1 } }, other = { { 127, 0, 0, 2 } };
+static const struct addr loopback = { { 127, 0, 0, 1 } },
+			 other = { { 127, 0, 0, 2 } };
 static const struct node good_node = { .name = "n", .uid = "u", .zone = "" };
 
 struct fixture {
@@ -46,11 +47,11 @@ static void note(void *ctx, int severity, const char *message)
 	strbuf_addf(&((struct fixture *)ctx)->log, "%d %s\n", severity, message);
 }
 
-static void note_event(void *ctx, const char *namespace, const char *name, const char *uid,
-		       const char *reason, const char *text)
+static void note_event(void *ctx, const char *namespace, const char *name,
+		       const char *uid, const char *reason, const char *text)
 {
-	strbuf_addf(&((struct fixture *)ctx)->events, "%s/%s %s %s %s\n", namespace, name, uid,
-		    reason, text);
+	strbuf_addf(&((struct fixture *)ctx)->events, "%s/%s %s %s %s\n",
+		    namespace, name, uid, reason, text);
 }
 
 static void told_source(void *ctx, struct health_source *source)
@@ -130,9 +131,10 @@ START_TEST(paths)
 		const char *path;
 		int want;
 	} rows[] = {
-		{ "/healthz", 200 }, { "/livez", 200 },	     { "/healthz?verbose", 200 },
-		{ "/", 404 },	     { "/healthz/", 404 },   { "/readyz/", 404 },
-		{ "/metrics", 404 }, { "/../healthz", 404 },
+		{ "/healthz", 200 },	     { "/livez", 200 },
+		{ "/healthz?verbose", 200 }, { "/", 404 },
+		{ "/healthz/", 404 },	     { "/readyz/", 404 },
+		{ "/metrics", 404 },	     { "/../healthz", 404 },
 	};
 	struct fixture f;
 	int i, got;
@@ -141,8 +143,8 @@ START_TEST(paths)
 	health_set_node(f.health, &good_node);
 	for (i = 0; i < N_ROWS(rows); i++) {
 		got = get(&f, rows[i].path);
-		ck_assert_msg(got == rows[i].want, "HZ-1 %s: want %d, got %d", rows[i].path,
-			      rows[i].want, got);
+		ck_assert_msg(got == rows[i].want, "HZ-1 %s: want %d, got %d",
+			      rows[i].path, rows[i].want, got);
 	}
 	end(&f);
 }
@@ -164,11 +166,13 @@ static const struct {
 	  "{\"ready\":false,\"waitingFor\":\"no list of Services yet\",\"currentTime\": \"" },
 	{ "one family", true, true, false, 0, NULL, 503,
 	  "\"waitingFor\":\"IPv6: rules are not in the kernel yet\"" },
-	{ "both", true, true, true, 0, NULL, 200, "{\"ready\":true,\"currentTime\": \"" },
+	{ "both", true, true, true, 0, NULL, 200,
+	  "{\"ready\":true,\"currentTime\": \"" },
 	{ "the only one", false, true, false, 0, NULL, 200, "\"ready\":true" },
-	{ "both, and a list is waited for no more", true, true, true, 0, "a list", 200,
-	  "\"ready\":true" },
-	{ "a change that waits", true, true, true, 60, NULL, 200, "\"healthy\": true" },
+	{ "both, and a list is waited for no more", true, true, true, 0,
+	  "a list", 200, "\"ready\":true" },
+	{ "a change that waits", true, true, true, 60, NULL, 200,
+	  "\"healthy\": true" },
 	{ "a change that waits too long", true, true, true, 61, NULL, 503,
 	  "\"waitingFor\":\"IPv6: a change is not in the kernel for too long\"" },
 };
@@ -192,8 +196,8 @@ START_TEST(ready)
 		health_queued(f.health, FAMILY_IPV6);
 	f.now_us += readiness[_i].pending_s * 1000000;
 	got = get(&f, "/readyz");
-	ck_assert_msg(got == readiness[_i].want, "HZ-7 %s: want %d, got %d: %s", readiness[_i].name,
-		      readiness[_i].want, got, f.answer.text);
+	ck_assert_msg(got == readiness[_i].want, "HZ-7 %s: want %d, got %d: %s",
+		      readiness[_i].name, readiness[_i].want, got, f.answer.text);
 	CHECK_HAS(readiness[_i].name, f.answer.text, readiness[_i].has);
 	ck_assert_int_eq(health_is_ready(f.health, &why), got == 200);
 	ck_assert_int_eq(why.length == 0, got == 200);
@@ -242,7 +246,8 @@ START_TEST(body_when_unhealthy)
 	health_queued(f.health, FAMILY_IPV6);
 	f.now_us = 100 * SECOND;
 	ck_assert_int_eq(get(&f, "/healthz"), 503);
-	CHECK_HAS("HZ-2: lastUpdated is the latest sync of any family", f.answer.text,
+	CHECK_HAS("HZ-2: lastUpdated is the latest sync of any family",
+		  f.answer.text,
 		  "{\"lastUpdated\": \"2023-11-14T22:13:22.000000Z\","
 		  "\"currentTime\": \"2023-11-14T22:15:00.000000Z\",\"nodeEligible\": true,"
 		  "\"healthy\": false,\"status\": {\"IPv4\": "
@@ -265,7 +270,8 @@ START_TEST(source_is_shown)
 	ck_assert_ptr_nonnull(start(&f, false, &eb));
 	health_set_node(f.health, &good_node);
 	ck_assert_int_eq(get(&f, "/healthz"), 200);
-	CHECK_HAS("never heard", f.answer.text, ",\"apiServer\": {\"connected\": false}}");
+	CHECK_HAS("never heard", f.answer.text,
+		  ",\"apiServer\": {\"connected\": false}}");
 	f.now_us = 10 * SECOND;
 	f.source.contact_us = monotonic(&f) - 4 * SECOND;
 	ck_assert_int_eq(get(&f, "/livez"), 200);
@@ -274,7 +280,8 @@ START_TEST(source_is_shown)
 		  "\"lastContact\": \"2023-11-14T22:13:26.000000Z\"}}");
 	f.source.connected = true;
 	ck_assert_int_eq(get(&f, "/healthz"), 200);
-	CHECK_HAS("connected", f.answer.text, ",\"apiServer\": {\"connected\": true,");
+	CHECK_HAS("connected", f.answer.text,
+		  ",\"apiServer\": {\"connected\": true,");
 	end(&f);
 }
 END_TEST
@@ -293,10 +300,12 @@ START_TEST(ages)
 		{ "starting up", 0, 0, FAMILY_IPV4, true },
 		{ "starting up, long", 1000, 0, FAMILY_IPV4, true },
 		{ "queued", 1000, QUEUED, FAMILY_IPV4, true },
-		{ "queued again: the oldest counts", 1050, QUEUED, FAMILY_IPV4, true },
+		{ "queued again: the oldest counts", 1050, QUEUED, FAMILY_IPV4,
+		  true },
 		{ "at twice the sync period", 1060, 0, FAMILY_IPV4, true },
 		{ "after twice the sync period", 1061, 0, FAMILY_IPV4, false },
-		{ "the other family does not help", 1062, SYNCED, FAMILY_IPV6, false },
+		{ "the other family does not help", 1062, SYNCED, FAMILY_IPV6,
+		  false },
 		{ "synced", 1063, SYNCED, FAMILY_IPV4, true },
 		{ "quiet for long", 99999, 0, FAMILY_IPV4, true },
 		{ "queued after quiet", 99999, QUEUED, FAMILY_IPV6, true },
@@ -315,11 +324,11 @@ START_TEST(ages)
 			health_queued(f.health, rows[i].family);
 		if (rows[i].action == SYNCED)
 			health_synced(f.health, rows[i].family);
-		ck_assert_msg(health_is_healthy(f.health) == rows[i].healthy, "HZ-3 %s: want %d",
-			      rows[i].name, rows[i].healthy);
+		ck_assert_msg(health_is_healthy(f.health) == rows[i].healthy,
+			      "HZ-3 %s: want %d", rows[i].name, rows[i].healthy);
 		status = get(&f, "/livez");
-		ck_assert_msg(status == (rows[i].healthy ? 200 : 503), "HZ-3 %s: got %d",
-			      rows[i].name, status);
+		ck_assert_msg(status == (rows[i].healthy ? 200 : 503),
+			      "HZ-3 %s: got %d", rows[i].name, status);
 	}
 	end(&f);
 }
@@ -348,10 +357,11 @@ START_TEST(eligible)
 	health_set_node(f.health, &good_node);
 	health_set_node(f.health, nodes[_i].known ? &node : NULL);
 	status = get(&f, "/healthz");
-	ck_assert_msg(status == nodes[_i].healthz, "%s: want %d, got %d", nodes[_i].name,
-		      nodes[_i].healthz, status);
+	ck_assert_msg(status == nodes[_i].healthz, "%s: want %d, got %d",
+		      nodes[_i].name, nodes[_i].healthz, status);
 	CHECK_HAS(nodes[_i].name, f.answer.text,
-		  nodes[_i].healthz == 200 ? "\"nodeEligible\": true" : "\"nodeEligible\": false");
+		  nodes[_i].healthz == 200 ? "\"nodeEligible\": true"
+					   : "\"nodeEligible\": false");
 	CHECK_HAS(nodes[_i].name, f.answer.text, "\"healthy\": true");
 	ck_assert_msg(get(&f, "/livez") == 200, "HZ-5 %s: /livez", nodes[_i].name);
 	end(&f);
@@ -386,9 +396,11 @@ START_TEST(address_taken)
 	taken = http_occupy("127.0.0.1", f.port);
 	ck_assert_int_ge(taken, 0);
 	ck_assert_ptr_null(start(&f, true, &eb));
-	CHECK_HAS("HZ-6 hard fail", eb.text, "health server: cannot listen on 127.0.0.1 port");
+	CHECK_HAS("HZ-6 hard fail", eb.text,
+		  "health server: cannot listen on 127.0.0.1 port");
 	ck_assert_ptr_nonnull(start(&f, false, &eb));
-	CHECK_HAS("HZ-6 retry", f.log.text, "3 health server: cannot listen on 127.0.0.1 port");
+	CHECK_HAS("HZ-6 retry", f.log.text,
+		  "3 health server: cannot listen on 127.0.0.1 port");
 	close(taken);
 	event_base_loop(f.base, EVLOOP_ONCE);
 	CHECK_HAS("HZ-6 retry", f.log.text, "6 health server: listens now");
@@ -412,8 +424,8 @@ static struct service make_service(const char *name, uint16_t port)
 	return s;
 }
 
-static void set_service(struct fixture *f, const struct service *s, unsigned int v4,
-			unsigned int v6)
+static void set_service(struct fixture *f, const struct service *s,
+			unsigned int v4, unsigned int v6)
 {
 	ck_assert_int_eq(health_set_service(f->health, FAMILY_IPV4, s, v4), 0);
 	ck_assert_int_eq(health_set_service(f->health, FAMILY_IPV6, s, v6), 0);
@@ -429,15 +441,17 @@ static const struct {
 	unsigned int flags;
 	bool has_port, listens, logged;
 } kinds[] = {
-	{ "HC-1 LoadBalancer, Local", SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL, true, true,
-	  false },
+	{ "HC-1 LoadBalancer, Local",
+	  SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL, true, true, false },
 	{ "HC-1 LoadBalancer, Cluster", SERVICE_LOAD_BALANCER, true, false, false },
 	{ "HC-1 NodePort, Local", SERVICE_EXTERNAL_LOCAL, true, false, false },
-	{ "HC-1 internal Local", SERVICE_LOAD_BALANCER | SERVICE_INTERNAL_LOCAL, true, false,
-	  false },
-	{ "HC-1 headless", SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL | SERVICE_IGNORED, true,
-	  false, false },
-	{ "HC-1 no port", SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL, false, false, true },
+	{ "HC-1 internal Local", SERVICE_LOAD_BALANCER | SERVICE_INTERNAL_LOCAL,
+	  true, false, false },
+	{ "HC-1 headless",
+	  SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL | SERVICE_IGNORED,
+	  true, false, false },
+	{ "HC-1 no port", SERVICE_LOAD_BALANCER | SERVICE_EXTERNAL_LOCAL, false,
+	  false, true },
 };
 
 START_TEST(which_services)
@@ -453,10 +467,10 @@ START_TEST(which_services)
 	s.flags = kinds[_i].flags;
 	set_service(&f, &s, 1, 0);
 	got = check_port(&f, "127.0.0.1", port);
-	ck_assert_msg(got == (kinds[_i].listens ? 200 : -ECONNREFUSED), "%s: got %d",
-		      kinds[_i].name, got);
-	ck_assert_msg((f.log.length > 0) == kinds[_i].logged, "%s: log: %s", kinds[_i].name,
-		      f.log.text);
+	ck_assert_msg(got == (kinds[_i].listens ? 200 : -ECONNREFUSED),
+		      "%s: got %d", kinds[_i].name, got);
+	ck_assert_msg((f.log.length > 0) == kinds[_i].logged, "%s: log: %s",
+		      kinds[_i].name, f.log.text);
 	if (kinds[_i].logged)
 		CHECK_HAS(kinds[_i].name, f.log.text, "3 Service ns/a: ");
 	end(&f);
@@ -502,9 +516,10 @@ START_TEST(check_answer)
 {
 	static const struct {
 		const char *method, *path;
-	} requests[] = {
-		{ "GET", "/" }, { "GET", "/healthz" }, { "POST", "/x?y=z" }, { "PUT", "/" }
-	};
+	} requests[] = { { "GET", "/" },
+			 { "GET", "/healthz" },
+			 { "POST", "/x?y=z" },
+			 { "PUT", "/" } };
 	struct service s;
 	struct fixture f;
 	uint16_t port;
@@ -515,25 +530,30 @@ START_TEST(check_answer)
 	s = make_service("a", port);
 	set_service(&f, &s, 3, 0);
 	for (i = 0; i < N_ROWS(requests); i++) {
-		got = http_get(f.base, "127.0.0.1", port, requests[i].method, requests[i].path,
-			       &f.answer);
-		ck_assert_msg(got == 200, "HC-3 %s %s: got %d", requests[i].method,
-			      requests[i].path, got);
-		CHECK_HAS("HC-3", f.answer.text, "Content-Type: application/json\r\n");
-		CHECK_HAS("HC-3", f.answer.text, "X-Content-Type-Options: nosniff\r\n");
-		CHECK_HAS("HC-3", f.answer.text, "X-Load-Balancing-Endpoint-Weight: 3\r\n");
+		got = http_get(f.base, "127.0.0.1", port, requests[i].method,
+			       requests[i].path, &f.answer);
+		ck_assert_msg(got == 200, "HC-3 %s %s: got %d",
+			      requests[i].method, requests[i].path, got);
+		CHECK_HAS("HC-3", f.answer.text,
+			  "Content-Type: application/json\r\n");
+		CHECK_HAS("HC-3", f.answer.text,
+			  "X-Content-Type-Options: nosniff\r\n");
+		CHECK_HAS("HC-3", f.answer.text,
+			  "X-Load-Balancing-Endpoint-Weight: 3\r\n");
 		CHECK_HAS("HC-3", f.answer.text,
 			  "\r\n\r\n{\"service\": {\"namespace\": \"ns\",\"name\": \"a\"},"
 			  "\"localEndpoints\": 3,\"serviceProxyHealthy\": true}");
 	}
 	set_service(&f, &s, 0, 0);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 503, "HC-3: no local endpoint");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 503,
+		      "HC-3: no local endpoint");
 	CHECK_HAS("HC-4", f.answer.text, "X-Load-Balancing-Endpoint-Weight: 0\r\n");
 	set_service(&f, &s, 1, 0);
 	health_queued(f.health, FAMILY_IPV6);
 	f.now_us = 61 * SECOND;
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 503, "HC-3: unhealthy");
-	CHECK_HAS("HC-3", f.answer.text, "\"localEndpoints\": 1,\"serviceProxyHealthy\": false}");
+	CHECK_HAS("HC-3", f.answer.text,
+		  "\"localEndpoints\": 1,\"serviceProxyHealthy\": false}");
 	end(&f);
 }
 END_TEST
@@ -550,7 +570,8 @@ START_TEST(eligibility_does_not_matter)
 	set_service(&f, &s, 1, 0);
 	health_set_node(f.health, NULL);
 	ck_assert_int_eq(get(&f, "/healthz"), 503);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-8: node not eligible");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
+		      "HC-8: node not eligible");
 	end(&f);
 
 	begin(&f, false);
@@ -559,7 +580,8 @@ START_TEST(eligibility_does_not_matter)
 	set_service(&f, &s, 1, 0);
 	health_queued(f.health, FAMILY_IPV4);
 	f.now_us = 1000 * SECOND;
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-8: health server off");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
+		      "HC-8: health server off");
 	CHECK_HAS("HC-8", f.answer.text, "\"serviceProxyHealthy\": true");
 	end(&f);
 }
@@ -576,19 +598,28 @@ START_TEST(addresses)
 	port = http_free_port();
 	s = make_service("a", port);
 	set_service(&f, &s, 1, 0);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-2: its address");
-	ck_assert_msg(check_port(&f, "127.0.0.2", port) == -ECONNREFUSED, "HC-2: another address");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
+		      "HC-2: its address");
+	ck_assert_msg(check_port(&f, "127.0.0.2", port) == -ECONNREFUSED,
+		      "HC-2: another address");
 	health_set_addresses(f.health, FAMILY_IPV4, false, both, 2);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-2, NP-4: it stays");
-	ck_assert_msg(check_port(&f, "127.0.0.2", port) == 200, "HC-2, NP-4: one more");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
+		      "HC-2, NP-4: it stays");
+	ck_assert_msg(check_port(&f, "127.0.0.2", port) == 200,
+		      "HC-2, NP-4: one more");
 	health_set_addresses(f.health, FAMILY_IPV4, false, &other, 1);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED, "HC-2, NP-4: it goes");
-	ck_assert_msg(check_port(&f, "127.0.0.2", port) == 200, "HC-2, NP-4: the other stays");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED,
+		      "HC-2, NP-4: it goes");
+	ck_assert_msg(check_port(&f, "127.0.0.2", port) == 200,
+		      "HC-2, NP-4: the other stays");
 	health_set_addresses(f.health, FAMILY_IPV4, true, NULL, 0);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-2: all addresses");
-	ck_assert_msg(check_port(&f, "127.0.0.3", port) == 200, "HC-2: all addresses");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
+		      "HC-2: all addresses");
+	ck_assert_msg(check_port(&f, "127.0.0.3", port) == 200,
+		      "HC-2: all addresses");
 	health_set_addresses(f.health, FAMILY_IPV4, false, NULL, 0);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED, "HC-2: none");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED,
+		      "HC-2: none");
 	ck_assert_msg(f.events.length == 0, "no event: %s", f.events.text);
 	end(&f);
 }
@@ -616,11 +647,13 @@ START_TEST(families_apart)
 	s.family[FAMILY_IPV6].has_cluster_ip = true;
 	set_service(&f, &s, 2, 0);
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-2: IPv4");
-	ck_assert_msg(check_port(&f, "::1", port) == 503, "HC-2: IPv6, no local endpoint");
+	ck_assert_msg(check_port(&f, "::1", port) == 503,
+		      "HC-2: IPv6, no local endpoint");
 	CHECK_HAS("HC-2", f.answer.text, "\"localEndpoints\": 0");
 	s.family[FAMILY_IPV4].has_cluster_ip = false;
 	set_service(&f, &s, 2, 1);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED, "DS-4: IPv4 gone");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED,
+		      "DS-4: IPv4 gone");
 	ck_assert_msg(check_port(&f, "::1", port) == 200, "DS-4: IPv6 stays");
 	end(&f);
 }
@@ -641,21 +674,27 @@ START_TEST(port_changes)
 	while (second == first);
 	s.health_check_node_port = second;
 	set_service(&f, &s, 1, 0);
-	ck_assert_msg(check_port(&f, "127.0.0.1", first) == -ECONNREFUSED, "HC-6: old closed");
-	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: new opened");
+	ck_assert_msg(check_port(&f, "127.0.0.1", first) == -ECONNREFUSED,
+		      "HC-6: old closed");
+	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200,
+		      "HC-6: new opened");
 	s.flags = SERVICE_LOAD_BALANCER;
 	set_service(&f, &s, 1, 0);
 	ck_assert_msg(check_port(&f, "127.0.0.1", second) == -ECONNREFUSED,
 		      "HC-6: no longer qualifies");
 	s.flags |= SERVICE_EXTERNAL_LOCAL;
 	set_service(&f, &s, 1, 0);
-	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: qualifies again");
+	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200,
+		      "HC-6: qualifies again");
 	health_remove_service(f.health, FAMILY_IPV4, "ns", "b");
-	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: another one goes");
+	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200,
+		      "HC-6: another one goes");
 	health_remove_service(f.health, FAMILY_IPV6, "ns", "a");
-	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200, "HC-6: the other family");
+	ck_assert_msg(check_port(&f, "127.0.0.1", second) == 200,
+		      "HC-6: the other family");
 	health_remove_service(f.health, FAMILY_IPV4, "ns", "a");
-	ck_assert_msg(check_port(&f, "127.0.0.1", second) == -ECONNREFUSED, "HC-6: gone");
+	ck_assert_msg(check_port(&f, "127.0.0.1", second) == -ECONNREFUSED,
+		      "HC-6: gone");
 	end(&f);
 }
 END_TEST
@@ -674,19 +713,19 @@ START_TEST(cannot_listen)
 	ck_assert_int_ge(taken, 0);
 	s = make_service("a", port);
 	set_service(&f, &s, 1, 0);
-	strbuf_addf(
-		&want,
-		"ns/a uid FailedToStartServiceHealthcheck node node-a failed to start healthcheck "
-		"\"ns/a\" on port %u: cannot listen on 127.0.0.1 port %u: Address already in use\n",
-		port, port);
-	ck_assert_msg(strcmp(f.events.text, want.text) == 0, "HC-7: want %s, got %s", want.text,
-		      f.events.text);
+	strbuf_addf(&want,
+		    "ns/a uid FailedToStartServiceHealthcheck node node-a failed to start healthcheck "
+		    "\"ns/a\" on port %u: cannot listen on 127.0.0.1 port %u: Address already in use\n",
+		    port, port);
+	ck_assert_msg(strcmp(f.events.text, want.text) == 0,
+		      "HC-7: want %s, got %s", want.text, f.events.text);
 	health_synced(f.health, FAMILY_IPV4);
-	ck_assert_msg(strcmp(f.events.text, want.text) == 0, "HC-7: one event per failure, got %s",
-		      f.events.text);
+	ck_assert_msg(strcmp(f.events.text, want.text) == 0,
+		      "HC-7: one event per failure, got %s", f.events.text);
 	close(taken);
 	health_synced(f.health, FAMILY_IPV4);
-	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-7: tried again");
+	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
+		      "HC-7: tried again");
 	CHECK_HAS("HC-7", f.log.text, "6 Service ns/a: health-check port ");
 	strbuf_free(&want);
 	end(&f);
@@ -734,7 +773,8 @@ END_TEST
 /* HZ-8: another address, and everything that is known stays. */
 START_TEST(another_configuration)
 {
-	struct health_settings settings = { .node_name = "node-b", .sync_period_ms = 1000 };
+	struct health_settings settings = { .node_name = "node-b",
+					    .sync_period_ms = 1000 };
 	struct service s;
 	struct fixture f;
 	char elsewhere[64];
@@ -764,10 +804,12 @@ START_TEST(another_configuration)
 
 	/* a taken address is refused if it must be had, and nothing has changed then */
 	snprintf(elsewhere, sizeof(elsewhere), "127.0.0.1:%u", http_free_port());
-	occupied = http_occupy("127.0.0.1", (uint16_t)atol(strchr(elsewhere, ':') + 1));
+	occupied = http_occupy("127.0.0.1",
+			       (uint16_t)atol(strchr(elsewhere, ':') + 1));
 	settings = (struct health_settings){ elsewhere, "node-c", true, 1000 };
 	ck_assert_int_eq(health_change(f.health, &settings, &eb), -EADDRINUSE);
-	CHECK_HAS("refused", eb.text, "health server: cannot listen on 127.0.0.1 port");
+	CHECK_HAS("refused", eb.text,
+		  "health server: cannot listen on 127.0.0.1 port");
 	ck_assert_int_eq(get(&f, "/healthz"), 200);
 	ck_assert_msg(f.log.length == 0, "said: %s", f.log.text);
 
@@ -813,8 +855,8 @@ START_TEST(many_services)
 		char want[64];
 
 		snprintf(name, sizeof(name), "s%d", (i * 7) % COUNT);
-		snprintf(want, sizeof(want), "\"name\": \"%s\"},\"localEndpoints\": %d,", name,
-			 i + 1);
+		snprintf(want, sizeof(want),
+			 "\"name\": \"%s\"},\"localEndpoints\": %d,", name, i + 1);
 		ck_assert_int_eq(check_port(&f, "127.0.0.1", ports[i]), 200);
 		CHECK_HAS("own answer", f.answer.text, want);
 		if (i % 2)

@@ -21,8 +21,8 @@
 
 static const char *const small[] = { "--generate", "300x2", NULL };
 static char *certificates;
-static struct fake
-	*shared; /* for all tests that want no more than @small: to start one takes time */
+/* for all tests that want no more than @small: to start one takes time */
+static struct fake *shared;
 
 struct got {
 	struct event_base *base;
@@ -81,7 +81,8 @@ struct world {
 
 static void world_open(struct world *w, const char *const *arguments)
 {
-	struct http_options options = { .user_agent = "vipmap/test", .round_end = on_round_end };
+	struct http_options options = { .user_agent = "vipmap/test",
+					.round_end = on_round_end };
 
 	memset(w, 0, sizeof(*w));
 	options.ctx = &w->got;
@@ -98,7 +99,8 @@ static void world_open(struct world *w, const char *const *arguments)
 		fake_tell(w->fake, "{\"op\":\"clear_requests\"}");
 	}
 	if (w->fake)
-		snprintf(w->server, sizeof(w->server), "http://127.0.0.1:%d", fake_port(w->fake));
+		snprintf(w->server, sizeof(w->server), "http://127.0.0.1:%d",
+			 fake_port(w->fake));
 }
 
 static void world_close(struct world *w)
@@ -124,7 +126,8 @@ static struct http_params world_params(struct world *w, const char *path)
 	};
 }
 
-static const struct http_result *world_run(struct world *w, const struct http_params *params)
+static const struct http_result *world_run(struct world *w,
+					   const struct http_params *params)
 {
 	w->got.n_done = 0;
 	strbuf_reset(&w->got.body);
@@ -180,11 +183,13 @@ START_TEST(a_post_arrives)
 	struct world w;
 
 	world_open(&w, small);
-	params = world_params(&w, "/apis/events.k8s.io/v1/namespaces/default/events");
+	params = world_params(&w,
+			      "/apis/events.k8s.io/v1/namespaces/default/events");
 	params.body = "{\"note\":\"hello\"}";
 	world_run(&w, &params);
 	ck_assert_int_eq(w.got.result.status, 201);
-	ck_assert_ptr_nonnull(strstr(fake_tell(w.fake, "{\"op\":\"events\"}"), "hello"));
+	ck_assert_ptr_nonnull(
+		strstr(fake_tell(w.fake, "{\"op\":\"events\"}"), "hello"));
 	world_close(&w);
 }
 END_TEST
@@ -196,15 +201,18 @@ static const struct {
 	int64_t retry_after_ms;
 } failures[] = {
 	{ "refused", "\"how\":\"status\",\"code\":403", HTTP_COMPLETE, 403, -1 },
-	{ "busy", "\"how\":\"status\",\"code\":429,\"retry_after\":7", HTTP_COMPLETE, 429, 7000 },
-	{ "away for long", "\"how\":\"status\",\"code\":503,\"retry_after\":999999999",
+	{ "busy", "\"how\":\"status\",\"code\":429,\"retry_after\":7",
+	  HTTP_COMPLETE, 429, 7000 },
+	{ "away for long",
+	  "\"how\":\"status\",\"code\":503,\"retry_after\":999999999",
 	  HTTP_COMPLETE, 503, -1 },
 	{ "no answer", "\"how\":\"close\"", HTTP_UNREACHED, 0, -1 },
 	{ "cut in the head", "\"how\":\"cut\",\"after\":10", HTTP_UNREACHED, 0, -1 },
 	{ "cut in the body", "\"how\":\"cut\",\"after\":600", HTTP_BROKEN, 200, -1 },
 	{ "half open", "\"how\":\"stall\",\"after\":600", HTTP_SILENT, 200, -1 },
 	{ "half open from the start", "\"how\":\"stall\"", HTTP_SILENT, 0, -1 },
-	{ "slow", "\"how\":\"trickle\",\"bytes\":40,\"delay\":0.002", HTTP_COMPLETE, 200, -1 },
+	{ "slow", "\"how\":\"trickle\",\"bytes\":40,\"delay\":0.002",
+	  HTTP_COMPLETE, 200, -1 },
 };
 
 START_TEST(failures_have_names)
@@ -218,15 +226,17 @@ START_TEST(failures_have_names)
 	if (strstr(failures[_i].fault, "stall"))
 		params.idle_ms = 100;
 	world_run(&w, &params);
-	ck_assert_msg(w.got.result.outcome == failures[_i].outcome &&
-			      w.got.result.status == failures[_i].status &&
-			      w.got.result.retry_after_ms == failures[_i].retry_after_ms,
-		      "%s: want %d, %d, %lld, got %d, %d, %lld (%s)", failures[_i].name,
-		      (int)failures[_i].outcome, failures[_i].status,
-		      (long long)failures[_i].retry_after_ms, (int)w.got.result.outcome,
-		      w.got.result.status, (long long)w.got.result.retry_after_ms,
-		      w.got.result.message);
-	ck_assert_int_eq(!w.got.result.message[0], failures[_i].outcome == HTTP_COMPLETE);
+	ck_assert_msg(
+		w.got.result.outcome == failures[_i].outcome &&
+			w.got.result.status == failures[_i].status &&
+			w.got.result.retry_after_ms == failures[_i].retry_after_ms,
+		"%s: want %d, %d, %lld, got %d, %d, %lld (%s)",
+		failures[_i].name, (int)failures[_i].outcome,
+		failures[_i].status, (long long)failures[_i].retry_after_ms,
+		(int)w.got.result.outcome, w.got.result.status,
+		(long long)w.got.result.retry_after_ms, w.got.result.message);
+	ck_assert_int_eq(!w.got.result.message[0],
+			 failures[_i].outcome == HTTP_COMPLETE);
 	/* The next request is none the worse for it. */
 	params.idle_ms = 3000;
 	world_run(&w, &params);
@@ -269,7 +279,8 @@ static void never_done(void *ctx, const struct http_result *result)
 {
 	(void)ctx;
 	(void)result;
-	ck_abort_msg("a cancelled request spoke: %d %s", result->status, result->message);
+	ck_abort_msg("a cancelled request spoke: %d %s", result->status,
+		     result->message);
 }
 
 /* From inside another request's data callback, where libcurl must not be called. */
@@ -331,10 +342,12 @@ static const struct {
 	{ "good", GOOD, NULL, true, false, false, 200, "" },
 	{ "other authority", GOOD, NULL, false, false, false, 0, "certificate" },
 	{ "wrong name", WRONG, NULL, true, false, false, 0, "no alternative" },
-	{ "wrong name, asked for", WRONG, "other.example", true, false, false, 200, "" },
-	{ "right name, not asked for", GOOD, "other.example", true, false, false, 0,
-	  "no alternative" },
-	{ "another name of the same", GOOD, "apiserver.example", true, false, false, 200, "" },
+	{ "wrong name, asked for", WRONG, "other.example", true, false, false,
+	  200, "" },
+	{ "right name, not asked for", GOOD, "other.example", true, false,
+	  false, 0, "no alternative" },
+	{ "another name of the same", GOOD, "apiserver.example", true, false,
+	  false, 200, "" },
 	{ "expired", EXPIRED, NULL, true, false, false, 0, "expired" },
 	{ "expired, but insecure", EXPIRED, NULL, false, true, false, 200, "" },
 	{ "client certificate", DEMANDING, NULL, true, false, true, 200, "" },
@@ -364,18 +377,21 @@ START_TEST(tls_is_verified)
 	}
 	world_open(&w, NULL);
 	w.fake = tls_servers[tls[_i].server];
-	snprintf(w.server, sizeof(w.server), "https://127.0.0.1:%d/", fake_port(w.fake));
+	snprintf(w.server, sizeof(w.server), "https://127.0.0.1:%d/",
+		 fake_port(w.fake));
 	params = world_params(&w, SERVICES);
 	params.identity = &identity;
 	world_run(&w, &params);
 	ck_assert_msg(w.got.result.status == tls[_i].status &&
 			      strstr(w.got.result.message, tls[_i].message),
-		      "%s: want %d (%s), got %d (%s)", tls[_i].name, tls[_i].status,
-		      tls[_i].message, w.got.result.status, w.got.result.message);
+		      "%s: want %d (%s), got %d (%s)", tls[_i].name,
+		      tls[_i].status, tls[_i].message, w.got.result.status,
+		      w.got.result.message);
 	/* The name to verify is not the name to speak to. */
 	if (tls[_i].status && tls[_i].server_name)
-		ck_assert_ptr_nonnull(strstr(fake_tell(w.fake, "{\"op\":\"requests\"}"),
-					     "\"host\":\"127.0.0.1:"));
+		ck_assert_ptr_nonnull(
+			strstr(fake_tell(w.fake, "{\"op\":\"requests\"}"),
+			       "\"host\":\"127.0.0.1:"));
 	w.fake = NULL;
 	world_close(&w);
 	free(ca_text);
@@ -394,7 +410,10 @@ static const struct {
 	{ "wrong token", { .token = "s3cret2" }, NULL, 401 },
 	{ "no token", { .token = NULL }, NULL, 403 }, /* as system:anonymous */
 	{ "token, nobody there", { .token = "s3cret" }, "http://127.0.0.1:1", 0 },
-	{ "password", { .username = "me", .password = "s3cret" }, "http://127.0.0.1:1", 0 },
+	{ "password",
+	  { .username = "me", .password = "s3cret" },
+	  "http://127.0.0.1:1",
+	  0 },
 	{ "strange proxy", { .proxy = "zzz://me:s3cret@127.0.0.1:1" }, NULL, 0 },
 	{ "broken proxy", { .proxy = "http://me:s3cret@127.0.0.1:port" }, NULL, 0 },
 	{ "proxy away", { .proxy = "http://me:s3cret@127.0.0.1:1" }, NULL, 0 },
@@ -413,11 +432,12 @@ START_TEST(secrets_are_not_in_messages)
 	if (secrets[_i].server)
 		params.server = secrets[_i].server;
 	world_run(&w, &params);
-	ck_assert_msg(w.got.result.status == secrets[_i].status, "%s: want %d, got %d (%s)",
-		      secrets[_i].name, secrets[_i].status, w.got.result.status,
+	ck_assert_msg(w.got.result.status == secrets[_i].status,
+		      "%s: want %d, got %d (%s)", secrets[_i].name,
+		      secrets[_i].status, w.got.result.status,
 		      w.got.result.message);
-	ck_assert_msg(!strstr(w.got.result.message, "s3cret"), "%s: %s", secrets[_i].name,
-		      w.got.result.message);
+	ck_assert_msg(!strstr(w.got.result.message, "s3cret"), "%s: %s",
+		      secrets[_i].name, w.got.result.message);
 	world_close(&w);
 }
 END_TEST
@@ -457,7 +477,8 @@ START_TEST(a_fetch_waits_for_the_end)
 END_TEST
 
 static const struct {
-	const char *url, *scheme, *host, *port; /* scheme NULL: @host is what is wrong */
+	const char *url, *scheme, *host,
+		*port; /* scheme NULL: @host is what is wrong */
 } urls[] = {
 	{ "https://h", "https", "h", "" },
 	{ "HTTP://Host.example:8080/a/b", "http", "Host.example", "8080" },
@@ -465,8 +486,8 @@ static const struct {
 	{ "https://[fd00::1]/x", "https", "fd00::1", "" },
 	{ "tcp://172.30.0.1:443", "tcp", "172.30.0.1", "443" },
 	{ "127.0.0.2:443", "https", "127.0.0.2", "443" },
-	{ "https://me:s3cret@h", NULL, "user names and passwords in addresses are not supported",
-	  "" },
+	{ "https://me:s3cret@h", NULL,
+	  "user names and passwords in addresses are not supported", "" },
 	{ "https://h:65536", NULL, "no port from 1 to 65535", "" },
 	{ "https://[10.0.0.1]", NULL, "not an IPv6 address in the brackets", "" },
 	{ "https://", NULL, "no host", "" },
@@ -530,8 +551,8 @@ static void proxy_start(struct proxy *proxy, const char *user)
 	ck_assert_int_ge(proxy->pid, 0);
 	if (!proxy->pid) {
 		dup2(from[1], 1);
-		execl("tests/support/fake_proxy.py", "fake_proxy.py", user ? "--user" : NULL, user,
-		      NULL);
+		execl("tests/support/fake_proxy.py", "fake_proxy.py",
+		      user ? "--user" : NULL, user, NULL);
 		_exit(127);
 	}
 	close(from[1]);
@@ -553,9 +574,10 @@ static const struct {
 	int status;
 	const char *seen; /* what the proxy saw, but for the server's port */
 } proxies[] = {
-	{ "TLS through a tunnel", NULL, "", NULL, true, 200, "CONNECT HTTP/1.1 nobody" },
-	{ "the server's certificate names another", NULL, "", "other.example", true, 0,
+	{ "TLS through a tunnel", NULL, "", NULL, true, 200,
 	  "CONNECT HTTP/1.1 nobody" },
+	{ "the server's certificate names another", NULL, "", "other.example",
+	  true, 0, "CONNECT HTTP/1.1 nobody" },
 	{ "with a password", "me:s3cret", "me:s3cret@", NULL, true, 200,
 	  "CONNECT HTTP/1.1 me:s3cret" },
 	{ "with a wrong password", "me:s3cret", "me:guess@", NULL, true, 0,
@@ -565,7 +587,8 @@ static const struct {
 
 START_TEST(proxies_are_gone_through)
 {
-	char *ca_text = read_text(certificates, "ca.crt"), url[96], method[16], user[32];
+	char *ca_text = read_text(certificates, "ca.crt"), url[96], method[16],
+	     user[32];
 	struct http_identity identity = { .ca = blob(ca_text),
 					  .token = "t0ken",
 					  .server_name = proxies[_i].server_name,
@@ -578,22 +601,26 @@ START_TEST(proxies_are_gone_through)
 	world_open(&w, proxies[_i].https ? NULL : small);
 	if (proxies[_i].https) {
 		w.fake = tls_servers[GOOD];
-		snprintf(w.server, sizeof(w.server), "https://127.0.0.1:%d", fake_port(w.fake));
+		snprintf(w.server, sizeof(w.server), "https://127.0.0.1:%d",
+			 fake_port(w.fake));
 	}
 	proxy_start(&proxy, proxies[_i].user);
-	snprintf(url, sizeof(url), "http://%s127.0.0.1:%d", proxies[_i].given, proxy.port);
+	snprintf(url, sizeof(url), "http://%s127.0.0.1:%d", proxies[_i].given,
+		 proxy.port);
 	params = world_params(&w, SERVICES);
 	params.identity = &identity;
 	world_run(&w, &params);
-	ck_assert_msg(w.got.result.status == proxies[_i].status, "%s: want %d, got %d (%s)",
-		      proxies[_i].name, proxies[_i].status, w.got.result.status,
+	ck_assert_msg(w.got.result.status == proxies[_i].status,
+		      "%s: want %d, got %d (%s)", proxies[_i].name,
+		      proxies[_i].status, w.got.result.status,
 		      w.got.result.message);
 	if (proxies[_i].status)
-		ck_assert_msg(strstr(w.got.body.text, "ServiceList"), "%s: a list",
-			      proxies[_i].name);
+		ck_assert_msg(strstr(w.got.body.text, "ServiceList"),
+			      "%s: a list", proxies[_i].name);
 	ck_assert(!strstr(w.got.result.message, "s3cret") &&
 		  !strstr(w.got.result.message, "guess"));
-	ck_assert_int_eq(fscanf(proxy.out, "%15s %*s HTTP/1.1 %31s", method, user), 2);
+	ck_assert_int_eq(
+		fscanf(proxy.out, "%15s %*s HTTP/1.1 %31s", method, user), 2);
 	strbuf_addf(&seen, "%s HTTP/1.1 %s", method, user);
 	ck_assert_str_eq(seen.text, proxies[_i].seen);
 	strbuf_free(&seen);

@@ -30,8 +30,8 @@ struct fixture {
 	unsigned int handled;
 };
 
-/* Echoes what it understood. "/large" answers with more than a socket's buffer, "/silent" not at
- * all. */
+/* Echoes what it understood. "/large" answers with more than a socket's buffer,
+ * "/silent" not at all. */
 static void handle(void *ctx, struct httpd_request *req, const char *path)
 {
 	struct strbuf body = STRBUF_INIT;
@@ -56,7 +56,9 @@ static void begin(struct fixture *f)
 	f->httpd = httpd_new(f->base, f->pool, handle, f);
 	ck_assert_ptr_nonnull(f->httpd);
 	f->port = http_free_port();
-	ck_assert_int_eq(httpd_listen(f->httpd, FAMILY_IPV4, &loopback, 1, f->port, true, NULL), 0);
+	ck_assert_int_eq(httpd_listen(f->httpd, FAMILY_IPV4, &loopback, 1,
+				      f->port, true, NULL),
+			 0);
 	strbuf_adds(&f->answer, "");
 }
 
@@ -86,7 +88,8 @@ static int dial(struct fixture *f)
 
 static void say(int fd, const char *text)
 {
-	ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+	ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL),
+			 (ssize_t)strlen(text));
 }
 
 /* Runs the loop until the server closes; what it said is in f->answer. */
@@ -101,16 +104,20 @@ static void hear(struct fixture *f, int fd)
 static const struct {
 	const char *name, *request, *want, *unwanted;
 } requests[] = {
-	{ "plain", "GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n", NULL },
-	{ "body", "GET /a?b=c&d HTTP/1.1\r\n\r\n", "\r\n\r\npath=/a query=b=c&d", NULL },
+	{ "plain", "GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+	  NULL },
+	{ "body", "GET /a?b=c&d HTTP/1.1\r\n\r\n",
+	  "\r\n\r\npath=/a query=b=c&d", NULL },
 	{ "headers", "GET / HTTP/1.0\r\n\r\n",
 	  "Content-Type: text/plain\r\nContent-Length: 13\r\nX-Content-Type-Options: nosniff\r\n"
 	  "X-Own: 1\r\nConnection: close\r\n\r\npath=/ query=",
 	  NULL },
 	{ "HEAD", "HEAD /a HTTP/1.1\r\n\r\n", "Content-Length: 14\r\n", "path=" },
 	{ "HC-3 any method", "FROB /a HTTP/1.1\r\n\r\n", "path=/a", NULL },
-	{ "with body", "POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "path=/a", NULL },
-	{ "two at once", "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n", "path=/a", "path=/b" },
+	{ "with body", "POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+	  "path=/a", NULL },
+	{ "two at once", "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n",
+	  "path=/a", "path=/b" },
 	{ "not HTTP", "hello\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", "path=" },
 	{ "another version", "GET / SPDY/3\r\n\r\n", "HTTP/1.1 400 ", "path=" },
 	{ "no target", "GET HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "path=" },
@@ -130,7 +137,8 @@ START_TEST(request)
 	hear(&f, fd);
 	CHECK_HAS(requests[_i].name, f.answer.text, requests[_i].want);
 	if (requests[_i].unwanted)
-		CHECK_HAS_NOT(requests[_i].name, f.answer.text, requests[_i].unwanted);
+		CHECK_HAS_NOT(requests[_i].name, f.answer.text,
+			      requests[_i].unwanted);
 	close(fd);
 	end(&f);
 }
@@ -250,9 +258,11 @@ START_TEST(idle_crowd)
 		fds[i] = dial(&f);
 		turn(&f);
 	}
-	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET", "/a", &f.answer), 200);
+	ck_assert_int_eq(
+		http_get(f.base, "127.0.0.1", f.port, "GET", "/a", &f.answer), 200);
 	for (i = 0; i < MANY; i++) {
-		ck_assert_msg(is_closed(fds[i]) == (i < MANY - POOL_MAX + 1), "connection %d", i);
+		ck_assert_msg(is_closed(fds[i]) == (i < MANY - POOL_MAX + 1),
+			      "connection %d", i);
 		closed += is_closed(fds[i]);
 		close(fds[i]);
 	}
@@ -311,7 +321,9 @@ START_TEST(shared_pool)
 	begin(&f);
 	port = http_free_port();
 	other = httpd_new(f.base, f.pool, handle, &f);
-	ck_assert_int_eq(httpd_listen(other, FAMILY_IPV4, &loopback, 1, port, true, NULL), 0);
+	ck_assert_int_eq(httpd_listen(other, FAMILY_IPV4, &loopback, 1, port,
+				      true, NULL),
+			 0);
 	mine = dial(&f);
 	its = http_connect("127.0.0.1", port);
 	ck_assert_int_ge(its, 0);
@@ -336,7 +348,8 @@ static int dial_local(void)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t length;
 
-	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "vipmap-test-%d", getpid());
+	snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
+		 "vipmap-test-%d", getpid());
 	length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
 			     strlen(address.sun_path + 1));
 	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, length), 0);

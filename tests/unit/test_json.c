@@ -32,10 +32,12 @@ static const struct {
 	{ "trailing comma", "{\"a\":1,", 7, "line 1, column 8: not JSON" },
 	{ "second line", "{\"a\":1,\n b:2}", 0, "line 2, column 3: not JSON" },
 	{ "two values", "{} {}", 0, "line 1, column 4: more text after the end" },
-	{ "cut in a string", "{\"a\":\"b", 0, "line 1, column 7: unterminated string" },
+	{ "cut in a string", "{\"a\":\"b", 0,
+	  "line 1, column 7: unterminated string" },
 	{ "cut in an escape", "\"\\", 0, "line 1, column 2: unterminated string" },
 	{ "raw NUL", "[1\0]", 4, "line 1, column 3: NUL" },
-	{ "raw NUL in a string", "\"a\0b\"", 5, "line 1, column 3: control character in a string" },
+	{ "raw NUL in a string", "\"a\0b\"", 5,
+	  "line 1, column 3: control character in a string" },
 	{ "escaped NUL", "[\"a\\u0000b\"]", 0, "line 1, column 4: NUL in a string" },
 	{ "line feed in a string", "\"a\nb\"", 0,
 	  "line 1, column 3: control character in a string" },
@@ -45,8 +47,10 @@ static const struct {
 
 START_TEST(test_texts)
 {
-	size_t length = texts[_i].length ? texts[_i].length : strlen(texts[_i].text);
-	char *copy = malloc(length); /* exactly as long, so that a sanitizer sees reads beyond */
+	size_t length =
+		texts[_i].length ? texts[_i].length : strlen(texts[_i].text);
+	char *copy = malloc(
+		length); /* exactly as long, so that a sanitizer sees reads beyond */
 	struct errbuf eb = { "" };
 	struct json *json;
 
@@ -55,8 +59,8 @@ START_TEST(test_texts)
 	free(copy);
 	if (texts[_i].want)
 		ck_assert_msg(!json && strcmp(eb.text, texts[_i].want) == 0,
-			      "%s: want '%s', got '%s'", texts[_i].name, texts[_i].want,
-			      json ? "a tree" : eb.text);
+			      "%s: want '%s', got '%s'", texts[_i].name,
+			      texts[_i].want, json ? "a tree" : eb.text);
 	else
 		ck_assert_msg(json, "%s: %s", texts[_i].name, eb.text);
 	json_free(json);
@@ -83,7 +87,8 @@ START_TEST(test_bounds)
 
 	ck_assert_msg(json, "depth %d", JSON_MAX_DEPTH);
 	json_free(json);
-	ck_assert_msg(!parse_nested(JSON_MAX_DEPTH + 1, '[', ']'), "depth %d", JSON_MAX_DEPTH + 1);
+	ck_assert_msg(!parse_nested(JSON_MAX_DEPTH + 1, '[', ']'), "depth %d",
+		      JSON_MAX_DEPTH + 1);
 	ck_assert_msg(!parse_nested(1000000, '[', ']'), "depth 1000000");
 	memset(text, ' ', size);
 	text[0] = '1';
@@ -171,16 +176,24 @@ START_TEST(test_get)
 	ck_assert_str_eq(text, "text");
 	ck_assert_int_eq(json_get_bool(json, json, "b", &flag, &eb), 1);
 	ck_assert(flag);
-	ck_assert_int_eq(json_get_integer(json, json, "neg", -1, 5, &number, &eb), 1);
+	ck_assert_int_eq(json_get_integer(json, json, "neg", -1, 5, &number, &eb),
+			 1);
 	ck_assert_int_eq(number, -1);
-	ck_assert_int_eq(json_get_integer(json, json, "nothing", 0, 5, &number, &eb), 0);
-	ck_assert_int_eq(json_get_integer(json, json, "absent", 0, 5, &number, &eb), 0);
-	ck_assert_int_eq(json_get_integer(json, NULL, "absent", 0, 5, &number, &eb), 0);
+	ck_assert_int_eq(
+		json_get_integer(json, json, "nothing", 0, 5, &number, &eb), 0);
+	ck_assert_int_eq(
+		json_get_integer(json, json, "absent", 0, 5, &number, &eb), 0);
+	ck_assert_int_eq(
+		json_get_integer(json, NULL, "absent", 0, 5, &number, &eb), 0);
 	ck_assert_int_eq(number, -1);
-	ck_assert_int_eq(json_get_integer(json, json, "twice", 0, 5, &number, &eb), 1);
+	ck_assert_int_eq(
+		json_get_integer(json, json, "twice", 0, 5, &number, &eb), 1);
 	ck_assert_msg(number == 2, "the last of a repeated key counts");
-	ck_assert_int_eq(json_get_tree(json, json, "list", JSON_ARRAY, &list, &eb), 1);
-	ck_assert_int_eq(json_get_string(json, json_get(json, "absent"), "x", &text, &eb), 0);
+	ck_assert_int_eq(
+		json_get_tree(json, json, "list", JSON_ARRAY, &list, &eb), 1);
+	ck_assert_int_eq(json_get_string(json, json_get(json, "absent"), "x",
+					 &text, &eb),
+			 0);
 	ck_assert_str_eq(eb.text, "");
 	json_free(json);
 }
@@ -195,8 +208,10 @@ static const struct {
 } wrong[] = {
 	{ "number for a string", "n", STRING, "n: a number where a string belongs" },
 	{ "string for a boolean", "s", BOOL, "s: a string where a boolean belongs" },
-	{ "boolean for a number", "b", INTEGER, "b: a boolean where a number belongs" },
-	{ "list for an object", "list", OBJECT, "list: a list where an object belongs" },
+	{ "boolean for a number", "b", INTEGER,
+	  "b: a boolean where a number belongs" },
+	{ "list for an object", "list", OBJECT,
+	  "list: a list where an object belongs" },
 	{ "object for a list", "s", ARRAY, "s: a string where a list belongs" },
 	{ "fraction", "half", INTEGER, "half: 0.5 is not a whole number" },
 	{ "too large to be exact", "big", INTEGER,
@@ -233,8 +248,9 @@ START_TEST(test_wrong)
 		ret = json_get_tree(json, json, key, JSON_ARRAY, &tree, &eb);
 		break;
 	}
-	ck_assert_msg(ret < 0 && strcmp(eb.text, wrong[_i].want) == 0, "%s: want '%s', got %d '%s'",
-		      wrong[_i].name, wrong[_i].want, ret, eb.text);
+	ck_assert_msg(ret < 0 && strcmp(eb.text, wrong[_i].want) == 0,
+		      "%s: want '%s', got %d '%s'", wrong[_i].name,
+		      wrong[_i].want, ret, eb.text);
 	json_free(json);
 }
 END_TEST
@@ -247,16 +263,19 @@ START_TEST(test_path)
 
 	ck_assert_str_eq(json_path(json, json, text), "");
 	ck_assert_str_eq(json_path(json, item, text), "list[0]");
-	ck_assert_str_eq(json_path(json, json_get(json_next(item), "port"), text), "list[1].port");
-	ck_assert_str_eq(json_path(json, json_first(json_get(json, "odd\nkey")), text),
-			 "odd?key[0]");
+	ck_assert_str_eq(json_path(json, json_get(json_next(item), "port"), text),
+			 "list[1].port");
+	ck_assert_str_eq(
+		json_path(json, json_first(json_get(json, "odd\nkey")), text),
+		"odd?key[0]");
 	json_free(json);
 }
 END_TEST
 
 START_TEST(test_long_path)
 {
-	char key[JSON_PATH_SIZE + 1] = "", doc[4 * JSON_PATH_SIZE], text[JSON_PATH_SIZE];
+	char key[JSON_PATH_SIZE + 1] = "", doc[4 * JSON_PATH_SIZE],
+				  text[JSON_PATH_SIZE];
 	struct json *json;
 
 	memset(key, 'k', sizeof(key) - 1);
@@ -276,8 +295,8 @@ static void remember(void *ctx, const char *path)
 
 START_TEST(test_duplicates)
 {
-	struct json *json =
-		parse("{\"a\":1,\"b\":[{\"x\":1,\"y\":{\"z\":1,\"z\":2},\"x\":3}],\"a\":1}");
+	struct json *json = parse(
+		"{\"a\":1,\"b\":[{\"x\":1,\"y\":{\"z\":1,\"z\":2},\"x\":3}],\"a\":1}");
 	struct strbuf found = STRBUF_INIT;
 
 	ck_assert_int_eq(json_duplicates(json, remember, &found), 0);
@@ -289,7 +308,8 @@ END_TEST
 
 START_TEST(test_build)
 {
-	struct json *json = json_new(JSON_OBJECT), *list = json_new(JSON_ARRAY), *copy;
+	struct json *json = json_new(JSON_OBJECT), *list = json_new(JSON_ARRAY),
+		    *copy;
 	int64_t number = 0;
 
 	ck_assert_int_eq(json_append(list, json_new_number(5)), 0);

@@ -31,9 +31,11 @@ START_TEST(json)
 	jsonout_text(&out, "ends like an object {", "{");
 	jsonout_text(&out, "last", "");
 	jsonout_object_end(&out);
-	ck_assert_str_eq(out.text, "{\"name\":\"a\\\"b\",\"list\":[-1,9223372036854775807,[],{},"
-				   "\"1:x\"],\"own\":null,\"yes\":true,\"no\":false,\"real\":1.500,"
-				   "\"ends like an object {\":\"{\",\"last\":\"\"}");
+	ck_assert_str_eq(
+		out.text,
+		"{\"name\":\"a\\\"b\",\"list\":[-1,9223372036854775807,[],{},"
+		"\"1:x\"],\"own\":null,\"yes\":true,\"no\":false,\"real\":1.500,"
+		"\"ends like an object {\":\"{\",\"last\":\"\"}");
 	strbuf_free(&out);
 }
 END_TEST
@@ -73,8 +75,9 @@ START_TEST(columns)
 		table_add(&t, tables[_i].cells[i]);
 	strbuf_adds(&out, "");
 	table_print(&t, tables[_i].with_headers, tables[_i].indent, &out);
-	ck_assert_msg(strcmp(out.text, tables[_i].want) == 0, "%s: want\n%s, got\n%s",
-		      tables[_i].name, tables[_i].want, out.text);
+	ck_assert_msg(strcmp(out.text, tables[_i].want) == 0,
+		      "%s: want\n%s, got\n%s", tables[_i].name, tables[_i].want,
+		      out.text);
 	table_free(&t);
 	strbuf_free(&out);
 }

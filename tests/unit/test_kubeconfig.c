@@ -1,5 +1,5 @@
-/* kubeconfig files good and bad, in-cluster credentials, rotation; and that no message contains
- * what must not be seen. */
+/* kubeconfig files good and bad, in-cluster credentials, rotation; and that no
+ * message contains what must not be seen. */
 #include "watch/kubeconfig.h"
 
 #include <check.h>
@@ -14,15 +14,16 @@
 #include "tests/support/apiserver.h"
 
 /* "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" */
-#define PEM_DATA "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
+#define PEM_DATA                                                               \
+	"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
 #define PEM "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 /* What kubeadm writes for kube-proxy, with other paths. */
-#define KUBEADM                                                                                    \
-	"apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n"                                    \
-	"    certificate-authority: ca.crt\n    server: https://192.0.2.1:6443\n"                  \
-	"  name: default\ncontexts:\n- context:\n    cluster: default\n    namespace: default\n"   \
-	"    user: default\n  name: default\ncurrent-context: default\nusers:\n- name: default\n"  \
+#define KUBEADM                                                                                   \
+	"apiVersion: v1\nkind: Config\nclusters:\n- cluster:\n"                                   \
+	"    certificate-authority: ca.crt\n    server: https://192.0.2.1:6443\n"                 \
+	"  name: default\ncontexts:\n- context:\n    cluster: default\n    namespace: default\n"  \
+	"    user: default\n  name: default\ncurrent-context: default\nusers:\n- name: default\n" \
 	"  user:\n    tokenFile: token\n"
 
 #define CONFIG(cluster, user)                                                                      \
@@ -48,7 +49,8 @@ static const struct {
 	{ "no current context", "{\"contexts\":[]}", "current-context: not set" },
 	{ "current context is a number", "{\"current-context\":1}",
 	  "current-context: not a string" },
-	{ "unknown context", "{\"current-context\":\"x\"}", "contexts: no entry named \"x\"" },
+	{ "unknown context", "{\"current-context\":\"x\"}",
+	  "contexts: no entry named \"x\"" },
 	{ "contexts no list", "{\"current-context\":\"x\",\"contexts\":{}}",
 	  "contexts: not a list" },
 	{ "unknown cluster",
@@ -62,8 +64,10 @@ static const struct {
 	  "users[u].exec: not supported" },
 	{ "auth provider", CONFIG(SERVER, "\"auth-provider\":{\"name\":\"gcp\"}"),
 	  "users[u].auth-provider: not supported" },
-	{ "impersonation", CONFIG(SERVER, "\"as\":\"admin\""), "users[u].as: not supported" },
-	{ "certificate without key", CONFIG(SERVER, "\"client-certificate\":\"c.pem\""),
+	{ "impersonation", CONFIG(SERVER, "\"as\":\"admin\""),
+	  "users[u].as: not supported" },
+	{ "certificate without key",
+	  CONFIG(SERVER, "\"client-certificate\":\"c.pem\""),
 	  "users[u]: client-certificate and client-key need each other" },
 	{ "data no base64", CONFIG("\"certificate-authority-data\":\"s3cret!\"", ""),
 	  "clusters[c].certificate-authority-data: not base64" },
@@ -73,38 +77,47 @@ static const struct {
 	  "clusters[c].certificate-authority-data: no PEM in it" },
 	{ "token with a line break", CONFIG(SERVER, "\"token\":\"s3cret\\nX: y\""),
 	  "users[u].token: not a token" },
-	{ "token a number", CONFIG(SERVER, "\"token\":12"), "users[u].token: not a string" },
+	{ "token a number", CONFIG(SERVER, "\"token\":12"),
+	  "users[u].token: not a string" },
 	{ "proxy of another kind", CONFIG("\"proxy-url\":\"ftp://me:s3cret@h\"", ""),
 	  "clusters[c].proxy-url: must be" },
-	{ "password in the address", CONFIG("\"server\":\"https://me:s3cret@h\"", ""),
+	{ "password in the address",
+	  CONFIG("\"server\":\"https://me:s3cret@h\"", ""),
 	  "clusters[c].server: user names and passwords" },
 	{ "scheme of another kind", CONFIG("\"server\":\"ftp://h\"", ""),
 	  "clusters[c].server: does not begin with" },
-	{ "no host", CONFIG("\"server\":\"https://\"", ""), "clusters[c].server: no host" },
+	{ "no host", CONFIG("\"server\":\"https://\"", ""),
+	  "clusters[c].server: no host" },
 	{ "no host, only a port", CONFIG("\"server\":\"https://:6443\"", ""),
 	  "clusters[c].server: no host" },
 	{ "IPv6 without brackets", CONFIG("\"server\":\"https://fd00::1:6443\"", ""),
 	  "clusters[c].server: more than one colon" },
-	{ "no IPv6 in brackets", CONFIG("\"server\":\"https://[10.0.0.1]:6443\"", ""),
+	{ "no IPv6 in brackets",
+	  CONFIG("\"server\":\"https://[10.0.0.1]:6443\"", ""),
 	  "clusters[c].server: not an IPv6 address" },
 	{ "open bracket", CONFIG("\"server\":\"https://[fd00::1:6443/x]\"", ""),
 	  "clusters[c].server: not an IPv6 address" },
-	{ "text behind the bracket", CONFIG("\"server\":\"https://[fd00::1]6443\"", ""),
+	{ "text behind the bracket",
+	  CONFIG("\"server\":\"https://[fd00::1]6443\"", ""),
 	  "clusters[c].server: no port" },
 	{ "port too large", CONFIG("\"server\":\"https://h:65536\"", ""),
 	  "clusters[c].server: no port" },
-	{ "port zero", CONFIG("\"server\":\"https://h:0/\"", ""), "clusters[c].server: no port" },
-	{ "empty port", CONFIG("\"server\":\"https://h:\"", ""), "clusters[c].server: no port" },
+	{ "port zero", CONFIG("\"server\":\"https://h:0/\"", ""),
+	  "clusters[c].server: no port" },
+	{ "empty port", CONFIG("\"server\":\"https://h:\"", ""),
+	  "clusters[c].server: no port" },
 	{ "port in words", CONFIG("\"server\":\"https://h:https\"", ""),
 	  "clusters[c].server: no port" },
 	{ "query", CONFIG("\"server\":\"https://h/?a\"", ""),
 	  "clusters[c].server: unexpected character" },
 	{ "white space", CONFIG("\"server\":\"https://h\\r\\n\"", ""),
 	  "clusters[c].server: unexpected white space" },
-	{ "insecure no boolean", CONFIG("\"insecure-skip-tls-verify\":\"s3cret\"", ""),
+	{ "insecure no boolean",
+	  CONFIG("\"insecure-skip-tls-verify\":\"s3cret\"", ""),
 	  "clusters[c].insecure-skip-tls-verify: not true or false" },
 	{ "insecure, but with authority",
-	  CONFIG("\"insecure-skip-tls-verify\":true,\"certificate-authority\":\"a\"", ""),
+	  CONFIG("\"insecure-skip-tls-verify\":true,\"certificate-authority\":\"a\"",
+		 ""),
 	  "clusters[c].insecure-skip-tls-verify: cannot be combined" },
 };
 
@@ -114,8 +127,8 @@ START_TEST(bad_ones_are_refused)
 	struct credentials *c = parse(bad[_i].text, &eb);
 
 	ck_assert_msg(!c, "%s: accepted", bad[_i].name);
-	ck_assert_msg(strstr(eb.text, bad[_i].error), "%s: want \"%s\", got \"%s\"", bad[_i].name,
-		      bad[_i].error, eb.text);
+	ck_assert_msg(strstr(eb.text, bad[_i].error), "%s: want \"%s\", got \"%s\"",
+		      bad[_i].name, bad[_i].error, eb.text);
 	ck_assert_msg(!strstr(eb.text, "s3cret"), "%s: %s", bad[_i].name, eb.text);
 }
 END_TEST
@@ -129,10 +142,12 @@ static void describe(const struct credentials *c, char *text, size_t size)
 {
 	snprintf(text, size,
 		 "%s ca %s %s cert %s %s key %s %s token %s %s %s:%s name %s proxy %s%s",
-		 c->n_servers ? c->servers[0] : "-", show(c->ca.path), show(c->ca.data),
-		 show(c->cert.path), show(c->cert.data), show(c->key.path), show(c->key.data),
-		 show(c->token.path), show(c->token.data), show(c->username), show(c->password),
-		 show(c->server_name), show(c->proxy), c->insecure ? " insecure" : "");
+		 c->n_servers ? c->servers[0] : "-", show(c->ca.path),
+		 show(c->ca.data), show(c->cert.path), show(c->cert.data),
+		 show(c->key.path), show(c->key.data), show(c->token.path),
+		 show(c->token.data), show(c->username), show(c->password),
+		 show(c->server_name), show(c->proxy),
+		 c->insecure ? " insecure" : "");
 }
 
 static const struct {
@@ -143,14 +158,16 @@ static const struct {
 	  "name - proxy -" },
 	{ "inline",
 	  CONFIG(SERVER ",\"certificate-authority-data\":\"" PEM_DATA "\"",
-		 "\"client-certificate-data\":\"" PEM_DATA "\",\"client-key-data\":\"" PEM_DATA
-		 "\",\"token\":\" abc\\n\""),
-	  "https://h:1 ca - " PEM " cert - " PEM " key - " PEM " token - abc -:- name - proxy -" },
+		 "\"client-certificate-data\":\"" PEM_DATA
+		 "\",\"client-key-data\":\"" PEM_DATA "\",\"token\":\" abc\\n\""),
+	  "https://h:1 ca - " PEM " cert - " PEM " key - " PEM
+	  " token - abc -:- name - proxy -" },
 	{ "inline wins over files, tokenFile over token",
 	  CONFIG(SERVER ",\"certificate-authority-data\":\"" PEM_DATA
 			"\",\"certificate-authority\":\"/ca\"",
 		 "\"token\":\"abc\",\"tokenFile\":\"/t\""),
-	  "https://h:1 ca - " PEM " cert - - key - - token /t - -:- name - proxy -" },
+	  "https://h:1 ca - " PEM
+	  " cert - - key - - token /t - -:- name - proxy -" },
 	{ "the rest",
 	  CONFIG("\"server\":\"h:1/prefix/\",\"tls-server-name\":\"n\",\"proxy-url\":"
 		 "\"socks5://p:1\",\"insecure-skip-tls-verify\":true",
@@ -160,7 +177,8 @@ static const struct {
 	{ "no scheme, nothing to do TLS with", CONFIG("\"server\":\"h:1\"", ""),
 	  "http://h:1 ca - - cert - - key - - token - - -:- name - proxy -" },
 	{ "null and empty fields",
-	  CONFIG(SERVER ",\"proxy-url\":null,\"tls-server-name\":\"\"", "\"token\":\"\""),
+	  CONFIG(SERVER ",\"proxy-url\":null,\"tls-server-name\":\"\"",
+		 "\"token\":\"\""),
 	  "https://h:1 ca - - cert - - key - - token - - -:- name - proxy -" },
 };
 
@@ -172,8 +190,8 @@ START_TEST(good_ones_are_understood)
 
 	ck_assert_msg(c, "%s: %s", good[_i].name, eb.text);
 	describe(c, got, sizeof(got));
-	ck_assert_msg(!strcmp(got, good[_i].want), "%s: want\n%s\ngot\n%s", good[_i].name,
-		      good[_i].want, got);
+	ck_assert_msg(!strcmp(got, good[_i].want), "%s: want\n%s\ngot\n%s",
+		      good[_i].name, good[_i].want, got);
 	credentials_free(c);
 }
 END_TEST
@@ -219,7 +237,8 @@ static const struct {
 } unreadable[] = {
 	{ "no kubeconfig", "config", NULL, "/config: No such file or directory" },
 	{ "no authority", "ca.crt", NULL, "/config: certificate-authority: " },
-	{ "no authority: its file", "ca.crt", NULL, "/ca.crt: No such file or directory" },
+	{ "no authority: its file", "ca.crt", NULL,
+	  "/ca.crt: No such file or directory" },
 	{ "authority no PEM", "ca.crt", "s3cret", "/ca.crt: no PEM in it" },
 	{ "server missing", "config",
 	  "{\"current-context\":\"x\",\"contexts\":[{\"name\":\"x\",\"context\":{\"cluster\":"
@@ -245,10 +264,12 @@ START_TEST(unreadable_files_are_named)
 		write_text(folder, unreadable[_i].file, unreadable[_i].text);
 	else
 		unlink(path_of(unreadable[_i].file));
-	ck_assert_msg(!credentials_read(&source, 0, &eb), "%s: accepted", unreadable[_i].name);
-	ck_assert_msg(strstr(eb.text, unreadable[_i].error) && !strstr(eb.text, "s3cret"),
-		      "%s: want \"%s\", got \"%s\"", unreadable[_i].name, unreadable[_i].error,
-		      eb.text);
+	ck_assert_msg(!credentials_read(&source, 0, &eb), "%s: accepted",
+		      unreadable[_i].name);
+	ck_assert_msg(strstr(eb.text, unreadable[_i].error) &&
+			      !strstr(eb.text, "s3cret"),
+		      "%s: want \"%s\", got \"%s\"", unreadable[_i].name,
+		      unreadable[_i].error, eb.text);
 }
 END_TEST
 
@@ -276,7 +297,8 @@ START_TEST(a_token_is_waited_for)
 	ck_assert_msg(c, "%s: %s", late_tokens[_i].name, eb.text);
 	ck_assert(!credentials_ready(c));
 	ck_assert_int_lt(credentials_refresh(c, 0, INT64_MAX, &eb), 0);
-	ck_assert_msg(strstr(eb.text, late_tokens[_i].error) && !strstr(eb.text, "s3cret"),
+	ck_assert_msg(strstr(eb.text, late_tokens[_i].error) &&
+			      !strstr(eb.text, "s3cret"),
 		      "%s: got \"%s\"", late_tokens[_i].name, eb.text);
 	write_text(folder, "token", "here");
 	ck_assert_int_eq(credentials_refresh(c, 0, INT64_MAX, &eb), 0);
@@ -288,8 +310,8 @@ END_TEST
 
 START_TEST(master_overrides_the_server)
 {
-	struct credentials_source source =
-		source_of(path_of("config"), " https://a:1, b:2 ,,https://[::1]:3/x/");
+	struct credentials_source source = source_of(
+		path_of("config"), " https://a:1, b:2 ,,https://[::1]:3/x/");
 	struct errbuf eb = { "" };
 	struct credentials *c;
 

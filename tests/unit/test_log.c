@@ -80,16 +80,18 @@ static const struct {
 	{ "a line cannot be forged", false, LOG_INFO, "a\nb\x1b[1m\x7f",
 	  STAMP " info: a\\x0ab\\x1b[1m\\x7f\n" },
 	{ "UTF-8 stays", false, LOG_INFO, "\u00e4", STAMP " info: \u00e4\n" },
-	{ "bytes that are no UTF-8 are escaped", false, LOG_INFO, "a\xff\x80\xc3(\xe2\x82",
-	  STAMP " info: a\\xff\\x80\\xc3(\\xe2\\x82\n" },
+	{ "bytes that are no UTF-8 are escaped", false, LOG_INFO,
+	  "a\xff\x80\xc3(\xe2\x82", STAMP " info: a\\xff\\x80\\xc3(\\xe2\\x82\n" },
 	{ "a terminal is not steered", false, LOG_INFO, "\xc2\x9b[2J\xe2\x80\xae",
 	  STAMP " info: \\xc2\\x9b[2J\\xe2\\x80\\xae\n" },
 	{ "JSON", true, LOG_WARNING, "a",
 	  "{\"ts\":\"" STAMP "\",\"severity\":\"warning\",\"message\":\"a\"}\n" },
 	{ "JSON escapes", true, LOG_ERR, "a\"b\\c\nd",
-	  "{\"ts\":\"" STAMP "\",\"severity\":\"error\",\"message\":\"a\\\"b\\\\c\\u000ad\"}\n" },
+	  "{\"ts\":\"" STAMP
+	  "\",\"severity\":\"error\",\"message\":\"a\\\"b\\\\c\\u000ad\"}\n" },
 	{ "JSON is UTF-8 whatever comes", true, LOG_ERR, "a\xff\xc2\x9b\u00e4",
-	  "{\"ts\":\"" STAMP "\",\"severity\":\"error\",\"message\":\"a\\\\xff\\u009b\u00e4\"}\n" },
+	  "{\"ts\":\"" STAMP
+	  "\",\"severity\":\"error\",\"message\":\"a\\\\xff\\u009b\u00e4\"}\n" },
 };
 
 START_TEST(line)
@@ -100,8 +102,8 @@ START_TEST(line)
 	begin(&f, 0, lines[_i].json);
 	log_message(f.log, lines[_i].severity, lines[_i].message);
 	got = end(&f);
-	ck_assert_msg(strcmp(got, lines[_i].want) == 0, "%s: want %s, got %s", lines[_i].name,
-		      lines[_i].want, got);
+	ck_assert_msg(strcmp(got, lines[_i].want) == 0, "%s: want %s, got %s",
+		      lines[_i].name, lines[_i].want, got);
 }
 END_TEST
 
@@ -121,8 +123,8 @@ START_TEST(verbosity)
 	log_set_verbosity(f.log, 0);
 	log_debug(f.log, 1, "one");
 	log_info(f.log, "%s", "info");
-	ck_assert_str_eq(end(&f),
-			 STAMP " info: two\n" STAMP " debug: debug\n" STAMP " info: info\n");
+	ck_assert_str_eq(end(&f), STAMP " info: two\n" STAMP
+					" debug: debug\n" STAMP " info: info\n");
 }
 END_TEST
 
@@ -167,8 +169,11 @@ START_TEST(recent)
 	log_recent(f.log, &text);
 	ck_assert_uint_gt(text.length, 65000);
 	ck_assert_uint_le(text.length, 1 << 16);
-	ck_assert_int_eq(strncmp(text.text, STAMP " info: line ", strlen(STAMP " info: line ")), 0);
-	ck_assert_str_eq(text.text + text.length - strlen("line 1999\n"), "line 1999\n");
+	ck_assert_int_eq(strncmp(text.text, STAMP " info: line ",
+				 strlen(STAMP " info: line ")),
+			 0);
+	ck_assert_str_eq(text.text + text.length - strlen("line 1999\n"),
+			 "line 1999\n");
 	strbuf_free(&text);
 	end(&f);
 }
@@ -212,9 +217,11 @@ START_TEST(rate)
 	end(&f);
 	ck_assert_uint_eq(count_lines(f.text), 5 + 1 + 1 + 5);
 	ck_assert_ptr_nonnull(strstr(f.text, "own bucket\n"));
-	ck_assert_ptr_nonnull(strstr(f.text, "after a pause (95 similar lines left out)\n"));
+	ck_assert_ptr_nonnull(
+		strstr(f.text, "after a pause (95 similar lines left out)\n"));
 	ck_assert_ptr_null(strstr(f.text, "too soon"));
-	ck_assert_ptr_nonnull(strstr(f.text, "full again (1 similar lines left out)\n"));
+	ck_assert_ptr_nonnull(
+		strstr(f.text, "full again (1 similar lines left out)\n"));
 }
 END_TEST
 
@@ -267,8 +274,9 @@ START_TEST(listener)
 	log_set_listener(f.log, NULL, NULL);
 	log_error(f.log, "nobody hears");
 	end(&f);
-	ck_assert_str_eq(heard.text, "3 one\n6 two\n4 again 0\n4 again 1\n4 again 2\n4 again 3\n"
-				     "4 again 4\n");
+	ck_assert_str_eq(heard.text,
+			 "3 one\n6 two\n4 again 0\n4 again 1\n4 again 2\n4 again 3\n"
+			 "4 again 4\n");
 	ck_assert_uint_eq(count_lines(f.text), 11);
 	strbuf_free(&heard);
 }

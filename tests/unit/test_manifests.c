@@ -101,8 +101,10 @@ static void complain(void *ctx, const char *message)
 
 static struct object_sink sink_of(struct recorder *r)
 {
-	return (struct object_sink){ r,	   put_service, put_slice, put_service_cidr, put_node,
-				     gone, list_begin,	list_end,  complain };
+	return (struct object_sink){
+		r,    put_service, put_slice, put_service_cidr, put_node,
+		gone, list_begin,  list_end,  complain
+	};
 }
 
 /* ---- directories */
@@ -170,7 +172,8 @@ static void expect(const char *name, const char *want, const char *got)
 {
 	char *resolved = resolve(want);
 
-	ck_assert_msg(strcmp(resolved, got) == 0, "%s: want\n%s\ngot\n%s", name, resolved, got);
+	ck_assert_msg(strcmp(resolved, got) == 0, "%s: want\n%s\ngot\n%s", name,
+		      resolved, got);
 	free(resolved);
 }
 
@@ -185,10 +188,11 @@ static int load(struct manifests *m, struct recorder *r, struct errbuf *eb)
 
 /* ---- contents */
 
-#define SERVICE(name, ip)                                                                          \
-	"{'kind':'Service','apiVersion':'v1','metadata':{'name':'" name                            \
+#define SERVICE(name, ip)                                                      \
+	"{'kind':'Service','apiVersion':'v1','metadata':{'name':'" name        \
 	"'},'spec':{'clusterIP':'" ip "'}}"
-#define SERVICE_ITEM(name, ip) "{'metadata':{'name':'" name "'},'spec':{'clusterIP':'" ip "'}}"
+#define SERVICE_ITEM(name, ip)                                                 \
+	"{'metadata':{'name':'" name "'},'spec':{'clusterIP':'" ip "'}}"
 
 static const struct {
 	const char *name;
@@ -212,13 +216,12 @@ static const struct {
 	  false },
 	{ "all kinds, in JSON, one after the other",
 	  { { "a.json",
-	      SERVICE("web",
-		      "10.0.0.1") "\n"
-				  "{'kind':'Node','apiVersion':'v1','metadata':{'name':'node-a'}}"
-				  "{'kind':'Node','apiVersion':'v1','metadata':{'name':'node-b'}}"
-				  "{'kind':'ServiceCIDR','apiVersion':'networking.k8s.io/"
-				  "v1','metadata':{'name':'k'},"
-				  "'spec':{'cidrs':['10.0.0.0/16']}}" } },
+	      SERVICE("web", "10.0.0.1") "\n"
+					 "{'kind':'Node','apiVersion':'v1','metadata':{'name':'node-a'}}"
+					 "{'kind':'Node','apiVersion':'v1','metadata':{'name':'node-b'}}"
+					 "{'kind':'ServiceCIDR','apiVersion':'networking.k8s.io/"
+					 "v1','metadata':{'name':'k'},"
+					 "'spec':{'cidrs':['10.0.0.0/16']}}" } },
 	  "service default/web 10.0.0.1\ncidr k range=10.0.0.0/16\nnode node-a\n",
 	  false },
 	{ "kind List, kubectl's order of keys",
@@ -228,8 +231,9 @@ static const struct {
 	  "service default/a 10.0.0.1\nservice default/b 10.0.0.2\n",
 	  false },
 	{ "typed list, items without kind",
-	  { { "a.json", "{'kind':'ServiceList','apiVersion':'v1','items':[" SERVICE_ITEM(
-				"a", "10.0.0.1") "," SERVICE_ITEM("b", "10.0.0.2") "]}" } },
+	  { { "a.json",
+	      "{'kind':'ServiceList','apiVersion':'v1','items':[" SERVICE_ITEM(
+		      "a", "10.0.0.1") "," SERVICE_ITEM("b", "10.0.0.2") "]}" } },
 	  "service default/a 10.0.0.1\nservice default/b 10.0.0.2\n",
 	  false },
 	{ "typed list, kind at the end",
@@ -253,8 +257,9 @@ static const struct {
 	  "! @/a.json: an object default/: kind: missing\n",
 	  false },
 	{ "empty lists",
-	  { { "a.json", "{'kind':'List','apiVersion':'v1','items':[]}{'kind':'ServiceList',"
-			"'apiVersion':'v1','items':null}" SERVICE("a", "10.0.0.1") } },
+	  { { "a.json",
+	      "{'kind':'List','apiVersion':'v1','items':[]}{'kind':'ServiceList',"
+	      "'apiVersion':'v1','items':null}" SERVICE("a", "10.0.0.1") } },
 	  "service default/a 10.0.0.1\n",
 	  false },
 	{ "List of things without a kind",
@@ -264,24 +269,23 @@ static const struct {
 	  "missing\n",
 	  false },
 	{ "unknown kinds are noted once",
-	  { { "a.yaml",
-	      "kind: ConfigMap\napiVersion: v1\n---\nkind: ConfigMap\napiVersion: v1\n---\n"
-	      "kind: Service\napiVersion: serving.knative.dev/v1\n" },
-	    { "b.yaml",
-	      "kind: ConfigMap\napiVersion: v1\n---\nkind: ConfigMapList\napiVersion: v1\nitems:\n"
-	      "- {}\n" } },
+	  { { "a.yaml", "kind: ConfigMap\napiVersion: v1\n---\nkind: ConfigMap\napiVersion: v1\n---\n"
+			"kind: Service\napiVersion: serving.knative.dev/v1\n" },
+	    { "b.yaml", "kind: ConfigMap\napiVersion: v1\n---\nkind: ConfigMapList\napiVersion: v1\nitems:\n"
+			"- {}\n" } },
 	  "! kind v1 ConfigMap is not used here, 4 objects left out\n"
 	  "! kind serving.knative.dev/v1 Service is not used here, 1 object left out\n",
 	  false },
 	{ "something else that has items",
-	  { { "a.json",
-	      "{'kind':'Foo','apiVersion':'x/v1','items':[" SERVICE("a", "10.0.0.1") ",{}]}" } },
+	  { { "a.json", "{'kind':'Foo','apiVersion':'x/v1','items':[" SERVICE(
+				"a", "10.0.0.1") ",{}]}" } },
 	  "! kind x/v1 Foo is not used here, 1 object left out\n",
 	  false },
 	{ "unknown version of a known kind",
-	  { { "a.yaml", "kind: EndpointSlice\napiVersion: discovery.k8s.io/v1beta1\nmetadata: "
-			"{name: x}\n---\n"
-			"kind: Service\napiVersion: v2\nmetadata: {name: x, namespace: y}\n" } },
+	  { { "a.yaml",
+	      "kind: EndpointSlice\napiVersion: discovery.k8s.io/v1beta1\nmetadata: "
+	      "{name: x}\n---\n"
+	      "kind: Service\napiVersion: v2\nmetadata: {name: x, namespace: y}\n" } },
 	  "! @/a.yaml: EndpointSlice default/x: apiVersion: 'discovery.k8s.io/v1beta1' is not "
 	  "known, only "
 	  "discovery.k8s.io/v1 is\n"
@@ -310,16 +314,14 @@ static const struct {
 	  "service default/b 10.0.0.2\n",
 	  false },
 	{ "an entry that is passed over",
-	  { { "a.json",
-	      "{'kind':'Service','apiVersion':'v1','metadata':{'name':'a'},'spec':{'clusterIP':"
-	      "'10.0.0.1','externalIPs':['x']}}" } },
+	  { { "a.json", "{'kind':'Service','apiVersion':'v1','metadata':{'name':'a'},'spec':{'clusterIP':"
+			"'10.0.0.1','externalIPs':['x']}}" } },
 	  "! @/a.json: Service default/a: spec.externalIPs[0]: 'x' is not an IP address\n"
 	  "service default/a 10.0.0.1\n",
 	  false },
 	{ "repeated keys",
-	  { { "a.yaml",
-	      "kind: Service\napiVersion: v1\nmetadata: {name: a}\nspec: {clusterIP: 10.0.0.1, "
-	      "clusterIP: 10.0.0.2}\n" } },
+	  { { "a.yaml", "kind: Service\napiVersion: v1\nmetadata: {name: a}\nspec: {clusterIP: 10.0.0.1, "
+			"clusterIP: 10.0.0.2}\n" } },
 	  "! @/a.yaml: Service default/a: spec.clusterIP: repeated, the last one counts\n"
 	  "service default/a 10.0.0.2\n",
 	  false },
@@ -397,8 +399,9 @@ static const struct {
 	  "",
 	  false },
 	{ "JSON documents between dashes",
-	  { { "a.yaml", SERVICE("a", "10.0.0.1") "\n---\n{'kind':'ConfigMap','apiVersion':'v1'}\n--"
-						 "-\n" SERVICE("b", "10.0.0.2") "\n" } },
+	  { { "a.yaml",
+	      SERVICE("a", "10.0.0.1") "\n---\n{'kind':'ConfigMap','apiVersion':'v1'}\n--"
+				       "-\n" SERVICE("b", "10.0.0.2") "\n" } },
 	  "! kind v1 ConfigMap is not used here, 1 object left out\n"
 	  "service default/a 10.0.0.1\nservice default/b 10.0.0.2\n",
 	  false },
@@ -408,7 +411,8 @@ static const struct {
 	  "service default/a 10.0.0.1\n",
 	  false },
 	{ "broken YAML: nothing is loaded",
-	  { { "a.yaml", SERVICE("a", "10.0.0.1") }, { "b.yaml", "kind: Service\nmetadata: [" } },
+	  { { "a.yaml", SERVICE("a", "10.0.0.1") },
+	    { "b.yaml", "kind: Service\nmetadata: [" } },
 	  "@/b.yaml: line 3, column 1: did not find expected node content",
 	  true },
 	{ "broken JSON: nothing is loaded",
@@ -444,11 +448,13 @@ START_TEST(test_cases)
 		write_file(cases[_i].files[i].name, cases[_i].files[i].text);
 	m = manifests_new(paths, "node-a");
 	err = load(m, &r, &eb);
-	ck_assert_msg(!err == !cases[_i].fails, "%s: %d %s", cases[_i].name, err, eb.text);
+	ck_assert_msg(!err == !cases[_i].fails, "%s: %d %s", cases[_i].name,
+		      err, eb.text);
 	expect(cases[_i].name, cases[_i].want, err ? eb.text : r.log.text);
 	ck_assert_uint_eq(r.lists, err ? 0 : N_KINDS);
 	if (err)
-		ck_assert_msg(!*r.log.text, "%s: the sink saw\n%s", cases[_i].name, r.log.text);
+		ck_assert_msg(!*r.log.text, "%s: the sink saw\n%s",
+			      cases[_i].name, r.log.text);
 	manifests_free(m);
 	strbuf_free(&r.log);
 	remove_directory();
@@ -517,7 +523,8 @@ static void replace_stdin(const char *text)
 	int fds[2];
 
 	ck_assert_int_eq(pipe(fds), 0);
-	ck_assert_int_eq(write(fds[1], quoted, strlen(quoted)), (ssize_t)strlen(quoted));
+	ck_assert_int_eq(write(fds[1], quoted, strlen(quoted)),
+			 (ssize_t)strlen(quoted));
 	close(fds[1]);
 	ck_assert_int_eq(dup2(fds[0], STDIN_FILENO), STDIN_FILENO);
 	close(fds[0]);
@@ -527,7 +534,8 @@ static void replace_stdin(const char *text)
 /* Read once, and there again at the next load. */
 START_TEST(test_standard_input)
 {
-	char minus[] = "-", *paths[] = { minus, directory, NULL }, *alone[] = { minus, NULL };
+	char minus[] = "-", *paths[] = { minus, directory, NULL },
+	     *alone[] = { minus, NULL };
 	struct errbuf eb = { "" };
 	struct manifests *m;
 	struct recorder r;
@@ -570,7 +578,8 @@ START_TEST(test_standard_input)
 	ck_assert_int_eq(manifests_fd(m), -1);
 	ck_assert(!manifests_changed(m));
 	ck_assert_int_eq(load(m, &r, &eb), -EINVAL);
-	ck_assert_str_eq(eb.text, "-: byte 1: the text ends in the middle of an object");
+	ck_assert_str_eq(eb.text,
+			 "-: byte 1: the text ends in the middle of an object");
 	strbuf_free(&r.log);
 	manifests_free(m);
 }

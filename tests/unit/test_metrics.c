@@ -101,7 +101,8 @@ START_TEST(client_requests)
 	metrics_format(m, &out);
 	CHECK_HAS_NOT("no request", out.text, "rest_client");
 	strbuf_reset(&out);
-	metrics_client_answer(m, "GET", "10.0.0.1:6443", 200, 0.005); /* a bound is included */
+	metrics_client_answer(m, "GET", "10.0.0.1:6443", 200,
+			      0.005); /* a bound is included */
 	metrics_client_answer(m, "GET", "10.0.0.1:6443", 200, 0.3);
 	metrics_client_answer(m, "GET", "10.0.0.1:6443", 0, 61);
 	metrics_client_answer(m, "POST", "10.0.0.1:6443", 201, 0.1);
@@ -112,31 +113,38 @@ START_TEST(client_requests)
 #define L "{host=\"10.0.0.1:6443\",verb=\"GET\""
 	CHECK_HAS("MET-6", out.text, "# TYPE " R " counter\n");
 	CHECK_HAS("MET-6", out.text, "# TYPE " D " histogram\n");
-	CHECK_HAS("MET-6", out.text, R "{code=\"200\",host=\"10.0.0.1:6443\",method=\"GET\"} 2\n");
+	CHECK_HAS("MET-6", out.text,
+		  R "{code=\"200\",host=\"10.0.0.1:6443\",method=\"GET\"} 2\n");
 	CHECK_HAS("MET-6", out.text,
 		  R "{code=\"<error>\",host=\"10.0.0.1:6443\",method=\"GET\"} 1\n");
-	CHECK_HAS("MET-6", out.text, R "{code=\"201\",host=\"10.0.0.1:6443\",method=\"POST\"} 1\n");
-	CHECK_HAS("escaped", out.text, R "{code=\"404\",host=\"a\\\"b\\\\c\",method=\"GET\"} 1\n");
 	CHECK_HAS("MET-6", out.text,
-		  D "_bucket" L ",le=\"0.005\"} 1\n" D "_bucket" L ",le=\"0.025\"} 1\n" D
-		    "_bucket" L ",le=\"0.1\"} 1\n" D "_bucket" L ",le=\"0.25\"} 1\n" D "_bucket" L
-		    ",le=\"0.5\"} 2\n" D "_bucket" L ",le=\"1\"} 2\n" D "_bucket" L
-		    ",le=\"2\"} 2\n" D "_bucket" L ",le=\"4\"} 2\n" D "_bucket" L ",le=\"8\"} 2\n" D
-		    "_bucket" L ",le=\"15\"} 2\n" D "_bucket" L ",le=\"30\"} 2\n" D "_bucket" L
-		    ",le=\"60\"} 2\n" D "_bucket" L ",le=\"+Inf\"} 3\n" D "_sum" L "} 61.305\n" D
-		    "_count" L "} 3\n");
+		  R "{code=\"201\",host=\"10.0.0.1:6443\",method=\"POST\"} 1\n");
+	CHECK_HAS("escaped", out.text,
+		  R "{code=\"404\",host=\"a\\\"b\\\\c\",method=\"GET\"} 1\n");
+	CHECK_HAS("MET-6", out.text,
+		  D "_bucket" L ",le=\"0.005\"} 1\n" D "_bucket" L
+		    ",le=\"0.025\"} 1\n" D "_bucket" L ",le=\"0.1\"} 1\n" D
+		    "_bucket" L ",le=\"0.25\"} 1\n" D "_bucket" L
+		    ",le=\"0.5\"} 2\n" D "_bucket" L ",le=\"1\"} 2\n" D
+		    "_bucket" L ",le=\"2\"} 2\n" D "_bucket" L ",le=\"4\"} 2\n" D
+		    "_bucket" L ",le=\"8\"} 2\n" D "_bucket" L ",le=\"15\"} 2\n" D
+		    "_bucket" L ",le=\"30\"} 2\n" D "_bucket" L
+		    ",le=\"60\"} 2\n" D "_bucket" L ",le=\"+Inf\"} 3\n" D
+		    "_sum" L "} 61.305\n" D "_count" L "} 3\n");
 
 	/* A server that answers with all statuses, and ever new hosts, take no room. */
 	for (i = 0; i < 1000; i++) {
 		snprintf(host, sizeof(host), "%d.%0300d", i, 0);
-		metrics_client_answer(m, "GET", i % 2 ? "other.example" : host, i, 1);
+		metrics_client_answer(m, "GET", i % 2 ? "other.example" : host,
+				      i, 1);
 	}
 	strbuf_reset(&out);
 	metrics_format(m, &out);
 	ck_assert_uint_lt(out.length, 200000);
 	CHECK_HAS("counted together", out.text,
 		  R "{code=\"other\",host=\"other\",method=\"other\"} ");
-	CHECK_HAS("counted together", out.text, D "_count{host=\"other\",verb=\"other\"} ");
+	CHECK_HAS("counted together", out.text,
+		  D "_count{host=\"other\",verb=\"other\"} ");
 	CHECK_HAS("known ones still count", out.text,
 		  R "{code=\"200\",host=\"10.0.0.1:6443\",method=\"GET\"} 2\n");
 #undef R
@@ -173,8 +181,10 @@ START_TEST(shown_when_set)
 		  "vipmap_watch_restarts_total{resource=\"endpointslices\"} 3\n"
 		  "vipmap_watch_restarts_total{resource=\"servicecidrs\"} 0\n"
 		  "vipmap_watch_restarts_total{resource=\"nodes\"} 0\n");
-	CHECK_HAS("API", out.text, "vipmap_api_server_last_contact_timestamp_seconds 0\n");
-	CHECK_HAS("feature", out.text, "vipmap_kernel_feature{feature=\"table-owner\"} 1\n");
+	CHECK_HAS("API", out.text,
+		  "vipmap_api_server_last_contact_timestamp_seconds 0\n");
+	CHECK_HAS("feature", out.text,
+		  "vipmap_kernel_feature{feature=\"table-owner\"} 1\n");
 	strbuf_free(&out);
 	metrics_free(m);
 }
@@ -205,11 +215,13 @@ START_TEST(bucket_bounds)
 	metrics_show_family(m, FAMILY_IPV4);
 	metrics_format(m, &out);
 	bounds_of(out.text, "kubeproxy_sync_proxy_rules_duration_seconds", &bounds);
-	ck_assert_msg(strcmp(bounds.text, "0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 "
-					  "0.512 1.024 2.048 4.096 8.192 16.384 +Inf ") == 0,
+	ck_assert_msg(strcmp(bounds.text,
+			     "0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 "
+			     "0.512 1.024 2.048 4.096 8.192 16.384 +Inf ") == 0,
 		      "MET-1: got %s", bounds.text);
 	strbuf_reset(&bounds);
-	bounds_of(out.text, "kubeproxy_network_programming_duration_seconds", &bounds);
+	bounds_of(out.text, "kubeproxy_network_programming_duration_seconds",
+		  &bounds);
 	strbuf_adds(&want, "0.25 0.5 ");
 	for (i = 1; i < 60; i++)
 		strbuf_addf(&want, "%d ", i);
@@ -218,11 +230,12 @@ START_TEST(bucket_bounds)
 	for (i = 120; i <= 300; i += 30)
 		strbuf_addf(&want, "%d ", i);
 	strbuf_adds(&want, "+Inf ");
-	ck_assert_msg(strcmp(bounds.text, want.text) == 0, "MET-2: want %s, got %s", want.text,
-		      bounds.text);
+	ck_assert_msg(strcmp(bounds.text, want.text) == 0,
+		      "MET-2: want %s, got %s", want.text, bounds.text);
 	strbuf_reset(&bounds);
 	bounds_of(out.text, "vipmap_event_to_commit_seconds", &bounds);
-	ck_assert_msg(strncmp(bounds.text, "0.0001 0.0002 0.0004 0.0008 0.0016 ", 35) == 0 &&
+	ck_assert_msg(strncmp(bounds.text,
+			      "0.0001 0.0002 0.0004 0.0008 0.0016 ", 35) == 0 &&
 			      strstr(bounds.text, " 13.1072 +Inf "),
 		      "got %s", bounds.text);
 	strbuf_free(&want);
@@ -237,20 +250,28 @@ START_TEST(histogram_counts)
 	struct metrics *m = metrics_new();
 	struct strbuf out = STRBUF_INIT;
 
-	metrics_observe(m, METRIC_SYNC_DURATION, FAMILY_IPV6, 0.001); /* a bound is included */
+	metrics_observe(m, METRIC_SYNC_DURATION, FAMILY_IPV6,
+			0.001); /* a bound is included */
 	metrics_observe(m, METRIC_SYNC_DURATION, FAMILY_IPV6, 0.003);
 	metrics_observe(m, METRIC_SYNC_DURATION, FAMILY_IPV6, 100);
 	metrics_format(m, &out);
 #define B "kubeproxy_sync_proxy_rules_duration_seconds"
-	CHECK_HAS("MET-1", out.text, B "_bucket{ip_family=\"IPv6\",le=\"0.001\"} 1\n");
-	CHECK_HAS("MET-1", out.text, B "_bucket{ip_family=\"IPv6\",le=\"0.002\"} 1\n");
-	CHECK_HAS("MET-1", out.text, B "_bucket{ip_family=\"IPv6\",le=\"0.004\"} 2\n");
-	CHECK_HAS("MET-1", out.text, B "_bucket{ip_family=\"IPv6\",le=\"16.384\"} 2\n");
-	CHECK_HAS("MET-1", out.text, B "_bucket{ip_family=\"IPv6\",le=\"+Inf\"} 3\n");
+	CHECK_HAS("MET-1", out.text,
+		  B "_bucket{ip_family=\"IPv6\",le=\"0.001\"} 1\n");
+	CHECK_HAS("MET-1", out.text,
+		  B "_bucket{ip_family=\"IPv6\",le=\"0.002\"} 1\n");
+	CHECK_HAS("MET-1", out.text,
+		  B "_bucket{ip_family=\"IPv6\",le=\"0.004\"} 2\n");
+	CHECK_HAS("MET-1", out.text,
+		  B "_bucket{ip_family=\"IPv6\",le=\"16.384\"} 2\n");
+	CHECK_HAS("MET-1", out.text,
+		  B "_bucket{ip_family=\"IPv6\",le=\"+Inf\"} 3\n");
 	CHECK_HAS("MET-1", out.text, B "_sum{ip_family=\"IPv6\"} 100.004\n");
 	CHECK_HAS("MET-1", out.text, B "_count{ip_family=\"IPv6\"} 3\n");
-	CHECK_HAS_NOT("nothing of IPv4 yet", out.text, B "_count{ip_family=\"IPv4\"}");
-	ck_assert_double_eq_tol(metrics_get(m, METRIC_SYNC_DURATION, FAMILY_IPV6), 100.004, 1e-9);
+	CHECK_HAS_NOT("nothing of IPv4 yet", out.text,
+		      B "_count{ip_family=\"IPv4\"}");
+	ck_assert_double_eq_tol(metrics_get(m, METRIC_SYNC_DURATION, FAMILY_IPV6),
+				100.004, 1e-9);
 	strbuf_free(&out);
 	metrics_free(m);
 }
@@ -264,15 +285,16 @@ START_TEST(shown_families)
 	metrics_show_family(m, FAMILY_IPV4);
 	metrics_add(m, METRIC_SYNC_FAILURES, FAMILY_IPV4, 1);
 	metrics_add(m, METRIC_SYNC_FAILURES, FAMILY_IPV4, 2);
-	metrics_set(m, METRIC_NO_LOCAL_ENDPOINTS, metrics_policy(POLICY_INTERNAL, FAMILY_IPV4), 7);
+	metrics_set(m, METRIC_NO_LOCAL_ENDPOINTS,
+		    metrics_policy(POLICY_INTERNAL, FAMILY_IPV4), 7);
 	metrics_format(m, &out);
-	CHECK_HAS(
-		"added", out.text,
-		"kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 3\n");
+	CHECK_HAS("added", out.text,
+		  "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 3\n");
 	CHECK_HAS("begins at 0", out.text,
 		  "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"} 0\n");
 	CHECK_HAS_NOT("other family", out.text, "IPv6");
-	CHECK_HAS_NOT("time stamp that was never set", out.text, "last_timestamp_seconds");
+	CHECK_HAS_NOT("time stamp that was never set", out.text,
+		      "last_timestamp_seconds");
 	CHECK_HAS("MET-3", out.text,
 		  "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\","
 		  "traffic_policy=\"internal\"} 7\n");
@@ -297,15 +319,19 @@ START_TEST(process_metrics)
 	double start;
 
 	metrics_format(m, &out);
-	ck_assert_double_gt(value_of(out.text, "\nprocess_resident_memory_bytes "), 100000);
-	ck_assert_double_gt(value_of(out.text, "\nprocess_virtual_memory_bytes "), 100000);
+	ck_assert_double_gt(
+		value_of(out.text, "\nprocess_resident_memory_bytes "), 100000);
+	ck_assert_double_gt(value_of(out.text, "\nprocess_virtual_memory_bytes "),
+			    100000);
 	ck_assert_double_ge(value_of(out.text, "\nprocess_cpu_seconds_total "), 0);
 	ck_assert_double_ge(value_of(out.text, "\nprocess_open_fds "), 3);
 	ck_assert_double_gt(value_of(out.text, "\nprocess_max_fds "), 3);
 	start = value_of(out.text, "\nprocess_start_time_seconds ");
-	ck_assert_msg(fabs(start - (double)time(NULL)) < 60, "MET-4: start time %f", start);
+	ck_assert_msg(fabs(start - (double)time(NULL)) < 60,
+		      "MET-4: start time %f", start);
 	CHECK_HAS("MET-4", out.text,
-		  "vipmap_build_info{revision=\"\",version=\"" VIPMAP_VERSION "\"} 1\n");
+		  "vipmap_build_info{revision=\"\",version=\"" VIPMAP_VERSION
+		  "\"} 1\n");
 	CHECK_HAS("MET-6", out.text, "\nkubernetes_build_info{compiler=");
 	CHECK_HAS("MET-6", out.text, "git_version=\"v" VIPMAP_VERSION "-vipmap\"");
 	metrics_set_revision(m, "a1b2c3d");
@@ -335,7 +361,8 @@ START_TEST(well_formed)
 	metrics_format(m, &out);
 	for (rest = out.text; (line = strsep(&rest, "\n")) && *line;) {
 		if (strncmp(line, "# TYPE ", 7) == 0) {
-			ck_assert_msg(!rest || !strstr(rest, line), "twice: %s", line);
+			ck_assert_msg(!rest || !strstr(rest, line), "twice: %s",
+				      line);
 			continue;
 		}
 		if (*line == '#')
@@ -343,11 +370,13 @@ START_TEST(well_formed)
 		space = strrchr(line, ' ');
 		ck_assert_msg(space != NULL, "no value: %s", line);
 		strtod(space + 1, &end);
-		ck_assert_msg(*end == '\0' && end > space + 1, "no number: %s", line);
+		ck_assert_msg(*end == '\0' && end > space + 1, "no number: %s",
+			      line);
 		ck_assert_msg(strncmp(line, "kubeproxy_", 10) == 0 ||
 				      strncmp(line, "vipmap_", 7) == 0 ||
 				      strncmp(line, "rest_client_", 12) == 0 ||
-				      strncmp(line, "kubernetes_build_info{", 22) == 0 ||
+				      strncmp(line, "kubernetes_build_info{",
+					      22) == 0 ||
 				      strncmp(line, "process_", 8) == 0,
 			      "prefix: %s", line);
 	}
@@ -391,9 +420,11 @@ static void begin(struct fixture *f, const char *address)
 		char text[64];
 
 		snprintf(text, sizeof(text), "%s:%u", address, f->port);
-		ck_assert_int_eq(config_set(&f->config->metrics_bind_address, text), 0);
+		ck_assert_int_eq(
+			config_set(&f->config->metrics_bind_address, text), 0);
 	} else {
-		ck_assert_int_eq(config_set(&f->config->metrics_bind_address, ""), 0);
+		ck_assert_int_eq(config_set(&f->config->metrics_bind_address, ""),
+				 0);
 	}
 }
 
@@ -429,13 +460,13 @@ static const struct {
 	{ "GET",
 	  "/metrics",
 	  200,
-	  { "Content-Type: text/plain; version=0.0.4", "kubeproxy_proxy_healthz_total{",
-	    "process_cpu_seconds_total" } },
+	  { "Content-Type: text/plain; version=0.0.4",
+	    "kubeproxy_proxy_healthz_total{", "process_cpu_seconds_total" } },
 	{ "GET",
 	  "/proxyMode",
 	  200,
-	  { "Content-Type: text/plain; charset=utf-8\r\n", "X-Content-Type-Options: nosniff\r\n",
-	    "\r\n\r\nnftables" } },
+	  { "Content-Type: text/plain; charset=utf-8\r\n",
+	    "X-Content-Type-Options: nosniff\r\n", "\r\n\r\nnftables" } },
 	{ "GET", "/healthz", 200, { "\r\n\r\nok" } },
 	{ "GET",
 	  "/configz",
@@ -459,9 +490,10 @@ START_TEST(served)
 
 	begin(&f, "127.0.0.1");
 	ck_assert_ptr_nonnull(serve(&f, &eb));
-	status = http_get(f.base, "127.0.0.1", f.port, pages[_i].method, pages[_i].path, &f.answer);
-	ck_assert_msg(status == pages[_i].status, "%s: want %d, got %d", pages[_i].path,
-		      pages[_i].status, status);
+	status = http_get(f.base, "127.0.0.1", f.port, pages[_i].method,
+			  pages[_i].path, &f.answer);
+	ck_assert_msg(status == pages[_i].status, "%s: want %d, got %d",
+		      pages[_i].path, pages[_i].status, status);
 	for (i = 0; i < 3 && pages[_i].want[i]; i++)
 		CHECK_HAS(pages[_i].path, f.answer.text, pages[_i].want[i]);
 	ck_assert_uint_eq(f.log.length, 0);
@@ -484,8 +516,10 @@ START_TEST(served_on_ipv6)
 	}
 	close(occupied);
 	ck_assert_ptr_nonnull(serve(&f, &eb));
-	ck_assert_int_eq(http_get(f.base, "::1", f.port, "GET", "/healthz", &f.answer), 200);
-	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET", "/healthz", &f.answer),
+	ck_assert_int_eq(
+		http_get(f.base, "::1", f.port, "GET", "/healthz", &f.answer), 200);
+	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET",
+				  "/healthz", &f.answer),
 			 -ECONNREFUSED);
 	end(&f);
 }
@@ -498,7 +532,8 @@ START_TEST(switched_off)
 
 	begin(&f, NULL);
 	ck_assert_ptr_nonnull(serve(&f, &eb));
-	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET", "/healthz", &f.answer),
+	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET",
+				  "/healthz", &f.answer),
 			 -ECONNREFUSED);
 	end(&f);
 }
@@ -515,14 +550,18 @@ START_TEST(port_taken)
 	ck_assert_int_ge(taken, 0);
 	f.config->bind_address_hard_fail = true;
 	ck_assert_ptr_null(serve(&f, &eb));
-	CHECK_HAS("hard fail", eb.text, "metrics server: cannot listen on 127.0.0.1 port");
+	CHECK_HAS("hard fail", eb.text,
+		  "metrics server: cannot listen on 127.0.0.1 port");
 	f.config->bind_address_hard_fail = false;
 	ck_assert_ptr_nonnull(serve(&f, &eb));
-	CHECK_HAS("retried", f.log.text, "3 metrics server: cannot listen on 127.0.0.1 port");
+	CHECK_HAS("retried", f.log.text,
+		  "3 metrics server: cannot listen on 127.0.0.1 port");
 	close(taken);
 	event_base_loop(f.base, EVLOOP_ONCE);
 	CHECK_HAS("listens later", f.log.text, "6 metrics server: listens now");
-	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET", "/healthz", &f.answer), 200);
+	ck_assert_int_eq(http_get(f.base, "127.0.0.1", f.port, "GET",
+				  "/healthz", &f.answer),
+			 200);
 	end(&f);
 }
 END_TEST

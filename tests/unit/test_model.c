@@ -1,5 +1,5 @@
-/* The store of objects: who owns a virtual IP, what an event touches, lists, and what is left
- * behind. */
+/* The store of objects: who owns a virtual IP, what an event touches, lists,
+ * and what is left behind. */
 #include "proxy/model/model_internal.h"
 #include "tests/support/suite.h"
 #include "tests/support/build.h"
@@ -38,7 +38,8 @@ static void take_dirty(struct model *m, struct strbuf *sb)
 
 	for (f = 0; f < N_FAMILIES; f++) {
 		for (n = 0; (s = model_take_dirty(m, (enum family)f)); n++) {
-			snprintf(text[n], sizeof(text[n]), "%s/%s", s->namespace, s->name);
+			snprintf(text[n], sizeof(text[n]), "%s/%s",
+				 s->namespace, s->name);
 			names[n] = text[n];
 		}
 		for (i = 0; i < n; i++)
@@ -59,7 +60,10 @@ static void take_dirty(struct model *m, struct strbuf *sb)
 static const struct {
 	const char *name, *events[6], *owner, *nodeport;
 } conflicts[] = {
-	{ "one alone", { "service a/x tcp:80@30001 ip=10.96.0.1 ext=203.0.113.1" }, "a/x", "a/x" },
+	{ "one alone",
+	  { "service a/x tcp:80@30001 ip=10.96.0.1 ext=203.0.113.1" },
+	  "a/x",
+	  "a/x" },
 	{ "SVC-11: the older wins, first come",
 	  { "service b/old tcp:80@30001 ip=10.96.0.1 ext=203.0.113.1 created=1",
 	    "service a/new tcp:80@30001 ip=10.96.0.2 ext=203.0.113.1 created=2" },
@@ -124,7 +128,8 @@ static const struct {
 	{ "three of them: the second takes over",
 	  { "service a/3 tcp:80@30001 ip=10.96.0.3 ext=203.0.113.1 created=3",
 	    "service a/1 tcp:80@30001 ip=10.96.0.1 ext=203.0.113.1 created=1",
-	    "service a/2 tcp:80@30001 ip=10.96.0.2 ext=203.0.113.1 created=2", "gone service a/1" },
+	    "service a/2 tcp:80@30001 ip=10.96.0.2 ext=203.0.113.1 created=2",
+	    "gone service a/1" },
 	  "a/2",
 	  "a/2" },
 	{ "another protocol is another VIP (NP-1)",
@@ -152,7 +157,8 @@ static const struct {
 	  "a/1:a",
 	  "a/1:a" },
 	{ "SVC-12: nobody is left",
-	  { "service a/1 tcp:80@30001 ip=10.96.0.1 ext=203.0.113.1", "gone service a/1" },
+	  { "service a/1 tcp:80@30001 ip=10.96.0.1 ext=203.0.113.1",
+	    "gone service a/1" },
 	  "-",
 	  "-" },
 };
@@ -178,7 +184,8 @@ START_TEST(owners)
 	check_text(conflicts[_i].name, fresh.text, want.text);
 	/* the elements name the same owner */
 	strbuf_reset(&want);
-	strbuf_addf(&want, "service-ips 203.0.113.1 tcp 80 : reject # %s\n", conflicts[_i].owner);
+	strbuf_addf(&want, "service-ips 203.0.113.1 tcp 80 : reject # %s\n",
+		    conflicts[_i].owner);
 	ck_assert_msg((strstr(got.text ? got.text : "", want.text) != NULL) ==
 			      (conflicts[_i].owner[0] != '-'),
 		      "%s:\n%s", conflicts[_i].name, got.text);
@@ -205,8 +212,8 @@ START_TEST(nothing_stays)
 		build_compile(m, (enum family)f, &sb);
 	while (m->services.count) {
 		struct hash_walk walk = hashtab_walk(&m->services);
-		struct service_entry *s =
-			hash_entry(hash_walk_next(&walk), struct service_entry, node);
+		struct service_entry *s = hash_entry(hash_walk_next(&walk),
+						     struct service_entry, node);
 		struct service_port_state *p;
 
 		strbuf_reset(&sb);
@@ -239,24 +246,26 @@ static const struct {
 	const char *name, *event, *dirty;
 	bool globals;
 } touches[] = {
-	{ "a Service", "service a/w tcp:80 ip=10.96.0.1 ip=fd00:96::1 ext=1.1.1.1", "a/w|a/w",
-	  false },
+	{ "a Service", "service a/w tcp:80 ip=10.96.0.1 ip=fd00:96::1 ext=1.1.1.1",
+	  "a/w|a/w", false },
 	{ "a new Service", "service a/n tcp:80 ip=10.96.0.9", "a/n|", false },
-	{ "a Service that claims another's VIP", "service a/n tcp:80 ip=10.96.0.1", "a/n a/w|",
+	{ "a Service that claims another's VIP",
+	  "service a/n tcp:80 ip=10.96.0.1", "a/n a/w|", false },
+	{ "a slice of one family", "slice a/w-4 w v4 tcp:80 10.0.0.9", "a/w|",
 	  false },
-	{ "a slice of one family", "slice a/w-4 w v4 tcp:80 10.0.0.9", "a/w|", false },
 	{ "a slice of the other", "slice a/w-6 w v6 tcp:80 fd00::9", "|a/w", false },
 	{ "a slice of nobody", "slice a/n-1 n v4 tcp:80 10.0.0.9", "|", false },
-	{ "EPS-10: a slice that moves", "slice a/w-4 hinted v4 tcp:80 10.0.0.1", "a/hinted a/w|",
-	  false },
-	{ "EPS-1: a slice of that name in another namespace", "slice b/w-4 w v4 tcp:80 10.0.0.9",
-	  "|", false },
+	{ "EPS-10: a slice that moves", "slice a/w-4 hinted v4 tcp:80 10.0.0.1",
+	  "a/hinted a/w|", false },
+	{ "EPS-1: a slice of that name in another namespace",
+	  "slice b/w-4 w v4 tcp:80 10.0.0.9", "|", false },
 	{ "API-6: a slice that goes", "gone slice a/w-4", "a/w|", false },
 	{ "API-6: a Service that goes", "gone service a/w", "a/w|a/w", false },
 	{ "a Service that goes, and was not there", "gone service a/n", "|", false },
 	{ "a slice that goes, and was not there", "gone slice a/n-1", "|", false },
 	{ "EPS-13: the zone", "node n1 192.168.7.1 zone=b", "a/hinted|", false },
-	{ "NODE-4, LB-5: the primary address", "node n1 192.168.7.2 zone=a", "a/ranges|", true },
+	{ "NODE-4, LB-5: the primary address", "node n1 192.168.7.2 zone=a",
+	  "a/ranges|", true },
 	{ "a Node that is the same", "node n1 192.168.7.1 zone=a", "|", false },
 	{ "the Node goes", "gone node n1", "a/hinted a/ranges|", true },
 	{ "another Node goes", "gone node n2", "|", false },
@@ -295,7 +304,8 @@ START_TEST(events_touch)
 	take_dirty(m, &got);
 	strbuf_addf(&want, "%s\n", touches[_i].dirty);
 	check_text(touches[_i].name, got.text, want.text);
-	ck_assert_msg(m->globals_dirty[FAMILY_IPV4] == touches[_i].globals, "%s", touches[_i].name);
+	ck_assert_msg(m->globals_dirty[FAMILY_IPV4] == touches[_i].globals,
+		      "%s", touches[_i].name);
 	strbuf_free(&got);
 	strbuf_free(&want);
 	model_end(m);
@@ -338,7 +348,8 @@ START_TEST(order_of_arrival)
 		check_text("another order", got.text, first.text);
 		model_end(m);
 		for (i = 0; i < N_ROWS(objects); i++) {
-			j = i + (int)random_below(&r, (uint32_t)(N_ROWS(objects) - i));
+			j = i + (int)random_below(
+					&r, (uint32_t)(N_ROWS(objects) - i));
 			swap = order[i];
 			order[i] = order[j];
 			order[j] = swap;
@@ -361,7 +372,8 @@ static unsigned int endpoints_of(struct model *m, const char *addr)
 
 	list = build_elements(m, FAMILY_IPV4, &scratch, &n);
 	for (i = 0; i < n; i++)
-		found += list[i].set == MAP_ENDPOINTS && addr_compare(&list[i].addr, &vip) == 0;
+		found += list[i].set == MAP_ENDPOINTS &&
+			 addr_compare(&list[i].addr, &vip) == 0;
 	arena_free(&scratch);
 	return found;
 }
@@ -376,13 +388,14 @@ START_TEST(what_is_not_listed_vanishes)
 	ck_assert(!m->complete[KIND_SERVICE]);
 	build_put(m, "service a/w tcp:80 ip=10.96.0.1");
 	build_put(m, "service a/new tcp:80 ip=10.96.0.7");
-	ck_assert_ptr_nonnull(
-		model_find_service(m, "a", "hinted")->object); /* not before the end */
+	/* not before the end */
+	ck_assert_ptr_nonnull(model_find_service(m, "a", "hinted")->object);
 	sink->list_end(sink->ctx, KIND_SERVICE);
 	ck_assert(m->complete[KIND_SERVICE]);
 	ck_assert_ptr_nonnull(model_find_service(m, "a", "w")->object);
 	ck_assert_ptr_nonnull(model_find_service(m, "a", "new")->object);
-	ck_assert_ptr_null(model_find_service(m, "a", "hinted")->object); /* its slice is there */
+	ck_assert_ptr_null(
+		model_find_service(m, "a", "hinted")->object); /* its slice is there */
 	ck_assert_uint_eq(m->slices.count, 3);
 
 	sink->list_begin(sink->ctx, KIND_SLICE);
@@ -495,7 +508,8 @@ static const struct {
 	  "service-cidrs 10.96.0.0/16\nservice-cidrs 10.112.0.0/16\n",
 	  "service-cidrs fd00:96::/108\n" },
 	{ "VER-13: covered, equal and adjacent ranges",
-	  { "cidr a 10.96.0.0/12 10.96.0.0/16 10.97.3.0/24", "cidr b 10.96.0.0/12 10.112.0.0/12" },
+	  { "cidr a 10.96.0.0/12 10.96.0.0/16 10.97.3.0/24",
+	    "cidr b 10.96.0.0/12 10.112.0.0/12" },
 	  "service-cidrs 10.96.0.0/12\nservice-cidrs 10.112.0.0/12\n",
 	  "" },
 	{ "VER-13: one covers all others",
@@ -503,7 +517,8 @@ static const struct {
 	  "service-cidrs 10.0.0.0/8\n",
 	  "" },
 	{ "VER-13: changed and gone",
-	  { "cidr a 10.97.0.0/16", "cidr b 10.98.0.0/16", "cidr a 10.99.0.0/16", "gone cidr b" },
+	  { "cidr a 10.97.0.0/16", "cidr b 10.98.0.0/16", "cidr a 10.99.0.0/16",
+	    "gone cidr b" },
 	  "service-cidrs 10.99.0.0/16\n",
 	  "" },
 };
@@ -520,7 +535,9 @@ static void globals_text(struct model *m, enum family f, struct strbuf *sb)
 		ck_assert_int_lt(element_key_compare(&list[i - 1], &list[i]), 0);
 	for (i = 0; i < n; i++) /* as it is read back */
 		if (list[i].set == SET_SERVICE_CIDRS)
-			ck_assert_int_eq(addr_compare(&list[i].addr, &list[i].range.addr), 0);
+			ck_assert_int_eq(addr_compare(&list[i].addr,
+						      &list[i].range.addr),
+					 0);
 	arena_free(&scratch);
 }
 
@@ -545,7 +562,8 @@ END_TEST
 /* NP-4: addresses that come and go. */
 START_TEST(addresses_follow)
 {
-	struct addr list[2] = { build_addr("192.168.7.1"), build_addr("192.168.7.2") };
+	struct addr list[2] = { build_addr("192.168.7.1"),
+				build_addr("192.168.7.2") };
 	struct strbuf got = STRBUF_INIT;
 	struct model *m;
 	struct errbuf eb;
@@ -565,7 +583,8 @@ START_TEST(addresses_follow)
 	ck_assert(model_is_dirty(m, FAMILY_IPV4));
 	strbuf_reset(&got);
 	globals_text(m, FAMILY_IPV4, &got);
-	check_text("two", got.text, "nodeport-ips 192.168.7.1\nnodeport-ips 192.168.7.2\n");
+	check_text("two", got.text,
+		   "nodeport-ips 192.168.7.1\nnodeport-ips 192.168.7.2\n");
 	ck_assert_int_eq(model_set_addresses(m, FAMILY_IPV4, NULL, 0), 0);
 	strbuf_reset(&got);
 	globals_text(m, FAMILY_IPV4, &got);
@@ -612,8 +631,10 @@ START_TEST(local_endpoints)
 	for (i = 0; i < 2 && locals[_i].slices[i]; i++)
 		build_put(m, locals[_i].slices[i]);
 	s = model_find_service(m, "a", "w");
-	ck_assert_msg(model_local_endpoints(s, FAMILY_IPV4, &scratch) == locals[_i].v4 &&
-			      model_local_endpoints(s, FAMILY_IPV6, &scratch) == locals[_i].v6,
+	ck_assert_msg(model_local_endpoints(s, FAMILY_IPV4, &scratch) ==
+				      locals[_i].v4 &&
+			      model_local_endpoints(s, FAMILY_IPV6, &scratch) ==
+				      locals[_i].v6,
 		      "%s", locals[_i].name);
 	arena_free(&scratch);
 	model_end(m);
@@ -713,10 +734,13 @@ START_TEST(labels)
 	p = model_find_service(m, name, name)->ports[FAMILY_IPV4];
 	ck_assert_uint_eq(strlen(p->label), 127);
 	ck_assert_uint_eq(strlen(p->sticky), 63 * 3 + 3 + 3);
-	for (p = model_find_service(m, "a", "w")->ports[FAMILY_IPV4]; p; p = p->next) {
-		ck_assert_str_eq(p->label, p->protocol == IPPROTO_TCP ? "a/w" : "a/w:dns");
-		ck_assert_str_eq(p->sticky,
-				 p->protocol == IPPROTO_TCP ? "a/w/tcp/" : "a/w/udp/dns");
+	for (p = model_find_service(m, "a", "w")->ports[FAMILY_IPV4]; p;
+	     p = p->next) {
+		ck_assert_str_eq(p->label,
+				 p->protocol == IPPROTO_TCP ? "a/w" : "a/w:dns");
+		ck_assert_str_eq(p->sticky, p->protocol == IPPROTO_TCP
+						    ? "a/w/tcp/"
+						    : "a/w/udp/dns");
 	}
 	strbuf_free(&sb);
 	model_end(m);
@@ -763,7 +787,8 @@ static void change_nodeports(struct config *c)
 
 static void change_kept_sources(struct config *c)
 {
-	ck_assert_int_eq(config_append(&c->vipmap.no_masquerade_cidrs, "10.0.0.0/8"), 0);
+	ck_assert_int_eq(
+		config_append(&c->vipmap.no_masquerade_cidrs, "10.0.0.0/8"), 0);
 }
 
 /* CFG-3: what another configuration marks, and that the same one marks nothing. */
@@ -777,7 +802,8 @@ static const struct {
 	{ "clusterCIDR", change_range, "rules 4 -, globals 4 -, ||\n" },
 	{ "masqueradeAll", change_masquerading, "rules 4 6, globals 4 6, ||\n" },
 	{ "external IPs", change_external_ips, "rules - -, globals - -, |a/ext|\n" },
-	{ "nodePortAddresses", change_nodeports, "rules - -, globals 4 6, |a/ranges|\n" },
+	{ "nodePortAddresses", change_nodeports,
+	  "rules - -, globals 4 6, |a/ranges|\n" },
 	{ "the first range of noMasqueradeCIDRs", change_kept_sources,
 	  "rules 4 -, globals 4 -, ||\n" },
 };
@@ -855,7 +881,9 @@ static struct config *config_keeping(const char *const ranges[3])
 	int i;
 
 	for (i = 0; i < 3 && ranges[i]; i++)
-		ck_assert_int_eq(config_append(&c->vipmap.no_masquerade_cidrs, ranges[i]), 0);
+		ck_assert_int_eq(config_append(&c->vipmap.no_masquerade_cidrs,
+					       ranges[i]),
+				 0);
 	ck_assert_msg(config_validate(c, NULL, NULL, &eb) == 0, "%s", eb.text);
 	return c;
 }
@@ -895,7 +923,8 @@ START_TEST(complaints_are_logged)
 	const struct object_sink *sink = model_sink(m);
 
 	sink->complain(sink->ctx, "Service a/w: spec.clusterIP: 100%s");
-	ck_assert_str_eq(logged.text.text, "4 Service a/w: spec.clusterIP: 100%s\n");
+	ck_assert_str_eq(logged.text.text,
+			 "4 Service a/w: spec.clusterIP: 100%s\n");
 	model_end(m);
 }
 END_TEST

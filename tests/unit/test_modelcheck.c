@@ -1,7 +1,8 @@
 /*
- * Random sequences of events, faults among them. After each commit the kernel has exactly what the
- * model wants, and that is what a build from nothing wants (but for the order of endpoints, which
- * depends on history). VIPMAP_SEED repeats a run, VIPMAP_STEPS sets the number of events.
+ * Random sequences of events, faults among them. After each commit the kernel
+ * has exactly what the model wants, and that is what a build from nothing wants
+ * (but for the order of endpoints, which depends on history). VIPMAP_SEED
+ * repeats a run, VIPMAP_STEPS sets the number of events.
  */
 #include "tests/support/suite.h"
 #include "tests/support/packet.h"
@@ -53,20 +54,25 @@ struct toy {
 	size_t n_counted[N_FAMILIES];
 };
 
-static const char *const endpoint_words[] = { "unready", "unserving", "terminating" };
+static const char *const endpoint_words[] = { "unready", "unserving",
+					      "terminating" };
 enum { N_CONDITIONS = sizeof(endpoint_words) / sizeof(endpoint_words[0]) };
 
 /*
- * Where an endpoint is and what it hints belongs to its address and changes for all of them at
- * once: of entries that differ in it either may win (EPS-8), and then there is nothing to compare.
+ * Where an endpoint is and what it hints belongs to its address and changes for
+ * all of them at once: of entries that differ in it either may win (EPS-8), and
+ * then there is nothing to compare.
  */
 static const char *const places[][POOL] = {
-	{ "local", "", "local,zone:a", "zone:a", "zone:b", "local,here", "node", "here",
-	  "zone:a,zone:b", "", "local,zone:b", "node,zone:a", "here,zone:b", "local" },
-	{ "local,zone:a", "zone:b", "local,zone:a", "zone:a", "zone:b", "local,zone:b", "zone:a",
-	  "zone:b", "zone:a,zone:b", "zone:a", "local,zone:b", "zone:a", "zone:b", "zone:a" },
-	{ "here,local", "here", "node", "node", "here,zone:a", "node,zone:b", "node,local", "node",
-	  "here", "here", "here,local", "node", "node", "here" },
+	{ "local", "", "local,zone:a", "zone:a", "zone:b", "local,here", "node",
+	  "here", "zone:a,zone:b", "", "local,zone:b", "node,zone:a",
+	  "here,zone:b", "local" },
+	{ "local,zone:a", "zone:b", "local,zone:a", "zone:a", "zone:b",
+	  "local,zone:b", "zone:a", "zone:b", "zone:a,zone:b", "zone:a",
+	  "local,zone:b", "zone:a", "zone:b", "zone:a" },
+	{ "here,local", "here", "node", "node", "here,zone:a", "node,zone:b",
+	  "node,local", "node", "here", "here", "here,local", "node", "node",
+	  "here" },
 };
 
 static bool chance(struct toy *t, unsigned int percent)
@@ -92,9 +98,11 @@ static void put(struct toy *t)
 
 static void put_service(struct toy *t)
 {
-	static const char *const ports[] = { "tcp:80", "udp:53:dns", "tcp:443:https", "sctp:99:s",
+	static const char *const ports[] = { "tcp:80", "udp:53:dns",
+					     "tcp:443:https", "sctp:99:s",
 					     "udp:80" };
-	unsigned int i, n = pick(t, N_SERVICES), first = pick(t, 5), count = 1 + pick(t, 2);
+	unsigned int i, n = pick(t, N_SERVICES), first = pick(t, 5),
+			count = 1 + pick(t, 2);
 
 	say("service %s/s%u", n % 2 ? "a" : "b", n);
 	for (i = 0; i < count; i++) {
@@ -116,8 +124,9 @@ static void put_service(struct toy *t)
 		say(" lb=2001:db8::%u", 2 + pick(t, 3));
 	for (i = chance(t, 40) ? 1 + pick(t, 3) : 0; i; i--)
 		say(" from=%s",
-		    (const char *const[]){ "192.0.2.0/24", "192.0.2.128/25", "10.0.0.0/8",
-					   "192.168.7.1/32", "2001:db8:1::/48" }[pick(t, 5)]);
+		    (const char *const[]){ "192.0.2.0/24", "192.0.2.128/25",
+					   "10.0.0.0/8", "192.168.7.1/32",
+					   "2001:db8:1::/48" }[pick(t, 5)]);
 	if (chance(t, 30))
 		say(" affinity=%u", 10 + pick(t, 2));
 	if (chance(t, 30))
@@ -146,12 +155,14 @@ static void write_slice(struct toy *t, unsigned int n)
 	char name[16];
 	bool first;
 
-	say("slice %s/x%u %s %s tcp:%u udp:53:dns sctp:99:s", s->service % 2 ? "a" : "b", n,
-	    service_name(s->service, name), s->v6 ? "v6" : "v4", s->port);
+	say("slice %s/x%u %s %s tcp:%u udp:53:dns sctp:99:s",
+	    s->service % 2 ? "a" : "b", n, service_name(s->service, name),
+	    s->v6 ? "v6" : "v4", s->port);
 	if (s->second_port)
 		say(" tcp:8443:https udp:%u", s->port);
 	for (i = 0; i < s->n; i++) {
-		say(s->v6 ? " fd00:244::%x" : " 10.244.0.%u", 1 + s->endpoints[i].addr);
+		say(s->v6 ? " fd00:244::%x" : " 10.244.0.%u",
+		    1 + s->endpoints[i].addr);
 		place = places[t->place][s->endpoints[i].addr];
 		first = *place;
 		if (*place)
@@ -184,7 +195,8 @@ static void new_slice(struct toy *t, unsigned int n)
 	unsigned int i;
 
 	if (s->there) /* EPS-10: the namespace is part of its name */
-		world_putf(t->w, "gone slice %s/x%u", s->service % 2 ? "a" : "b", n);
+		world_putf(t->w, "gone slice %s/x%u",
+			   s->service % 2 ? "a" : "b", n);
 	s->there = true;
 	s->v6 = chance(t, 35);
 	s->service = pick(t, N_SERVICES);
@@ -217,7 +229,8 @@ static void change_slice(struct toy *t)
 		break;
 	case 2: /* a flag flips */
 		if (s->n)
-			s->endpoints[pick(t, s->n)].flags ^= 1u << pick(t, N_CONDITIONS);
+			s->endpoints[pick(t, s->n)].flags ^=
+				1u << pick(t, N_CONDITIONS);
 		break;
 	case 3:
 		if (s->n)
@@ -266,9 +279,11 @@ static void change_node(struct toy *t)
 
 static void change_cidrs(struct toy *t)
 {
-	static const char *const ranges[] = { "10.96.0.0/16",  "10.96.0.0/12",	  "10.112.0.0/16",
-					      "10.97.0.0/24",  "10.97.1.0/24",	  "fd00:96::/64",
-					      "fd00:96::/108", "255.255.255.0/24" };
+	static const char *const ranges[] = {
+		"10.96.0.0/16",	 "10.96.0.0/12",    "10.112.0.0/16",
+		"10.97.0.0/24",	 "10.97.1.0/24",    "fd00:96::/64",
+		"fd00:96::/108", "255.255.255.0/24"
+	};
 	unsigned int i, n = pick(t, 3);
 
 	if (chance(t, 20)) {
@@ -287,11 +302,13 @@ static void change_addresses(struct toy *t)
 	unsigned int i, n = 1 + pick(t, 3);
 
 	for (i = 0; i < n; i++)
-		list[i] = build_addr((const char *const[]){ "127.0.0.1", "172.16.0.1",
-							    "192.168.7.1", "192.168.7.2" }[i]);
+		list[i] = build_addr(
+			(const char *const[]){ "127.0.0.1", "172.16.0.1",
+					       "192.168.7.1", "192.168.7.2" }[i]);
 	ck_assert_int_eq(model_set_addresses(t->w->model, FAMILY_IPV4, list, n), 0);
 	for (i = 0; i < n; i++)
-		list[i] = build_addr((const char *const[]){ "::1", "fd00:7::1", "fd00:7::2" }[i]);
+		list[i] = build_addr((const char *const[]){ "::1", "fd00:7::1",
+							    "fd00:7::2" }[i]);
 	ck_assert_int_eq(model_set_addresses(t->w->model, FAMILY_IPV6, list, n), 0);
 }
 
@@ -379,7 +396,8 @@ static void damage(struct toy *t)
 		fake_delete_set(k, f, set_name((enum set_id)(which % N_SETS)));
 		break;
 	case 10:
-		fake_delete_chain(k, f, chance(t, 50) ? "services" : "cluster-pick-2");
+		fake_delete_chain(k, f,
+				  chance(t, 50) ? "services" : "cluster-pick-2");
 		break;
 	}
 	forget(t);
@@ -394,7 +412,8 @@ static void lose_exchange(struct toy *t)
 	faults->fail_at = 1 + pick(t, chance(t, 50) ? 2 : 60);
 	faults->fail_err = errors[pick(t, 4)];
 	faults->fail_applied = chance(t, 50);
-	strbuf_addf(&t->trace, "exchange %u: %s%s\n", faults->fail_at, strerror(-faults->fail_err),
+	strbuf_addf(&t->trace, "exchange %u: %s%s\n", faults->fail_at,
+		    strerror(-faults->fail_err),
 		    faults->fail_applied ? ", applied" : "");
 }
 
@@ -404,8 +423,8 @@ static void verify(struct toy *t)
 	struct strbuf sb = STRBUF_INIT;
 
 	if (!world_is_right(t->w, &sb)) {
-		fprintf(stderr, "step %lu, the last events:\n%s\n%s\nlog:\n%s\n", t->steps,
-			t->trace.text, sb.text, t->w->log.text.text);
+		fprintf(stderr, "step %lu, the last events:\n%s\n%s\nlog:\n%s\n",
+			t->steps, t->trace.text, sb.text, t->w->log.text.text);
 		ck_abort_msg("differs, see above");
 	}
 	strbuf_free(&sb);
@@ -414,15 +433,19 @@ static void verify(struct toy *t)
 static struct packet random_packet(struct toy *t, enum family f)
 {
 	static const char *const sources[N_FAMILIES][5] = {
-		{ "10.244.0.3", "192.168.7.1", "192.0.2.130", "203.0.113.3", "8.8.8.8" },
-		{ "fd00:244::3", "fd00:7::1", "2001:db8:1::1", "2001:db8::3", "2001:db8:9::1" },
+		{ "10.244.0.3", "192.168.7.1", "192.0.2.130", "203.0.113.3",
+		  "8.8.8.8" },
+		{ "fd00:244::3", "fd00:7::1", "2001:db8:1::1", "2001:db8::3",
+		  "2001:db8:9::1" },
 	};
 	static const char *const destinations[N_FAMILIES][5] = {
 		{ "10.96.0.", "10.96.0.", "203.0.113.", "192.168.7.", "10.112.0." },
 		{ "fd00:96::", "fd00:96::", "2001:db8::", "fd00:7::", "fd00:96::1:" },
 	};
-	static const uint16_t ports[] = { 80, 80, 53, 443, 99, 30001, 30002, 30003, 30004 };
-	static const uint8_t protocols[] = { IPPROTO_TCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP };
+	static const uint16_t ports[] = { 80,	 80,	53,    443,  99,
+					  30001, 30002, 30003, 30004 };
+	static const uint8_t protocols[] = { IPPROTO_TCP, IPPROTO_TCP,
+					     IPPROTO_UDP, IPPROTO_SCTP };
 	struct strbuf sb = STRBUF_INIT;
 	struct packet p = {
 		.pod = chance(t, 30),
@@ -478,7 +501,8 @@ static void verify_packets(struct toy *t, enum family f)
 		p = random_packet(t, f);
 		if (i)
 			aim(t, f, &p);
-		got = packet_by_elements(t->w->model, f, list, n, &p, &scratch, &complaint);
+		got = packet_by_elements(t->w->model, f, list, n, &p, &scratch,
+					 &complaint);
 		want = packet_by_objects(t->w->model, f, &p, &scratch);
 		t->dnats += want.fate == FATE_DNAT;
 		if (outcomes_equal(&got, &want) && !complaint.length)
@@ -488,8 +512,10 @@ static void verify_packets(struct toy *t, enum family f)
 		outcome_print(&sb, f, &got);
 		strbuf_adds(&sb, "want ");
 		outcome_print(&sb, f, &want);
-		fprintf(stderr, "step %lu, the last events:\n%s\n", t->steps, t->trace.text);
-		ck_abort_msg("%s%s", sb.text, complaint.length ? complaint.text : "");
+		fprintf(stderr, "step %lu, the last events:\n%s\n", t->steps,
+			t->trace.text);
+		ck_abort_msg("%s%s", sb.text,
+			     complaint.length ? complaint.text : "");
 	}
 	strbuf_free(&complaint);
 	arena_free(&scratch);
@@ -500,11 +526,13 @@ static bool same_meaning(const struct element *a, const struct element *b)
 	struct element x = *a, y = *b;
 
 	x.index = y.index = 0;
-	return element_key_compare(&x, &y) == 0 && addr_compare(&a->endpoint, &b->endpoint) == 0 &&
+	return element_key_compare(&x, &y) == 0 &&
+	       addr_compare(&a->endpoint, &b->endpoint) == 0 &&
 	       a->endpoint_port == b->endpoint_port;
 }
 
-static uint64_t counted_before(const struct toy *t, enum family f, const struct element *el)
+static uint64_t counted_before(const struct toy *t, enum family f,
+			       const struct element *el)
 {
 	size_t i;
 
@@ -533,15 +561,16 @@ static void verify_counts(struct toy *t, enum family f)
 			continue;
 		}
 		want = counted_before(t, f, &list[i]);
-		ck_assert_msg(t->lossy ? list[i].count <= want : list[i].count == want,
-			      "step %lu: %s: want %llu connections, got %llu\n%s", t->steps,
-			      set_name(list[i].set), (unsigned long long)want,
-			      (unsigned long long)list[i].count, t->trace.text);
+		ck_assert_msg(
+			t->lossy ? list[i].count <= want : list[i].count == want,
+			"step %lu: %s: want %llu connections, got %llu\n%s",
+			t->steps, set_name(list[i].set), (unsigned long long)want,
+			(unsigned long long)list[i].count, t->trace.text);
 		now[k] = list[i];
 		if (chance(t, 20)) {
 			now[k].count += 1 + pick(t, 1000);
-			ck_assert(
-				fake_count(t->w->kernel, f, &now[k], now[k].count - list[i].count));
+			ck_assert(fake_count(t->w->kernel, f, &now[k],
+					     now[k].count - list[i].count));
 		}
 		now[k].chain = now[k].comment = now[k].ranges = NULL;
 		k++;
@@ -578,13 +607,17 @@ static void verify_others(struct toy *t, enum family f)
 				continue;
 			dispatch_elements(p->desired, f, &scratch, &want, &n_want);
 			for (i = 0, at = 0; i < n_want; i++) {
-				while (at < n_have && element_key_compare(&have[at], &want[i]) < 0)
+				while (at < n_have &&
+				       element_key_compare(&have[at], &want[i]) < 0)
 					at++;
-				ck_assert_msg(at < n_have &&
-						      !element_key_compare(&have[at], &want[i]) &&
-						      element_data_equal(&have[at], &want[i]),
-					      "step %lu: %s: an element is not there\n%s", t->steps,
-					      p->label, t->trace.text);
+				ck_assert_msg(
+					at < n_have &&
+						!element_key_compare(&have[at],
+								     &want[i]) &&
+						element_data_equal(&have[at],
+								   &want[i]),
+					"step %lu: %s: an element is not there\n%s",
+					t->steps, p->label, t->trace.text);
 			}
 		}
 	arena_free(&scratch);
@@ -620,8 +653,8 @@ static void collect(struct toy *t)
 
 	t->w->now_us += 11 * 1000000;
 	for (f = 0; f < N_FAMILIES; f++)
-		ck_assert_msg(dataplane_collect(t->w->dp[f], t->w->now_us, &again_us, &t->w->eb) >=
-				      0,
+		ck_assert_msg(dataplane_collect(t->w->dp[f], t->w->now_us,
+						&again_us, &t->w->eb) >= 0,
 			      "step %lu: collect: %s", t->steps, t->w->eb.text);
 }
 
@@ -653,7 +686,8 @@ static void round_of(struct toy *t)
 		err = world_sync(t->w);
 	}
 	fake_faults(t->w->kernel)->fail_at = 0;
-	ck_assert_msg(!err, "step %lu: %s\n%s", t->steps, t->w->eb.text, t->trace.text);
+	ck_assert_msg(!err, "step %lu: %s\n%s", t->steps, t->w->eb.text,
+		      t->trace.text);
 	t->commits++;
 	if (!dataplane_is_known(t->w->dp[0]) || !dataplane_is_known(t->w->dp[1]))
 		world_must_sync(t->w, "after a purge that failed");
@@ -677,9 +711,10 @@ static unsigned long steps_wanted(unsigned long otherwise)
 
 static void toy_begin(struct toy *t, uint64_t seed, struct world *w)
 {
-	static const char *const kept[] = { "10.244.0.0/24", "192.168.0.0/16", "203.0.113.0/24",
-					    "fd00::/16",     "10.244.0.0/16",  "fd00:244::/96",
-					    "2001:db8::/32", "0.0.0.0/0" };
+	static const char *const kept[] = { "10.244.0.0/24",  "192.168.0.0/16",
+					    "203.0.113.0/24", "fd00::/16",
+					    "10.244.0.0/16",  "fd00:244::/96",
+					    "2001:db8::/32",  "0.0.0.0/0" };
 	unsigned int i;
 
 	*t = (struct toy){ .w = w, .r = { seed } };
@@ -695,7 +730,9 @@ static void toy_begin(struct toy *t, uint64_t seed, struct world *w)
 	for (i = 0; seed % 3 && i < sizeof(kept) / sizeof(kept[0]); i++)
 		if (seed >> i & 1)
 			ck_assert_int_eq(
-				config_append(&w->config->vipmap.no_masquerade_cidrs, kept[i]), 0);
+				config_append(&w->config->vipmap.no_masquerade_cidrs,
+					      kept[i]),
+				0);
 	ck_assert_int_eq(config_validate(w->config, NULL, NULL, &w->eb), 0);
 }
 
@@ -723,8 +760,8 @@ static void random_run(uint64_t seed, int number)
 		if (t.trace.length > 4000)
 			strbuf_reset(&t.trace);
 	}
-	printf("run %d: %lu events, %lu commits, %lu faults, %lu packets translated\n", number,
-	       t.steps, t.commits, t.faults, t.dnats);
+	printf("run %d: %lu events, %lu commits, %lu faults, %lu packets translated\n",
+	       number, t.steps, t.commits, t.faults, t.dnats);
 	toy_end(&t);
 }
 
@@ -740,7 +777,8 @@ static const struct {
 	uint64_t seed;
 	int number;
 } findings[] = {
-	{ 1795667336009391, 5 }, /* a port was freed while it stood in the list of changes */
+	{ 1795667336009391,
+	  5 }, /* a port was freed while it stood in the list of changes */
 };
 
 START_TEST(random_findings)
@@ -772,7 +810,8 @@ static void damage_real(struct toy *t)
 	list = world_elements(t->w, f, &scratch, &n);
 	for (i = 0; n > 10 && i < 3; i++)
 		writer->element(writer->ctx, CHANGE_DELETE,
-				&list[i * (n / 3) + pick(t, (unsigned int)n / 3)], NULL);
+				&list[i * (n / 3) + pick(t, (unsigned int)n / 3)],
+				NULL);
 	writer->element(writer->ctx, CHANGE_ADD, &other, NULL);
 	if (chance(t, 20))
 		err = dataplane_remove(nl, f, &t->w->eb);

@@ -24,8 +24,8 @@ static void run(const char *command)
 	ck_assert_msg(system(command) == 0, "failed: %s", command);
 }
 
-static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags, uint8_t family,
-				   uint16_t res_id)
+static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags,
+				   uint8_t family, uint16_t res_id)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
@@ -38,7 +38,8 @@ static struct nlmsghdr *put_header(void *buf, uint16_t type, uint16_t flags, uin
 }
 
 /* Adds set @name, or @n elements to it, to table vipmap of family ip over @nl. */
-static void transact(struct mnl_socket *nl, const char *set, unsigned int first, unsigned int n)
+static void transact(struct mnl_socket *nl, const char *set, unsigned int first,
+		     unsigned int n)
 {
 	size_t size = 4096 + n * 32, at = 0;
 	char *buf = calloc(1, size);
@@ -49,11 +50,14 @@ static void transact(struct mnl_socket *nl, const char *set, unsigned int first,
 	uint32_t value;
 
 	ck_assert(buf);
-	setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_SNDBUFFORCE, &limit, sizeof(limit));
-	nlh = put_header(buf, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+	setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_SNDBUFFORCE, &limit,
+		   sizeof(limit));
+	nlh = put_header(buf, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC,
+			 NFNL_SUBSYS_NFTABLES);
 	at += nlh->nlmsg_len;
 	do {
-		nlh = put_header(buf + at, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM,
+		nlh = put_header(buf + at,
+				 NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM,
 				 NLM_F_CREATE, NFPROTO_IPV4, 0);
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, "vipmap");
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set);
@@ -70,10 +74,12 @@ static void transact(struct mnl_socket *nl, const char *set, unsigned int first,
 		at += MNL_ALIGN(nlh->nlmsg_len);
 	} while (i < n);
 	/* The list's 4-byte attributes and headers stay below 32 bytes an element. */
-	nlh = put_header(buf + at, NFNL_MSG_BATCH_END, NLM_F_ACK, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+	nlh = put_header(buf + at, NFNL_MSG_BATCH_END, NLM_F_ACK, AF_UNSPEC,
+			 NFNL_SUBSYS_NFTABLES);
 	at += nlh->nlmsg_len;
 	ck_assert(at <= size);
-	ck_assert_msg(mnl_socket_sendto(nl, buf, at) == (ssize_t)at, "%s", strerror(errno));
+	ck_assert_msg(mnl_socket_sendto(nl, buf, at) == (ssize_t)at, "%s",
+		      strerror(errno));
 	free(buf);
 }
 
@@ -95,17 +101,20 @@ static const struct {
 	{ "element of an affinity map added by hand",
 	  "nft add element ip vipmap m { 10.0.0.1 : 10.0.0.2 }", V4 },
 	{ "rule added", "nft add rule ip6 vipmap c drop", V6 },
-	{ "rule and chain", "nft 'add chain ip vipmap d; add rule ip6 vipmap c drop'", V4 | V6 },
+	{ "rule and chain",
+	  "nft 'add chain ip vipmap d; add rule ip6 vipmap c drop'", V4 | V6 },
 	{ "set deleted", "nft delete set ip vipmap s", V4 },
 	{ "table deleted", "nft delete table ip6 vipmap", V6 },
 	{ "flush ruleset", "nft flush ruleset", V4 | V6 },
 	{ "flush ruleset of a family", "nft flush ruleset ip", V4 },
-	{ "another table", "nft 'add rule ip other c drop; add element ip other s { 10.0.0.1 }'",
-	  0 },
+	{ "another table",
+	  "nft 'add rule ip other c drop; add element ip other s { 10.0.0.1 }'", 0 },
 	{ "a name that begins like ours", "nft add rule ip vipmap2 c drop", 0 },
-	{ "our name in a family that is not ours", "nft add rule inet vipmap c drop", 0 },
+	{ "our name in a family that is not ours",
+	  "nft add rule inet vipmap c drop", 0 },
 	{ "deleted and made again",
-	  "nft 'delete table ip vipmap; add table ip vipmap; add chain ip vipmap c'", V4 },
+	  "nft 'delete table ip vipmap; add table ip vipmap; add chain ip vipmap c'",
+	  V4 },
 	{ "a check changes nothing", "nft -c add rule ip vipmap c drop", 0 },
 };
 
@@ -122,8 +131,8 @@ START_TEST(others)
 	ck_assert_msg(m, "%s", eb.text);
 	run(cases[_i].command);
 	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
-	ck_assert_msg(changed == cases[_i].want, "%s: want %u got %u", cases[_i].name,
-		      cases[_i].want, changed);
+	ck_assert_msg(changed == cases[_i].want, "%s: want %u got %u",
+		      cases[_i].name, cases[_i].want, changed);
 	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
 	ck_assert_msg(changed == 0, "%s: told twice", cases[_i].name);
 	monitor_close(m);
@@ -142,16 +151,18 @@ static const struct {
 } rival_cases[] = {
 	{ "nothing", "true", 0 },
 	{ "element", "nft add element ip kube-proxy s { 10.0.0.1 }", V4 },
-	{ "a chain filled anew", "nft 'flush chain ip kube-proxy c; add rule ip kube-proxy c drop'",
-	  V4 },
+	{ "a chain filled anew",
+	  "nft 'flush chain ip kube-proxy c; add rule ip kube-proxy c drop'", V4 },
 	{ "table deleted", "nft delete table ip kube-proxy", V4 },
 	{ "table made", "nft add table ip6 kube-proxy", V6 },
 	{ "rule of iptables-nft", "nft add rule ip6 nat KUBE-SVC-AAAA counter", V6 },
 	{ "chain of iptables-nft", "nft add chain ip6 nat KUBE-SEP-AAAA", V6 },
 	{ "chain deleted", "nft delete chain ip6 nat KUBE-SVC-AAAA", V6 },
 	{ "another's chain",
-	  "nft 'add rule ip6 nat other drop; add rule ip6 nat KUBE-ROUTER-X drop'", 0 },
-	{ "its chain's name elsewhere", "nft add chain ip kube-proxy2 KUBE-SVC-AAAA", 0 },
+	  "nft 'add rule ip6 nat other drop; add rule ip6 nat KUBE-ROUTER-X drop'",
+	  0 },
+	{ "its chain's name elsewhere",
+	  "nft add chain ip kube-proxy2 KUBE-SVC-AAAA", 0 },
 	{ "ours", "nft add rule ip vipmap c drop", 0 },
 };
 
@@ -168,8 +179,8 @@ START_TEST(rivals)
 	ck_assert_msg(m, "%s", eb.text);
 	run(rival_cases[_i].command);
 	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
-	ck_assert_msg(changed == rival_cases[_i].want, "%s: want %u got %u", rival_cases[_i].name,
-		      rival_cases[_i].want, changed);
+	ck_assert_msg(changed == rival_cases[_i].want, "%s: want %u got %u",
+		      rival_cases[_i].name, rival_cases[_i].want, changed);
 	monitor_close(m);
 }
 END_TEST
@@ -197,8 +208,9 @@ START_TEST(ours)
 	m = monitor_open(mnl_socket_get_portid(nl), &eb);
 	ck_assert_msg(m, "%s", eb.text);
 	transact(nl, "s", 1, 80000);
-	ck_assert_msg(system("nft get element ip vipmap s { 0.1.56.128 } > /dev/null") == 0,
-		      "the transaction did not commit");
+	ck_assert_msg(
+		system("nft get element ip vipmap s { 0.1.56.128 } > /dev/null") == 0,
+		"the transaction did not commit");
 	ck_assert_msg(!readable(monitor_fd(m)), "woken by our own transaction");
 	ck_assert_int_eq(monitor_read(m, &changed, &eb), 0);
 	ck_assert_uint_eq(changed, 0);
@@ -274,7 +286,8 @@ static void send_packet(void)
 /* Session affinity: what rules remember and what expires is no foreign change. */
 START_TEST(affinity)
 {
-	const struct timespec more_than_timeout = { .tv_sec = 2, .tv_nsec = 500000000 };
+	const struct timespec more_than_timeout = { .tv_sec = 2,
+						    .tv_nsec = 500000000 };
 	struct errbuf eb = { "" };
 	struct monitor *m;
 	unsigned int changed = 99;

@@ -51,9 +51,10 @@ void *__wrap_reallocarray(void *p, size_t n, size_t size)
 	return fails() ? NULL : __real_reallocarray(p, n, size);
 }
 
-static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-		    int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		    unsigned int timeout_ms, struct errbuf *eb)
+static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
+		    uint32_t last_seq,
+		    int (*reply)(const struct nlmsghdr *nlh, void *data),
+		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	(void)iov;
 	(void)n_iov;

@@ -53,11 +53,12 @@ static const struct {
 	unsigned int messages, errors;
 	int err;
 } exchanges[] = {
-	{ "one answer and an acknowledgement", NFT_MSG_GETGEN, NLM_F_ACK, 0, 1, 1, 0 },
+	{ "one answer and an acknowledgement", NFT_MSG_GETGEN, NLM_F_ACK, 0, 1,
+	  1, 0 },
 	{ "a dump of nothing", NFT_MSG_GETTABLE, NLM_F_DUMP, 0, 0, 0, 0 },
 	{ "an error", NFT_MSG_GETTABLE, 0, 0, 0, 1, -EINVAL },
-	{ "an answer that the caller ends with", NFT_MSG_GETGEN, NLM_F_ACK, -ECANCELED, 1, 0,
-	  -ECANCELED },
+	{ "an answer that the caller ends with", NFT_MSG_GETGEN, NLM_F_ACK,
+	  -ECANCELED, 1, 0, -ECANCELED },
 };
 
 START_TEST(test_real)
@@ -75,12 +76,14 @@ START_TEST(test_real)
 	ck_assert_msg(nl, "%s", eb.text);
 	ck_assert_uint_ne(nlsock_port_id(nl), 0);
 	r = request(nl, exchanges[_i].type, exchanges[_i].flags);
-	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &seen, 1000, &eb);
-	ck_assert_msg(err == exchanges[_i].err, "%s: want %d, got %d (%s)", exchanges[_i].name,
-		      exchanges[_i].err, err, eb.text);
+	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &seen,
+			      1000, &eb);
+	ck_assert_msg(err == exchanges[_i].err, "%s: want %d, got %d (%s)",
+		      exchanges[_i].name, exchanges[_i].err, err, eb.text);
 	ck_assert_msg(seen.messages == exchanges[_i].messages &&
 			      seen.errors == exchanges[_i].errors,
-		      "%s: %u messages, %u errors", exchanges[_i].name, seen.messages, seen.errors);
+		      "%s: %u messages, %u errors", exchanges[_i].name,
+		      seen.messages, seen.errors);
 	nlsock_close(nl);
 }
 END_TEST
@@ -99,10 +102,12 @@ START_TEST(test_leftovers)
 		return;
 	nl = nlsock_open(&eb);
 	r = request(nl, NFT_MSG_GETGEN, NLM_F_ACK);
-	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &first, 1000, &eb);
+	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &first,
+			      1000, &eb);
 	ck_assert_int_eq(err, -ECANCELED);
 	r = request(nl, NFT_MSG_GETGEN, NLM_F_ACK);
-	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &second, 1000, &eb);
+	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &second,
+			      1000, &eb);
 	ck_assert_int_eq(err, 0);
 	ck_assert_uint_eq(second.messages, 1);
 	ck_assert_uint_eq(second.errors, 1);
@@ -128,14 +133,15 @@ START_TEST(test_overflow)
 	ck_assert(nl && r);
 	for (i = 0; i < COUNT; i++)
 		r[i] = request(nl, NFT_MSG_GETTABLE, 0);
-	err = nlsock_exchange(nl, &iov, 1, r[COUNT - 1].nlh.nlmsg_seq, on_message, &seen, 1000,
-			      &eb);
+	err = nlsock_exchange(nl, &iov, 1, r[COUNT - 1].nlh.nlmsg_seq,
+			      on_message, &seen, 1000, &eb);
 	ck_assert_msg(err == -ENOBUFS, "%d: %s", err, eb.text);
 	for (i = 0; i < 2; i++) {
 		seen = (struct seen){ 0 };
 		one = request(nl, NFT_MSG_GETGEN, NLM_F_ACK);
 		iov = (struct iovec){ &one, sizeof(one) };
-		err = nlsock_exchange(nl, &iov, 1, one.nlh.nlmsg_seq, on_message, &seen, 1000, &eb);
+		err = nlsock_exchange(nl, &iov, 1, one.nlh.nlmsg_seq,
+				      on_message, &seen, 1000, &eb);
 		ck_assert_msg(err == 0, "%d: %s", err, eb.text);
 		ck_assert_uint_eq(seen.messages, 1);
 	}
@@ -167,7 +173,8 @@ START_TEST(test_timeout)
 	nl = nlsock_open(&eb);
 	nlsock_set_clock(nl, &clock);
 	r = request(nl, NFT_MSG_GETGEN, 0);
-	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &seen, 60000, &eb);
+	err = nlsock_exchange(nl, &iov, 1, r.nlh.nlmsg_seq, on_message, &seen,
+			      60000, &eb);
 	ck_assert_int_eq(err, -ETIMEDOUT);
 	ck_assert_int_eq(hour, 2);
 	ck_assert_uint_eq(seen.messages, 1);
@@ -182,7 +189,8 @@ START_TEST(test_nothing_to_send)
 	struct nlsock *nl = nlsock_open(&eb);
 
 	ck_assert_msg(nl, "%s", eb.text);
-	ck_assert_int_eq(nlsock_exchange(nl, NULL, 0, 1, NULL, NULL, 20, &eb), -EINVAL);
+	ck_assert_int_eq(nlsock_exchange(nl, NULL, 0, 1, NULL, NULL, 20, &eb),
+			 -EINVAL);
 	nlsock_close(nl);
 	nlsock_close(NULL);
 }
@@ -211,8 +219,8 @@ START_TEST(test_large)
 	}
 	r[COUNT - 1] = request(nl, NFT_MSG_GETGEN, NLM_F_ACK);
 	iov = (struct iovec){ r, COUNT * sizeof(*r) };
-	err = nlsock_exchange(nl, &iov, 1, r[COUNT - 1].nlh.nlmsg_seq, on_message, &seen, 5000,
-			      &eb);
+	err = nlsock_exchange(nl, &iov, 1, r[COUNT - 1].nlh.nlmsg_seq,
+			      on_message, &seen, 5000, &eb);
 	ck_assert_msg(err == 0, "%d: %s", err, eb.text);
 	ck_assert_uint_eq(seen.messages, 1);
 	free(r);
@@ -220,10 +228,10 @@ START_TEST(test_large)
 }
 END_TEST
 
-static int stand_in_exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
-			     uint32_t last_seq,
-			     int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-			     unsigned int timeout_ms, struct errbuf *eb)
+static int stand_in_exchange(void *ctx, const struct iovec *iov,
+			     unsigned int n_iov, uint32_t last_seq,
+			     int (*reply)(const struct nlmsghdr *nlh, void *data),
+			     void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct nlmsghdr nlh = { .nlmsg_len = sizeof(nlh), .nlmsg_seq = last_seq };
 
@@ -253,9 +261,12 @@ START_TEST(test_stand_in)
 
 	ck_assert_uint_eq(nlsock_port_id(nl), 0);
 	ck_assert_uint_ne(nlsock_next_seq(nl), nlsock_next_seq(nl));
-	ck_assert_int_eq(nlsock_exchange(nl, &iov, 1, 5, on_message, &seen, 99, &eb), 0);
+	ck_assert_int_eq(
+		nlsock_exchange(nl, &iov, 1, 5, on_message, &seen, 99, &eb), 0);
 	ck_assert_uint_eq(seen.messages, 1);
-	ck_assert_int_eq(nlsock_exchange(nl, &iov, 1, 13, on_message, &seen, 99, &eb), -EPERM);
+	ck_assert_int_eq(
+		nlsock_exchange(nl, &iov, 1, 13, on_message, &seen, 99, &eb),
+		-EPERM);
 	ck_assert_str_eq(eb.text, "no");
 	nlsock_close(nl);
 	ck_assert_uint_eq(calls, 102);

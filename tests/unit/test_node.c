@@ -14,9 +14,11 @@
 static const struct {
 	const char *name, *node, *ranges, *bind, *want;
 } cases[] = {
-	{ "NP-2: the primary address of each family", "n 192.168.7.1 192.168.7.2 fd00:7::1", NULL,
-	  NULL, "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::1: fd00:7::1; primary v4" },
-	{ "NODE-2: the first address is primary", "n fd00:7::1 192.168.7.1", NULL, NULL,
+	{ "NP-2: the primary address of each family",
+	  "n 192.168.7.1 192.168.7.2 fd00:7::1", NULL, NULL,
+	  "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::1: fd00:7::1; primary v4" },
+	{ "NODE-2: the first address is primary", "n fd00:7::1 192.168.7.1",
+	  NULL, NULL,
 	  "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::1: fd00:7::1; primary v6" },
 	{ "NP-2: \"primary\", spelled out", "n 192.168.7.1", "primary", NULL,
 	  "v4 192.168.7.1: 192.168.7.1; v6 unknown: everywhere; primary v4" },
@@ -24,38 +26,43 @@ static const struct {
 	  "v4 unknown: everywhere; v6 unknown: everywhere; primary v4" },
 	{ "NODE-2: a Node without addresses", "n", NULL, NULL,
 	  "v4 unknown: everywhere; v6 unknown: everywhere; primary v4" },
-	{ "NODE-2: bindAddress replaces that of its family", "n 192.168.7.1 fd00:7::1", NULL,
-	  "fd00:7::9", "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::9: fd00:7::9; primary v6" },
+	{ "NODE-2: bindAddress replaces that of its family",
+	  "n 192.168.7.1 fd00:7::1", NULL, "fd00:7::9",
+	  "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::9: fd00:7::9; primary v6" },
 	{ "NODE-2: bindAddress without a Node", NULL, NULL, "10.0.0.5",
 	  "v4 10.0.0.5: 10.0.0.5; v6 unknown: everywhere; primary v4" },
 	{ "NP-2: loopback as primary is unknown", "n 127.0.0.1", NULL, NULL,
 	  "v4 127.0.0.1: everywhere; v6 unknown: everywhere; primary v4" },
-	{ "NP-2: this node's addresses inside a range", "n 192.168.7.1", "192.168.0.0/16", NULL,
+	{ "NP-2: this node's addresses inside a range", "n 192.168.7.1",
+	  "192.168.0.0/16", NULL,
 	  "v4 192.168.7.1: 192.168.7.1 192.168.7.9; v6 unknown: everywhere; primary v4" },
 	{ "NP-2: several ranges, both families", "n 192.168.7.1",
 	  "10.0.0.0/24,192.168.7.9/32,fd00::/16", NULL,
 	  "v4 192.168.7.1: 10.0.0.5 192.168.7.9; v6 unknown: fd00:7::1; primary v4" },
 	{ "NP-2: no address inside", "n 192.168.7.1", "172.16.0.0/12", NULL,
 	  "v4 192.168.7.1:; v6 unknown: everywhere; primary v4" },
-	{ "NP-2: a range of length 0", "n 192.168.7.1", "10.0.0.0/24,0.0.0.0/0", NULL,
-	  "v4 192.168.7.1: everywhere; v6 unknown: everywhere; primary v4" },
-	{ "NP-2: ranges of the other family only", "n 192.168.7.1", "fd00::/16", NULL,
-	  "v4 192.168.7.1: everywhere; v6 unknown: fd00:7::1; primary v4" },
+	{ "NP-2: a range of length 0", "n 192.168.7.1", "10.0.0.0/24,0.0.0.0/0",
+	  NULL, "v4 192.168.7.1: everywhere; v6 unknown: everywhere; primary v4" },
+	{ "NP-2: ranges of the other family only", "n 192.168.7.1", "fd00::/16",
+	  NULL, "v4 192.168.7.1: everywhere; v6 unknown: fd00:7::1; primary v4" },
 	{ "NP-2: primary and a range, sorted and once", "n 192.168.7.1",
 	  "primary,10.0.0.0/24,192.168.7.0/24", NULL,
 	  "v4 192.168.7.1: 10.0.0.5 192.168.7.1 192.168.7.9; v6 unknown: everywhere; primary v4" },
-	{ "NP-2: all, whatever else", "n 192.168.7.1", "primary,all,10.0.0.0/24", NULL,
-	  "v4 192.168.7.1: everywhere; v6 unknown: everywhere; primary v4" },
-	{ "NP-3: localhost alone is nothing in the kernel", "n 192.168.7.1", "localhost", NULL,
-	  "v4 192.168.7.1:; v6 unknown:; primary v4" },
-	{ "NP-2: localhost and primary", "n 192.168.7.1 fd00:7::1", "localhost,primary", NULL,
+	{ "NP-2: all, whatever else", "n 192.168.7.1", "primary,all,10.0.0.0/24",
+	  NULL, "v4 192.168.7.1: everywhere; v6 unknown: everywhere; primary v4" },
+	{ "NP-3: localhost alone is nothing in the kernel", "n 192.168.7.1",
+	  "localhost", NULL, "v4 192.168.7.1:; v6 unknown:; primary v4" },
+	{ "NP-2: localhost and primary", "n 192.168.7.1 fd00:7::1",
+	  "localhost,primary", NULL,
 	  "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::1: fd00:7::1; primary v4" },
-	{ "NP-2: primary and localhost of one family", "n 192.168.7.1 fd00:7::1",
-	  "primary,127.0.0.1/32", NULL,
+	{ "NP-2: primary and localhost of one family",
+	  "n 192.168.7.1 fd00:7::1", "primary,127.0.0.1/32", NULL,
 	  "v4 192.168.7.1: 192.168.7.1; v6 fd00:7::1: fd00:7::1; primary v4" },
-	{ "NP-3: never loopback", "n 192.168.7.1", "127.0.0.0/8,10.0.0.0/8,::1/128,fd00::/16", NULL,
+	{ "NP-3: never loopback", "n 192.168.7.1",
+	  "127.0.0.0/8,10.0.0.0/8,::1/128,fd00::/16", NULL,
 	  "v4 192.168.7.1: 10.0.0.5; v6 unknown: fd00:7::1; primary v4" },
-	{ "NP-2: the range decides, not the Node", "n 192.168.7.77", "192.168.7.77/32", NULL,
+	{ "NP-2: the range decides, not the Node", "n 192.168.7.77",
+	  "192.168.7.77/32", NULL,
 	  "v4 192.168.7.77:; v6 unknown: everywhere; primary v4" },
 };
 
@@ -71,7 +78,8 @@ static void locals_parse(const char *text, struct locals *l)
 	enum family f;
 
 	memset(l, 0, sizeof(*l));
-	for (word = strtok_r(copy, " ", &at); word; word = strtok_r(NULL, " ", &at)) {
+	for (word = strtok_r(copy, " ", &at); word;
+	     word = strtok_r(NULL, " ", &at)) {
 		ck_assert_int_eq(addr_parse(word, &f, &addr), 0);
 		l->items[f][l->views[f].count++] = addr;
 	}
@@ -110,10 +118,12 @@ static void describe(struct strbuf *sb, const struct node_info *info)
 			strbuf_adds(sb, " everywhere");
 		for (i = 0; i < info->family[f].n_nodeport_ips; i++)
 			strbuf_addf(sb, " %s",
-				    addr_format(f, &info->family[f].nodeport_ips[i], text));
+				    addr_format(f, &info->family[f].nodeport_ips[i],
+						text));
 		strbuf_adds(sb, "; ");
 	}
-	strbuf_addf(sb, "primary %s", info->primary_family == FAMILY_IPV4 ? "v4" : "v6");
+	strbuf_addf(sb, "primary %s",
+		    info->primary_family == FAMILY_IPV4 ? "v4" : "v6");
 }
 
 START_TEST(computes)
@@ -126,11 +136,13 @@ START_TEST(computes)
 
 	locals_parse(LOCAL, &l);
 	ck_assert_int_eq(node_info_compute(&info, c, n, l.views), 0);
-	ck_assert_int_eq(node_info_compute(&info, c, n, l.views), 0); /* over itself */
+	ck_assert_int_eq(node_info_compute(&info, c, n, l.views),
+			 0); /* over itself */
 	ck_assert_int_eq(node_info_compute(&again, c, n, l.views), 0);
 	describe(&got, &info);
-	ck_assert_msg(strcmp(got.text, cases[_i].want) == 0, "%s:\ngot  %s\nwant %s",
-		      cases[_i].name, got.text, cases[_i].want);
+	ck_assert_msg(strcmp(got.text, cases[_i].want) == 0,
+		      "%s:\ngot  %s\nwant %s", cases[_i].name, got.text,
+		      cases[_i].want);
 	ck_assert(node_info_equal(&info, &again));
 	strbuf_free(&got);
 	node_info_free(&info);
@@ -160,9 +172,10 @@ START_TEST(equality)
 	}
 	for (i = 0; i < N; i++)
 		for (j = 0; j < N; j++)
-			ck_assert_msg(node_info_equal(&infos[i], &infos[j]) ==
-					      (strcmp(cases[i].want, cases[j].want) == 0),
-				      "%s against %s", cases[i].name, cases[j].name);
+			ck_assert_msg(
+				node_info_equal(&infos[i], &infos[j]) ==
+					(strcmp(cases[i].want, cases[j].want) == 0),
+				"%s against %s", cases[i].name, cases[j].name);
 	for (i = 0; i < N; i++)
 		node_info_free(&infos[i]);
 }

@@ -99,7 +99,8 @@ static void settle(struct world *w, const char *name)
 
 	for (tries = 0; tries < 3; tries++)
 		world_must_sync(w, name);
-	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]) && dataplane_is_known(w->dp[FAMILY_IPV6]));
+	ck_assert(dataplane_is_known(w->dp[FAMILY_IPV4]) &&
+		  dataplane_is_known(w->dp[FAMILY_IPV6]));
 	world_verify(w, name);
 	world_verify_quiet(w, name);
 }
@@ -116,16 +117,18 @@ START_TEST(syncing)
 	int err;
 
 	for (n = 1; failed; n++) {
-		snprintf(name, sizeof(name), "scenario %u, allocation %u%s", scenario, n,
-			 for_good ? " and all after it" : "");
+		snprintf(name, sizeof(name), "scenario %u, allocation %u%s",
+			 scenario, n, for_good ? " and all after it" : "");
 		w = world_new_rich(0);
 		fake_faults(w->kernel)->guard = guard;
 		world_scenario(w, scenario);
 		arm(n, for_good);
 		err = world_sync(w);
 		failed = disarm();
-		ck_assert_msg(!for_good || !failed || err || !dataplane_is_known(w->dp[0]) ||
-				      !dataplane_is_known(w->dp[1]) || w->log.text.text,
+		ck_assert_msg(!for_good || !failed || err ||
+				      !dataplane_is_known(w->dp[0]) ||
+				      !dataplane_is_known(w->dp[1]) ||
+				      w->log.text.text,
 			      "%s: nobody noticed", name);
 		settle(w, name);
 		world_free(w);
@@ -164,7 +167,8 @@ enum { N_OBJECTS = sizeof(objects) / sizeof(objects[0]) };
 /* "gone service d/web" */
 static enum kind parse_gone(const char *text, char **namespace, char **name)
 {
-	static const char *const words[N_KINDS] = { "service", "slice", "cidr", "node" };
+	static const char *const words[N_KINDS] = { "service", "slice", "cidr",
+						    "node" };
 	char word[16], what[64], *slash;
 	int kind = 0;
 
@@ -234,14 +238,16 @@ START_TEST(storing)
 			fake_counts_reset(w->kernel);
 			world_must_sync(w, text);
 			ck_assert_uint_eq(fake_counts(w->kernel).elements_added, 0);
-			ck_assert_uint_eq(fake_counts(w->kernel).elements_deleted, 0);
+			ck_assert_uint_eq(fake_counts(w->kernel).elements_deleted,
+					  0);
 			build_put(w->model, text);
 		}
 		settle(w, text);
 		world_free(w);
 	}
 	ck_assert(!failed);
-	ck_assert_msg((refused > 0) == objects[_i].may_refuse, "%s: %u", text, refused);
+	ck_assert_msg((refused > 0) == objects[_i].may_refuse, "%s: %u", text,
+		      refused);
 }
 END_TEST
 

@@ -28,9 +28,10 @@ static int manager_open(const char *name)
 	memcpy(to.sun_path, name, n);
 	if (name[0] == '@')
 		to.sun_path[0] = '\0';
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&to,
-			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)),
-			 0);
+	ck_assert_int_eq(
+		bind(fd, (struct sockaddr *)&to,
+		     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)),
+		0);
 	return fd;
 }
 
@@ -53,7 +54,8 @@ static void run_ms(struct event_base *base, int ms)
 
 static const char *name_of(bool abstract, char *name, size_t size)
 {
-	snprintf(name, size, abstract ? "@vipmap-notify-%d" : "/tmp/vipmap-notify-%d",
+	snprintf(name, size,
+		 abstract ? "@vipmap-notify-%d" : "/tmp/vipmap-notify-%d",
 		 (int)getpid());
 	return name;
 }
@@ -80,15 +82,17 @@ START_TEST(what_is_said)
 	notify_status(n, "waiting");
 	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "");
 	notify_ready(n, "3 service ports");
-	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "READY=1\nSTATUS=3 service ports\n");
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)),
+			 "READY=1\nSTATUS=3 service ports\n");
 
 	before = clock_monotonic_us(clock_system());
 	notify_reloading(n, "a\nSTOPPING=1");
 	after = clock_monotonic_us(clock_system());
 	manager_read(fd, got, sizeof(got));
-	ck_assert_int_eq(sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=a STOPPING=1\n%n",
-				&told, &end),
-			 1);
+	ck_assert_int_eq(
+		sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=a STOPPING=1\n%n",
+		       &told, &end),
+		1);
 	ck_assert_msg(end && !got[end], "%s", got);
 	ck_assert_int_ge(told, before);
 	ck_assert_int_le(told, after);
@@ -138,9 +142,11 @@ START_TEST(ready_is_not_lost)
 		ready += strncmp(got, "READY=1", 7) == 0;
 	}
 	ck_assert_int_gt(sent, 0);
-	ck_assert_msg(sent < 5000 && !ready, "the buffer was never full: %d of 5000", sent);
+	ck_assert_msg(sent < 5000 && !ready,
+		      "the buffer was never full: %d of 5000", sent);
 	run_ms(base, 250);
-	ck_assert_str_eq(manager_read(fd, got, sizeof(got)), "READY=1\nSTATUS=done\n");
+	ck_assert_str_eq(manager_read(fd, got, sizeof(got)),
+			 "READY=1\nSTATUS=done\n");
 	notify_free(n);
 	event_base_free(base);
 	close(fd);
@@ -187,7 +193,8 @@ START_TEST(watchdog)
 		ck_assert_str_eq(got, "WATCHDOG=1\n");
 		beats++;
 	}
-	ck_assert_msg(beats >= watchdogs[_i].at_least && beats <= watchdogs[_i].at_most,
+	ck_assert_msg(beats >= watchdogs[_i].at_least &&
+			      beats <= watchdogs[_i].at_most,
 		      "%s: %d beats", watchdogs[_i].name, beats);
 	notify_free(n);
 	event_base_free(base);
@@ -208,7 +215,8 @@ START_TEST(bad_names)
 	for (i = 0; i <= sizeof(names) / sizeof(names[0]); i++) {
 		const struct notify_options options = {
 			.base = base,
-			.socket = i < sizeof(names) / sizeof(names[0]) ? names[i] : too_long,
+			.socket = i < sizeof(names) / sizeof(names[0]) ? names[i]
+								       : too_long,
 		};
 		struct errbuf eb = { "" };
 

@@ -80,9 +80,12 @@ static struct service full_service(void)
 	ports[1] = (struct service_port){ text_of(""), 53, 0, IPPROTO_UDP };
 	s.family[FAMILY_IPV4].has_cluster_ip = true;
 	s.family[FAMILY_IPV4].cluster_ip = address("10.0.0.1");
-	s.family[FAMILY_IPV4].external_ips = address_list("192.0.2.1", "192.0.2.2");
-	s.family[FAMILY_IPV6].load_balancer_ips = address_list("fd00::1", "fd00::2");
-	s.family[FAMILY_IPV4].source_ranges = range_list("10.0.0.0/8", "192.0.2.0/24");
+	s.family[FAMILY_IPV4].external_ips =
+		address_list("192.0.2.1", "192.0.2.2");
+	s.family[FAMILY_IPV6].load_balancer_ips =
+		address_list("fd00::1", "fd00::2");
+	s.family[FAMILY_IPV4].source_ranges =
+		range_list("10.0.0.0/8", "192.0.2.0/24");
 	return s;
 }
 
@@ -93,9 +96,10 @@ START_TEST(test_service)
 
 	destroy_originals();
 	describe_service(&sb, packed);
-	expect(&sb, "service default/web 10.0.0.1 http:80/tcp/30000 :53/udp external=192.0.2.1 "
-		    "external=192.0.2.2 from=10.0.0.0/8 from=192.0.2.0/24 lb=fd00::1 lb=fd00::2 "
-		    "load-balancer affinity=60 health=32000 created=5 uid=u1");
+	expect(&sb,
+	       "service default/web 10.0.0.1 http:80/tcp/30000 :53/udp external=192.0.2.1 "
+	       "external=192.0.2.2 from=10.0.0.0/8 from=192.0.2.0/24 lb=fd00::1 lb=fd00::2 "
+	       "load-balancer affinity=60 health=32000 created=5 uid=u1");
 	free(packed);
 }
 END_TEST
@@ -120,7 +124,8 @@ static struct slice full_slice(void)
 {
 	static const char zones[] = "a\0b\0\0c\0\0";
 	struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));
-	struct slice_endpoint *endpoints = arena_array(&arena, 3, sizeof(*endpoints));
+	struct slice_endpoint *endpoints =
+		arena_array(&arena, 3, sizeof(*endpoints));
 	struct slice s = { .namespace = text_of("default"),
 			   .name = text_of("web-1"),
 			   .service = text_of("web"),
@@ -135,10 +140,13 @@ static struct slice full_slice(void)
 
 	ports[0] = (struct slice_port){ text_of("http"), 8080, IPPROTO_TCP };
 	ports[1] = (struct slice_port){ text_of("d"), 53, IPPROTO_SCTP };
-	endpoints[0] = (struct slice_endpoint){ address("10.1.0.1"), 0,
-						ENDPOINT_READY | ENDPOINT_ZONE_HINTS };
-	endpoints[1] = (struct slice_endpoint){ address("10.1.0.2"), 5, ENDPOINT_ZONE_HINTS };
-	endpoints[2] = (struct slice_endpoint){ address("10.1.0.3"), 0, ENDPOINT_LOCAL };
+	endpoints[0] =
+		(struct slice_endpoint){ address("10.1.0.1"), 0,
+					 ENDPOINT_READY | ENDPOINT_ZONE_HINTS };
+	endpoints[1] = (struct slice_endpoint){ address("10.1.0.2"), 5,
+						ENDPOINT_ZONE_HINTS };
+	endpoints[2] =
+		(struct slice_endpoint){ address("10.1.0.3"), 0, ENDPOINT_LOCAL };
 	return s;
 }
 
@@ -195,13 +203,15 @@ START_TEST(test_names)
 	ck_assert(!slice_equal(packed, &s));
 	unpacked = slice_names(packed, &arena);
 	for (i = 0; i < n; i++) {
-		snprintf(buffer, sizeof(buffer), "%s %s %s", unpacked[i].pod, unpacked[i].node,
-			 unpacked[i].zone);
+		snprintf(buffer, sizeof(buffer), "%s %s %s", unpacked[i].pod,
+			 unpacked[i].node, unpacked[i].zone);
 		ck_assert_str_eq(buffer, want[i]);
 	}
 	free(packed);
-	ck_assert_uint_eq(names_pack((const struct endpoint_names[]){ { "", "", "" } }, 1, NULL),
-			  0);
+	ck_assert_uint_eq(
+		names_pack((const struct endpoint_names[]){ { "", "", "" } }, 1,
+			   NULL),
+		0);
 }
 END_TEST
 
@@ -233,7 +243,9 @@ END_TEST
 
 START_TEST(test_empty_slice)
 {
-	struct slice s = { .namespace = "a", .name = "b", .service = "c", .family = FAMILY_IPV6 };
+	struct slice s = {
+		.namespace = "a", .name = "b", .service = "c", .family = FAMILY_IPV6
+	};
 	struct slice *packed = slice_pack(&s);
 	struct strbuf sb = STRBUF_INIT;
 
@@ -280,7 +292,8 @@ END_TEST
 
 START_TEST(test_node)
 {
-	struct node_address *addresses = arena_array(&arena, 2, sizeof(*addresses));
+	struct node_address *addresses =
+		arena_array(&arena, 2, sizeof(*addresses));
 	struct node n = { .name = text_of("node-a"),
 			  .uid = text_of("u"),
 			  .zone = text_of("z"),
@@ -303,19 +316,21 @@ START_TEST(test_node)
 END_TEST
 
 /* After @change, of a field of s or of its ports, a Service is another one than before. */
-#define SERVICE_DIFFERS(change)                                                                    \
-	do {                                                                                       \
-		struct service before = full_service(), s = full_service();                        \
-		struct service_port *ports = arena_array(&arena, 3, sizeof(*ports));               \
-                                                                                                   \
-		memcpy(ports, s.ports, 2 * sizeof(*ports));                                        \
-		ports[2] = ports[1];                                                               \
-		s.ports = ports;                                                                   \
-		ck_assert(service_equal(&before, &s));                                             \
-		change;                                                                            \
-		ck_assert_msg(!service_equal(&before, &s) && !service_equal(&s, &before), "%s",    \
-			      #change);                                                            \
-		arena_free(&arena);                                                                \
+#define SERVICE_DIFFERS(change)                                                \
+	do {                                                                   \
+		struct service before = full_service(), s = full_service();    \
+		struct service_port *ports =                                   \
+			arena_array(&arena, 3, sizeof(*ports));                \
+                                                                               \
+		memcpy(ports, s.ports, 2 * sizeof(*ports));                    \
+		ports[2] = ports[1];                                           \
+		s.ports = ports;                                               \
+		ck_assert(service_equal(&before, &s));                         \
+		change;                                                        \
+		ck_assert_msg(!service_equal(&before, &s) &&                   \
+				      !service_equal(&s, &before),             \
+			      "%s", #change);                                  \
+		arena_free(&arena);                                            \
 	} while (0)
 
 START_TEST(test_service_equal)
@@ -341,17 +356,20 @@ START_TEST(test_service_equal)
 				address_list("fd00::2", "fd00::1"));
 	SERVICE_DIFFERS(s.family[FAMILY_IPV4].source_ranges =
 				range_list("10.0.0.0/9", "192.0.2.0/24"));
-	SERVICE_DIFFERS(s.family[FAMILY_IPV6].source_ranges = range_list("fd00::/8", "fd01::/16"));
+	SERVICE_DIFFERS(s.family[FAMILY_IPV6].source_ranges =
+				range_list("fd00::/8", "fd01::/16"));
 }
 END_TEST
 
 static struct slice plain_slice(void)
 {
 	struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));
-	struct slice_endpoint *endpoints = arena_array(&arena, 2, sizeof(*endpoints));
+	struct slice_endpoint *endpoints =
+		arena_array(&arena, 2, sizeof(*endpoints));
 
 	/* The padding differs from one to the next. */
-	memset(endpoints, (int)((uintptr_t)endpoints >> 4 & 0xff), 2 * sizeof(*endpoints));
+	memset(endpoints, (int)((uintptr_t)endpoints >> 4 & 0xff),
+	       2 * sizeof(*endpoints));
 	ports[0] = (struct slice_port){ text_of("http"), 80, IPPROTO_TCP };
 	ports[1] = (struct slice_port){ text_of(""), 53, IPPROTO_UDP };
 	endpoints[0].addr = address("10.0.0.1");
@@ -370,21 +388,24 @@ static struct slice plain_slice(void)
 			       .zones_size = 2 };
 }
 
-#define SLICE_DIFFERS(change)                                                                      \
-	do {                                                                                       \
-		struct slice before = plain_slice(), s = plain_slice();                            \
-		struct slice_endpoint *endpoints = arena_array(&arena, 2, sizeof(*endpoints));     \
-		struct slice_port *ports = arena_array(&arena, 2, sizeof(*ports));                 \
-                                                                                                   \
-		memcpy(endpoints, s.endpoints, 2 * sizeof(*endpoints));                            \
-		memcpy(ports, s.ports, 2 * sizeof(*ports));                                        \
-		s.endpoints = endpoints;                                                           \
-		s.ports = ports;                                                                   \
-		ck_assert(slice_equal(&before, &s));                                               \
-		change;                                                                            \
-		ck_assert_msg(!slice_equal(&before, &s) && !slice_equal(&s, &before), "%s",        \
-			      #change);                                                            \
-		arena_free(&arena);                                                                \
+#define SLICE_DIFFERS(change)                                                  \
+	do {                                                                   \
+		struct slice before = plain_slice(), s = plain_slice();        \
+		struct slice_endpoint *endpoints =                             \
+			arena_array(&arena, 2, sizeof(*endpoints));            \
+		struct slice_port *ports =                                     \
+			arena_array(&arena, 2, sizeof(*ports));                \
+                                                                               \
+		memcpy(endpoints, s.endpoints, 2 * sizeof(*endpoints));        \
+		memcpy(ports, s.ports, 2 * sizeof(*ports));                    \
+		s.endpoints = endpoints;                                       \
+		s.ports = ports;                                               \
+		ck_assert(slice_equal(&before, &s));                           \
+		change;                                                        \
+		ck_assert_msg(!slice_equal(&before, &s) &&                     \
+				      !slice_equal(&s, &before),               \
+			      "%s", #change);                                  \
+		arena_free(&arena);                                            \
 	} while (0)
 
 START_TEST(test_slice_equal)

@@ -1,6 +1,6 @@
 /*
- * The objects that the local socket tells are those that run: read as manifests they make the same
- * ruleset. "vipmap diff" relies on that.
+ * The objects that the local socket tells are those that run: read as manifests
+ * they make the same ruleset. "vipmap diff" relies on that.
  */
 #include "tests/support/suite.h"
 #include "tests/support/world.h"
@@ -34,7 +34,8 @@ static void print_model(struct model *m, struct strbuf *out)
 
 static struct model *read_back(struct world *w, const struct strbuf *page)
 {
-	struct addr local[2] = { build_addr("127.0.0.1"), build_addr("192.168.7.1") };
+	struct addr local[2] = { build_addr("127.0.0.1"),
+				 build_addr("192.168.7.1") };
 	struct model *m = model_new(w->config, build_log, NULL);
 	const int fd = memfd_create("objects", MFD_CLOEXEC);
 	char path[32], *paths[] = { path, NULL };
@@ -45,7 +46,8 @@ static struct model *read_back(struct world *w, const struct strbuf *page)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ck_assert_int_eq(model_set_addresses(m, FAMILY_IPV4, local, 2), 0);
 	manifests = manifests_new(paths, "n1");
-	ck_assert_msg(manifests_load(manifests, model_sink(m), &eb) == 0, "%s", eb.text);
+	ck_assert_msg(manifests_load(manifests, model_sink(m), &eb) == 0, "%s",
+		      eb.text);
 	manifests_free(manifests);
 	close(fd);
 	return m;
@@ -64,16 +66,21 @@ static const char *first_difference(const char *a, const char *b)
 
 static void expect_same(struct world *w, const char *name)
 {
-	const struct view view = { .config = w->config, .model = w->model, .node_name = "n1" };
+	const struct view view = { .config = w->config,
+				   .model = w->model,
+				   .node_name = "n1" };
 	struct strbuf page = STRBUF_INIT, want = STRBUF_INIT, got = STRBUF_INIT;
-	struct model *again, *anew = world_model_anew(w); /* endpoints in their first order */
+	struct model *again,
+		*anew = world_model_anew(w); /* endpoints in their first order */
 
 	ck_assert_int_eq(view_page(&view, "/v1/objects", "", &page), 200);
 	again = read_back(w, &page);
 	print_model(anew, &want);
 	print_model(again, &got);
-	ck_assert_msg(strcmp(want.text, got.text) == 0, "%s: want %.300s\ngot %.300s", name,
-		      first_difference(want.text, got.text), first_difference(got.text, want.text));
+	ck_assert_msg(strcmp(want.text, got.text) == 0,
+		      "%s: want %.300s\ngot %.300s", name,
+		      first_difference(want.text, got.text),
+		      first_difference(got.text, want.text));
 	model_free(again);
 	model_free(anew);
 	strbuf_free(&page);

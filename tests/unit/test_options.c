@@ -16,7 +16,8 @@ enum { N_MAX_ARGS = 10 };
 
 /* Stands for the reader of files: the "file" is one of these names. */
 static int fake_read(void *env_ctx, const char *path, struct config *config,
-		     void (*warn)(void *, const char *), void *ctx, struct errbuf *eb)
+		     void (*warn)(void *, const char *), void *ctx,
+		     struct errbuf *eb)
 {
 	(void)env_ctx;
 	if (strcmp(path, "missing") == 0)
@@ -65,13 +66,15 @@ static const struct command *find_command(const char *word)
 		{ "v", 0, false, "of its own" },
 		{ 0 },
 	};
-	static const struct command get = { .word = "get", .flags = own, .check = takes_words };
+	static const struct command get = { .word = "get",
+					    .flags = own,
+					    .check = takes_words };
 
 	return strcmp(word, "get") == 0 ? &get : command_find(word);
 }
 
-static int parse(const char *const *args, struct options *o, struct strbuf *notes,
-		 struct errbuf *eb)
+static int parse(const char *const *args, struct options *o,
+		 struct strbuf *notes, struct errbuf *eb)
 {
 	const struct options_env env = {
 		.read_config = fake_read,
@@ -110,8 +113,12 @@ static const struct {
 } fields[] = {
 	{ "kubeconfig", { "--kubeconfig=/k" }, "\"kubeconfig\":\"/k\"" },
 	{ "value apart", { "--kubeconfig", "/k" }, "\"kubeconfig\":\"/k\"" },
-	{ "the last wins", { "--kubeconfig=/a", "--kubeconfig=/b" }, "\"kubeconfig\":\"/b\"" },
-	{ "hostname-override", { "--hostname-override=n" }, "\"hostnameOverride\":\"n\"" },
+	{ "the last wins",
+	  { "--kubeconfig=/a", "--kubeconfig=/b" },
+	  "\"kubeconfig\":\"/b\"" },
+	{ "hostname-override",
+	  { "--hostname-override=n" },
+	  "\"hostnameOverride\":\"n\"" },
 	{ "bind-address", { "--bind-address=10.0.0.1" }, "\"bindAddress\":\"10.0.0.1\"" },
 	{ "bind-address IPv6",
 	  { "--bind-address=::" },
@@ -123,7 +130,9 @@ static const struct {
 	  { "--healthz-bind-address=1.2.3.4" },
 	  "\"healthzBindAddress\":\"1.2.3.4:10256\"" },
 	{ "healthz off", { "--healthz-bind-address=" }, "\"healthzBindAddress\":\"\"" },
-	{ "healthz off, apart", { "--healthz-bind-address", "" }, "\"healthzBindAddress\":\"\"" },
+	{ "healthz off, apart",
+	  { "--healthz-bind-address", "" },
+	  "\"healthzBindAddress\":\"\"" },
 	{ "healthz-port 0", { "--healthz-port=0" }, "\"healthzBindAddress\":\"\"" },
 	{ "healthz-port completes",
 	  { "--healthz-bind-address=1.2.3.4", "--healthz-port=81" },
@@ -148,11 +157,15 @@ static const struct {
 	{ "masquerade-all=false",
 	  { "--masquerade-all", "--masquerade-all=False" },
 	  "\"masqueradeAll\":false" },
-	{ "iptables-sync-period", { "--iptables-sync-period=1m" }, "\"syncPeriod\":\"1m0s\"" },
+	{ "iptables-sync-period",
+	  { "--iptables-sync-period=1m" },
+	  "\"syncPeriod\":\"1m0s\"" },
 	{ "iptables-min-sync-period",
 	  { "--iptables-min-sync-period", "2s" },
 	  "\"minSyncPeriod\":\"2s\"" },
-	{ "config-sync-period", { "--config-sync-period=1h" }, "\"configSyncPeriod\":\"1h0m0s\"" },
+	{ "config-sync-period",
+	  { "--config-sync-period=1h" },
+	  "\"configSyncPeriod\":\"1h0m0s\"" },
 	{ "detect-local-mode",
 	  { "--detect-local-mode=NodeCIDR" },
 	  "\"detectLocalMode\":\"NodeCIDR\"" },
@@ -160,16 +173,22 @@ static const struct {
 	  { "--detect-local-mode=BridgeInterface", "--pod-bridge-interface=cni0" },
 	  "\"bridgeInterface\":\"cni0\"" },
 	{ "pod-interface-name-prefix",
-	  { "--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=veth" },
+	  { "--detect-local-mode=InterfaceNamePrefix",
+	    "--pod-interface-name-prefix=veth" },
 	  "\"interfaceNamePrefix\":\"veth\"" },
 	{ "cluster-cidr",
 	  { "--cluster-cidr=10.0.0.0/8,fd00::/8" },
 	  "\"clusterCIDR\":\"10.0.0.0/8,fd00::/8\"" },
 	{ "nodeport-addresses",
-	  { "--nodeport-addresses=10.0.0.0/8,fd00::/8", "--nodeport-addresses", "11.0.0.0/8" },
+	  { "--nodeport-addresses=10.0.0.0/8,fd00::/8", "--nodeport-addresses",
+	    "11.0.0.0/8" },
 	  "\"nodePortAddresses\":[\"10.0.0.0/8\",\"fd00::/8\",\"11.0.0.0/8\"]" },
-	{ "nodeport-addresses empty", { "--nodeport-addresses=" }, "\"nodePortAddresses\":null" },
-	{ "conntrack-max-per-core", { "--conntrack-max-per-core=0" }, "\"maxPerCore\":0" },
+	{ "nodeport-addresses empty",
+	  { "--nodeport-addresses=" },
+	  "\"nodePortAddresses\":null" },
+	{ "conntrack-max-per-core",
+	  { "--conntrack-max-per-core=0" },
+	  "\"maxPerCore\":0" },
 	{ "conntrack-min", { "--conntrack-min=5" }, "\"min\":5" },
 	{ "conntrack-tcp-timeout-established",
 	  { "--conntrack-tcp-timeout-established=5s" },
@@ -177,8 +196,12 @@ static const struct {
 	{ "conntrack-tcp-timeout-close-wait",
 	  { "--conntrack-tcp-timeout-close-wait=6s" },
 	  "\"tcpCloseWaitTimeout\":\"6s\"" },
-	{ "conntrack-tcp-be-liberal", { "--conntrack-tcp-be-liberal" }, "\"tcpBeLiberal\":true" },
-	{ "conntrack-udp-timeout", { "--conntrack-udp-timeout=7s" }, "\"udpTimeout\":\"7s\"" },
+	{ "conntrack-tcp-be-liberal",
+	  { "--conntrack-tcp-be-liberal" },
+	  "\"tcpBeLiberal\":true" },
+	{ "conntrack-udp-timeout",
+	  { "--conntrack-udp-timeout=7s" },
+	  "\"udpTimeout\":\"7s\"" },
 	{ "conntrack-udp-timeout-stream",
 	  { "--conntrack-udp-timeout-stream=8s" },
 	  "\"udpStreamTimeout\":\"8s\"" },
@@ -196,7 +219,9 @@ static const struct {
 	{ "-v joined", { "-v4" }, "\"verbosity\":4" },
 	{ "-v=", { "-v=4" }, "\"verbosity\":4" },
 	{ "logging-format", { "--logging-format=json" }, "\"format\":\"json\"" },
-	{ "FLAG-1 masqueradeBit keeps", { "--iptables-masquerade-bit=3" }, "\"masqueradeBit\":14" },
+	{ "FLAG-1 masqueradeBit keeps",
+	  { "--iptables-masquerade-bit=3" },
+	  "\"masqueradeBit\":14" },
 };
 
 START_TEST(flag_sets_field)
@@ -205,8 +230,9 @@ START_TEST(flag_sets_field)
 	struct strbuf json = STRBUF_INIT;
 
 	config_format(o.config, &json);
-	ck_assert_msg(strstr(json.text, fields[_i].want) != NULL, "%s: want %s in %s",
-		      fields[_i].name, fields[_i].want, json.text);
+	ck_assert_msg(strstr(json.text, fields[_i].want) != NULL,
+		      "%s: want %s in %s", fields[_i].name, fields[_i].want,
+		      json.text);
 	ck_assert_int_eq(o.action, ACTION_RUN);
 	strbuf_free(&json);
 	options_free(&o);
@@ -243,8 +269,8 @@ START_TEST(action)
 {
 	struct options o = good(actions[_i].name, actions[_i].args);
 
-	ck_assert_msg(o.action == actions[_i].want, "%s: want %d, got %d", actions[_i].name,
-		      actions[_i].want, o.action);
+	ck_assert_msg(o.action == actions[_i].want, "%s: want %d, got %d",
+		      actions[_i].name, actions[_i].want, o.action);
 	options_free(&o);
 }
 END_TEST
@@ -259,7 +285,9 @@ static const struct {
 	{ "FLAG-2 abbreviated", { "--clean" }, "unknown flag --clean" },
 	{ "FLAG-2 short", { "-x" }, "unknown flag -x" },
 	{ "FLAG-2 positional", { "foo" }, "unknown command \"foo\"" },
-	{ "FLAG-2 positional after flags", { "--once", "true" }, "unknown command \"true\"" },
+	{ "FLAG-2 positional after flags",
+	  { "--once", "true" },
+	  "unknown command \"true\"" },
 	{ "FLAG-2 after --", { "--", "--once" }, "unknown command \"--once\"" },
 	{ "FLAG-2 lone dash", { "-" }, "unknown command \"-\"" },
 	{ "no value", { "--kubeconfig" }, "--kubeconfig: needs a value" },
@@ -268,24 +296,34 @@ static const struct {
 	{ "integer empty", { "--v=" }, "--v: \"\" is not a whole number" },
 	{ "integer too large", { "--oom-score-adj=99999999999" }, "--oom-score-adj: " },
 	{ "integer range", { "--oom-score-adj=2000" }, "--oom-score-adj: 2000" },
-	{ "float", { "--kube-api-qps=many" }, "--kube-api-qps: \"many\" is not a number" },
+	{ "float",
+	  { "--kube-api-qps=many" },
+	  "--kube-api-qps: \"many\" is not a number" },
 	{ "float nan", { "--kube-api-qps=nan" }, "--kube-api-qps: " },
 	{ "duration",
 	  { "--iptables-sync-period=30" },
 	  "--iptables-sync-period: \"30\" is not a duration" },
-	{ "CFG-2 duration 0", { "--iptables-sync-period=0" }, "--iptables-sync-period: must be" },
+	{ "CFG-2 duration 0",
+	  { "--iptables-sync-period=0" },
+	  "--iptables-sync-period: must be" },
 	{ "CFG-2 bind address",
 	  { "--bind-address=" },
 	  "--bind-address: \"\" is not an IP address" },
-	{ "port", { "--healthz-port=65536" }, "--healthz-port: \"65536\" is out of range" },
-	{ "gate form", { "--feature-gates=A" }, "--feature-gates: \"A\" is not of the form" },
+	{ "port",
+	  { "--healthz-port=65536" },
+	  "--healthz-port: \"65536\" is out of range" },
+	{ "gate form",
+	  { "--feature-gates=A" },
+	  "--feature-gates: \"A\" is not of the form" },
 	{ "gate value",
 	  { "--feature-gates=A=on" },
 	  "--feature-gates: \"A=on\" is not of the form" },
 	{ "gate fixed",
 	  { "--feature-gates=NFTablesProxyMode=false" },
 	  "--feature-gates: NFTablesProxyMode: is always true" },
-	{ "CFG-2 mode", { "--proxy-mode=ipvs" }, "--proxy-mode: \"ipvs\" is not offered" },
+	{ "CFG-2 mode",
+	  { "--proxy-mode=ipvs" },
+	  "--proxy-mode: \"ipvs\" is not offered" },
 	{ "NP-8",
 	  { "--nodeport-addresses=primary,10.0.0.0/8,first" },
 	  "--nodeport-addresses: \"first\" is neither" },
@@ -294,7 +332,9 @@ static const struct {
 	  { "--take-over=ipvs" },
 	  "--take-over: \"ipvs\" is neither kube-proxy nor none" },
 	{ "timeout", { "--timeout=30" }, "--timeout: \"30\" is not a duration" },
-	{ "timeout of nothing", { "--timeout=0" }, "--timeout: \"0\" is not longer than 0" },
+	{ "timeout of nothing",
+	  { "--timeout=0" },
+	  "--timeout: \"0\" is not longer than 0" },
 	{ "two sources",
 	  { "--manifests=a", "--kubeconfig=b" },
 	  "--manifests and --kubeconfig exclude each other" },
@@ -316,7 +356,9 @@ static const struct {
 	  "unknown flag --watching; vipmap --help lists all" },
 	{ "status with more", { "status", "x" }, "status: unexpected argument \"x\"" },
 	{ "explain without", { "explain" }, "explain: needs DESTINATION" },
-	{ "explain source", { "explain", "a", "tcp", "1.1.1.1", "1" }, "explain: source \"a\"" },
+	{ "explain source",
+	  { "explain", "a", "tcp", "1.1.1.1", "1" },
+	  "explain: source \"a\"" },
 	{ "explain protocol",
 	  { "explain", "1.1.1.1", "gre", "1.1.1.1", "1" },
 	  "explain: protocol \"gre\"" },
@@ -346,9 +388,10 @@ START_TEST(usage_error)
 
 	ck_assert_msg(err < 0, "%s: accepted", errors[_i].name);
 	ck_assert_msg(strncmp(eb.text, errors[_i].want, strlen(errors[_i].want)) == 0,
-		      "%s: want \"%s...\", got \"%s\"", errors[_i].name, errors[_i].want, eb.text);
-	ck_assert_msg(o.action == ACTION_COMMAND && !o.config, "%s: options were touched",
-		      errors[_i].name);
+		      "%s: want \"%s...\", got \"%s\"", errors[_i].name,
+		      errors[_i].want, eb.text);
+	ck_assert_msg(o.action == ACTION_COMMAND && !o.config,
+		      "%s: options were touched", errors[_i].name);
 	strbuf_free(&notes);
 }
 END_TEST
@@ -359,23 +402,37 @@ static const struct {
 	const char *want; /* contained in the warnings; NULL: there are none */
 } warnings[] = {
 	{ "nothing", { "--once" }, NULL },
-	{ "FLAG-1 masquerade bit", { "--iptables-masquerade-bit=3" }, "--iptables-masquerade-bit" },
-	{ "FLAG-2 ipvs", { "--ipvs-scheduler", "rr" }, "--ipvs-scheduler: has no effect" },
-	{ "FLAG-2 ipvs boolean", { "--ipvs-strict-arp" }, "--ipvs-strict-arp: has no effect" },
+	{ "FLAG-1 masquerade bit",
+	  { "--iptables-masquerade-bit=3" },
+	  "--iptables-masquerade-bit" },
+	{ "FLAG-2 ipvs",
+	  { "--ipvs-scheduler", "rr" },
+	  "--ipvs-scheduler: has no effect" },
+	{ "FLAG-2 ipvs boolean",
+	  { "--ipvs-strict-arp" },
+	  "--ipvs-strict-arp: has no effect" },
 	{ "FLAG-2 localhost node ports",
 	  { "--iptables-localhost-nodeports=false" },
 	  "--iptables-localhost-nodeports: has no effect" },
-	{ "healthz-port without effect", { "--healthz-port=81" }, "--healthz-port: ignored" },
-	{ "unknown gate", { "--feature-gates=Foo=true" }, "--feature-gates: Foo: not known" },
+	{ "healthz-port without effect",
+	  { "--healthz-port=81" },
+	  "--healthz-port: ignored" },
+	{ "unknown gate",
+	  { "--feature-gates=Foo=true" },
+	  "--feature-gates: Foo: not known" },
 	{ "CFG-4 ignored",
 	  { "--config=empty", "--cluster-cidr=11.0.0.0/8" },
 	  "--cluster-cidr: ignored, the configuration file decides" },
-	{ "CFG-4 kubeconfig", { "--config=empty", "--kubeconfig=/k" }, "--kubeconfig: ignored" },
+	{ "CFG-4 kubeconfig",
+	  { "--config=empty", "--kubeconfig=/k" },
+	  "--kubeconfig: ignored" },
 	{ "CFG-4 not ignored",
-	  { "--config=empty", "--v=2", "--hostname-override=a", "--logging-format=json", "--once",
-	    "--manifests=m" },
+	  { "--config=empty", "--v=2", "--hostname-override=a",
+	    "--logging-format=json", "--once", "--manifests=m" },
 	  NULL },
-	{ "CFG-6", { "--nodeport-addresses=0.0.0.0/0,::/0" }, "node ports are open on all local" },
+	{ "CFG-6",
+	  { "--nodeport-addresses=0.0.0.0/0,::/0" },
+	  "node ports are open on all local" },
 };
 
 START_TEST(warning)
@@ -387,7 +444,8 @@ START_TEST(warning)
 	const char *got = notes.text ? notes.text : "";
 
 	ck_assert_msg(err == 0, "%s: %s", warnings[_i].name, eb.text);
-	ck_assert_msg(warnings[_i].want ? strstr(got, warnings[_i].want) != NULL : !*got,
+	ck_assert_msg(warnings[_i].want ? strstr(got, warnings[_i].want) != NULL
+					: !*got,
 		      "%s: want \"%s\", got \"%s\"", warnings[_i].name,
 		      warnings[_i].want ? warnings[_i].want : "", got);
 	strbuf_free(&notes);
@@ -397,9 +455,10 @@ END_TEST
 
 START_TEST(file_and_flags)
 {
-	struct options o = good("CFG-4", ARGS("--cluster-cidr=11.0.0.0/8", "--config", "file",
-					      "--v=5", "--kubeconfig=/flag", "--manifests=m",
-					      "--masquerade-all=false", "--logging-format=json"));
+	struct options o = good(
+		"CFG-4", ARGS("--cluster-cidr=11.0.0.0/8", "--config", "file",
+			      "--v=5", "--kubeconfig=/flag", "--manifests=m",
+			      "--masquerade-all=false", "--logging-format=json"));
 
 	CHECK_STR("CFG-4 the file wins", o.config->cluster_cidr, "10.0.0.0/8");
 	CHECK_STR("CFG-4 the file wins", o.config->kubeconfig, "/file/kubeconfig");
@@ -408,18 +467,22 @@ START_TEST(file_and_flags)
 	ck_assert_int_eq(o.config->verbosity, 5);
 	CHECK_STR("CFG-4 logging flags win", o.config->logging_format, "json");
 	CHECK_STR("no field in the file", o.config->manifests[0], "m");
-	CHECK_STR("left to the default", o.config->healthz_bind_address, "0.0.0.0:10256");
+	CHECK_STR("left to the default", o.config->healthz_bind_address,
+		  "0.0.0.0:10256");
 	CHECK_STR("of the file", o.config->metrics_bind_address, "0.0.0.0:9999");
 	CHECK_STR("path", o.config_path, "file");
 	options_free(&o);
 
 	o = good("CFG-4", ARGS("--config=file", "--hostname-override=of-flag"));
-	CHECK_STR("CFG-4 hostname-override wins", o.config->hostname_override, "of-flag");
+	CHECK_STR("CFG-4 hostname-override wins", o.config->hostname_override,
+		  "of-flag");
 	options_free(&o);
 
 	o = good("IPv6", ARGS("--config=ipv6"));
-	CHECK_STR("default of an IPv6 node", o.config->healthz_bind_address, "[::]:10256");
-	CHECK_STR("default of an IPv6 node", o.config->metrics_bind_address, "[::1]:10249");
+	CHECK_STR("default of an IPv6 node", o.config->healthz_bind_address,
+		  "[::]:10256");
+	CHECK_STR("default of an IPv6 node", o.config->metrics_bind_address,
+		  "[::1]:10249");
 	options_free(&o);
 }
 END_TEST
@@ -441,8 +504,9 @@ END_TEST
 /* A command's own flags, before and after its words; in front of its word they are unknown. */
 START_TEST(own_flags)
 {
-	struct options o = good("own", ARGS("get", "services", "-n", "prod", "--watch", "-v=4",
-					    "--v=own", "-nshop", "x"));
+	struct options o =
+		good("own", ARGS("get", "services", "-n", "prod", "--watch",
+				 "-v=4", "--v=own", "-nshop", "x"));
 
 	ck_assert_int_eq(o.action, ACTION_COMMAND);
 	CHECK_STR("word", o.command->word, "get");
@@ -465,8 +529,8 @@ END_TEST
 
 START_TEST(paths)
 {
-	struct options o =
-		good("paths", ARGS("--manifests", "a", "--manifests=-", "--write-config-to=/out"));
+	struct options o = good("paths", ARGS("--manifests", "a", "--manifests=-",
+					      "--write-config-to=/out"));
 
 	CHECK_STR("first", o.config->manifests[0], "a");
 	CHECK_STR("second", o.config->manifests[1], "-");
@@ -482,14 +546,16 @@ END_TEST
 START_TEST(usage)
 {
 	struct strbuf out = STRBUF_INIT;
-	static const char *const some[] = { "--config ", "--manifests ", "--dry-run ",
+	static const char *const some[] = { "--config ", "--manifests ",
+					    "--dry-run ",
 					    "--conntrack-udp-timeout-stream " };
 	int i;
 
 	options_usage(&out);
 	ck_assert_int_eq(out.err, 0);
 	for (i = 0; i < N_ROWS(some); i++)
-		ck_assert_msg(strstr(out.text, some[i]) != NULL, "no \"%s\" in the usage", some[i]);
+		ck_assert_msg(strstr(out.text, some[i]) != NULL,
+			      "no \"%s\" in the usage", some[i]);
 	ck_assert_ptr_null(strstr(out.text, "--ipvs-"));
 	strbuf_free(&out);
 }
@@ -501,7 +567,8 @@ static const struct {
 } names[] = {
 	{ "override", "Node-A", "node-b", "node-a", 0 },
 	{ "override trimmed", " \tNode-A\n", NULL, "node-a", 0 },
-	{ "override only space", "  ", "node-b", "hostnameOverride: is empty", -EINVAL },
+	{ "override only space", "  ", "node-b", "hostnameOverride: is empty",
+	  -EINVAL },
 	{ "environment", "", "Node-B", "node-b", 0 },
 	{ "environment only space", "", " ", "NODE_NAME: is empty", -EINVAL },
 	{ "host", "", NULL, NULL, 0 },

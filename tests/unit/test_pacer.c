@@ -40,19 +40,24 @@ static const struct {
 	double share_min, share_max;
 	int64_t lag_max_us;
 } loads[] = {
-	{ "200 cheap changes per second are not held up", 0, 200, 5 * MS, 0.03, 0.05, 0 },
-	{ "200 changes of 3 ms keep to a fifth of a core", 0, 3 * MS, 5 * MS, 0.10, 0.2, 100 * MS },
-	{ "a flood of 1 ms each keeps to a fifth", 0, 1 * MS, 100, 0.10, 0.2, 100 * MS },
-	{ "costly ones lag less than a tenth of a second", 0, 30 * MS, 1 * MS, 0.2, 0.35,
+	{ "200 cheap changes per second are not held up", 0, 200, 5 * MS, 0.03,
+	  0.05, 0 },
+	{ "200 changes of 3 ms keep to a fifth of a core", 0, 3 * MS, 5 * MS,
+	  0.10, 0.2, 100 * MS },
+	{ "a flood of 1 ms each keeps to a fifth", 0, 1 * MS, 100, 0.10, 0.2,
 	  100 * MS },
+	{ "costly ones lag less than a tenth of a second", 0, 30 * MS, 1 * MS,
+	  0.2, 0.35, 100 * MS },
 	{ "minSyncPeriod of 1 s", 1 * S, 1 * MS, 5 * MS, 0.0, 0.002, 1100 * MS },
-	{ "minSyncPeriod of 1 s, costly", 1 * S, 200 * MS, 5 * MS, 0.1, 0.2, 1300 * MS },
+	{ "minSyncPeriod of 1 s, costly", 1 * S, 200 * MS, 5 * MS, 0.1, 0.2,
+	  1300 * MS },
 };
 
 /* A clock that runs by events and timers: ten seconds of load. */
 START_TEST(under_load)
 {
-	int64_t now = 0, due = INT64_MAX, next = 0, waiting = -1, busy = 0, lag = 0, delay;
+	int64_t now = 0, due = INT64_MAX, next = 0, waiting = -1, busy = 0,
+		lag = 0, delay;
 	struct pacer p;
 
 	pacer_init(&p, loads[_i].min_period_us, 0);
@@ -76,10 +81,12 @@ START_TEST(under_load)
 		while (next < now)
 			next += loads[_i].every_us;
 	}
-	ck_assert_msg(busy >= loads[_i].share_min * 10 * S && busy <= loads[_i].share_max * 10 * S,
-		      "%s: a share of %.3f", loads[_i].name, (double)busy / (10 * S));
-	ck_assert_msg(lag <= loads[_i].lag_max_us, "%s: a lag of %lld us", loads[_i].name,
-		      (long long)lag);
+	ck_assert_msg(busy >= loads[_i].share_min * 10 * S &&
+			      busy <= loads[_i].share_max * 10 * S,
+		      "%s: a share of %.3f", loads[_i].name,
+		      (double)busy / (10 * S));
+	ck_assert_msg(lag <= loads[_i].lag_max_us, "%s: a lag of %lld us",
+		      loads[_i].name, (long long)lag);
 }
 END_TEST
 

@@ -20,7 +20,8 @@ static void fresh(void)
 }
 
 /* A request that lasts for @lasts_us, with what its end leads to. */
-static int64_t request(int64_t lasts_us, struct http_result result, enum next_pause pause)
+static int64_t request(int64_t lasts_us, struct http_result result,
+		       enum next_pause pause)
 {
 	patience_begin(&p, now_us);
 	if (result.status)
@@ -39,14 +40,15 @@ static int64_t fails(void)
 
 static void ck_between(int64_t got, int64_t low, int64_t high)
 {
-	ck_assert_msg(got >= low && got <= high, "want %lld to %lld, got %lld", (long long)low,
-		      (long long)high, (long long)got);
+	ck_assert_msg(got >= low && got <= high, "want %lld to %lld, got %lld",
+		      (long long)low, (long long)high, (long long)got);
 }
 
 /* API-8: at once, then 0.8 to 1.6 s more or less, twice as long each time, 30 s at most. */
 START_TEST(reconnecting_backs_off)
 {
-	static const int64_t highest_ms[] = { 3200, 6400, 12800, 25600, 30000, 30000 };
+	static const int64_t highest_ms[] = { 3200,  6400,  12800,
+					      25600, 30000, 30000 };
 
 	fresh();
 	ck_assert_int_eq(fails(), 0);
@@ -79,13 +81,15 @@ static const struct {
 	{ "a second", 1000, 1000, 1600, 0 },
 	{ "ten seconds", 10000, 10000, 10000, 0 },
 	{ "a second, when it is backed off from anyway", 1000, 15000, 30000, 9 },
-	{ "an hour, which nobody can ask for", 3600 * 1000, 120 * 1000, 120 * 1000, 0 },
+	{ "an hour, which nobody can ask for", 3600 * 1000, 120 * 1000,
+	  120 * 1000, 0 },
 	{ "not said", -1, 800, 1600, 0 },
 };
 
 START_TEST(rest_after_429)
 {
-	const struct http_result result = { HTTP_COMPLETE, 429, rests[_i].retry_after_ms, "" };
+	const struct http_result result = { HTTP_COMPLETE, 429,
+					    rests[_i].retry_after_ms, "" };
 	int64_t wait_ms;
 
 	fresh();

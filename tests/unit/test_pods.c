@@ -122,7 +122,8 @@ static const struct {
 	  "slice default/web:IPv4-1 of web IPv4 :80/tcp 192.0.2.1( )\n" },
 	{ "bad Pods",
 	  "{'clusterIP':'10.0.0.1','selector':{'a':'1'},'ports':[{'port':80}]}",
-	  { "'labels':{'a':1}}", "'labels':[]}", "'labels':{'a':'1'}},'status':{'podIPs':{}}",
+	  { "'labels':{'a':1}}", "'labels':[]}",
+	    "'labels':{'a':'1'}},'status':{'podIPs':{}}",
 	    "'labels':{'a':'1'}},'spec':{'containers':[{'ports':[{'containerPort':70000}]}]}" },
 	  "Pod default/pod-0: metadata.labels.a: a number where a string belongs\n"
 	  "Pod default/pod-1: metadata.labels: a list where an object belongs\n"
@@ -217,7 +218,8 @@ static void make_slices(struct world *w, const char *spec)
 	service = decode_service(&w->decoder, json, NULL);
 	ck_assert_ptr_nonnull(service);
 	if (selector)
-		ck_assert_int_eq(pods_to_slices(index, service, selector, log_slice, w), 0);
+		ck_assert_int_eq(
+			pods_to_slices(index, service, selector, log_slice, w), 0);
 	else
 		log_line(w, *eb.text ? eb.text : "no selector");
 	free(service);
@@ -253,8 +255,9 @@ START_TEST(test_cases)
 	for (i = 0; i < MAX_PODS && cases[_i].pods[i]; i++)
 		add_pod(&w, i, cases[_i].pods[i]);
 	make_slices(&w, cases[_i].service);
-	ck_assert_msg(strcmp(w.log.text, cases[_i].want) == 0, "%s: want\n%s\ngot\n%s",
-		      cases[_i].name, cases[_i].want, w.log.text);
+	ck_assert_msg(strcmp(w.log.text, cases[_i].want) == 0,
+		      "%s: want\n%s\ngot\n%s", cases[_i].name, cases[_i].want,
+		      w.log.text);
 	world_free(&w);
 }
 END_TEST
@@ -282,7 +285,9 @@ START_TEST(test_put_fails)
 	index = pod_index_new(w.pods, w.n_pods);
 	selector = decode_selector(&w.decoder, json, &w.keep, NULL);
 	service = decode_service(&w.decoder, json, NULL);
-	ck_assert_int_eq(pods_to_slices(index, service, selector, refuse_slice, NULL), -ENOMEM);
+	ck_assert_int_eq(
+		pods_to_slices(index, service, selector, refuse_slice, NULL),
+		-ENOMEM);
 	free(service);
 	pod_index_free(index);
 	json_free(json);

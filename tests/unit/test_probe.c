@@ -52,7 +52,8 @@ START_TEST(this_kernel)
 	ck_assert_msg(nl, "%s", eb.text);
 	err = kernel_probe(nl, &rs, &owner, &eb);
 	ck_assert_msg(err == 0, "%d: %s", err, eb.text);
-	ck_assert_msg(owner == kernel_has_owner(), "owner and persist: got %d", owner);
+	ck_assert_msg(owner == kernel_has_owner(), "owner and persist: got %d",
+		      owner);
 	err = kernel_probe_counters(nl, rs.family, &eb);
 	ck_assert_msg(err == 0, "%d: %s", err, eb.text);
 	ck_assert_msg(quiet("nft list ruleset"), "something was left behind");
@@ -70,8 +71,9 @@ START_TEST(beside_a_table)
 
 	if (!new_namespace())
 		return;
-	ck_assert_int_eq(system("nft 'table ip vipmap { set endpoints { type inet_service; }; }'"),
-			 0);
+	ck_assert_int_eq(
+		system("nft 'table ip vipmap { set endpoints { type inet_service; }; }'"),
+		0);
 	nl = nlsock_open(&eb);
 	ck_assert_msg(nl, "%s", eb.text);
 	ck_assert_msg(kernel_probe(nl, &rs, &owner, &eb) == 0, "%s", eb.text);
@@ -111,7 +113,7 @@ struct lacking {
 	int result;
 	bool owner;
 	unsigned int exchanges;
-	uint16_t type;	 /* of messages that are looked at; 0: all */
+	uint16_t type; /* of messages that are looked at; 0: all */
 	uint32_t before; /* the attribute is so many bytes before those looked for */
 };
 
@@ -125,7 +127,8 @@ struct answer {
 };
 
 static int send_answer(const struct nlmsghdr *to, int err, uint32_t offset,
-		       int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
+		       int (*reply)(const struct nlmsghdr *nlh, void *data),
+		       void *data)
 {
 	struct answer answer = {
 		.nlh = { .nlmsg_len = sizeof(answer),
@@ -140,7 +143,8 @@ static int send_answer(const struct nlmsghdr *to, int err, uint32_t offset,
 	return reply(&answer.nlh, data);
 }
 
-static int answer(const struct iovec *iov, const struct lacking *kernel, uint32_t last_seq,
+static int answer(const struct iovec *iov, const struct lacking *kernel,
+		  uint32_t last_seq,
 		  int (*reply)(const struct nlmsghdr *nlh, void *data), void *data)
 {
 	const struct nlmsghdr *nlh;
@@ -158,16 +162,18 @@ static int answer(const struct iovec *iov, const struct lacking *kernel, uint32_
 			continue;
 		offset = match ? (uint32_t)(match - (const char *)nlh) : 0;
 		offset = kernel->before == NO_OFFSET ? 0 : offset - kernel->before;
-		err = send_answer(nlh, match ? kernel->err : 0, offset, reply, data);
+		err = send_answer(nlh, match ? kernel->err : 0, offset, reply,
+				  data);
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
-static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-		    int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		    unsigned int timeout_ms, struct errbuf *eb)
+static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,
+		    uint32_t last_seq,
+		    int (*reply)(const struct nlmsghdr *nlh, void *data),
+		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct lacking *kernel = ctx;
 
@@ -181,8 +187,9 @@ static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov, uint
 static const struct nlsock_ops ops = { .exchange = exchange };
 
 /*
- * From the name of a set back to the beginning of the expression that looks into it: headers of the
- * name, of the data and of the expression, and the register and the expression's name before.
+ * From the name of a set back to the beginning of the expression that looks
+ * into it: headers of the name, of the data and of the expression, and the
+ * register and the expression's name before.
  */
 enum { TO_LOOKUP = 4 + 4 + 4 + 8 + 12 };
 
@@ -190,37 +197,45 @@ enum { TO_LOOKUP = 4 + 4 + 4 + 8 + 12 };
 #define EXPR(length, text) length "\0\1\0" text "\0", sizeof(text) + 4
 static const struct lacking cases[] = {
 	{ "nothing lacks", "nothing", 7, -ENOENT, NULL, 0, true, 0, 0, 0 },
-	{ "no owner flag", "probe.\0\0\x8\0\2\0\0\0\0\6", 16, -EOPNOTSUPP, NULL, 0, false, 0, 0,
-	  0 },
-	{ "no nf_tables", "probe.", 6, -EOPNOTSUPP, "nf_tables", -EOPNOTSUPP, false, 0, 0, 0 },
-	{ "no nat", "\7\0nat", 6, -ENOENT, "chains of type nat", -EOPNOTSUPP, false, 0, 0, 0 },
-	{ "no fib", EXPR("\x8", "fib"), -ENOENT, "fib expression", -EOPNOTSUPP, false, 0, 0, 0 },
-	{ "no numgen", EXPR("\xb", "numgen"), -ENOENT, "numgen expression", -EOPNOTSUPP, false, 0,
-	  0, 0 },
-	{ "no reject in nat", EXPR("\xb", "reject"), -EOPNOTSUPP, "reject in chains of type nat",
+	{ "no owner flag", "probe.\0\0\x8\0\2\0\0\0\0\6", 16, -EOPNOTSUPP, NULL,
+	  0, false, 0, 0, 0 },
+	{ "no nf_tables", "probe.", 6, -EOPNOTSUPP, "nf_tables", -EOPNOTSUPP,
+	  false, 0, 0, 0 },
+	{ "no nat", "\7\0nat", 6, -ENOENT, "chains of type nat", -EOPNOTSUPP,
+	  false, 0, 0, 0 },
+	{ "no fib", EXPR("\x8", "fib"), -ENOENT, "fib expression", -EOPNOTSUPP,
+	  false, 0, 0, 0 },
+	{ "no numgen", EXPR("\xb", "numgen"), -ENOENT, "numgen expression",
 	  -EOPNOTSUPP, false, 0, 0, 0 },
-	{ "no masquerade", EXPR("\x9", "masq"), -ENOENT, "masquerade", -EOPNOTSUPP, false, 0, 0,
-	  0 },
-	{ "no dynset", EXPR("\xb", "dynset"), -ENOENT, "dynset", -EOPNOTSUPP, false, 0, 0, 0 },
-	{ "no ct", EXPR("\x7", "ct"), -ENOENT, "ct expression", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no reject in nat", EXPR("\xb", "reject"), -EOPNOTSUPP,
+	  "reject in chains of type nat", -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no masquerade", EXPR("\x9", "masq"), -ENOENT, "masquerade",
+	  -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "no dynset", EXPR("\xb", "dynset"), -ENOENT, "dynset", -EOPNOTSUPP,
+	  false, 0, 0, 0 },
+	{ "no ct", EXPR("\x7", "ct"), -ENOENT, "ct expression", -EOPNOTSUPP,
+	  false, 0, 0, 0 },
 	{ "something unheard of", "goto-like\0", 9, -EINVAL, NULL, 0, true, 0, 0, 0 },
 	{ "a chain of the whole", "short-circuit", 13, -EINVAL,
-	  " refuses chain short-circuit (IPv4): Invalid argument; ", -EOPNOTSUPP, false, 0, 0, 0 },
-	{ "a set", "ranges/probe", 12, -E2BIG, " refuses set ranges/probe (IPv4): ", -EOPNOTSUPP,
-	  false, 0, 0, 0 },
+	  " refuses chain short-circuit (IPv4): Invalid argument; ",
+	  -EOPNOTSUPP, false, 0, 0, 0 },
+	{ "a set", "ranges/probe", 12, -E2BIG,
+	  " refuses set ranges/probe (IPv4): ", -EOPNOTSUPP, false, 0, 0, 0 },
 	{ "a rule, and no more is told", "ranges/probe", 12, -EINVAL,
-	  " refuses rule 1 of chain firewall/probe (IPv4): ", -EOPNOTSUPP, false, 0,
-	  NFT_MSG_NEWRULE, NO_OFFSET },
+	  " refuses rule 1 of chain firewall/probe (IPv4): ", -EOPNOTSUPP,
+	  false, 0, NFT_MSG_NEWRULE, NO_OFFSET },
 	{ "an expression of one rule", "ranges/probe", 12, -EOPNOTSUPP,
 	  " refuses rule 1 of chain firewall/probe, expression lookup (IPv4): Operation not "
 	  "supported; ",
 	  -EOPNOTSUPP, false, 0, NFT_MSG_NEWRULE, TO_LOOKUP },
 	{ "one of a later rule", "hairpin", 7, -EOPNOTSUPP,
-	  " refuses rule 2 of chain nat-postrouting, expression lookup (IPv4): ", -EOPNOTSUPP,
-	  false, 0, NFT_MSG_NEWRULE, TO_LOOKUP },
+	  " refuses rule 2 of chain nat-postrouting, expression lookup (IPv4): ",
+	  -EOPNOTSUPP, false, 0, NFT_MSG_NEWRULE, TO_LOOKUP },
 	{ "not root", "probe.", 6, -EPERM, "CAP_NET_ADMIN", -EPERM, false, 0, 0, 0 },
-	{ "out of memory", "probe.", 6, -ENOMEM, "nftables", -ENOMEM, false, 0, 0, 0 },
-	{ "no answer", "probe.", 6, -ETIMEDOUT, "nftables", -ETIMEDOUT, false, 0, 0, 0 },
+	{ "out of memory", "probe.", 6, -ENOMEM, "nftables", -ENOMEM, false, 0,
+	  0, 0 },
+	{ "no answer", "probe.", 6, -ETIMEDOUT, "nftables", -ETIMEDOUT, false,
+	  0, 0, 0 },
 };
 
 START_TEST(other_kernels)
@@ -234,13 +249,13 @@ START_TEST(other_kernels)
 
 	ck_assert(nl);
 	err = kernel_probe(nl, &rs, &owner, &eb);
-	ck_assert_msg(err == kernel.result, "%s: want %d got %d: %s", kernel.name, kernel.result,
-		      err, eb.text);
-	ck_assert_msg(owner == kernel.owner, "%s: owner: want %d got %d", kernel.name, kernel.owner,
-		      owner);
+	ck_assert_msg(err == kernel.result, "%s: want %d got %d: %s",
+		      kernel.name, kernel.result, err, eb.text);
+	ck_assert_msg(owner == kernel.owner, "%s: owner: want %d got %d",
+		      kernel.name, kernel.owner, owner);
 	if (kernel.want)
-		ck_assert_msg(strstr(eb.text, kernel.want), "%s: want %s got %s", kernel.name,
-			      kernel.want, eb.text);
+		ck_assert_msg(strstr(eb.text, kernel.want), "%s: want %s got %s",
+			      kernel.name, kernel.want, eb.text);
 	if (!kernel.result)
 		ck_assert_uint_eq(kernel.exchanges, 2);
 	nlsock_close(nl);
@@ -250,11 +265,11 @@ END_TEST
 static const struct lacking counterless[] = {
 	{ "counters in maps", "nothing", 7, -ENOENT, NULL, 0, false, 0, 0, 0 },
 	{ "none at all", EXPR("\xc", "counter"), -ENOENT,
-	  "the kernel has no counters in maps for IPv4: No such file", -ENOENT, false, 0,
-	  NFT_MSG_NEWSET, 0 },
+	  "the kernel has no counters in maps for IPv4: No such file", -ENOENT,
+	  false, 0, NFT_MSG_NEWSET, 0 },
 	{ "none that begins with a count", EXPR("\xc", "counter"), -EOPNOTSUPP,
-	  "no counters in maps for IPv4: Operation not supported", -EOPNOTSUPP, false, 0,
-	  NFT_MSG_NEWSETELEM, 0 },
+	  "no counters in maps for IPv4: Operation not supported", -EOPNOTSUPP,
+	  false, 0, NFT_MSG_NEWSETELEM, 0 },
 };
 
 START_TEST(kernels_without_counters)
@@ -266,11 +281,11 @@ START_TEST(kernels_without_counters)
 
 	ck_assert(nl);
 	err = kernel_probe_counters(nl, FAMILY_IPV4, &eb);
-	ck_assert_msg(err == kernel.result, "%s: want %d got %d: %s", kernel.name, kernel.result,
-		      err, eb.text);
+	ck_assert_msg(err == kernel.result, "%s: want %d got %d: %s",
+		      kernel.name, kernel.result, err, eb.text);
 	if (kernel.want)
-		ck_assert_msg(strstr(eb.text, kernel.want), "%s: want %s got %s", kernel.name,
-			      kernel.want, eb.text);
+		ck_assert_msg(strstr(eb.text, kernel.want), "%s: want %s got %s",
+			      kernel.name, kernel.want, eb.text);
 	ck_assert_uint_eq(kernel.exchanges, 1);
 	nlsock_close(nl);
 }

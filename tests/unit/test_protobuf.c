@@ -23,12 +23,13 @@
 static const struct {
 	const char *name, *bytes;
 	size_t length;
-	const char
-		*want; /* "NUMBER=VALUE" or "NUMBER'TEXT'" for each field, then "!" if malformed */
+	/* "NUMBER=VALUE" or "NUMBER'TEXT'" for each field, then "!" if malformed */
+	const char *want;
 } messages[] = {
 	{ "nothing", BYTES(""), "" },
 	{ "a number", BYTES("\x08\x96\x01"), "1=150 " },
-	{ "the largest number", BYTES("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+	{ "the largest number",
+	  BYTES("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
 	  "1=18446744073709551615 " },
 	{ "longer than needed", BYTES("\x08\x80\x80\x00"), "1=0 " },
 	{ "a text", BYTES("\x12\x02hi"), "2'hi' " },
@@ -47,11 +48,13 @@ static const struct {
 	{ "cut in a text", BYTES("\x12\x03hi"), "!" },
 	{ "cut in fixed32", BYTES("\x1d\x01\x00\x00"), "!" },
 	{ "cut in fixed64", BYTES("\x21\x01\x00\x00\x00\x00\x00\x00"), "!" },
-	{ "a number of 65 bits", BYTES("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"), "!" },
-	{ "a number of 11 bytes", BYTES("\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"), "!" },
+	{ "a number of 65 bits",
+	  BYTES("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"), "!" },
+	{ "a number of 11 bytes",
+	  BYTES("\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00"), "!" },
 	{ "a text of 64 MB that is not there", BYTES("\x12\x80\x80\x80\x20hi"), "!" },
-	{ "a text of 2^64 - 1 bytes", BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01hi"),
-	  "!" },
+	{ "a text of 2^64 - 1 bytes",
+	  BYTES("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01hi"), "!" },
 };
 
 START_TEST(reads_fields)
@@ -68,7 +71,8 @@ START_TEST(reads_fields)
 	while ((ret = protobuf_next(&message, &field)) > 0)
 		if (field.wire == PROTOBUF_BYTES)
 			strbuf_addf(&got, "%u'%.*s' ", field.number,
-				    (int)(field.bytes.end - field.bytes.at), field.bytes.at);
+				    (int)(field.bytes.end - field.bytes.at),
+				    field.bytes.at);
 		else
 			strbuf_addf(&got, "%u=%llu ", field.number,
 				    (unsigned long long)field.value);
@@ -84,7 +88,8 @@ END_TEST
 
 /* ---- streams */
 
-static int note(struct strbuf *log, const char *what, const char *bytes, size_t length)
+static int note(struct strbuf *log, const char *what, const char *bytes,
+		size_t length)
 {
 	strbuf_addf(log, "%s ", what);
 	for (size_t i = 0; i < length; i++)
@@ -109,8 +114,8 @@ static int on_rest(void *ctx, const char *bytes, size_t length, struct errbuf *e
 
 static const struct splitter_ops ops = { .item = on_item, .rest = on_rest };
 
-static int feed_pieces(struct protobuf_stream *s, const char *bytes, size_t length, size_t size,
-		       struct errbuf *eb)
+static int feed_pieces(struct protobuf_stream *s, const char *bytes,
+		       size_t length, size_t size, struct errbuf *eb)
 {
 	size_t at, n;
 	char *piece;
@@ -136,30 +141,33 @@ static const struct {
 	const char *want, *error; /* a part of the message; NULL: none */
 } streams[] = {
 	{ "no event", SPLIT_STREAM, BYTES(""), "", NULL },
-	{ "events", SPLIT_STREAM, BYTES("\0\0\0\2ab\0\0\0\1c"), "item ab\nitem c\n", NULL },
-	{ "cut in a frame's length", SPLIT_STREAM, BYTES("\0\0\0\2ab\0\0"), "item ab\n",
-	  "the answer ends in the middle of an object" },
+	{ "events", SPLIT_STREAM, BYTES("\0\0\0\2ab\0\0\0\1c"),
+	  "item ab\nitem c\n", NULL },
+	{ "cut in a frame's length", SPLIT_STREAM, BYTES("\0\0\0\2ab\0\0"),
+	  "item ab\n", "the answer ends in the middle of an object" },
 	{ "cut in a frame", SPLIT_STREAM, BYTES("\0\0\0\3ab"), "",
 	  "the answer ends in the middle of an object" },
-	{ "an empty frame", SPLIT_STREAM, BYTES("\0\0\0\1a\0\0\0\0\0\0\0\1b"), "item a\n",
-	  "an empty frame" },
+	{ "an empty frame", SPLIT_STREAM, BYTES("\0\0\0\1a\0\0\0\0\0\0\0\1b"),
+	  "item a\n", "an empty frame" },
 	{ "a frame of 64 MB", SPLIT_STREAM, BYTES("\4\0\0\0a"), "",
 	  "an object of more than 16777216 bytes" },
 	{ "a frame of 4 GB", SPLIT_STREAM, BYTES("\377\377\377\377a"), "",
 	  "an object of more than 16777216 bytes" },
-	{ "an event that is refused", SPLIT_STREAM, BYTES("\0\0\0\4fail\0\0\0\1b"), "",
-	  "as asked" },
+	{ "an event that is refused", SPLIT_STREAM,
+	  BYTES("\0\0\0\4fail\0\0\0\1b"), "", "as asked" },
 	{ "JSON for events", SPLIT_STREAM, BYTES("{\"type\":\"ADDED\"}"), "",
 	  "an object of more than 16777216 bytes" },
 
-	{ "an empty list", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\0"), "rest \n", NULL },
+	{ "an empty list", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\0"), "rest \n",
+	  NULL },
 	{ "lengths that do not fit", SPLIT_LIST,
 	  BYTES("k8s\0" KIND "\x12\x0c\x0a\3meta\x12\2ab\x12\1c"), "",
 	  "a field reaches beyond the end of the list" },
-	{ "items", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\x0d\x0a\4meta\x12\2ab\x12\1c\x1a\0\x22\0"),
+	{ "items", SPLIT_LIST,
+	  BYTES("k8s\0" KIND "\x12\x0d\x0a\4meta\x12\2ab\x12\1c\x1a\0\x22\0"),
 	  "item ab\nitem c\nrest \\0a\\04meta\n", NULL },
-	{ "items of no length", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\4\x12\0\x12\0"),
-	  "item \nitem \nrest \n", NULL },
+	{ "items of no length", SPLIT_LIST,
+	  BYTES("k8s\0" KIND "\x12\4\x12\0\x12\0"), "item \nitem \nrest \n", NULL },
 	{ "other fields", SPLIT_LIST,
 	  BYTES("k8s\0" KIND "\x12\x20\x18\x96\x01\x22\3xyz\x25"
 		"abcd"
@@ -168,41 +176,48 @@ static const struct {
 		"\x32\0"
 		"\x12\1a\x0a\1m\x22\0"),
 	  "item a\nrest \\0a\\01m\n", NULL },
-	{ "a list of another kind", SPLIT_LIST, BYTES("k8s\0\x0a\x05\x12\x03Pod\x12\0"), "",
-	  "not a PodsList" },
-	{ "a list of no kind", SPLIT_LIST, BYTES("k8s\0\x12\0"), "", "a list of no kind" },
-	{ "a kind that is malformed", SPLIT_LIST, BYTES("k8s\0\x0a\x02\x12\x03"), "",
-	  "not a PodsList" },
-	{ "two lists", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\0\x12\0"), "", "a second list" },
+	{ "a list of another kind", SPLIT_LIST,
+	  BYTES("k8s\0\x0a\x05\x12\x03Pod\x12\0"), "", "not a PodsList" },
+	{ "a list of no kind", SPLIT_LIST, BYTES("k8s\0\x12\0"), "",
+	  "a list of no kind" },
+	{ "a kind that is malformed", SPLIT_LIST,
+	  BYTES("k8s\0\x0a\x02\x12\x03"), "", "not a PodsList" },
+	{ "two lists", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\0\x12\0"), "",
+	  "a second list" },
 	{ "no list", SPLIT_LIST, BYTES("k8s\0" KIND), "",
 	  "the answer ends in the middle of an object" },
-	{ "no magic", SPLIT_LIST, BYTES("k9s\0" KIND), "", "a list does not begin with \"k8s\"" },
+	{ "no magic", SPLIT_LIST, BYTES("k9s\0" KIND), "",
+	  "a list does not begin with \"k8s\"" },
 	{ "JSON for a list", SPLIT_LIST, BYTES("{\"items\":[]}"), "",
 	  "a list does not begin with \"k8s\"" },
 	{ "nothing for a list", SPLIT_LIST, BYTES(""), "",
 	  "the answer ends in the middle of an object" },
-	{ "a list that is cut", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\x08\x12\2ab"), "item ab\n",
-	  "the answer ends in the middle of an object" },
-	{ "an item that is cut", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\4\x12\2a"), "",
-	  "the answer ends in the middle of an object" },
-	{ "an item beyond the list", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\3\x12\2ab"), "",
+	{ "a list that is cut", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\x08\x12\2ab"),
+	  "item ab\n", "the answer ends in the middle of an object" },
+	{ "an item that is cut", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\4\x12\2a"),
+	  "", "the answer ends in the middle of an object" },
+	{ "an item beyond the list", SPLIT_LIST,
+	  BYTES("k8s\0" KIND "\x12\3\x12\2ab"), "",
 	  "a field reaches beyond the end of the list" },
-	{ "a number beyond the list", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\2\x18\x80\x01"), "",
+	{ "a number beyond the list", SPLIT_LIST,
+	  BYTES("k8s\0" KIND "\x12\2\x18\x80\x01"), "",
 	  "a field reaches beyond the end of the list" },
 	{ "an item of 64 MB", SPLIT_LIST,
-	  BYTES("k8s\0" KIND "\x12\xff\xff\xff\xff\x0f\x12\x80\x80\x80\x20"), "",
-	  "an object of more than 16777216 bytes" },
+	  BYTES("k8s\0" KIND "\x12\xff\xff\xff\xff\x0f\x12\x80\x80\x80\x20"),
+	  "", "an object of more than 16777216 bytes" },
 	{ "metadata of 64 MB", SPLIT_LIST,
-	  BYTES("k8s\0" KIND "\x12\xff\xff\xff\xff\x0f\x0a\x80\x80\x80\x20"), "",
-	  "an object of more than 65536 bytes" },
+	  BYTES("k8s\0" KIND "\x12\xff\xff\xff\xff\x0f\x0a\x80\x80\x80\x20"),
+	  "", "an object of more than 65536 bytes" },
 	{ "an unknown field of 64 MB", SPLIT_LIST,
-	  BYTES("k8s\0" KIND "\x12\xff\xff\xff\xff\x0f\x1a\x80\x80\x80\x20"), "",
-	  "the answer ends in the middle of an object" },
+	  BYTES("k8s\0" KIND "\x12\xff\xff\xff\xff\x0f\x1a\x80\x80\x80\x20"),
+	  "", "the answer ends in the middle of an object" },
 	{ "a group", SPLIT_LIST, BYTES("k8s\0" KIND "\x12\4\x1b\x1c"), "",
 	  "no field begins like this" },
-	{ "field 0", SPLIT_LIST, BYTES("k8s\0" KIND "\x02\0"), "", "no field begins like this" },
+	{ "field 0", SPLIT_LIST, BYTES("k8s\0" KIND "\x02\0"), "",
+	  "no field begins like this" },
 	{ "too long a number", SPLIT_LIST,
-	  BYTES("k8s\0\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), "", "too long a number" },
+	  BYTES("k8s\0\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), "",
+	  "too long a number" },
 };
 
 /* Whole, and in pieces of every size: the same. */
@@ -212,26 +227,29 @@ START_TEST(cuts_streams)
 
 	for (size_t size = length + 1; size; size--) {
 		struct strbuf log = STRBUF_INIT;
-		struct protobuf_stream *s =
-			protobuf_stream_new(streams[_i].mode, "PodsList", &ops, &log);
+		struct protobuf_stream *s = protobuf_stream_new(
+			streams[_i].mode, "PodsList", &ops, &log);
 		struct errbuf eb = { "" };
 		int err;
 
 		strbuf_adds(&log, "");
 		err = feed_pieces(s, streams[_i].bytes, length, size, &eb);
 		ck_assert_msg(!strcmp(log.text, streams[_i].want),
-			      "%s, pieces of %zu: want\n%sgot\n%s", streams[_i].name, size,
-			      streams[_i].want, log.text);
-		ck_assert_msg(!err == !streams[_i].error, "%s, pieces of %zu: %d", streams[_i].name,
-			      size, err);
-		ck_assert_msg(!err || strstr(eb.text, streams[_i].error), "%s, pieces of %zu: %s",
-			      streams[_i].name, size, eb.text);
+			      "%s, pieces of %zu: want\n%sgot\n%s",
+			      streams[_i].name, size, streams[_i].want, log.text);
+		ck_assert_msg(!err == !streams[_i].error, "%s, pieces of %zu: %d",
+			      streams[_i].name, size, err);
+		ck_assert_msg(!err || strstr(eb.text, streams[_i].error),
+			      "%s, pieces of %zu: %s", streams[_i].name, size,
+			      eb.text);
 		if (err)
 			ck_assert_int_lt(protobuf_stream_feed(s, "", 1, &eb), 0);
 		protobuf_stream_reset(s);
 		strbuf_reset(&log);
 		strbuf_adds(&log, "");
-		ck_assert_int_eq(feed_pieces(s, streams[_i].bytes, length, length + 1, &eb), err);
+		ck_assert_int_eq(feed_pieces(s, streams[_i].bytes, length,
+					     length + 1, &eb),
+				 err);
 		ck_assert_str_eq(log.text, streams[_i].want);
 		protobuf_stream_free(s);
 		strbuf_free(&log);
@@ -246,16 +264,20 @@ START_TEST(claims_take_no_memory)
 {
 	static const char frame[] = "\0\xff\xff\xff"
 				    "abc";
-	static const char list[] = "k8s\0" KIND "\x12\xff\xff\xff\x0f\x12\xff\xff\xff\x07"
-				   "abc";
-	struct protobuf_stream *events = protobuf_stream_new(SPLIT_STREAM, "PodsList", &ops, NULL);
-	struct protobuf_stream *items = protobuf_stream_new(SPLIT_LIST, "PodsList", &ops, NULL);
+	static const char list[] =
+		"k8s\0" KIND "\x12\xff\xff\xff\x0f\x12\xff\xff\xff\x07"
+		"abc";
+	struct protobuf_stream *events =
+		protobuf_stream_new(SPLIT_STREAM, "PodsList", &ops, NULL);
+	struct protobuf_stream *items =
+		protobuf_stream_new(SPLIT_LIST, "PodsList", &ops, NULL);
 	size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
 	struct errbuf eb;
 
 	ck_assert_int_eq(protobuf_stream_feed(events, BYTES(frame), &eb), 0);
 	ck_assert_int_eq(protobuf_stream_feed(items, BYTES(list), &eb), 0);
-	ck_assert_uint_lt(mallinfo2().uordblks + mallinfo2().hblkhd - before, 16384);
+	ck_assert_uint_lt(mallinfo2().uordblks + mallinfo2().hblkhd - before,
+			  16384);
 	protobuf_stream_free(events);
 	protobuf_stream_free(items);
 }
@@ -269,7 +291,8 @@ static int count_item(void *ctx, const char *bytes, size_t length, struct errbuf
 	return 0;
 }
 
-static int ignore_rest(void *ctx, const char *bytes, size_t length, struct errbuf *eb)
+static int ignore_rest(void *ctx, const char *bytes, size_t length,
+		       struct errbuf *eb)
 {
 	(void)ctx, (void)bytes, (void)length, (void)eb;
 	return 0;
@@ -278,11 +301,14 @@ static int ignore_rest(void *ctx, const char *bytes, size_t length, struct errbu
 /* 100 MB of items in pieces that end anywhere. */
 START_TEST(memory_does_not_grow_with_the_list)
 {
-	static const struct splitter_ops counting = { .item = count_item, .rest = ignore_rest };
-	static const char head[] = "k8s\0" KIND "\x12\xe0\xe9\xe9\x2f"; /* 100,000 items */
+	static const struct splitter_ops counting = { .item = count_item,
+						      .rest = ignore_rest };
+	static const char head[] =
+		"k8s\0" KIND "\x12\xe0\xe9\xe9\x2f"; /* 100,000 items */
 	char item[1003] = "\x12\xe8\x07";
 	unsigned int n = 0;
-	struct protobuf_stream *s = protobuf_stream_new(SPLIT_LIST, "PodsList", &counting, &n);
+	struct protobuf_stream *s =
+		protobuf_stream_new(SPLIT_LIST, "PodsList", &counting, &n);
 	size_t before = mallinfo2().uordblks + mallinfo2().hblkhd, most = 0, now;
 	struct errbuf eb = { "" };
 
@@ -290,9 +316,11 @@ START_TEST(memory_does_not_grow_with_the_list)
 	for (unsigned int i = 0; i < 100000; i++) {
 		size_t cut = i * 7919 % sizeof(item);
 
-		ck_assert_msg(!protobuf_stream_feed(s, item, cut, &eb), "%s", eb.text);
-		ck_assert_msg(!protobuf_stream_feed(s, item + cut, sizeof(item) - cut, &eb), "%s",
+		ck_assert_msg(!protobuf_stream_feed(s, item, cut, &eb), "%s",
 			      eb.text);
+		ck_assert_msg(!protobuf_stream_feed(s, item + cut,
+						    sizeof(item) - cut, &eb),
+			      "%s", eb.text);
 		now = mallinfo2().uordblks + mallinfo2().hblkhd - before;
 		most = now > most ? now : most;
 	}

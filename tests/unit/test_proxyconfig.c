@@ -10,16 +10,19 @@
 
 #include "tests/support/suite.h"
 
-#define HEADER "kind: KubeProxyConfiguration\napiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+#define HEADER                                                                 \
+	"kind: KubeProxyConfiguration\napiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
 
 static void add_warning(void *ctx, const char *message)
 {
 	strbuf_addf(ctx, "%s\n", message);
 }
 
-static void expect(const char *name, const char *what, const char *want, const char *got)
+static void expect(const char *name, const char *what, const char *want,
+		   const char *got)
 {
-	ck_assert_msg(strcmp(want, got) == 0, "%s: %s: want\n%s\ngot\n%s", name, what, want, got);
+	ck_assert_msg(strcmp(want, got) == 0, "%s: %s: want\n%s\ngot\n%s", name,
+		      what, want, got);
 }
 
 /* ---- what is wrong, and what is warned of */
@@ -34,26 +37,31 @@ static const struct {
 	  "{\"kind\":\"KubeProxyConfiguration\",\n\t\"apiVersion\":\"kubeproxy.config.k8s.io/"
 	  "v1alpha1\"}",
 	  NULL, "" },
-	{ "CFG-1 unknown fields", HEADER "foo: 1\nnftables:\n  bar: 2\nmodE: x\n", NULL,
+	{ "CFG-1 unknown fields",
+	  HEADER "foo: 1\nnftables:\n  bar: 2\nmodE: x\n", NULL,
 	  "foo: unknown field, ignored\nnftables.bar: unknown field, ignored\n"
 	  "modE: unknown field, ignored\n" },
 	{ "CFG-1 repeated fields",
-	  HEADER "mode: nftables\nmode: nftables\nconntrack: {min: 1, min: 2}\n", NULL,
+	  HEADER "mode: nftables\nmode: nftables\nconntrack: {min: 1, min: 2}\n",
+	  NULL,
 	  "mode: repeated, the last one counts\nconntrack.min: repeated, the last one counts\n" },
 	{ "without effect",
 	  HEADER "ipvs: {scheduler: rr}\nenableProfiling: true\nportRange: ''\n"
 		 "winkernel:\n",
-	  NULL, "ipvs.scheduler: has no effect here\nenableProfiling: has no effect here\n" },
+	  NULL,
+	  "ipvs.scheduler: has no effect here\nenableProfiling: has no effect here\n" },
 	{ "without effect, as written by the reference",
 	  HEADER "iptables: {masqueradeBit: 14, localhostNodePorts: true, syncPeriod: 30s, "
 		 "minSyncPeriod: 1s}\nlogging: {flushFrequency: 5s}\n",
 	  NULL, "" },
 	{ "without effect, other values",
-	  HEADER "iptables: {masqueradeBit: 15, localhostNodePorts: false, syncPeriod: 31s}\n",
+	  HEADER
+	  "iptables: {masqueradeBit: 15, localhostNodePorts: false, syncPeriod: 31s}\n",
 	  NULL,
 	  "iptables.masqueradeBit: has no effect here\niptables.syncPeriod: has no effect here\n" },
-	{ "nulls", HEADER "mode: null\nnftables: null\nfeatureGates: null\noomScoreAdj: ~\n", NULL,
-	  "" },
+	{ "nulls",
+	  HEADER "mode: null\nnftables: null\nfeatureGates: null\noomScoreAdj: ~\n",
+	  NULL, "" },
 
 	{ "CFG-1 empty", "", "null where a KubeProxyConfiguration belongs", "" },
 	{ "CFG-1 a list", "[]", "a list where a KubeProxyConfiguration belongs", "" },
@@ -66,10 +74,11 @@ static const struct {
 	  "kind: KubeProxyConfiguration\napiVersion: kubeproxy.config.k8s.io/v1beta1\n",
 	  "apiVersion: \"kubeproxy.config.k8s.io/v1beta1\" is not kubeproxy.config.k8s.io/v1alpha1",
 	  "" },
-	{ "CFG-1 kind is a number", "kind: 5\napiVersion: kubeproxy.config.k8s.io/v1alpha1\n",
+	{ "CFG-1 kind is a number",
+	  "kind: 5\napiVersion: kubeproxy.config.k8s.io/v1alpha1\n",
 	  "kind: a number where a string belongs", "" },
-	{ "CFG-1 number for a string", HEADER "mode: 5\n", "mode: a number where a string belongs",
-	  "" },
+	{ "CFG-1 number for a string", HEADER "mode: 5\n",
+	  "mode: a number where a string belongs", "" },
 	{ "CFG-1 string for a boolean", HEADER "nftables: {masqueradeAll: \"yes\"}\n",
 	  "nftables.masqueradeAll: a string where a boolean belongs", "" },
 	{ "CFG-1 string for a number", HEADER "oomScoreAdj: \"5\"\n",
@@ -77,11 +86,13 @@ static const struct {
 	{ "CFG-1 fraction", HEADER "conntrack: {min: 1.5}\n",
 	  "conntrack.min: 1.5 is not a whole number", "" },
 	{ "CFG-1 too large", HEADER "clientConnection: {burst: 5000000000}\n",
-	  "clientConnection.burst: 5000000000 is not between -2147483648 and 2147483647", "" },
+	  "clientConnection.burst: 5000000000 is not between -2147483648 and 2147483647",
+	  "" },
 	{ "CFG-1 number for a duration", HEADER "nftables: {syncPeriod: 30}\n",
 	  "nftables.syncPeriod: a number where a string belongs", "" },
 	{ "CFG-2 no duration", HEADER "nftables: {syncPeriod: 30 s}\n",
-	  "nftables.syncPeriod: \"30 s\" is not a duration like 1h30m or 500ms", "" },
+	  "nftables.syncPeriod: \"30 s\" is not a duration like 1h30m or 500ms",
+	  "" },
 	{ "CFG-1 string for an object", HEADER "conntrack: x\n",
 	  "conntrack: a string where an object belongs", "" },
 	{ "CFG-1 string for a list", HEADER "nodePortAddresses: primary\n",
@@ -94,14 +105,19 @@ static const struct {
 	  "ipvs.excludeCIDRs: a string where a list belongs", "" },
 	{ "CFG-2 iptables.masqueradeBit", HEADER "iptables: {masqueradeBit: 32}\n",
 	  "iptables.masqueradeBit: 32 is not between 0 and 31", "" },
-	{ "gate of a wrong type", HEADER "featureGates: {AllowServiceExternalIPs: 1}\n",
-	  "featureGates.AllowServiceExternalIPs: a number where a boolean belongs", "" },
+	{ "gate of a wrong type",
+	  HEADER "featureGates: {AllowServiceExternalIPs: 1}\n",
+	  "featureGates.AllowServiceExternalIPs: a number where a boolean belongs",
+	  "" },
 	{ "gate fixed to true", HEADER "featureGates: {NFTablesProxyMode: false}\n",
-	  "featureGates.NFTablesProxyMode: is always true and cannot be set to false", "" },
+	  "featureGates.NFTablesProxyMode: is always true and cannot be set to false",
+	  "" },
 	{ "unknown gate", HEADER "featureGates: {Foo: true}\n", NULL,
 	  "featureGates.Foo: not known, ignored\n" },
-	{ "no YAML", HEADER "a: [", "line 4, column 1: did not find expected node content", "" },
-	{ "CFG-7 two documents", HEADER "mode: nftables\n---\n" HEADER "mode: 5\n", NULL,
+	{ "no YAML", HEADER "a: [",
+	  "line 4, column 1: did not find expected node content", "" },
+	{ "CFG-7 two documents",
+	  HEADER "mode: nftables\n---\n" HEADER "mode: 5\n", NULL,
 	  "only the first document counts, ignored: KubeProxyConfiguration\n" },
 	{ "CFG-7 several documents",
 	  "---\n" HEADER "---\nkind: KubeletConfiguration\n---\n[1]\n---\n", NULL,
@@ -117,12 +133,15 @@ START_TEST(test_cases)
 	struct config *config = config_new();
 	struct strbuf warnings = STRBUF_INIT;
 	struct errbuf eb = { "" };
-	int err = proxyconfig_parse(cases[_i].text, strlen(cases[_i].text), config, add_warning,
-				    &warnings, &eb);
+	int err = proxyconfig_parse(cases[_i].text, strlen(cases[_i].text),
+				    config, add_warning, &warnings, &eb);
 
-	expect(cases[_i].name, "error", cases[_i].error ? cases[_i].error : "", eb.text);
-	ck_assert_msg(err == (cases[_i].error ? -EINVAL : 0), "%s: %d", cases[_i].name, err);
-	expect(cases[_i].name, "warnings", cases[_i].warnings, warnings.text ? warnings.text : "");
+	expect(cases[_i].name, "error", cases[_i].error ? cases[_i].error : "",
+	       eb.text);
+	ck_assert_msg(err == (cases[_i].error ? -EINVAL : 0), "%s: %d",
+		      cases[_i].name, err);
+	expect(cases[_i].name, "warnings", cases[_i].warnings,
+	       warnings.text ? warnings.text : "");
 	strbuf_free(&warnings);
 	config_free(config);
 }
@@ -137,10 +156,11 @@ static struct config *read_config(const char *path, struct strbuf *warnings)
 	struct errbuf eb = { "" };
 
 	strbuf_adds(warnings, "");
-	ck_assert_msg(proxyconfig_read(path, config, add_warning, warnings, &eb) == 0, "%s",
-		      eb.text);
+	ck_assert_msg(proxyconfig_read(path, config, add_warning, warnings, &eb) == 0,
+		      "%s", eb.text);
 	ck_assert_int_eq(config_default(config), 0);
-	ck_assert_msg(config_validate(config, add_warning, warnings, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(config_validate(config, add_warning, warnings, &eb) == 0,
+		      "%s", eb.text);
 	return config;
 }
 
@@ -148,17 +168,20 @@ static struct config *read_config(const char *path, struct strbuf *warnings)
 START_TEST(test_kubeadm)
 {
 	struct strbuf warnings = STRBUF_INIT, want = STRBUF_INIT, got = STRBUF_INIT;
-	struct config *config = read_config("tests/data/proxyconfig/kubeadm.yaml", &warnings);
+	struct config *config =
+		read_config("tests/data/proxyconfig/kubeadm.yaml", &warnings);
 	struct config *defaults = config_new();
 
 	ck_assert_str_eq(config->kubeconfig, "/var/lib/kube-proxy/kubeconfig.conf");
 	ck_assert_str_eq(config->cluster_cidr, "10.244.0.0/16");
 	ck_assert_int_eq(config_set(&defaults->kubeconfig, config->kubeconfig), 0);
-	ck_assert_int_eq(config_set(&defaults->cluster_cidr, config->cluster_cidr), 0);
+	ck_assert_int_eq(
+		config_set(&defaults->cluster_cidr, config->cluster_cidr), 0);
 	config_format(config, &got);
 	config_format(defaults, &want);
 	expect("kubeadm", "configuration", want.text, got.text);
-	ck_assert_msg(!strstr(warnings.text, "no effect") && !strstr(warnings.text, "unknown"),
+	ck_assert_msg(!strstr(warnings.text, "no effect") &&
+			      !strstr(warnings.text, "unknown"),
 		      "%s", warnings.text);
 	config_free(config);
 	config_free(defaults);
@@ -191,8 +214,8 @@ START_TEST(test_all)
 	struct config *c = config_new();
 	struct errbuf eb = { "" };
 
-	ck_assert_msg(proxyconfig_read("tests/data/proxyconfig/all.yaml", c, add_warning, &warnings,
-				       &eb) == 0,
+	ck_assert_msg(proxyconfig_read("tests/data/proxyconfig/all.yaml", c,
+				       add_warning, &warnings, &eb) == 0,
 		      "%s", eb.text);
 	expect("all", "warnings", all_warnings, warnings.text);
 	ck_assert(!c->allow_external_ips); /* SVC-10 */
@@ -237,19 +260,22 @@ END_TEST
 /* What we print as the effective configuration is read back as itself. */
 START_TEST(test_round_trip)
 {
-	struct strbuf warnings = STRBUF_INIT, once = STRBUF_INIT, twice = STRBUF_INIT;
-	struct config *config = read_config("tests/data/proxyconfig/all.yaml", &warnings);
+	struct strbuf warnings = STRBUF_INIT, once = STRBUF_INIT,
+		      twice = STRBUF_INIT;
+	struct config *config =
+		read_config("tests/data/proxyconfig/all.yaml", &warnings);
 	struct config *again = config_new();
 	struct errbuf eb = { "" };
 
 	strbuf_reset(&warnings);
 	config_format(config, &once);
-	ck_assert_msg(
-		proxyconfig_parse(once.text, once.length, again, add_warning, &warnings, &eb) == 0,
-		"%s", eb.text);
+	ck_assert_msg(proxyconfig_parse(once.text, once.length, again,
+					add_warning, &warnings, &eb) == 0,
+		      "%s", eb.text);
 	config_format(again, &twice);
 	expect("round trip", "configuration", once.text, twice.text);
-	expect("round trip", "warnings", "configSyncPeriod: has no effect here\n", warnings.text);
+	expect("round trip", "warnings",
+	       "configSyncPeriod: has no effect here\n", warnings.text);
 	config_free(config);
 	config_free(again);
 	strbuf_free(&warnings);
@@ -263,11 +289,14 @@ START_TEST(test_unreadable)
 	struct config *config = config_new();
 	struct errbuf eb = { "" };
 
-	ck_assert_int_eq(proxyconfig_read("/nonexistent", config, NULL, NULL, &eb), -ENOENT);
+	ck_assert_int_eq(proxyconfig_read("/nonexistent", config, NULL, NULL, &eb),
+			 -ENOENT);
 	ck_assert_str_eq(eb.text, "/nonexistent: No such file or directory");
 	ck_assert_int_eq(proxyconfig_read("/", config, NULL, NULL, &eb), -EISDIR);
-	ck_assert_int_eq(proxyconfig_read("/dev/null", config, NULL, NULL, &eb), -EINVAL);
-	ck_assert_str_eq(eb.text, "/dev/null: null where a KubeProxyConfiguration belongs");
+	ck_assert_int_eq(proxyconfig_read("/dev/null", config, NULL, NULL, &eb),
+			 -EINVAL);
+	ck_assert_str_eq(eb.text,
+			 "/dev/null: null where a KubeProxyConfiguration belongs");
 	config_free(config);
 }
 END_TEST

@@ -16,9 +16,10 @@ struct kernel {
 	char last[512]; /* the names of maps, in order */
 };
 
-static int answer(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-		  int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		  unsigned int timeout_ms, struct errbuf *eb)
+static int answer(void *ctx, const struct iovec *iov, unsigned int n_iov,
+		  uint32_t last_seq,
+		  int (*reply)(const struct nlmsghdr *nlh, void *data),
+		  void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	const char *message = iov[0].iov_base, *name;
 	struct kernel *k = ctx;
@@ -31,7 +32,8 @@ static int answer(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32
 	name = memmem(message, iov[0].iov_len, "affinity/", 9);
 	ck_assert_ptr_nonnull(name);
 	k->asked++;
-	snprintf(k->last + strlen(k->last), sizeof(k->last) - strlen(k->last), "%s ", name + 9);
+	snprintf(k->last + strlen(k->last), sizeof(k->last) - strlen(k->last),
+		 "%s ", name + 9);
 	return k->err ? errf(eb, k->err, "no") : 0;
 }
 
@@ -117,11 +119,13 @@ START_TEST(failures)
 	struct nlsock *nl;
 	struct purges *p = begin(&k, &nl);
 
-	ck_assert_int_eq(purges_add(p, "affinity/a", "default/web:http", &nobody), 0);
+	ck_assert_int_eq(purges_add(p, "affinity/a", "default/web:http", &nobody),
+			 0);
 	ck_assert_int_eq(purges_add(p, "affinity/b", "b", &nobody), 0);
 	ck_assert_int_eq(purges_run(p, INT64_MAX, &eb), -EPERM);
-	ck_assert_str_eq(eb.text, "Service default/web:http: clients of former endpoints: "
-				  "map affinity/a: cannot remove clients: no");
+	ck_assert_str_eq(eb.text,
+			 "Service default/web:http: clients of former endpoints: "
+			 "map affinity/a: cannot remove clients: no");
 	ck_assert(purges_pending(p)); /* the other one */
 	k.err = -ENOENT;	      /* a map that is gone has no clients */
 	ck_assert_int_eq(purges_run(p, INT64_MAX, &eb), 0);

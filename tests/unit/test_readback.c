@@ -75,14 +75,16 @@ static void write_pick(void *ctx, enum change change, const struct verdict *pick
 	add_object(m, pick_name(pick, name), pick_digest(&m->ruleset, pick));
 }
 
-static void write_affinity(void *ctx, enum change change, const char *name, const char *comment)
+static void write_affinity(void *ctx, enum change change, const char *name,
+			   const char *comment)
 {
 	(void)change;
 	(void)comment;
 	add_object(ctx, name, 0);
 }
 
-static void write_sticky(void *ctx, enum change change, const struct sticky_chain *chain)
+static void write_sticky(void *ctx, enum change change,
+			 const struct sticky_chain *chain)
 {
 	struct model *m = ctx;
 
@@ -98,14 +100,16 @@ static void write_ranges(void *ctx, enum change change, const char *set)
 	add_object(m, set, firewall_digest(&m->ruleset, set));
 }
 
-static void write_element(void *ctx, enum change change, const struct element *e, void *owner)
+static void write_element(void *ctx, enum change change,
+			  const struct element *e, void *owner)
 {
 	struct element copy = *e;
 
 	(void)change;
 	(void)owner;
 	if (set_is_nodeport(e->set))
-		memset(&copy.addr, 0, sizeof(copy.addr)); /* the key has no address */
+		memset(&copy.addr, 0,
+		       sizeof(copy.addr)); /* the key has no address */
 	add_element(ctx, &copy);
 }
 
@@ -139,8 +143,8 @@ static void read_sticky(void *ctx, const char *name, uint64_t digest)
 	add_object(ctx, name, digest);
 }
 
-static void read_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			uint64_t digest)
+static void read_ranges(void *ctx, const char *set, const struct prefix *list,
+			unsigned int count, uint64_t digest)
 {
 	struct element e = { .set = SET_SOURCE_RANGES, .ranges = set };
 	unsigned int i;
@@ -181,7 +185,8 @@ static void sort_lines(struct strbuf *sb)
 	char *lines[256], *line, *rest = NULL;
 	size_t n = 0, i;
 
-	for (line = strtok_r(sb->text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+	for (line = strtok_r(sb->text, "\n", &rest); line;
+	     line = strtok_r(NULL, "\n", &rest)) {
 		ck_assert_uint_lt(n, 256);
 		lines[n++] = line;
 	}
@@ -197,16 +202,20 @@ static void compare_models(struct model *want, struct model *got)
 	const struct element *w, *g;
 	size_t i;
 
-	qsort(want->elements, want->n_elements, sizeof(*want->elements), compare_elements);
-	qsort(got->elements, got->n_elements, sizeof(*got->elements), compare_elements);
+	qsort(want->elements, want->n_elements, sizeof(*want->elements),
+	      compare_elements);
+	qsort(got->elements, got->n_elements, sizeof(*got->elements),
+	      compare_elements);
 	for (i = 0; i < want->n_elements && i < got->n_elements; i++) {
 		w = &want->elements[i];
 		g = &got->elements[i];
-		ck_assert_msg(element_key_compare(w, g) == 0, "element %zu, set %s: want set %s", i,
+		ck_assert_msg(element_key_compare(w, g) == 0,
+			      "element %zu, set %s: want set %s", i,
 			      set_name(g->set), set_name(w->set));
 		ck_assert_msg(element_data_equal(w, g),
-			      "element %zu of set %s: other data (%s, %s)", i, set_name(w->set),
-			      g->chain ? g->chain : "-", g->comment ? g->comment : "-");
+			      "element %zu of set %s: other data (%s, %s)", i,
+			      set_name(w->set), g->chain ? g->chain : "-",
+			      g->comment ? g->comment : "-");
 	}
 	ck_assert_uint_eq(got->n_elements, want->n_elements);
 	if (!want->objects.text)
@@ -216,8 +225,8 @@ static void compare_models(struct model *want, struct model *got)
 	ck_assert_str_eq(got->objects.text, want->objects.text);
 }
 
-static void install(struct nlsock *nl, const struct ruleset *ruleset, unsigned int flags,
-		    unsigned int batch_flags)
+static void install(struct nlsock *nl, const struct ruleset *ruleset,
+		    unsigned int flags, unsigned int batch_flags)
 {
 	struct batch *b = batch_new(ruleset, batch_flags);
 	struct errbuf eb = { "" };
@@ -276,8 +285,8 @@ START_TEST(intact)
 		kernel_has_owner() ? intact_cases[_i].batch : 0);
 	sample_write(&writer, ruleset.family, intact_cases[_i].sample);
 	state = read_table(nl, &ruleset, &got, &eb);
-	ck_assert_msg(state == TABLE_CURRENT, "%s: got %d: %s", intact_cases[_i].name, state,
-		      eb.text);
+	ck_assert_msg(state == TABLE_CURRENT, "%s: got %d: %s",
+		      intact_cases[_i].name, state, eb.text);
 	compare_models(&want, &got);
 	model_free(&want);
 	model_free(&got);
@@ -312,13 +321,14 @@ static const struct {
 	int elements; /* more than there were */
 } damages[] = {
 	{ "none", "true", TABLE_CURRENT, 0 },
-	{ "rule added at the end", "nft add rule ip vipmap services accept", TABLE_RULES_DIFFER,
-	  0 },
-	{ "rule added at the front", "nft insert rule ip vipmap services accept",
+	{ "rule added at the end", "nft add rule ip vipmap services accept",
 	  TABLE_RULES_DIFFER, 0 },
-	{ "rule added to an empty hook's chain", "nft add rule ip vipmap nat-output accept",
+	{ "rule added at the front",
+	  "nft insert rule ip vipmap services accept", TABLE_RULES_DIFFER, 0 },
+	{ "rule added to an empty hook's chain",
+	  "nft add rule ip vipmap nat-output accept", TABLE_RULES_DIFFER, 0 },
+	{ "rules flushed", "nft flush chain ip vipmap services",
 	  TABLE_RULES_DIFFER, 0 },
-	{ "rules flushed", "nft flush chain ip vipmap services", TABLE_RULES_DIFFER, 0 },
 	{ "rule deleted",
 	  "nft delete rule ip vipmap services handle $(nft -a list chain ip vipmap services | "
 	  "sed -n 's/.*@service-ips # handle //p')",
@@ -331,22 +341,25 @@ static const struct {
 	  "nft replace rule ip vipmap services handle $(nft -a list chain ip vipmap services | "
 	  "sed -n 's/.*@service-ips # handle //p') drop comment '\"mine\"'",
 	  TABLE_RULES_DIFFER, 0 },
-	{ "rule of a pick chain added", "nft add rule ip vipmap pick-3 accept", TABLE_CURRENT, 0 },
+	{ "rule of a pick chain added", "nft add rule ip vipmap pick-3 accept",
+	  TABLE_CURRENT, 0 },
 	{ "all reloaded by nft",
 	  "nft list table ip vipmap > /tmp/kern-reload && nft delete table ip vipmap && "
 	  "nft -f /tmp/kern-reload; rm /tmp/kern-reload",
 	  TABLE_RULES_DIFFER, 0 },
-	{ "element added", "nft add element ip vipmap cluster-ips { 10.9.9.9 }", TABLE_CURRENT, 1 },
+	{ "element added", "nft add element ip vipmap cluster-ips { 10.9.9.9 }",
+	  TABLE_CURRENT, 1 },
 	{ "element deleted", "nft delete element ip vipmap nodeport-ips { 10.0.0.3 }",
 	  TABLE_CURRENT, -1 },
 	{ "set emptied", "nft flush set ip vipmap cluster-ips", TABLE_CURRENT, -2 },
 	{ "range added", "nft add element ip vipmap service-cidrs { 192.168.0.0/16 }",
 	  TABLE_CURRENT, 1 },
 	{ "range that is no prefix",
-	  "nft add element ip vipmap service-cidrs { 192.168.0.1-192.168.0.4 }", TABLE_OTHER, 0 },
+	  "nft add element ip vipmap service-cidrs { 192.168.0.1-192.168.0.4 }",
+	  TABLE_OTHER, 0 },
 	{ "foreign verdict",
-	  "nft add element ip vipmap service-ips { 10.9.9.9 . tcp . 80 : return }", TABLE_OTHER,
-	  0 },
+	  "nft add element ip vipmap service-ips { 10.9.9.9 . tcp . 80 : return }",
+	  TABLE_OTHER, 0 },
 	{ "jump instead of goto",
 	  "nft add element ip vipmap service-ips { 10.9.9.9 . tcp . 80 : jump pick-3 }",
 	  TABLE_OTHER, 0 },
@@ -357,60 +370,73 @@ static const struct {
 	  "nft add element ip vipmap local-policy { 10.9.9.9 . tcp . 80 : goto short-circuit }",
 	  TABLE_OTHER, 0 },
 	{ "hairpin of two addresses",
-	  "nft add element ip vipmap hairpin { 10.0.0.1 . 10.0.0.2 . tcp . 80 }", TABLE_OTHER, 0 },
+	  "nft add element ip vipmap hairpin { 10.0.0.1 . 10.0.0.2 . tcp . 80 }",
+	  TABLE_OTHER, 0 },
 	{ "source range that is no prefix",
-	  "nft add element ip vipmap ranges/default/web { 10.0.0.1-10.0.0.4 }", TABLE_OTHER, 0 },
-	{ "source range added", "nft add element ip vipmap ranges/default/web { 192.168.0.0/16 }",
+	  "nft add element ip vipmap ranges/default/web { 10.0.0.1-10.0.0.4 }",
+	  TABLE_OTHER, 0 },
+	{ "source range added",
+	  "nft add element ip vipmap ranges/default/web { 192.168.0.0/16 }",
 	  TABLE_CURRENT, 1 },
 	{ "source range deleted, between two others",
-	  "nft delete element ip vipmap ranges/default/web { 10.1.1.0/24 }", TABLE_CURRENT, -1 },
-	{ "source ranges emptied", "nft flush set ip vipmap ranges/default/web", TABLE_CURRENT,
-	  -4 },
-	{ "source ranges of another kind", "nft 'add set ip vipmap ranges/x { type ipv4_addr; }'",
-	  TABLE_OTHER, 0 },
+	  "nft delete element ip vipmap ranges/default/web { 10.1.1.0/24 }",
+	  TABLE_CURRENT, -1 },
+	{ "source ranges emptied", "nft flush set ip vipmap ranges/default/web",
+	  TABLE_CURRENT, -4 },
+	{ "source ranges of another kind",
+	  "nft 'add set ip vipmap ranges/x { type ipv4_addr; }'", TABLE_OTHER, 0 },
 	{ "source ranges without their chain",
-	  "nft 'add set ip vipmap ranges/x { type ipv4_addr; flags interval; }'", TABLE_OTHER, 0 },
-	{ "firewall chain without source ranges", "nft add chain ip vipmap firewall/x", TABLE_OTHER,
-	  0 },
-	{ "rule of a firewall chain gone", "nft flush chain ip vipmap firewall/default/web",
-	  TABLE_CURRENT, 0 },
+	  "nft 'add set ip vipmap ranges/x { type ipv4_addr; flags interval; }'",
+	  TABLE_OTHER, 0 },
+	{ "firewall chain without source ranges",
+	  "nft add chain ip vipmap firewall/x", TABLE_OTHER, 0 },
+	{ "rule of a firewall chain gone",
+	  "nft flush chain ip vipmap firewall/default/web", TABLE_CURRENT, 0 },
 	{ "foreign chain", "nft add chain ip vipmap mine", TABLE_OTHER, 0 },
 	{ "foreign base chain",
-	  "nft 'add chain ip vipmap mine { type filter hook input priority 0; }'", TABLE_OTHER, 0 },
-	{ "chain that looks like a pick but is hooked",
-	  "nft 'add chain ip vipmap pick-77 { type filter hook input priority 0; }'", TABLE_OTHER,
-	  0 },
-	{ "pick with a name out of order", "nft add chain ip vipmap sticky-cluster-pick-7",
+	  "nft 'add chain ip vipmap mine { type filter hook input priority 0; }'",
 	  TABLE_OTHER, 0 },
-	{ "foreign set", "nft 'add set ip vipmap mine { type ipv4_addr; }'", TABLE_OTHER, 0 },
+	{ "chain that looks like a pick but is hooked",
+	  "nft 'add chain ip vipmap pick-77 { type filter hook input priority 0; }'",
+	  TABLE_OTHER, 0 },
+	{ "pick with a name out of order",
+	  "nft add chain ip vipmap sticky-cluster-pick-7", TABLE_OTHER, 0 },
+	{ "foreign set", "nft 'add set ip vipmap mine { type ipv4_addr; }'",
+	  TABLE_OTHER, 0 },
 	{ "optional set that nobody asked for",
-	  "nft 'add set ip vipmap ping-ips { type ipv4_addr; }'", TABLE_RULES_DIFFER, 0 },
-	{ "optional set of another type", "nft 'add set ip vipmap ping-ips { type inet_service; }'",
+	  "nft 'add set ip vipmap ping-ips { type ipv4_addr; }'",
+	  TABLE_RULES_DIFFER, 0 },
+	{ "optional set of another type",
+	  "nft 'add set ip vipmap ping-ips { type inet_service; }'",
 	  TABLE_OTHER, 0 },
 	{ "foreign counter", "nft add counter ip vipmap mine", TABLE_OTHER, 0 },
-	{ "affinity map of another kind", "nft 'add set ip vipmap affinity/x { type ipv4_addr; }'",
-	  TABLE_OTHER, 0 },
+	{ "affinity map of another kind",
+	  "nft 'add set ip vipmap affinity/x { type ipv4_addr; }'", TABLE_OTHER, 0 },
 	{ "constant set missing",
-	  "nft 'flush chain ip vipmap services; delete set ip vipmap cluster-ips'", TABLE_OTHER,
-	  0 },
+	  "nft 'flush chain ip vipmap services; delete set ip vipmap cluster-ips'",
+	  TABLE_OTHER, 0 },
 	{ "constant set of another type",
 	  "nft 'flush chain ip vipmap services; delete set ip vipmap cluster-ips; "
 	  "add set ip vipmap cluster-ips { type ipv4_addr; flags timeout; }'",
 	  TABLE_OTHER, 0 },
 	{ "constant chain missing",
-	  "nft 'flush chain ip vipmap nat-output; delete chain ip vipmap nat-output'", TABLE_OTHER,
-	  0 },
+	  "nft 'flush chain ip vipmap nat-output; delete chain ip vipmap nat-output'",
+	  TABLE_OTHER, 0 },
 	{ "constant chain at another hook",
 	  "nft 'flush chain ip vipmap nat-output; delete chain ip vipmap nat-output; "
 	  "add chain ip vipmap nat-output { type nat hook input priority 0; }'",
 	  TABLE_OTHER, 0 },
-	{ "base chain drops", "nft 'chain ip vipmap nat-output { policy drop; }'", TABLE_OTHER, 0 },
+	{ "base chain drops",
+	  "nft 'chain ip vipmap nat-output { policy drop; }'", TABLE_OTHER, 0 },
 	{ "dormant", "nft 'add table ip vipmap { flags dormant; }'", TABLE_OTHER, 0 },
-	{ "flushed and made again", "nft 'flush ruleset; table ip vipmap { }'", TABLE_OTHER, 0 },
+	{ "flushed and made again", "nft 'flush ruleset; table ip vipmap { }'",
+	  TABLE_OTHER, 0 },
 	{ "deleted", "nft delete table ip vipmap", TABLE_ABSENT, 0 },
-	{ "another table", "nft 'table ip mine { chain c { }; set s { type ipv4_addr; }; }'",
+	{ "another table",
+	  "nft 'table ip mine { chain c { }; set s { type ipv4_addr; }; }'",
 	  TABLE_CURRENT, 0 },
-	{ "ours in another family", "nft 'table ip6 vipmap { chain c { }; }'", TABLE_CURRENT, 0 },
+	{ "ours in another family", "nft 'table ip6 vipmap { chain c { }; }'",
+	  TABLE_CURRENT, 0 },
 };
 
 START_TEST(damaged)
@@ -428,17 +454,20 @@ START_TEST(damaged)
 	nl = open_socket();
 	install(nl, &ruleset, SAMPLE_STICKY, 0);
 	sample_write(&writer, ruleset.family, SAMPLE_STICKY);
-	ck_assert_msg(run(damages[_i].command, &out) == 0, "%s: %s", damages[_i].name, out.text);
+	ck_assert_msg(run(damages[_i].command, &out) == 0, "%s: %s",
+		      damages[_i].name, out.text);
 	state = read_table(nl, &ruleset, &got, &eb);
-	ck_assert_msg(state == damages[_i].want, "%s: want %d got %d: %s", damages[_i].name,
-		      damages[_i].want, state, eb.text);
+	ck_assert_msg(state == damages[_i].want, "%s: want %d got %d: %s",
+		      damages[_i].name, damages[_i].want, state, eb.text);
 	if (state == TABLE_CURRENT)
-		ck_assert_msg((int)got.n_elements == (int)want.n_elements + damages[_i].elements,
-			      "%s: want %zu%+d elements got %zu", damages[_i].name, want.n_elements,
+		ck_assert_msg((int)got.n_elements ==
+				      (int)want.n_elements + damages[_i].elements,
+			      "%s: want %zu%+d elements got %zu",
+			      damages[_i].name, want.n_elements,
 			      damages[_i].elements, got.n_elements);
 	if (state == TABLE_ABSENT || state == TABLE_OTHER)
-		ck_assert_msg(state != TABLE_OTHER || eb.text[0], "%s: no reason given",
-			      damages[_i].name);
+		ck_assert_msg(state != TABLE_OTHER || eb.text[0],
+			      "%s: no reason given", damages[_i].name);
 	strbuf_free(&out);
 	model_free(&want);
 	model_free(&got);
@@ -457,7 +486,8 @@ static struct element large_element(unsigned int service, unsigned int index)
 		.protocol = IPPROTO_UDP,
 		.port = 53,
 		.index = index,
-		.endpoint = sample_addr(FAMILY_IPV4, 0x100000 + service * LARGE_ENDPOINTS + index),
+		.endpoint = sample_addr(
+			FAMILY_IPV4, 0x100000 + service * LARGE_ENDPOINTS + index),
 		.endpoint_port = 5353,
 	};
 }
@@ -497,23 +527,27 @@ static const struct {
 	int elements;
 } large_steps[] = {
 	{ "intact", "true", 0 },
-	{ "first missing", "nft delete element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 0 }",
-	  -1 },
+	{ "first missing",
+	  "nft delete element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 0 }", -1 },
 	{ "three missing",
 	  "nft delete element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 1, 10.0.1.1 . udp . 53 . "
 	  "9 }",
 	  -3 },
 	{ "last missing too",
-	  "nft delete element ip vipmap endpoints { 10.0.19.235 . udp . 53 . 9 }", -4 },
+	  "nft delete element ip vipmap endpoints { 10.0.19.235 . udp . 53 . 9 }",
+	  -4 },
 	{ "an unknown VIP",
-	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 54 . 0 : 10.0.0.1 . 80 }", -3 },
+	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 54 . 0 : 10.0.0.1 . 80 }",
+	  -3 },
 	{ "an index too many, as many as are missing",
 	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 10 : 10.0.0.1 . 80, "
 	  "10.0.0.0 . udp . 53 . 11 : 10.0.0.1 . 80, 10.0.0.0 . udp . 53 . 12 : 10.0.0.1 . 80 }",
 	  0 },
 	{ "more than ought to be",
-	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 13 : 10.0.0.1 . 80 }", 1 },
-	{ "all missing", "nft flush map ip vipmap endpoints", -LARGE_SERVICES *LARGE_ENDPOINTS },
+	  "nft add element ip vipmap endpoints { 10.0.0.0 . udp . 53 . 13 : 10.0.0.1 . 80 }",
+	  1 },
+	{ "all missing", "nft flush map ip vipmap endpoints",
+	  -LARGE_SERVICES *LARGE_ENDPOINTS },
 };
 
 static void read_large_step(struct nlsock *nl, struct model *want, unsigned int step)
@@ -523,12 +557,16 @@ static void read_large_step(struct nlsock *nl, struct model *want, unsigned int 
 	size_t i;
 
 	ck_assert_int_eq(read_table(nl, &want->ruleset, &got, &eb), TABLE_CURRENT);
-	ck_assert_msg((int)got.n_elements == (int)want->n_elements + large_steps[step].elements,
-		      "%s: want %zu%+d elements got %zu", large_steps[step].name, want->n_elements,
+	ck_assert_msg((int)got.n_elements == (int)want->n_elements +
+						     large_steps[step].elements,
+		      "%s: want %zu%+d elements got %zu",
+		      large_steps[step].name, want->n_elements,
 		      large_steps[step].elements, got.n_elements);
-	qsort(got.elements, got.n_elements, sizeof(*got.elements), compare_elements);
+	qsort(got.elements, got.n_elements, sizeof(*got.elements),
+	      compare_elements);
 	for (i = 1; i < got.n_elements; i++)
-		ck_assert_msg(compare_elements(&got.elements[i - 1], &got.elements[i]),
+		ck_assert_msg(compare_elements(&got.elements[i - 1],
+					       &got.elements[i]),
 			      "%s: told twice", large_steps[step].name);
 	if (step == 0)
 		compare_models(want, &got);
@@ -555,8 +593,8 @@ START_TEST(large)
 	ck_assert_msg(batch_commit(b, nl, 60000, NULL, &eb) == 0, "%s", eb.text);
 	batch_free(b);
 	for (step = 0; step < sizeof(large_steps) / sizeof(large_steps[0]); step++) {
-		ck_assert_msg(run(large_steps[step].command, &out) == 0, "%s: %s",
-			      large_steps[step].name, out.text);
+		ck_assert_msg(run(large_steps[step].command, &out) == 0,
+			      "%s: %s", large_steps[step].name, out.text);
 		read_large_step(nl, &want, step);
 	}
 	strbuf_free(&out);
@@ -599,8 +637,8 @@ START_TEST(chain_damaged)
 	nl = open_socket();
 	install(nl, &ruleset, SAMPLE_STICKY, 0);
 	sample_write(&writer, ruleset.family, SAMPLE_STICKY);
-	ck_assert_msg(run(chain_damages[_i].command, &out) == 0, "%s: %s", chain_damages[_i].name,
-		      out.text);
+	ck_assert_msg(run(chain_damages[_i].command, &out) == 0, "%s: %s",
+		      chain_damages[_i].name, out.text);
 	ck_assert_int_eq(read_table(nl, &ruleset, &got, &eb), TABLE_CURRENT);
 	sort_lines(&want.objects);
 	sort_lines(&got.objects);
@@ -610,8 +648,10 @@ START_TEST(chain_damaged)
 	ck_assert_msg(before && after, "%s: no chain", chain_damages[_i].name);
 	before += strlen(line);
 	after += strlen(line);
-	ck_assert_msg(strncmp(before, after, 16), "%s: digest unchanged", chain_damages[_i].name);
-	ck_assert_msg((strncmp(after, "0000000000000000", 16) == 0) == chain_damages[_i].zero,
+	ck_assert_msg(strncmp(before, after, 16), "%s: digest unchanged",
+		      chain_damages[_i].name);
+	ck_assert_msg((strncmp(after, "0000000000000000", 16) == 0) ==
+			      chain_damages[_i].zero,
 		      "%s: got %.16s", chain_damages[_i].name, after);
 	/* and nothing else changed */
 	memcpy(after, before, 16);
@@ -674,8 +714,8 @@ static void skip_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 	(void)digest;
 }
 
-static void skip_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			uint64_t digest)
+static void skip_ranges(void *ctx, const char *set, const struct prefix *list,
+			unsigned int count, uint64_t digest)
 {
 	(void)ctx;
 	(void)set;
@@ -684,7 +724,8 @@ static void skip_ranges(void *ctx, const char *set, const struct prefix *list, u
 	(void)digest;
 }
 
-static enum table_state read_which_parts(struct nlsock *nl, const struct ruleset *ruleset,
+static enum table_state read_which_parts(struct nlsock *nl,
+					 const struct ruleset *ruleset,
 					 unsigned int *parts)
 {
 	struct parts_found seen = { 0, 0 };
@@ -696,7 +737,8 @@ static enum table_state read_which_parts(struct nlsock *nl, const struct ruleset
 	enum table_state state = 99;
 	struct errbuf eb = { "" };
 
-	ck_assert_msg(readback_table(nl, ruleset, &found, &state, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(readback_table(nl, ruleset, &found, &state, &eb) == 0,
+		      "%s", eb.text);
 	ck_assert_uint_eq(seen.calls, 1);
 	*parts = seen.parts;
 	return state;
@@ -704,8 +746,9 @@ static enum table_state read_which_parts(struct nlsock *nl, const struct ruleset
 
 static void nft_list(enum family family, struct strbuf *out)
 {
-	ck_assert_int_eq(run(family == FAMILY_IPV4 ? "nft -s list table ip vipmap | sort"
-						   : "nft -s list table ip6 vipmap | sort",
+	ck_assert_int_eq(run(family == FAMILY_IPV4
+				     ? "nft -s list table ip vipmap | sort"
+				     : "nft -s list table ip6 vipmap | sort",
 			     out),
 			 0);
 }
@@ -743,10 +786,13 @@ START_TEST(parts_changed)
 	nlsock_close(nl);
 	ck_assert(new_namespace());
 	nl = open_socket();
-	install(nl, &from, from.parts == (PART_NO_MASQUERADE | PART_PING_IPS) ? SAMPLE_PARTS : 0,
+	install(nl, &from,
+		from.parts == (PART_NO_MASQUERADE | PART_PING_IPS) ? SAMPLE_PARTS
+								   : 0,
 		0);
 	ck_assert_int_eq(read_which_parts(nl, &to, &parts),
-			 from.parts == to.parts ? TABLE_CURRENT : TABLE_RULES_DIFFER);
+			 from.parts == to.parts ? TABLE_CURRENT
+						: TABLE_RULES_DIFFER);
 	ck_assert_uint_eq(parts, from.parts);
 	b = batch_new(&to, 0);
 	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_UPDATE, parts);
@@ -768,10 +814,13 @@ static const struct {
 	const char *name, *command;
 	int want;
 } disturbances[] = {
-	{ "another table", "nft 'table ip another { chain c { accept; accept; }; }'", 0 },
-	{ "ours in the other family", "nft 'table ip6 vipmap { chain c { accept; }; }'", 0 },
+	{ "another table",
+	  "nft 'table ip another { chain c { accept; accept; }; }'", 0 },
+	{ "ours in the other family",
+	  "nft 'table ip6 vipmap { chain c { accept; }; }'", 0 },
 	{ "a rule of ours", "nft add rule ip vipmap services accept", -EINTR },
-	{ "an element of ours", "nft add element ip vipmap cluster-ips { 10.9.9.9 }", -EINTR },
+	{ "an element of ours",
+	  "nft add element ip vipmap cluster-ips { 10.9.9.9 }", -EINTR },
 	{ "deleted", "nft delete table ip vipmap", -EINTR },
 };
 
@@ -789,8 +838,8 @@ static void disturb(void *ctx, const struct element *e)
 		ck_assert_msg(system(d->command) == 0, "failed: %s", d->command);
 }
 
-static void count_ranges(void *ctx, const char *set, const struct prefix *list, unsigned int count,
-			 uint64_t digest)
+static void count_ranges(void *ctx, const char *set, const struct prefix *list,
+			 unsigned int count, uint64_t digest)
 {
 	struct disturbance *d = ctx;
 
@@ -811,9 +860,10 @@ START_TEST(changed_meanwhile)
 {
 	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
 	struct disturbance disturbance = { .command = disturbances[_i].command };
-	const struct readback found = {
-		.ctx = &disturbance, .element = disturb, .pick = ignore_pick, .ranges = count_ranges
-	};
+	const struct readback found = { .ctx = &disturbance,
+					.element = disturb,
+					.pick = ignore_pick,
+					.ranges = count_ranges };
 	struct model want = { .ruleset = ruleset };
 	const struct writer writer = recorder(&want);
 	enum table_state state = 99;
@@ -829,8 +879,8 @@ START_TEST(changed_meanwhile)
 	sample_write(&writer, ruleset.family, 0);
 	ck_assert_int_eq(readback_generation(nl, &before, &eb), 0);
 	err = readback_table(nl, &ruleset, &found, &state, &eb);
-	ck_assert_msg(err == disturbances[_i].want, "%s: want %d got %d: %s", disturbances[_i].name,
-		      disturbances[_i].want, err, eb.text);
+	ck_assert_msg(err == disturbances[_i].want, "%s: want %d got %d: %s",
+		      disturbances[_i].name, disturbances[_i].want, err, eb.text);
 	ck_assert_int_eq(state, err ? 99 : TABLE_CURRENT);
 	if (!err)
 		ck_assert_uint_eq(disturbance.elements, want.n_elements);
@@ -863,11 +913,13 @@ START_TEST(busy_neighbour)
 	nft = popen("nft -i > /dev/null", "w");
 	ck_assert(nft);
 	for (i = 0; i < 2000; i++)
-		fprintf(nft, "add table ip a { chain c { accept; }; }\ndelete table ip a\n");
+		fprintf(nft,
+			"add table ip a { chain c { accept; }; }\ndelete table ip a\n");
 	fflush(nft);
 	for (i = 0; i < 50; i++) {
 		got = (struct model){ .ruleset = ruleset };
-		ck_assert_int_eq(read_table(nl, &ruleset, &got, &eb), TABLE_CURRENT);
+		ck_assert_int_eq(read_table(nl, &ruleset, &got, &eb),
+				 TABLE_CURRENT);
 		ck_assert_uint_eq(got.n_elements, want.n_elements);
 		model_free(&got);
 	}
@@ -895,10 +947,12 @@ static bool keep_first(void *ctx, const struct addr *endpoint, uint16_t port)
 }
 
 /* To the end; the number removed or a negative errno. */
-static int purge(struct nlsock *nl, struct affinity_stream *stream, enum family family,
-		 const char *map, struct wanted *w, struct errbuf *eb)
+static int purge(struct nlsock *nl, struct affinity_stream *stream,
+		 enum family family, const char *map, struct wanted *w,
+		 struct errbuf *eb)
 {
-	struct affinity_purge *p = affinity_purge_new(nl, stream, family, map, keep_first, w);
+	struct affinity_purge *p =
+		affinity_purge_new(nl, stream, family, map, keep_first, w);
 	int more, removed;
 
 	ck_assert_ptr_nonnull(p);
@@ -916,7 +970,8 @@ static unsigned int count_clients(enum family family, const char *endpoint)
 	char command[256];
 	unsigned int n;
 
-	snprintf(command, sizeof(command), "nft list map %s vipmap %s | grep -oF ': %s' | wc -l",
+	snprintf(command, sizeof(command),
+		 "nft list map %s vipmap %s | grep -oF ': %s' | wc -l",
 		 family == FAMILY_IPV4 ? "ip" : "ip6", map_name, endpoint);
 	ck_assert_int_eq(run(command, &out), 0);
 	n = (unsigned int)strtoul(out.text, NULL, 10);
@@ -932,8 +987,8 @@ static void add_clients(enum family family, unsigned int from, unsigned int n,
 	struct addr a;
 	unsigned int i;
 
-	strbuf_addf(&script, "add element %s vipmap %s {\n", family == FAMILY_IPV4 ? "ip" : "ip6",
-		    map_name);
+	strbuf_addf(&script, "add element %s vipmap %s {\n",
+		    family == FAMILY_IPV4 ? "ip" : "ip6", map_name);
 	for (i = 0; i < n; i++) {
 		a = sample_addr(family, from + i);
 		addr_format(family, &a, client);
@@ -942,7 +997,8 @@ static void add_clients(enum family family, unsigned int from, unsigned int n,
 			    addr_format(family, &a, to), port);
 	}
 	strbuf_adds(&script, "}\n");
-	ck_assert_msg(run_with("nft -f %s", script.text, &out) == 0, "%s", out.text);
+	ck_assert_msg(run_with("nft -f %s", script.text, &out) == 0, "%s",
+		      out.text);
 	strbuf_free(&script);
 	strbuf_free(&out);
 }
@@ -952,8 +1008,10 @@ START_TEST(purges)
 {
 	const enum family family = (enum family)(_i % N_FAMILIES);
 	const struct ruleset ruleset = sample_ruleset(family);
-	const char *ep[2] = { family == FAMILY_IPV4 ? "10.0.0.1 . 80" : "fd00::1 . 80",
-			      family == FAMILY_IPV4 ? "10.0.0.2 . 80" : "fd00::2 . 80" };
+	const char *ep[2] = {
+		family == FAMILY_IPV4 ? "10.0.0.1 . 80" : "fd00::1 . 80",
+		family == FAMILY_IPV4 ? "10.0.0.2 . 80" : "fd00::2 . 80"
+	};
 	struct wanted wanted = { .family = family };
 	struct affinity_stream *stream = NULL;
 	struct errbuf eb = { "" };
@@ -969,7 +1027,8 @@ START_TEST(purges)
 	ck_assert_int_eq(purge(nl, stream, family, map_name, &wanted, &eb), 0);
 	install(nl, &ruleset, SAMPLE_STICKY, 0);
 	ck_assert_int_eq(purge(nl, stream, family, map_name, &wanted, &eb), 0);
-	ck_assert_int_eq(purge(nl, stream, family, "affinity/absent", &wanted, &eb), 0);
+	ck_assert_int_eq(
+		purge(nl, stream, family, "affinity/absent", &wanted, &eb), 0);
 	add_clients(family, 1, 3000, 1, 80);
 	add_clients(family, 4000, 4500, 2, 80);
 	add_clients(family, 10000, 10, 1, 81);
@@ -1007,24 +1066,30 @@ START_TEST(purges_while_others_write)
 	add_clients(FAMILY_IPV4, 4000, 9000, 2, 80);
 
 	/* one that is given up in the middle of a listing */
-	p = affinity_purge_new(nl, stream, FAMILY_IPV4, map_name, keep_first, &wanted);
+	p = affinity_purge_new(nl, stream, FAMILY_IPV4, map_name, keep_first,
+			       &wanted);
 	ck_assert_int_eq(affinity_purge_step(p, &eb), 1);
 	ck_assert_int_eq(affinity_purge_step(p, &eb), 1);
 	affinity_purge_free(p);
 	ck_assert_uint_gt(wanted.asked, 0);
 	ck_assert_uint_lt(wanted.asked, 12000);
 
-	p = affinity_purge_new(nl, stream, FAMILY_IPV4, map_name, keep_first, &wanted);
+	p = affinity_purge_new(nl, stream, FAMILY_IPV4, map_name, keep_first,
+			       &wanted);
 	do {
 		more = affinity_purge_step(p, &eb);
 		steps++;
-		ck_assert_int_eq(system("nft 'add table ip other; delete table ip other'"), 0);
+		ck_assert_int_eq(
+			system("nft 'add table ip other; delete table ip other'"),
+			0);
 	} while (more > 0);
 	ck_assert_msg(more == 0, "%s", eb.text);
 	ck_assert_uint_eq(affinity_purge_removed(p), 9000);
 	ck_assert_uint_eq(count_clients(FAMILY_IPV4, "10.0.0.1 . 80"), 3000);
 	ck_assert_uint_eq(count_clients(FAMILY_IPV4, "10.0.0.2 . 80"), 0);
-	ck_assert_uint_gt(steps, 20); /* 17 messages of at most 800, and 5 transactions of 2,000 */
+	ck_assert_uint_gt(
+		steps,
+		20); /* 17 messages of at most 800, and 5 transactions of 2,000 */
 	affinity_purge_free(p);
 	affinity_stream_close(stream);
 	nlsock_close(nl);
@@ -1038,15 +1103,17 @@ struct old_kernel {
 	unsigned int refused, deletions;
 };
 
-static int forward(void *ctx, const struct iovec *iov, unsigned int n_iov, uint32_t last_seq,
-		   int (*reply)(const struct nlmsghdr *nlh, void *data), void *data,
-		   unsigned int timeout_ms, struct errbuf *eb)
+static int forward(void *ctx, const struct iovec *iov, unsigned int n_iov,
+		   uint32_t last_seq,
+		   int (*reply)(const struct nlmsghdr *nlh, void *data),
+		   void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
 	struct old_kernel *k = ctx;
 	const struct nlmsghdr *begin = iov[0].iov_base, *second;
 
 	if (iov[0].iov_len > begin->nlmsg_len) {
-		second = (const void *)((const char *)iov[0].iov_base + begin->nlmsg_len);
+		second = (const void *)((const char *)iov[0].iov_base +
+					begin->nlmsg_len);
 		if ((second->nlmsg_type & 0xff) == 30) {
 			k->refused++;
 			return errf(eb, -EINVAL, "unknown message");
@@ -1054,7 +1121,8 @@ static int forward(void *ctx, const struct iovec *iov, unsigned int n_iov, uint3
 		if (!k->deletions++ && k->command)
 			ck_assert_int_eq(system(k->command), 0);
 	}
-	return nlsock_exchange(k->nl, iov, n_iov, last_seq, reply, data, timeout_ms, eb);
+	return nlsock_exchange(k->nl, iov, n_iov, last_seq, reply, data,
+			       timeout_ms, eb);
 }
 
 START_TEST(purges_on_old_kernels)
@@ -1094,7 +1162,8 @@ static const struct {
 } rivals[] = {
 	{ "none", "true", "" },
 	{ "only ours", "nft 'table ip vipmap { chain services { }; }'", "" },
-	{ "kube-proxy in nftables mode", "nft 'table ip kube-proxy { }; table ip6 kube-proxy { }'",
+	{ "kube-proxy in nftables mode",
+	  "nft 'table ip kube-proxy { }; table ip6 kube-proxy { }'",
 	  "nftables table ip kube-proxy\nnftables table ip6 kube-proxy\n" },
 	{ "iptables-nft",
 	  "nft 'table ip nat { chain KUBE-SERVICES { }; }; table ip6 nat { chain X { }; }'",
@@ -1118,8 +1187,9 @@ START_TEST(finds_rivals)
 	nl = open_socket();
 	ck_assert_int_eq(readback_rivals(nl, note_rival, &got, &eb), 0);
 	strbuf_adds(&got, "");
-	ck_assert_msg(strcmp(got.text ? got.text : "", rivals[_i].want) == 0, "%s: want %s got %s",
-		      rivals[_i].name, rivals[_i].want, got.text);
+	ck_assert_msg(strcmp(got.text ? got.text : "", rivals[_i].want) == 0,
+		      "%s: want %s got %s", rivals[_i].name, rivals[_i].want,
+		      got.text);
 	strbuf_free(&got);
 	strbuf_free(&out);
 	nlsock_close(nl);
@@ -1132,7 +1202,8 @@ Suite *make_suite(void)
 {
 	Suite *suite = suite_create("readback");
 	TCase *tcase = tcase_create("kernel");
-	TCase *load = tcase_create("load"); /* much at once, or against the clock */
+	TCase *load =
+		tcase_create("load"); /* much at once, or against the clock */
 
 	tcase_set_timeout(tcase, 60);
 	tcase_set_timeout(load, 180);
@@ -1142,7 +1213,8 @@ Suite *make_suite(void)
 	tcase_add_test(load, large);
 	tcase_add_loop_test(tcase, chain_damaged, 0, ROWS(chain_damages));
 	tcase_add_test(tcase, settings_changed);
-	tcase_add_loop_test(tcase, parts_changed, 0, N_FAMILIES * N_PART_SETS * N_PART_SETS);
+	tcase_add_loop_test(tcase, parts_changed, 0,
+			    N_FAMILIES * N_PART_SETS * N_PART_SETS);
 	tcase_add_loop_test(tcase, changed_meanwhile, 0, ROWS(disturbances));
 	tcase_add_test(load, busy_neighbour);
 	tcase_add_loop_test(tcase, purges, 0, 2 * N_FAMILIES);

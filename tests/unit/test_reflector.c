@@ -1,7 +1,7 @@
 /*
- * What a request's end leads to, as a table; and the recorded exchanges with a real API server,
- * played byte for byte through HTTP, splitting and decoding into a sink that writes down what it
- * was told.
+ * What a request's end leads to, as a table; and the recorded exchanges with a
+ * real API server, played byte for byte through HTTP, splitting and decoding
+ * into a sink that writes down what it was told.
  */
 #include "watch/reflector_judge.h"
 
@@ -28,7 +28,9 @@ static const struct {
 	  { .mode = MODE_PAGES, .result = { OK, 200, -1, "" } },
 	  { .step = NEXT_WATCH } },
 	{ "stream refused: 422",
-	  { .mode = MODE_STREAM, .result = { OK, 422, -1, "" }, .failure = { .code = 422 } },
+	  { .mode = MODE_STREAM,
+	    .result = { OK, 422, -1, "" },
+	    .failure = { .code = 422 } },
 	  { .step = NEXT_LIST, .no_stream = true } },
 	{ "stream refused: 400 without a Status",
 	  { .mode = MODE_STREAM, .result = { OK, 400, -1, "" } },
@@ -63,9 +65,14 @@ static const struct {
 	    .result = { OK, 400, -1, "" },
 	    .failure = { .code = 400, .reason = "BadRequest" },
 	    .optional_selector = true },
-	  { .step = NEXT_LIST, .pause = PAUSE_SOON, .drop_selector = true, .no_stream = true } },
+	  { .step = NEXT_LIST,
+	    .pause = PAUSE_SOON,
+	    .drop_selector = true,
+	    .no_stream = true } },
 	{ "list refused for good",
-	  { .mode = MODE_PAGES, .result = { OK, 400, -1, "" }, .failure = { .code = 400 } },
+	  { .mode = MODE_PAGES,
+	    .result = { OK, 400, -1, "" },
+	    .failure = { .code = 400 } },
 	  { .step = NEXT_LIST, .pause = PAUSE_BACKOFF } },
 	{ "continue expired: 410",
 	  { .mode = MODE_PAGES,
@@ -79,7 +86,9 @@ static const struct {
 	    .failure = { .code = 504, .reason = "Timeout", .too_large = true } },
 	  { .step = NEXT_LIST, .pause = PAUSE_SOON, .drop_version = true } },
 	{ "gateway timeout, another 504",
-	  { .mode = MODE_PAGES, .result = { OK, 504, -1, "" }, .failure = { .code = 504 } },
+	  { .mode = MODE_PAGES,
+	    .result = { OK, 504, -1, "" },
+	    .failure = { .code = 504 } },
 	  { .step = NEXT_LIST, .pause = PAUSE_BACKOFF } },
 	{ "list unreachable",
 	  { .mode = MODE_STREAM, .result = { HTTP_UNREACHED, 0, -1, "" } },
@@ -91,7 +100,10 @@ static const struct {
 	  { .mode = MODE_WATCH, .result = { OK, 200, -1, "" }, .lived_ms = 3 },
 	  { .step = NEXT_SAME, .pause = PAUSE_BACKOFF } },
 	{ "clean end at once, after an event",
-	  { .mode = MODE_WATCH, .result = { OK, 200, -1, "" }, .lived_ms = 3, .progress = true },
+	  { .mode = MODE_WATCH,
+	    .result = { OK, 200, -1, "" },
+	    .lived_ms = 3,
+	    .progress = true },
 	  { .step = NEXT_SAME } },
 	{ "watch cut",
 	  { .mode = MODE_WATCH, .result = { HTTP_BROKEN, 200, -1, "" } },
@@ -132,13 +144,19 @@ static const struct {
 	    .failure = { .code = 500, .reason = "InternalError" } },
 	  { .step = NEXT_SAME, .pause = PAUSE_BACKOFF } },
 	{ "watch: 401",
-	  { .mode = MODE_WATCH, .result = { OK, 401, -1, "" }, .failure = { .code = 401 } },
+	  { .mode = MODE_WATCH,
+	    .result = { OK, 401, -1, "" },
+	    .failure = { .code = 401 } },
 	  { .step = NEXT_SAME, .pause = PAUSE_BACKOFF } },
 	{ "watch: 429",
-	  { .mode = MODE_WATCH, .result = { OK, 429, 1000, "" }, .failure = { .code = 429 } },
+	  { .mode = MODE_WATCH,
+	    .result = { OK, 429, 1000, "" },
+	    .failure = { .code = 429 } },
 	  { .step = NEXT_SAME, .pause = PAUSE_BACKOFF } },
 	{ "watch: 422",
-	  { .mode = MODE_WATCH, .result = { OK, 422, -1, "" }, .failure = { .code = 422 } },
+	  { .mode = MODE_WATCH,
+	    .result = { OK, 422, -1, "" },
+	    .failure = { .code = 422 } },
 	  { .step = NEXT_LIST, .pause = PAUSE_BACKOFF } },
 	{ "watch: nonsense",
 	  { .mode = MODE_WATCH, .result = { HTTP_REFUSED, 200, -1, "" }, .garbled = true },
@@ -163,10 +181,14 @@ static const struct {
 	    .repeated = true },
 	  { .step = NEXT_ABSENT, .pause = PAUSE_LONG } },
 	{ "no such resource, needed",
-	  { .mode = MODE_STREAM, .result = { OK, 404, -1, "" }, .failure = { .code = 404 } },
+	  { .mode = MODE_STREAM,
+	    .result = { OK, 404, -1, "" },
+	    .failure = { .code = 404 } },
 	  { .step = NEXT_ABSENT, .pause = PAUSE_BACKOFF } },
 	{ "not allowed, needed",
-	  { .mode = MODE_STREAM, .result = { OK, 403, -1, "" }, .failure = { .code = 403 } },
+	  { .mode = MODE_STREAM,
+	    .result = { OK, 403, -1, "" },
+	    .failure = { .code = 403 } },
 	  { .step = NEXT_LIST, .pause = PAUSE_BACKOFF } },
 	{ "a redirect",
 	  { .mode = MODE_STREAM, .result = { OK, 302, -1, "" } },
@@ -175,61 +197,64 @@ static const struct {
 
 static const char *decision_text(const struct decision *v, char *text, size_t size)
 {
-	static const char *const steps[] = { "same", "page", "watch", "list", "absent" };
+	static const char *const steps[] = { "same", "page", "watch", "list",
+					     "absent" };
 	static const char *const pauses[] = { "none", "soon", "backoff", "long" };
 
-	snprintf(text, size, "%s, pause %s%s%s%s%s%s", steps[v->step], pauses[v->pause],
-		 v->drop_version ? ", drop version" : "", v->drop_selector ? ", drop selector" : "",
-		 v->no_stream ? ", no stream" : "", v->no_protobuf ? ", no protobuf" : "",
-		 v->fresh ? ", fresh" : "");
+	snprintf(text, size, "%s, pause %s%s%s%s%s%s", steps[v->step],
+		 pauses[v->pause], v->drop_version ? ", drop version" : "",
+		 v->drop_selector ? ", drop selector" : "",
+		 v->no_stream ? ", no stream" : "",
+		 v->no_protobuf ? ", no protobuf" : "", v->fresh ? ", fresh" : "");
 	return text;
 }
 
 START_TEST(judges)
 {
-	struct decision got = reflector_judge(&judgements[_i].attempt, &api_timing_defaults);
+	struct decision got =
+		reflector_judge(&judgements[_i].attempt, &api_timing_defaults);
 	char want_text[100], got_text[100];
 
 	decision_text(&judgements[_i].want, want_text, sizeof(want_text));
 	decision_text(&got, got_text, sizeof(got_text));
-	ck_assert_msg(!strcmp(want_text, got_text), "%s: want %s, got %s", judgements[_i].name,
-		      want_text, got_text);
+	ck_assert_msg(!strcmp(want_text, got_text), "%s: want %s, got %s",
+		      judgements[_i].name, want_text, got_text);
 }
 END_TEST
 
-#define EMPTY_LIST                                                                                 \
-	"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"           \
-	"{\"kind\":\"List\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"109\"},"     \
+#define EMPTY_LIST                                                                             \
+	"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"       \
+	"{\"kind\":\"List\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"109\"}," \
 	"\"items\":[]}"
-#define REFUSED                                                                                    \
+#define REFUSED                                                                \
 	"HTTP/1.1 422 Unprocessable Entity\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 /* The other kinds, in as few words as possible. */
-#define NO_SLICES                                                                                  \
-	{                                                                                          \
-		{ "endpointslices", "limit=" }, NULL, EMPTY_LIST, 0                                \
+#define NO_SLICES                                                              \
+	{                                                                      \
+		{ "endpointslices", "limit=" }, NULL, EMPTY_LIST, 0            \
 	}
-#define NO_SERVICES                                                                                \
-	{                                                                                          \
-		{ "/services?", "limit=" }, NULL, EMPTY_LIST, 0                                    \
+#define NO_SERVICES                                                            \
+	{                                                                      \
+		{ "/services?", "limit=" }, NULL, EMPTY_LIST, 0                \
 	}
-#define NO_CIDRS                                                                                   \
-	{                                                                                          \
-		{ "servicecidrs", "limit=" }, NULL, EMPTY_LIST, 0                                  \
+#define NO_CIDRS                                                               \
+	{                                                                      \
+		{ "servicecidrs", "limit=" }, NULL, EMPTY_LIST, 0              \
 	}
-#define NO_NODE                                                                                    \
-	{                                                                                          \
-		{ "/nodes?", "limit=" }, NULL, EMPTY_LIST, 0                                       \
+#define NO_NODE                                                                \
+	{                                                                      \
+		{ "/nodes?", "limit=" }, NULL, EMPTY_LIST, 0                   \
 	}
-#define NO_STREAM                                                                                  \
-	{                                                                                          \
-		{ "sendInitialEvents" }, NULL, REFUSED, 0                                          \
+#define NO_STREAM                                                              \
+	{                                                                      \
+		{ "sendInitialEvents" }, NULL, REFUSED, 0                      \
 	}
 
 struct replay {
 	const char *name;
-	const char *until;	 /* in the journal */
-	const char *journal;	 /* of kinds that matter, as a whole; NULL: see requests */
+	const char *until; /* in the journal */
+	const char *journal; /* of kinds that matter, as a whole; NULL: see requests */
 	const char *requests[4]; /* parts of request lines that must occur, in this order */
 	struct play plays[12];
 };
@@ -254,7 +279,10 @@ static const struct replay replays[] = {
 	  "put EndpointSlice default/extra-5krxk\n",
 	  NULL,
 	  { "sendInitialEvents=true", "resourceVersion=109", "resourceVersion=139" },
-	  { { { "endpointslices?", "sendInitialEvents" }, "watchlist-endpointslices", NULL, 1 },
+	  { { { "endpointslices?", "sendInitialEvents" },
+	      "watchlist-endpointslices",
+	      NULL,
+	      1 },
 	    { { "endpointslices?", "watch=true" }, "watch-endpointslices-live", NULL, 1 },
 	    NO_STREAM,
 	    NO_SERVICES,
@@ -306,8 +334,8 @@ static const struct replay replays[] = {
 	  "put Service default/kubernetes\nput Service default/lb\nput Service default/multi\n"
 	  "put Service default/my-service\nput Service default/nginx-service\n"
 	  "put Service default/np\nend Service\n",
-	  { "limit=500&resourceVersion=0", "watch=true&allow", "sendInitialEvents",
-	    "resourceVersion=109" },
+	  { "limit=500&resourceVersion=0", "watch=true&allow",
+	    "sendInitialEvents", "resourceVersion=109" },
 	  { { { "/services?", "sendInitialEvents" }, NULL, REFUSED, 1 },
 	    { { "/services?", "limit=" }, "list-services", NULL, 1 },
 	    { { "/services?", "watch=true&allow" }, "watch-410-too-old", NULL, 1 },
@@ -416,7 +444,8 @@ static char *lines_about(const char *journal, const char *kind)
 
 	strbuf_adds(&sb, "");
 	for (const char *line = journal; *line;) {
-		const char *end = strchr(line, '\n') + 1, *word = strchr(line, ' ') + 1;
+		const char *end = strchr(line, '\n') + 1,
+			   *word = strchr(line, ' ') + 1;
 		size_t length = strlen(kind);
 
 		if (!strncmp(word, kind, length) && strchr(" \n", word[length]))
@@ -464,10 +493,12 @@ START_TEST(replays_recordings)
 	live_until(&live, replay_over, &run, run.replay->name);
 	got = lines_about(recording_sink_journal(live.sink), "Service");
 	if (run.replay->journal)
-		ck_assert_msg(!strcmp(got, run.replay->journal), "%s: want\n%s\ngot\n%s",
-			      run.replay->name, run.replay->journal, got);
-	ck_assert_msg(!strstr(recording_sink_journal(live.sink), "complain"), "%s: %s",
-		      run.replay->name, recording_sink_journal(live.sink));
+		ck_assert_msg(!strcmp(got, run.replay->journal),
+			      "%s: want\n%s\ngot\n%s", run.replay->name,
+			      run.replay->journal, got);
+	ck_assert_msg(!strstr(recording_sink_journal(live.sink), "complain"),
+		      "%s: %s", run.replay->name,
+		      recording_sink_journal(live.sink));
 	ck_assert_uint_gt(live.n_settled, 0);
 	free(got);
 	player_stop(run.player);
@@ -483,14 +514,16 @@ START_TEST(all_lists_agree)
 	char *state[3];
 
 	for (int i = 0; i < 3; i++) {
-		const struct play plays[] = {
-			{ { "/services?", i ? "limit=" : "sendInitial" }, ways[i], NULL, 1 },
-			NO_STREAM,
-			NO_SLICES,
-			NO_CIDRS,
-			NO_NODE,
-			{ { NULL }, NULL, NULL, 0 }
-		};
+		const struct play plays[] = { { { "/services?",
+						  i ? "limit=" : "sendInitial" },
+						ways[i],
+						NULL,
+						1 },
+					      NO_STREAM,
+					      NO_SLICES,
+					      NO_CIDRS,
+					      NO_NODE,
+					      { { NULL }, NULL, NULL, 0 } };
 		struct player *player;
 		struct live live;
 
@@ -551,7 +584,10 @@ static const struct {
 	{ "watch of slices",
 	  "EndpointSlice",
 	  { { { "endpointslices?", "limit=" }, "list-endpointslices", NULL, 1 },
-	    { { "endpointslices?", "watch=true&allow" }, "watch-endpointslices-live", NULL, 1 } } },
+	    { { "endpointslices?", "watch=true&allow" },
+	      "watch-endpointslices-live",
+	      NULL,
+	      1 } } },
 	{ "version too old, then a list",
 	  "Service",
 	  { { { "/services?", "limit=" }, "list-services", NULL, 1 },
@@ -584,7 +620,8 @@ static bool pair_over(struct live *live, const void *arg)
 {
 	const struct pair_run *run = arg;
 
-	return strstr(player_unanswered(run->player), run->path) && live_all_listed(live, NULL);
+	return strstr(player_unanswered(run->player), run->path) &&
+	       live_all_listed(live, NULL);
 }
 
 static int compare_lines(const void *a, const void *b)
@@ -611,16 +648,17 @@ static char *sorted_lines(const char *text, const char *kind)
 
 static char *play_pair(int i, const char *suffix)
 {
-	struct play plays[PAIR_PLAYS + 6] = { NO_STREAM, NO_STREAM,   NO_STREAM, NO_STREAM,
-					      NO_SLICES, NO_SERVICES, NO_CIDRS,	 NO_NODE };
+	struct play plays[PAIR_PLAYS + 6] = { NO_STREAM, NO_STREAM, NO_STREAM,
+					      NO_STREAM, NO_SLICES, NO_SERVICES,
+					      NO_CIDRS,	 NO_NODE };
 	char files[PAIR_PLAYS][64], *state, *journal;
 	struct pair_run run = { .path = pairs[i].plays[0].wants[0] };
 	struct strbuf sb = STRBUF_INIT;
 	struct live live;
 
 	for (int n = 0; n < PAIR_PLAYS && pairs[i].plays[n].file; n++) {
-		snprintf(files[n], sizeof(files[n]), "protobuf/%s.%s", pairs[i].plays[n].file,
-			 suffix);
+		snprintf(files[n], sizeof(files[n]), "protobuf/%s.%s",
+			 pairs[i].plays[n].file, suffix);
 		plays[n] = pairs[i].plays[n];
 		plays[n].file = files[n];
 	}
@@ -632,8 +670,10 @@ static char *play_pair(int i, const char *suffix)
 	journal = sorted_lines(recording_sink_journal(live.sink), pairs[i].kind);
 	state = recording_sink_state(live.sink);
 	strbuf_addf(&sb, "%s%s", journal, state);
-	ck_assert_msg(strstr(journal, "put "), "%s %s: %s", pairs[i].name, suffix, sb.text);
-	ck_assert_msg(!strstr(sb.text, "complain"), "%s %s: %s", pairs[i].name, suffix, sb.text);
+	ck_assert_msg(strstr(journal, "put "), "%s %s: %s", pairs[i].name,
+		      suffix, sb.text);
+	ck_assert_msg(!strstr(sb.text, "complain"), "%s %s: %s", pairs[i].name,
+		      suffix, sb.text);
 	free(journal);
 	free(state);
 	player_stop(run.player);
@@ -645,8 +685,8 @@ START_TEST(both_encodings_agree)
 {
 	char *json = play_pair(_i, "json"), *protobuf = play_pair(_i, "pb");
 
-	ck_assert_msg(!strcmp(json, protobuf), "%s: JSON\n%.700s\nprotobuf\n%.700s", pairs[_i].name,
-		      json, protobuf);
+	ck_assert_msg(!strcmp(json, protobuf), "%s: JSON\n%.700s\nprotobuf\n%.700s",
+		      pairs[_i].name, json, protobuf);
 	free(json);
 	free(protobuf);
 }

@@ -26,10 +26,11 @@ static void on_pick(void *ctx, enum change change, const struct verdict *pick)
 	strbuf_addf(ctx, "%s %s\n", changes[change], pick_name(pick, name));
 }
 
-static void on_affinity(void *ctx, enum change change, const char *name, const char *comment)
+static void on_affinity(void *ctx, enum change change, const char *name,
+			const char *comment)
 {
-	strbuf_addf(ctx, "%s %s%s%s\n", changes[change], name, comment ? " # " : "",
-		    comment ? comment : "");
+	strbuf_addf(ctx, "%s %s%s%s\n", changes[change], name,
+		    comment ? " # " : "", comment ? comment : "");
 }
 
 static void on_sticky(void *ctx, enum change change, const struct sticky_chain *chain)
@@ -42,7 +43,8 @@ static void on_ranges(void *ctx, enum change change, const char *set)
 	strbuf_addf(ctx, "%s %s\n", changes[change], set);
 }
 
-static void on_element(void *ctx, enum change change, const struct element *element, void *owner)
+static void on_element(void *ctx, enum change change,
+		       const struct element *element, void *owner)
 {
 	(void)owner;
 	strbuf_addf(ctx, "%s ", changes[change]);
@@ -64,8 +66,9 @@ struct play {
 static void play_begin(struct play *p)
 {
 	memset(p, 0, sizeof(*p));
-	p->writer = (struct writer){ &p->text,	on_table,  on_pick,   on_affinity,
-				     on_sticky, on_ranges, on_element };
+	p->writer =
+		(struct writer){ &p->text,  on_table,  on_pick,	  on_affinity,
+				 on_sticky, on_ranges, on_element };
 }
 
 static void play_end(struct play *p)
@@ -84,17 +87,22 @@ static void expect(struct play *p, const char *name, bool applied, const char *w
 		registry_applied(&p->r);
 }
 
-static const struct element cluster_ip = { .set = SET_CLUSTER_IPS, .addr = { { 10, 96, 0, 1 } } };
-static const struct element other_ip = { .set = SET_CLUSTER_IPS, .addr = { { 10, 96, 0, 2 } } };
-static const struct element hairpin = {
-	.set = SET_HAIRPIN, .addr = { { 10, 96, 0, 1 } }, .protocol = IPPROTO_TCP, .port = 80
-};
-static const struct element hairpin_udp = {
-	.set = SET_HAIRPIN, .addr = { { 10, 96, 0, 1 } }, .protocol = IPPROTO_UDP, .port = 80
-};
+static const struct element cluster_ip = { .set = SET_CLUSTER_IPS,
+					   .addr = { { 10, 96, 0, 1 } } };
+static const struct element other_ip = { .set = SET_CLUSTER_IPS,
+					 .addr = { { 10, 96, 0, 2 } } };
+static const struct element hairpin = { .set = SET_HAIRPIN,
+					.addr = { { 10, 96, 0, 1 } },
+					.protocol = IPPROTO_TCP,
+					.port = 80 };
+static const struct element hairpin_udp = { .set = SET_HAIRPIN,
+					    .addr = { { 10, 96, 0, 1 } },
+					    .protocol = IPPROTO_UDP,
+					    .port = 80 };
 static const struct verdict pick2 = { VERDICT_PICK, PICK_CLUSTER, 2 };
 static const struct verdict pick3 = { VERDICT_PICK, PICK_CLUSTER, 3 };
-static const struct verdict sticky2 = { VERDICT_PICK, PICK_CLUSTER | PICK_STICKY, 2 };
+static const struct verdict sticky2 = { VERDICT_PICK,
+					PICK_CLUSTER | PICK_STICKY, 2 };
 
 START_TEST(shared_elements_are_counted)
 {
@@ -146,8 +154,10 @@ START_TEST(a_lost_transaction)
 	play_begin(&p);
 	registry_want_shared(&p.r, &cluster_ip, 1);
 	registry_want_pick(&p.r, &pick2, 1, 0);
-	expect(&p, "lost", false, "add cluster-pick-2\nadd cluster-ips 10.96.0.1\n");
-	expect(&p, "again", true, "add cluster-pick-2\nadd cluster-ips 10.96.0.1\n");
+	expect(&p, "lost", false,
+	       "add cluster-pick-2\nadd cluster-ips 10.96.0.1\n");
+	expect(&p, "again", true,
+	       "add cluster-pick-2\nadd cluster-ips 10.96.0.1\n");
 	expect(&p, "done", true, "");
 	play_end(&p);
 }
@@ -292,8 +302,10 @@ static struct sticky_chain chain_of(const char *name, uint32_t timeout_s)
 
 START_TEST(chains_by_digest)
 {
-	const struct sticky_chain chain = chain_of("sticky/d/w/tcp//10.0.0.1/80", 60);
-	const struct sticky_chain longer = chain_of("sticky/d/w/tcp//10.0.0.1/80", 61);
+	const struct sticky_chain chain =
+		chain_of("sticky/d/w/tcp//10.0.0.1/80", 60);
+	const struct sticky_chain longer =
+		chain_of("sticky/d/w/tcp//10.0.0.1/80", 61);
 	struct play p;
 
 	play_begin(&p);
@@ -318,8 +330,10 @@ END_TEST
 
 START_TEST(chains_that_were_found)
 {
-	const struct sticky_chain good = chain_of("sticky/d/w/tcp//10.0.0.1/80", 60);
-	const struct sticky_chain bad = chain_of("sticky/d/w/tcp//10.0.0.2/80", 60);
+	const struct sticky_chain good =
+		chain_of("sticky/d/w/tcp//10.0.0.1/80", 60);
+	const struct sticky_chain bad =
+		chain_of("sticky/d/w/tcp//10.0.0.2/80", 60);
 	struct play p;
 
 	play_begin(&p);
@@ -331,7 +345,8 @@ START_TEST(chains_that_were_found)
 	registry_want_chain(&p.r, &bad, true, &p.ruleset, &p.writer, 1);
 	expect(&p, "found", true, "update sticky/d/w/tcp//10.0.0.2/80\n");
 	ck_assert_int_eq(registry_collect(&p.r, &p.writer, 1), 1);
-	check_text("collect", p.text.text, "delete sticky/d/gone/tcp//10.0.0.3/80\n");
+	check_text("collect", p.text.text,
+		   "delete sticky/d/gone/tcp//10.0.0.3/80\n");
 	play_end(&p);
 }
 END_TEST
@@ -408,7 +423,8 @@ END_TEST
  */
 START_TEST(counts_afresh)
 {
-	const struct sticky_chain chain = chain_of("sticky/d/w/tcp//10.0.0.1/80", 60);
+	const struct sticky_chain chain =
+		chain_of("sticky/d/w/tcp//10.0.0.1/80", 60);
 	struct play p;
 
 	play_begin(&p);
@@ -421,8 +437,10 @@ START_TEST(counts_afresh)
 	registry_unwant(&p.r);
 	registry_want_shared(&p.r, &cluster_ip, 1);
 	registry_want_chain(&p.r, &chain, true, &p.ruleset, &p.writer, 0);
-	expect(&p, "afresh", true, "add sticky/d/w/tcp//10.0.0.1/80\nadd cluster-ips 10.96.0.1\n");
-	ck_assert_uint_eq(p.r.entries.count, 2); /* the pick chain was never there */
+	expect(&p, "afresh", true,
+	       "add sticky/d/w/tcp//10.0.0.1/80\nadd cluster-ips 10.96.0.1\n");
+	ck_assert_uint_eq(p.r.entries.count,
+			  2); /* the pick chain was never there */
 	play_end(&p);
 }
 END_TEST

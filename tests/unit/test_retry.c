@@ -45,10 +45,12 @@ START_TEST(pauses_of_failures)
 	retry_failed(&r, now, pauses[_i].took_us, 7, pauses[_i].longest_us);
 	ck_assert_msg(r.at_us - now == pauses[_i].at_us &&
 			      r.earliest_us - now == pauses[_i].earliest_us,
-		      "%s: %lld, with a change %lld", pauses[_i].name, (long long)(r.at_us - now),
+		      "%s: %lld, with a change %lld", pauses[_i].name,
+		      (long long)(r.at_us - now),
 		      (long long)(r.earliest_us - now));
 	ck_assert_int_eq(retry_due_us(&r, 7), r.at_us);
-	ck_assert_int_eq(retry_due_us(&r, 8), r.at_us < r.earliest_us ? r.at_us : r.earliest_us);
+	ck_assert_int_eq(retry_due_us(&r, 8),
+			 r.at_us < r.earliest_us ? r.at_us : r.earliest_us);
 }
 END_TEST
 
@@ -92,11 +94,12 @@ static int refuse(void *ctx, const struct fake_op *op)
 {
 	const struct world *w = ctx;
 
-	return op->type == NFT_MSG_NEWTABLE && w->refuses[op->family] ? -ENOBUFS : 0;
+	return op->type == NFT_MSG_NEWTABLE && w->refuses[op->family] ? -ENOBUFS
+								      : 0;
 }
 
-static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
-		      int64_t duration_us)
+static void on_synced(void *ctx, enum family family, int err,
+		      const struct sync_report *report, int64_t duration_us)
 {
 	struct world *w = ctx;
 
@@ -106,9 +109,12 @@ static void on_synced(void *ctx, enum family family, int err, const struct sync_
 	w->good[family] += !err;
 }
 
-static void world_open(struct world *w, int64_t min_period_ms, bool refuses_ipv4, bool refuses_ipv6)
+static void world_open(struct world *w, int64_t min_period_ms,
+		       bool refuses_ipv4, bool refuses_ipv6)
 {
-	struct sync_options options = { .family = { true, true }, .synced = on_synced, .ctx = w };
+	struct sync_options options = { .family = { true, true },
+					.synced = on_synced,
+					.ctx = w };
 	const struct object_sink *sink;
 	struct errbuf eb = { "" };
 	int err;
@@ -186,9 +192,11 @@ START_TEST(failures_back_off)
 	at = w.now_us;
 	for (i = 1; i < 14; i++) {
 		ask_at(&w, at + pause - 1);
-		ck_assert_msg(w.attempts[FAMILY_IPV4] == i, "try %u came early", i + 1);
+		ck_assert_msg(w.attempts[FAMILY_IPV4] == i, "try %u came early",
+			      i + 1);
 		ask_at(&w, at + pause);
-		ck_assert_msg(w.attempts[FAMILY_IPV4] == i + 1, "try %u came late", i + 1);
+		ck_assert_msg(w.attempts[FAMILY_IPV4] == i + 1,
+			      "try %u came late", i + 1);
 		at += pause;
 		pause = pause < 15 * S ? pause * 2 : 30 * S;
 	}

@@ -59,19 +59,23 @@ static const struct {
 	  .dead = true,
 	  .v6 = true },
 	{ .name = "EPS-5: slices with different numbers",
-	  .slices = { "v4 tcp:8080:http 10.0.0.1", "v4 tcp:9090:http 10.0.0.2 10.0.0.1" },
+	  .slices = { "v4 tcp:8080:http 10.0.0.1",
+		      "v4 tcp:9090:http 10.0.0.2 10.0.0.1" },
 	  .cluster = "1:8080 1:9090 2:9090",
 	  .local = "" },
 	{ .name = "EPS-8: the union, keyed by address and port",
-	  .slices = { "v4 " HTTP " 10.0.0.2 10.0.0.1", "v4 " HTTP " 10.0.0.1 10.0.0.3" },
+	  .slices = { "v4 " HTTP " 10.0.0.2 10.0.0.1",
+		      "v4 " HTTP " 10.0.0.1 10.0.0.3" },
 	  .cluster = "1:8080 2:8080 3:8080",
 	  .local = "" },
 	{ .name = "EPS-8: not terminating wins, seen first",
-	  .slices = { "v4 " HTTP " 10.0.0.1", "v4 " HTTP " 10.0.0.1(unready,terminating)" },
+	  .slices = { "v4 " HTTP " 10.0.0.1",
+		      "v4 " HTTP " 10.0.0.1(unready,terminating)" },
 	  .cluster = "1:8080",
 	  .local = "" },
 	{ .name = "EPS-8: not terminating wins, seen last",
-	  .slices = { "v4 " HTTP " 10.0.0.1(unready,terminating)", "v4 " HTTP " 10.0.0.1" },
+	  .slices = { "v4 " HTTP " 10.0.0.1(unready,terminating)",
+		      "v4 " HTTP " 10.0.0.1" },
 	  .cluster = "1:8080",
 	  .local = "" },
 	{ .name = "EPS-8: unready and not terminating beats a draining one",
@@ -86,8 +90,7 @@ static const struct {
 	  .cluster = "1:8080 3:8080",
 	  .local = "" },
 	{ .name = "SEL-1.4: none is ready: serving and terminating, hints aside",
-	  .slices = { "v4 " HTTP
-		      " 10.0.0.1(unready,terminating,node) 10.0.0.2(unready,terminating,here)"
+	  .slices = { "v4 " HTTP " 10.0.0.1(unready,terminating,node) 10.0.0.2(unready,terminating,here)"
 		      " 10.0.0.3(unready) 10.0.0.4(unready,unserving,terminating)" },
 	  .cluster = "1:8080 2:8080",
 	  .local = "" },
@@ -149,7 +152,8 @@ static const struct {
 	  .cluster = "1:8080 2:8080",
 	  .local = "" },
 	{ .name = "SEL-2: who is not ready does not demand hints",
-	  .slices = { "v4 " HTTP " 10.0.0.1(zone:a) 10.0.0.2(unready) 10.0.0.3(zone:b)" },
+	  .slices = { "v4 " HTTP
+		      " 10.0.0.1(zone:a) 10.0.0.2(unready) 10.0.0.3(zone:b)" },
 	  .zone = "a",
 	  .cluster = "1:8080",
 	  .local = "" },
@@ -160,7 +164,8 @@ static const struct {
 	  .cluster = "2:8080",
 	  .local = "" },
 	{ .name = "SEL-3: hints of other ports",
-	  .slices = { "v4 " HTTP " 10.0.0.1(zone:a) 10.0.0.2(zone:b)", "v4 tcp:1:other 10.0.0.3" },
+	  .slices = { "v4 " HTTP " 10.0.0.1(zone:a) 10.0.0.2(zone:b)",
+		      "v4 tcp:1:other 10.0.0.3" },
 	  .zone = "a",
 	  .cluster = "1:8080",
 	  .local = "" },
@@ -175,7 +180,8 @@ static const struct {
 	  .cluster = "3:8080",
 	  .local = "1:8080L" },
 	{ .name = "SEL-4: none that drain, when one is ready",
-	  .slices = { "v4 " HTTP " 10.0.0.1(local,unready,terminating) 10.0.0.2(local)" },
+	  .slices = { "v4 " HTTP
+		      " 10.0.0.1(local,unready,terminating) 10.0.0.2(local)" },
 	  .cluster = "2:8080L",
 	  .local = "2:8080L" },
 	{ .name = "SEL-7: lists fall back each on its own",
@@ -188,7 +194,8 @@ static const struct {
 	  .cluster = "1:8080",
 	  .local = "" },
 	{ .name = "sorted by address, then port",
-	  .slices = { "v4 tcp:9:http 10.0.0.3 10.0.0.1", "v4 tcp:8:http 10.0.0.3 10.0.0.2" },
+	  .slices = { "v4 tcp:9:http 10.0.0.3 10.0.0.1",
+		      "v4 tcp:8:http 10.0.0.3 10.0.0.2" },
 	  .cluster = "1:9 2:8 3:8 3:9",
 	  .local = "" },
 };
@@ -198,14 +205,16 @@ static void print_list(struct strbuf *sb, const struct endpoint_list *list, bool
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		strbuf_addf(sb, "%s%u:%u%s", i ? " " : "", list->items[i].addr.bytes[v6 ? 15 : 3],
+		strbuf_addf(sb, "%s%u:%u%s", i ? " " : "",
+			    list->items[i].addr.bytes[v6 ? 15 : 3],
 			    list->items[i].port, list->items[i].local ? "L" : "");
 	strbuf_addc(sb, '\n');
 }
 
 /* The chosen ones among all: the same two lists. */
-static void print_fates(const struct select_query *query, const struct slice *const *slices,
-			unsigned int n, struct arena *scratch, struct strbuf *out)
+static void print_fates(const struct select_query *query,
+			const struct slice *const *slices, unsigned int n,
+			struct arena *scratch, struct strbuf *out)
 {
 	const struct endpoint_fate *fates;
 	struct endpoint *items;
@@ -213,14 +222,16 @@ static void print_fates(const struct select_query *query, const struct slice *co
 	unsigned int count, i;
 	int local;
 
-	ck_assert_int_eq(select_fates(query, slices, n, scratch, &fates, &count), 0);
+	ck_assert_int_eq(select_fates(query, slices, n, scratch, &fates, &count),
+			 0);
 	items = arena_array(scratch, count, sizeof(*items));
 	for (local = 0; local < 2; local++) {
 		list = (struct endpoint_list){ .items = items };
 		for (i = 0; i < count; i++) {
 			ck_assert(addr_compare(&fates[i].endpoint.addr,
-					       &fates[i].slice->endpoints[fates[i].index].addr) ==
-				  0);
+					       &fates[i].slice
+							->endpoints[fates[i].index]
+							.addr) == 0);
 			if (local ? fates[i].local : fates[i].cluster)
 				items[list.count++] = fates[i].endpoint;
 		}
@@ -269,13 +280,14 @@ START_TEST(tells_why)
 
 	strbuf_addf(&text, "a/s web v4 " HTTP " %s", whys[_i].endpoints);
 	slice = build_slice(text.text);
-	ck_assert_int_eq(select_fates(&query, (const struct slice *const[]){ slice }, 1, &scratch,
-				      &fates, &count),
+	ck_assert_int_eq(select_fates(&query, (const struct slice *const[]){ slice },
+				      1, &scratch, &fates, &count),
 			 0);
 	ck_assert_uint_eq(count, slice->n_endpoints);
 	for (i = 0; i < count; i++)
-		ck_assert_msg(fates[i].why == whys[_i].why[i], "%s: endpoint %u: want %d, got %d",
-			      whys[_i].name, i + 1, (int)whys[_i].why[i], (int)fates[i].why);
+		ck_assert_msg(fates[i].why == whys[_i].why[i],
+			      "%s: endpoint %u: want %d, got %d", whys[_i].name,
+			      i + 1, (int)whys[_i].why[i], (int)fates[i].why);
 	free(slice);
 	strbuf_free(&text);
 	arena_free(&scratch);
@@ -301,8 +313,8 @@ START_TEST(selects)
 		strbuf_addf(&text, "a/s%u web %s", n, cases[_i].slices[n]);
 		slices[n] = build_slice(text.text);
 	}
-	ck_assert_int_eq(select_endpoints(&query, (const struct slice *const *)slices, n, &scratch,
-					  &selection),
+	ck_assert_int_eq(select_endpoints(&query, (const struct slice *const *)slices,
+					  n, &scratch, &selection),
 			 0);
 	print_list(&got, &selection.cluster, cases[_i].v6);
 	print_list(&got, &selection.local, cases[_i].v6);
@@ -343,13 +355,15 @@ static const struct {
 	{ "found twice, and one is new", "aabb", "abc", "acb" },
 };
 
-static void letters(const char *text, struct endpoint *items, struct endpoint_list *list)
+static void letters(const char *text, struct endpoint *items,
+		    struct endpoint_list *list)
 {
 	unsigned int i;
 
 	for (i = 0; text[i]; i++)
-		items[i] =
-			(struct endpoint){ .addr = { { 10, 0, 0, (uint8_t)text[i] } }, .port = 1 };
+		items[i] = (struct endpoint){
+			.addr = { { 10, 0, 0, (uint8_t)text[i] } }, .port = 1
+		};
 	*list = (struct endpoint_list){ i, items };
 }
 
@@ -366,8 +380,8 @@ START_TEST(keeps_order)
 	ck_assert_int_eq(endpoints_order(&applied, &wanted, &scratch, &ordered), 0);
 	for (i = 0; i < ordered.count; i++)
 		got[i] = (char)ordered.items[i].addr.bytes[3];
-	ck_assert_msg(strcmp(got, orders[_i].ordered) == 0, "%s: got %s, want %s", orders[_i].name,
-		      got, orders[_i].ordered);
+	ck_assert_msg(strcmp(got, orders[_i].ordered) == 0, "%s: got %s, want %s",
+		      orders[_i].name, got, orders[_i].ordered);
 	arena_free(&scratch);
 }
 END_TEST
@@ -378,7 +392,8 @@ static unsigned int random_list(struct random *r, struct endpoint *items, bool s
 
 	for (i = 0; i < 40; i++)
 		if (random_below(r, 2))
-			items[n++] = (struct endpoint){ .addr = { { (uint8_t)i } }, .port = 80 };
+			items[n++] = (struct endpoint){ .addr = { { (uint8_t)i } },
+							.port = 80 };
 	for (i = 0; !sorted && i + 1 < n; i++) {
 		struct endpoint swap = items[i];
 
@@ -414,15 +429,17 @@ START_TEST(order_is_least_change)
 	for (round = 0; round < 2000; round++) {
 		applied.count = random_list(&r, a, false);
 		wanted.count = random_list(&r, w, true);
-		ck_assert_int_eq(endpoints_order(&applied, &wanted, &scratch, &ordered), 0);
+		ck_assert_int_eq(
+			endpoints_order(&applied, &wanted, &scratch, &ordered), 0);
 		ck_assert_uint_eq(ordered.count, wanted.count);
 		for (i = 0; i < ordered.count; i++) {
 			wrong += !holds(&wanted, &ordered.items[i]);
 			for (j = 0; j < i; j++)
-				wrong += !endpoint_compare(&ordered.items[i], &ordered.items[j]);
+				wrong += !endpoint_compare(&ordered.items[i],
+							   &ordered.items[j]);
 			if (i < applied.count && holds(&wanted, &applied.items[i]))
-				wrong +=
-					endpoint_compare(&ordered.items[i], &applied.items[i]) != 0;
+				wrong += endpoint_compare(&ordered.items[i],
+							  &applied.items[i]) != 0;
 		}
 		ck_assert_msg(!wrong, "round %u: %u wrong", round, wrong);
 		arena_reset(&scratch);

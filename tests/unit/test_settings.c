@@ -15,23 +15,28 @@
 #include "tests/support/program.h"
 #include "watch/json.h"
 
-#define HEADER "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
-#define NODE                                                                                       \
-	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"                           \
+#define HEADER                                                                 \
+	"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+#define NODE                                                                   \
+	"apiVersion: v1\nkind: Node\nmetadata: {name: node1, uid: n1}\n"       \
 	"status: {addresses: [{type: InternalIP, address: 192.168.7.11}]}\n"
-#define SLICE(endpoints)                                                                           \
-	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                              \
-	"metadata: {name: web-a, namespace: shop, labels: {kubernetes.io/service-name: web}}\n"    \
-	"addressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints: [" endpoints "]\n"
-#define WEB(endpoints)                                                                             \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"                  \
-	"spec: {clusterIP: 172.30.0.41, ports: [{name: http, port: 80}]}\n" SLICE(endpoints)
+#define SLICE(endpoints)                                                                        \
+	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"                           \
+	"metadata: {name: web-a, namespace: shop, labels: {kubernetes.io/service-name: web}}\n" \
+	"addressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints: [" endpoints          \
+	"]\n"
+#define WEB(endpoints)                                                             \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"  \
+	"spec: {clusterIP: 172.30.0.41, ports: [{name: http, port: 80}]}\n" SLICE( \
+		endpoints)
 #define ONE "{addresses: [10.180.1.1]}"
 #define TWO ONE ", {addresses: [10.180.1.2]}"
 
 #define EXPLAIN "explain 10.0.0.1 tcp 172.30.0.41 80 --timeout=1s"
-#define FLAGS "--hostname-override=node1 --conntrack-max-per-core=0 --oom-score-adj=0 "
-#define FILES "conntrack: {maxPerCore: 0}\noomScoreAdj: 0\nhostnameOverride: node1\n"
+#define FLAGS                                                                  \
+	"--hostname-override=node1 --conntrack-max-per-core=0 --oom-score-adj=0 "
+#define FILES                                                                  \
+	"conntrack: {maxPerCore: 0}\noomScoreAdj: 0\nhostnameOverride: node1\n"
 
 /* ---- the log */
 
@@ -47,7 +52,8 @@ static void check_json(const char *name, const char *text)
 
 		ck_assert_msg(end, "%s: no end of line: %s", name, text);
 		line = json_parse(text, (size_t)(end - text), &eb);
-		ck_assert_msg(line, "%s: no JSON (%s): %.200s", name, eb.text, text);
+		ck_assert_msg(line, "%s: no JSON (%s): %.200s", name, eb.text,
+			      text);
 		ck_assert_msg(json_string(json_get(line, "ts")) &&
 				      json_string(json_get(line, "severity")) &&
 				      json_string(json_get(line, "message")),
@@ -65,20 +71,24 @@ static const struct {
 	const char *has;
 } formats[] = {
 	/* Warnings that come while the configuration is read are lines, too. */
-	{ "flag", NULL, "--logging-format=json --ipvs-scheduler=rr --manifests m --dry-run", 0,
-	  "--ipvs-scheduler" },
+	{ "flag", NULL,
+	  "--logging-format=json --ipvs-scheduler=rr --manifests m --dry-run",
+	  0, "--ipvs-scheduler" },
 	{ "flag behind what it warns of", NULL,
-	  "--ipvs-scheduler=rr --manifests m --dry-run --logging-format=json", 0,
-	  "--ipvs-scheduler" },
-	{ "file", HEADER "speed: high\nlogging: {format: json}\n", "--manifests m --dry-run", 0,
-	  "speed" },
+	  "--ipvs-scheduler=rr --manifests m --dry-run --logging-format=json",
+	  0, "--ipvs-scheduler" },
+	{ "file", HEADER "speed: high\nlogging: {format: json}\n",
+	  "--manifests m --dry-run", 0, "speed" },
 	{ "flag over file", HEADER "speed: high\nlogging: {format: text}\n",
 	  "--logging-format=json --manifests m --dry-run", 0, "speed" },
-	{ "bad value in the file", HEADER "logging: {format: json}\noomScoreAdj: 5000\n", "", 2,
+	{ "bad value in the file",
+	  HEADER "logging: {format: json}\noomScoreAdj: 5000\n", "", 2,
 	  "oomScoreAdj" },
-	{ "bad flag", NULL, "--logging-format=json --cluster-cidr=x", 2, "--cluster-cidr" },
+	{ "bad flag", NULL, "--logging-format=json --cluster-cidr=x", 2,
+	  "--cluster-cidr" },
 	{ "bad file", "a: [", "--logging-format=json", 2, "config.yaml" },
-	{ "objects", NULL, "--logging-format=json --manifests missing --dry-run", 1, "missing" },
+	{ "objects", NULL,
+	  "--logging-format=json --manifests missing --dry-run", 1, "missing" },
 };
 
 START_TEST(json_from_the_first_line)
@@ -94,13 +104,14 @@ START_TEST(json_from_the_first_line)
 	if (formats[_i].config)
 		write_file("config.yaml", formats[_i].config);
 	snprintf(command, sizeof(command), "./vipmap %s %s",
-		 formats[_i].config ? "--config=config.yaml" : "", formats[_i].flags);
+		 formats[_i].config ? "--config=config.yaml" : "",
+		 formats[_i].flags);
 	status = run_apart(command, &out, &err);
-	ck_assert_msg(status == formats[_i].status, "%s: status %d:\n%s", formats[_i].name, status,
-		      err.text);
+	ck_assert_msg(status == formats[_i].status, "%s: status %d:\n%s",
+		      formats[_i].name, status, err.text);
 	check_json(formats[_i].name, err.text);
-	ck_assert_msg(strstr(err.text, formats[_i].has), "%s: want %s, got %s", formats[_i].name,
-		      formats[_i].has, err.text);
+	ck_assert_msg(strstr(err.text, formats[_i].has), "%s: want %s, got %s",
+		      formats[_i].name, formats[_i].has, err.text);
 	scratch_leave(&scratch);
 	strbuf_free(&out);
 	strbuf_free(&err);
@@ -166,7 +177,8 @@ START_TEST(format_after_a_reload)
 	write_file("config.yaml", HEADER FILES "logging: {format: xml}\n");
 	until_logged("\"severity\":\"error\"");
 	log = read_whole("log");
-	ck_assert_ptr_nonnull(strstr(log, "\"message\":\"configuration stays as it was"));
+	ck_assert_ptr_nonnull(
+		strstr(log, "\"message\":\"configuration stays as it was"));
 	free(log);
 	write_file("config.yaml", HEADER FILES "logging: {format: text}\n");
 	sleep(3);
@@ -176,18 +188,18 @@ START_TEST(format_after_a_reload)
 }
 END_TEST
 
-#define NODE_JSON                                                                                  \
-	"{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"node1\"},\"status\":"   \
+#define NODE_JSON                                                                                \
+	"{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"node1\"},\"status\":" \
 	"{\"addresses\":[{\"type\":\"InternalIP\",\"address\":\"192.168.7.11\"}]}}"
-#define SERVICE_JSON                                                                               \
-	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"web\","              \
-	"\"namespace\":\"shop\"},\"spec\":{\"clusterIP\":\"172.30.0.41\",\"ports\":[{\"name\":"    \
+#define SERVICE_JSON                                                                            \
+	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"web\","           \
+	"\"namespace\":\"shop\"},\"spec\":{\"clusterIP\":\"172.30.0.41\",\"ports\":[{\"name\":" \
 	"\"http\",\"port\":80}]}}"
-#define SLICE_JSON(more)                                                                           \
-	"{\"apiVersion\":\"discovery.k8s.io/"                                                      \
-	"v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":"                                  \
-	"\"web-a\",\"namespace\":\"shop\",\"labels\":{\"kubernetes.io/service-name\":\"web\"}},"   \
-	"\"addressType\":\"IPv4\",\"ports\":[{\"name\":\"http\",\"port\":8080}],\"endpoints\":["   \
+#define SLICE_JSON(more)                                                                         \
+	"{\"apiVersion\":\"discovery.k8s.io/"                                                    \
+	"v1\",\"kind\":\"EndpointSlice\",\"metadata\":{\"name\":"                                \
+	"\"web-a\",\"namespace\":\"shop\",\"labels\":{\"kubernetes.io/service-name\":\"web\"}}," \
+	"\"addressType\":\"IPv4\",\"ports\":[{\"name\":\"http\",\"port\":8080}],\"endpoints\":[" \
 	"{\"addresses\":[\"10.180.1.1\"]}" more "]}"
 
 static unsigned int count_lines(const char *log, const char *text)
@@ -213,17 +225,18 @@ static const struct {
 
 static void check_level(int row, const char *log)
 {
-	unsigned int added = count_lines(log, "shop/web:http (tcp, IPv4): added, 1 virtual IPs");
-	unsigned int changed =
-		count_lines(log, "shop/web:http (tcp, IPv4): changed, endpoints: 2, were 1");
+	unsigned int added = count_lines(
+		log, "shop/web:http (tcp, IPv4): added, 1 virtual IPs");
+	unsigned int changed = count_lines(
+		log, "shop/web:http (tcp, IPv4): changed, endpoints: 2, were 1");
 	unsigned int syncs = count_lines(log, "synced IPv4: ");
 	unsigned int requests = count_lines(log, "request: GET /api/v1/services?");
 
 	ck_assert_msg(added == levels[row].ports && changed == levels[row].ports &&
 			      (syncs >= 2) == levels[row].syncs &&
 			      (requests >= 1) == levels[row].requests,
-		      "-v %d: added %u, changed %u, syncs %u, requests %u:\n%s", levels[row].level,
-		      added, changed, syncs, requests, log);
+		      "-v %d: added %u, changed %u, syncs %u, requests %u:\n%s",
+		      levels[row].level, added, changed, syncs, requests, log);
 }
 
 /* By an API server, so that there are requests. */
@@ -242,8 +255,9 @@ START_TEST(levels_of_the_log)
 	fake_tell(fake, "{\"op\":\"put\",\"object\":" NODE_JSON "}");
 	fake_tell(fake, "{\"op\":\"put\",\"object\":" SERVICE_JSON "}");
 	fake_tell(fake, "{\"op\":\"put\",\"object\":" SLICE_JSON("") "}");
-	snprintf(command, sizeof(command), FLAGS "--master=http://127.0.0.1:%d -v %d",
-		 fake_port(fake), levels[_i].level);
+	snprintf(command, sizeof(command),
+		 FLAGS "--master=http://127.0.0.1:%d -v %d", fake_port(fake),
+		 levels[_i].level);
 	pid = daemon_start(command);
 	until_rule("10.180.1.1");
 	fake_tell(fake, "{\"op\":\"put\",\"object\":" SLICE_JSON(
@@ -260,17 +274,18 @@ END_TEST
 
 /* ---- each field */
 
-#define EXPOSED                                                                                    \
-	NODE "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"        \
-	     "spec: {type: NodePort, clusterIP: 172.30.0.41, externalIPs: [203.0.113.9], "         \
+#define EXPOSED                                                                             \
+	NODE "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n" \
+	     "spec: {type: NodePort, clusterIP: 172.30.0.41, externalIPs: [203.0.113.9], "  \
 	     "ports: [{name: http, port: 80, nodePort: 30080}]}\n" SLICE(ONE)
 
 #define DRY_RUN "--manifests objects.yaml --dry-run"
 #define INIT_ONLY "--init-only"
 
 /*
- * The field with @value makes the program say something else and end with @status. With @without,
- * that is the whole file before, and @value the whole file after. Or a test by the name of @test in
+ * The field with @value makes the program say something else and end with
+ * @status. With @without, that is the whole file before, and @value the whole
+ * file after. Or a test by the name of @test in
  * @suite shows it.
  */
 static const struct {
@@ -278,36 +293,46 @@ static const struct {
 	int status;
 	const char *suite, *test;
 } behaviours[] = {
-	{ "featureGates", NULL, "{AllowServiceExternalIPs: false}", DRY_RUN, 0, NULL, NULL },
+	{ "featureGates", NULL, "{AllowServiceExternalIPs: false}", DRY_RUN, 0,
+	  NULL, NULL },
 	{ "clientConnection.kubeconfig", NULL, "missing", EXPLAIN, 2, NULL, NULL },
-	{ "clientConnection.acceptContentTypes", NULL, NULL, NULL, 0, "test_apisource.c",
-	  "accept_content_types" },
-	{ "clientConnection.contentType", NULL, NULL, NULL, 0, "test_apisource.c", "content_type" },
-	{ "clientConnection.qps", NULL, NULL, NULL, 0, "test_backoff.c", "limits[_i].qps" },
-	{ "clientConnection.burst", NULL, NULL, NULL, 0, "test_backoff.c", "limits[_i].burst" },
-	{ "logging.format", NULL, NULL, NULL, 0, "test_settings.c", "json_from_the_first_line" },
-	{ "logging.verbosity", NULL, NULL, NULL, 0, "test_settings.c", "levels_of_the_log" },
+	{ "clientConnection.acceptContentTypes", NULL, NULL, NULL, 0,
+	  "test_apisource.c", "accept_content_types" },
+	{ "clientConnection.contentType", NULL, NULL, NULL, 0,
+	  "test_apisource.c", "content_type" },
+	{ "clientConnection.qps", NULL, NULL, NULL, 0, "test_backoff.c",
+	  "limits[_i].qps" },
+	{ "clientConnection.burst", NULL, NULL, NULL, 0, "test_backoff.c",
+	  "limits[_i].burst" },
+	{ "logging.format", NULL, NULL, NULL, 0, "test_settings.c",
+	  "json_from_the_first_line" },
+	{ "logging.verbosity", NULL, NULL, NULL, 0, "test_settings.c",
+	  "levels_of_the_log" },
 	{ "hostnameOverride", NULL, "node2", DRY_RUN, 0, NULL, NULL },
 	{ "bindAddress", NULL, "192.168.7.12", DRY_RUN, 0, NULL, NULL },
-	{ "healthzBindAddress", NULL, NULL, NULL, 0, "test_daemon.c", "healthzBindAddress" },
-	{ "metricsBindAddress", NULL, NULL, NULL, 0, "test_daemon.c", "metricsBindAddress" },
+	{ "healthzBindAddress", NULL, NULL, NULL, 0, "test_daemon.c",
+	  "healthzBindAddress" },
+	{ "metricsBindAddress", NULL, NULL, NULL, 0, "test_daemon.c",
+	  "metricsBindAddress" },
 	{ "bindAddressHardFail", NULL, NULL, NULL, 0, "test_daemon.c", "hard-fail" },
 	{ "mode", NULL, "ipvs", DRY_RUN, 2, NULL, NULL },
 	{ "nftables.masqueradeBit", NULL, "15", DRY_RUN, 0, NULL, NULL },
 	{ "nftables.masqueradeAll", NULL, "true", DRY_RUN, 0, NULL, NULL },
-	{ "nftables.syncPeriod", NULL, NULL, NULL, 0, "test_sync.c", "sync_period_ms" },
-	{ "nftables.minSyncPeriod", NULL, NULL, NULL, 0, "test_sync.c", "min_sync_period_ms" },
+	{ "nftables.syncPeriod", NULL, NULL, NULL, 0, "test_sync.c",
+	  "sync_period_ms" },
+	{ "nftables.minSyncPeriod", NULL, NULL, NULL, 0, "test_sync.c",
+	  "min_sync_period_ms" },
 	{ "detectLocalMode", "detectLocal: {bridgeInterface: br0}\n",
-	  "detectLocal: {bridgeInterface: br0}\ndetectLocalMode: BridgeInterface\n", DRY_RUN, 0,
-	  NULL, NULL },
+	  "detectLocal: {bridgeInterface: br0}\ndetectLocalMode: BridgeInterface\n",
+	  DRY_RUN, 0, NULL, NULL },
 	{ "detectLocal.bridgeInterface",
 	  "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: br0}\n",
-	  "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: br1}\n", DRY_RUN, 0,
-	  NULL, NULL },
+	  "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: br1}\n",
+	  DRY_RUN, 0, NULL, NULL },
 	{ "detectLocal.interfaceNamePrefix",
 	  "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: v}\n",
-	  "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: w}\n", DRY_RUN,
-	  0, NULL, NULL },
+	  "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: w}\n",
+	  DRY_RUN, 0, NULL, NULL },
 	{ "clusterCIDR", NULL, "10.180.0.0/16", DRY_RUN, 0, NULL, NULL },
 	{ "nodePortAddresses", NULL, "[all]", DRY_RUN, 0, NULL, NULL },
 	{ "oomScoreAdj", NULL, "77", INIT_ONLY, 0, NULL, NULL },
@@ -329,10 +354,12 @@ static int run_with(const char *config, const char *flags, struct strbuf *said)
 
 	write_file("config.yaml", config);
 	snprintf(command, sizeof(command),
-		 "unshare -n ./vipmap --config=config.yaml %s 2>&1 | sed 's/^20[^ ]* //'", flags);
+		 "unshare -n ./vipmap --config=config.yaml %s 2>&1 | sed 's/^20[^ ]* //'",
+		 flags);
 	run_apart(command, &out, &err);
 	strbuf_adds(said, out.text);
-	snprintf(command, sizeof(command), "unshare -n ./vipmap --config=config.yaml %s", flags);
+	snprintf(command, sizeof(command),
+		 "unshare -n ./vipmap --config=config.yaml %s", flags);
 	status = run_apart(command, &out, &err);
 	strbuf_free(&out);
 	strbuf_free(&err);
@@ -347,8 +374,8 @@ static void make_config(char *text, size_t size, int row)
 	if (behaviours[row].without)
 		snprintf(text, size, HEADER "%s", value);
 	else if (dot)
-		snprintf(text, size, HEADER "%.*s: {%s: %s}\n", (int)(dot - path), path, dot + 1,
-			 value);
+		snprintf(text, size, HEADER "%.*s: {%s: %s}\n",
+			 (int)(dot - path), path, dot + 1, value);
 	else
 		snprintf(text, size, HEADER "%s: %s\n", path, value);
 }
@@ -362,10 +389,12 @@ START_TEST(field_acts)
 	int status;
 
 	if (behaviours[_i].suite) {
-		snprintf(without, sizeof(without), "tests/unit/%s", behaviours[_i].suite);
+		snprintf(without, sizeof(without), "tests/unit/%s",
+			 behaviours[_i].suite);
 		source = read_whole(without);
-		ck_assert_msg(strstr(source, behaviours[_i].test), "%s: no %s in %s",
-			      behaviours[_i].path, behaviours[_i].test, without);
+		ck_assert_msg(strstr(source, behaviours[_i].test),
+			      "%s: no %s in %s", behaviours[_i].path,
+			      behaviours[_i].test, without);
 		free(source);
 		return;
 	}
@@ -381,8 +410,9 @@ START_TEST(field_acts)
 	status = run_with(with, behaviours[_i].flags, &after);
 	ck_assert_msg(status == behaviours[_i].status, "%s: status %d:\n%.1000s",
 		      behaviours[_i].path, status, after.text);
-	ck_assert_msg(strcmp(before.text, after.text) != 0, "%s: makes no difference:\n%.1000s",
-		      behaviours[_i].path, after.text);
+	ck_assert_msg(strcmp(before.text, after.text) != 0,
+		      "%s: makes no difference:\n%.1000s", behaviours[_i].path,
+		      after.text);
 	scratch_leave(&scratch);
 	strbuf_free(&before);
 	strbuf_free(&after);
@@ -399,7 +429,8 @@ START_TEST(no_field_is_forgotten)
 		for (i = 0; i < N_ROWS(behaviours); i++)
 			if (strcmp(behaviours[i].path, field->path) == 0)
 				break;
-		ck_assert_msg(i < N_ROWS(behaviours), "%s: who shows that it acts?", field->path);
+		ck_assert_msg(i < N_ROWS(behaviours),
+			      "%s: who shows that it acts?", field->path);
 	}
 }
 END_TEST
@@ -414,16 +445,19 @@ static const struct {
 } vipmap_files[] = {
 	{ "nothing in it", VIPMAP, NULL },
 	{ "all defaults",
-	  VIPMAP "closeConnections: Never\nnoEndpoints: Reject\nnoMasqueradeCIDRs: []\n"
-		 "answerPing: false\nserviceCounters: false\nfastPath: {interfaces: []}\n"
-		 "takeOver: None\n",
+	  VIPMAP
+	  "closeConnections: Never\nnoEndpoints: Reject\nnoMasqueradeCIDRs: []\n"
+	  "answerPing: false\nserviceCounters: false\nfastPath: {interfaces: []}\n"
+	  "takeOver: None\n",
 	  NULL },
 	{ "BEY-1", VIPMAP "closeConnections: EndpointGone\n", NULL },
-	{ "nothing said", VIPMAP "closeConnections: ''\nnoEndpoints: \"\"\ntakeOver: ''\n", NULL },
+	{ "nothing said",
+	  VIPMAP "closeConnections: ''\nnoEndpoints: \"\"\ntakeOver: ''\n", NULL },
 	{ "BEY-1 wrong word", VIPMAP "closeConnections: Always\n",
 	  "closeConnections: \"Always\" is not known, must be Never or EndpointGone" },
 	{ "no file", NULL, "vipmap.yaml: No such file" },
-	{ "unknown field", VIPMAP "speed: high\n", "vipmap.yaml: speed: unknown field" },
+	{ "unknown field", VIPMAP "speed: high\n",
+	  "vipmap.yaml: speed: unknown field" },
 	{ "unknown field below", VIPMAP "fastPath: {ports: []}\n",
 	  "vipmap.yaml: fastPath.ports: unknown field" },
 	{ "repeated field", VIPMAP "answerPing: false\nanswerPing: false\n",
@@ -444,7 +478,8 @@ static const struct {
 	  "noMasqueradeCIDRs: \"all\" is not a range" },
 	{ "BEY-3: nothing", VIPMAP "noMasqueradeCIDRs: ['']\n",
 	  "noMasqueradeCIDRs: \"\" is not a range" },
-	{ "interfaces", VIPMAP "fastPath: {interfaces: [eth0, 'cali*', '*', fifteen-letters*]}\n",
+	{ "interfaces",
+	  VIPMAP "fastPath: {interfaces: [eth0, 'cali*', '*', fifteen-letters*]}\n",
 	  NULL },
 	{ "name of an interface, too long",
 	  VIPMAP "fastPath: {interfaces: [eth0, sixteen-letters0]}\n",
@@ -454,10 +489,12 @@ static const struct {
 	  "fastPath.interfaces: \"sixteen-letters0*\" is neither" },
 	{ "name of an interface, nothing", VIPMAP "fastPath: {interfaces: ['']}\n",
 	  "fastPath.interfaces: \"\" is neither" },
-	{ "name of an interface, impossible", VIPMAP "fastPath: {interfaces: [a/b]}\n",
+	{ "name of an interface, impossible",
+	  VIPMAP "fastPath: {interfaces: [a/b]}\n",
 	  "fastPath.interfaces: \"a/b\" is neither" },
 	{ "too many interfaces",
-	  VIPMAP "fastPath: {interfaces: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}\n",
+	  VIPMAP
+	  "fastPath: {interfaces: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}\n",
 	  "fastPath.interfaces: at most 16" },
 	{ "another kind", HEADER, "vipmap.yaml: apiVersion: " },
 	{ "another version", "apiVersion: vipmap/v2\nkind: VipmapConfiguration\n",
@@ -474,10 +511,11 @@ static void check_vipmap_file(const char *name, const char *text, const char *er
 	status = run_apart("./vipmap --vipmap-config=vipmap.yaml --manifests m --dry-run "
 			   "--hostname-override=node1",
 			   &out, &err);
-	ck_assert_msg(status == (error ? 2 : 0), "%s: status %d:\n%s", name, status, err.text);
+	ck_assert_msg(status == (error ? 2 : 0), "%s: status %d:\n%s", name,
+		      status, err.text);
 	if (error)
-		ck_assert_msg(strstr(err.text, error), "%s: want '%s', got %s", name, error,
-			      err.text);
+		ck_assert_msg(strstr(err.text, error), "%s: want '%s', got %s",
+			      name, error, err.text);
 	else
 		ck_assert_msg(!*err.text, "%s: %s", name, err.text);
 	strbuf_free(&out);
@@ -491,7 +529,8 @@ START_TEST(vipmap_file_is_checked)
 	scratch_enter(&scratch);
 	ck_assert_int_eq(mkdir("m", 0755), 0);
 	write_file("m/node.yaml", NODE);
-	check_vipmap_file(vipmap_files[_i].name, vipmap_files[_i].text, vipmap_files[_i].error);
+	check_vipmap_file(vipmap_files[_i].name, vipmap_files[_i].text,
+			  vipmap_files[_i].error);
 	scratch_leave(&scratch);
 }
 END_TEST
@@ -509,9 +548,11 @@ START_TEST(vipmap_file_is_followed)
 	pid = daemon_start(FLAGS "--manifests m --vipmap-config=vipmap.yaml");
 	until_rule("10.180.1.1");
 	write_file("vipmap.yaml", VIPMAP "answerPing: maybe\n");
-	until_logged("configuration stays as it was: vipmap.yaml: answerPing: a string where");
+	until_logged(
+		"configuration stays as it was: vipmap.yaml: answerPing: a string where");
 	ck_assert_int_eq(fetch("127.0.0.1", 10249, "/configz", &answer), 200);
-	ck_assert_ptr_nonnull(strstr(answer.text, "\"vipmap\":{\"kind\":\"VipmapConfiguration\""));
+	ck_assert_ptr_nonnull(strstr(
+		answer.text, "\"vipmap\":{\"kind\":\"VipmapConfiguration\""));
 	ck_assert_ptr_nonnull(strstr(answer.text, "\"closeConnections\":\"Never\""));
 	strbuf_free(&answer);
 	end(&s, pid);
@@ -531,17 +572,20 @@ START_TEST(manual_has_all_settings)
 	fclose(f);
 	ck_assert_uint_lt(n, sizeof(manual) - 1);
 	for_each_config_field (field, &proxy_schema) {
-		if (field->type == FIELD_HEADER || (!field->flag && field->traits & FIELD_UNUSED))
+		if (field->type == FIELD_HEADER ||
+		    (!field->flag && field->traits & FIELD_UNUSED))
 			continue;
 		if (field->flag)
 			snprintf(want, sizeof(want), "Fl Fl %s", field->flag + 2);
 		else
 			snprintf(want, sizeof(want), "%s", field->path);
-		ck_assert_msg(strstr(manual, want) != NULL, "the manual lacks \"%s\"", want);
+		ck_assert_msg(strstr(manual, want) != NULL,
+			      "the manual lacks \"%s\"", want);
 	}
 	for_each_config_field (field, &vipmap_schema) {
 		snprintf(want, sizeof(want), ".Li %s", field->path);
-		ck_assert_msg(field->type == FIELD_HEADER || strstr(manual, want) != NULL,
+		ck_assert_msg(field->type == FIELD_HEADER ||
+				      strstr(manual, want) != NULL,
 			      "the manual lacks \"%s\"", want);
 	}
 }

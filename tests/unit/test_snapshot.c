@@ -107,7 +107,8 @@ static const struct {
 } fields[] = {
 	{ "nothing", nothing, SNAPSHOT_SAME, SNAPSHOT_SAME },
 	{ "address", change_addr, SNAPSHOT_MISSING, SNAPSHOT_MISSING },
-	{ "last byte of the address", change_last_byte, SNAPSHOT_MISSING, SNAPSHOT_MISSING },
+	{ "last byte of the address", change_last_byte, SNAPSHOT_MISSING,
+	  SNAPSHOT_MISSING },
 	{ "protocol", change_protocol, SNAPSHOT_MISSING, SNAPSHOT_MISSING },
 	{ "port", change_port, SNAPSHOT_MISSING, SNAPSHOT_MISSING },
 	{ "index", change_index, SNAPSHOT_MISSING, SNAPSHOT_MISSING },
@@ -118,15 +119,16 @@ static const struct {
 	{ "pick flags", change_pick, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
 	{ "count", change_count, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
 	{ "endpoint", change_endpoint, SNAPSHOT_DIFFERS, SNAPSHOT_SAME },
-	{ "endpoint's port", change_endpoint_port, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
+	{ "endpoint's port", change_endpoint_port, SNAPSHOT_DIFFERS,
+	  SNAPSHOT_DIFFERS },
 	{ "chain", change_chain, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
 	{ "no chain", drop_chain, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
 	{ "comment", change_comment, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
 	{ "no comment", drop_comment, SNAPSHOT_DIFFERS, SNAPSHOT_DIFFERS },
 };
 
-static void try_field(enum set_id set, void (*change)(struct element *e), enum snapshot_match want,
-		      const char *name)
+static void try_field(enum set_id set, void (*change)(struct element *e),
+		      enum snapshot_match want, const char *name)
 {
 	struct snapshot *s = snapshot_new(FAMILY_IPV4);
 	struct element el = whole(set);
@@ -135,7 +137,8 @@ static void try_field(enum set_id set, void (*change)(struct element *e), enum s
 	snapshot_add(s, &el);
 	change(&el);
 	got = snapshot_match(s, &el);
-	ck_assert_msg(got == want, "%s: %s: got %d, want %d", set_name(set), name, got, want);
+	ck_assert_msg(got == want, "%s: %s: got %d, want %d", set_name(set),
+		      name, got, want);
 	ck_assert_int_eq(snapshot_error(s), 0);
 	snapshot_free(s);
 }
@@ -160,8 +163,10 @@ static unsigned int count_elements(struct snapshot *s)
 
 START_TEST(matches)
 {
-	try_field(MAP_ENDPOINTS, fields[_i].change, fields[_i].plain, fields[_i].name);
-	try_field(SET_SERVICE_CIDRS, fields[_i].change, fields[_i].ranged, fields[_i].name);
+	try_field(MAP_ENDPOINTS, fields[_i].change, fields[_i].plain,
+		  fields[_i].name);
+	try_field(SET_SERVICE_CIDRS, fields[_i].change, fields[_i].ranged,
+		  fields[_i].name);
 }
 END_TEST
 
@@ -190,7 +195,8 @@ static void collect(void *ctx, const struct element *el)
 
 static struct element cluster_ip(unsigned int i)
 {
-	return (struct element){ .set = SET_CLUSTER_IPS, .addr = { { 10, 96, 0, (uint8_t)i } } };
+	return (struct element){ .set = SET_CLUSTER_IPS,
+				 .addr = { { 10, 96, 0, (uint8_t)i } } };
 }
 
 START_TEST(unseen)
@@ -233,8 +239,9 @@ END_TEST
 /* What is unseen can be deleted with what is said of it: all parts of keys are there. */
 START_TEST(unseen_has_its_key)
 {
-	static const enum set_id sets[] = { SET_HAIRPIN, SET_SERVICE_CIDRS, MAP_ENDPOINTS,
-					    MAP_STICKY_ENDPOINTS, MAP_SERVICE_NODEPORTS };
+	static const enum set_id sets[] = { SET_HAIRPIN, SET_SERVICE_CIDRS,
+					    MAP_ENDPOINTS, MAP_STICKY_ENDPOINTS,
+					    MAP_SERVICE_NODEPORTS };
 	struct snapshot *s = snapshot_new(FAMILY_IPV4);
 	struct strbuf got = STRBUF_INIT, want = STRBUF_INIT;
 	struct element el = whole(sets[_i]);
@@ -339,8 +346,8 @@ START_TEST(matches_last_byte)
 }
 END_TEST
 
-static void expect_unseen(struct snapshot *s, const char *name, const uint32_t *indices,
-			  unsigned int n)
+static void expect_unseen(struct snapshot *s, const char *name,
+			  const uint32_t *indices, unsigned int n)
 {
 	struct strbuf got = STRBUF_INIT, want = STRBUF_INIT;
 	struct element el;
@@ -392,8 +399,10 @@ START_TEST(unseen_endpoints)
 END_TEST
 
 /* Many, of keys that differ in one part only: found at once, and none for another. */
-static const char *const parts[] = { "address", "port",		 "index",      "node port",
-				     "range",	"plain address", "plain port", "plain index" };
+static const char *const parts[] = { "address",	   "port",
+				     "index",	   "node port",
+				     "range",	   "plain address",
+				     "plain port", "plain index" };
 
 static struct element numbered(int part, unsigned int i)
 {
@@ -446,8 +455,8 @@ END_TEST
 
 /* The kernel's order of endpoints. */
 
-static void add_endpoint(struct snapshot *s, enum set_id set, const char *vip, uint32_t index,
-			 const char *endpoint)
+static void add_endpoint(struct snapshot *s, enum set_id set, const char *vip,
+			 uint32_t index, const char *endpoint)
 {
 	struct element el = {
 		.set = set,
@@ -484,13 +493,16 @@ static void check_order(struct snapshot *s, const char *name, const char *want)
 	const struct vip vips[] = {
 		{ .port = 30080, .role = VIP_NODE_PORT },
 		{ .addr = build_addr("10.96.0.1"), .port = 80, .role = VIP_CLUSTER_IP },
-		{ .addr = build_addr("203.0.113.1"), .port = 80, .role = VIP_EXTERNAL_IP },
+		{ .addr = build_addr("203.0.113.1"),
+		  .port = 80,
+		  .role = VIP_EXTERNAL_IP },
 	};
 	struct arena scratch = ARENA_INIT;
 	struct strbuf got = STRBUF_INIT;
 	struct kernel_order order;
 
-	ck_assert_int_eq(snapshot_order(s, vips, 3, IPPROTO_TCP, &scratch, &order), 0);
+	ck_assert_int_eq(
+		snapshot_order(s, vips, 3, IPPROTO_TCP, &scratch, &order), 0);
 	order_text(&order.cluster, &got);
 	order_text(&order.local, &got);
 	check_text(name, got.text, want);
@@ -511,7 +523,8 @@ START_TEST(orders)
 	check_order(s, "up to a hole", "10.0.0.2:8080 10.0.0.1:8080\n\n");
 	add_endpoint(s, MAP_ENDPOINTS, "10.96.0.1", 0, "10.0.0.4");
 	add_endpoint(s, MAP_LOCAL_ENDPOINTS, "203.0.113.1", 0, "10.0.0.5");
-	check_order(s, "the first VIP that has a list", "10.0.0.4:8080\n10.0.0.5:8080\n");
+	check_order(s, "the first VIP that has a list",
+		    "10.0.0.4:8080\n10.0.0.5:8080\n");
 	add_endpoint(s, MAP_NODEPORT_ENDPOINTS, NULL, 0, "10.0.0.6");
 	check_order(s, "a node port", "10.0.0.6:8080\n10.0.0.5:8080\n");
 	snapshot_free(s);
@@ -553,10 +566,13 @@ START_TEST(orders_by_chains)
 {
 	struct snapshot *s = snapshot_new(FAMILY_IPV4);
 
-	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 0, "sticky/d/w/tcp//10.0.0.2/8080");
-	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 1, "sticky/d/w/tcp//10.0.0.1/8080");
+	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 0,
+		     "sticky/d/w/tcp//10.0.0.2/8080");
+	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 1,
+		     "sticky/d/w/tcp//10.0.0.1/8080");
 	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 2, "sticky/nonsense");
-	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 3, "sticky/d/w/tcp//10.0.0.4/8080");
+	add_endpoint(s, MAP_STICKY_ENDPOINTS, "10.96.0.1", 3,
+		     "sticky/d/w/tcp//10.0.0.4/8080");
 	check_order(s, "sticky", "10.0.0.2:8080 10.0.0.1:8080\n\n");
 	snapshot_free(s);
 }

@@ -27,7 +27,8 @@ static int on_head(void *ctx, const char *text, size_t length, struct errbuf *eb
 
 static int on_item(void *ctx, const char *text, size_t length, struct errbuf *eb)
 {
-	if (length == strlen("{\"fail\":1}") && strncmp(text, "{\"fail\":1}", length) == 0)
+	if (length == strlen("{\"fail\":1}") &&
+	    strncmp(text, "{\"fail\":1}", length) == 0)
 		return errf(eb, -EPROTO, "as asked");
 	return note(ctx, "item", text, length);
 }
@@ -41,7 +42,8 @@ static int on_rest(void *ctx, const char *text, size_t length, struct errbuf *eb
 static const struct splitter_ops ops = { on_head, on_item, on_rest };
 
 /* Every piece is a block of its own, so that a sanitizer sees a read beyond it. */
-static int feed_pieces(struct splitter *s, const char *text, size_t size, struct errbuf *eb)
+static int feed_pieces(struct splitter *s, const char *text, size_t size,
+		       struct errbuf *eb)
 {
 	size_t length = strlen(text), at, n;
 	char *piece;
@@ -70,9 +72,10 @@ static const struct {
 	  "head {\"kind\":\"L\",\"items\": []}\nitem {\"a\":[1,{}]}\nitem {\"b\":\"}]\\\"\"}\n"
 	  "rest {\"kind\":\"L\",\"items\": [],\"z\":1}\n",
 	  NULL },
-	{ "empty list", SPLIT_LIST, "{\"items\":[]}", "head {\"items\":[]}\nrest {\"items\":[]}\n",
-	  NULL },
-	{ "items null", SPLIT_LIST, "{\"items\":null}", "rest {\"items\":null}\n", NULL },
+	{ "empty list", SPLIT_LIST, "{\"items\":[]}",
+	  "head {\"items\":[]}\nrest {\"items\":[]}\n", NULL },
+	{ "items null", SPLIT_LIST, "{\"items\":null}",
+	  "rest {\"items\":null}\n", NULL },
 	{ "items elsewhere", SPLIT_LIST,
 	  "{\"data\":{\"items\":[{}]},\"items2\":[{}],\"x\":\"items\",\"y\":[{}],\"item\":[{}],"
 	  "\"\\\"items\":[{}],\"i\\u0074ems\":[{}]}",
@@ -87,19 +90,24 @@ static const struct {
 	{ "stream", SPLIT_STREAM, "{\"items\":[{}]}\n{\"b\":[]}{}",
 	  "item {\"items\":[{}]}\nitem {\"b\":[]}\nitem {}\n", NULL },
 	{ "no object", SPLIT_LIST, " [1]", "", "byte 1: an object is expected here" },
-	{ "element is no object", SPLIT_LIST, "{\"items\":[1]}", "head {\"items\":[]}\n",
+	{ "element is no object", SPLIT_LIST, "{\"items\":[1]}",
+	  "head {\"items\":[]}\n",
 	  "byte 10: an object, a comma or the end of items is expected here" },
-	{ "comma missing", SPLIT_LIST, "{\"items\":[{}{}]}", "head {\"items\":[]}\nitem {}\n",
+	{ "comma missing", SPLIT_LIST, "{\"items\":[{}{}]}",
+	  "head {\"items\":[]}\nitem {}\n",
 	  "byte 12: an object, a comma or the end of items is expected here" },
-	{ "comma too many", SPLIT_LIST, "{\"items\":[{},]}", "head {\"items\":[]}\nitem {}\n",
+	{ "comma too many", SPLIT_LIST, "{\"items\":[{},]}",
+	  "head {\"items\":[]}\nitem {}\n",
 	  "byte 13: an object, a comma or the end of items is expected here" },
-	{ "cut in an item", SPLIT_LIST, "{\"items\":[{\"a\"", "head {\"items\":[]}\n",
-	  "the text ends in the middle of an object" },
-	{ "cut in the rest", SPLIT_LIST, "{\"items\":[{}]", "head {\"items\":[]}\nitem {}\n",
+	{ "cut in an item", SPLIT_LIST, "{\"items\":[{\"a\"",
+	  "head {\"items\":[]}\n", "the text ends in the middle of an object" },
+	{ "cut in the rest", SPLIT_LIST, "{\"items\":[{}]",
+	  "head {\"items\":[]}\nitem {}\n",
 	  "the text ends in the middle of an object" },
 	{ "cut in an event", SPLIT_STREAM, "{}{\"a", "item {}\n",
 	  "the text ends in the middle of an object" },
-	{ "callback fails", SPLIT_STREAM, "{}{\"fail\":1}{}", "item {}\n", "as asked" },
+	{ "callback fails", SPLIT_STREAM, "{}{\"fail\":1}{}", "item {}\n",
+	  "as asked" },
 };
 
 static void check_case(size_t i, size_t piece)
@@ -112,14 +120,15 @@ static void check_case(size_t i, size_t piece)
 	s = splitter_new(cases[i].mode, &ops, &log);
 	strbuf_adds(&log, "");
 	err = feed_pieces(s, cases[i].text, piece, &eb);
-	ck_assert_msg(strcmp(log.text, cases[i].want) == 0, "%s in pieces of %zu: want\n%sgot\n%s",
-		      cases[i].name, piece, cases[i].want, log.text);
-	ck_assert_msg(!err == !cases[i].error, "%s in pieces of %zu: %d %s", cases[i].name, piece,
-		      err, eb.text);
+	ck_assert_msg(strcmp(log.text, cases[i].want) == 0,
+		      "%s in pieces of %zu: want\n%sgot\n%s", cases[i].name,
+		      piece, cases[i].want, log.text);
+	ck_assert_msg(!err == !cases[i].error, "%s in pieces of %zu: %d %s",
+		      cases[i].name, piece, err, eb.text);
 	if (cases[i].error)
 		ck_assert_msg(strstr(eb.text, cases[i].error),
-			      "%s in pieces of %zu: want '%s', got '%s'", cases[i].name, piece,
-			      cases[i].error, eb.text);
+			      "%s in pieces of %zu: want '%s', got '%s'",
+			      cases[i].name, piece, cases[i].error, eb.text);
 	splitter_free(s);
 	strbuf_free(&log);
 }
@@ -165,8 +174,8 @@ START_TEST(test_length)
 		err = splitter_feed(s, filler, size, &eb);
 		fed += size;
 	}
-	ck_assert_msg(err == -E2BIG && fed <= (size_t)JSON_MAX_LENGTH + size, "%d after %zu", err,
-		      fed);
+	ck_assert_msg(err == -E2BIG && fed <= (size_t)JSON_MAX_LENGTH + size,
+		      "%d after %zu", err, fed);
 	splitter_reset(s);
 	ck_assert_int_eq(splitter_feed(s, "{}", 2, &eb), 0);
 	ck_assert_int_eq(splitter_finish(s, &eb), 0);
@@ -193,7 +202,8 @@ static int weigh(void *ctx, const char *text, size_t length, struct errbuf *eb)
 	return 0;
 }
 
-static int rest_is_short(void *ctx, const char *text, size_t length, struct errbuf *eb)
+static int rest_is_short(void *ctx, const char *text, size_t length,
+			 struct errbuf *eb)
 {
 	(void)ctx;
 	(void)text;
@@ -204,10 +214,13 @@ static int rest_is_short(void *ctx, const char *text, size_t length, struct errb
 START_TEST(test_memory)
 {
 	static const struct splitter_ops weighing = { NULL, weigh, rest_is_short };
-	static const char *const begin[] = { "", "{\"items\":[" }, *const end[] = { "", "{}]}" };
+	static const char *const begin[] = { "", "{\"items\":[" }, *const end[] = {
+		"", "{}]}"
+	};
 	struct strbuf object = STRBUF_INIT;
 	struct gauge gauge = { 0 };
-	struct splitter *s = splitter_new(_i ? SPLIT_LIST : SPLIT_STREAM, &weighing, &gauge);
+	struct splitter *s =
+		splitter_new(_i ? SPLIT_LIST : SPLIT_STREAM, &weighing, &gauge);
 	struct errbuf eb = { "" };
 	size_t before, i;
 
@@ -215,11 +228,13 @@ START_TEST(test_memory)
 	before = mallinfo2().uordblks;
 	ck_assert_int_eq(splitter_feed(s, begin[_i], strlen(begin[_i]), &eb), 0);
 	for (i = 0; i < 20000; i++)
-		ck_assert_int_eq(splitter_feed(s, object.text, object.length, &eb), 0);
+		ck_assert_int_eq(
+			splitter_feed(s, object.text, object.length, &eb), 0);
 	ck_assert_int_eq(splitter_feed(s, end[_i], strlen(end[_i]), &eb), 0);
 	ck_assert_msg(splitter_finish(s, &eb) == 0, "%s", eb.text);
 	ck_assert_uint_ge(gauge.items, 20000);
-	ck_assert_msg(gauge.most <= before + 8192, "%zu bytes more", gauge.most - before);
+	ck_assert_msg(gauge.most <= before + 8192, "%zu bytes more",
+		      gauge.most - before);
 	splitter_free(s);
 	strbuf_free(&object);
 }

@@ -48,39 +48,47 @@ static const struct {
 	uint16_t source_port;
 	bool stale;
 } cases[] = {
-	{ "CT-1: answered by a serving endpoint", "10.96.0.1", 53, "10.244.0.1", 5353, false },
-	{ "CT-1: by one that is none", "10.96.0.1", 53, "10.244.0.99", 5353, true },
-	{ "CT-2: by one that drains and serves", "10.96.0.1", 53, "10.244.0.2", 5353, false },
-	{ "CT-2: by one that serves and is not ready", "10.96.0.1", 53, "10.244.0.3", 5353, false },
-	{ "CT-2: by one that is ready and does not serve", "10.96.0.1", 53, "10.244.0.4", 5353,
-	  true },
-	{ "CT-3: never translated", "10.96.0.1", 53, "10.96.0.1", 53, true },
-	{ "CT-3: the right address, a former port", "10.96.0.1", 53, "10.244.0.1", 53, true },
-	{ "CT-1: to an externalIP", "203.0.113.1", 53, "10.244.0.99", 5353, true },
-	{ "CT-1: to an externalIP, served", "203.0.113.1", 53, "10.244.0.1", 5353, false },
-	{ "CT-1: to a node port", "192.168.7.1", 30053, "10.244.0.99", 5353, true },
-	{ "CT-1: to a node port, served", "192.168.7.1", 30053, "10.244.0.1", 5353, false },
-	{ "CT-7: to that port of an address that is not this node's", "192.168.7.9", 30053,
-	  "10.244.0.99", 5353, false },
-	{ "NP-2: to that port of an address without node ports", "172.16.0.1", 30053, "10.244.0.99",
+	{ "CT-1: answered by a serving endpoint", "10.96.0.1", 53, "10.244.0.1",
 	  5353, false },
-	{ "CT-8: to another port of a VIP", "10.96.0.1", 54, "10.244.0.99", 5353, false },
+	{ "CT-1: by one that is none", "10.96.0.1", 53, "10.244.0.99", 5353, true },
+	{ "CT-2: by one that drains and serves", "10.96.0.1", 53, "10.244.0.2",
+	  5353, false },
+	{ "CT-2: by one that serves and is not ready", "10.96.0.1", 53,
+	  "10.244.0.3", 5353, false },
+	{ "CT-2: by one that is ready and does not serve", "10.96.0.1", 53,
+	  "10.244.0.4", 5353, true },
+	{ "CT-3: never translated", "10.96.0.1", 53, "10.96.0.1", 53, true },
+	{ "CT-3: the right address, a former port", "10.96.0.1", 53,
+	  "10.244.0.1", 53, true },
+	{ "CT-1: to an externalIP", "203.0.113.1", 53, "10.244.0.99", 5353, true },
+	{ "CT-1: to an externalIP, served", "203.0.113.1", 53, "10.244.0.1",
+	  5353, false },
+	{ "CT-1: to a node port", "192.168.7.1", 30053, "10.244.0.99", 5353, true },
+	{ "CT-1: to a node port, served", "192.168.7.1", 30053, "10.244.0.1",
+	  5353, false },
+	{ "CT-7: to that port of an address that is not this node's",
+	  "192.168.7.9", 30053, "10.244.0.99", 5353, false },
+	{ "NP-2: to that port of an address without node ports", "172.16.0.1",
+	  30053, "10.244.0.99", 5353, false },
+	{ "CT-8: to another port of a VIP", "10.96.0.1", 54, "10.244.0.99",
+	  5353, false },
 	{ "CT-8: to nothing of ours", "198.51.100.1", 53, "198.51.100.1", 53, false },
-	{ "CT-8: an endpoint itself, without a VIP", "10.244.0.1", 5353, "10.244.0.1", 5353,
-	  false },
+	{ "CT-8: an endpoint itself, without a VIP", "10.244.0.1", 5353,
+	  "10.244.0.1", 5353, false },
 	{ "CT-4: no endpoint at all", "10.96.0.2", 80, "10.244.0.1", 8080, true },
-	{ "CT-4: no endpoint, never translated", "10.96.0.2", 80, "10.96.0.2", 80, true },
+	{ "CT-4: no endpoint, never translated", "10.96.0.2", 80, "10.96.0.2",
+	  80, true },
 	{ "CT-5: the Service went", "10.96.0.3", 80, "10.244.0.7", 8080, true },
 	{ "CT-5: its external address", "203.0.113.3", 80, "10.244.0.7", 8080, true },
 	{ "CT-5: its node port", "192.168.7.1", 30080, "10.244.0.7", 8080, true },
-	{ "CT-5, CT-7: that port of another address", "198.51.100.9", 30080, "10.244.0.7", 8080,
-	  false },
-	{ "CT-5: the Service went, a flow that was never translated", "10.96.0.3", 80, "10.96.0.3",
-	  80, false },
-	{ "CT-5: a VIP went from a Service that stays", "203.0.113.2", 53, "10.244.0.1", 5353,
-	  true },
-	{ "nothing changed there since the last sweep", "10.96.0.4", 80, "10.244.0.99", 8080,
-	  false },
+	{ "CT-5, CT-7: that port of another address", "198.51.100.9", 30080,
+	  "10.244.0.7", 8080, false },
+	{ "CT-5: the Service went, a flow that was never translated",
+	  "10.96.0.3", 80, "10.96.0.3", 80, false },
+	{ "CT-5: a VIP went from a Service that stays", "203.0.113.2", 53,
+	  "10.244.0.1", 5353, true },
+	{ "nothing changed there since the last sweep", "10.96.0.4", 80,
+	  "10.244.0.99", 8080, false },
 	{ "DS-3: IPv6, served", "fd00:96::1", 53, "fd00:244::1", 5353, false },
 	{ "DS-3: IPv6, not served", "fd00:96::1", 53, "fd00:244::9", 5353, true },
 	{ "DS-3: IPv6 node port", "fd00:7::1", 30053, "fd00:244::9", 5353, true },
@@ -105,8 +113,9 @@ static struct world *world_at(bool with_changes)
 	return w;
 }
 
-static struct flow flow_to(const char *destination, uint16_t port, const char *source,
-			   uint16_t source_port, enum family *f)
+static struct flow flow_to(const char *destination, uint16_t port,
+			   const char *source, uint16_t source_port,
+			   enum family *f)
 {
 	struct flow flow = {
 		.client = { { 192, 0, 2, 1 } },
@@ -125,13 +134,14 @@ START_TEST(judges)
 {
 	struct world *w = world_at(true);
 	enum family f;
-	struct flow flow = flow_to(cases[_i].destination, cases[_i].port, cases[_i].source,
-				   cases[_i].source_port, &f);
+	struct flow flow = flow_to(cases[_i].destination, cases[_i].port,
+				   cases[_i].source, cases[_i].source_port, &f);
 
-	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale, "%s", cases[_i].name);
-	/* asked again, out of the cache */
-	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale, "%s, again",
+	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale, "%s",
 		      cases[_i].name);
+	/* asked again, out of the cache */
+	ck_assert_msg(stale_flow(w->stale[f], &flow) == cases[_i].stale,
+		      "%s, again", cases[_i].name);
 	world_free(w);
 }
 END_TEST
@@ -141,8 +151,8 @@ END_TEST
 enum { ESTABLISHED = TCP_CONNTRACK_ESTABLISHED };
 
 /*
- * Services: on, where its annotation says that connections are ended; off, where it says never;
- * unsaid. Each has lost 10.244.0.9 since the last sweep.
+ * Services: on, where its annotation says that connections are ended; off,
+ * where it says never; unsaid. Each has lost 10.244.0.9 since the last sweep.
  */
 static const char *const tcp_before[] = {
 	"node n1 192.168.7.1 fd00:7::1",
@@ -186,46 +196,59 @@ static const struct {
 	uint8_t state;
 	bool unsaid, on; /* stale with closeConnections Never, and EndpointGone */
 } tcp_cases[] = {
-	{ "its endpoint is gone", "10.96.0.1", 80, "10.244.0.9", 8080, ESTABLISHED, true, true },
-	{ "to an externalIP", "203.0.113.1", 80, "10.244.0.9", 8080, ESTABLISHED, true, true },
-	{ "to a load balancer address", "203.0.113.2", 80, "10.244.0.9", 8080, ESTABLISHED, true,
-	  true },
-	{ "to a node port", "192.168.7.1", 30080, "10.244.0.9", 8080, ESTABLISHED, true, true },
+	{ "its endpoint is gone", "10.96.0.1", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, true, true },
+	{ "to an externalIP", "203.0.113.1", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, true, true },
+	{ "to a load balancer address", "203.0.113.2", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, true, true },
+	{ "to a node port", "192.168.7.1", 30080, "10.244.0.9", 8080,
+	  ESTABLISHED, true, true },
 	{ "IPv6", "fd00:96::1", 80, "fd00:244::9", 8080, ESTABLISHED, true, true },
-	{ "IPv6, to a node port", "fd00:7::1", 30080, "fd00:244::9", 8080, ESTABLISHED, true,
-	  true },
-	{ "its endpoint has not answered yet", "10.96.0.1", 80, "10.244.0.9", 8080,
-	  TCP_CONNTRACK_SYN_SENT, true, true },
-	{ "half closed", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_CLOSE_WAIT, true,
-	  true },
-	{ "over", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_TIME_WAIT, false, false },
-	{ "reset", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_CLOSE, false, false },
-	{ "a former target port", "10.96.0.1", 80, "10.244.0.1", 8081, ESTABLISHED, true, true },
-	{ "neither ready nor serving", "10.96.0.1", 80, "10.244.0.4", 8080, ESTABLISHED, true,
-	  true },
-	{ "another endpoint", "10.96.0.1", 80, "10.244.0.1", 8080, ESTABLISHED, false, false },
-	{ "one that drains", "10.96.0.1", 80, "10.244.0.2", 8080, ESTABLISHED, false, false },
-	{ "one that is on a list and does not serve", "10.96.0.1", 80, "10.244.0.3", 8080,
-	  ESTABLISHED, false, false },
-	{ "IPv6, another endpoint", "fd00:96::1", 80, "fd00:244::1", 8080, ESTABLISHED, false,
-	  false },
-	{ "in another slice by now", "10.96.0.7", 80, "10.244.0.9", 8080, ESTABLISHED, false,
-	  false },
-	{ "of no endpoint, as there is none left", "10.96.0.6", 80, "10.244.0.9", 8080, ESTABLISHED,
-	  true, true },
-	{ "never translated", "10.96.0.1", 80, "10.96.0.1", 80, ESTABLISHED, false, false },
-	{ "the annotation says never", "10.96.0.2", 80, "10.244.0.9", 8080, ESTABLISHED, false,
-	  false },
-	{ "no annotation", "10.96.0.3", 80, "10.244.0.9", 8080, ESTABLISHED, false, true },
-	{ "the Service went", "10.96.0.4", 80, "10.244.0.9", 8080, ESTABLISHED, false, false },
-	{ "the Service went, its node port", "192.168.7.1", 30081, "10.244.0.9", 8080, ESTABLISHED,
+	{ "IPv6, to a node port", "fd00:7::1", 30080, "fd00:244::9", 8080,
+	  ESTABLISHED, true, true },
+	{ "its endpoint has not answered yet", "10.96.0.1", 80, "10.244.0.9",
+	  8080, TCP_CONNTRACK_SYN_SENT, true, true },
+	{ "half closed", "10.96.0.1", 80, "10.244.0.9", 8080,
+	  TCP_CONNTRACK_CLOSE_WAIT, true, true },
+	{ "over", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_TIME_WAIT,
 	  false, false },
-	{ "nothing changed there", "10.96.0.5", 80, "10.244.0.9", 8080, ESTABLISHED, false, false },
-	{ "to another port of a VIP", "10.96.0.1", 81, "10.244.0.9", 8080, ESTABLISHED, false,
-	  false },
-	{ "to nothing of ours", "198.51.100.1", 80, "10.244.0.9", 8080, ESTABLISHED, false, false },
-	{ "to the endpoint itself", "10.244.0.9", 8080, "10.244.0.9", 8080, ESTABLISHED, false,
-	  false },
+	{ "reset", "10.96.0.1", 80, "10.244.0.9", 8080, TCP_CONNTRACK_CLOSE,
+	  false, false },
+	{ "a former target port", "10.96.0.1", 80, "10.244.0.1", 8081,
+	  ESTABLISHED, true, true },
+	{ "neither ready nor serving", "10.96.0.1", 80, "10.244.0.4", 8080,
+	  ESTABLISHED, true, true },
+	{ "another endpoint", "10.96.0.1", 80, "10.244.0.1", 8080, ESTABLISHED,
+	  false, false },
+	{ "one that drains", "10.96.0.1", 80, "10.244.0.2", 8080, ESTABLISHED,
+	  false, false },
+	{ "one that is on a list and does not serve", "10.96.0.1", 80,
+	  "10.244.0.3", 8080, ESTABLISHED, false, false },
+	{ "IPv6, another endpoint", "fd00:96::1", 80, "fd00:244::1", 8080,
+	  ESTABLISHED, false, false },
+	{ "in another slice by now", "10.96.0.7", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, false, false },
+	{ "of no endpoint, as there is none left", "10.96.0.6", 80,
+	  "10.244.0.9", 8080, ESTABLISHED, true, true },
+	{ "never translated", "10.96.0.1", 80, "10.96.0.1", 80, ESTABLISHED,
+	  false, false },
+	{ "the annotation says never", "10.96.0.2", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, false, false },
+	{ "no annotation", "10.96.0.3", 80, "10.244.0.9", 8080, ESTABLISHED,
+	  false, true },
+	{ "the Service went", "10.96.0.4", 80, "10.244.0.9", 8080, ESTABLISHED,
+	  false, false },
+	{ "the Service went, its node port", "192.168.7.1", 30081, "10.244.0.9",
+	  8080, ESTABLISHED, false, false },
+	{ "nothing changed there", "10.96.0.5", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, false, false },
+	{ "to another port of a VIP", "10.96.0.1", 81, "10.244.0.9", 8080,
+	  ESTABLISHED, false, false },
+	{ "to nothing of ours", "198.51.100.1", 80, "10.244.0.9", 8080,
+	  ESTABLISHED, false, false },
+	{ "to the endpoint itself", "10.244.0.9", 8080, "10.244.0.9", 8080,
+	  ESTABLISHED, false, false },
 };
 
 /* What went, went before a sweep; @on is the setting. */
@@ -235,7 +258,8 @@ static struct world *tcp_world(bool on)
 	int i;
 
 	if (on)
-		ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "EndpointGone"),
+		ck_assert_int_eq(config_set(&w->config->vipmap.close_connections,
+					    "EndpointGone"),
 				 0);
 	for (i = 0; i < N_ROWS(tcp_before); i++)
 		world_put(w, tcp_before[i]);
@@ -258,8 +282,9 @@ static void tcp_changes(struct world *w)
 
 static struct flow tcp_flow(int i, enum family *f)
 {
-	struct flow flow = flow_to(tcp_cases[i].destination, tcp_cases[i].port, tcp_cases[i].source,
-				   tcp_cases[i].source_port, f);
+	struct flow flow =
+		flow_to(tcp_cases[i].destination, tcp_cases[i].port,
+			tcp_cases[i].source, tcp_cases[i].source_port, f);
 
 	flow.tcp_state = tcp_cases[i].state;
 	return flow;
@@ -274,16 +299,16 @@ START_TEST(judges_connections)
 
 	for (on = 0; on < 2; on++) {
 		w = tcp_world(on);
-		ck_assert_msg(!stale_flow(w->closing[f], &flow), "BEY-1: %s, before",
-			      tcp_cases[_i].name);
+		ck_assert_msg(!stale_flow(w->closing[f], &flow),
+			      "BEY-1: %s, before", tcp_cases[_i].name);
 		tcp_changes(w);
 		ck_assert_msg(stale_flow(w->closing[f], &flow) ==
 				      (on ? tcp_cases[_i].on : tcp_cases[_i].unsaid),
-			      "BEY-1: %s, the setting is %s", tcp_cases[_i].name,
-			      on ? "on" : "off");
+			      "BEY-1: %s, the setting is %s",
+			      tcp_cases[_i].name, on ? "on" : "off");
 		stale_swept(w->closing[f]);
-		ck_assert_msg(!stale_flow(w->closing[f], &flow), "BEY-1: %s, swept",
-			      tcp_cases[_i].name);
+		ck_assert_msg(!stale_flow(w->closing[f], &flow),
+			      "BEY-1: %s, swept", tcp_cases[_i].name);
 		world_free(w);
 	}
 }
@@ -297,24 +322,30 @@ static const struct {
 	{ "an endpoint goes", "slice d/on-2 on v4 tcp:8080:web 10.244.0.1", true },
 	{ "all go", "slice d/on-2 on v4 tcp:8080:web", true },
 	{ "the slice goes", "gone slice d/on-2", true },
-	{ "the slice becomes another Service's", "slice d/on-2 off v4 tcp:8080:web 10.244.0.9",
-	  true },
-	{ "the target port is another", "slice d/on-2 on v4 tcp:8081:web 10.244.0.9", true },
+	{ "the slice becomes another Service's",
+	  "slice d/on-2 off v4 tcp:8080:web 10.244.0.9", true },
+	{ "the target port is another",
+	  "slice d/on-2 on v4 tcp:8081:web 10.244.0.9", true },
 	{ "one ceases to be ready and to serve",
 	  "slice d/on-2 on v4 tcp:8080:web 10.244.0.9(unready,unserving)", true },
-	{ "one begins to drain", "slice d/on-2 on v4 tcp:8080:web 10.244.0.9(unready,terminating)",
+	{ "one begins to drain",
+	  "slice d/on-2 on v4 tcp:8080:web 10.244.0.9(unready,terminating)", false },
+	{ "one comes",
+	  "slice d/on-2 on v4 tcp:8080:web 10.244.0.7 10.244.0.9 10.244.0.8",
 	  false },
-	{ "one comes", "slice d/on-2 on v4 tcp:8080:web 10.244.0.7 10.244.0.9 10.244.0.8", false },
 	{ "a slice comes", "slice d/on-3 on v4 tcp:8080:web 10.244.0.7", false },
 	{ "another virtual IP",
-	  "service d/on close-gone tcp:80:web udp:80:udp ip=10.96.0.1 ext=203.0.113.9", false },
-	{ "the annotation goes, and with it the wish", "service d/on tcp:80:web ip=10.96.0.1",
+	  "service d/on close-gone tcp:80:web udp:80:udp ip=10.96.0.1 ext=203.0.113.9",
 	  false },
-	{ "an annotation comes", "service d/unsaid close-gone tcp:80 ip=10.96.0.3", true },
+	{ "the annotation goes, and with it the wish",
+	  "service d/on tcp:80:web ip=10.96.0.1", false },
+	{ "an annotation comes",
+	  "service d/unsaid close-gone tcp:80 ip=10.96.0.3", true },
 	{ "the Service goes", "gone service d/on", false },
-	{ "an endpoint of a Service that says never goes", "slice d/off-1 off v4 tcp:8080", false },
-	{ "an endpoint of a Service that says nothing goes", "slice d/unsaid-1 unsaid v4 tcp:8080",
-	  false },
+	{ "an endpoint of a Service that says never goes",
+	  "slice d/off-1 off v4 tcp:8080", false },
+	{ "an endpoint of a Service that says nothing goes",
+	  "slice d/unsaid-1 unsaid v4 tcp:8080", false },
 };
 
 START_TEST(looks_when_endpoints_go)
@@ -328,8 +359,8 @@ START_TEST(looks_when_endpoints_go)
 	world_put(w, closing[_i].object);
 	ck_assert(!stale_is_pending(w->closing[f])); /* not before the rules are there */
 	world_must_sync(w, closing[_i].name);
-	ck_assert_msg(stale_is_pending(w->closing[f]) == closing[_i].due, "BEY-1: %s",
-		      closing[_i].name);
+	ck_assert_msg(stale_is_pending(w->closing[f]) == closing[_i].due,
+		      "BEY-1: %s", closing[_i].name);
 	world_free(w);
 }
 END_TEST
@@ -403,14 +434,17 @@ START_TEST(setting_changes)
 
 	tcp_changes(w);
 	stale_swept(w->closing[f]);
-	ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "EndpointGone"), 0);
+	ck_assert_int_eq(config_set(&w->config->vipmap.close_connections,
+				    "EndpointGone"),
+			 0);
 	ck_assert(!stale_flow(w->closing[f], &unsaid));
 	stale_all_changed(w->closing[f]);
 	ck_assert(stale_is_pending(w->closing[f]));
 	ck_assert(stale_flow(w->closing[f], &unsaid));
 	ck_assert(!stale_flow(w->closing[f], &kept));
 	ck_assert(!stale_flow(w->closing[f], &off));
-	ck_assert_int_eq(config_set(&w->config->vipmap.close_connections, "Never"), 0);
+	ck_assert_int_eq(
+		config_set(&w->config->vipmap.close_connections, "Never"), 0);
 	ck_assert(!stale_flow(w->closing[f], &unsaid));
 	stale_swept(w->closing[f]);
 	ck_assert(!stale_is_pending(w->closing[f]));
@@ -423,8 +457,8 @@ START_TEST(nothing_changed)
 {
 	struct world *w = world_at(false);
 	enum family f;
-	struct flow flow = flow_to(cases[_i].destination, cases[_i].port, cases[_i].source,
-				   cases[_i].source_port, &f);
+	struct flow flow = flow_to(cases[_i].destination, cases[_i].port,
+				   cases[_i].source, cases[_i].source_port, &f);
 
 	ck_assert_msg(!stale_flow(w->stale[f], &flow), "%s", cases[_i].name);
 	ck_assert(!stale_is_pending(w->stale[f]));
@@ -467,10 +501,11 @@ START_TEST(nodeports_everywhere)
 	world_put(w, "gone node n1");
 	world_must_sync(w, "everywhere");
 	for (i = 0; i < N_ROWS(addrs); i++) {
-		struct flow flow = flow_to(addrs[i].addr, 30053, "10.244.0.99", 5353, &f);
+		struct flow flow =
+			flow_to(addrs[i].addr, 30053, "10.244.0.99", 5353, &f);
 
-		ck_assert_msg(stale_flow(w->stale[f], &flow) == addrs[i].stale, "%s",
-			      addrs[i].addr);
+		ck_assert_msg(stale_flow(w->stale[f], &flow) == addrs[i].stale,
+			      "%s", addrs[i].addr);
 	}
 	world_free(w);
 }
@@ -501,7 +536,8 @@ START_TEST(restart)
 	struct flow served = flow_to("10.96.0.1", 53, "10.244.0.1", 5353, &f);
 	struct flow dead = flow_to("10.96.0.1", 53, "10.244.0.99", 5353, &f);
 	struct flow gone = flow_to("10.96.0.3", 80, "10.244.0.7", 8080, &f);
-	struct flow nodeport = flow_to("192.168.7.1", 30080, "10.244.0.7", 8080, &f);
+	struct flow nodeport =
+		flow_to("192.168.7.1", 30080, "10.244.0.7", 8080, &f);
 
 	world_remember(w, "gone service d/gone");
 	world_restart(w);
@@ -596,10 +632,10 @@ START_TEST(mass_deletion)
 	enum { FLOWS = 3000 };
 	int64_t few = time_flows(64, FLOWS), many = time_flows(65536, FLOWS);
 
-	printf("%d flows: %lld us after 64 removals, %lld us after 65,536\n", FLOWS, (long long)few,
-	       (long long)many);
-	ck_assert_msg(many < 10 * few + 1000, "%lld us and %lld us", (long long)few,
-		      (long long)many);
+	printf("%d flows: %lld us after 64 removals, %lld us after 65,536\n",
+	       FLOWS, (long long)few, (long long)many);
+	ck_assert_msg(many < 10 * few + 1000, "%lld us and %lld us",
+		      (long long)few, (long long)many);
 }
 END_TEST
 

@@ -9,7 +9,13 @@
 
 #define SECOND INT64_C(1000000)
 
-enum node_kind { NO_NODE, NO_ADDRESSES, ADDRESSES, ADDRESSES_AND_PODS, V6_AND_PODS };
+enum node_kind {
+	NO_NODE,
+	NO_ADDRESSES,
+	ADDRESSES,
+	ADDRESSES_AND_PODS,
+	V6_AND_PODS
+};
 
 static const struct {
 	const char *name;
@@ -19,16 +25,19 @@ static const struct {
 	enum startup_verdict want;
 } waits[] = {
 	{ "no Node at first", false, NO_NODE, 0, STARTUP_WAIT },
-	{ "NODE-1: no Node just before", false, NO_NODE, 30 * SECOND - 1, STARTUP_WAIT },
+	{ "NODE-1: no Node just before", false, NO_NODE, 30 * SECOND - 1,
+	  STARTUP_WAIT },
 	{ "NODE-1: no Node", false, NO_NODE, 30 * SECOND, STARTUP_WITHOUT_ADDRESSES },
 	{ "NODE-1: no addresses", false, NO_ADDRESSES, 29 * SECOND, STARTUP_WAIT },
-	{ "NODE-1: none for long", false, NO_ADDRESSES, 31 * SECOND, STARTUP_WITHOUT_ADDRESSES },
+	{ "NODE-1: none for long", false, NO_ADDRESSES, 31 * SECOND,
+	  STARTUP_WITHOUT_ADDRESSES },
 	{ "NODE-1: there", false, ADDRESSES, 0, STARTUP_READY },
 	{ "NODE-1: there, late", false, ADDRESSES, 999 * SECOND, STARTUP_READY },
 	{ "NODE-3: no Node", true, NO_NODE, 30 * SECOND, STARTUP_WAIT },
 	{ "NODE-3: no ranges", true, ADDRESSES, 0, STARTUP_WAIT },
 	{ "NODE-3: just before", true, ADDRESSES, 330 * SECOND - 1, STARTUP_WAIT },
-	{ "NODE-3: the end", true, ADDRESSES, 330 * SECOND, STARTUP_WITHOUT_POD_CIDRS },
+	{ "NODE-3: the end", true, ADDRESSES, 330 * SECOND,
+	  STARTUP_WITHOUT_POD_CIDRS },
 	{ "NODE-3: there", true, ADDRESSES_AND_PODS, 200 * SECOND, STARTUP_READY },
 };
 
@@ -55,10 +64,11 @@ START_TEST(wait)
 	struct config *config = build_config();
 	enum startup_verdict got;
 
-	config->detect_local = waits[_i].node_cidr ? DETECT_NODE_CIDR : DETECT_CLUSTER_CIDR;
+	config->detect_local =
+		waits[_i].node_cidr ? DETECT_NODE_CIDR : DETECT_CLUSTER_CIDR;
 	got = startup_judge(config, make_node(waits[_i].node), waits[_i].waited_us);
-	ck_assert_msg(got == waits[_i].want, "%s: want %d, got %d", waits[_i].name, waits[_i].want,
-		      got);
+	ck_assert_msg(got == waits[_i].want, "%s: want %d, got %d",
+		      waits[_i].name, waits[_i].want, got);
 	config_free(config);
 }
 END_TEST
@@ -93,11 +103,15 @@ START_TEST(fit)
 			 0);
 	ck_assert_int_eq(config_set(&config->cluster_cidr, fits[_i].range), 0);
 	ck_assert_msg(config_validate(config, NULL, NULL, &eb) == 0, "%s", eb.text);
-	err = startup_check(&app, "node1", config, make_node(fits[_i].node), NULL, &eb);
-	ck_assert_msg(!err == !fits[_i].want, "%s: got %d, %s", fits[_i].name, err, eb.text);
+	err = startup_check(&app, "node1", config, make_node(fits[_i].node),
+			    NULL, &eb);
+	ck_assert_msg(!err == !fits[_i].want, "%s: got %d, %s", fits[_i].name,
+		      err, eb.text);
 	if (fits[_i].want)
-		ck_assert_msg(strncmp(eb.text, fits[_i].want, strlen(fits[_i].want)) == 0,
-			      "%s: want '%s', got '%s'", fits[_i].name, fits[_i].want, eb.text);
+		ck_assert_msg(strncmp(eb.text, fits[_i].want,
+				      strlen(fits[_i].want)) == 0,
+			      "%s: want '%s', got '%s'", fits[_i].name,
+			      fits[_i].want, eb.text);
 	config_free(config);
 }
 END_TEST

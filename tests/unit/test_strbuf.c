@@ -152,7 +152,8 @@ START_TEST(error_text)
 	struct errbuf eb = { "old" };
 	char longest[2000];
 
-	ck_assert_int_eq(errf(&eb, -EINVAL, "service %s/%s: %d", "a", "b", 5), -EINVAL);
+	ck_assert_int_eq(errf(&eb, -EINVAL, "service %s/%s: %d", "a", "b", 5),
+			 -EINVAL);
 	CHECK_STR("filled", eb.text, "service a/b: 5");
 	ck_assert_int_eq(errf(NULL, -ENOMEM, "nobody reads %s", "this"), -ENOMEM);
 	memset(longest, 'x', sizeof(longest) - 1);
@@ -187,7 +188,8 @@ START_TEST(arena_gives_zeroed_aligned_memory)
 		memset(p[i], (int)(i % 255 + 1), size);
 	}
 	for (i = 0; i < 500; i++)
-		ck_assert_msg(run_of(p[i], i * 7 + 1, (unsigned char)(i % 255 + 1)) == i * 7 + 1,
+		ck_assert_msg(run_of(p[i], i * 7 + 1,
+				     (unsigned char)(i % 255 + 1)) == i * 7 + 1,
 			      "block %zu was overwritten", i);
 	arena_free(&a);
 	ck_assert_ptr_null(a.block);
@@ -231,7 +233,8 @@ END_TEST
 START_TEST(arena_strings)
 {
 	struct arena a = ARENA_INIT;
-	char *text = arena_strdup(&a, "hello"), *part = arena_strndup(&a, "hello", 4);
+	char *text = arena_strdup(&a, "hello"),
+	     *part = arena_strndup(&a, "hello", 4);
 
 	CHECK_STR("whole", text, "hello");
 	CHECK_STR("part", part, "hell");

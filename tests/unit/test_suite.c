@@ -30,10 +30,14 @@ static const struct {
 	int status;
 	const char *says, *says_not;
 } runs[] = {
-	{ "all pass", true, false, false, EXIT_SUCCESS, "Checks: 1, Failures: 0", "skipped" },
-	{ "one fails", true, true, false, EXIT_FAILURE, "Checks: 2, Failures: 1", "skipped" },
-	{ "one is skipped", true, false, true, EXIT_SUCCESS, "skipped: 1 of 2\n", "fails" },
-	{ "all are skipped", false, false, true, EXIT_SUCCESS, "skipped: 1 of 1\n", "passes" },
+	{ "all pass", true, false, false, EXIT_SUCCESS,
+	  "Checks: 1, Failures: 0", "skipped" },
+	{ "one fails", true, true, false, EXIT_FAILURE,
+	  "Checks: 2, Failures: 1", "skipped" },
+	{ "one is skipped", true, false, true, EXIT_SUCCESS,
+	  "skipped: 1 of 2\n", "fails" },
+	{ "all are skipped", false, false, true, EXIT_SUCCESS,
+	  "skipped: 1 of 1\n", "passes" },
 };
 
 static Suite *inner_suite(int row)
@@ -67,7 +71,8 @@ static int run_inner(int row, char *output, size_t size)
 		exit(suite_run(inner_suite(row)));
 	}
 	close(pipes[1]);
-	while (length < size - 1 && (n = read(pipes[0], output + length, size - 1 - length)) > 0)
+	while (length < size - 1 &&
+	       (n = read(pipes[0], output + length, size - 1 - length)) > 0)
 		length += (size_t)n;
 	output[length] = '\0';
 	close(pipes[0]);
@@ -80,9 +85,12 @@ START_TEST(says_what_happened)
 	char output[4096];
 	int status = run_inner(_i, output, sizeof(output));
 
-	ck_assert_msg(status == runs[_i].status, "%s: status %d", runs[_i].name, status);
-	ck_assert_msg(strstr(output, runs[_i].says), "%s: %s", runs[_i].name, output);
-	ck_assert_msg(!strstr(output, runs[_i].says_not), "%s: %s", runs[_i].name, output);
+	ck_assert_msg(status == runs[_i].status, "%s: status %d", runs[_i].name,
+		      status);
+	ck_assert_msg(strstr(output, runs[_i].says), "%s: %s", runs[_i].name,
+		      output);
+	ck_assert_msg(!strstr(output, runs[_i].says_not), "%s: %s",
+		      runs[_i].name, output);
 }
 END_TEST
 

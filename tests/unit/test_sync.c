@@ -39,8 +39,8 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static void on_synced(void *ctx, enum family family, int err, const struct sync_report *report,
-		      int64_t duration_us)
+static void on_synced(void *ctx, enum family family, int err,
+		      const struct sync_report *report, int64_t duration_us)
 {
 	struct world *w = ctx;
 
@@ -94,7 +94,8 @@ static void expect_enough_memory(const struct world *w)
 	struct strbuf lines = STRBUF_INIT;
 
 	log_recent(w->log, &lines);
-	ck_assert_msg(!lines.text || !strstr(lines.text, "out of memory"), "%.4000s", lines.text);
+	ck_assert_msg(!lines.text || !strstr(lines.text, "out of memory"),
+		      "%.4000s", lines.text);
 	strbuf_free(&lines);
 }
 
@@ -135,9 +136,11 @@ static void make_clients(void)
 
 	strbuf_adds(&text, "add element ip vipmap affinity/a/w/tcp/ {\n");
 	for (i = 0; i < CLIENTS; i++)
-		strbuf_addf(&text, "10.8.%d.%d : 10.0.0.%d . 80,\n", i >> 8, i & 255, 1 + i % 2);
+		strbuf_addf(&text, "10.8.%d.%d : 10.0.0.%d . 80,\n", i >> 8,
+			    i & 255, 1 + i % 2);
 	strbuf_adds(&text, "}\n");
-	ck_assert_msg(run_with("nft -f %s", text.text, &out) == 0, "%.300s", out.text);
+	ck_assert_msg(run_with("nft -f %s", text.text, &out) == 0, "%.300s",
+		      out.text);
 	strbuf_free(&text);
 	strbuf_free(&out);
 }
@@ -186,8 +189,8 @@ struct apart {
 	unsigned int good[N_FAMILIES], bad[N_FAMILIES];
 };
 
-static void apart_synced(void *ctx, enum family family, int err, const struct sync_report *report,
-			 int64_t duration_us)
+static void apart_synced(void *ctx, enum family family, int err,
+			 const struct sync_report *report, int64_t duration_us)
 {
 	struct apart *a = ctx;
 
@@ -205,7 +208,8 @@ static void apart_queued(void *ctx, enum family family)
 	a->options.queued(a->options.ctx, family);
 }
 
-static void apart_compiled(void *ctx, struct service_entry *service, enum family family)
+static void apart_compiled(void *ctx, struct service_entry *service,
+			   enum family family)
 {
 	struct apart *a = ctx;
 
@@ -226,7 +230,9 @@ static void apart_open(struct apart *a, uint16_t port)
 		.compiled = apart_compiled,
 		.ctx = a,
 	};
-	struct health_options health = { .address = "", .node_name = "n1", .log = apart_log };
+	struct health_options health = { .address = "",
+					 .node_name = "n1",
+					 .log = apart_log };
 	const bool both[N_FAMILIES] = { true, true };
 	struct world *w = &a->w;
 	struct errbuf eb = { "" };
@@ -294,9 +300,11 @@ static void change_slice(struct apart *a, enum family family, unsigned int i)
 	char text[100];
 
 	if (family == FAMILY_IPV4)
-		snprintf(text, sizeof(text), "a/w-1 w v4 tcp:80 10.0.0.%u(local)", 1 + i % 200);
+		snprintf(text, sizeof(text),
+			 "a/w-1 w v4 tcp:80 10.0.0.%u(local)", 1 + i % 200);
 	else
-		snprintf(text, sizeof(text), "a/w-6 w v6 tcp:80 fd00::%u(local)", 1 + i % 200);
+		snprintf(text, sizeof(text),
+			 "a/w-6 w v6 tcp:80 fd00::%u(local)", 1 + i % 200);
 	slice = build_slice(text);
 	slice->trigger_us = 1 + i;
 	sink->put_slice(sink->ctx, slice);
@@ -328,8 +336,10 @@ START_TEST(families_back_off_on_their_own)
 	sync_start(a.w.sync);
 	run_ms(&a.w, 100);
 	ck_assert_uint_eq(a.good[FAMILY_IPV4], 1);
-	ck_assert_int_eq(http_get(a.w.base, "127.0.0.1", port, "GET", "/", &answer), 200);
-	ck_assert_int_eq(http_get(a.w.base, "::1", port, "GET", "/", &answer), -ECONNREFUSED);
+	ck_assert_int_eq(
+		http_get(a.w.base, "127.0.0.1", port, "GET", "/", &answer), 200);
+	ck_assert_int_eq(http_get(a.w.base, "::1", port, "GET", "/", &answer),
+			 -ECONNREFUSED);
 	a.bad[FAMILY_IPV6] = 0;
 	for (i = 0; i < CHANGES; i++) {
 		change_slice(&a, FAMILY_IPV4, i);
@@ -343,11 +353,13 @@ START_TEST(families_back_off_on_their_own)
 	ck_assert_msg(a.bad[FAMILY_IPV6] <= 8, "%u attempts", a.bad[FAMILY_IPV6]);
 	ck_assert_uint_eq(model_pending(a.w.model, FAMILY_IPV4)->n_triggers, 0);
 	ck_assert_uint_eq(model_pending(a.w.model, FAMILY_IPV4)->slices, 0);
-	ck_assert_uint_ge(model_pending(a.w.model, FAMILY_IPV6)->slices, CHANGES - 1);
+	ck_assert_uint_ge(model_pending(a.w.model, FAMILY_IPV6)->slices,
+			  CHANGES - 1);
 	for (i = 0; i < 1 << 17; i++) {
 		change_slice(&a, FAMILY_IPV6, i);
 	}
-	ck_assert_uint_le(model_pending(a.w.model, FAMILY_IPV6)->n_triggers, 1 << 16);
+	ck_assert_uint_le(model_pending(a.w.model, FAMILY_IPV6)->n_triggers,
+			  1 << 16);
 	nlsock_close(other);
 	for (i = 0; i < 400 && !a.good[FAMILY_IPV6]; i++)
 		run_ms(&a.w, 25);

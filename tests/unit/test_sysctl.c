@@ -85,7 +85,8 @@ static void make_folders(const char *path)
 	snprintf(copy, sizeof(copy), "%s", path);
 	while ((slash = strchr(slash + 1, '/'))) {
 		*slash = '\0';
-		ck_assert_msg(mkdir(copy, 0700) == 0 || errno == EEXIST, "%s", copy);
+		ck_assert_msg(mkdir(copy, 0700) == 0 || errno == EEXIST, "%s",
+			      copy);
 		*slash = '/';
 	}
 }
@@ -101,9 +102,10 @@ static void begin(struct fixture *f)
 	snprintf(f->proc, sizeof(f->proc), "%s/proc", f->root);
 	snprintf(f->module, sizeof(f->module), "%s/module", f->root);
 	f->roots = (struct sysctl_roots){ f->proc, f->module };
-	f->report = (struct sysctl_report){
-		.failed = note_failed, .refused = note_refused, .written = note_written, .ctx = f
-	};
+	f->report = (struct sysctl_report){ .failed = note_failed,
+					    .refused = note_refused,
+					    .written = note_written,
+					    .ctx = f };
 	f->config = config_new();
 	strbuf_adds(&f->failed, "");
 	strbuf_adds(&f->written, "");
@@ -115,7 +117,8 @@ static void begin(struct fixture *f)
 	}
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static int remove_entry(const char *path, const struct stat *st, int type,
+			struct FTW *ftw)
 {
 	(void)st;
 	(void)type;
@@ -156,7 +159,8 @@ static const struct {
 	{ "SYS-1 default, 32 CPUs: the limit, exactly", 32768, 131072, 32, 1048576 },
 	{ "SYS-1 default, 64 CPUs: the limit", 32768, 131072, 64, 1048576 },
 	{ "SYS-1 the minimum may be above the limit", 1, 2000000, 4, 2000000 },
-	{ "SYS-1 the limit wins over a larger minimum", 2000000, 3000000, 4, 1048576 },
+	{ "SYS-1 the limit wins over a larger minimum", 2000000, 3000000, 4,
+	  1048576 },
 	{ "SYS-1 off", 0, 131072, 8, 0 },
 	{ "SYS-1 no minimum", 10, 0, 3, 30 },
 	{ "SYS-1 overflow", INT64_MAX, 0, 8, 1048576 },
@@ -170,15 +174,16 @@ START_TEST(conntrack_max)
 	c->conntrack.max_per_core = maxima[_i].per_core;
 	c->conntrack.min = maxima[_i].min;
 	got = sysctl_conntrack_max(c, maxima[_i].cpus);
-	ck_assert_msg(got == maxima[_i].want, "%s: want %lld, got %lld", maxima[_i].name,
-		      (long long)maxima[_i].want, (long long)got);
+	ck_assert_msg(got == maxima[_i].want, "%s: want %lld, got %lld",
+		      maxima[_i].name, (long long)maxima[_i].want, (long long)got);
 	config_free(c);
 }
 END_TEST
 
 START_TEST(defaults)
 {
-	static const long long want[N_FILES] = { 262144, 65536, 86400, 3600, 0, 30, 120, 0 };
+	static const long long want[N_FILES] = { 262144, 65536, 86400, 3600,
+						 0,	 30,	120,   0 };
 	struct fixture f;
 	int i;
 
@@ -186,9 +191,10 @@ START_TEST(defaults)
 	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 0);
 	for (i = 0; i < N_FILES; i++)
 		ck_assert_msg(value_of(&f, i) == want[i],
-			      "section 21, SYS-2: %s: want %lld, got %lld", files[i].path, want[i],
-			      value_of(&f, i));
-	CHECK_HAS("told", f.written.text, "/nf_conntrack_max: set from 65536 to 262144\n");
+			      "section 21, SYS-2: %s: want %lld, got %lld",
+			      files[i].path, want[i], value_of(&f, i));
+	CHECK_HAS("told", f.written.text,
+		  "/nf_conntrack_max: set from 65536 to 262144\n");
 	ck_assert_uint_eq(f.failed.length, 0);
 	end(&f);
 }
@@ -208,8 +214,8 @@ START_TEST(all_set)
 	f.config->conntrack.udp_stream_timeout_ms = 8000;
 	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 0);
 	for (i = 0; i < N_FILES; i++)
-		ck_assert_msg(value_of(&f, i) == want[i], "%s: want %lld, got %lld", files[i].path,
-			      want[i], value_of(&f, i));
+		ck_assert_msg(value_of(&f, i) == want[i], "%s: want %lld, got %lld",
+			      files[i].path, want[i], value_of(&f, i));
 	end(&f);
 }
 END_TEST
@@ -267,7 +273,8 @@ START_TEST(max_is_never_lowered)
 	put_file(&f, 0, "900000\n");
 	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 0);
 	ck_assert_msg(value_of(&f, 0) == 900000, "nf_conntrack_max was lowered");
-	ck_assert_msg(value_of(&f, 1) == 65536, "SYS-2: for what we want, not for what is there");
+	ck_assert_msg(value_of(&f, 1) == 65536,
+		      "SYS-2: for what we want, not for what is there");
 	end(&f);
 }
 END_TEST
@@ -286,7 +293,8 @@ START_TEST(failures_are_reported)
 		  "/nf_conntrack_max: cannot read: No such file or directory\n");
 	CHECK_HAS("no number", f.failed.text,
 		  "/nf_conntrack_tcp_timeout_close_wait: cannot read: Invalid argument\n");
-	ck_assert_msg(value_of(&f, 2) == 86400, "section 21: the others are set all the same");
+	ck_assert_msg(value_of(&f, 2) == 86400,
+		      "section 21: the others are set all the same");
 	end(&f);
 }
 END_TEST
@@ -308,14 +316,17 @@ START_TEST(cannot_write)
 	strbuf_reset(&f.failed);
 	put_file(&f, 1, "1\n");
 	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 0);
-	CHECK_HAS("SYS-4", f.refused.text, "/nf_conntrack_max: cannot be set from ");
+	CHECK_HAS("SYS-4", f.refused.text,
+		  "/nf_conntrack_max: cannot be set from ");
 	ck_assert_uint_eq(f.failed.length, 0);
-	ck_assert_msg(value_of(&f, 1) == 1, "more buckets for a limit that was not raised");
+	ck_assert_msg(value_of(&f, 1) == 1,
+		      "more buckets for a limit that was not raised");
 	path_of(&f, 2, path);
 	unlink(path);
 	ck_assert_int_eq(symlink("/proc/sys/kernel/random/entropy_avail", path), 0);
 	ck_assert_uint_eq(sysctl_apply(f.config, 8, &f.roots, &f.report), 1);
-	CHECK_HAS("read-only", f.failed.text, "_timeout_established: cannot be set from ");
+	CHECK_HAS("read-only", f.failed.text,
+		  "_timeout_established: cannot be set from ");
 	end(&f);
 }
 END_TEST

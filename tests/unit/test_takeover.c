@@ -28,8 +28,8 @@ static const struct {
 
 START_TEST(may_remove)
 {
-	ck_assert_msg(takeover_may_remove(&rows[_i].facts) == rows[_i].want, "%s: want %d",
-		      rows[_i].name, rows[_i].want);
+	ck_assert_msg(takeover_may_remove(&rows[_i].facts) == rows[_i].want,
+		      "%s: want %d", rows[_i].name, rows[_i].want);
 }
 END_TEST
 
@@ -58,8 +58,8 @@ static const struct {
 
 START_TEST(chain_is_kubeproxys)
 {
-	ck_assert_msg(kubeproxy_is_chain(chains[_i].name) == chains[_i].want, "%s: want %d",
-		      chains[_i].name, chains[_i].want);
+	ck_assert_msg(kubeproxy_is_chain(chains[_i].name) == chains[_i].want,
+		      "%s: want %d", chains[_i].name, chains[_i].want);
 }
 END_TEST
 

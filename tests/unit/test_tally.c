@@ -35,8 +35,8 @@ static struct conntrack_entry entry(const char *to, uint16_t port, uint8_t proto
 	};
 }
 
-static void add_vip(struct vips *v, const char *name, const char *text, uint16_t number,
-		    uint8_t protocol)
+static void add_vip(struct vips *v, const char *name, const char *text,
+		    uint16_t number, uint8_t protocol)
 {
 	enum family family = FAMILY_IPV4;
 	struct addr addr = { { 0 } };
@@ -45,8 +45,9 @@ static void add_vip(struct vips *v, const char *name, const char *text, uint16_t
 	ck_assert_int_ge(port, 0);
 	if (text)
 		addr = address(text, &family);
-	ck_assert_int_eq(
-		vips_add(v, (unsigned int)port, family, text ? &addr : NULL, number, protocol), 0);
+	ck_assert_int_eq(vips_add(v, (unsigned int)port, family,
+				  text ? &addr : NULL, number, protocol),
+			 0);
 }
 
 static struct vips *some_vips(void)
@@ -69,12 +70,15 @@ static const struct {
 	uint8_t protocol;
 	const char *want; /* NULL: nobody's */
 } owners[] = {
-	{ "by address, port and protocol", "10.0.0.1", 80, IPPROTO_TCP, "a/shop:web" },
+	{ "by address, port and protocol", "10.0.0.1", 80, IPPROTO_TCP,
+	  "a/shop:web" },
 	{ "another protocol", "10.0.0.1", 80, IPPROTO_UDP, "a/shop:dns" },
 	{ "another address", "10.0.0.2", 80, IPPROTO_TCP, "b/other" },
 	{ "the other family", "fd00::1", 80, IPPROTO_TCP, "a/shop:web" },
-	{ "a node port, wherever it is", "192.0.2.7", 30080, IPPROTO_TCP, "a/shop:web" },
-	{ "a node port of the other family", "fd01::7", 30080, IPPROTO_TCP, "a/shop:web" },
+	{ "a node port, wherever it is", "192.0.2.7", 30080, IPPROTO_TCP,
+	  "a/shop:web" },
+	{ "a node port of the other family", "fd01::7", 30080, IPPROTO_TCP,
+	  "a/shop:web" },
 	{ "not that protocol's", "192.0.2.7", 30080, IPPROTO_UDP, NULL },
 	{ "another port", "10.0.0.1", 81, IPPROTO_TCP, NULL },
 	{ "nobody's address", "10.0.0.3", 80, IPPROTO_TCP, NULL },
@@ -84,13 +88,15 @@ static const struct {
 START_TEST(owner_is_found)
 {
 	struct vips *v = some_vips();
-	const struct conntrack_entry e = entry(owners[_i].to, owners[_i].port, owners[_i].protocol);
+	const struct conntrack_entry e =
+		entry(owners[_i].to, owners[_i].port, owners[_i].protocol);
 	enum family family;
 	int port;
 
 	address(owners[_i].to, &family);
 	port = vips_find(v, family, &e);
-	ck_assert_msg((port < 0) == !owners[_i].want, "%s: %d", owners[_i].name, port);
+	ck_assert_msg((port < 0) == !owners[_i].want, "%s: %d", owners[_i].name,
+		      port);
 	if (port >= 0)
 		ck_assert_str_eq(vips_name(v, (unsigned int)port), owners[_i].want);
 	ck_assert_uint_eq(vips_count(v), 3);
@@ -111,7 +117,8 @@ static void add_many(struct tally *t, unsigned int from, unsigned int to)
 		e.endpoint_port = (uint16_t)(8080 + i % 3);
 		refused += tally_add(t, FAMILY_IPV4, &e) != 0;
 	}
-	ck_assert_uint_eq(refused, 0); /* once: each assertion is a message to the runner */
+	ck_assert_uint_eq(refused,
+			  0); /* once: each assertion is a message to the runner */
 }
 
 START_TEST(what_is_new_is_counted)
@@ -171,7 +178,9 @@ static void stage_set(struct stage *s)
 	s->tally = tally_new(s->names.vips, NULL);
 	add_many(s->tally, 0, 3);
 	ck_assert_int_ge(tally_add(s->tally, FAMILY_IPV4, &e), 0);
-	s->data = (struct top_data){ .names = &s->names, .tally = s->tally, .node = "n1" };
+	s->data = (struct top_data){ .names = &s->names,
+				     .tally = s->tally,
+				     .node = "n1" };
 	s->data.seconds = 2;
 }
 
@@ -215,12 +224,13 @@ START_TEST(frames)
 	press(&s, "j");
 	press(&s, "/b/");
 	top_key(&s.view, &s.data, KEY_ENTER);
-	stage_shows(&s, 5,
-		    "vipmap top  node n1  4 connections, 0 new/s  12:01:07\n"
-		    "Services by connections: 1 with \"b/\"\n"
-		    "  SERVICE    CONNS   NEW/s  USED  ENDPOINTS\n"
-		    "> b/other        1       0     1  10.1.0.1:8080 ########## 1\n"
-		    "q quit  c n s sort by conns, new, name  / filter  Enter endpoints");
+	stage_shows(
+		&s, 5,
+		"vipmap top  node n1  4 connections, 0 new/s  12:01:07\n"
+		"Services by connections: 1 with \"b/\"\n"
+		"  SERVICE    CONNS   NEW/s  USED  ENDPOINTS\n"
+		"> b/other        1       0     1  10.1.0.1:8080 ########## 1\n"
+		"q quit  c n s sort by conns, new, name  / filter  Enter endpoints");
 	ck_assert_int_eq(top_key(&s.view, &s.data, KEY_ENTER), TOP_LOOK);
 	ck_assert_str_eq(s.view.service, "b/other");
 	stage_shows(&s, 4,
@@ -228,7 +238,8 @@ START_TEST(frames)
 		    "b/other endpoints by connections: 0\n"
 		    "  ENDPOINT    CONNS   NEW/s  POD  NODE  USED\n"
 		    "q quit  c n s sort by conns, new, address  / filter  Enter flows  Esc back");
-	ck_assert_int_eq(top_key(&s.view, &s.data, KEY_ENTER), TOP_STAY); /* there is none */
+	ck_assert_int_eq(top_key(&s.view, &s.data, KEY_ENTER),
+			 TOP_STAY); /* there is none */
 	ck_assert_int_eq(top_key(&s.view, &s.data, KEY_ESCAPE), TOP_LOOK);
 	ck_assert_int_eq(s.view.level, TOP_SERVICES);
 	ck_assert_int_eq(top_key(&s.view, &s.data, 'q'), TOP_QUIT);

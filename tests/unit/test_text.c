@@ -1,5 +1,5 @@
-/* The table as nft text: goldens of a table with everything, the forms of each rule, and what nft
- * says. */
+/* The table as nft text: goldens of a table with everything, the forms of each
+ * rule, and what nft says. */
 #include "nft/text.h"
 #include "nft/rule.h"
 #include "tests/support/suite.h"
@@ -60,8 +60,8 @@ START_TEST(test_golden)
 		fclose(file);
 	}
 	want = read_file(goldens[_i].file);
-	ck_assert_msg(strcmp(got, want) == 0, "%s: differs from %s:\n%s", goldens[_i].name,
-		      goldens[_i].file, got);
+	ck_assert_msg(strcmp(got, want) == 0, "%s: differs from %s:\n%s",
+		      goldens[_i].name, goldens[_i].file, got);
 	free(want);
 	free(got);
 }
@@ -69,13 +69,14 @@ END_TEST
 
 START_TEST(test_nft_accepts)
 {
-	char *text = sample_text(goldens[_i].family,
-				 goldens[_i].family == FAMILY_IPV4 ? SAMPLE_STICKY : 0);
+	char *text =
+		sample_text(goldens[_i].family,
+			    goldens[_i].family == FAMILY_IPV4 ? SAMPLE_STICKY : 0);
 	struct strbuf out = STRBUF_INIT;
 
 	if (new_namespace())
-		ck_assert_msg(run_with("nft -c -f %s", text, &out) == 0, "%s: nft refuses: %s",
-			      goldens[_i].name, out.text);
+		ck_assert_msg(run_with("nft -c -f %s", text, &out) == 0,
+			      "%s: nft refuses: %s", goldens[_i].name, out.text);
 	strbuf_free(&out);
 	free(text);
 }
@@ -94,8 +95,9 @@ static char *chain_text(const struct ruleset *ruleset, const struct chain *chain
 	return out.text ? out.text : strdup("");
 }
 
-#define PICK(n)                                                                                    \
-	"dnat ip to ip daddr . meta l4proto . th dport . numgen random mod " #n " map "            \
+#define PICK(n)                                                                 \
+	"dnat ip to ip daddr . meta l4proto . th dport . numgen random mod " #n \
+	" map "                                                                 \
 	"@endpoints\n"
 #define MARK "meta mark set meta mark or 0x4000\n"
 
@@ -139,7 +141,9 @@ static const struct {
 	  PICK_CLUSTER,
 	  "iifname != \"br\\*\" " MARK PICK(2) PICK(1) },
 	{ "interface prefix (MASQ-7)",
-	  { .detect = true, .detect_local = DETECT_INTERFACE_NAME_PREFIX, .interface = "veth" },
+	  { .detect = true,
+	    .detect_local = DETECT_INTERFACE_NAME_PREFIX,
+	    .interface = "veth" },
 	  PICK_CLUSTER,
 	  "iifname != \"veth*\" " MARK PICK(2) PICK(1) },
 	{ "external (MASQ-4)",
@@ -166,7 +170,9 @@ enum { N_PICK_CASES = sizeof(picks) / sizeof(picks[0]) };
 
 START_TEST(test_pick)
 {
-	const struct verdict v = { .kind = VERDICT_PICK, .pick = picks[_i].pick, .count = 2 };
+	const struct verdict v = { .kind = VERDICT_PICK,
+				   .pick = picks[_i].pick,
+				   .count = 2 };
 	struct ruleset ruleset = picks[_i].ruleset;
 	struct chain chain;
 	char *got;
@@ -174,8 +180,8 @@ START_TEST(test_pick)
 	ruleset.masquerade_mark = 0x4000;
 	chain_pick(&ruleset, &v, &chain);
 	got = chain_text(&ruleset, &chain);
-	ck_assert_msg(strcmp(got, picks[_i].want) == 0, "%s: want:\n%sgot:\n%s", picks[_i].name,
-		      picks[_i].want, got);
+	ck_assert_msg(strcmp(got, picks[_i].want) == 0, "%s: want:\n%sgot:\n%s",
+		      picks[_i].name, picks[_i].want, got);
 	free(got);
 }
 END_TEST
@@ -307,7 +313,9 @@ START_TEST(test_firewall)
 	chain_firewall("ranges/default/web", &chain);
 	ck_assert_str_eq(chain.name, "firewall/default/web");
 	got = chain_text(&ruleset, &chain);
-	ck_assert_str_eq(got, "ip6 saddr @ranges/default/web goto firewalled-sources\ndrop\n");
+	ck_assert_str_eq(
+		got,
+		"ip6 saddr @ranges/default/web goto firewalled-sources\ndrop\n");
 	free(got);
 }
 END_TEST
@@ -366,7 +374,8 @@ static void record_ranges(void *ctx, enum change change, const char *set)
 	r->ranges[r->n_ranges++] = set;
 }
 
-static void record_element(void *ctx, enum change change, const struct element *e, void *owner)
+static void record_element(void *ctx, enum change change,
+			   const struct element *e, void *owner)
 {
 	struct recorder *r = ctx;
 
@@ -407,7 +416,8 @@ END_TEST
 
 static void delete_pick(const struct writer *w)
 {
-	w->pick(w->ctx, CHANGE_DELETE, &(struct verdict){ .kind = VERDICT_PICK, .count = 1 });
+	w->pick(w->ctx, CHANGE_DELETE,
+		&(struct verdict){ .kind = VERDICT_PICK, .count = 1 });
 }
 
 static void update_table(const struct writer *w)
@@ -417,12 +427,14 @@ static void update_table(const struct writer *w)
 
 static void add_sticky_without_protocol(const struct writer *w)
 {
-	w->sticky(w->ctx, CHANGE_ADD, &(struct sticky_chain){ .name = "a", .map = "b" });
+	w->sticky(w->ctx, CHANGE_ADD,
+		  &(struct sticky_chain){ .name = "a", .map = "b" });
 }
 
 static void add_element_without_verdict(const struct writer *w)
 {
-	w->element(w->ctx, CHANGE_ADD, &(struct element){ .set = MAP_LOCAL_POLICY }, NULL);
+	w->element(w->ctx, CHANGE_ADD,
+		   &(struct element){ .set = MAP_LOCAL_POLICY }, NULL);
 }
 
 static void (*const refused[])(const struct writer *w) = {
@@ -471,7 +483,8 @@ START_TEST(test_comment)
 {
 	char text[COMMENT_MAX + 1];
 
-	ck_assert_uint_eq(comment_copy(comments[_i].comment, text), strlen(comments[_i].want));
+	ck_assert_uint_eq(comment_copy(comments[_i].comment, text),
+			  strlen(comments[_i].want));
 	ck_assert_msg(strcmp(text, comments[_i].want) == 0, "%s: want %s, got %s",
 		      comments[_i].name, comments[_i].want, text);
 }

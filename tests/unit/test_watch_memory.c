@@ -1,8 +1,9 @@
 /*
- * Each allocation while objects are read fails once, in turn, cJSON's among them (libyaml's are out
- * of reach), and those of the sink: a load shows the sink all, or it fails and the next one does;
- * nothing leaks, which the sanitized build tells. The linker leads our own allocations here (WRAP
- * in the Makefile).
+ * Each allocation while objects are read fails once, in turn, cJSON's among
+ * them (libyaml's are out of reach), and those of the sink: a load shows the
+ * sink all, or it fails and the next one does; nothing leaks, which the
+ * sanitized build tells. The linker leads our own allocations here (WRAP in the
+ * Makefile).
  */
 #include "watch/manifests.h"
 
@@ -234,16 +235,20 @@ static bool try_load(char *directory, long fail, unsigned int *partly)
 		err = manifests_load(m, &sink, &eb);
 	failed = countdown < 0;
 	countdown = -1;
-	ck_assert_msg(err == 0 || err == -ENOMEM, "allocation %ld: %d %s", fail, err, eb.text);
+	ck_assert_msg(err == 0 || err == -ENOMEM, "allocation %ld: %d %s", fail,
+		      err, eb.text);
 	ck_assert_msg(err ? strncmp(seen.text, want, seen.length) == 0 && failed
 			  : strcmp(seen.text, want) == 0,
-		      "allocation %ld, %d: want\n%sgot\n%s", fail, err, want, seen.text);
-	ck_assert_msg(!cut_short, "allocation %ld: a list that is not whole is ended", fail);
+		      "allocation %ld, %d: want\n%sgot\n%s", fail, err, want,
+		      seen.text);
+	ck_assert_msg(!cut_short,
+		      "allocation %ld: a list that is not whole is ended", fail);
 	*partly += err && seen.length;
 	if (m && err) { /* as the daemon does it a second later */
 		strbuf_reset(&seen);
 		ck_assert_int_eq(manifests_load(m, &sink, &eb), 0);
-		ck_assert_msg(strcmp(seen.text, want) == 0, "after %ld: got\n%s", fail, seen.text);
+		ck_assert_msg(strcmp(seen.text, want) == 0,
+			      "after %ld: got\n%s", fail, seen.text);
 	}
 	manifests_free(m);
 	return failed;
@@ -270,10 +275,11 @@ START_TEST(test_manifests)
 }
 END_TEST
 
-static const char config_text[] = "kind: KubeProxyConfiguration\napiVersion: "
-				  "kubeproxy.config.k8s.io/v1alpha1\nmode: nftables\n"
-				  "nodePortAddresses: [10.0.0.0/8, primary]\nfeatureGates: "
-				  "{AllowServiceExternalIPs: false}\n";
+static const char config_text[] =
+	"kind: KubeProxyConfiguration\napiVersion: "
+	"kubeproxy.config.k8s.io/v1alpha1\nmode: nftables\n"
+	"nodePortAddresses: [10.0.0.0/8, primary]\nfeatureGates: "
+	"{AllowServiceExternalIPs: false}\n";
 
 START_TEST(test_proxyconfig)
 {
@@ -287,12 +293,13 @@ START_TEST(test_proxyconfig)
 	for (fail = 0, failed = true; failed; fail++) {
 		config = config_new();
 		countdown = fail;
-		err = proxyconfig_parse(config_text, strlen(config_text), config, NULL, NULL, &eb);
+		err = proxyconfig_parse(config_text, strlen(config_text),
+					config, NULL, NULL, &eb);
 		failed = countdown < 0;
 		countdown = -1;
 		ck_assert_msg(failed == (err < 0), "allocation %ld: %d", fail, err);
-		ck_assert_msg(!err || strstr(eb.text, "out of memory"), "allocation %ld: %s", fail,
-			      eb.text);
+		ck_assert_msg(!err || strstr(eb.text, "out of memory"),
+			      "allocation %ld: %s", fail, eb.text);
 		config_free(config);
 	}
 	ck_assert_int_gt(fail, 20);

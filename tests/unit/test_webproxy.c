@@ -1,6 +1,6 @@
 /*
- * CFG-9: the proxy of the environment. First the decision by itself, then the program with such an
- * environment: whom it really asks.
+ * CFG-9: the proxy of the environment. First the decision by itself, then the
+ * program with such an environment: whom it really asks.
  */
 #include "watch/webproxy.h"
 
@@ -85,11 +85,13 @@ START_TEST(choice)
 		.none = rows[_i].none,
 	};
 	const char *got = webproxy_choose(&env, rows[_i].server);
-	const char *proxy = strncmp(rows[_i].server, "https", 5) ? env.http : env.https;
+	const char *proxy =
+		strncmp(rows[_i].server, "https", 5) ? env.http : env.https;
 	const char *want = rows[_i].through ? proxy : NULL;
 
-	ck_assert_msg(got == want, "%s, NO_PROXY=%s: want %s, got %s", rows[_i].server,
-		      rows[_i].none, want ? want : "none", got ? got : "none");
+	ck_assert_msg(got == want, "%s, NO_PROXY=%s: want %s, got %s",
+		      rows[_i].server, rows[_i].none, want ? want : "none",
+		      got ? got : "none");
 }
 END_TEST
 
@@ -194,10 +196,12 @@ START_TEST(program_asks_the_server)
 	forget_environment();
 	setenv(direct_rows[_i].variable, direct_rows[_i].value, 1);
 	scratch_enter(&scratch);
-	snprintf(command, sizeof(command), "timeout 20 ./vipmap " EXPLAIN " --master=http://%s:%d",
+	snprintf(command, sizeof(command),
+		 "timeout 20 ./vipmap " EXPLAIN " --master=http://%s:%d",
 		 direct_rows[_i].host, fake_port(fake));
 	status = run_apart(command, &out, &err);
-	ck_assert_msg(status == 0, "%s: status %d:\n%s", direct_rows[_i].name, status, err.text);
+	ck_assert_msg(status == 0, "%s: status %d:\n%s", direct_rows[_i].name,
+		      status, err.text);
 	scratch_leave(&scratch);
 	fake_stop(fake);
 	strbuf_free(&out);
@@ -208,11 +212,12 @@ END_TEST
 static const struct {
 	const char *name, *variable, *server, *none, *want;
 } proxied_rows[] = {
-	{ "http", "HTTP_PROXY", "http://api.invalid:8080", NULL, "GET http://api.invalid:8080/" },
+	{ "http", "HTTP_PROXY", "http://api.invalid:8080", NULL,
+	  "GET http://api.invalid:8080/" },
 	{ "https", "https_proxy", "https://api.invalid:6443", NULL,
 	  "CONNECT api.invalid:6443 HTTP" },
-	{ "another port", "HTTPS_PROXY", "https://api.invalid:6443", "api.invalid:443",
-	  "CONNECT api.invalid:6443 HTTP" },
+	{ "another port", "HTTPS_PROXY", "https://api.invalid:6443",
+	  "api.invalid:443", "CONNECT api.invalid:6443 HTTP" },
 };
 
 START_TEST(program_asks_the_proxy)
@@ -229,22 +234,25 @@ START_TEST(program_asks_the_proxy)
 	if (proxied_rows[_i].none)
 		setenv("NO_PROXY", proxied_rows[_i].none, 1);
 	scratch_enter(&scratch);
-	snprintf(command, sizeof(command), EXPLAIN " --master=%s", proxied_rows[_i].server);
+	snprintf(command, sizeof(command), EXPLAIN " --master=%s",
+		 proxied_rows[_i].server);
 	pid = daemon_start(command);
 	ck_assert_ptr_nonnull(fgets(line, sizeof(line), proxy.out));
-	ck_assert_msg(strncmp(line, proxied_rows[_i].want, strlen(proxied_rows[_i].want)) == 0,
-		      "%s: want %s, got %s", proxied_rows[_i].name, proxied_rows[_i].want, line);
+	ck_assert_msg(strncmp(line, proxied_rows[_i].want,
+			      strlen(proxied_rows[_i].want)) == 0,
+		      "%s: want %s, got %s", proxied_rows[_i].name,
+		      proxied_rows[_i].want, line);
 	daemon_stop(pid, SIGKILL);
 	scratch_leave(&scratch);
 	proxy_stop(&proxy);
 }
 END_TEST
 
-#define KUBECONFIG(server, proxy)                                                                  \
-	"apiVersion: v1\nkind: Config\ncurrent-context: a\n"                                       \
-	"contexts: [{name: a, context: {cluster: a}}]\n"                                           \
-	"clusters: [{name: a, cluster: {server: \"http://" server "\", proxy-url: \"" proxy        \
-	"\"}}]\n"
+#define KUBECONFIG(server, proxy)                                              \
+	"apiVersion: v1\nkind: Config\ncurrent-context: a\n"                   \
+	"contexts: [{name: a, context: {cluster: a}}]\n"                       \
+	"clusters: [{name: a, cluster: {server: \"http://" server              \
+	"\", proxy-url: \"" proxy "\"}}]\n"
 
 /* It also wins over NO_PROXY and over what is said of loopback. */
 START_TEST(proxy_url_wins)
@@ -258,12 +266,14 @@ START_TEST(proxy_url_wins)
 	forget_environment();
 	setenv("HTTP_PROXY", DEAD, 1);
 	setenv("NO_PROXY", "*", 1);
-	snprintf(text, sizeof(text), KUBECONFIG("127.0.0.1:2", "http://127.0.0.1:%d"), proxy.port);
+	snprintf(text, sizeof(text),
+		 KUBECONFIG("127.0.0.1:2", "http://127.0.0.1:%d"), proxy.port);
 	scratch_enter(&scratch);
 	write_file("kubeconfig", text);
 	pid = daemon_start(EXPLAIN " --kubeconfig=kubeconfig");
 	ck_assert_ptr_nonnull(fgets(line, sizeof(line), proxy.out));
-	ck_assert_msg(strncmp(line, "GET http://127.0.0.1:2/", 23) == 0, "got %s", line);
+	ck_assert_msg(strncmp(line, "GET http://127.0.0.1:2/", 23) == 0,
+		      "got %s", line);
 	daemon_stop(pid, SIGKILL);
 	scratch_leave(&scratch);
 	proxy_stop(&proxy);

@@ -46,38 +46,48 @@ static const struct {
 	  "{a:1,b:['x',{y:'z',w:'v'}],c:'line\nline\n'}", false },
 	{ "flow style and JSON", "{\"a\": [1, true, null, \"x\"], b: {c: d}}",
 	  "{a:[1,true,null,'x'],b:{c:'d'}}", false },
-	{ "nulls", "[null, Null, NULL, ~, '', 'null']", "[null,null,null,null,'','null']", false },
+	{ "nulls", "[null, Null, NULL, ~, '', 'null']",
+	  "[null,null,null,null,'','null']", false },
 	{ "empty value", "a:\nb: x", "{a:null,b:'x'}", false },
 	{ "booleans", "[true, True, yes, on, ON, false, no, off, 'yes', y, n, tRUE]",
-	  "[true,true,true,true,true,false,false,false,'yes','y','n','tRUE']", false },
+	  "[true,true,true,true,true,false,false,false,'yes','y','n','tRUE']",
+	  false },
 	{ "integers", "[0, 80, -1, +5, 0x1F, 0o17, 017, 0b11, 08, 1_000, 0x, '80']",
 	  "[0,80,-1,5,31,15,15,3,8,'1_000','0x','80']", false },
 	{ "floats", "[1.5, .5, 5., 1e3, 1E-2, ., 1.2.3, e5, .e5, 1e, .inf]",
 	  "[1.5,0.5,5,1000,0.01,'.','1.2.3','e5','.e5','1e','.inf']", false },
-	{ "addresses and times", "[10.0.0.1, fd00::1, 30s, 2026-11-23T07:20:20Z, 10.0.0.0/8]",
-	  "['10.0.0.1','fd00::1','30s','2026-11-23T07:20:20Z','10.0.0.0/8']", false },
+	{ "addresses and times",
+	  "[10.0.0.1, fd00::1, 30s, 2026-11-23T07:20:20Z, 10.0.0.0/8]",
+	  "['10.0.0.1','fd00::1','30s','2026-11-23T07:20:20Z','10.0.0.0/8']",
+	  false },
 	{ "tags", "[!!str 80, !!int '80', !!float 1, !!bool 'yes', !!null '', ! 80]",
 	  "['80',80,1,true,null,'80']", false },
-	{ "wrong tag", "a: !!int x", "line 1, column 4: unknown tag, or not of that type", true },
-	{ "unknown tag", "a: !thing x", "line 1, column 4: unknown tag, or not of that type",
-	  true },
+	{ "wrong tag", "a: !!int x",
+	  "line 1, column 4: unknown tag, or not of that type", true },
+	{ "unknown tag", "a: !thing x",
+	  "line 1, column 4: unknown tag, or not of that type", true },
 	{ "numeric key", "80: x", "{80:'x'}", false },
 	{ "anchors", "a: &x {b: [1]}\nc: *x\nd: &y z\ne: [*y, *x]",
 	  "{a:{b:[1]},c:{b:[1]},d:'z',e:['z',{b:[1]}]}", false },
 	{ "anchor again", "[&x 1, *x, &x 2, *x]", "[1,1,2,2]", false },
-	{ "merge", "a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\ne: {<<: [{b: 9}, *x], f: 4}",
+	{ "merge",
+	  "a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}\ne: {<<: [{b: 9}, *x], f: 4}",
 	  "{a:{b:1,c:2},d:{c:3,b:1},e:{f:4,b:9,c:2}}", false },
 	{ "quoted <<", "{'<<': {a: 1}}", "{<<:{a:1}}", false },
-	{ "merge of a scalar", "{<<: 5}", "line 1, column 7: only a mapping can be merged", true },
-	{ "alias in its own anchor", "a: &x [*x]", "line 1, column 8: no such anchor", true },
+	{ "merge of a scalar", "{<<: 5}",
+	  "line 1, column 7: only a mapping can be merged", true },
+	{ "alias in its own anchor", "a: &x [*x]",
+	  "line 1, column 8: no such anchor", true },
 	{ "unknown alias", "a: *x", "line 1, column 4: no such anchor", true },
-	{ "mapping as a key", "{{a: b}: c}", "line 1, column 2: a key that is no plain text",
-	  true },
+	{ "mapping as a key", "{{a: b}: c}",
+	  "line 1, column 2: a key that is no plain text", true },
 	{ "escaped NUL", "a: \"x\\0y\"", "line 1, column 4: NUL in a string", true },
-	{ "escaped NUL in a key", "\"x\\0y\": 1", "line 1, column 1: NUL in a key", true },
+	{ "escaped NUL in a key", "\"x\\0y\": 1",
+	  "line 1, column 1: NUL in a key", true },
 	{ "tab as indentation", "a:\n\tb: 1",
 	  "line 2, column 1: found character that cannot start any token", true },
-	{ "cut", "a: [1, 2", "line 2, column 1: did not find expected ',' or ']'", true },
+	{ "cut", "a: [1, 2",
+	  "line 2, column 1: did not find expected ',' or ']'", true },
 	{ "no UTF-8", "a: \xff", "byte 3: invalid leading UTF-8 octet", true },
 	{ "two documents", "a: 1\n---\nb: 2", "more than one document", true },
 	{ "separators only", "---\na: 1\n---\n", "{a:1}", false },
@@ -88,7 +98,8 @@ START_TEST(test_cases)
 {
 	struct strbuf sb = STRBUF_INIT;
 	struct errbuf eb = { "" };
-	struct json *json = yaml_parse(cases[_i].text, strlen(cases[_i].text), &eb);
+	struct json *json =
+		yaml_parse(cases[_i].text, strlen(cases[_i].text), &eb);
 
 	if (json)
 		print(&sb, json);
@@ -96,8 +107,8 @@ START_TEST(test_cases)
 		      json ? sb.text : eb.text);
 	if (cases[_i].want)
 		ck_assert_msg(strcmp(json ? sb.text : eb.text, cases[_i].want) == 0,
-			      "%s: want\n%s\ngot\n%s", cases[_i].name, cases[_i].want,
-			      json ? sb.text : eb.text);
+			      "%s: want\n%s\ngot\n%s", cases[_i].name,
+			      cases[_i].want, json ? sb.text : eb.text);
 	json_free(json);
 	strbuf_free(&sb);
 }
@@ -123,7 +134,8 @@ START_TEST(test_depth)
 		for (i = 0; i < depth; i++)
 			strbuf_addc(&sb, ']');
 		json = parse(&sb, &eb);
-		ck_assert_msg(!json == (depth > JSON_MAX_DEPTH), "depth %d: %s", depth, eb.text);
+		ck_assert_msg(!json == (depth > JSON_MAX_DEPTH), "depth %d: %s",
+			      depth, eb.text);
 		json_free(json);
 	}
 	ck_assert_msg(strstr(eb.text, "nested too deeply"), "%s", eb.text);
@@ -162,7 +174,8 @@ START_TEST(test_billion_laughs)
 		strbuf_adds(&sb, "]\n");
 	}
 	ck_assert_ptr_null(parse(&sb, &eb));
-	ck_assert_msg(strstr(eb.text, "anchors and aliases multiply to too much"), "%s", eb.text);
+	ck_assert_msg(strstr(eb.text, "anchors and aliases multiply to too much"),
+		      "%s", eb.text);
 	strbuf_free(&sb);
 }
 END_TEST
@@ -244,7 +257,8 @@ static ssize_t read_source(void *ctx, char *bytes, size_t size)
 	return source->fail;
 }
 
-static int log_item(void *ctx, const struct json *document, struct json *item, struct errbuf *eb)
+static int log_item(void *ctx, const struct json *document, struct json *item,
+		    struct errbuf *eb)
 {
 	const char *kind = json_string(json_get(document, "kind"));
 
@@ -276,15 +290,18 @@ static const struct {
 } streams[] = {
 	{ "documents", "a: 1\n---\n---\nb: 2\n...\n", "{a:1}\nnull\n{b:2}\n", 0 },
 	{ "list", "kind: List\nitems:\n- a: 1\n- b: [2]\nmetadata: {}\n",
-	  "List item {a:1}\nList item {b:[2]}\n{kind:'List',items:[],metadata:{}}\n", 0 },
+	  "List item {a:1}\nList item {b:[2]}\n{kind:'List',items:[],metadata:{}}\n",
+	  0 },
 	{ "kind afterwards", "items: [{a: 1}]\nkind: List\n",
 	  "- item {a:1}\n{items:[],kind:'List'}\n", 0 },
 	{ "items elsewhere", "a: {items: [1]}\n", "{a:{items:[1]}}\n", 0 },
 	{ "items is no list", "items: x\n", "{items:'x'}\n", 0 },
 	{ "anchor from another item", "items: [{a: &x 1}, {b: *x}]\n",
 	  "- item {a:1}\n- item {b:1}\n{items:[]}\n", 0 },
-	{ "anchor from another document", "a: &x 1\n---\nb: *x\n", "{a:1}\n", -EINVAL },
-	{ "callback fails", "items: [{a: 1}, {fail: 1}, {b: 1}]\n", "- item {a:1}\n", -EPROTO },
+	{ "anchor from another document", "a: &x 1\n---\nb: *x\n", "{a:1}\n",
+	  -EINVAL },
+	{ "callback fails", "items: [{a: 1}, {fail: 1}, {b: 1}]\n",
+	  "- item {a:1}\n", -EPROTO },
 };
 
 START_TEST(test_streams)
@@ -298,9 +315,11 @@ START_TEST(test_streams)
 		source.at = 0;
 		strbuf_reset(&sb);
 		err = yaml_read(read_source, &source, &ops, &sb, &eb);
-		ck_assert_msg(err == streams[_i].err, "%s: %d %s", streams[_i].name, err, eb.text);
-		ck_assert_msg(strcmp(sb.text, streams[_i].want) == 0, "%s: want\n%s\ngot\n%s",
-			      streams[_i].name, streams[_i].want, sb.text);
+		ck_assert_msg(err == streams[_i].err, "%s: %d %s",
+			      streams[_i].name, err, eb.text);
+		ck_assert_msg(strcmp(sb.text, streams[_i].want) == 0,
+			      "%s: want\n%s\ngot\n%s", streams[_i].name,
+			      streams[_i].want, sb.text);
 	}
 	strbuf_free(&sb);
 }
