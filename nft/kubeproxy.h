@@ -46,7 +46,7 @@ enum { KUBEPROXY_ADDRESSES = 8 };
 struct kubeproxy_rules {
 	unsigned int n_addresses; /* address and port of a Service, in service-ips */
 	unsigned int n_node_ports; /* in service-nodeports */
-	/* Where node ports answer, the first of them; none: on every address of the node */
+	/* Where node ports answer, some of them, sorted; none: on every address of the node */
 	unsigned int n_node_addresses;
 	struct addr node_addresses[KUBEPROXY_ADDRESSES];
 };

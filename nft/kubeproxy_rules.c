@@ -5,6 +5,7 @@
 #include "nft/kubeproxy.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <libmnl/libmnl.h>
@@ -72,6 +73,11 @@ static int collect(struct nlsock *nl, const char *set, struct collected *c,
 	return err == -EINTR ? 0 : err;
 }
 
+static int node_address_compare(const void *a, const void *b)
+{
+	return addr_compare(a, b);
+}
+
 int kubeproxy_read_rules(struct nlsock *nl, enum family family,
 			 struct kubeproxy_rules *rules, struct errbuf *eb)
 {
@@ -88,5 +94,8 @@ int kubeproxy_read_rules(struct nlsock *nl, enum family family,
 		err = collect(nl, "nodeport-ips", &nodes, eb);
 	rules->n_addresses = addresses.count;
 	rules->n_node_ports = ports.count;
+	/* The kernel lists a set in another order with each boot or table. */
+	qsort(rules->node_addresses, rules->n_node_addresses,
+	      sizeof(*rules->node_addresses), node_address_compare);
 	return err;
 }
