@@ -61,7 +61,7 @@ struct affinity_stream {
 	char datagram[DATAGRAM_SIZE] __attribute__((aligned(8)));
 };
 
-enum state { STATE_BEGIN, STATE_LISTING, STATE_DELETING };
+enum purge_state { STATE_BEGIN, STATE_LISTING, STATE_DELETING };
 
 struct affinity_purge {
 	struct nlsock *nl;
@@ -71,7 +71,7 @@ struct affinity_purge {
 	bool (*keep)(void *ctx, const struct addr *endpoint, uint16_t port);
 	void *ctx;
 
-	enum state state;
+	enum purge_state state;
 	unsigned int listings, removed;
 	bool interrupted; /* this listing was */
 	uint8_t *keys;	  /* family_size() bytes each */

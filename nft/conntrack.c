@@ -296,13 +296,13 @@ static bool tuple_decode(const struct nlattr *nest, enum family family,
 }
 
 /* The attributes of an entry that matter here; they point into the message. */
-struct entry {
+struct entry_parts {
 	const struct nlattr *orig, *reply, *status, *zone, *id, *protoinfo;
 };
 
-static struct entry entry_split(const struct nlmsghdr *nlh)
+static struct entry_parts entry_split(const struct nlmsghdr *nlh)
 {
-	struct entry e = { 0 };
+	struct entry_parts e = { 0 };
 	const struct nlattr *attr;
 
 	for_each_attr (attr, nlh, sizeof(struct nfgenmsg)) {
@@ -358,7 +358,7 @@ int flow_decode(const struct nlmsghdr *nlh, enum family family,
 		uint8_t protocol, struct flow *flow)
 {
 	struct tuple orig, reply;
-	struct entry e;
+	struct entry_parts e;
 
 	if (!is_entry_of(nlh, family))
 		return -EINVAL;
@@ -437,7 +437,7 @@ static size_t attr_room(const struct nlattr *attr)
 
 static void delete_entry(struct sweep *s, const struct nlmsghdr *entry)
 {
-	const struct entry e = entry_split(entry);
+	const struct entry_parts e = entry_split(entry);
 	struct nlmsghdr *nlh;
 
 	/* Without the id we could hit another entry. */
@@ -568,7 +568,7 @@ bool conntrack_entry_decode(const struct nlmsghdr *nlh, enum family family,
 {
 	const struct nlattr *attr;
 	struct tuple orig, reply;
-	struct entry e;
+	struct entry_parts e;
 
 	if (!is_entry_of(nlh, family))
 		return false;

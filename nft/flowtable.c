@@ -75,7 +75,7 @@ int devices_choose(const struct ruleset *ruleset,
 
 /* Reading */
 
-struct reader {
+struct device_reader {
 	enum family family;
 	struct devices devices;
 	bool found;
@@ -86,7 +86,7 @@ static int note_flowtable(const struct nlmsghdr *nlh, void *data)
 	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1],
 		*hook[NFTA_FLOWTABLE_HOOK_MAX + 1];
 	const struct nlattr *attr;
-	struct reader *r = data;
+	struct device_reader *r = data;
 	const char *table, *name;
 	size_t length;
 	int err = 0;
@@ -127,7 +127,7 @@ int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d,
 		.dump = true,
 		.table = TABLE_NAME,
 	};
-	struct reader r = { .family = family };
+	struct device_reader r = { .family = family };
 	int err = -EINTR, attempt;
 
 	for (attempt = 0; err == -EINTR && attempt < READ_ATTEMPTS; attempt++) {
@@ -151,7 +151,7 @@ int flowtable_devices(struct nlsock *nl, enum family family, struct devices *d,
 
 /* Writing */
 
-struct sending {
+struct device_sending {
 	struct wire wire; /* BEGIN, a message for each change that is not refused, END */
 	uint32_t first_seq, last_seq;
 	struct device_change *changes;
@@ -161,7 +161,7 @@ struct sending {
 };
 
 /* The change that message @seq was about: the messages are in order, those refused have none. */
-static struct device_change *change_of(const struct sending *s, uint32_t seq)
+static struct device_change *change_of(const struct device_sending *s, uint32_t seq)
 {
 	uint32_t at = s->first_seq;
 	unsigned int i;
@@ -173,7 +173,7 @@ static struct device_change *change_of(const struct sending *s, uint32_t seq)
 }
 
 struct refusals {
-	struct sending *s;
+	struct device_sending *s;
 	struct {
 		uint32_t seq;
 		int err;
@@ -204,7 +204,8 @@ static int changes_on_reply(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static void changes_build(struct sending *s, struct nlsock *nl, enum family family)
+static void changes_build(struct device_sending *s, struct nlsock *nl,
+			  enum family family)
 {
 	struct nlmsghdr *nlh = NULL;
 	unsigned int i;
@@ -231,8 +232,9 @@ static void changes_build(struct sending *s, struct nlsock *nl, enum family fami
 }
 
 /* Returns 1 if something was refused, and nothing has happened; 0 or a negative errno. */
-static int changes_send(struct sending *s, struct nlsock *nl, enum family family,
-			struct refusals *refusals, struct errbuf *eb)
+static int changes_send(struct device_sending *s, struct nlsock *nl,
+			enum family family, struct refusals *refusals,
+			struct errbuf *eb)
 {
 	struct device_change *change;
 	struct iovec iov;
@@ -267,7 +269,7 @@ int flowtable_change(struct nlsock *nl, enum family family,
 		     struct device_change *changes, unsigned int count,
 		     struct errbuf *eb)
 {
-	struct sending s = { .changes = changes, .count = count };
+	struct device_sending s = { .changes = changes, .count = count };
 	struct refusals *refusals = calloc(1, sizeof(*refusals));
 	unsigned int i;
 	int more = 1;

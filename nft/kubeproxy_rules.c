@@ -39,7 +39,7 @@ static void collect_address(struct collected *c, const struct nlattr *element)
 	       mnl_attr_get_payload(data[NFTA_DATA_VALUE]), size);
 }
 
-static int on_elements(const struct nlmsghdr *nlh, void *data)
+static int on_collected_elements(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *element;
 	struct collected *c = data;
@@ -58,8 +58,8 @@ static int on_elements(const struct nlmsghdr *nlh, void *data)
 }
 
 /* A dump that others have changed meanwhile is good enough to be counted. */
-static int collect(struct nlsock *nl, const char *set, struct collected *c,
-		   struct errbuf *eb)
+static int collect_elements(struct nlsock *nl, const char *set,
+			    struct collected *c, struct errbuf *eb)
 {
 	const struct request request = {
 		.family = (int)c->family,
@@ -68,7 +68,7 @@ static int collect(struct nlsock *nl, const char *set, struct collected *c,
 		.table = KUBEPROXY_TABLE,
 		.set = set,
 	};
-	int err = request_send(nl, &request, on_elements, c, eb);
+	int err = request_send(nl, &request, on_collected_elements, c, eb);
 
 	return err == -EINTR ? 0 : err;
 }
@@ -87,11 +87,11 @@ int kubeproxy_read_rules(struct nlsock *nl, enum family family,
 
 	memset(rules, 0, sizeof(*rules));
 	nodes.rules = rules;
-	err = collect(nl, "service-ips", &addresses, eb);
+	err = collect_elements(nl, "service-ips", &addresses, eb);
 	if (!err)
-		err = collect(nl, "service-nodeports", &ports, eb);
+		err = collect_elements(nl, "service-nodeports", &ports, eb);
 	if (!err)
-		err = collect(nl, "nodeport-ips", &nodes, eb);
+		err = collect_elements(nl, "nodeport-ips", &nodes, eb);
 	rules->n_addresses = addresses.count;
 	rules->n_node_ports = ports.count;
 	/* The kernel lists a set in another order with each boot or table. */

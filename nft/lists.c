@@ -128,13 +128,14 @@ bool lists_has(struct lists *l, const struct element *e)
 }
 
 /* A place among the keys of a set: list and index in it. */
-struct cursor {
+struct list_cursor {
 	unsigned int note;
 	uint32_t index;
 };
 
 /* Moves to a key of @set, from where it is on; false at the end. */
-static bool cursor_settle(const struct lists *l, enum set_id set, struct cursor *c)
+static bool cursor_settle(const struct lists *l, enum set_id set,
+			  struct list_cursor *c)
 {
 	while (c->note < l->count && (l->notes[c->note].set != set ||
 				      c->index >= l->notes[c->note].count)) {
@@ -164,7 +165,7 @@ static size_t put_note_key(uint8_t *key, enum family family,
 /* A question for the keys from @c on, which stays where it is; returns how many they are. */
 static unsigned int put_request(struct wire *w, const struct lists *l,
 				enum family family, enum set_id set,
-				struct cursor c)
+				struct list_cursor c)
 {
 	struct nlattr *list, *element, *key;
 	uint8_t bytes[KEY_SIZE_MAX];
@@ -194,7 +195,7 @@ static unsigned int put_request(struct wire *w, const struct lists *l,
 	return n;
 }
 
-struct answers {
+struct list_answers {
 	unsigned int n;
 	int (*found)(void *ctx, const struct nlattr *element);
 	void *ctx;
@@ -203,7 +204,7 @@ struct answers {
 static int lists_on_answer(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
-	struct answers *a = data;
+	struct list_answers *a = data;
 	int err;
 
 	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
@@ -221,7 +222,7 @@ static int lists_on_answer(const struct nlmsghdr *nlh, void *data)
 }
 
 static void cursor_skip(const struct lists *l, enum set_id set,
-			struct cursor *c, unsigned int n)
+			struct list_cursor *c, unsigned int n)
 {
 	for (; n && cursor_settle(l, set, c); n--)
 		c->index++;
@@ -232,8 +233,8 @@ int lists_fetch(struct lists *l, struct nlsock *nl, enum family family,
 		int (*found)(void *ctx, const struct nlattr *element),
 		void *ctx, struct errbuf *eb)
 {
-	struct answers answers = { .found = found, .ctx = ctx };
-	struct cursor cursor = { 0 };
+	struct list_answers answers = { .found = found, .ctx = ctx };
+	struct list_cursor cursor = { 0 };
 	struct wire w = { 0 };
 	struct nlmsghdr *nlh;
 	struct iovec iov;

@@ -72,12 +72,12 @@ struct found_chain {
 	bool foreign;	 /* some rule is not ours */
 };
 
-struct names {
+struct table_names {
 	const char **items; /* in the arena */
 	unsigned int count, size;
 };
 
-struct reader {
+struct table_reader {
 	struct nlsock *nl;
 	const struct ruleset *ruleset;
 	enum family family;
@@ -90,7 +90,7 @@ struct reader {
 	struct arena arena;
 	struct found_chain *chains; /* in the kernel's order */
 	unsigned int n_chains, chains_size, current;
-	struct names affinities, ranges; /* of sets */
+	struct table_names affinities, ranges; /* of sets */
 	bool has_set[N_SETS], has_chain[N_CHAINS], has_flowtable;
 	bool only_counts; /* of elements: the table will be replaced */
 	struct {
@@ -111,7 +111,7 @@ struct reader {
 };
 
 /* The reason stays in the error buffer, for whoever wants to log it. */
-static int judge_table(struct reader *r, enum table_state state,
+static int judge_table(struct table_reader *r, enum table_state state,
 		       const char *what, const char *name)
 {
 	if (state > r->state) {
@@ -122,7 +122,7 @@ static int judge_table(struct reader *r, enum table_state state,
 	return 0;
 }
 
-static bool is_ours(const struct reader *r, const struct nlmsghdr *nlh,
+static bool is_ours(const struct table_reader *r, const struct nlmsghdr *nlh,
 		    unsigned int type, const struct nlattr *table)
 {
 	const char *name = attr_string(table);
@@ -135,7 +135,7 @@ static bool is_ours(const struct reader *r, const struct nlmsghdr *nlh,
 static int on_table(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_TABLE_MAX + 1];
-	struct reader *r = data;
+	struct table_reader *r = data;
 
 	if (!message_is(nlh, NFT_MSG_NEWTABLE))
 		return 0;
@@ -165,7 +165,7 @@ static bool hook_is(const struct chain *want, const struct nlattr *const *attrs)
 }
 
 /* Fills kind and identity; false if the chain is none of ours. */
-static bool chain_identify(const struct reader *r, const char *name,
+static bool chain_identify(const struct table_reader *r, const char *name,
 			   const struct nlattr *const *attrs,
 			   struct found_chain *c)
 {
@@ -199,7 +199,7 @@ static int on_chain(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_CHAIN_MAX + 1];
 	struct found_chain chain = { .digest = 0 };
-	struct reader *r = data;
+	struct table_reader *r = data;
 	const char *name;
 
 	message_attrs(nlh, attrs, NFTA_CHAIN_MAX + 1);
@@ -219,7 +219,7 @@ static int on_chain(const struct nlmsghdr *nlh, void *data)
 }
 
 /* Rules come in the order of chains, so this is one step on nearly always. */
-static struct found_chain *find_chain(struct reader *r, const char *name)
+static struct found_chain *find_chain(struct table_reader *r, const char *name)
 {
 	unsigned int i;
 
@@ -234,7 +234,7 @@ static struct found_chain *find_chain(struct reader *r, const char *name)
 static int on_rule(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_RULE_MAX + 1], *userdata;
-	struct reader *r = data;
+	struct table_reader *r = data;
 	struct found_chain *chain;
 	uint64_t digest = 0;
 	const char *name;
@@ -259,7 +259,7 @@ static int on_rule(const struct nlmsghdr *nlh, void *data)
 }
 
 /* @always: it is no optional part. */
-static void judge_presence(struct reader *r, bool there, bool wanted,
+static void judge_presence(struct table_reader *r, bool there, bool wanted,
 			   bool always, const char *what, const char *name)
 {
 	char text[32];
@@ -270,7 +270,7 @@ static void judge_presence(struct reader *r, bool there, bool wanted,
 	judge_table(r, always ? TABLE_OTHER : TABLE_RULES_DIFFER, text, name);
 }
 
-static void check_chains(struct reader *r)
+static void check_chains(struct table_reader *r)
 {
 	struct chain constant;
 	unsigned int i;
@@ -294,7 +294,7 @@ static void check_chains(struct reader *r)
 
 /* Sets */
 
-static bool layout_is(const struct reader *r, const struct set_layout *want,
+static bool layout_is(const struct table_reader *r, const struct set_layout *want,
 		      const struct nlattr *const *attrs)
 {
 	const struct nlattr *desc[NFTA_SET_DESC_MAX + 1];
@@ -325,7 +325,8 @@ static bool counter_is(const struct nlattr *const *attrs, bool wanted)
 		      : !attrs[NFTA_SET_EXPR];
 }
 
-static int note_name(struct reader *r, struct names *names, const char *name)
+static int note_name(struct table_reader *r, struct table_names *names,
+		     const char *name)
 {
 	const char *copy = arena_strdup(&r->arena, name);
 
@@ -338,7 +339,7 @@ static int note_name(struct reader *r, struct names *names, const char *name)
 static int on_set(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[SET_COUNT + 1];
-	struct reader *r = data;
+	struct table_reader *r = data;
 	const char *name;
 	unsigned int id;
 
@@ -372,7 +373,7 @@ static int on_set(const struct nlmsghdr *nlh, void *data)
 			   name ? name : "");
 }
 
-static void check_sets(struct reader *r)
+static void check_sets(struct table_reader *r)
 {
 	unsigned int i;
 
@@ -382,7 +383,7 @@ static void check_sets(struct reader *r)
 }
 
 /* Those of which the table has a set or a chain. */
-static unsigned int parts_found(const struct reader *r)
+static unsigned int parts_found(const struct table_reader *r)
 {
 	unsigned int i, part, parts = 0;
 
@@ -415,7 +416,7 @@ static bool flowtable_is_ours(const struct nlattr *const *attrs)
 static int on_flowtable(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_FLOWTABLE_MAX + 1];
-	struct reader *r = data;
+	struct table_reader *r = data;
 	const char *name;
 
 	message_attrs(nlh, attrs, NFTA_FLOWTABLE_MAX + 1);
@@ -430,7 +431,7 @@ static int on_flowtable(const struct nlmsghdr *nlh, void *data)
 }
 
 /* All of it, or nothing: a part of it cannot be mended by adding and removing the whole. */
-static void check_flowtable_chain(struct reader *r)
+static void check_flowtable_chain(struct table_reader *r)
 {
 	unsigned int i, n = r->has_flowtable;
 
@@ -444,7 +445,7 @@ static void check_flowtable_chain(struct reader *r)
 static int on_object(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[2];
-	struct reader *r = data;
+	struct table_reader *r = data;
 
 	message_attrs(nlh, attrs, 2);
 	if (is_ours(r, nlh, NFT_MSG_NEWOBJ, attrs[1]))
@@ -454,7 +455,7 @@ static int on_object(const struct nlmsghdr *nlh, void *data)
 
 /* Elements */
 
-static int note_bound(struct reader *r, const struct nlattr *attr)
+static int note_bound(struct table_reader *r, const struct nlattr *attr)
 {
 	struct bound bound;
 
@@ -470,7 +471,7 @@ static int note_bound(struct reader *r, const struct nlattr *attr)
 static int on_element(void *ctx, const struct nlattr *attr)
 {
 	struct element element;
-	struct reader *r = ctx;
+	struct table_reader *r = ctx;
 
 	if (set_has_range(r->set))
 		return note_bound(r, attr);
@@ -492,7 +493,7 @@ static int on_element(void *ctx, const struct nlattr *attr)
 static int on_elements(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
-	struct reader *r = data;
+	struct table_reader *r = data;
 	int err = 0;
 
 	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
@@ -509,7 +510,7 @@ static int on_elements(const struct nlmsghdr *nlh, void *data)
 
 static int on_prefix(void *ctx, const struct prefix *prefix)
 {
-	struct reader *r = ctx;
+	struct table_reader *r = ctx;
 	const struct element element = {
 		.set = r->set,
 		.addr = prefix->addr,
@@ -528,7 +529,7 @@ static int on_prefix(void *ctx, const struct prefix *prefix)
 }
 
 /* -ENOENT if there is no such object, -EINTR if the answer is not consistent. */
-static int read_objects(struct reader *r, uint16_t type, const char *set,
+static int read_objects(struct table_reader *r, uint16_t type, const char *set,
 			int (*reply)(const struct nlmsghdr *nlh, void *data))
 {
 	const struct request request = {
@@ -550,13 +551,13 @@ static int read_objects(struct reader *r, uint16_t type, const char *set,
 
 /* What a list that is read again leaves behind. */
 
-static void forget_chains(struct reader *r)
+static void forget_chains(struct table_reader *r)
 {
 	r->n_chains = r->current = 0;
 	memset(r->has_chain, 0, sizeof(r->has_chain));
 }
 
-static void forget_rules(struct reader *r)
+static void forget_rules(struct table_reader *r)
 {
 	unsigned int i;
 
@@ -566,21 +567,21 @@ static void forget_rules(struct reader *r)
 	}
 }
 
-static void forget_sets(struct reader *r)
+static void forget_sets(struct table_reader *r)
 {
 	r->affinities.count = r->ranges.count = 0;
 	memset(r->has_set, 0, sizeof(r->has_set));
 }
 
-static void forget_flowtable(struct reader *r)
+static void forget_flowtable(struct table_reader *r)
 {
 	r->has_flowtable = false;
 }
 
-static const struct list {
+static const struct table_list {
 	uint16_t type;
 	int (*reply)(const struct nlmsghdr *nlh, void *data);
-	void (*forget)(struct reader *r);
+	void (*forget)(struct table_reader *r);
 } lists[] = {
 	{ NFT_MSG_GETCHAIN, on_chain, forget_chains },
 	{ NFT_MSG_GETRULE, on_rule, forget_rules },
@@ -589,7 +590,7 @@ static const struct list {
 	{ NFT_MSG_GETFLOWTABLE, on_flowtable, forget_flowtable },
 };
 
-static int read_list(struct reader *r, const struct list *list)
+static int read_list(struct table_reader *r, const struct table_list *list)
 {
 	const enum table_state before = r->state;
 	const int64_t until_ms = nlsock_now_ms(r->nl) + LIST_TRIED_MS;
@@ -626,7 +627,7 @@ static void process_name(uint32_t pid, char name[PROCESS_NAME_SIZE])
  * The first netlink socket of a process has its pid as port, as seen in its own pid namespace, and
  * others have made-up ones. So the number is worth a look, and no more.
  */
-static void judge_owned(struct reader *r)
+static void judge_owned(struct table_reader *r)
 {
 	const char *family = family_keyword(r->family);
 	char name[PROCESS_NAME_SIZE] = "";
@@ -650,7 +651,7 @@ static void judge_owned(struct reader *r)
 		     r->owner, family);
 }
 
-static int read_layout(struct reader *r)
+static int read_layout(struct table_reader *r)
 {
 	unsigned int i;
 	int err;
@@ -675,7 +676,7 @@ static int read_layout(struct reader *r)
 }
 
 /* Whether to ask for the elements of a set that ought to be there, instead of listing all. */
-static bool by_key(struct reader *r)
+static bool by_key(struct table_reader *r)
 {
 	uint64_t expected, count = r->set_count[r->set].n;
 
@@ -690,13 +691,13 @@ static bool by_key(struct reader *r)
 
 static int on_asked(void *ctx, const struct nlattr *attr)
 {
-	struct reader *r = ctx;
+	struct table_reader *r = ctx;
 
 	r->n_asked++;
 	return on_element(r, attr);
 }
 
-static int read_by_key(struct reader *r)
+static int read_by_key(struct table_reader *r)
 {
 	const unsigned int max_missing =
 		r->set_count[r->set].known ? MAX_MISSING : UINT32_MAX;
@@ -712,7 +713,7 @@ static int read_by_key(struct reader *r)
 	return err;
 }
 
-static int read_by_dump(struct reader *r)
+static int read_by_dump(struct table_reader *r)
 {
 	int err = read_objects(r, NFT_MSG_GETSETELEM, r->set_name, on_elements);
 
@@ -722,7 +723,7 @@ static int read_by_dump(struct reader *r)
 	return 0;
 }
 
-static int read_set(struct reader *r)
+static int read_set(struct table_reader *r)
 {
 	int err;
 
@@ -746,7 +747,7 @@ static int read_set(struct reader *r)
  * affinity begins anew. Where tables are owned, only a process that ran while
  * we did not can have written such a thing.
  */
-static int join_bounds(struct reader *r)
+static int join_bounds(struct table_reader *r)
 {
 	int err = bounds_join(r->family, r->bounds, r->n_bounds, on_prefix, r);
 
@@ -756,7 +757,7 @@ static int join_bounds(struct reader *r)
 			      : err;
 }
 
-static int read_elements(struct reader *r)
+static int read_elements(struct table_reader *r)
 {
 	int err;
 
@@ -776,7 +777,8 @@ static int read_elements(struct reader *r)
 }
 
 /* Sets and their chains are made together, so both come in the same order. */
-static const struct found_chain *firewall_of(struct reader *r, const char *ranges)
+static const struct found_chain *firewall_of(struct table_reader *r,
+					     const char *ranges)
 {
 	struct chain chain;
 
@@ -784,7 +786,7 @@ static const struct found_chain *firewall_of(struct reader *r, const char *range
 	return find_chain(r, chain.name);
 }
 
-static unsigned int count_firewalls(const struct reader *r)
+static unsigned int count_firewalls(const struct table_reader *r)
 {
 	unsigned int i, n = 0;
 
@@ -793,7 +795,7 @@ static unsigned int count_firewalls(const struct reader *r)
 	return n;
 }
 
-static int read_range_sets(struct reader *r)
+static int read_range_sets(struct table_reader *r)
 {
 	const struct readback *found = r->found;
 	const struct found_chain *chain;
@@ -824,7 +826,7 @@ static int read_range_sets(struct reader *r)
 	return 0;
 }
 
-static void report_objects(const struct reader *r)
+static void report_objects(const struct table_reader *r)
 {
 	const struct readback *found = r->found;
 	unsigned int i;
@@ -843,7 +845,7 @@ static void report_objects(const struct reader *r)
 	}
 }
 
-static int read_counts(struct reader *r)
+static int read_counts(struct table_reader *r)
 {
 	int err = 0;
 
@@ -857,7 +859,7 @@ static int read_counts(struct reader *r)
 	return err == -ENOENT ? -EINTR : err;
 }
 
-static int read_table(struct reader *r)
+static int read_table(struct table_reader *r)
 {
 	int err = read_layout(r);
 
@@ -871,7 +873,7 @@ static int read_table(struct reader *r)
 }
 
 /* Whether our table is not what it was when reading began. @m: listens since then, or NULL. */
-static int check_unchanged(struct reader *r, uint32_t generation_before,
+static int check_unchanged(struct table_reader *r, uint32_t generation_before,
 			   struct monitor *m)
 {
 	unsigned int changed = 1u << r->family;
@@ -892,11 +894,11 @@ int readback_table(struct nlsock *nl, const struct ruleset *ruleset,
 		   const struct readback *found, enum table_state *state,
 		   struct errbuf *eb)
 {
-	struct reader r = { .nl = nl,
-			    .ruleset = ruleset,
-			    .family = ruleset->family,
-			    .found = found,
-			    .eb = eb };
+	struct table_reader r = { .nl = nl,
+				  .ruleset = ruleset,
+				  .family = ruleset->family,
+				  .found = found,
+				  .eb = eb };
 	/* A stand-in for the kernel has no port and sends no notifications. */
 	struct monitor *m = nlsock_port_id(nl) ? monitor_open(0, eb) : NULL;
 	uint32_t generation;

@@ -67,7 +67,7 @@ struct daemon {
 	struct takeover *takeover;
 	struct local *local;
 	struct news *news;
-	const char *topic; /* what is logged now is about; NULL: see on_line() */
+	const char *topic; /* what is logged now is about; NULL: see on_logged_line() */
 	unsigned int no_server; /* tries in a row that reached none, when last looked at */
 	struct event *meanwhile_timer;
 	unsigned int quiet_steps, meanwhile_steps;
@@ -213,7 +213,7 @@ static void on_ready(void *ctx)
 
 /* Events from the API server */
 
-static void on_settled(void *ctx)
+static void on_startup_settled(void *ctx)
 {
 	struct daemon *d = ctx;
 
@@ -375,8 +375,8 @@ static int open_health(struct daemon *d, struct errbuf *eb)
 	return -EIO;
 }
 
-static int on_page(void *ctx, const char *path, const char *query,
-		   struct strbuf *out)
+static int on_metrics_page(void *ctx, const char *path, const char *query,
+			   struct strbuf *out)
 {
 	struct daemon *d = ctx;
 
@@ -425,7 +425,7 @@ static int open_metricsd(struct daemon *d, struct errbuf *eb)
 		.refresh = refresh_metrics,
 		.gather = gather_connections,
 		.log = on_message,
-		.page = on_page,
+		.page = on_metrics_page,
 		.ctx = d,
 	};
 
@@ -796,7 +796,7 @@ static void reload_config(struct daemon *d)
 }
 
 /* Manifests are read again as well: not every file system tells of changes. */
-static void on_hangup(void *ctx)
+static void on_reload_signal(void *ctx)
 {
 	struct daemon *d = ctx;
 
@@ -808,7 +808,7 @@ static void on_hangup(void *ctx)
 }
 
 /* For the local socket */
-static void look(void *ctx, struct view *view)
+static void look_at_daemon(void *ctx, struct view *view)
 {
 	const struct daemon *d = ctx;
 	struct apisource_status source;
@@ -890,7 +890,7 @@ static void begin_meanwhile(struct daemon *d)
 }
 
 /* What the log says, told to those who listen to what changes. */
-static void on_line(void *ctx, int severity, const char *message)
+static void on_logged_line(void *ctx, int severity, const char *message)
 {
 	struct daemon *d = ctx;
 	const unsigned int before = d->no_server;
@@ -905,7 +905,7 @@ static void on_line(void *ctx, int severity, const char *message)
 	news_message(d->news, topic, severity, message);
 }
 
-static int on_monitor(void *ctx, struct httpd_request *req, struct strbuf *out)
+static int on_news_request(void *ctx, struct httpd_request *req, struct strbuf *out)
 {
 	struct daemon *d = ctx;
 
@@ -916,9 +916,9 @@ static int open_local(struct daemon *d)
 {
 	const struct local_options options = {
 		.base = d->app->base,
-		.look = look,
+		.look = look_at_daemon,
 		.log = on_message,
-		.monitor = on_monitor,
+		.monitor = on_news_request,
 		.ctx = d,
 	};
 
@@ -926,7 +926,7 @@ static int open_local(struct daemon *d)
 	if (!d->news)
 		return -ENOMEM;
 	news_set_node_name(d->news, d->feed->node_name);
-	log_set_listener(d->app->log, on_line, d);
+	log_set_listener(d->app->log, on_logged_line, d);
 	d->local = local_new(&options);
 	return d->local ? 0 : -ENOMEM;
 }
@@ -1043,12 +1043,12 @@ static void tell_end(const struct app *app)
 			 app->signal == SIGINT ? "SIGINT" : "SIGTERM");
 }
 
-static int run(struct daemon *d, struct options *options)
+static int run_daemon(struct daemon *d, struct options *options)
 {
 	struct errbuf eb = { "" };
 	int err;
 
-	d->feed = feed_open(d->app, options, on_settled, d, &eb);
+	d->feed = feed_open(d->app, options, on_startup_settled, d, &eb);
 	if (!d->feed) {
 		err = feed_exit_status(errno);
 		log_error(d->app->log, "%s", eb.text);
@@ -1105,13 +1105,13 @@ int daemon_run(struct app *app, struct options *options)
 	};
 	int status;
 
-	if (app_watch_signals(app, on_hangup, &d)) {
+	if (app_watch_signals(app, on_reload_signal, &d)) {
 		log_error(app->log, "signals: out of memory");
 		return EXIT_FAILED;
 	}
 	d.notify = open_notify(app);
 	startup_look_for_rivals(app);
-	status = run(&d, options);
+	status = run_daemon(&d, options);
 	log_set_listener(app->log, NULL, NULL);
 	if (d.reporter)
 		reporter_set_news(d.reporter, NULL);

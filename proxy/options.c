@@ -364,7 +364,7 @@ static int match_arguments(struct parser *p, int argc, char *const *argv)
 	return 0;
 }
 
-static int parse_number(const struct parser *p, const struct given *g,
+static int given_number(const struct parser *p, const struct given *g,
 			int64_t min, int64_t max, int64_t *value)
 {
 	long long n;
@@ -383,7 +383,7 @@ static int parse_number(const struct parser *p, const struct given *g,
 static int apply_int(struct parser *p, const struct given *g, int *target)
 {
 	int64_t value;
-	int err = parse_number(p, g, INT32_MIN, INT32_MAX, &value);
+	int err = given_number(p, g, INT32_MIN, INT32_MAX, &value);
 
 	if (!err)
 		*target = (int)value;
@@ -393,7 +393,7 @@ static int apply_int(struct parser *p, const struct given *g, int *target)
 static int apply_port(struct parser *p, const struct given *g, int *port)
 {
 	int64_t value;
-	int err = parse_number(p, g, 0, UINT16_MAX, &value);
+	int err = given_number(p, g, 0, UINT16_MAX, &value);
 
 	if (!err)
 		*port = (int)value;
@@ -485,7 +485,7 @@ static int apply_field(struct parser *p, const struct given *g)
 	case FIELD_INT:
 		return apply_int(p, g, target);
 	case FIELD_INT64:
-		return parse_number(p, g, INT64_MIN, INT64_MAX, target);
+		return given_number(p, g, INT64_MIN, INT64_MAX, target);
 	case FIELD_FLOAT:
 		return apply_float(p, g, target);
 	case FIELD_DURATION:
@@ -769,7 +769,7 @@ static int check_sources(struct parser *p)
 	return 0;
 }
 
-static int parse(struct parser *p)
+static int parse_options(struct parser *p)
 {
 	int err = 0;
 
@@ -825,7 +825,7 @@ int options_parse(int argc, char *const *argv, const struct options_env *env,
 	if (p.given && p.options.words && p.options.own && p.options.config)
 		err = match_arguments(&p, argc, argv);
 	if (!err)
-		err = parse(&p);
+		err = parse_options(&p);
 	release_warnings(&p, err != 0);
 	if (err) {
 		errf(eb, err, "%s", *local.text ? local.text : strerror(-err));

@@ -21,7 +21,7 @@
 
 enum { CONNTRACK_MAX_LIMIT = 1048576, BUCKET_RATIO = 4 };
 
-struct target {
+struct sysctl_target {
 	const char *proc, *module;
 	const struct sysctl_report *report;
 	unsigned int failures;
@@ -57,17 +57,17 @@ unsigned int sysctl_count_cpus(void)
 	return n > 0 ? (unsigned int)n : 1;
 }
 
-static struct target target_init(const struct sysctl_roots *roots,
-				 const struct sysctl_report *report)
+static struct sysctl_target target_init(const struct sysctl_roots *roots,
+					const struct sysctl_report *report)
 {
-	return (struct target){
+	return (struct sysctl_target){
 		.proc = roots && roots->proc ? roots->proc : "/proc",
 		.module = roots && roots->module ? roots->module : "/sys/module",
 		.report = report,
 	};
 }
 
-static void sysctl_tell(const struct target *t,
+static void sysctl_tell(const struct sysctl_target *t,
 			void (*to)(void *, const char *), const char *message)
 {
 	if (to)
@@ -79,8 +79,8 @@ static bool sysctl_is_refusal(int error)
 	return error == EACCES || error == EPERM || error == EOPNOTSUPP;
 }
 
-static void sysctl_fail(struct target *t, const char *path, const char *what,
-			int error, unsigned int flags)
+static void sysctl_fail(struct sysctl_target *t, const char *path,
+			const char *what, int error, unsigned int flags)
 {
 	char text[PATH_MAX + 128];
 	bool refused = flags & MAY_FAIL ||
@@ -127,8 +127,8 @@ static int write_number(const char *path, int64_t value)
 }
 
 /* Makes @path hold @value. False if it does not. */
-static bool ensure(struct target *t, const char *path, int64_t value,
-		   unsigned int flags)
+static bool ensure_value(struct sysctl_target *t, const char *path,
+			 int64_t value, unsigned int flags)
 {
 	char text[PATH_MAX + 128];
 	int64_t now = 0;
@@ -154,27 +154,27 @@ static bool ensure(struct target *t, const char *path, int64_t value,
 	return true;
 }
 
-static bool ensure_sysctl(struct target *t, const char *name, int64_t value,
-			  unsigned int flags)
+static bool ensure_sysctl(struct sysctl_target *t, const char *name,
+			  int64_t value, unsigned int flags)
 {
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/sys/net/netfilter/%s", t->proc, name);
-	return ensure(t, path, value, flags);
+	return ensure_value(t, path, value, flags);
 }
 
 /* SYS-2 */
-static void ensure_buckets(struct target *t, int64_t value)
+static void ensure_buckets(struct sysctl_target *t, int64_t value)
 {
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/nf_conntrack/parameters/hashsize",
 		 t->module);
-	ensure(t, path, value, AT_LEAST | MAY_REFUSE);
+	ensure_value(t, path, value, AT_LEAST | MAY_REFUSE);
 }
 
 /* Whole seconds; less than one would turn the timeout off. */
-static void ensure_timeout(struct target *t, const char *name, int64_t ms)
+static void ensure_timeout(struct sysctl_target *t, const char *name, int64_t ms)
 {
 	if (ms > 0)
 		ensure_sysctl(t, name, ms < 1000 ? 1 : ms / 1000, 0);
@@ -184,7 +184,7 @@ unsigned int sysctl_apply(const struct config *config, unsigned int n_cpus,
 			  const struct sysctl_roots *roots,
 			  const struct sysctl_report *report)
 {
-	struct target t = target_init(roots, report);
+	struct sysctl_target t = target_init(roots, report);
 	int64_t max = sysctl_conntrack_max(config, n_cpus);
 
 	if (max && ensure_sysctl(&t, "nf_conntrack_max", max, AT_LEAST | MAY_REFUSE))
@@ -206,9 +206,9 @@ void sysctl_apply_oom_score(const struct config *config,
 			    const struct sysctl_roots *roots,
 			    const struct sysctl_report *report)
 {
-	struct target t = target_init(roots, report);
+	struct sysctl_target t = target_init(roots, report);
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/self/oom_score_adj", t.proc);
-	ensure(&t, path, config->oom_score_adj, MAY_FAIL);
+	ensure_value(&t, path, config->oom_score_adj, MAY_FAIL);
 }

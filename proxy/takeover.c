@@ -91,7 +91,7 @@ static int64_t now_us(const struct takeover *t)
 	return clock_monotonic_us(t->options.clock);
 }
 
-static void arm(struct takeover *t, int seconds)
+static void arm_timer(struct takeover *t, int seconds)
 {
 	const struct timeval later = { seconds, 0 };
 
@@ -227,12 +227,12 @@ static void remove_all(struct takeover *t, const struct kubeproxy *k,
 
 	if (err ==
 	    -ERESTART) { /* somebody changed something meanwhile, perhaps we did */
-		arm(t, 1);
+		arm_timer(t, 1);
 		return;
 	}
 	if (err) {
 		takeover_say(t, LOG_WARNING, "%s; tried again", eb.text);
-		arm(t, UNTOUCHED_S);
+		arm_timer(t, UNTOUCHED_S);
 		return;
 	}
 	describe_kubeproxy(k, &what);
@@ -245,11 +245,12 @@ static void remove_all(struct takeover *t, const struct kubeproxy *k,
 	tell_rest(t, k, had_link);
 	stop_watching(t);
 	t->told_waiting = false;
-	arm(t, IDLE_S);
+	arm_timer(t, IDLE_S);
 }
 
 /* Now, or never mind: what is there, and whether it may go. */
-static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock *nl)
+static void decide_removal(struct takeover *t, const struct kubeproxy *k,
+			   struct nlsock *nl)
 {
 	const bool link = if_nametoindex(KUBEPROXY_LINK) != 0;
 	struct strbuf what = STRBUF_INIT;
@@ -259,13 +260,13 @@ static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock 
 	if (kubeproxy_is_empty(k) && !link) {
 		tell_rest(t, k, false);
 		stop_watching(t);
-		arm(t, IDLE_S);
+		arm_timer(t, IDLE_S);
 		return;
 	}
 	if (watch_rules(t, &eb)) {
 		takeover_say(t, LOG_WARNING, "taking over from kube-proxy: %s",
 			     eb.text);
-		arm(t, UNTOUCHED_S);
+		arm_timer(t, UNTOUCHED_S);
 		return;
 	}
 	if (monitor_read(t->monitor, &changed, &eb) || changed)
@@ -287,7 +288,7 @@ static void decide(struct takeover *t, const struct kubeproxy *k, struct nlsock 
 			     link ? "interface " KUBEPROXY_LINK : "", UNTOUCHED_S);
 	t->told_waiting = true;
 	strbuf_free(&what);
-	arm(t, LOOK_S);
+	arm_timer(t, LOOK_S);
 }
 
 /* The generation comes with the look, and the look comes last: asking takes time. */
@@ -298,12 +299,12 @@ static void look_for_kubeproxy(struct takeover *t)
 	struct kubeproxy *k = nl ? kubeproxy_look(nl, &eb) : NULL;
 
 	if (k) {
-		decide(t, k, nl);
+		decide_removal(t, k, nl);
 	} else {
 		if (!nl || errno != EINTR)
 			takeover_say(t, LOG_DEBUG,
 				     "taking over from kube-proxy: %s", eb.text);
-		arm(t, LOOK_S);
+		arm_timer(t, LOOK_S);
 	}
 	kubeproxy_free(k);
 	nlsock_close(nl);
@@ -311,7 +312,7 @@ static void look_for_kubeproxy(struct takeover *t)
 
 static void ask_kubeproxy(struct takeover *t);
 
-static void answered(struct takeover *t, bool answers)
+static void count_answer(struct takeover *t, bool answers)
 {
 	if (answers) {
 		t->facts.was_answering = true;
@@ -328,7 +329,7 @@ static void ask_next(struct takeover *t)
 	if (++t->port < N_PORTS)
 		ask_kubeproxy(t);
 	else
-		answered(t, false);
+		count_answer(t, false);
 }
 
 static int on_kubeproxy_data(void *ctx, const char *bytes, size_t length)
@@ -351,13 +352,13 @@ static void on_kubeproxy_answer(void *ctx, const struct http_result *result)
 		if (result->outcome == HTTP_COMPLETE && result->status != 404)
 			ask_next(t);
 		else
-			answered(t, true);
+			count_answer(t, true);
 		return;
 	}
 	if (result->outcome == HTTP_UNREACHED) {
 		ask_next(t);
 	} else if (result->outcome != HTTP_COMPLETE) {
-		answered(t, true);
+		count_answer(t, true);
 	} else if (result->status == 404 || !t->answer.text ||
 		   !strstr(t->answer.text, port->word)) {
 		ask_next(t); /* whoever that is */
@@ -385,7 +386,7 @@ static void ask_kubeproxy(struct takeover *t)
 	strbuf_reset(&t->answer);
 	t->request = http_start(t->http, &params);
 	if (!t->request)
-		arm(t, LOOK_S);
+		arm_timer(t, LOOK_S);
 }
 
 static void on_takeover_timer(evutil_socket_t fd, short what, void *ctx)
@@ -435,7 +436,7 @@ void takeover_begin(struct takeover *t)
 	if (t->begun)
 		return;
 	t->begun = true;
-	arm(t, 0);
+	arm_timer(t, 0);
 }
 
 void takeover_enable(struct takeover *t, bool wanted)
@@ -445,7 +446,7 @@ void takeover_enable(struct takeover *t, bool wanted)
 	t->wanted = wanted;
 	if (wanted) {
 		t->told_waiting = t->told_rest = false;
-		arm(t, 0);
+		arm_timer(t, 0);
 		return;
 	}
 	event_del(t->timer);

@@ -17,7 +17,7 @@
 
 const char protobuf_magic[4] = { 'k', '8', 's', '\0' };
 
-enum field_type {
+enum message_field_type {
 	TEXT,	 /* string */
 	BOOLEAN, /* bool */
 	INTEGER, /* int32, int64 */
@@ -30,10 +30,10 @@ enum field_type {
 
 struct message;
 
-struct field {
+struct message_field {
 	uint32_t number;
 	const char *name;
-	enum field_type type;
+	enum message_field_type type;
 	const struct message *message;
 };
 
@@ -41,7 +41,7 @@ enum { FIELDS_MAX = 16 };
 
 struct message {
 	const char *name;
-	struct field fields[FIELDS_MAX]; /* ends with number 0 */
+	struct message_field fields[FIELDS_MAX]; /* ends with number 0 */
 };
 
 /* clang-format off */
@@ -264,7 +264,7 @@ static int walk_added(struct walk *w, const struct json *value)
  * Members are found by the pointer to their name, and none is there twice.
  */
 static int open_field(struct walk *w, struct json *object,
-		      const struct field *field, enum json_type type,
+		      const struct message_field *field, enum json_type type,
 		      struct json **open)
 {
 	if (*open)
@@ -317,8 +317,8 @@ static int read_time(struct walk *w, struct protobuf message, time_t *seconds,
 
 /* An empty message is the time that is none, which JSON leaves out or has as null. */
 static int walk_add_time(struct walk *w, struct json *object,
-			 const struct field *field, struct protobuf message,
-			 struct json **open)
+			 const struct message_field *field,
+			 struct protobuf message, struct json **open)
 {
 	time_t seconds = 0;
 	struct tm tm;
@@ -393,8 +393,9 @@ static int add_list_item(struct walk *w, struct json *list,
 	return err ? err : add_message(w, element, message, bytes);
 }
 
-static int add_bytes(struct walk *w, struct json *object, const struct field *field,
-		     struct protobuf bytes, struct json **open)
+static int add_bytes(struct walk *w, struct json *object,
+		     const struct message_field *field, struct protobuf bytes,
+		     struct json **open)
 {
 	int err = 0;
 
@@ -424,7 +425,7 @@ static int add_bytes(struct walk *w, struct json *object, const struct field *fi
 }
 
 static int walk_add_number(struct walk *w, struct json *object,
-			   const struct field *field, uint64_t value,
+			   const struct message_field *field, uint64_t value,
 			   struct json **open)
 {
 	const bool is_bool = field->type == BOOLEAN;
@@ -442,9 +443,10 @@ static int walk_add_number(struct walk *w, struct json *object,
 	return 0;
 }
 
-static const struct field *find_field(const struct message *message, uint32_t number)
+static const struct message_field *find_field(const struct message *message,
+					      uint32_t number)
 {
-	const struct field *field;
+	const struct message_field *field;
 
 	for (field = message->fields; field->number; field++)
 		if (field->number == number)
@@ -453,7 +455,7 @@ static const struct field *find_field(const struct message *message, uint32_t nu
 }
 
 static int walk_add_field(struct walk *w, struct json *object,
-			  const struct field *field,
+			  const struct message_field *field,
 			  const struct protobuf_field *read, struct json **open)
 {
 	w->field = field->name;
@@ -477,7 +479,7 @@ static int add_fields(struct walk *w, struct json *object,
 		      const struct message *message, struct protobuf bytes)
 {
 	struct json *open[FIELDS_MAX] = { NULL };
-	const struct field *field;
+	const struct message_field *field;
 	struct protobuf_field read;
 	int ret, err = 0;
 

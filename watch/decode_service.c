@@ -19,17 +19,17 @@ enum { AFFINITY_DEFAULT_S = 10800, AFFINITY_MAX_S = 86400 };
 
 /* ---- lists of addresses */
 
-struct addresses {
+struct address_lists {
 	struct addr *items[N_FAMILIES];
 	unsigned int count[N_FAMILIES];
 };
 
-static int address_lists_begin(struct reading *r, struct addresses *a,
+static int address_lists_begin(struct reading *r, struct address_lists *a,
 			       unsigned int max)
 {
 	enum family f;
 
-	*a = (struct addresses){ 0 };
+	*a = (struct address_lists){ 0 };
 	for (f = 0; f < N_FAMILIES; f++) {
 		a->items[f] = reading_alloc(r, max, sizeof(struct addr));
 		if (!a->items[f])
@@ -38,7 +38,7 @@ static int address_lists_begin(struct reading *r, struct addresses *a,
 	return 0;
 }
 
-static void addresses_add(struct addresses *a, enum family family,
+static void addresses_add(struct address_lists *a, enum family family,
 			  const struct addr *addr)
 {
 	a->items[family][a->count[family]++] = *addr;
@@ -50,7 +50,7 @@ static int address_list_order(const void *a, const void *b)
 }
 
 /* Sorted, each once. */
-static struct addr_list addresses_end(struct addresses *a, enum family family)
+static struct addr_list addresses_end(struct address_lists *a, enum family family)
 {
 	struct addr *items = a->items[family];
 	unsigned int i, n = 0;
@@ -319,7 +319,7 @@ static int read_external_ips(struct reading *r, const struct json *spec,
 			     struct service *service, bool *present)
 {
 	const struct json *list = NULL;
-	struct addresses addresses;
+	struct address_lists addresses;
 	struct addr addr;
 	enum family f;
 
@@ -358,7 +358,7 @@ static int read_ingress(struct reading *r, const struct json *item,
 static int read_load_balancer(struct reading *r, struct service *service)
 {
 	const struct json *status = NULL, *balancer = NULL, *list = NULL;
-	struct addresses addresses;
+	struct address_lists addresses;
 	struct addr addr;
 	enum family f;
 	int ret;

@@ -42,7 +42,7 @@ struct pod {
 	struct container_port *ports;
 };
 
-struct target {
+struct target_port {
 	const char *name;	 /* of the service port */
 	const char *target_name; /* NULL: the number counts */
 	uint16_t target_port;
@@ -53,7 +53,7 @@ struct selector {
 	struct labels labels;
 	bool publish_not_ready;
 	unsigned int n_targets;
-	struct target *targets;
+	struct target_port *targets;
 };
 
 const char *pod_namespace(const struct pod *pod)
@@ -276,7 +276,7 @@ struct pod *decode_pod(struct decoder *d, const struct json *json,
 
 /* A number, a name, or absent: then it is the service port's own number. */
 static int read_target_port(struct reading *r, struct arena *keep,
-			    const struct json *item, struct target *target)
+			    const struct json *item, struct target_port *target)
 {
 	const char *name = json_string(json_get(item, "targetPort"));
 	int ret;
@@ -307,7 +307,8 @@ static int read_targets(struct reading *r, struct arena *keep,
 	if (!selector->targets)
 		return -ENOMEM;
 	json_for_each (item, list) {
-		struct target *target = &selector->targets[selector->n_targets++];
+		struct target_port *target =
+			&selector->targets[selector->n_targets++];
 
 		name = "";
 		target->protocol = protocol_parse("TCP");
@@ -478,7 +479,8 @@ struct grouping {
 	size_t n_pods;
 };
 
-static uint16_t target_number(const struct target *target, const struct pod *pod)
+static uint16_t target_number(const struct target_port *target,
+			      const struct pod *pod)
 {
 	unsigned int i;
 

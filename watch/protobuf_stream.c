@@ -18,7 +18,7 @@
 #include "proxy/base/strbuf.h"
 #include "watch/decode_protobuf.h"
 
-enum state {
+enum stream_state {
 	FRAME, /* the length of an event; where an event may end */
 	MAGIC,
 	TAG,	/* where a field of a list may end */
@@ -31,7 +31,7 @@ enum state {
 enum { FRAME_LENGTH = 4, METADATA_MAX = 64 * 1024, KEEP_MAX = 1024 * 1024 };
 
 /* Which message the fields are of. */
-enum level { UNKNOWN, LIST, N_LEVELS };
+enum message_level { UNKNOWN, LIST, N_LEVELS };
 
 struct protobuf_stream {
 	const struct splitter_ops *ops;
@@ -39,13 +39,13 @@ struct protobuf_stream {
 	enum splitter_mode mode;
 	const char *list_kind;
 
-	enum state state;
+	enum stream_state state;
 	uint64_t number; /* a varint, or the length of a frame */
 	unsigned int n;	 /* bytes of it, or of the magic */
 	uint64_t left;	 /* of what is skipped or collected */
 	struct strbuf part;
 
-	enum level level;
+	enum message_level level;
 	uint32_t field;
 	uint64_t list_left; /* of the list's message */
 	bool kind_known, list_seen;
@@ -132,7 +132,7 @@ static void part_reset(struct protobuf_stream *s)
 
 /* ---- fields of a list's messages */
 
-static void next_state(struct protobuf_stream *s, enum state state)
+static void next_state(struct protobuf_stream *s, enum stream_state state)
 {
 	s->state = state;
 	s->number = 0;

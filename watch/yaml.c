@@ -32,7 +32,7 @@ struct anchor {
 	unsigned int depth; /* levels in value */
 };
 
-struct reader {
+struct yaml_reader {
 	yaml_parser_t parser;
 	yaml_event_t event; /* the current one, if has_event */
 	bool has_event;
@@ -53,21 +53,21 @@ struct reader {
 
 /* ---- events */
 
-static int problem_at(struct reader *y, const yaml_mark_t *mark, int err,
+static int problem_at(struct yaml_reader *y, const yaml_mark_t *mark, int err,
 		      const char *problem)
 {
 	return errf(y->eb, err, "line %zu, column %zu: %s", mark->line + 1,
 		    mark->column + 1, problem);
 }
 
-static int bad_event(struct reader *y, const char *problem)
+static int bad_event(struct yaml_reader *y, const char *problem)
 {
 	return problem_at(y, &y->event.start_mark, -EINVAL, problem);
 }
 
 static int on_read(void *data, unsigned char *buffer, size_t size, size_t *size_read)
 {
-	struct reader *y = data;
+	struct yaml_reader *y = data;
 	ssize_t n;
 
 	if (y->unanswered > JSON_MAX_LENGTH) {
@@ -84,7 +84,7 @@ static int on_read(void *data, unsigned char *buffer, size_t size, size_t *size_
 	return 1;
 }
 
-static int parser_error(struct reader *y)
+static int parser_error(struct yaml_reader *y)
 {
 	const yaml_parser_t *p = &y->parser;
 
@@ -104,7 +104,7 @@ static int parser_error(struct reader *y)
 			  p->problem ? p->problem : "not YAML");
 }
 
-static int next_event(struct reader *y)
+static int next_event(struct yaml_reader *y)
 {
 	if (y->has_event)
 		yaml_event_delete(&y->event);
@@ -252,7 +252,7 @@ static bool tagged_to_json(const char *type, const char *text, struct json **jso
 	return true;
 }
 
-static int build_scalar(struct reader *y, struct json **json)
+static int build_scalar(struct yaml_reader *y, struct json **json)
 {
 	const char *text = (const char *)y->event.data.scalar.value;
 	const char *tag = (const char *)y->event.data.scalar.tag;
@@ -273,7 +273,7 @@ static int build_scalar(struct reader *y, struct json **json)
 
 /* ---- anchors */
 
-static void forget_anchors(struct reader *y)
+static void forget_anchors(struct yaml_reader *y)
 {
 	unsigned int i;
 
@@ -286,7 +286,7 @@ static void forget_anchors(struct reader *y)
 }
 
 /* Takes @size from what aliases may still multiply to. */
-static int spend_budget(struct reader *y, size_t size)
+static int spend_budget(struct yaml_reader *y, size_t size)
 {
 	if (size > ALIAS_BUDGET - y->copied)
 		return bad_event(y, "anchors and aliases multiply to too much");
@@ -294,7 +294,8 @@ static int spend_budget(struct reader *y, size_t size)
 	return 0;
 }
 
-static int copy_value(struct reader *y, const struct json *value, struct json **copy)
+static int copy_value(struct yaml_reader *y, const struct json *value,
+		      struct json **copy)
 {
 	if (spend_budget(y, json_size(value)))
 		return -EINVAL;
@@ -314,7 +315,7 @@ static unsigned int path_levels(const struct json *json)
 }
 
 /* The latest of a name counts. Takes @name over. */
-static int add_anchor(struct reader *y, char *name, const struct json *value)
+static int add_anchor(struct yaml_reader *y, char *name, const struct json *value)
 {
 	struct json *copy;
 	int err;
@@ -336,7 +337,7 @@ static int add_anchor(struct reader *y, char *name, const struct json *value)
 }
 
 /* Aliases in what others stand for add up: a tree must not become deeper by them either. */
-static int build_alias(struct reader *y, unsigned int depth, struct json **json)
+static int build_alias(struct yaml_reader *y, unsigned int depth, struct json **json)
 {
 	const char *name = (const char *)y->event.data.alias.anchor;
 	const struct anchor *anchor = NULL;
@@ -354,15 +355,16 @@ static int build_alias(struct reader *y, unsigned int depth, struct json **json)
 
 /* ---- trees */
 
-static int build_document(struct reader *y, unsigned int depth, struct json **json);
+static int build_document(struct yaml_reader *y, unsigned int depth,
+			  struct json **json);
 
-static void begin_tree(struct reader *y)
+static void begin_tree(struct yaml_reader *y)
 {
 	y->n_values = 0;
 	y->tree_start = y->event.start_mark.index;
 }
 
-static int check_bounds(struct reader *y, unsigned int depth)
+static int check_bounds(struct yaml_reader *y, unsigned int depth)
 {
 	if (depth > JSON_MAX_DEPTH)
 		return bad_event(y, "nested too deeply");
@@ -373,7 +375,8 @@ static int check_bounds(struct reader *y, unsigned int depth)
 	return 0;
 }
 
-static int build_sequence(struct reader *y, unsigned int depth, struct json *list)
+static int build_sequence(struct yaml_reader *y, unsigned int depth,
+			  struct json *list)
 {
 	struct json *item;
 	int err;
@@ -392,7 +395,7 @@ static int build_sequence(struct reader *y, unsigned int depth, struct json *lis
 
 /* "<<": the members of one mapping, or of each in a list, as far as the object does not have them.
  */
-static int merge_mapping(struct reader *y, struct json *object,
+static int merge_mapping(struct yaml_reader *y, struct json *object,
 			 const struct json *from)
 {
 	struct json *copy;
@@ -423,7 +426,7 @@ static int merge_mapping(struct reader *y, struct json *object,
 }
 
 /* The current event's key, as text of its own. */
-static int take_key(struct reader *y, char **key, bool *is_merge)
+static int take_key(struct yaml_reader *y, char **key, bool *is_merge)
 {
 	const char *text = (const char *)y->event.data.scalar.value;
 
@@ -438,7 +441,7 @@ static int take_key(struct reader *y, char **key, bool *is_merge)
 }
 
 /* The elements of "items" one by one; the list itself is then empty. */
-static int stream_items(struct reader *y, struct json *document)
+static int stream_items(struct yaml_reader *y, struct json *document)
 {
 	struct json *item;
 	int err;
@@ -460,8 +463,9 @@ static int stream_items(struct reader *y, struct json *document)
 	return err;
 }
 
-static int build_member(struct reader *y, unsigned int depth, struct json *object,
-			const char *key, struct json **to_merge, bool is_merge)
+static int build_member(struct yaml_reader *y, unsigned int depth,
+			struct json *object, const char *key,
+			struct json **to_merge, bool is_merge)
 {
 	struct json *value;
 	int err;
@@ -482,7 +486,8 @@ static int build_member(struct reader *y, unsigned int depth, struct json *objec
 	return 0;
 }
 
-static int build_mapping(struct reader *y, unsigned int depth, struct json *object)
+static int build_mapping(struct yaml_reader *y, unsigned int depth,
+			 struct json *object)
 {
 	struct json *to_merge = NULL;
 	bool is_merge = false;
@@ -512,7 +517,8 @@ static int build_mapping(struct reader *y, unsigned int depth, struct json *obje
 }
 
 /* A sequence or mapping, up to its end. */
-static int build_collection(struct reader *y, unsigned int depth, struct json **json)
+static int build_collection(struct yaml_reader *y, unsigned int depth,
+			    struct json **json)
 {
 	bool is_mapping = y->event.type == YAML_MAPPING_START_EVENT;
 	int err;
@@ -530,7 +536,7 @@ static int build_collection(struct reader *y, unsigned int depth, struct json **
 }
 
 /* The anchor of the current event, as text of its own; NULL if there is none. */
-static int take_anchor(struct reader *y, char **anchor)
+static int take_anchor(struct yaml_reader *y, char **anchor)
 {
 	const yaml_char_t *name = NULL;
 
@@ -545,7 +551,8 @@ static int take_anchor(struct reader *y, char **anchor)
 }
 
 /* The value that begins with the current event. Afterwards its last event is the current one. */
-static int build_document(struct reader *y, unsigned int depth, struct json **json)
+static int build_document(struct yaml_reader *y, unsigned int depth,
+			  struct json **json)
 {
 	int err = check_bounds(y, depth);
 	char *anchor = NULL;
@@ -573,7 +580,7 @@ static int build_document(struct reader *y, unsigned int depth, struct json **js
 }
 
 /* From a document's start event to its end event. */
-static int read_document(struct reader *y)
+static int read_document(struct yaml_reader *y)
 {
 	struct json *document;
 	int err = next_event(y);
@@ -593,7 +600,7 @@ static int read_document(struct reader *y)
 	return y->ops->document(y->ctx, document, y->eb);
 }
 
-static int read_documents(struct reader *y)
+static int read_documents(struct yaml_reader *y)
 {
 	int err = next_event(y); /* the stream's start */
 
@@ -609,7 +616,7 @@ static int read_documents(struct reader *y)
 int yaml_read(ssize_t (*read)(void *ctx, char *bytes, size_t size), void *read_ctx,
 	      const struct yaml_ops *ops, void *ctx, struct errbuf *eb)
 {
-	struct reader y = {
+	struct yaml_reader y = {
 		.read = read, .read_ctx = read_ctx, .ops = ops, .ctx = ctx, .eb = eb
 	};
 	int err;

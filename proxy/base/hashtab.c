@@ -76,7 +76,7 @@ void hashtab_remove(struct hashtab *t, struct hash_node *node)
 	t->count--;
 }
 
-static struct hash_node *match(struct hash_node *node, uint64_t hash)
+static struct hash_node *match_hash(struct hash_node *node, uint64_t hash)
 {
 	while (node && node->hash != hash)
 		node = node->next;
@@ -85,13 +85,14 @@ static struct hash_node *match(struct hash_node *node, uint64_t hash)
 
 struct hash_node *hashtab_find(const struct hashtab *t, uint64_t hash)
 {
-	return match(t->n_buckets ? t->buckets[hash & (t->n_buckets - 1)] : t->only,
-		     hash);
+	return match_hash(t->n_buckets ? t->buckets[hash & (t->n_buckets - 1)]
+				       : t->only,
+			  hash);
 }
 
 struct hash_node *hashtab_find_next(const struct hash_node *node)
 {
-	return match(node->next, node->hash);
+	return match_hash(node->next, node->hash);
 }
 
 struct hash_walk hashtab_walk(const struct hashtab *t)

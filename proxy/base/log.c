@@ -27,7 +27,7 @@ enum {
 
 #define REFILL_US INT64_C(30000000)
 
-struct bucket {
+struct token_bucket {
 	char key[KEY_SIZE]; /* "": unused */
 	int64_t refilled_us, used_us;
 	unsigned int tokens, left_out;
@@ -40,7 +40,7 @@ struct log {
 	void (*listen)(void *ctx, int severity, const char *message);
 	void *listen_ctx;
 	struct strbuf line;
-	struct bucket buckets[N_BUCKETS];
+	struct token_bucket buckets[N_BUCKETS];
 	/* The latest lines, the oldest overwritten; bytes that were never used are not resident. */
 	size_t recent_end;
 	bool recent_is_full;
@@ -299,9 +299,10 @@ void log_event(struct log *log, int v, const char *event, const char *service,
 	put_event(log, LOG_INFO, event, service, message);
 }
 
-static struct bucket *bucket_find(struct log *log, const char *key, int64_t now_us)
+static struct token_bucket *bucket_find(struct log *log, const char *key,
+					int64_t now_us)
 {
-	struct bucket *b, *oldest = log->buckets;
+	struct token_bucket *b, *oldest = log->buckets;
 	unsigned int i;
 
 	for (i = 0; i < N_BUCKETS; i++) {
@@ -318,7 +319,7 @@ static struct bucket *bucket_find(struct log *log, const char *key, int64_t now_
 	return oldest;
 }
 
-static bool bucket_take(struct bucket *b, int64_t now_us)
+static bool bucket_take(struct token_bucket *b, int64_t now_us)
 {
 	int64_t more = (now_us - b->refilled_us) / REFILL_US;
 
@@ -342,7 +343,7 @@ void log_limited(struct log *log, int severity, const char *key,
 {
 	int64_t now_us = clock_monotonic_us(log->clock);
 	char message[MESSAGE_MAX], more[64];
-	struct bucket *b;
+	struct token_bucket *b;
 	va_list ap;
 	size_t length;
 

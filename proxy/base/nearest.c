@@ -8,12 +8,12 @@
 
 enum { LONGEST = 63 };
 
-static unsigned int least(unsigned int a, unsigned int b)
+static unsigned int smaller_of(unsigned int a, unsigned int b)
 {
 	return a < b ? a : b;
 }
 
-static unsigned int distance(const char *a, const char *b)
+static unsigned int edit_distance(const char *a, const char *b)
 {
 	const size_t n = strnlen(a, LONGEST), m = strnlen(b, LONGEST);
 	unsigned int rows[3][LONGEST + 1], *two = rows[0], *one = rows[1],
@@ -25,11 +25,11 @@ static unsigned int distance(const char *a, const char *b)
 	for (i = 1; i <= n; i++) {
 		now[0] = (unsigned int)i;
 		for (j = 1; j <= m; j++) {
-			now[j] = least(one[j - 1] + (a[i - 1] != b[j - 1]),
-				       least(one[j], now[j - 1]) + 1);
+			now[j] = smaller_of(one[j - 1] + (a[i - 1] != b[j - 1]),
+					    smaller_of(one[j], now[j - 1]) + 1);
 			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
 			    a[i - 2] == b[j - 1])
-				now[j] = least(now[j], two[j - 2] + 1);
+				now[j] = smaller_of(now[j], two[j - 2] + 1);
 		}
 		spare = two;
 		two = one;
@@ -53,7 +53,7 @@ void nearest_begin(struct nearest *n, const char *typed)
 
 void nearest_try(struct nearest *n, const char *word)
 {
-	unsigned int d = distance(n->typed, word);
+	unsigned int d = edit_distance(n->typed, word);
 
 	if (d < n->distance) {
 		n->distance = d;

@@ -38,7 +38,7 @@ int command_fails(int status, const char *fmt, ...)
 	return status;
 }
 
-struct exchange {
+struct page_exchange {
 	struct app *app;
 	bool quiet;
 	struct strbuf *body;
@@ -48,7 +48,7 @@ struct exchange {
 	struct http_result result;
 };
 
-static void take_lines(struct exchange *x)
+static void take_lines(struct page_exchange *x)
 {
 	struct strbuf *b = x->body;
 	char *end;
@@ -65,7 +65,7 @@ static void take_lines(struct exchange *x)
 
 static int on_ask_data(void *ctx, const char *bytes, size_t length)
 {
-	struct exchange *x = ctx;
+	struct page_exchange *x = ctx;
 
 	strbuf_add(x->body, bytes, length);
 	if (x->line && http_status(x->request) == 200)
@@ -75,14 +75,14 @@ static int on_ask_data(void *ctx, const char *bytes, size_t length)
 
 static void on_ask_done(void *ctx, const struct http_result *result)
 {
-	struct exchange *x = ctx;
+	struct page_exchange *x = ctx;
 
 	x->request = NULL;
 	x->result = *result;
 	event_base_loopbreak(x->app->base);
 }
 
-static int judge_answer(const struct exchange *x)
+static int judge_answer(const struct page_exchange *x)
 {
 	const struct http_result *r = &x->result;
 	struct json *json;
@@ -123,7 +123,7 @@ static int judge_answer(const struct exchange *x)
 }
 
 /* Without a vipmap that runs: the same page, made here. */
-static int look_at_view(struct exchange *x, const char *target)
+static int look_at_view(struct page_exchange *x, const char *target)
 {
 	const char *query = strchr(target, '?');
 	char path[64];
@@ -136,7 +136,7 @@ static int look_at_view(struct exchange *x, const char *target)
 	return judge_answer(x);
 }
 
-static int ask_exchange(struct exchange *x, const char *path)
+static int ask_exchange(struct page_exchange *x, const char *path)
 {
 	const struct http_options options = { .user_agent =
 						      "vipmap/" VIPMAP_VERSION };
@@ -174,7 +174,7 @@ static int ask_exchange(struct exchange *x, const char *path)
 
 int ask_text(struct app *app, const char *path, struct strbuf *body)
 {
-	struct exchange x = { .app = app, .body = body };
+	struct page_exchange x = { .app = app, .body = body };
 
 	body->max = BODY_MAX;
 	return ask_exchange(&x, path);
@@ -183,7 +183,7 @@ int ask_text(struct app *app, const char *path, struct strbuf *body)
 int ask_json_quietly(struct app *app, const char *path, struct json **json)
 {
 	struct strbuf body = { .max = BODY_MAX };
-	struct exchange x = { .app = app, .body = &body, .quiet = true };
+	struct page_exchange x = { .app = app, .body = &body, .quiet = true };
 	int status = ask_exchange(&x, path);
 	struct errbuf eb;
 
@@ -253,7 +253,9 @@ int ask_stream(struct app *app, const char *path,
 	       void (*line)(void *ctx, const char *line), void *ctx)
 {
 	struct strbuf body = { .max = LINE_MAX };
-	struct exchange x = { .app = app, .body = &body, .line = line, .ctx = ctx };
+	struct page_exchange x = {
+		.app = app, .body = &body, .line = line, .ctx = ctx
+	};
 	int status = ask_exchange(&x, path);
 
 	strbuf_free(&body);

@@ -87,7 +87,7 @@ static void put_inner(struct bundle *b, const char *name, const char *path)
 	put_bundle_text(b, name, &text);
 }
 
-struct list {
+struct bundle_list {
 	struct bundle *bundle;
 	const char *name;
 	unsigned int n;
@@ -96,7 +96,7 @@ struct list {
 static int on_bundle_page(void *ctx, const struct json *page)
 {
 	struct strbuf text = STRBUF_INIT;
-	struct list *l = ctx;
+	struct bundle_list *l = ctx;
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s-%u.json", l->name, ++l->n);
@@ -105,9 +105,9 @@ static int on_bundle_page(void *ctx, const struct json *page)
 	return EXIT_DONE;
 }
 
-static void put_list(struct bundle *b, const char *name, const char *path)
+static void put_list_pages(struct bundle *b, const char *name, const char *path)
 {
-	struct list l = { b, name, 0 };
+	struct bundle_list l = { b, name, 0 };
 	int status = ask_list(b->app, path, on_bundle_page, &l);
 
 	if (status)
@@ -173,9 +173,9 @@ int command_debug(struct app *app, struct options *options)
 	put_bundle_page(&b, "node.json", "/v1/node");
 	put_inner(&b, "log.txt", "/v1/debug/log");
 	put_inner(&b, "metrics.txt", "/v1/debug/metrics");
-	put_list(&b, "services", "/v1/services?");
-	put_list(&b, "endpoints", "/v1/endpoints?");
-	put_list(&b, "objects", "/v1/objects?");
+	put_list_pages(&b, "services", "/v1/services?");
+	put_list_pages(&b, "endpoints", "/v1/endpoints?");
+	put_list_pages(&b, "objects", "/v1/objects?");
 	put_tables(&b);
 	fwrite(zeros, 1, sizeof(zeros), stdout);
 	if (fflush(stdout) || ferror(stdout))

@@ -210,7 +210,7 @@ static const struct column endpoint_columns[] = {
 	{ NULL, false, NULL },
 };
 
-static const struct resource {
+static const struct shown_resource {
 	const char *names[5]; /* the first is the one to show */
 	const char *path;
 	const struct column *columns; /* NULL: one object, printed as data */
@@ -225,7 +225,7 @@ static const struct resource {
 
 enum { N_RESOURCES = sizeof(resources) / sizeof(resources[0]) };
 
-static const struct resource *resource_find(const char *word)
+static const struct shown_resource *resource_find(const char *word)
 {
 	size_t i, k;
 
@@ -257,7 +257,7 @@ static int unknown_resource(const char *word, struct errbuf *eb)
 int command_get_check(const struct options *options, struct errbuf *eb)
 {
 	const char *output = options_own(options, "output");
-	const struct resource *resource;
+	const struct shown_resource *resource;
 
 	if (!options->n_words)
 		return errf(eb, -EINVAL,
@@ -296,8 +296,8 @@ static void name_split(const char *word, char namespace[256], char name[256],
 }
 
 /* What was printed of an item, to tell whether it changed. */
-struct seen {
-	struct seen *next;
+struct seen_object {
+	struct seen_object *next;
 	bool alive; /* in the latest round */
 	char *key, *row;
 };
@@ -305,12 +305,12 @@ struct seen {
 struct get {
 	struct app *app;
 	const struct options *options;
-	const struct resource *resource;
+	const struct shown_resource *resource;
 	const char *output; /* "" if not given */
 	struct strbuf json; /* items of all pages */
 	struct table table;
 	const char *headers[MAX_COLUMNS];
-	struct seen *seen;
+	struct seen_object *seen;
 	bool watching, headers_done;
 	size_t n_items;
 };
@@ -362,7 +362,7 @@ static void make_key(const struct json *item, struct strbuf *key)
 static bool row_is_news(struct get *g, const struct json *item, const char *row)
 {
 	struct strbuf key = STRBUF_INIT;
-	struct seen *s;
+	struct seen_object *s;
 	bool news = false;
 
 	make_key(item, &key);
@@ -537,9 +537,9 @@ static int show_page(struct get *g)
 	return g->resource->columns ? one_round(g) : print_one(g);
 }
 
-static void forget_gone(struct get *g)
+static void forget_unseen(struct get *g)
 {
-	struct seen **at = &g->seen, *s;
+	struct seen_object **at = &g->seen, *s;
 
 	while ((s = *at)) {
 		if (s->alive) {
@@ -583,7 +583,7 @@ static void pause_watch(struct get *g)
 }
 
 /* Until a signal ends it, or vipmap is gone. */
-static int watch(struct get *g)
+static int watch_changes(struct get *g)
 {
 	int64_t before = -1, changes = 0;
 	int status = EXIT_DONE;
@@ -596,7 +596,7 @@ static int watch(struct get *g)
 		if (!status && changes != before) {
 			before = changes;
 			status = show_page(g);
-			forget_gone(g);
+			forget_unseen(g);
 		}
 		if (!status && !g->app->ending)
 			pause_watch(g);
@@ -620,11 +620,11 @@ int command_get(struct app *app, struct options *options)
 			g.options = &objects.feed->options;
 	}
 	if (!status)
-		status = options_own_is_on(g.options, "watch") ? watch(&g)
+		status = options_own_is_on(g.options, "watch") ? watch_changes(&g)
 							       : show_page(&g);
 	objects_close(&objects);
-	forget_gone(&g);
-	forget_gone(&g);
+	forget_unseen(&g);
+	forget_unseen(&g);
 	strbuf_free(&g.json);
 	return status;
 }

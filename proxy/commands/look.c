@@ -22,14 +22,14 @@ static void end_listing(struct look *l)
 	l->listing = NULL;
 }
 
-static void finish(struct look *l, int err, const struct errbuf *eb)
+static void finish_look(struct look *l, int err, const struct errbuf *eb)
 {
 	end_listing(l);
 	l->is_on = false;
 	l->calls.done(l->calls.ctx, err, eb);
 }
 
-static bool on_entry(void *ctx, const struct conntrack_entry *entry)
+static bool on_listed_entry(void *ctx, const struct conntrack_entry *entry)
 {
 	const struct look *l = ctx;
 
@@ -50,22 +50,22 @@ static void next_family(struct look *l)
 	if (l->family < N_FAMILIES)
 		begin_family(l);
 	else
-		finish(l, 0, &nothing);
+		finish_look(l, 0, &nothing);
 }
 
 /* What was left out in a table that changes all the time comes with the next look. */
-static void on_readable(evutil_socket_t fd, short what, void *ctx)
+static void on_listing_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct errbuf eb = { "" };
 	struct look *l = ctx;
-	int result = listing_step(l->listing, on_entry, l, &eb);
+	int result = listing_step(l->listing, on_listed_entry, l, &eb);
 
 	(void)fd;
 	(void)what;
 	if (result == 0 || result == -EINTR)
 		next_family(l);
 	else if (result < 0)
-		finish(l, result, &eb);
+		finish_look(l, result, &eb);
 }
 
 static void begin_family(struct look *l)
@@ -75,14 +75,14 @@ static void begin_family(struct look *l)
 
 	l->listing = listing_open(l->family, &err, &eb);
 	if (!l->listing) {
-		finish(l, err, &eb);
+		finish_look(l, err, &eb);
 		return;
 	}
 	l->readable = event_new(l->app->base, listing_fd(l->listing),
-				EV_READ | EV_PERSIST, on_readable, l);
+				EV_READ | EV_PERSIST, on_listing_readable, l);
 	if (!l->readable || event_add(l->readable, NULL)) {
 		errf(&eb, -ENOMEM, "out of memory");
-		finish(l, -ENOMEM, &eb);
+		finish_look(l, -ENOMEM, &eb);
 	}
 }
 

@@ -25,7 +25,7 @@ struct monitoring {
 };
 
 /* "2026-11-26T04:11:00.123456Z" as the time of day here. */
-static void put_time(const char *text, struct strbuf *out)
+static void print_time(const char *text, struct strbuf *out)
 {
 	const char *dot = strchr(text, '.');
 	struct tm utc = { 0 }, here;
@@ -41,7 +41,7 @@ static void put_time(const char *text, struct strbuf *out)
 	strbuf_addf(out, "%s%.4s  ", clock, dot && strlen(dot) > 4 ? dot : ".000");
 }
 
-static void put_subject(struct strbuf *out, const char *subject, const char *family)
+static void print_subject(struct strbuf *out, const char *subject, const char *family)
 {
 	char text[640];
 
@@ -60,8 +60,8 @@ static int count_members(const struct json *list)
 }
 
 /* "+10.0.0.1:80" each, of text or of endpoints */
-static void put_list(const struct json *list, char sign, bool *begun,
-		     struct strbuf *out)
+static void print_items(const struct json *list, char sign, bool *begun,
+			struct strbuf *out)
 {
 	json_for_each (item, list) {
 		const char *text = json_string(item),
@@ -75,7 +75,7 @@ static void put_list(const struct json *list, char sign, bool *begun,
 	}
 }
 
-static void put_endpoints(const struct json *line, struct strbuf *out)
+static void print_endpoints(const struct json *line, struct strbuf *out)
 {
 	const int64_t before = number_at(line, "endpointsBefore"),
 		      now = number_at(line, "endpoints");
@@ -92,24 +92,24 @@ static void put_endpoints(const struct json *line, struct strbuf *out)
 	if (!named)
 		return;
 	strbuf_adds(out, " (");
-	put_list(removed, '-', &begun, out);
-	put_list(added, '+', &begun, out);
+	print_items(removed, '-', &begun, out);
+	print_items(added, '+', &begun, out);
 	/* As many as are named, and no more. */
 	if (now - before != count_members(added) - count_members(removed))
 		strbuf_adds(out, ", and more");
 	strbuf_adds(out, ")");
 }
 
-static void put_addresses(const struct json *line, struct strbuf *out)
+static void print_addresses(const struct json *line, struct strbuf *out)
 {
 	bool begun = false;
 
-	put_list(json_get(line, "addressesRemoved"), '-', &begun, out);
-	put_list(json_get(line, "addressesAdded"), '+', &begun, out);
+	print_items(json_get(line, "addressesRemoved"), '-', &begun, out);
+	print_items(json_get(line, "addressesAdded"), '+', &begun, out);
 	strbuf_adds(out, begun ? "; " : "");
 }
 
-static void put_commit(const struct json *line, struct strbuf *out)
+static void print_commit(const struct json *line, struct strbuf *out)
 {
 	const int64_t elements = number_at(line, "elements"),
 		      ports = number_at(line, "servicePorts");
@@ -122,45 +122,45 @@ static void put_commit(const struct json *line, struct strbuf *out)
 		    json_number(json_get(line, "milliseconds")));
 }
 
-static void put_service_port(const struct json *line, struct strbuf *out)
+static void print_service_port(const struct json *line, struct strbuf *out)
 {
 	const char *change = text_at(line, "change");
 
-	put_subject(out, text_at(line, "service"), text_at(line, "family"));
+	print_subject(out, text_at(line, "service"), text_at(line, "family"));
 	if (strcmp(change, "removed") == 0) {
 		strbuf_adds(out, "removed");
 	} else {
 		if (strcmp(change, "added") == 0)
 			strbuf_adds(out, "added ");
-		put_addresses(line, out);
-		put_endpoints(line, out);
+		print_addresses(line, out);
+		print_endpoints(line, out);
 		if (is_at(line, "refused"))
 			strbuf_adds(out, "; connections are refused");
 	}
-	put_commit(line, out);
+	print_commit(line, out);
 }
 
-static void put_sync(const struct json *line, struct strbuf *out)
+static void print_sync(const struct json *line, struct strbuf *out)
 {
 	const int64_t more = number_at(line, "servicePortsNotTold");
 
-	put_subject(out, text_at(line, "family"), "");
+	print_subject(out, text_at(line, "family"), "");
 	if (is_at(line, "repair"))
 		strbuf_adds(out, "repaired what somebody else had changed");
 	else if (more)
 		strbuf_addf(out, "and %lld more service ports", (long long)more);
 	else
 		strbuf_adds(out, "node-wide rules");
-	put_commit(line, out);
+	print_commit(line, out);
 }
 
-static void put_node(const struct json *line, struct strbuf *out)
+static void print_node(const struct json *line, struct strbuf *out)
 {
 	char subject[300];
 	const char *separator = "";
 
 	snprintf(subject, sizeof(subject), "Node %s", text_at(line, "node"));
-	put_subject(out, subject, "");
+	print_subject(out, subject, "");
 	json_for_each (change, json_get(line, "changes")) {
 		const char *from = text_at(change, "from"),
 			   *to = text_at(change, "to");
@@ -172,40 +172,40 @@ static void put_node(const struct json *line, struct strbuf *out)
 	}
 }
 
-static void put_begin(const struct json *line, struct strbuf *out)
+static void print_begin(const struct json *line, struct strbuf *out)
 {
 	char subject[300];
 
 	snprintf(subject, sizeof(subject), "Node %s", text_at(line, "node"));
-	put_subject(out, subject, "");
+	print_subject(out, subject, "");
 	strbuf_addf(out, "vipmap %s: what changes follows",
 		    text_at(line, "version"));
 }
 
-static void put_lost(const struct json *line, struct strbuf *out)
+static void print_lost(const struct json *line, struct strbuf *out)
 {
-	put_subject(out, "monitor", "");
+	print_subject(out, "monitor", "");
 	strbuf_addf(out, "%lld lines are lost: they were not read in time",
 		    (long long)number_at(line, "lines"));
 }
 
-static void put_message(const struct json *line, struct strbuf *out)
+static void print_message(const struct json *line, struct strbuf *out)
 {
-	put_subject(out, text_at(line, "severity"), "");
+	print_subject(out, text_at(line, "severity"), "");
 	strbuf_adds(out, text_at(line, "message"));
 }
 
-static void put_line(const struct json *line, struct strbuf *out)
+static void print_line(const struct json *line, struct strbuf *out)
 {
 	static const struct {
 		const char *type;
 		void (*put)(const struct json *line, struct strbuf *out);
 	} types[] = {
-		{ "servicePort", put_service_port },
-		{ "sync", put_sync },
-		{ "node", put_node },
-		{ "begin", put_begin },
-		{ "lost", put_lost },
+		{ "servicePort", print_service_port },
+		{ "sync", print_sync },
+		{ "node", print_node },
+		{ "begin", print_begin },
+		{ "lost", print_lost },
 	};
 	size_t i;
 
@@ -214,7 +214,7 @@ static void put_line(const struct json *line, struct strbuf *out)
 			types[i].put(line, out);
 			return;
 		}
-	put_message(line, out);
+	print_message(line, out);
 }
 
 static bool is_wanted(const struct monitoring *m, const struct json *line)
@@ -223,7 +223,7 @@ static bool is_wanted(const struct monitoring *m, const struct json *line)
 	       strstr(text_at(line, "service"), m->filter);
 }
 
-static void on_line(void *ctx, const char *text)
+static void on_streamed_line(void *ctx, const char *text)
 {
 	struct monitoring *m = ctx;
 	struct strbuf raw = STRBUF_INIT, out = STRBUF_INIT;
@@ -234,8 +234,8 @@ static void on_line(void *ctx, const char *text)
 		if (m->as_data) {
 			strbuf_adds(&out, text);
 		} else {
-			put_time(text_at(line, "time"), &raw);
-			put_line(line, &raw);
+			print_time(text_at(line, "time"), &raw);
+			print_line(line, &raw);
 			strbuf_add_visible(&out, raw.text ? raw.text : "");
 		}
 		strbuf_addc(&out, '\n');
@@ -284,7 +284,7 @@ int command_monitor(struct app *app, struct options *options)
 
 	if (app_watch_signals(app, NULL, NULL))
 		return command_fails(EXIT_FAILED, "out of memory");
-	status = ask_stream(app, "/v1/monitor", on_line, &m);
+	status = ask_stream(app, "/v1/monitor", on_streamed_line, &m);
 	if (app->ending)
 		return app->exit_status;
 	if (status)

@@ -51,7 +51,7 @@ static int add_addresses(struct names *n, unsigned int port,
 	return err;
 }
 
-static int add_item(struct names *n, const struct json *item)
+static int add_names_of(struct names *n, const struct json *item)
 {
 	static const char *const lists[] = { "clusterIPs", "loadBalancerIPs",
 					     "externalIPs" };
@@ -79,12 +79,12 @@ static int add_item(struct names *n, const struct json *item)
 	return err;
 }
 
-static int on_page(void *ctx, const struct json *page)
+static int on_names_page(void *ctx, const struct json *page)
 {
 	struct names *n = ctx;
 
 	json_for_each (item, json_get(page, "items"))
-		if (add_item(n, item))
+		if (add_names_of(n, item))
 			n->out_of_memory = true;
 	return n->out_of_memory ? EXIT_FAILED : EXIT_DONE;
 }
@@ -96,8 +96,8 @@ int names_fetch(struct app *app, struct names *names, bool quiet)
 	*names = (struct names){ .vips = vips_new() };
 	names->out_of_memory = !names->vips;
 	if (names->vips)
-		status = (quiet ? ask_list_quietly
-				: ask_list)(app, "/v1/services?", on_page, names);
+		status = (quiet ? ask_list_quietly : ask_list)(
+			app, "/v1/services?", on_names_page, names);
 	if (names->out_of_memory && !quiet)
 		status = command_fails(EXIT_FAILED, "out of memory");
 	if (status)

@@ -125,7 +125,7 @@ bool screen_has_utf8(const struct screen *s)
 	return s->utf8;
 }
 
-static unsigned int side(unsigned short told, unsigned int otherwise)
+static unsigned int window_side(unsigned short told, unsigned int otherwise)
 {
 	return !told ? otherwise : told > MAX_SIDE ? MAX_SIDE : told;
 }
@@ -136,8 +136,8 @@ void screen_size(const struct screen *s, unsigned int *rows, unsigned int *colum
 
 	(void)s;
 	(void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-	*rows = side(size.ws_row, 24);
-	*columns = side(size.ws_col, 80);
+	*rows = window_side(size.ws_row, 24);
+	*columns = window_side(size.ws_col, 80);
 }
 
 int screen_fd(const struct screen *s)
@@ -147,7 +147,7 @@ int screen_fd(const struct screen *s)
 }
 
 /* Reads what there is, after @wait_ms at most. Returns false if nobody is there any more. */
-static bool fill(struct screen *s, int wait_ms)
+static bool read_keys(struct screen *s, int wait_ms)
 {
 	struct pollfd pfd = { .fd = STDIN_FILENO, .events = POLLIN };
 	ssize_t n;
@@ -162,7 +162,7 @@ static bool fill(struct screen *s, int wait_ms)
 	return true;
 }
 
-static void take(struct screen *s, size_t n)
+static void drop_keys(struct screen *s, size_t n)
 {
 	s->n_bytes -= n;
 	memmove(s->bytes, s->bytes + n, s->n_bytes);
@@ -205,20 +205,20 @@ static int escape_key(struct screen *s)
 {
 	size_t length;
 
-	if (s->n_bytes == 1 && !fill(s, ESCAPE_MS))
+	if (s->n_bytes == 1 && !read_keys(s, ESCAPE_MS))
 		return KEY_CLOSED;
 	if (s->n_bytes == 1 || (s->bytes[1] != '[' && s->bytes[1] != 'O')) {
-		take(s, 1);
+		drop_keys(s, 1);
 		return KEY_ESCAPE;
 	}
 	length = sequence_length(s->bytes + 1, s->n_bytes - 1);
-	if (!length && !fill(s, ESCAPE_MS))
+	if (!length && !read_keys(s, ESCAPE_MS))
 		return KEY_CLOSED;
 	length = sequence_length(s->bytes + 1, s->n_bytes - 1);
 	if (length) {
 		const int key = sequence_key(s->bytes + 2, length - 1);
 
-		take(s, length + 1);
+		drop_keys(s, length + 1);
 		return key;
 	}
 	s->n_bytes = 0; /* torn */
@@ -229,21 +229,21 @@ int screen_key(struct screen *s)
 {
 	int c;
 
-	if (!s->n_bytes && !fill(s, 0))
+	if (!s->n_bytes && !read_keys(s, 0))
 		return KEY_CLOSED;
 	if (!s->n_bytes)
 		return KEY_NONE;
 	c = s->bytes[0];
 	if (c == KEY_ESCAPE)
 		return escape_key(s);
-	take(s, 1);
+	drop_keys(s, 1);
 	if (c == '\r' || c == '\n')
 		return KEY_ENTER;
 	return c == 127 || c == 8 ? KEY_ERASE : c;
 }
 
 /* Bytes of @line that take at most @columns places. */
-static size_t cut(const char *line, size_t length, unsigned int columns)
+static size_t bytes_within(const char *line, size_t length, unsigned int columns)
 {
 	size_t i;
 
@@ -267,7 +267,8 @@ int screen_draw(struct screen *s, const struct strbuf *lines, int marked)
 		/* Cleared first: behind a line that fills its row the cursor is still in it. */
 		strbuf_adds(&out, row ? "\r\n\033[K" : "\033[K");
 		strbuf_adds(&out, (int)row == marked && s->colour ? "\033[7m" : "");
-		strbuf_add(&out, line, cut(line, (size_t)(end - line), columns));
+		strbuf_add(&out, line,
+			   bytes_within(line, (size_t)(end - line), columns));
 		strbuf_adds(&out, (int)row == marked && s->colour ? "\033[0m" : "");
 		line = *end ? end + 1 : end;
 	}

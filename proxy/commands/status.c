@@ -40,7 +40,7 @@ static void add_head(const struct json *s, struct strbuf *out)
 		    text_or(text_at(s, "zone"), "-"), text_at(s, "kernel"));
 }
 
-static void put_source(const struct json *s, struct strbuf *out)
+static void print_source(const struct json *s, struct strbuf *out)
 {
 	const struct json *api = json_get(s, "apiServer");
 	const char *state = text_at(api, "state"),
@@ -72,7 +72,7 @@ static void put_source(const struct json *s, struct strbuf *out)
 			    : "nothing is programmed before the first lists");
 }
 
-static const char *plural(int64_t n, const char *one, const char *more)
+static const char *singular_or_plural(int64_t n, const char *one, const char *more)
 {
 	return n == 1 ? one : more;
 }
@@ -89,9 +89,9 @@ static void add_family(const struct json *f, struct table *t)
 		     : strcmp(text_at(f, "state"), "waiting") ? "DEGRADED"
 							      : "waiting");
 	table_addf(t, "%lld %s", (long long)ports,
-		   plural(ports, "service port", "service ports"));
+		   singular_or_plural(ports, "service port", "service ports"));
 	table_addf(t, "%lld %s", (long long)endpoints,
-		   plural(endpoints, "endpoint", "endpoints"));
+		   singular_or_plural(endpoints, "endpoint", "endpoints"));
 	if (json_has(f, "lastSyncSecondsAgo"))
 		table_addf(t, "last sync %s ago, %.1f ms",
 			   age_format(number_at(f, "lastSyncSecondsAgo"), age),
@@ -108,7 +108,7 @@ static void add_family(const struct json *f, struct table *t)
 	table_add(t, text);
 }
 
-static void put_families(const struct json *s, struct strbuf *out)
+static void print_families(const struct json *s, struct strbuf *out)
 {
 	/* in line with what stands above and below */
 	static const unsigned int least[] = { 10, 10, 0, 0, 0, 0 };
@@ -133,7 +133,7 @@ static void add_health(const struct json *s, struct strbuf *out)
 		    (long long)number_at(h, "livez"),
 		    (long long)number_at(h, "readyz"),
 		    (long long)number_at(h, "healthz"), (long long)warnings,
-		    plural(warnings, "warning", "warnings"));
+		    singular_or_plural(warnings, "warning", "warnings"));
 	if (!*text_at(s, "notReady"))
 		return;
 	strbuf_adds(out, "Not ready   ");
@@ -184,8 +184,8 @@ static int show_status(const struct json *s, const char *output)
 		print_yaml(s, &out);
 	} else {
 		add_head(s, &out);
-		put_source(s, &out);
-		put_families(s, &out);
+		print_source(s, &out);
+		print_families(s, &out);
 		add_health(s, &out);
 		add_counters(s, &out);
 		add_attention(s, &out);

@@ -98,7 +98,7 @@ static void stop_waiting(struct top *t)
 
 /* Names */
 
-static int ask(struct top *t, const char *path, struct json **json)
+static int ask_vipmap(struct top *t, const char *path, struct json **json)
 {
 	return t->screen ? ask_json_quietly(t->app, path, json)
 			 : ask_json(t->app, path, json);
@@ -119,7 +119,7 @@ static int refresh_names(struct top *t)
 {
 	struct json *json;
 	int64_t changes;
-	int status = ask(t, "/v1/changes", &json);
+	int status = ask_vipmap(t, "/v1/changes", &json);
 
 	if (status)
 		return status;
@@ -141,7 +141,7 @@ static int refresh_names(struct top *t)
 static int ask_node(struct top *t)
 {
 	struct json *json;
-	int status = ask(t, "/v1/node", &json);
+	int status = ask_vipmap(t, "/v1/node", &json);
 
 	if (status)
 		return status;
@@ -168,8 +168,8 @@ static void keep_flow(struct top *t, enum family family,
 			(struct top_flow){ family, *entry };
 }
 
-static void on_entry(void *ctx, enum family family,
-		     const struct conntrack_entry *entry)
+static void on_looked_entry(void *ctx, enum family family,
+			    const struct conntrack_entry *entry)
 {
 	struct top *t = ctx;
 	const int port = tally_add(t->next, family, entry);
@@ -213,7 +213,7 @@ static void pause_until_next(struct top *t)
 	event_add(t->pause, &wait);
 }
 
-static void draw(struct top *t);
+static void draw_screen(struct top *t);
 
 static void on_done(void *ctx, int err, const struct errbuf *eb)
 {
@@ -233,7 +233,7 @@ static void on_done(void *ctx, int err, const struct errbuf *eb)
 	} else {
 		adopt_look(t);
 		pause_until_next(t);
-		draw(t);
+		draw_screen(t);
 	}
 	stop_waiting(t);
 }
@@ -297,8 +297,8 @@ static void free_endpoints(struct top *t)
 	t->n_endpoints = t->endpoints_room = 0;
 }
 
-static int add_endpoint(struct top *t, const char *address, const char *pod,
-			const char *node, const char *reason)
+static int keep_endpoint(struct top *t, const char *address, const char *pod,
+			 const char *node, const char *reason)
 {
 	struct top_endpoint e = { strdup(address), strdup(pod), strdup(node),
 				  strdup(reason),  0,		0 };
@@ -323,8 +323,8 @@ static int on_endpoints(void *ctx, const struct json *page)
 	json_for_each (item, json_get(page, "items")) {
 		snprintf(reason, sizeof(reason), "%s%s",
 			 is_at(item, "used") ? "" : "no: ", text_at(item, "reason"));
-		if (add_endpoint(t, text_at(item, "address"), text_at(item, "pod"),
-				 text_at(item, "nodeName"), reason))
+		if (keep_endpoint(t, text_at(item, "address"), text_at(item, "pod"),
+				  text_at(item, "nodeName"), reason))
 			return EXIT_FAILED;
 	}
 	return EXIT_DONE;
@@ -365,8 +365,8 @@ static void count_endpoints(struct top *t)
 		found = known ? bsearch(&key, t->endpoints, known, sizeof(key),
 					address_order)
 			      : NULL;
-		if (!found && add_endpoint(t, address, "", "",
-					   "gone; these connections go on") == 0)
+		if (!found && keep_endpoint(t, address, "", "",
+					    "gone; these connections go on") == 0)
 			found = &t->endpoints[t->n_endpoints - 1];
 		if (!found)
 			continue;
@@ -402,7 +402,7 @@ static int refresh_endpoints(struct top *t)
 
 /* The whole screen */
 
-static void draw(struct top *t)
+static void draw_screen(struct top *t)
 {
 	struct strbuf lines = STRBUF_INIT;
 	unsigned int rows, columns;
@@ -448,17 +448,17 @@ static void on_keys(evutil_socket_t fd, short what, void *ctx)
 	if (t->over || t->asks)
 		stop_waiting(t);
 	else
-		draw(t);
+		draw_screen(t);
 }
 
 static void on_resized(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
-	draw(ctx);
+	draw_screen(ctx);
 }
 
-static void on_hangup(void *ctx)
+static void on_top_hangup(void *ctx)
 {
 	struct top *t = ctx;
 
@@ -494,7 +494,7 @@ static void close_screen(struct top *t)
 }
 
 /* What is asked before each look. */
-static int prepare(struct top *t)
+static int prepare_look(struct top *t)
 {
 	int status = t->node ? EXIT_DONE : ask_node(t);
 
@@ -517,21 +517,21 @@ static int ask_why(struct top *t)
 	return status ? status : open_screen(t);
 }
 
-static int follow(struct top *t)
+static int follow_top(struct top *t)
 {
 	int status = open_screen(t);
 
 	while (!status && !t->over && !t->app->ending) {
 		t->asks = false;
 		look_cancel(t->look);
-		status = prepare(t);
+		status = prepare_look(t);
 		if (status) {
 			status = ask_why(t);
 			continue;
 		}
 		status = begin_look(t);
 		if (!status)
-			draw(t);
+			draw_screen(t);
 		if (!status)
 			wait_for_events(t);
 	}
@@ -542,8 +542,8 @@ static int follow(struct top *t)
 
 /* One frame */
 
-static void put_endpoint(const struct top_data *data,
-			 const struct tally_endpoint *e, struct strbuf *out)
+static void put_endpoint_rates(const struct top_data *data,
+			       const struct tally_endpoint *e, struct strbuf *out)
 {
 	char address[ENDPOINT_TEXT_SIZE];
 
@@ -572,15 +572,15 @@ static void put_port(const struct top_data *data, unsigned int port,
 		jsonout_integer(out, "affinityTimeoutSeconds", facts->affinity_s);
 	jsonout_array(out, "endpoints");
 	for (i = 0; list && i < p->n_endpoints; i++)
-		put_endpoint(data, list[i], out);
+		put_endpoint_rates(data, list[i], out);
 	out->err = list ? out->err : -ENOMEM;
 	jsonout_array_end(out);
 	jsonout_object_end(out);
 	free(list);
 }
 
-static void add_port(const struct top_data *data, unsigned int port,
-		     struct table *table)
+static void add_port_row(const struct top_data *data, unsigned int port,
+			 struct table *table)
 {
 	const struct port_facts *facts = &data->names->facts[port];
 	const struct tally_port *p = &data->tally->ports[port];
@@ -647,7 +647,7 @@ static int put_table(const struct top_data *data, const unsigned int *order,
 
 	table_begin(&table, headers, sizeof(headers) / sizeof(headers[0]));
 	for (i = 0; i < n; i++)
-		add_port(data, order[i], &table);
+		add_port_row(data, order[i], &table);
 	table_print(&table, with_headers, 0, &out);
 	table_free(&table);
 	return put_out(&out);
@@ -689,7 +689,7 @@ static int one_frame(struct top *t, const struct options *options)
 	unsigned int i;
 
 	for (i = 0; i < 2 && !status && !t->over && !t->app->ending; i++) {
-		status = prepare(t);
+		status = prepare_look(t);
 		if (!status && !t->app->ending)
 			status = begin_look(t);
 		if (!status)
@@ -752,7 +752,7 @@ int command_top(struct app *app, struct options *options)
 			 options_own(options, "output") || !screen_is_possible();
 	struct top t = { .app = app,
 			 .interval_ms = one ? ONE_INTERVAL_MS : INTERVAL_MS };
-	const struct look_calls calls = { on_entry, on_done, &t };
+	const struct look_calls calls = { on_looked_entry, on_done, &t };
 	int status;
 
 	read_interval(options, &t.interval_ms);
@@ -761,10 +761,10 @@ int command_top(struct app *app, struct options *options)
 			 options->words[0]);
 	t.look = look_new(app, &calls);
 	t.pause = evtimer_new(app->base, on_pause, &t);
-	if (!t.look || !t.pause || app_watch_signals(app, on_hangup, &t))
+	if (!t.look || !t.pause || app_watch_signals(app, on_top_hangup, &t))
 		status = command_fails(EXIT_FAILED, "out of memory");
 	else
-		status = one ? one_frame(&t, options) : follow(&t);
+		status = one ? one_frame(&t, options) : follow_top(&t);
 	close_screen(&t);
 	if (*t.why.text)
 		command_fails(status, "top: %s", t.why.text);

@@ -86,7 +86,7 @@ static void sort_rows(struct row *rows, size_t n, enum top_sort sort)
 					   : by_connections);
 }
 
-static int endpoint_order(const void *va, const void *vb)
+static int tally_endpoint_order(const void *va, const void *vb)
 {
 	const struct tally_endpoint *a = *(const struct tally_endpoint *const *)va;
 	const struct tally_endpoint *b = *(const struct tally_endpoint *const *)vb;
@@ -109,7 +109,7 @@ const struct tally_endpoint **top_endpoints(const struct tally_port *port)
 	for (e = port->endpoints; list && e; e = e->next)
 		list[n++] = e;
 	if (n)
-		qsort(list, n, sizeof(*list), endpoint_order);
+		qsort(list, n, sizeof(*list), tally_endpoint_order);
 	return list;
 }
 
@@ -289,8 +289,8 @@ static void add_service(const struct top_view *v, const struct top_data *data,
 		table_add(t, "");
 }
 
-static void add_endpoint(const struct top_view *v, const struct top_data *data,
-			 const struct row *row, struct table *t)
+static void add_endpoint_row(const struct top_view *v, const struct top_data *data,
+			     const struct row *row, struct table *t)
 {
 	const struct top_endpoint *e = &data->endpoints[row->index];
 
@@ -332,7 +332,7 @@ static const struct level {
 		"q quit  c n s sort by conns, new, name  / filter  Enter endpoints",
 	},
 	[TOP_ENDPOINTS] = {
-		6, { "  ENDPOINT", "  CONNS", " NEW/s", "POD", "NODE", "USED" }, add_endpoint,
+		6, { "  ENDPOINT", "  CONNS", " NEW/s", "POD", "NODE", "USED" }, add_endpoint_row,
 		{ "connections", "new connections", "address" },
 		"q quit  c n s sort by conns, new, address  / filter  Enter flows  Esc back",
 	},
@@ -414,7 +414,7 @@ static size_t find_cursor(const struct top_view *v, const struct row *rows, size
 	return v->at < n ? v->at : n - 1; /* gone: its neighbour */
 }
 
-static void scroll(struct top_view *v, unsigned int rows)
+static void scroll_page(struct top_view *v, unsigned int rows)
 {
 	const unsigned int taken = LINES_ABOVE + LINES_BELOW;
 
@@ -462,7 +462,7 @@ int top_frame(struct top_view *v, const struct top_data *data,
 		return -1;
 	}
 	v->at = find_cursor(v, list, v->n_rows);
-	scroll(v, rows);
+	scroll_page(v, rows);
 	put_title(data, time, out);
 	put_path(v, data, out);
 	shown = put_rows(v, data, list, out);

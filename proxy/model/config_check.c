@@ -46,7 +46,7 @@ static void check_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
 }
 
 /* What the operator typed for the field @path. */
-static const char *typed(const struct config *config, const char *path)
+static const char *typed_name(const struct config *config, const char *path)
 {
 	return field_name(config, field_find(&proxy_schema, path));
 }
@@ -121,13 +121,13 @@ static int check_periods(struct checker *c)
 	if (c->config->sync_period_ms >= c->config->min_sync_period_ms)
 		return 0;
 	return errf(c->eb, -EINVAL, "%s: must not be less than %s",
-		    typed(c->config, "nftables.syncPeriod"),
-		    typed(c->config, "nftables.minSyncPeriod"));
+		    typed_name(c->config, "nftables.syncPeriod"),
+		    typed_name(c->config, "nftables.minSyncPeriod"));
 }
 
 static int check_mode(struct checker *c)
 {
-	const char *mode = c->config->mode, *name = typed(c->config, "mode");
+	const char *mode = c->config->mode, *name = typed_name(c->config, "mode");
 
 	if (!*mode || strcmp(mode, "nftables") == 0)
 		return 0;
@@ -149,7 +149,8 @@ static int check_bind_address(struct checker *c)
 	if (addr_parse(config->bind_address, &config->bind_family,
 		       &config->bind_addr))
 		return errf(c->eb, -EINVAL, "%s: \"%s\" is not an IP address",
-			    typed(config, "bindAddress"), config->bind_address);
+			    typed_name(config, "bindAddress"),
+			    config->bind_address);
 	config->has_bind_addr = addr_compare(&config->bind_addr, &any) != 0;
 	return 0;
 }
@@ -215,7 +216,7 @@ int bind_address_parse(const char *text, enum family *family, struct addr *addr,
 static int check_server(struct checker *c, const char *path, char **field,
 			uint16_t port)
 {
-	const char *name = typed(c->config, path);
+	const char *name = typed_name(c->config, path);
 	char text[ADDRESS_TEXT_MAX], host[ADDR_TEXT_SIZE];
 	enum family family = FAMILY_IPV4;
 	struct addr addr;
@@ -253,7 +254,7 @@ static bool is_interface_name(const char *name)
 
 static int check_interface(struct checker *c, const char *path, const char *value)
 {
-	const char *name = typed(c->config, path);
+	const char *name = typed_name(c->config, path);
 
 	if (!*value)
 		return errf(c->eb, -EINVAL, "%s: must be set in detectLocalMode %s",
@@ -323,7 +324,7 @@ static int check_detect_local(struct checker *c)
 
 static int add_cluster_cidr(struct checker *c, const char *text)
 {
-	const char *name = typed(c->config, "clusterCIDR");
+	const char *name = typed_name(c->config, "clusterCIDR");
 	enum family family = FAMILY_IPV4;
 	struct prefix prefix;
 
@@ -421,7 +422,7 @@ static int add_nodeport_entry(struct checker *c, const char *text)
 		return errf(c->eb, -EINVAL,
 			    "%s: \"%s\" is neither a range (ADDRESS/LENGTH) nor one of primary, "
 			    "localhost and all",
-			    typed(config, "nodePortAddresses"), text);
+			    typed_name(config, "nodePortAddresses"), text);
 	return add_nodeport_range(c, family, &prefix);
 }
 
@@ -446,7 +447,7 @@ bool config_closes_connections(const struct config *config)
 /* CFG-6, and the listeners of NP-9, which this version does not have. */
 static void warn_of_nodeports(struct checker *c)
 {
-	const char *name = typed(c->config, "nodePortAddresses");
+	const char *name = typed_name(c->config, "nodePortAddresses");
 	unsigned int f;
 
 	for (f = 0; f < N_FAMILIES; f++) {
@@ -524,7 +525,7 @@ static int check_hostname(struct checker *c)
 
 	if (*name && name[strspn(name, " \t\n\v\f\r")] == '\0')
 		return errf(c->eb, -EINVAL, "%s: is empty",
-			    typed(c->config, "hostnameOverride"));
+			    typed_name(c->config, "hostnameOverride"));
 	return 0;
 }
 
@@ -579,7 +580,7 @@ int config_check_families(const struct config *config, enum family primary,
 			  warn_fn *warn, void *ctx, struct errbuf *eb)
 {
 	const char *kind = dual ? "primary" : "only", *good = family_name(primary);
-	const char *cidr = typed(config, "clusterCIDR");
+	const char *cidr = typed_name(config, "clusterCIDR");
 	bool cluster[N_FAMILIES], nodeports[N_FAMILIES];
 	unsigned int f;
 
@@ -602,7 +603,7 @@ int config_check_families(const struct config *config, enum family primary,
 			return errf(eb, -EINVAL,
 				    "%s: NodeCIDR, and the node is %s-%s, but its "
 				    "spec.podCIDRs have no %s range",
-				    typed(config, "detectLocalMode"), good,
+				    typed_name(config, "detectLocalMode"), good,
 				    kind, good);
 		check_warnf(warn, ctx,
 			    "the node is %s-%s, but its spec.podCIDRs have no %s range",
@@ -611,6 +612,7 @@ int config_check_families(const struct config *config, enum family primary,
 	if (wrong_family(primary, nodeports))
 		check_warnf(warn, ctx,
 			    "%s: the node is %s-%s, but there is no %s range",
-			    typed(config, "nodePortAddresses"), good, kind, good);
+			    typed_name(config, "nodePortAddresses"), good, kind,
+			    good);
 	return 0;
 }

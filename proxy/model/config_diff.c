@@ -15,7 +15,7 @@
 
 enum { PATH_SIZE = 128 };
 
-struct cursor {
+struct text_cursor {
 	const char *at;
 	char path[PATH_SIZE]; /* of the field that was found */
 	size_t depth_length;  /* of the part that names the objects around it */
@@ -52,7 +52,7 @@ static const char *value_end(const char *at)
 	return at;
 }
 
-static void leave_object(struct cursor *c)
+static void leave_object(struct text_cursor *c)
 {
 	const char *dot;
 
@@ -65,7 +65,7 @@ static void leave_object(struct cursor *c)
 }
 
 /* Goes to the next field that is no object. Returns whether there is one. */
-static bool next_field(struct cursor *c, struct value *value)
+static bool next_field(struct text_cursor *c, struct value *value)
 {
 	const char *end;
 	size_t room;
@@ -101,7 +101,7 @@ static void add_value(struct strbuf *out, const struct value *value)
 	strbuf_add(out, value->text + quoted, value->length - 2 * quoted);
 }
 
-static int report_change(const struct cursor *c, const struct value *old,
+static int report_change(const struct text_cursor *c, const struct value *old,
 			 const struct value *new,
 			 void (*found)(void *ctx, const char *field,
 				       const char *old, const char *new),
@@ -120,12 +120,12 @@ static int report_change(const struct cursor *c, const struct value *old,
 	return err;
 }
 
-static int walk(const char *old, const char *new,
-		void (*found)(void *ctx, const char *field, const char *old,
-			      const char *new),
-		void *ctx)
+static int walk_both(const char *old, const char *new,
+		     void (*found)(void *ctx, const char *field,
+				   const char *old, const char *new),
+		     void *ctx)
 {
-	struct cursor a = { .at = old }, b = { .at = new };
+	struct text_cursor a = { .at = old }, b = { .at = new };
 	struct value before, after;
 	int n = 0, err = 0;
 
@@ -155,7 +155,7 @@ static int diff_printed(void (*format)(const struct config *config,
 	format(new, &after);
 	result = before.err ? before.err : after.err;
 	if (!result)
-		result = walk(before.text, after.text, found, ctx);
+		result = walk_both(before.text, after.text, found, ctx);
 	strbuf_free(&before);
 	strbuf_free(&after);
 	return result;

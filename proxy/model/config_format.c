@@ -169,7 +169,7 @@ static void close_object(struct printer *p)
 }
 
 /* Opens and closes objects as the path of the next field demands, and returns its last part. */
-static const char *enter(struct printer *p, const char *path)
+static const char *enter_object(struct printer *p, const char *path)
 {
 	const char *dot = strchr(path, '.');
 	size_t length = dot ? (size_t)(dot - path) : 0;
@@ -202,7 +202,7 @@ static void print_config(struct printer *p, const struct config_schema *schema)
 	for_each_config_field (field, schema) {
 		if (!field_is_stored(field) || field->type == FIELD_HEADER)
 			continue;
-		print_field_key(p, enter(p, field->path));
+		print_field_key(p, enter_object(p, field->path));
 		print_value(p, field);
 		if (p->yaml)
 			strbuf_addc(p->out, '\n');

@@ -257,7 +257,8 @@ static size_t elements_max(const struct dispatch *p)
 	return p->n_vips * (6 + lists) + lists + p->has_lost_ip;
 }
 
-static struct element *make(struct maker *m, enum set_id set, const struct vip *vip)
+static struct element *make_element(struct maker *m, enum set_id set,
+				    const struct vip *vip)
 {
 	struct element *el = &m->items[m->count];
 
@@ -273,7 +274,7 @@ static struct element *make(struct maker *m, enum set_id set, const struct vip *
 static void make_verdict(struct maker *m, enum set_id set,
 			 const struct vip *vip, struct verdict verdict)
 {
-	struct element *el = make(m, set, vip);
+	struct element *el = make_element(m, set, vip);
 
 	el->verdict = verdict;
 	el->comment = m->dispatch->label;
@@ -348,13 +349,13 @@ static void make_cluster_ips(struct maker *m)
 	for (i = 0; i < p->n_vips; i++) {
 		if (p->vips[i].role != VIP_CLUSTER_IP)
 			continue;
-		el = make(m, SET_CLUSTER_IPS, &nowhere);
+		el = make_element(m, SET_CLUSTER_IPS, &nowhere);
 		el->addr = p->vips[i].addr;
 		el->protocol = 0;
 	}
 	if (!p->has_lost_ip)
 		return;
-	el = make(m, SET_CLUSTER_IPS, &nowhere);
+	el = make_element(m, SET_CLUSTER_IPS, &nowhere);
 	el->addr = p->lost_ip;
 	el->protocol = 0;
 }
@@ -369,7 +370,7 @@ static void make_hairpin_of(struct maker *m, const struct endpoint_list *list)
 			continue;
 		endpoint.addr = list->items[i].addr;
 		endpoint.port = list->items[i].port;
-		make(m, SET_HAIRPIN, &endpoint);
+		make_element(m, SET_HAIRPIN, &endpoint);
 	}
 }
 
@@ -402,7 +403,7 @@ static void make_ping_ips(struct maker *m)
 	for (i = 0; (p->flags & DISPATCH_PING) && i < p->n_vips; i++) {
 		if (p->vips[i].role == VIP_NODE_PORT)
 			continue;
-		el = make(m, SET_PING_IPS, &p->vips[i]);
+		el = make_element(m, SET_PING_IPS, &p->vips[i]);
 		el->protocol = 0;
 		el->port = 0;
 	}
@@ -496,7 +497,7 @@ static void make_list(struct maker *m, bool nodeport, bool local)
 		    !vip_uses(p, &p->vips[i], local))
 			continue;
 		for (n = 0; n < list->count; n++) {
-			el = make(m, set, &p->vips[i]);
+			el = make_element(m, set, &p->vips[i]);
 			el->index = n;
 			if (sticky) {
 				el->verdict.kind = VERDICT_STICKY;

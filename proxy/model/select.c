@@ -57,7 +57,7 @@ static int names_compare(const char *a, const char *b)
 
 /* Which of two entries for the same key counts: the greater one (EPS-8), and
  * rather one that is usable. */
-static int rank(const struct candidate *c)
+static int candidate_rank(const struct candidate *c)
 {
 	return (c->flags & ENDPOINT_TERMINATING ? 0 : 4) +
 	       (c->flags & ENDPOINT_READY ? 2 : 0) +
@@ -71,7 +71,7 @@ static int candidate_compare(const void *va, const void *vb)
 	int order = endpoint_compare(&a->endpoint, &b->endpoint);
 
 	if (!order)
-		order = rank(b) - rank(a);
+		order = candidate_rank(b) - candidate_rank(a);
 	if (!order)
 		order = (int)a->flags - (int)b->flags;
 	return order ? order
@@ -116,9 +116,9 @@ static void candidates_dedupe(struct candidates *c)
 }
 
 /* Calls for each slice port that feeds the query; with @c NULL it only counts. */
-static size_t gather(const struct select_query *query,
-		     const struct slice *const *slices, unsigned int n_slices,
-		     struct candidates *c)
+static size_t gather_candidates(const struct select_query *query,
+				const struct slice *const *slices,
+				unsigned int n_slices, struct candidates *c)
 {
 	unsigned int i, p;
 	size_t n = 0;
@@ -172,7 +172,8 @@ enum choice {
 	DRAINING_LOCAL
 };
 
-static bool chosen(const struct candidate *c, enum choice choice, const char *zone)
+static bool is_of_choice(const struct candidate *c, enum choice choice,
+			 const char *zone)
 {
 	switch (choice) {
 	case READY:
@@ -204,7 +205,7 @@ static int choose_endpoints(const struct candidates *c, enum choice choice,
 	if (!items)
 		return -ENOMEM;
 	for (i = 0; i < c->count; i++)
-		if (chosen(&c->items[i], choice, zone))
+		if (is_of_choice(&c->items[i], choice, zone))
 			items[n++] = c->items[i].endpoint;
 	list->count = n;
 	list->items = items;
@@ -254,11 +255,12 @@ static int candidates_of(const struct select_query *query,
 			 struct arena *scratch, struct candidates *c)
 {
 	*c = (struct candidates){ 0 };
-	c->items = arena_array(scratch, gather(query, slices, n_slices, NULL),
+	c->items = arena_array(scratch,
+			       gather_candidates(query, slices, n_slices, NULL),
 			       sizeof(*c->items));
 	if (!c->items)
 		return -ENOMEM;
-	gather(query, slices, n_slices, c);
+	gather_candidates(query, slices, n_slices, c);
 	if (!is_sorted(c))
 		qsort(c->items, c->count, sizeof(*c->items), candidate_compare);
 	candidates_dedupe(c);
@@ -286,8 +288,8 @@ int select_endpoints(const struct select_query *query,
 	return err;
 }
 
-static enum endpoint_why why(const struct candidate *c, enum choice choice,
-			     bool is_chosen)
+static enum endpoint_why candidate_why(const struct candidate *c,
+				       enum choice choice, bool is_chosen)
 {
 	if (c->flags & ENDPOINT_READY)
 		return is_chosen		     ? WHY_READY
@@ -303,7 +305,7 @@ static bool any_chosen(const struct candidates *c, enum choice choice)
 	unsigned int i;
 
 	for (i = 0; i < c->count; i++)
-		if (chosen(&c->items[i], choice, ""))
+		if (is_of_choice(&c->items[i], choice, ""))
 			return true;
 	return false;
 }
@@ -332,12 +334,12 @@ int select_fates(const struct select_query *query,
 		list[i] = (struct endpoint_fate){
 			.endpoint = from->endpoint,
 			.flags = (uint8_t)from->flags,
-			.cluster = chosen(from, cluster, query->zone),
-			.local = chosen(from, local, ""),
+			.cluster = is_of_choice(from, cluster, query->zone),
+			.local = is_of_choice(from, local, ""),
 			.slice = from->slice,
 			.index = from->index,
 		};
-		list[i].why = why(from, cluster, list[i].cluster);
+		list[i].why = candidate_why(from, cluster, list[i].cluster);
 	}
 	*fates = list;
 	*count = c.count;

@@ -58,7 +58,7 @@ int connections_of_port(const struct sync *sync, enum family family,
 	return err;
 }
 
-static int endpoint_order(const void *a, const void *b)
+static int connections_order(const void *a, const void *b)
 {
 	return endpoint_compare(
 		&((const struct endpoint_connections *)a)->endpoint,
@@ -71,9 +71,9 @@ static size_t add_up(struct endpoint_connections *list, size_t n)
 	size_t i, to = 0;
 
 	if (n)
-		qsort(list, n, sizeof(*list), endpoint_order);
+		qsort(list, n, sizeof(*list), connections_order);
 	for (i = 0; i < n; i++)
-		if (to && endpoint_order(&list[to - 1], &list[i]) == 0)
+		if (to && connections_order(&list[to - 1], &list[i]) == 0)
 			list[to - 1].count += list[i].count;
 		else
 			list[to++] = list[i];
@@ -121,14 +121,14 @@ uint64_t connections_find(const struct endpoint_connections *list, size_t count,
 {
 	const struct endpoint_connections key = { .endpoint = *endpoint }, *found;
 
-	found = count ? bsearch(&key, list, count, sizeof(key), endpoint_order)
+	found = count ? bsearch(&key, list, count, sizeof(key), connections_order)
 		      : NULL;
 	return found ? found->count : 0;
 }
 
 /* The census */
 
-struct series {
+struct connection_series {
 	size_t labels; /* where in the text */
 	uint64_t count;
 };
@@ -146,7 +146,7 @@ struct census {
 	struct event *step;
 	bool running;
 	struct questions questions[N_FAMILIES][2]; /* addresses, node ports */
-	struct series *series;
+	struct connection_series *series;
 	size_t n_series, series_room;
 	struct strbuf labels; /* one after the other, each with a NUL */
 	int err;
@@ -177,7 +177,8 @@ static int add_series(struct census *c, const struct service_entry *s,
 {
 	if (array_grow(c->series, c->n_series, c->series_room))
 		return -ENOMEM;
-	c->series[c->n_series++] = (struct series){ .labels = c->labels.length };
+	c->series[c->n_series++] =
+		(struct connection_series){ .labels = c->labels.length };
 	strbuf_addf(&c->labels, "namespace=\"%s\",service=\"%s\",port=\"",
 		    s->namespace, s->name);
 	if (*port->name)
@@ -200,8 +201,8 @@ static int add_question(struct questions *q, const struct element *key, size_t s
 }
 
 /* A node port is one for both families. */
-static int add_port(struct census *c, const struct service_entry *s,
-		    const struct service_port *port)
+static int census_add_port(struct census *c, const struct service_entry *s,
+			   const struct service_port *port)
 {
 	const struct service_port_state *p;
 	size_t node_port = SIZE_MAX;
@@ -352,7 +353,7 @@ bool census_begin(struct census *c)
 		return false;
 	for_each_service_entry (s, c->options.model)
 		for (i = 0; !c->err && s->object && i < s->object->n_ports; i++)
-			c->err = add_port(c, s, &s->object->ports[i]);
+			c->err = census_add_port(c, s, &s->object->ports[i]);
 	c->running = true;
 	event_add(c->step, &at_once);
 	return true;

@@ -175,7 +175,7 @@ static void forwarded_free(struct forwarded *c)
 }
 
 /* The other side learns of a reset by a reset. */
-static void reset(struct forwarded *c)
+static void reset_both(struct forwarded *c)
 {
 	static const struct linger now = { .l_onoff = 1, .l_linger = 0 };
 
@@ -236,7 +236,7 @@ static void told_of_shortage(struct forwarder *f)
 }
 
 /* Moves what can be moved from side @i to the other. Returns 0 or a negative errno. */
-static int move(struct forwarded *c, unsigned int i)
+static int move_bytes(struct forwarded *c, unsigned int i)
 {
 	struct flow_half *h = &c->half[i];
 	unsigned int round;
@@ -276,10 +276,10 @@ static void wait_for(struct forwarded *c, unsigned int i)
 		event_del(&c->readable[i]);
 }
 
-static void turn(struct forwarded *c, unsigned int i)
+static void take_turn(struct forwarded *c, unsigned int i)
 {
 	const struct timeval pause = ms_to_timeval(PAUSE_MS);
-	int err = move(c, i);
+	int err = move_bytes(c, i);
 
 	if (is_shortage(err)) {
 		told_of_shortage(c->forwarder);
@@ -288,7 +288,7 @@ static void turn(struct forwarded *c, unsigned int i)
 		return;
 	}
 	if (err) {
-		reset(c);
+		reset_both(c);
 		return;
 	}
 	if (c->half[0].passed_on && c->half[1].passed_on) {
@@ -308,7 +308,7 @@ static void on_forward_readable(evutil_socket_t fd, short what, void *ctx)
 	struct forwarded *c = ctx;
 
 	(void)what;
-	turn(c, side_of(c, fd));
+	take_turn(c, side_of(c, fd));
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *ctx)
@@ -316,7 +316,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 	struct forwarded *c = ctx;
 
 	(void)what;
-	turn(c, !side_of(c, fd));
+	take_turn(c, !side_of(c, fd));
 }
 
 static void on_again(evutil_socket_t fd, short what, void *ctx)
@@ -376,7 +376,7 @@ static int stream_socket(enum family family)
 		      SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-static void assign(struct forwarded *c)
+static void assign_events(struct forwarded *c)
 {
 	struct event_base *base = c->forwarder->options.base;
 	const int lowest = event_base_get_npriorities(base) - 1;
@@ -415,8 +415,8 @@ static void set_options(int fd)
 }
 
 /* Takes @client, whatever comes of it. Returns 0 or a negative errno. */
-static int forward(struct forwarder *f, int client, enum family family,
-		   const struct endpoint *ep)
+static int forward_client(struct forwarder *f, int client, enum family family,
+			  const struct endpoint *ep)
 {
 	const struct timeval patience = ms_to_timeval(
 		f->options.connect_ms ? f->options.connect_ms : CONNECT_MS);
@@ -437,7 +437,7 @@ static int forward(struct forwarder *f, int client, enum family family,
 	c->forwarder = f;
 	c->fd[0] = client;
 	c->fd[1] = fd;
-	assign(c);
+	assign_events(c);
 	TAILQ_INSERT_TAIL(&f->connections, c, in_forwarder);
 	f->n_connections++;
 	if (connect(fd, (const struct sockaddr *)&to, size) &&
@@ -545,9 +545,9 @@ static void on_forward_client(evutil_socket_t fd, short what, void *ctx)
 			turn_away(f, client, most);
 			continue;
 		}
-		err = client < 0
-			      ? -errno
-			      : forward(f, client, l->family, choose_endpoint(l));
+		err = client < 0 ? -errno
+				 : forward_client(f, client, l->family,
+						  choose_endpoint(l));
 		if (is_shortage(err)) {
 			pause_accepting(f);
 			return;
@@ -856,7 +856,7 @@ void forwarder_free(struct forwarder *f)
 	if (!f)
 		return;
 	while ((c = TAILQ_FIRST(&f->connections)))
-		reset(c);
+		reset_both(c);
 	while ((n = hashtab_first(&f->listeners, &walk)))
 		listener_free(listener_of(n));
 	hashtab_free(&f->listeners);

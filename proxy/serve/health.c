@@ -25,7 +25,7 @@
 enum { MAX_CONNECTIONS = 64, MAX_CHECK_CONNECTIONS = 256, RETRY_MS = 5000 };
 
 /* The health-check port of one Service in one family. */
-struct check {
+struct port_check {
 	struct health *health;
 	enum family family;
 	char *namespace, *name, *uid;
@@ -36,7 +36,7 @@ struct check {
 };
 
 struct checks {
-	struct check **items; /* sorted */
+	struct port_check **items; /* sorted */
 	size_t n, room;
 };
 
@@ -295,7 +295,7 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 	return h;
 }
 
-static void check_free(struct check *check)
+static void check_free(struct port_check *check)
 {
 	if (!check)
 		return;
@@ -352,7 +352,7 @@ void health_set_node(struct health *h, const struct node *node)
  */
 static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 {
-	const struct check *check = ctx;
+	const struct port_check *check = ctx;
 	const struct health *h = check->health;
 	bool healthy = !h->serves || health_is_healthy(h);
 	struct strbuf body = STRBUF_INIT;
@@ -373,7 +373,7 @@ static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 }
 
 /* HC-7; once per failure, not at each attempt. */
-static void report_failure(const struct check *c, const char *error)
+static void report_failure(const struct port_check *c, const char *error)
 {
 	const struct health_options *o = &c->health->options;
 	char note[800];
@@ -387,7 +387,7 @@ static void report_failure(const struct check *c, const char *error)
 				 "FailedToStartServiceHealthcheck", note);
 }
 
-static void report_success(const struct check *c)
+static void report_success(const struct port_check *c)
 {
 	const struct health_options *o = &c->health->options;
 	char text[800];
@@ -399,7 +399,7 @@ static void report_success(const struct check *c)
 }
 
 /* HC-1; the check is kept for this to be said once. */
-static void report_missing_port(const struct check *c)
+static void report_missing_port(const struct port_check *c)
 {
 	const struct health_options *o = &c->health->options;
 	char text[800];
@@ -412,7 +412,7 @@ static void report_missing_port(const struct check *c)
 }
 
 /* HC-2 */
-static int try_listen(struct check *c, struct errbuf *eb)
+static int try_listen(struct port_check *c, struct errbuf *eb)
 {
 	static const struct addr any = { { 0 } };
 	struct health *h = c->health;
@@ -438,7 +438,7 @@ static void health_retry_later(struct health *h)
 		event_add(h->retry, &interval);
 }
 
-static void check_listen(struct check *c)
+static void check_listen(struct port_check *c)
 {
 	const bool failed_before = c->failed;
 	struct errbuf eb;
@@ -571,10 +571,10 @@ void health_remove_service(struct health *h, enum family family,
 		(checks->n - i) * sizeof(checks->items[0]));
 }
 
-static struct check *check_new(struct health *h, enum family family,
-			       const struct service *from)
+static struct port_check *check_new(struct health *h, enum family family,
+				    const struct service *from)
 {
-	struct check *c = calloc(1, sizeof(*c));
+	struct port_check *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return NULL;
@@ -590,11 +590,11 @@ static struct check *check_new(struct health *h, enum family family,
 	return NULL;
 }
 
-static struct check *check_insert(struct health *h, enum family family,
-				  size_t at, const struct service *from)
+static struct port_check *check_insert(struct health *h, enum family family,
+				       size_t at, const struct service *from)
 {
 	struct checks *checks = &h->checks[family];
-	struct check *c;
+	struct port_check *c;
 
 	if (array_grow(checks->items, checks->n, checks->room))
 		return NULL;
@@ -617,7 +617,7 @@ bool service_has_health_check(const struct service *service)
 }
 
 /* The other family may have told it already. */
-static void told_missing_port(struct health *h, const struct check *c)
+static void told_missing_port(struct health *h, const struct port_check *c)
 {
 	const enum family other =
 		c->family == FAMILY_IPV4 ? FAMILY_IPV6 : FAMILY_IPV4;
@@ -630,7 +630,7 @@ int health_set_service(struct health *h, enum family family,
 		       const struct service *service, unsigned int local_endpoints)
 {
 	struct checks *checks = &h->checks[family];
-	struct check *c = NULL;
+	struct port_check *c = NULL;
 	bool found;
 	size_t i = check_index(checks, service->namespace, service->name, &found);
 

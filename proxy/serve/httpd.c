@@ -118,7 +118,7 @@ static void connection_free(struct connection *c)
 	free(c);
 }
 
-static void resume(evutil_socket_t fd, short what, void *data)
+static void on_accept_again(evutil_socket_t fd, short what, void *data)
 {
 	struct httpd *h = data;
 	unsigned int i;
@@ -143,7 +143,7 @@ struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool,
 	h->pool = pool;
 	h->handler = handler;
 	h->ctx = ctx;
-	h->resume = evtimer_new(base, resume, h);
+	h->resume = evtimer_new(base, on_accept_again, h);
 	if (!h->resume) {
 		free(h);
 		return NULL;
@@ -236,7 +236,7 @@ static void reply_error(struct httpd_request *req, int status)
 }
 
 /* "GET /path?query HTTP/1.1"; @line is cut into its parts. */
-static void answer(struct httpd *h, struct httpd_request *req, char *line)
+static void answer_request(struct httpd *h, struct httpd_request *req, char *line)
 {
 	char *method = strsep(&line, " "), *target = strsep(&line, " "), *path;
 
@@ -276,7 +276,8 @@ static ssize_t head_length(struct evbuffer *input)
 	return evbuffer_get_length(input) > HEAD_MAX ? -1 : 0;
 }
 
-static void respond(struct connection *c, struct evbuffer *input, bool too_long)
+static void respond_to_input(struct connection *c, struct evbuffer *input,
+			     bool too_long)
 {
 	struct httpd_request req = {
 		.query = "",
@@ -289,14 +290,14 @@ static void respond(struct connection *c, struct evbuffer *input, bool too_long)
 	if (too_long)
 		reply_error(&req, 431);
 	else if (line)
-		answer(c->httpd, &req, line);
+		answer_request(c->httpd, &req, line);
 	free(line);
 	strbuf_free(&req.headers);
 	if (!req.answered)
 		connection_free(c);
 }
 
-static void on_readable(struct bufferevent *bev, void *data)
+static void on_request_readable(struct bufferevent *bev, void *data)
 {
 	struct evbuffer *input = bufferevent_get_input(bev);
 	struct connection *c = data;
@@ -311,7 +312,7 @@ static void on_readable(struct bufferevent *bev, void *data)
 	}
 	length = head_length(input);
 	if (length)
-		respond(c, input, length < 0);
+		respond_to_input(c, input, length < 0);
 }
 
 /* The other side closed, an error, or silence for too long. */
@@ -435,7 +436,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	c->httpd = h;
 	TAILQ_INSERT_TAIL(&h->pool->connections, c, in_pool);
 	h->pool->count++;
-	bufferevent_setcb(c->bev, on_readable, on_written, on_event, c);
+	bufferevent_setcb(c->bev, on_request_readable, on_written, on_event, c);
 	bufferevent_set_timeouts(c->bev, &idle, &idle);
 	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
 }

@@ -44,7 +44,7 @@ static int make_page(const struct local *l, struct httpd_request *req,
 	return 503;
 }
 
-static void handle(void *ctx, struct httpd_request *req, const char *path)
+static void on_local_request(void *ctx, struct httpd_request *req, const char *path)
 {
 	const struct local *l = ctx;
 	struct strbuf body = STRBUF_INIT;
@@ -96,7 +96,7 @@ struct local *local_new(const struct local_options *options)
 	l->pool = httpd_pool_new(MAX_CONNECTIONS);
 	l->retry = event_new(options->base, -1, EV_PERSIST, on_retry, l);
 	if (l->pool)
-		l->httpd = httpd_new(options->base, l->pool, handle, l);
+		l->httpd = httpd_new(options->base, l->pool, on_local_request, l);
 	if (!l->httpd || !l->retry) {
 		local_free(l);
 		return NULL;

@@ -43,7 +43,7 @@ void localports_free(struct localports *l)
 }
 
 /* NP-9.1: the list of the policy, without the short-circuit of POL-5. */
-static const struct endpoint_list *usable(const struct dispatch *p)
+static const struct endpoint_list *usable_list(const struct dispatch *p)
 {
 	return dispatch_list(p, p->flags & DISPATCH_EXTERNAL_LOCAL);
 }
@@ -51,7 +51,7 @@ static const struct endpoint_list *usable(const struct dispatch *p)
 static bool is_served(const struct dispatch *p, const struct vip *vip)
 {
 	return vip->role == VIP_NODE_PORT && p->protocol == IPPROTO_TCP &&
-	       (p->flags & DISPATCH_ALIVE) && usable(p)->count;
+	       (p->flags & DISPATCH_ALIVE) && usable_list(p)->count;
 }
 
 static unsigned int count_vips(const struct service_entry *s, enum family family)
@@ -64,8 +64,8 @@ static unsigned int count_vips(const struct service_entry *s, enum family family
 	return n;
 }
 
-static unsigned int collect(const struct service_entry *s, enum family family,
-			    struct forward_port *ports)
+static unsigned int collect_ports(const struct service_entry *s,
+				  enum family family, struct forward_port *ports)
 {
 	const struct service_port_state *state;
 	const struct dispatch *p;
@@ -79,7 +79,7 @@ static unsigned int collect(const struct service_entry *s, enum family family,
 			ports[n].port = p->vips[i].port;
 			ports[n].label = state->label;
 			ports[n].affinity_timeout_s = p->affinity_timeout_s;
-			ports[n++].endpoints = *usable(p);
+			ports[n++].endpoints = *usable_list(p);
 		}
 	}
 	return n;
@@ -97,13 +97,14 @@ static int update_family(struct localports *l, const char *owner,
 		ports = arena_array(&l->scratch, most, sizeof(*ports));
 		if (!ports)
 			return -ENOMEM;
-		n = collect(s, family, ports);
+		n = collect_ports(s, family, ports);
 	}
 	return forwarder_set(l->forwarder, owner, family, ports, n);
 }
 
-static void update(struct localports *l, enum family family, const char *namespace,
-		   const char *name, const struct service_entry *s)
+static void update_service(struct localports *l, enum family family,
+			   const char *namespace, const char *name,
+			   const struct service_entry *s)
 {
 	char owner[OWNER_SIZE];
 
@@ -132,8 +133,8 @@ bool localports_concern(const struct localports *l, enum family family,
 void localports_update(struct localports *l, enum family family,
 		       const char *namespace, const char *name)
 {
-	update(l, family, namespace, name,
-	       model_find_service(l->model, namespace, name));
+	update_service(l, family, namespace, name,
+		       model_find_service(l->model, namespace, name));
 }
 
 void localports_update_all(struct localports *l, enum family family)
@@ -148,7 +149,7 @@ static void update_all(struct localports *l, enum family family)
 	l->all_due[family] = false;
 	for_each_service_entry (s, l->model)
 		if (localports_concern(l, family, s))
-			update(l, family, s->namespace, s->name, s);
+			update_service(l, family, s->namespace, s->name, s);
 }
 
 void localports_enable(struct localports *l, enum family family, bool wanted)

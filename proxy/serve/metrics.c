@@ -23,7 +23,7 @@
 const char metrics_content_type[] = "text/plain; version=0.0.4; charset=utf-8";
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
-enum label {
+enum metric_label {
 	LABEL_NONE,
 	LABEL_FAMILY,
 	LABEL_POLICY,
@@ -49,7 +49,7 @@ _Static_assert((int)N_KINDS <= (int)SERIES_MAX && (int)N_FEATURES <= (int)SERIES
 static const struct {
 	const char *name, *help;
 	enum type type;
-	enum label label;
+	enum metric_label label;
 	enum buckets buckets;
 } metrics[N_METRICS] = {
 	[METRIC_SYNC_DURATION] = { K "sync_proxy_rules_duration_seconds",

@@ -28,14 +28,14 @@ enum {
 	WORK_MAX = 50000, /* endpoints that are looked at in one sync, for the details */
 };
 
-struct listener {
-	TAILQ_ENTRY(listener) link;
+struct news_listener {
+	TAILQ_ENTRY(news_listener) link;
 	struct news *news;
 	struct httpd_stream *stream;
 	unsigned long lost; /* lines since the latest that it got */
 };
 
-TAILQ_HEAD(listeners, listener);
+TAILQ_HEAD(listeners, news_listener);
 
 /* What of the node is compared, and as which field it is told. */
 enum facet {
@@ -96,7 +96,7 @@ void news_set_node_name(struct news *n, const char *node_name)
 
 void news_free(struct news *n)
 {
-	struct listener *l;
+	struct news_listener *l;
 
 	if (!n)
 		return;
@@ -120,9 +120,9 @@ static bool is_heard(const struct news *n)
 
 /* Listeners */
 
-static void on_closed(void *ctx)
+static void on_listener_closed(void *ctx)
 {
-	struct listener *l = ctx;
+	struct news_listener *l = ctx;
 
 	TAILQ_REMOVE(&l->news->listeners, l, link);
 	l->news->n_listeners--;
@@ -142,8 +142,8 @@ static void begin_line(struct news *n, struct strbuf *out, const char *type)
  * What it has lost comes first. Returns false if there is no room; after true
  * the listener may be gone.
  */
-static bool listener_tell(struct news *n, struct listener *l, const char *text,
-			  size_t length)
+static bool listener_tell(struct news *n, struct news_listener *l,
+			  const char *text, size_t length)
 {
 	struct strbuf both = STRBUF_INIT;
 	bool told;
@@ -166,7 +166,7 @@ static bool listener_tell(struct news *n, struct listener *l, const char *text,
 }
 
 /* Half of the queue has to be read before it goes on: not line by line. */
-static bool listener_is_behind(const struct listener *l)
+static bool listener_is_behind(const struct news_listener *l)
 {
 	return l->lost && httpd_stream_waiting(l->stream) > QUEUE_MAX / 2;
 }
@@ -174,7 +174,7 @@ static bool listener_is_behind(const struct listener *l)
 static void put_all(struct news *n, const char *text, size_t length)
 {
 	const struct timeval soon = { LOST_PERIOD_S, 0 };
-	struct listener *l, *next;
+	struct news_listener *l, *next;
 
 	for (l = TAILQ_FIRST(&n->listeners); l; l = next) {
 		next = TAILQ_NEXT(l, link);
@@ -190,7 +190,7 @@ static void on_lost_timer(evutil_socket_t fd, short what, void *ctx)
 {
 	const struct timeval soon = { LOST_PERIOD_S, 0 };
 	struct news *n = ctx;
-	struct listener *l, *next;
+	struct news_listener *l, *next;
 	bool again = false;
 
 	(void)fd;
@@ -216,7 +216,7 @@ static void end_line(struct news *n)
 
 /* The node */
 
-static void add_item(struct strbuf *out, const char *text)
+static void add_to_list(struct strbuf *out, const char *text)
 {
 	strbuf_addf(out, "%s%s", out->length ? "," : "", text);
 }
@@ -230,33 +230,36 @@ static void format_facet(const struct model *m, enum facet facet, struct strbuf 
 
 	switch (facet) {
 	case FACET_STATE:
-		add_item(out, !node				 ? "unknown"
-			      : node->flags & NODE_DELETED	 ? "deleted"
-			      : node->flags & NODE_TO_BE_DELETED ? "to be deleted"
-								 : "present");
+		add_to_list(out, !node				    ? "unknown"
+				 : node->flags & NODE_DELETED	    ? "deleted"
+				 : node->flags & NODE_TO_BE_DELETED ? "to be deleted"
+								    : "present");
 		break;
 	case FACET_ZONE:
-		add_item(out, model_zone(m));
+		add_to_list(out, model_zone(m));
 		break;
 	case FACET_ADDRESSES:
 		for (i = 0; node && i < node->n_addresses; i++)
-			add_item(out, addr_format(node->addresses[i].family,
-						  &node->addresses[i].addr, text));
+			add_to_list(out,
+				    addr_format(node->addresses[i].family,
+						&node->addresses[i].addr, text));
 		break;
 	case FACET_POD_CIDRS:
 		for (f = 0; node && f < N_FAMILIES; f++)
 			for (i = 0; i < node->pod_cidrs[f].count; i++)
-				add_item(out,
-					 prefix_format((enum family)f,
-						       &node->pod_cidrs[f].items[i],
-						       text));
+				add_to_list(out,
+					    prefix_format(
+						    (enum family)f,
+						    &node->pod_cidrs[f].items[i],
+						    text));
 		break;
 	case FACET_LOCAL:
 		for (f = 0; f < N_FAMILIES; f++) {
 			local = model_addresses(m, (enum family)f);
 			for (i = 0; i < local.count; i++)
-				add_item(out, addr_format((enum family)f,
-							  &local.items[i], text));
+				add_to_list(out,
+					    addr_format((enum family)f,
+							&local.items[i], text));
 		}
 		break;
 	case N_FACETS:
@@ -321,7 +324,7 @@ void news_node(struct news *n)
 
 int news_begin(struct news *n, struct httpd_request *req, struct strbuf *out)
 {
-	struct listener *l;
+	struct news_listener *l;
 
 	if (n->n_listeners >= MAX_LISTENERS) {
 		jsonout_object(out, NULL);
@@ -334,7 +337,8 @@ int news_begin(struct news *n, struct httpd_request *req, struct strbuf *out)
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return 500;
-	l->stream = httpd_stream_begin(req, "application/jsonl", on_closed, l);
+	l->stream = httpd_stream_begin(req, "application/jsonl",
+				       on_listener_closed, l);
 	if (!l->stream) { /* a HEAD, which is answered by now */
 		free(l);
 		return 200;
@@ -383,7 +387,7 @@ static const struct endpoint_list *list_of(const struct dispatch *p)
 	return p->cluster.count >= p->local.count ? &p->cluster : &p->local;
 }
 
-static int order_of(const void *va, const void *vb)
+static int by_endpoint(const void *va, const void *vb)
 {
 	return endpoint_compare(va, vb);
 }
@@ -395,7 +399,7 @@ static struct endpoint *sorted_copy(struct news *n, const struct endpoint_list *
 
 	if (copy && list->count) {
 		memcpy(copy, list->items, list->count * sizeof(*copy));
-		qsort(copy, list->count, sizeof(*copy), order_of);
+		qsort(copy, list->count, sizeof(*copy), by_endpoint);
 	}
 	return copy;
 }
@@ -454,10 +458,10 @@ static void put_difference(enum family family, const struct endpoint *a,
 	}
 }
 
-static void put_endpoints(struct news *n, enum family family,
-			  const struct service_port_state *port,
-			  const struct endpoint_list *was,
-			  const struct endpoint_list *is)
+static void put_endpoint_changes(struct news *n, enum family family,
+				 const struct service_port_state *port,
+				 const struct endpoint_list *was,
+				 const struct endpoint_list *is)
 {
 	const struct view view = { .model = n->model };
 	const struct endpoint_fate *fates = NULL;
@@ -496,8 +500,9 @@ static void put_vip(enum family family, const struct vip *vip, struct strbuf *ou
 }
 
 /* Those of @a that @b has not; both are sorted. */
-static void put_vips(enum family family, const char *key, const struct dispatch *a,
-		     const struct dispatch *b, struct strbuf *out)
+static void put_vips_without(enum family family, const char *key,
+			     const struct dispatch *a, const struct dispatch *b,
+			     struct strbuf *out)
 {
 	unsigned int i, k = 0, named = 0;
 
@@ -535,15 +540,15 @@ void news_port(struct news *n, enum family family,
 		     !before  ? "added"
 		     : !after ? "removed"
 			      : "changed");
-	put_vips(family, "addressesAdded", after, before, &n->ports);
-	put_vips(family, "addressesRemoved", before, after, &n->ports);
+	put_vips_without(family, "addressesAdded", after, before, &n->ports);
+	put_vips_without(family, "addressesRemoved", before, after, &n->ports);
 	jsonout_integer(&n->ports, "endpointsBefore", was->count);
 	jsonout_integer(&n->ports, "endpoints", is->count);
 	if (after)
 		jsonout_bool(&n->ports, "refused",
 			     !(after->flags & (DISPATCH_ALIVE | DISPATCH_PASS)));
 	if (before && after)
-		put_endpoints(n, family, port, was, is);
+		put_endpoint_changes(n, family, port, was, is);
 	strbuf_add(&n->ports, "", 1); /* a terminator of its own */
 	arena_reset(&n->scratch);
 }

@@ -53,7 +53,7 @@ static int parse_socket(const char *name, struct sockaddr_un *to, socklen_t *len
 	return 0;
 }
 
-static bool parse_number(const char *text, unsigned long long *number)
+static bool parse_unsigned(const char *text, unsigned long long *number)
 {
 	char *end;
 
@@ -69,9 +69,9 @@ static unsigned long long watchdog_us(const struct notify_options *options)
 {
 	unsigned long long us, pid;
 
-	if (!parse_number(options->watchdog_usec, &us) || us / 2 < WATCHDOG_MIN_US)
+	if (!parse_unsigned(options->watchdog_usec, &us) || us / 2 < WATCHDOG_MIN_US)
 		return 0;
-	if (options->watchdog_pid && (!parse_number(options->watchdog_pid, &pid) ||
+	if (options->watchdog_pid && (!parse_unsigned(options->watchdog_pid, &pid) ||
 				      pid != (unsigned long long)options->pid))
 		return 0;
 	return us;

@@ -98,14 +98,14 @@ void reporter_free(struct reporter *r)
 	free(r);
 }
 
-static double seconds(int64_t us)
+static double as_seconds(int64_t us)
 {
 	return (double)us / 1e6;
 }
 
 static double now_s(void)
 {
-	return seconds(clock_realtime_us(clock_system()));
+	return as_seconds(clock_realtime_us(clock_system()));
 }
 
 static void observe_commit(struct reporter *r, enum family family)
@@ -114,7 +114,7 @@ static void observe_commit(struct reporter *r, enum family family)
 
 	if (r->waiting_us[family])
 		metrics_observe(r->metrics, METRIC_EVENT_TO_COMMIT, family,
-				seconds(now - r->waiting_us[family]));
+				as_seconds(now - r->waiting_us[family]));
 	r->waiting_us[family] = 0;
 }
 
@@ -160,7 +160,7 @@ static void observe_programming(struct reporter *r, enum family family)
 	for (i = 0; i < p->n_triggers; i++)
 		if (p->triggers[i] >= r->started_us && p->triggers[i] <= now)
 			metrics_observe(r->metrics, METRIC_PROGRAMMING_DURATION,
-					family, seconds(now - p->triggers[i]));
+					family, as_seconds(now - p->triggers[i]));
 	model_forget_triggers(r->model, family);
 }
 
@@ -270,11 +270,11 @@ static void on_synced(void *ctx, enum family family, int err,
 	const unsigned int written =
 		report->elements_added + report->elements_deleted;
 
-	metrics_observe(m, METRIC_SYNC_DURATION, family, seconds(duration_us));
+	metrics_observe(m, METRIC_SYNC_DURATION, family, as_seconds(duration_us));
 	metrics_observe(m,
 			report->full ? METRIC_FULL_SYNC_DURATION
 				     : METRIC_PARTIAL_SYNC_DURATION,
-			family, seconds(duration_us));
+			family, as_seconds(duration_us));
 	metrics_add(m, METRIC_SYNC_FAILURES, family,
 		    report->refused ? report->refused : err != 0);
 	metrics_add(m, METRIC_TRANSACTIONS, family, report->wrote);
@@ -304,11 +304,11 @@ static void on_swept(void *ctx, enum family family, unsigned long deleted,
 	struct reporter *r = ctx;
 
 	metrics_observe(r->metrics, METRIC_CONNTRACK_SYNC_DURATION, family,
-			seconds(duration_us));
+			as_seconds(duration_us));
 	metrics_add(r->metrics, METRIC_CONNTRACK_DELETED, family, (double)deleted);
 }
 
-static void on_closed(void *ctx, enum family family, unsigned long count)
+static void on_connections_closed(void *ctx, enum family family, unsigned long count)
 {
 	struct reporter *r = ctx;
 
@@ -446,7 +446,7 @@ static void tell_manager(struct reporter *r)
 	r->ready = true;
 }
 
-static void on_settled(void *ctx)
+static void on_sync_settled(void *ctx)
 {
 	struct reporter *r = ctx;
 
@@ -465,11 +465,11 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 {
 	options->synced = on_synced;
 	options->swept = on_swept;
-	options->closed = on_closed;
+	options->closed = on_connections_closed;
 	options->queued = on_queued;
 	options->compiled = on_compiled;
 	options->changed = on_changed;
-	options->settled = on_settled;
+	options->settled = on_sync_settled;
 	options->addresses_changed = on_addresses;
 	options->cleanup_failed = on_cleanup_failed;
 	options->ctx = r;

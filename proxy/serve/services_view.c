@@ -55,21 +55,21 @@ static void put_vips(const struct service *s, struct strbuf *out)
 	jsonout_array_end(out);
 }
 
-struct counts {
+struct endpoint_counts {
 	unsigned int total, used, local;
 };
 
-static unsigned int larger(unsigned int a, unsigned int b)
+static unsigned int larger_of(unsigned int a, unsigned int b)
 {
 	return a > b ? a : b;
 }
 
 static int count_family(const struct view *v, const struct service_entry *s,
 			enum family family, const struct service_port *port,
-			struct arena *scratch, struct counts *counts)
+			struct arena *scratch, struct endpoint_counts *counts)
 {
 	const struct endpoint_fate *fates;
-	struct counts one = { 0 };
+	struct endpoint_counts one = { 0 };
 	unsigned int n, i;
 	int err = view_fates(v, s, family, port->name, port->protocol, scratch,
 			     &fates, &n);
@@ -81,9 +81,9 @@ static int count_family(const struct view *v, const struct service_entry *s,
 	if (err)
 		return err;
 	/* a pod with an address of each family is one endpoint to people */
-	counts->total = larger(counts->total, n);
-	counts->used = larger(counts->used, one.used);
-	counts->local = larger(counts->local, one.local);
+	counts->total = larger_of(counts->total, n);
+	counts->used = larger_of(counts->used, one.used);
+	counts->local = larger_of(counts->local, one.local);
 	return 0;
 }
 
@@ -159,7 +159,7 @@ static int put_service_port(const struct view *v, const struct service_entry *s,
 			    struct arena *scratch, struct strbuf *out)
 {
 	const struct service *o = s->object;
-	struct counts counts = { 0 };
+	struct endpoint_counts counts = { 0 };
 	unsigned int f;
 	int err = 0;
 

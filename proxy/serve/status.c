@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-struct port_list {
+struct unapplied_ports {
 	const struct service_port_state **items;
 	size_t count, room;
 };
@@ -27,7 +27,8 @@ static int port_order(const void *va, const void *vb)
 	return order ? order : (int)a->protocol - (int)b->protocol;
 }
 
-static int port_add(struct port_list *list, const struct service_port_state *port)
+static int port_add(struct unapplied_ports *list,
+		    const struct service_port_state *port)
 {
 	if (array_grow(list->items, list->count, list->room))
 		return -ENOMEM;
@@ -36,7 +37,7 @@ static int port_add(struct port_list *list, const struct service_port_state *por
 }
 
 static int applied_ports(const struct model *m, enum family family,
-			 struct port_list *list)
+			 struct unapplied_ports *list)
 {
 	const struct service_port_state *p;
 	const struct service_entry *s;
@@ -95,7 +96,7 @@ static void format_family(const struct model *m, const struct metrics *metrics,
 			  enum family family, struct strbuf *out)
 {
 	const double synced = metrics_get(metrics, METRIC_LAST_SYNC, family);
-	struct port_list list = { 0 };
+	struct unapplied_ports list = { 0 };
 	struct timespec now;
 	size_t i;
 

@@ -150,8 +150,8 @@ struct attention {
 	unsigned int count;
 };
 
-static void attend(struct attention *a, enum family family,
-		   const struct service_port_state *port)
+static void attend_to_port(struct attention *a, enum family family,
+			   const struct service_port_state *port)
 {
 	char text[512];
 	enum port_state state =
@@ -181,9 +181,10 @@ static void attend_service(struct attention *a, const struct service_entry *s)
 		for (f = 0; f < N_FAMILIES; f++)
 			if (s->object->family[f].has_cluster_ip &&
 			    sync_status(a->v->sync, (enum family)f, &status))
-				attend(a, (enum family)f,
-				       view_find_port(s, (enum family)f,
-						      &s->object->ports[i]));
+				attend_to_port(
+					a, (enum family)f,
+					view_find_port(s, (enum family)f,
+						       &s->object->ports[i]));
 }
 
 static int put_attention(const struct view *v, struct strbuf *out)

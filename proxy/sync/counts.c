@@ -32,7 +32,7 @@ struct counts *counts_new(void)
 	return calloc(1, sizeof(struct counts));
 }
 
-static void forget_gone(struct counts *c)
+static void forget_counts_gone(struct counts *c)
 {
 	free(c->gone);
 	c->gone = NULL;
@@ -50,7 +50,7 @@ void counts_free(struct counts *c)
 	     n = hashtab_next(&c->entries, &walk))
 		free(hash_entry(n, struct count, node));
 	hashtab_free(&c->entries);
-	forget_gone(c);
+	forget_counts_gone(c);
 	free(c);
 }
 
@@ -72,7 +72,7 @@ static bool is_of(const struct count *e, const struct element *el)
 	       addr_compare(&e->endpoint, &el->endpoint) == 0;
 }
 
-static struct count *find(const struct counts *c, const struct element *el)
+static struct count *find_count(const struct counts *c, const struct element *el)
 {
 	struct hash_node *n;
 
@@ -83,7 +83,7 @@ static struct count *find(const struct counts *c, const struct element *el)
 	return NULL;
 }
 
-static void drop(struct counts *c, struct count *e)
+static void drop_count(struct counts *c, struct count *e)
 {
 	hashtab_remove(&c->entries, &e->node);
 	free(e);
@@ -96,7 +96,7 @@ void counts_note(struct counts *c, const struct element *el)
 
 	if (!el->count || !set_is_counted(el->set))
 		return;
-	e = find(c, el);
+	e = find_count(c, el);
 	if (!e) {
 		e = calloc(1, sizeof(*e));
 		if (!e)
@@ -115,7 +115,7 @@ void counts_note(struct counts *c, const struct element *el)
 
 uint64_t counts_of(const struct counts *c, const struct element *el)
 {
-	const struct count *e = find(c, el);
+	const struct count *e = find_count(c, el);
 
 	return e ? e->count : 0;
 }
@@ -134,7 +134,7 @@ void counts_gone(struct counts *c, const struct element *el)
 
 uint64_t counts_stay(struct counts *c, const struct element *el)
 {
-	struct count *e = find(c, el);
+	struct count *e = find_count(c, el);
 
 	if (!e)
 		return 0;
@@ -150,17 +150,17 @@ void counts_applied(struct counts *c, bool all)
 	size_t i;
 
 	for (i = 0; i < c->n_gone; i++) {
-		e = find(c, &c->gone[i]);
+		e = find_count(c, &c->gone[i]);
 		if (e && e->stays_in != c->transaction)
-			drop(c, e);
+			drop_count(c, e);
 	}
 	for (n = all ? hashtab_first(&c->entries, &walk) : NULL; n;
 	     n = hashtab_next(&c->entries, &walk)) {
 		e = hash_entry(n, struct count, node);
 		if (e->stays_in != c->transaction)
-			drop(c, e);
+			drop_count(c, e);
 	}
-	forget_gone(c);
+	forget_counts_gone(c);
 }
 
 const struct element *counts_questions(const struct counts *c, size_t *count)

@@ -15,7 +15,7 @@ enum {
 	MAX_CULPRITS = 64, /* set aside in one sync; then the transaction counts as failed */
 };
 
-struct reading {
+struct table_reading {
 	struct dataplane *dp;
 	struct snapshot *snapshot;
 	unsigned int parts;
@@ -24,21 +24,21 @@ struct reading {
 
 static void found_parts(void *ctx, unsigned int parts)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 
 	r->parts = parts;
 }
 
 static void found_count(void *ctx, const struct element *el)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 
 	counts_note(r->dp->counts, el);
 }
 
 static void found_element(void *ctx, const struct element *el)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 
 	snapshot_add(r->snapshot, el);
 	if (r->dp->counts)
@@ -47,7 +47,7 @@ static void found_element(void *ctx, const struct element *el)
 
 static void found_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 	const bool intact = digest == pick_digest(&r->dp->ruleset, pick);
 
 	r->err = r->err ? r->err
@@ -57,7 +57,7 @@ static void found_pick(void *ctx, const struct verdict *pick, uint64_t digest)
 
 static void found_affinity(void *ctx, const char *name)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 
 	r->err = r->err ? r->err
 			: registry_found_map(&r->dp->registry, name, r->dp->now_us);
@@ -65,7 +65,7 @@ static void found_affinity(void *ctx, const char *name)
 
 static void found_sticky(void *ctx, const char *name, uint64_t digest)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 
 	r->err = r->err ? r->err
 			: registry_found_chain(&r->dp->registry, name, digest,
@@ -75,7 +75,7 @@ static void found_sticky(void *ctx, const char *name, uint64_t digest)
 static void found_ranges(void *ctx, const char *set, const struct prefix *list,
 			 unsigned int count, uint64_t digest)
 {
-	struct reading *r = ctx;
+	struct table_reading *r = ctx;
 	const bool intact = digest == firewall_digest(&r->dp->ruleset, set);
 
 	r->err = r->err ? r->err
@@ -86,7 +86,7 @@ static void found_ranges(void *ctx, const char *set, const struct prefix *list,
 int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full,
 		   struct errbuf *eb)
 {
-	struct reading reading = { .dp = dp };
+	struct table_reading reading = { .dp = dp };
 	const struct readback found = {
 		.ctx = &reading,
 		.whoever = whoever,
@@ -217,9 +217,9 @@ static unsigned int first_refused(struct dataplane *dp, const struct full_sync *
 }
 
 /* The service port to blame for a refusal, or NULL. */
-static struct service_port_state *culprit(struct dataplane *dp,
-					  const struct full_sync *full,
-					  const struct refusal *refusal)
+static struct service_port_state *find_culprit(struct dataplane *dp,
+					       const struct full_sync *full,
+					       const struct refusal *refusal)
 {
 	unsigned int n;
 
@@ -398,7 +398,7 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full,
 		if (!blame || !refusal.err || !dp_is_refusal(err) ||
 		    tries == MAX_CULPRITS)
 			return err;
-		bad = culprit(dp, full, &refusal);
+		bad = find_culprit(dp, full, &refusal);
 		if (!bad || (dp_is_aside(dp, bad) && bad->dropped))
 			return err;
 		dp_set_aside(dp, bad, eb->text);

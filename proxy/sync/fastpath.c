@@ -75,10 +75,10 @@ static void look_later(struct fastpath *fp, int64_t pause_us)
 }
 
 /* What is to come and to go; those that were refused are not tried again while they are there. */
-static unsigned int differences(const struct devices *wanted,
-				const struct devices *have,
-				const struct devices *refused,
-				struct device_change *changes)
+static unsigned int device_differences(const struct devices *wanted,
+				       const struct devices *have,
+				       const struct devices *refused,
+				       struct device_change *changes)
 {
 	unsigned int i, n = 0;
 
@@ -174,7 +174,8 @@ static int follow_interfaces(struct fastpath *fp, enum family family,
 		err = errf(eb, -ENOMEM, "out of memory");
 		goto out;
 	}
-	n = differences(&wanted, &have, &fp->families[family].refused, changes);
+	n = device_differences(&wanted, &have, &fp->families[family].refused,
+			       changes);
 	if (n)
 		err = flowtable_change(fp->nl, family, changes, n, eb);
 	if (!err) {

@@ -28,7 +28,7 @@ void pacer_set_min_period(struct pacer *p, int64_t min_period_us)
 
 /* Time too short for a whole microsecond of credit is left for the next call,
  * or many calls get none. */
-static void refill(struct pacer *p, int64_t now_us)
+static void refill_credit(struct pacer *p, int64_t now_us)
 {
 	const int64_t gained = (now_us - p->updated_us) * SHARE_PERCENT / 100;
 
@@ -44,7 +44,7 @@ int64_t pacer_delay_us(struct pacer *p, int64_t now_us)
 {
 	int64_t period = p->ended_us + p->min_period_us - now_us, wait = 0;
 
-	refill(p, now_us);
+	refill_credit(p, now_us);
 	if (p->credit_us < 0)
 		wait = (-p->credit_us * 100 + SHARE_PERCENT - 1) / SHARE_PERCENT;
 	if (wait > WAIT_MAX_US)
@@ -56,7 +56,7 @@ void pacer_spent(struct pacer *p, int64_t now_us, int64_t cost_us)
 {
 	const int64_t debt_max = (int64_t)WAIT_MAX_US * SHARE_PERCENT / 100;
 
-	refill(p, now_us);
+	refill_credit(p, now_us);
 	p->credit_us -= cost_us;
 	if (p->credit_us < -debt_max)
 		p->credit_us = -debt_max;

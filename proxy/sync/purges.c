@@ -59,7 +59,7 @@ static void purge_free(struct purge *job)
 	free(job);
 }
 
-static void pop(struct purges *p)
+static void pop_purge(struct purges *p)
 {
 	struct purge *job = p->first;
 
@@ -76,7 +76,7 @@ void purges_free(struct purges *p)
 	if (!p)
 		return;
 	while (p->first)
-		pop(p);
+		pop_purge(p);
 	hashtab_free(&p->by_map);
 	affinity_stream_close(p->stream);
 	free(p);
@@ -162,7 +162,7 @@ int purges_add(struct purges *p, const char *map, const char *label,
 	return 0;
 }
 
-static int begin(struct purges *p, struct purge *job, struct errbuf *eb)
+static int begin_purge(struct purges *p, struct purge *job, struct errbuf *eb)
 {
 	if (p->streaming && !p->stream && !(p->stream = affinity_stream_open(eb)))
 		return -EIO;
@@ -173,9 +173,9 @@ static int begin(struct purges *p, struct purge *job, struct errbuf *eb)
 }
 
 /* Returns 1 if there is more to do for this map, 0 when it is done, or a negative errno. */
-static int step(struct purges *p, struct purge *job, struct errbuf *eb)
+static int step_purge(struct purges *p, struct purge *job, struct errbuf *eb)
 {
-	int more = job->running ? 0 : begin(p, job, eb);
+	int more = job->running ? 0 : begin_purge(p, job, eb);
 
 	if (!more)
 		more = affinity_purge_step(job->running, eb);
@@ -192,13 +192,13 @@ int purges_run(struct purges *p, int64_t until_us, struct errbuf *eb)
 	int more;
 
 	while (p->first) {
-		more = step(p, p->first, &reason);
+		more = step_purge(p, p->first, &reason);
 		if (more < 0)
 			errf(eb, more,
 			     "Service %s: clients of former endpoints: %s",
 			     p->first->label, reason.text);
 		if (more <= 0)
-			pop(p);
+			pop_purge(p);
 		if (more < 0)
 			return more;
 		if (p->first && until_us != INT64_MAX &&

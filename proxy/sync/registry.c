@@ -41,7 +41,7 @@ struct shared_entry {
 	struct addr addr;
 };
 
-struct ranges {
+struct ranges_entry {
 	struct prefix *have, *want; /* in the kernel; wanted, NULL: the same */
 	unsigned int n_have, n_want;
 	void *owner;
@@ -53,9 +53,9 @@ struct lasting_entry {
 	int64_t idle_since_us;
 	uint64_t digest, pending_digest; /* of a chain's rules */
 	struct verdict pick;
-	char *comment;	       /* of a map; owned */
-	struct ranges *ranges; /* of a set; owned */
-	char name[];	       /* of maps, chains and sets */
+	char *comment;		     /* of a map; owned */
+	struct ranges_entry *ranges; /* of a set; owned */
+	char name[];		     /* of maps, chains and sets */
 };
 
 static struct shared_entry *shared_entry(struct registry_entry *e)
@@ -179,7 +179,7 @@ static struct lasting_entry *named_get(struct registry *r, enum entry_kind kind,
 	return lasting_get(r, kind, &no_pick, name);
 }
 
-static void ranges_free(struct ranges *ranges)
+static void ranges_free(struct ranges_entry *ranges)
 {
 	if (!ranges)
 		return;
@@ -328,7 +328,7 @@ static struct prefix *prefixes_copy(const struct prefix *list, unsigned int coun
 	return copy;
 }
 
-static int ranges_want(struct ranges *ranges, const struct prefix *list,
+static int ranges_want(struct ranges_entry *ranges, const struct prefix *list,
 		       unsigned int count)
 {
 	struct prefix *copy = NULL;
@@ -344,7 +344,7 @@ static int ranges_want(struct ranges *ranges, const struct prefix *list,
 	return 0;
 }
 
-static void ranges_unwant(struct ranges *ranges)
+static void ranges_unwant(struct ranges_entry *ranges)
 {
 	free(ranges->want);
 	ranges->want = NULL;
@@ -370,7 +370,7 @@ int registry_want_ranges(struct registry *r, const char *set,
 	return 0;
 }
 
-static int found(struct lasting_entry *l, int64_t now_us)
+static int note_found(struct lasting_entry *l, int64_t now_us)
 {
 	if (!l)
 		return -ENOMEM;
@@ -386,12 +386,12 @@ int registry_found_pick(struct registry *r, const struct verdict *pick,
 
 	if (l)
 		l->entry.broken = !intact;
-	return found(l, now_us);
+	return note_found(l, now_us);
 }
 
 int registry_found_map(struct registry *r, const char *name, int64_t now_us)
 {
-	return found(named_get(r, ENTRY_MAP, name), now_us);
+	return note_found(named_get(r, ENTRY_MAP, name), now_us);
 }
 
 int registry_found_chain(struct registry *r, const char *name, uint64_t digest,
@@ -401,7 +401,7 @@ int registry_found_chain(struct registry *r, const char *name, uint64_t digest,
 
 	if (l)
 		l->digest = digest;
-	return found(l, now_us);
+	return note_found(l, now_us);
 }
 
 int registry_found_ranges(struct registry *r, const char *set,
@@ -419,7 +419,7 @@ int registry_found_ranges(struct registry *r, const char *set,
 	l->ranges->have = copy;
 	l->ranges->n_have = count;
 	l->entry.broken = !intact;
-	return found(l, now_us);
+	return note_found(l, now_us);
 }
 
 void registry_unwant(struct registry *r)
@@ -456,7 +456,7 @@ static void write_range(const struct lasting_entry *l, const struct writer *writ
 static void write_ranges(const struct lasting_entry *l,
 			 const struct writer *writer, bool add)
 {
-	const struct ranges *ranges = l->ranges;
+	const struct ranges_entry *ranges = l->ranges;
 	unsigned int i = 0, j = 0;
 	int order;
 
@@ -518,7 +518,7 @@ void registry_write(struct registry *r, const struct writer *writer,
 	}
 }
 
-static void ranges_applied(struct ranges *ranges)
+static void ranges_applied(struct ranges_entry *ranges)
 {
 	if (!ranges->want)
 		return;

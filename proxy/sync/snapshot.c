@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct entry {
+struct snapshot_entry {
 	struct addr addr;
 	struct addr data; /* endpoint, or start of the range */
 	uint32_t index;
@@ -59,7 +59,7 @@ struct runs {
 
 struct snapshot {
 	enum family family;
-	struct entry *entries;
+	struct snapshot_entry *entries;
 	size_t count, size;
 	size_t last; /* that was matched */
 	struct bucket *buckets;
@@ -119,7 +119,7 @@ void snapshot_unsee(struct snapshot *s)
 		s->runs.items[i].seen = 0;
 }
 
-static uint64_t snapshot_hash(const struct entry *e)
+static uint64_t snapshot_hash(const struct snapshot_entry *e)
 {
 	const uint32_t rest[2] = { e->index, (uint32_t)e->port << 16 |
 						     (uint32_t)e->protocol << 8 |
@@ -133,7 +133,7 @@ static uint64_t snapshot_hash(const struct entry *e)
 	return hash;
 }
 
-static bool same_key(const struct entry *a, const struct entry *b)
+static bool same_key(const struct snapshot_entry *a, const struct snapshot_entry *b)
 {
 	return a->set == b->set && a->protocol == b->protocol &&
 	       a->port == b->port && a->index == b->index &&
@@ -159,9 +159,9 @@ static uint32_t pool_add(struct snapshot *s, const char *text)
 }
 
 /* All but the chain's name. */
-static void entry_fill(struct entry *e, const struct element *el)
+static void entry_fill(struct snapshot_entry *e, const struct element *el)
 {
-	*e = (struct entry){
+	*e = (struct snapshot_entry){
 		.addr = el->addr,
 		.data = set_has_range(el->set) ? el->range.addr : el->endpoint,
 		.index = el->index,
@@ -179,7 +179,7 @@ static void entry_fill(struct entry *e, const struct element *el)
 
 /* The bucket of the entry, or the free one where it belongs. */
 static struct bucket *snapshot_bucket(const struct snapshot *s,
-				      const struct entry *e, uint64_t hash)
+				      const struct snapshot_entry *e, uint64_t hash)
 {
 	size_t i = hash & (s->n_buckets - 1);
 
@@ -205,7 +205,7 @@ static void snapshot_bucket_take(const struct snapshot *s, size_t entry)
 static int snapshot_grow(struct snapshot *s)
 {
 	size_t i, size = s->size ? s->size * 2 : 256;
-	struct entry *entries;
+	struct snapshot_entry *entries;
 
 	if (size > UINT32_MAX / 2)
 		return -ENOMEM;
@@ -398,7 +398,7 @@ static void slot_add(struct snapshot *s, const struct element *el)
 void snapshot_add(struct snapshot *s, const struct element *element)
 {
 	struct bucket *bucket;
-	struct entry *e;
+	struct snapshot_entry *e;
 	uint64_t hash;
 
 	if (fits_slot(element)) {
@@ -424,8 +424,9 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 }
 
 /* @last: of the entry that was found before. */
-static struct entry *snapshot_find(const struct snapshot *s,
-				   const struct entry *key, size_t *last)
+static struct snapshot_entry *snapshot_find(const struct snapshot *s,
+					    const struct snapshot_entry *key,
+					    size_t *last)
 {
 	const struct bucket *bucket;
 
@@ -440,8 +441,8 @@ static struct entry *snapshot_find(const struct snapshot *s,
 	return &s->entries[*last];
 }
 
-static bool same_data(const struct snapshot *s, const struct entry *have,
-		      const struct entry *want, const char *chain)
+static bool same_data(const struct snapshot *s, const struct snapshot_entry *have,
+		      const struct snapshot_entry *want, const char *chain)
 {
 	if (have->kind != want->kind || have->pick != want->pick ||
 	    have->count != want->count || have->comment != want->comment ||
@@ -481,7 +482,7 @@ static enum snapshot_match slot_match(const struct snapshot *s, struct run *run,
 enum snapshot_match snapshot_match(struct snapshot *s, const struct element *element)
 {
 	struct run *run = find_slot(s, element, &s->runs.last);
-	struct entry want, *have;
+	struct snapshot_entry want, *have;
 
 	if (run)
 		return slot_match(s, run, element);
@@ -494,8 +495,8 @@ enum snapshot_match snapshot_match(struct snapshot *s, const struct element *ele
 							 : SNAPSHOT_DIFFERS;
 }
 
-static void element_fill(const struct snapshot *s, const struct entry *e,
-			 struct element *el)
+static void element_fill(const struct snapshot *s,
+			 const struct snapshot_entry *e, struct element *el)
 {
 	*el = (struct element){
 		.set = (enum set_id)e->set,
@@ -555,17 +556,17 @@ void snapshot_each_unseen(struct snapshot *s,
 }
 
 /* Where the look-ups of one list were last. */
-struct cursor {
+struct snapshot_cursor {
 	size_t run, entry;
 };
 
 /* False if there is none, or none that is of our making. */
 static bool find_endpoint(const struct snapshot *s, const struct element *key,
-			  struct cursor *last, struct endpoint *ep)
+			  struct snapshot_cursor *last, struct endpoint *ep)
 {
 	const struct run *run = find_slot(s, key, &last->run);
-	const struct entry *e;
-	struct entry entry;
+	const struct snapshot_entry *e;
+	struct snapshot_entry entry;
 
 	if (run) {
 		*ep = slot_endpoint(s, slot_of(s, run, key->index));
@@ -592,7 +593,7 @@ static int snapshot_list(const struct snapshot *s, enum set_id set,
 		.protocol = protocol,
 		.port = vip->port,
 	};
-	struct cursor last = { 0 };
+	struct snapshot_cursor last = { 0 };
 	struct endpoint ep, *items;
 	uint32_t n;
 
@@ -609,9 +610,9 @@ static int snapshot_list(const struct snapshot *s, enum set_id set,
 	return 0;
 }
 
-static int order_of(const struct snapshot *s, const struct vip *vips,
-		    unsigned int n_vips, uint8_t protocol, bool local,
-		    struct arena *scratch, struct endpoint_list *list)
+static int snapshot_list_of(const struct snapshot *s, const struct vip *vips,
+			    unsigned int n_vips, uint8_t protocol, bool local,
+			    struct arena *scratch, struct endpoint_list *list)
 {
 	unsigned int i, sticky;
 	int err;
@@ -636,9 +637,10 @@ int snapshot_order(const struct snapshot *s, const struct vip *vips,
 	int err;
 
 	memset(order, 0, sizeof(*order));
-	err = order_of(s, vips, n_vips, protocol, false, scratch, &order->cluster);
+	err = snapshot_list_of(s, vips, n_vips, protocol, false, scratch,
+			       &order->cluster);
 	if (!err)
-		err = order_of(s, vips, n_vips, protocol, true, scratch,
-			       &order->local);
+		err = snapshot_list_of(s, vips, n_vips, protocol, true, scratch,
+				       &order->local);
 	return err;
 }

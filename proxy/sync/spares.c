@@ -31,7 +31,7 @@ struct spares {
 
 _Static_assert(N_PICKS <= 32, "a bit for each kind of pick chain");
 
-static void spare(struct spares *s, unsigned int pick, uint32_t count)
+static void spare_pick(struct spares *s, unsigned int pick, uint32_t count)
 {
 	const struct verdict v = { VERDICT_PICK, (uint8_t)pick, count };
 
@@ -47,10 +47,10 @@ static void note_verdict(struct spares *s, const struct verdict *v)
 		return;
 	s->last = *v;
 	s->kinds |= 1u << v->pick;
-	spare(s, v->pick, v->count - 1);
-	spare(s, v->pick, v->count);
+	spare_pick(s, v->pick, v->count - 1);
+	spare_pick(s, v->pick, v->count);
 	if (v->count < UINT32_MAX)
-		spare(s, v->pick, v->count + 1);
+		spare_pick(s, v->pick, v->count + 1);
 }
 
 static void note_program(struct spares *s, const struct dispatch *dispatch,
@@ -73,7 +73,7 @@ static void small_counts(struct spares *s, unsigned int pick)
 	uint32_t count;
 
 	for (count = 1; count <= last; count++)
-		spare(s, pick, count);
+		spare_pick(s, pick, count);
 }
 
 unsigned int spares_weight(const struct dispatch *dispatch)

@@ -499,7 +499,7 @@ static void on_collect_timer(evutil_socket_t fd, short what, void *ctx)
 
 /* The kernel's notifications */
 
-static void on_monitor(evutil_socket_t fd, short what, void *ctx)
+static void on_monitor_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	struct sync *s = ctx;
 	unsigned int changed = 0, f;
@@ -721,7 +721,7 @@ static int monitor_begin(struct sync *s, struct errbuf *eb)
 	if (!s->monitor)
 		return -EIO;
 	s->monitor_event = event_new(s->options.base, monitor_fd(s->monitor),
-				     EV_READ | EV_PERSIST, on_monitor, s);
+				     EV_READ | EV_PERSIST, on_monitor_readable, s);
 	if (!s->monitor_event || event_add(s->monitor_event, NULL))
 		return errf(eb, -ENOMEM, "event loop: out of memory");
 	return 0;
