@@ -7,6 +7,7 @@ A probe is one TCP connection or one UDP datagram to a service address. Its resu
   error    the kernel said something else
 """
 import errno
+import itertools
 import os
 import select
 import socket
@@ -23,6 +24,26 @@ WINDOW = 192
 # How much slower than usual this machine is: patience grows with it.
 SLOW = float(os.environ.get("SLOW", "1"))
 RESEND = 0.7 * SLOW  # a datagram may be lost on a busy machine; one that wants an answer is sent again
+
+
+# A datagram from a port that was used before would belong to that flow still, and go where it went.
+FRESH_PORTS = itertools.cycle(range(33000, 61000))
+
+
+def bind(sock, proto, family, source, sport):
+    any_address = "::" if family == socket.AF_INET6 else "0.0.0.0"
+    if proto == "udp" and not sport:
+        for _ in range(1000):
+            try:
+                sock.bind((source or any_address, next(FRESH_PORTS)))
+                return
+            except OSError as e:
+                if e.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, "no free port")
+    if source or sport:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((source or any_address, sport))
 
 
 class Result:
@@ -64,9 +85,7 @@ class Probe:
             s.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         else:
             s.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-        if self.source or self.sport:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind((self.source or ("::" if family == socket.AF_INET6 else "0.0.0.0"), self.sport))
+        bind(s, self.proto, family, self.source, self.sport)
         err = s.connect_ex((self.address, self.port))
         if err and err != errno.EINPROGRESS:
             self.fail(err)
@@ -185,9 +204,7 @@ class Connection:
         with netns.inside(ns):
             self.sock = socket.socket(family, socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM)
         self.sock.settimeout(timeout * SLOW)
-        if source or sport:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.sock.bind((source or ("::" if family == socket.AF_INET6 else "0.0.0.0"), sport))
+        bind(self.sock, proto, family, source, sport)
         self.sock.connect((address, port))
         self.sport = self.sock.getsockname()[1]
         if proto == "tcp":
