@@ -187,6 +187,11 @@ sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/
 above_sync := serve/|commands/|[a-z_]+\.h
 above_nft := sync/|$(above_sync)
 above_model := model/|$(above_nft)
+# The time is handed in: main() has the system's clock, clock.c reads it. What says "NULL: the
+# system's" of a clock may take it by itself, the program does not.
+program_sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch])
+read_time := \b(clock_gettime|gettimeofday|timespec_get|ftime|clock|time)\(
+
 define no_include
 	@! grep -nE '#include "($(2))' $(wildcard $(1)/*.[ch])
 endef
@@ -198,6 +203,9 @@ lint:
 	$(call no_include,watch,nft/|proxy/($(above_nft)))
 	$(call no_include,proxy/sync,watch/|proxy/($(above_sync)))
 	$(call no_include,proxy/serve,proxy/(commands/|[a-z_]+\.h))
+	@! grep -nE '$(read_time)' $(filter-out proxy/base/clock.c,$(program_sources))
+	@! grep -n 'clock_system(' $(filter-out proxy/main.c,$(wildcard proxy/*.c proxy/serve/*.c \
+		proxy/commands/*.c))
 	@clang-format --style=file:scripts/clang-format.yml --dry-run --Werror $(sources)
 
 format:

@@ -47,7 +47,7 @@ static struct event_base *new_base(void)
 	return base;
 }
 
-int app_open(struct app *app, int argc, char **argv)
+int app_open(struct app *app, const struct clock *clock, int argc, char **argv)
 {
 	sigset_t hangup;
 
@@ -58,8 +58,8 @@ int app_open(struct app *app, int argc, char **argv)
 	memset(app, 0, sizeof(*app));
 	app->argc = argc;
 	app->argv = argv;
-	app->clock = clock_system();
-	app->log = log_new(STDERR_FILENO, 0, false, NULL);
+	app->clock = clock;
+	app->log = log_new(STDERR_FILENO, 0, false, clock);
 	app->base = new_base();
 	app->family[FAMILY_IPV4] = true;
 	app->family[FAMILY_IPV6] = kernel_has_ipv6();

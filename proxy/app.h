@@ -47,8 +47,8 @@ struct app {
 	bool ending; /* exit_status holds, even if the loop has not begun */
 };
 
-/* Returns 0, or a negative errno: then app_close() all the same. */
-int app_open(struct app *app, int argc, char **argv);
+/* @clock is borrowed. Returns 0, or a negative errno: then app_close() all the same. */
+int app_open(struct app *app, const struct clock *clock, int argc, char **argv);
 void app_close(struct app *app);
 
 /* The command line, and the file that it names, as they are now. */

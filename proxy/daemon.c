@@ -82,11 +82,6 @@ struct daemon {
 	char pod_cidr_node[NODE_NAME_SIZE];
 };
 
-static int64_t now_us(const struct daemon *d)
-{
-	return clock_monotonic_us(d->app->clock);
-}
-
 static void on_message(void *ctx, int severity, const char *message)
 {
 	struct daemon *d = ctx;
@@ -296,7 +291,8 @@ static void refresh_metrics(void *ctx)
 	if (source.contact_us)
 		metrics_set(d->metrics, METRIC_API_CONTACT, 0,
 			    (double)(clock_realtime_us(d->app->clock) -
-				     now_us(d) + source.contact_us) /
+				     clock_monotonic_us(d->app->clock) +
+				     source.contact_us) /
 				    1e6);
 }
 
@@ -322,7 +318,10 @@ static void on_waiting(void *ctx, struct strbuf *why)
 		strbuf_addf(why, "; %s: %s", status.server, status.reason);
 	if (status.tries)
 		strbuf_addf(why, " (%s)",
-			    age_format((now_us(d) - status.lost_us) / 1000000, age));
+			    age_format((clock_monotonic_us(d->app->clock) -
+					status.lost_us) /
+					       1000000,
+				       age));
 }
 
 static void on_first_ready(void *ctx)
@@ -339,8 +338,8 @@ static void on_first_ready(void *ctx)
 	}
 	log_info(d->app->log,
 		 "ready after %.1f s: %u service port%s, %u endpoint%s; %s, %u element%s written",
-		 (double)(now_us(d) - d->began_us) / 1e6, service_ports,
-		 service_ports == 1 ? "" : "s", endpoints,
+		 (double)(clock_monotonic_us(d->app->clock) - d->began_us) / 1e6,
+		 service_ports, service_ports == 1 ? "" : "s", endpoints,
 		 endpoints == 1 ? "" : "s",
 		 begun.replaced	 ? "replaced the table of another version"
 		 : begun.adopted ? "adopted the table of the former process"
@@ -359,6 +358,7 @@ static int open_health(struct daemon *d, struct errbuf *eb)
 		.sync_period_ms = config->sync_period_ms,
 		.node_name = d->feed->node_name,
 		.metrics = d->metrics,
+		.clock = d->app->clock,
 		.log = on_message,
 		.source = d->feed->source ? ask_source : NULL,
 		.waiting = on_waiting,
@@ -383,7 +383,7 @@ static int on_metrics_page(void *ctx, const char *path, const char *query,
 	(void)query;
 	if (strcmp(path, "/status"))
 		return 404;
-	status_format(d->feed->model, d->metrics, out);
+	status_format(d->feed->model, d->metrics, d->app->clock, out);
 	return 200;
 }
 
@@ -501,7 +501,7 @@ static int open_servers(struct daemon *d, struct errbuf *eb)
 {
 	int err;
 
-	d->metrics = metrics_new();
+	d->metrics = metrics_new(d->started_us);
 	if (!d->metrics)
 		return errf(eb, -ENOMEM, "out of memory");
 	metrics_set_revision(d->metrics, d->app->revision);
@@ -515,7 +515,7 @@ static int open_servers(struct daemon *d, struct errbuf *eb)
 	if (err)
 		return err;
 	d->reporter = reporter_new(d->feed->model, d->metrics, d->health,
-				   d->app->family);
+				   d->app->clock, d->app->family);
 	if (!d->reporter)
 		return errf(eb, -ENOMEM, "out of memory");
 	reporter_set_notify(d->reporter, d->notify);
@@ -576,6 +576,7 @@ static int open_sync(struct daemon *d, struct errbuf *eb)
 	struct app *app = d->app;
 	struct sync_options options = {
 		.base = app->base,
+		.clock = app->clock,
 		.config = d->feed->options.config,
 		.model = d->feed->model,
 		.log = app->log,
@@ -824,6 +825,7 @@ static void look_at_daemon(void *ctx, struct view *view)
 		.health = d->health,
 		.metrics = d->metrics,
 		.log = d->app->log,
+		.clock = d->app->clock,
 		.started_us = d->started_us,
 	};
 	if (!d->feed->source)
@@ -1078,6 +1080,7 @@ static struct notify *open_notify(struct app *app)
 {
 	const struct notify_options options = {
 		.base = app->base,
+		.clock = app->clock,
 		.socket = getenv("NOTIFY_SOCKET"),
 		.watchdog_usec = getenv("WATCHDOG_USEC"),
 		.watchdog_pid = getenv("WATCHDOG_PID"),

@@ -102,6 +102,7 @@ static struct apisource *source_new(struct feed *feed, const struct config *conf
 {
 	const struct apisource_options options = {
 		.config = config,
+		.clock = feed->app->clock,
 		.node_name = name,
 		.log = on_source_message,
 		.settled = on_source_settled,

@@ -29,7 +29,7 @@ int main(int argc, char **argv)
 	int status = EXIT_FAILED;
 
 	signal(SIGPIPE, SIG_IGN);
-	if (app_open(&app, argc, argv))
+	if (app_open(&app, clock_system(), argc, argv))
 		fputs("vipmap: out of memory\n", stderr);
 	else
 		status = run_command(&app);

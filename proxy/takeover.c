@@ -86,11 +86,6 @@ static void takeover_say(struct takeover *t, int severity, const char *fmt, ...)
 	t->options.log(t->options.ctx, severity, text);
 }
 
-static int64_t now_us(const struct takeover *t)
-{
-	return clock_monotonic_us(t->options.clock);
-}
-
 static void arm_timer(struct takeover *t, int seconds)
 {
 	const struct timeval later = { seconds, 0 };
@@ -120,7 +115,7 @@ static void on_refreshed(evutil_socket_t fd, short what, void *ctx)
 	(void)fd;
 	(void)what;
 	if (monitor_read(t->monitor, &changed, &eb) || changed)
-		t->refreshed_us = now_us(t);
+		t->refreshed_us = clock_monotonic_us(t->options.clock);
 }
 
 static int watch_rules(struct takeover *t, struct errbuf *eb)
@@ -130,7 +125,7 @@ static int watch_rules(struct takeover *t, struct errbuf *eb)
 	t->monitor = monitor_open_rival(eb);
 	if (!t->monitor)
 		return -EIO;
-	t->refreshed_us = now_us(t);
+	t->refreshed_us = clock_monotonic_us(t->options.clock);
 	t->monitor_event = event_new(t->options.base, monitor_fd(t->monitor),
 				     EV_READ | EV_PERSIST, on_refreshed, t);
 	if (t->monitor_event && event_add(t->monitor_event, NULL) == 0)
@@ -143,7 +138,8 @@ void takeover_bulk(struct takeover *t, bool begin)
 {
 	if (!t || !t->monitor)
 		return;
-	t->refreshed_us = now_us(t); /* nothing is known of the time between */
+	t->refreshed_us = clock_monotonic_us(
+		t->options.clock); /* nothing is known of the time between */
 	if (begin)
 		monitor_pause(t->monitor);
 	else if (monitor_resume(t->monitor))
@@ -270,8 +266,9 @@ static void decide_removal(struct takeover *t, const struct kubeproxy *k,
 		return;
 	}
 	if (monitor_read(t->monitor, &changed, &eb) || changed)
-		t->refreshed_us = now_us(t);
-	t->facts.refreshed_us_ago = now_us(t) - t->refreshed_us;
+		t->refreshed_us = clock_monotonic_us(t->options.clock);
+	t->facts.refreshed_us_ago =
+		clock_monotonic_us(t->options.clock) - t->refreshed_us;
 	if (takeover_may_remove(&t->facts) && t->options.in_force(t->options.ctx)) {
 		remove_all(t, k, nl);
 		return;

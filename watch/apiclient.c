@@ -87,11 +87,6 @@ struct apiclient {
 	char trouble[512]; /* last logged about credentials */
 };
 
-static int64_t client_now_us(const struct apiclient *client)
-{
-	return clock_monotonic_us(client->clock);
-}
-
 struct apiclient *apiclient_new(const struct apiclient_options *options,
 				struct errbuf *eb)
 {
@@ -118,9 +113,9 @@ struct apiclient *apiclient_new(const struct apiclient_options *options,
 	client->answered = options->answered;
 	client->ctx = options->ctx;
 	throttle_init(&client->throttle, options->qps, options->burst,
-		      client_now_us(client));
-	client->credentials =
-		credentials_read(options->source, client_now_us(client), eb);
+		      clock_monotonic_us(client->clock));
+	client->credentials = credentials_read(
+		options->source, clock_monotonic_us(client->clock), eb);
 	if (client->credentials) {
 		client->http = http_new(options->base, &http_options);
 		if (client->http)
@@ -168,9 +163,11 @@ static void reread_credentials(struct apiclient *client)
 	struct errbuf eb = { "" };
 
 	client->reread = false;
-	fresh = credentials_read(client->source, client_now_us(client), &eb);
+	fresh = credentials_read(client->source,
+				 clock_monotonic_us(client->clock), &eb);
 	if (fresh && !credentials_ready(fresh)) {
-		credentials_refresh(fresh, client_now_us(client), INT64_MAX, &eb);
+		credentials_refresh(fresh, clock_monotonic_us(client->clock),
+				    INT64_MAX, &eb);
 		credentials_free(fresh);
 		fresh = NULL;
 	}
@@ -190,7 +187,8 @@ static void refresh_credentials(struct apiclient *client)
 
 	if (client->reread)
 		reread_credentials(client);
-	else if (credentials_refresh(client->credentials, client_now_us(client),
+	else if (credentials_refresh(client->credentials,
+				     clock_monotonic_us(client->clock),
 				     client->timing->token_age_ms * 1000, &eb))
 		client_trouble(client, eb.text);
 	else
@@ -260,7 +258,7 @@ static void tell_unreached(struct apiclient *client, const struct apicall *call)
 static void note_unreached(struct apiclient *client, const struct http_result *result)
 {
 	if (!client->outage.tries++)
-		client->outage.since_us = client_now_us(client);
+		client->outage.since_us = clock_monotonic_us(client->clock);
 	memcpy(client->outage.reason, result->message,
 	       sizeof(client->outage.reason));
 }
@@ -278,7 +276,8 @@ static void tell_reached(struct apiclient *client)
 	if (!again)
 		return;
 	errf(&eb, 0, "API server reachable again after %s",
-	     age_format((client_now_us(client) - since_us) / 1000000, age));
+	     age_format((clock_monotonic_us(client->clock) - since_us) / 1000000,
+			age));
 	client->log(client->ctx, LOG_NOTICE, eb.text);
 	client->answers(client->ctx);
 }
@@ -333,7 +332,7 @@ static void tell_answered(struct apicall *call, int status)
 	struct api_answer answer = {
 		.method = call->body ? "POST" : "GET",
 		.status = status,
-		.took_us = client_now_us(client) - call->started_us,
+		.took_us = clock_monotonic_us(client->clock) - call->started_us,
 	};
 
 	if (call->answered || !client->answered)
@@ -417,7 +416,7 @@ static void apicall_start(evutil_socket_t fd, short what, void *ctx)
 		identity.proxy = webproxy_choose(&client->proxy, params.server);
 	call->server = client->server;
 	tell_request(client, call, NULL);
-	call->started_us = client_now_us(client);
+	call->started_us = clock_monotonic_us(client->clock);
 	call->request = http_start(client->http, &params);
 	if (!call->request)
 		apicall_fail(call, "out of memory");
@@ -444,7 +443,8 @@ struct apicall *apiclient_call(struct apiclient *client,
 	call->path = strdup(params->path);
 	call->body = params->body ? strdup(params->body) : NULL;
 	call->start = event_new(client->base, -1, 0, apicall_start, call);
-	wait_us = throttle_take_us(&client->throttle, client_now_us(client));
+	wait_us = throttle_take_us(&client->throttle,
+				   clock_monotonic_us(client->clock));
 	wait.tv_sec = wait_us / 1000000;
 	wait.tv_usec = wait_us % 1000000;
 	if (!call->path || (params->body && !call->body) || !call->start ||

@@ -286,8 +286,10 @@ struct apisource *apisource_new(struct event_base *base,
 				const struct apisource_options *options,
 				const struct object_sink *sink, struct errbuf *eb)
 {
-	const struct apisource_tuning tuning = apisource_default_tuning();
+	struct apisource_tuning tuning = apisource_default_tuning();
 
+	if (options->clock)
+		tuning.clock = options->clock;
 	return apisource_new_tuned(base, options, &tuning, sink, eb);
 }
 

@@ -5,8 +5,9 @@
 #ifndef WATCH_APISOURCE_H
 #define WATCH_APISOURCE_H
 
-#include "proxy/model/config.h"
+#include "proxy/base/clock.h"
 #include "proxy/base/errbuf.h"
+#include "proxy/model/config.h"
 #include "proxy/model/objects.h"
 
 struct event_base;
@@ -15,7 +16,8 @@ struct apisource;
 struct apisource_options {
 	/* kubeconfig, master, content types, qps and burst; borrowed */
 	const struct config *config;
-	const char *node_name; /* borrowed */
+	const struct clock *clock; /* borrowed; NULL: the system's */
+	const char *node_name;	   /* borrowed */
 	/* One line for the operator; @severity as in syslog(3). Never contains a credential. */
 	void (*log)(void *ctx, int severity, const char *message);
 	/* Objects delivered so far are a good moment to sync: called at the end

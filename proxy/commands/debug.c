@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proxy/commands/ask.h"
@@ -17,7 +16,7 @@ enum { BLOCK = 512, NAME_MAX_LENGTH = 99 };
 
 struct bundle {
 	struct app *app;
-	time_t now;
+	int64_t now_s; /* since 1970 */
 	int status;
 };
 
@@ -39,7 +38,7 @@ static void put_member(struct bundle *b, const char *name, const struct strbuf *
 	put_octal(h + 108, 8, 0);
 	put_octal(h + 116, 8, 0);
 	put_octal(h + 124, 12, text->length);
-	put_octal(h + 136, 12, (unsigned long long)b->now);
+	put_octal(h + 136, 12, (unsigned long long)b->now_s);
 	memset(h + 148, ' ', 8);
 	h[156] = '0';
 	memcpy(h + 257, "ustar\00000", 8);
@@ -129,6 +128,7 @@ static void put_tables(struct bundle *b)
 			.family = (enum family)f,
 			.model = o.feed->model,
 			.nl = nl,
+			.clock = b->app->clock,
 		};
 		struct dataplane *dp = nl ? dataplane_new(&options) : NULL;
 
@@ -163,7 +163,8 @@ int command_debug_check(const struct options *options, struct errbuf *eb)
 int command_debug(struct app *app, struct options *options)
 {
 	static const char zeros[2 * BLOCK];
-	struct bundle b = { .app = app, .now = time(NULL) };
+	struct bundle b = { .app = app,
+			    .now_s = clock_realtime_us(app->clock) / 1000000 };
 
 	(void)options;
 	put_bundle_page(&b, "status.json", "/v1/status");

@@ -34,6 +34,7 @@ static int compare_family(struct objects *o, enum family family,
 		.family = family,
 		.model = o->feed->model,
 		.nl = nl,
+		.clock = o->app->clock,
 		.interfaces = interfaces,
 	};
 	struct dataplane *dp = nl ? dataplane_new(&options) : NULL;

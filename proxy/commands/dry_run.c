@@ -17,6 +17,7 @@ static int print_family(struct app *app, struct feed *feed, enum family family,
 	const struct dataplane_options options = {
 		.family = family,
 		.model = feed->model,
+		.clock = app->clock,
 		.interfaces = interfaces,
 	};
 	struct dataplane *dp = dataplane_new(&options);

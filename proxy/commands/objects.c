@@ -105,6 +105,7 @@ static int compile_all(struct objects *o)
 		const struct dataplane_options options = {
 			.family = (enum family)f,
 			.model = o->feed->model,
+			.clock = o->app->clock,
 		};
 
 		o->dataplanes[f] = dataplane_new(&options);
@@ -136,6 +137,7 @@ static int open_feed(struct objects *o, struct app *app, struct options *options
 		.node_name = o->feed->node_name,
 		.revision = app->revision,
 		.log = app->log,
+		.clock = app->clock,
 	};
 	app->view = &o->view;
 	return EXIT_DONE;
@@ -254,7 +256,7 @@ int objects_copy(struct objects *o, struct app *app)
 	memset(o, 0, sizeof(*o));
 	o->app = app;
 	o->log = app->log;
-	o->quiet = log_new(-1, 0, false, NULL);
+	o->quiet = log_new(-1, 0, false, app->clock);
 	options.config = config_new();
 	if (!options.config || !o->quiet) {
 		command_fails(EXIT_FAILED, "out of memory");

@@ -63,6 +63,7 @@ static int open_once_sync(struct once *once, struct errbuf *eb)
 	struct app *app = once->app;
 	const struct sync_options options = {
 		.base = app->base,
+		.clock = app->clock,
 		.config = once->feed->options.config,
 		.model = once->feed->model,
 		.log = app->log,

@@ -208,20 +208,15 @@ static int show_ready(const struct json *s)
 	return status ? status : ready ? EXIT_DONE : EXIT_FAILED;
 }
 
-static int64_t now_ms(void)
-{
-	return clock_monotonic_us(clock_system()) / 1000;
-}
-
 /* Not even a vipmap need be there yet. */
 static int wait_ready(struct app *app, int64_t wait_ms)
 {
 	const struct timespec step = { 0, WAIT_STEP_MS * 1000000L };
-	const int64_t end = now_ms() + wait_ms;
+	const int64_t end_us = clock_monotonic_us(app->clock) + wait_ms * 1000;
 	struct json *json = NULL;
 	bool ready = false;
 
-	while (!ready && now_ms() < end && !app->ending) {
+	while (!ready && clock_monotonic_us(app->clock) < end_us && !app->ending) {
 		ready = ask_json_quietly(app, "/v1/status", &json) == EXIT_DONE &&
 			is_at(json, "ready");
 		json_free(json);

@@ -70,11 +70,6 @@ struct top {
 	struct errbuf why; /* that conntrack cannot be read */
 };
 
-static int64_t now_us(void)
-{
-	return clock_monotonic_us(clock_system());
-}
-
 static struct top_data top_data(const struct top *t)
 {
 	return (struct top_data){
@@ -192,7 +187,7 @@ static void adopt_look(struct top *t)
 	t->tally->before = NULL;
 	t->seen = tally_take_seen(t->tally);
 	t->began_us = t->next_began_us;
-	t->took_us = now_us() - t->began_us;
+	t->took_us = clock_monotonic_us(t->app->clock) - t->began_us;
 	free(t->flows);
 	t->flows = t->next_flows;
 	t->n_flows = t->n_next_flows;
@@ -202,7 +197,8 @@ static void adopt_look(struct top *t)
 
 static void pause_until_next(struct top *t)
 {
-	int64_t wait_us = t->began_us + t->interval_ms * 1000 - now_us();
+	int64_t wait_us = t->began_us + t->interval_ms * 1000 -
+			  clock_monotonic_us(t->app->clock);
 	struct timeval wait;
 
 	if (wait_us < t->took_us * REST)
@@ -252,7 +248,7 @@ static int begin_look(struct top *t)
 		errf(&t->why, -ENOMEM, "out of memory");
 		return EXIT_FAILED;
 	}
-	t->next_began_us = now_us();
+	t->next_began_us = clock_monotonic_us(t->app->clock);
 	look_begin(t->look);
 	return EXIT_DONE;
 }
@@ -409,7 +405,7 @@ static void draw_screen(struct top *t)
 	struct top_data data;
 	struct tm tm;
 	char clock[16] = "";
-	time_t now = time(NULL);
+	time_t now = (time_t)(clock_realtime_us(t->app->clock) / 1000000);
 	int marked;
 
 	if (!t->screen || !t->names.vips || t->over)

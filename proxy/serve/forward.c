@@ -829,8 +829,6 @@ struct forwarder *forwarder_new(const struct forward_options *options)
 	if (!f)
 		return NULL;
 	f->options = *options;
-	if (!f->options.clock)
-		f->options.clock = clock_system();
 	TAILQ_INIT(&f->connections);
 	f->random = options->seed;
 	if (!f->random &&

@@ -21,7 +21,7 @@ struct forward_options {
 	unsigned int connect_ms;      /* 0: 5000 (NP-9.3) */
 	unsigned int retry_ms; /* 0: 5000, for ports that could not be bound */
 	uint64_t seed;	       /* of choices; 0: the kernel's */
-	const struct clock *clock; /* NULL: the system's */
+	const struct clock *clock;
 	void (*log)(void *ctx, int severity, const char *message);
 	void (*listeners)(void *ctx, enum family family,
 			  unsigned int count); /* NULL is allowed */

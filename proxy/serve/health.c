@@ -279,8 +279,6 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 		return NULL;
 	}
 	h->options = *options;
-	if (!h->options.clock)
-		h->options.clock = clock_system();
 	h->pool = httpd_pool_new(MAX_CONNECTIONS);
 	h->check_pool = httpd_pool_new(MAX_CHECK_CONNECTIONS);
 	h->retry = event_new(options->base, -1, EV_PERSIST, on_health_retry, h);

@@ -30,7 +30,7 @@ struct health_options {
 	int64_t sync_period_ms;
 	const char *node_name;
 	struct metrics *metrics;
-	const struct clock *clock; /* NULL: the system's */
+	const struct clock *clock;
 	void (*log)(void *ctx, int severity, const char *message);
 	/* NULL: there is no API server */
 	void (*source)(void *ctx, struct health_source *source);

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
@@ -220,35 +219,6 @@ static unsigned int n_series(enum metric metric)
 	return n[metrics[metric].label];
 }
 
-/* Seconds since 1970 at which this process started: field 22 of /proc/self/stat counts from boot.
- */
-static double process_start_time(void)
-{
-	unsigned long long ticks = 0;
-	struct timespec real, boot;
-	char text[1024], *field;
-	size_t length;
-	FILE *file;
-	int i;
-
-	file = fopen("/proc/self/stat", "re");
-	if (!file)
-		return 0;
-	length = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[length] = '\0';
-	field = strrchr(text, ')'); /* the name in field 2 may contain anything */
-	for (i = 2; field && i < 22; i++)
-		field = strchr(field + 1, ' ');
-	if (field)
-		ticks = strtoull(field, NULL, 10);
-	clock_gettime(CLOCK_REALTIME, &real);
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	return (double)(real.tv_sec - boot.tv_sec) +
-	       (double)(real.tv_nsec - boot.tv_nsec) / 1e9 +
-	       (double)ticks / (double)sysconf(_SC_CLK_TCK);
-}
-
 /* A gauge of which 0 would be an alarm, or that means nothing without an API server. */
 static bool is_set_first(enum metric metric)
 {
@@ -264,7 +234,7 @@ static bool is_set_first(enum metric metric)
 	}
 }
 
-struct metrics *metrics_new(void)
+struct metrics *metrics_new(int64_t started_us)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
 	unsigned int i, s;
@@ -278,7 +248,7 @@ struct metrics *metrics_new(void)
 		free(m);
 		return NULL;
 	}
-	m->start_time_s = process_start_time();
+	m->start_time_s = (double)started_us / 1e6;
 	for (i = 0; i < N_METRICS; i++)
 		for (s = 0; s < n_series(i); s++) {
 			struct series *series = &m->series[i][s];

@@ -67,7 +67,8 @@ enum kernel_feature {
 struct strbuf;
 struct metrics;
 
-struct metrics *metrics_new(void); /* NULL when out of memory */
+/* @started_us: when this process began, since 1970. NULL when out of memory. */
+struct metrics *metrics_new(int64_t started_us);
 void metrics_free(struct metrics *m);
 
 /* From now on the counters and histograms of @family are shown, at 0 until something happens. */

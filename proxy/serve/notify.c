@@ -17,7 +17,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "proxy/base/clock.h"
 #include "proxy/base/strbuf.h"
 
 enum {
@@ -28,6 +27,7 @@ enum {
 };
 
 struct notify {
+	const struct clock *clock;
 	int fd;
 	struct sockaddr_un to;
 	socklen_t to_length;
@@ -141,6 +141,7 @@ struct notify *notify_new(const struct notify_options *options, struct errbuf *e
 		errf(eb, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	n->clock = options->clock;
 	n->fd = -1;
 	err = parse_socket(options->socket, &n->to, &n->to_length);
 	if (!err) {
@@ -202,7 +203,7 @@ void notify_reloading(struct notify *n, const char *status)
 	strbuf_reset(&n->unsent);
 	/* Which reload this is the beginning of, the manager tells from the time. */
 	strbuf_addf(&n->unsent, "RELOADING=1\nMONOTONIC_USEC=%lld\n",
-		    (long long)clock_monotonic_us(clock_system()));
+		    (long long)clock_monotonic_us(n->clock));
 	put_status(n, status);
 	send_unsent(n);
 }

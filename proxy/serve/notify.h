@@ -5,6 +5,7 @@
 #ifndef SERVE_NOTIFY_H
 #define SERVE_NOTIFY_H
 
+#include "proxy/base/clock.h"
 #include "proxy/base/errbuf.h"
 
 #include <sys/types.h>
@@ -14,6 +15,7 @@ struct notify;
 
 struct notify_options {
 	struct event_base *base;
+	const struct clock *clock;
 	const char *socket; /* $NOTIFY_SOCKET: a path, or "@" and an abstract name */
 	const char *watchdog_usec; /* $WATCHDOG_USEC, $WATCHDOG_PID; each may be NULL */
 	const char *watchdog_pid;
@@ -22,7 +24,7 @@ struct notify_options {
 
 /*
  * From now on the watchdog is told that the loop runs, if there is one and it is for us. NULL with
- * @eb on failure; nothing of @options but base is kept.
+ * @eb on failure; nothing of @options but base and clock is kept.
  */
 struct notify *notify_new(const struct notify_options *options, struct errbuf *eb);
 void notify_free(struct notify *n);

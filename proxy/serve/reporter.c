@@ -7,7 +7,6 @@
  */
 #include "proxy/serve/reporter.h"
 
-#include "proxy/base/clock.h"
 #include "proxy/serve/localports.h"
 #include "proxy/serve/news.h"
 #include "proxy/serve/notify.h"
@@ -32,6 +31,7 @@ struct reporter {
 	struct model *model;
 	struct metrics *metrics;
 	struct health *health;
+	const struct clock *clock;
 	const struct sync *sync;
 	struct localports *localports; /* NULL: nobody */
 	struct news *news;	       /* NULL: nobody */
@@ -52,7 +52,8 @@ struct reporter {
 };
 
 struct reporter *reporter_new(struct model *model, struct metrics *metrics,
-			      struct health *health, const bool family[N_FAMILIES])
+			      struct health *health, const struct clock *clock,
+			      const bool family[N_FAMILIES])
 {
 	struct reporter *r = calloc(1, sizeof(*r));
 	unsigned int f;
@@ -62,7 +63,8 @@ struct reporter *reporter_new(struct model *model, struct metrics *metrics,
 	r->model = model;
 	r->metrics = metrics;
 	r->health = health;
-	r->started_us = clock_realtime_us(clock_system());
+	r->clock = clock;
+	r->started_us = clock_realtime_us(clock);
 	for (f = 0; f < N_FAMILIES; f++) {
 		r->family[f] = family[f];
 		if (!family[f])
@@ -103,14 +105,14 @@ static double as_seconds(int64_t us)
 	return (double)us / 1e6;
 }
 
-static double now_s(void)
+static double now_s(const struct reporter *r)
 {
-	return as_seconds(clock_realtime_us(clock_system()));
+	return as_seconds(clock_realtime_us(r->clock));
 }
 
 static void observe_commit(struct reporter *r, enum family family)
 {
-	const int64_t now = clock_monotonic_us(clock_system());
+	const int64_t now = clock_monotonic_us(r->clock);
 
 	if (r->waiting_us[family])
 		metrics_observe(r->metrics, METRIC_EVENT_TO_COMMIT, family,
@@ -137,10 +139,10 @@ static void on_queued(void *ctx, enum family family)
 
 	health_queued(r->health, family);
 	if (!r->waiting_us[family] && model_is_dirty(r->model, family))
-		r->waiting_us[family] =
-			r->arrived_us ? r->arrived_us
-				      : clock_monotonic_us(clock_system());
-	metrics_set(r->metrics, METRIC_LAST_QUEUED, family, now_s());
+		r->waiting_us[family] = r->arrived_us
+						? r->arrived_us
+						: clock_monotonic_us(r->clock);
+	metrics_set(r->metrics, METRIC_LAST_QUEUED, family, now_s(r));
 	set_pending(r);
 	metrics_add(r->metrics, METRIC_SERVICE_CHANGES, 0,
 		    (double)(seen.service_changes - r->service_changes));
@@ -154,7 +156,7 @@ static void on_queued(void *ctx, enum family family)
 static void observe_programming(struct reporter *r, enum family family)
 {
 	const struct model_pending *p = model_pending(r->model, family);
-	const int64_t now = clock_realtime_us(clock_system());
+	const int64_t now = clock_realtime_us(r->clock);
 	unsigned int i;
 
 	for (i = 0; i < p->n_triggers; i++)
@@ -254,7 +256,7 @@ struct reporter_beginning reporter_beginning(const struct reporter *r)
 static void tell_news(struct reporter *r, enum family family,
 		      const struct sync_report *report, int64_t duration_us)
 {
-	const int64_t now = clock_monotonic_us(clock_system()),
+	const int64_t now = clock_monotonic_us(r->clock),
 		      since = r->waiting_us[family];
 
 	news_synced(r->news, family,
@@ -291,7 +293,7 @@ static void on_synced(void *ctx, enum family family, int err,
 	set_pending(r);
 	if (err)
 		return;
-	metrics_set(m, METRIC_LAST_SYNC, family, now_s());
+	metrics_set(m, METRIC_LAST_SYNC, family, now_s(r));
 	observe_programming(r, family);
 	observe_commit(r, family);
 	health_synced(r->health, family);

@@ -5,6 +5,7 @@
 #ifndef SERVE_REPORTER_H
 #define SERVE_REPORTER_H
 
+#include "proxy/base/clock.h"
 #include "proxy/serve/health.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/sync/sync.h"
@@ -16,7 +17,7 @@ struct reporter;
 
 /* All borrowed; NULL when out of memory. */
 struct reporter *reporter_new(struct model *model, struct metrics *metrics,
-			      struct health *health,
+			      struct health *health, const struct clock *clock,
 			      const bool family[N_FAMILIES]);
 void reporter_free(struct reporter *r); /* NULL is allowed */
 

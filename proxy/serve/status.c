@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct unapplied_ports {
 	const struct service_port_state **items;
@@ -93,21 +92,20 @@ static void format_port(const struct service_port_state *port,
 }
 
 static void format_family(const struct model *m, const struct metrics *metrics,
-			  enum family family, struct strbuf *out)
+			  const struct clock *clock, enum family family,
+			  struct strbuf *out)
 {
 	const double synced = metrics_get(metrics, METRIC_LAST_SYNC, family);
 	struct unapplied_ports list = { 0 };
-	struct timespec now;
 	size_t i;
 
 	if (synced <= 0)
 		return;
-	clock_gettime(CLOCK_REALTIME, &now);
 	strbuf_addf(out,
 		    "%s: last sync %.1f s ago, %.0f transactions, %.0f elements written, "
 		    "%.0f failures\n",
 		    family_name(family),
-		    (double)now.tv_sec + (double)now.tv_nsec / 1e9 - synced,
+		    (double)clock_realtime_us(clock) / 1e6 - synced,
 		    metrics_get(metrics, METRIC_TRANSACTIONS, family),
 		    metrics_get(metrics, METRIC_ELEMENTS_WRITTEN, family),
 		    metrics_get(metrics, METRIC_SYNC_FAILURES, family));
@@ -119,7 +117,7 @@ static void format_family(const struct model *m, const struct metrics *metrics,
 }
 
 void status_format(const struct model *m, const struct metrics *metrics,
-		   struct strbuf *out)
+		   const struct clock *clock, struct strbuf *out)
 {
 	unsigned int f;
 
@@ -128,5 +126,5 @@ void status_format(const struct model *m, const struct metrics *metrics,
 		    *model_zone(m) ? model_zone(m) : "unknown",
 		    model_services(m)->count);
 	for (f = 0; f < N_FAMILIES; f++)
-		format_family(m, metrics, (enum family)f, out);
+		format_family(m, metrics, clock, (enum family)f, out);
 }

@@ -4,13 +4,13 @@
 #ifndef SERVE_STATUS_H
 #define SERVE_STATUS_H
 
+#include "proxy/base/clock.h"
 #include "proxy/serve/metrics.h"
 #include "proxy/model/model.h"
 #include "proxy/base/strbuf.h"
 
-/* Appends the page: last sync, counters, and each service port with its virtual IPs and endpoints.
- */
+/* Appends the page: last sync, counters, each service port with its virtual IPs and endpoints. */
 void status_format(const struct model *m, const struct metrics *metrics,
-		   struct strbuf *out);
+		   const struct clock *clock, struct strbuf *out);
 
 #endif

@@ -12,16 +12,15 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "proxy/base/clock.h"
 #include "proxy/base/jsonout.h"
 #include "proxy/serve/health.h"
 #include "proxy/serve/metrics.h"
 
 enum { ATTENTION_MAX = 50 };
 
-static int64_t now_us(void)
+static int64_t since_us(const struct view *v, int64_t monotonic_us)
 {
-	return clock_monotonic_us(clock_system());
+	return clock_monotonic_us(v->clock) - monotonic_us;
 }
 
 static const char *counters_name(enum counters_state state)
@@ -41,8 +40,7 @@ static void put_program(const struct view *v, struct strbuf *out)
 	jsonout_integer(out, "pid", getpid());
 	jsonout_text(out, "startTime", clock_format(v->started_us, time));
 	jsonout_integer(out, "uptimeSeconds",
-			(clock_realtime_us(clock_system()) - v->started_us) /
-				1000000);
+			(clock_realtime_us(v->clock) - v->started_us) / 1000000);
 	jsonout_text(out, "nodeName", v->node_name);
 	jsonout_text(out, "zone", model_zone(v->model));
 	jsonout_text(out, "kernel", uname(&kernel) ? "" : kernel.release);
@@ -69,10 +67,10 @@ static void put_source(const struct view *v, struct strbuf *out)
 	jsonout_bool(out, "listed", s->listed);
 	if (s->contact_us)
 		jsonout_integer(out, "lastContactSecondsAgo",
-				(now_us() - s->contact_us) / 1000000);
+				since_us(v, s->contact_us) / 1000000);
 	if (s->tries) {
 		jsonout_integer(out, "unreachableSeconds",
-				(now_us() - s->lost_us) / 1000000);
+				since_us(v, s->lost_us) / 1000000);
 		jsonout_integer(out, "tries", s->tries);
 	}
 	jsonout_text(out, "reason", source_is_well(v) ? "" : s->reason);
@@ -101,7 +99,7 @@ static void put_family_status(const struct view *v, enum family family,
 	jsonout_integer(out, "conflicts", model_conflicts(v->model, family));
 	if (s->synced_us) {
 		jsonout_real(out, "lastSyncSecondsAgo",
-			     (double)(now_us() - s->synced_us) / 1e6);
+			     (double)since_us(v, s->synced_us) / 1e6);
 		jsonout_real(out, "lastSyncMilliseconds", (double)s->took_us / 1e3);
 	}
 	jsonout_bool(out, "tableOwned", s->owner);

@@ -10,6 +10,7 @@
 #define SERVE_VIEW_H
 
 #include "proxy/base/arena.h"
+#include "proxy/base/clock.h"
 #include "proxy/base/strbuf.h"
 #include "proxy/model/model.h"
 #include "proxy/sync/sync.h"
@@ -37,6 +38,7 @@ struct view {
 	const struct health *health;
 	const struct metrics *metrics;
 	const struct log *log;
+	const struct clock *clock;
 	struct view_source source;
 	int64_t started_us; /* CLOCK_REALTIME */
 };

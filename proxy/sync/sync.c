@@ -784,7 +784,12 @@ struct sync *sync_new(const struct sync_options *options, int *err,
 		s->families[f].sync = s;
 		s->families[f].family = (enum family)f;
 	}
-	if (!s->nl && !(s->nl = nlsock_open(eb)))
+	if (!s->nl) {
+		s->nl = nlsock_open(eb);
+		if (s->nl)
+			nlsock_set_clock(s->nl, s->options.clock);
+	}
+	if (!s->nl)
 		*err = -EIO;
 	else
 		*err = addresses_follow(s, eb);

@@ -92,7 +92,8 @@ static const struct view *make_world(void)
 	for (argc = 0; argc < N_WORDS; argc++)
 		argv[argc] = words[argc];
 	snprintf(words[argc - 1], sizeof(words[0]), "/proc/self/fd/%d", fd);
-	if (app_open(&app, argc, argv) || app_parse_options(&app, &options, &eb) ||
+	if (app_open(&app, clock_system(), argc, argv) ||
+	    app_parse_options(&app, &options, &eb) ||
 	    objects_open(&objects, &app, &options))
 		abort();
 	return app.view;

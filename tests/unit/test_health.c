@@ -93,7 +93,7 @@ static void prepare(struct fixture *f, bool server)
 	memset(f, 0, sizeof(*f));
 	f->clock = (struct clock){ realtime, monotonic, f, NULL };
 	f->base = event_base_new();
-	f->metrics = metrics_new();
+	f->metrics = metrics_new(0);
 	f->port = http_free_port();
 	if (server)
 		snprintf(f->address, sizeof(f->address), "127.0.0.1:%u", f->port);

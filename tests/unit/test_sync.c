@@ -232,6 +232,7 @@ static void apart_open(struct apart *a, uint16_t port)
 	};
 	struct health_options health = { .address = "",
 					 .node_name = "n1",
+					 .clock = clock_system(),
 					 .log = apart_log };
 	const bool both[N_FAMILIES] = { true, true };
 	struct world *w = &a->w;
@@ -252,13 +253,14 @@ static void apart_open(struct apart *a, uint16_t port)
 	build_put(w->model, text);
 	build_put(w->model, "slice a/w-1 w v4 tcp:80 10.0.0.1(local)");
 	build_put(w->model, "slice a/w-6 w v6 tcp:80 fd00::1(local)");
-	a->metrics = metrics_new();
+	a->metrics = metrics_new(0);
 	health.base = w->base;
 	health.metrics = a->metrics;
 	health.sync_period_ms = w->config->sync_period_ms;
 	health.ctx = &w->said;
 	a->health = health_new(&health, &eb);
-	a->reporter = reporter_new(w->model, a->metrics, a->health, both);
+	a->reporter = reporter_new(w->model, a->metrics, a->health,
+				   clock_system(), both);
 	reporter_attach(a->reporter, &a->options);
 	options.base = w->base;
 	options.config = w->config;
