@@ -197,6 +197,7 @@ define no_include
 endef
 lint:
 	@! grep -nE '\b(sprintf|strcpy|strcat|strncpy|atoi|gets|alloca) ?\(' $(sources)
+	@! grep -nE '^ \*["A-Za-z]' $(sources) # the formatter loses a blank where it breaks some comments
 	$(call no_include,proxy/base,nft/|watch/|proxy/($(above_model)))
 	$(call no_include,proxy/model,nft/|watch/|proxy/($(above_nft)))
 	$(call no_include,nft,watch/|proxy/($(above_nft)))

@@ -4,26 +4,26 @@
  *	flood ROUNDS FLOWS NAME:NETNS:TARGETS...
  *
  * Each lane is a network namespace that plays a node, prepared by the caller:
- *clients' packets come in by a veth pair, sent at "in0" and received at "in1";
- *by the default route they leave for the tun device "out0", whose queue nobody
- *empties while the clock runs, so that they end there. TARGETS is a file of
- *lines "ADDRESS PORT".
+ * clients' packets come in by a veth pair, sent at "in0" and received at "in1";
+ * by the default route they leave for the tun device "out0", whose queue nobody
+ * empties while the clock runs, so that they end there. TARGETS is a file of
+ * lines "ADDRESS PORT".
  *
  * A packet sent on a veth runs the node's whole receive path, conntrack, NAT,
- *routing and transmission, before the system call that sent it goes on to the
- *next one: the CPU time of this thread around sendmmsg() of CHUNK packets is
- *what they cost, whatever else the machine does. Lanes take turns every CHUNK
- *packets, so that the machine's moods meet all of them.
+ * routing and transmission, before the system call that sent it goes on to the
+ * next one: the CPU time of this thread around sendmmsg() of CHUNK packets is
+ * what they cost, whatever else the machine does. Lanes take turns every CHUNK
+ * packets, so that the machine's moods meet all of them.
  *
  * Prints a line per lane, round and kind: "KIND NAME ROUND NS-PER-PACKET", from
- *the round's quickest chunk, since strangers only ever add. Kinds: "new" (the
- *first packet of a flow) and "established" (a flow that has seen packets both
- *ways). A line "failed NAME ROUND NUMBER" tells how many of these flows could
- *not be established, of 4,000; 10 means that the lane lets nothing through. All
- *packets are UDP with a right checksum, from 10.180.0.0/16.
+ * the round's quickest chunk, since strangers only ever add. Kinds: "new" (the
+ * first packet of a flow) and "established" (a flow that has seen packets both
+ * ways). A line "failed NAME ROUND NUMBER" tells how many of these flows could
+ * not be established, of 4,000; 10 means that the lane lets nothing through.
+ * All packets are UDP with a right checksum, from 10.180.0.0/16.
  *
  * Regret: the cost of sending is in every figure. The caller has a lane that
- *drops packets on entry to know it.
+ * drops packets on entry to know it.
  */
 #include <arpa/inet.h>
 #include <errno.h>

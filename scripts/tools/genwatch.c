@@ -2,15 +2,15 @@
  * genwatch: when did the kernel commit what?
  *
  * Follows nftables notifications of its network namespace and prints a line per
- *transaction:
+ * transaction:
  *
  *	gen NANOSECONDS ADDED DELETED OTHERS [MARKER...]
  *
  * NANOSECONDS is CLOCK_MONOTONIC when the end of the transaction was heard of.
- *ADDED and DELETED count set elements, OTHERS all other objects. A MARKER is
- *the number N of an added element that leads to 10.250.N:8080, so that a bench
- *can tell when which of its changes arrived. "ready" comes first, and "overrun"
- *where notifications were lost. Ends when standard output does.
+ * ADDED and DELETED count set elements, OTHERS all other objects. A MARKER is
+ * the number N of an added element that leads to 10.250.N:8080, so that a bench
+ * can tell when which of its changes arrived. "ready" comes first, and
+ * "overrun" where notifications were lost. Ends when standard output does.
  */
 #include <errno.h>
 #include <libmnl/libmnl.h>

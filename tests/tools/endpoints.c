@@ -1,17 +1,17 @@
 /*
  * The servers of the packet tests: one process that listens in many network
- *namespaces, TCP and UDP, IPv4 and IPv6, on wildcard addresses, and answers
- *with where a packet arrived and whom it came from:
+ * namespaces, TCP and UDP, IPv4 and IPv6, on wildcard addresses, and answers
+ * with where a packet arrived and whom it came from:
  *
  *	NAMESPACE LOCAL-ADDRESS:PORT PEER-ADDRESS:PORT
  *
  * TCP gets that line upon accept and again for everything it sends, so that a
- *test can see whether a connection is still alive and still the same. UDP gets
- *it per datagram, from the address the datagram was sent to. "ready" on
- *standard output means that every socket listens.
+ * test can see whether a connection is still alive and still the same. UDP gets
+ * it per datagram, from the address the datagram was sent to. "ready" on
+ * standard output means that every socket listens.
  *
- * usage: endpoints NAMESPACE[=LABEL]:PORT[-PORT][,PORT...] ...	("." is the
- *current namespace)
+ * usage: endpoints NAMESPACE[=LABEL]:PORT[-PORT][,PORT...] ...
+ * "." is the current namespace.
  */
 #include <arpa/inet.h>
 #include <errno.h>
