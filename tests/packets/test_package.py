@@ -165,7 +165,7 @@ def upgrade(b):
         b.equal("capabilities", 1 << 12, int(status["CapEff"], 16))
         held = [b.connection("client", v, f) for f in both_families for v in ("svc11:80", "lb11:80", "node:30080")]
         first = [c.first for c in held]
-        running = [(f, Traffic(b, "client", "svc11:80", f, 8)) for f in both_families]
+        running = [(f, Traffic(b, "client", "svc11:80", f, 90, rate=200)) for f in both_families]
         root.dpkg("-i", "/run/deb/" + os.path.basename(built["new"]))
         b.equal("asked of systemd", ["--system daemon-reload", "--no-block try-restart vipmap.service"], root.asked())
         b.equal("the old program runs on", None, b.program.process.poll())
@@ -178,6 +178,7 @@ def upgrade(b):
         b.equal("exit status", 0, b.stop(signal.SIGTERM))
         b.true("there was traffic all the time", all(t.running() for _, t in running))
         for f, traffic in running:
+            traffic.stop()
             tally = traffic.tally()
             b.true("IPv%d: %d connections" % (f, sum(tally.values())), sum(tally.values()) > 1000)
             b.equal("IPv%d: answers that should not be" % f, {}, wrong(tally, f, ["pod1", "r1"]))

@@ -1,6 +1,6 @@
 /*
  * Makes many connections (TCP) or flows (UDP), each from a source port of its own, to one address,
- *and counts who answered. The server is tests/tools/endpoints.c. Each line of the result is
+ * and counts who answered. The server is tests/tools/endpoints.c. Each line of the result is
  *
  *	COUNT reached NAMESPACE ADDRESS:PORT | COUNT refused | COUNT timeout | COUNT error NUMBER
  *
@@ -10,7 +10,7 @@
  *		  [-s SOURCE [-a]] [-P SEED] DESTINATION PORT
  *
  * -P binds each flow to the next source port of a permutation of 1024..65535 drawn with SEED, so
- *that no flow meets the conntrack entry of an earlier one.
+ * that no flow meets the conntrack entry of an earlier one. After SIGTERM nothing new begins.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -243,6 +243,10 @@ static void flows_expire(struct run *r)
 
 static bool more_to_start(const struct run *r)
 {
+	sigset_t asked;
+
+	if (sigpending(&asked) == 0 && sigismember(&asked, SIGTERM))
+		return false;
 	if (r->duration_us)
 		return now_us() - r->began_us < r->duration_us;
 	return r->started < r->count;
@@ -355,9 +359,13 @@ int main(int argc, char **argv)
 {
 	struct rlimit limit;
 	struct run *r = calloc(1, sizeof(*r));
+	sigset_t wait_for;
 	int opt;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sigemptyset(&wait_for);
+	sigaddset(&wait_for, SIGTERM);
+	sigprocmask(SIG_BLOCK, &wait_for, NULL);
 	if (!r || getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		die("start");
 	limit.rlim_cur = limit.rlim_max;

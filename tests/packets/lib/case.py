@@ -95,6 +95,17 @@ def seed():
     return int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 
 
+def tally_of(out):
+    tally, slowest = {}, 0.0
+    for line in out.splitlines():
+        first, _, rest = line.partition(" ")
+        if first == "slowest":
+            slowest = float(rest)
+        else:
+            tally[rest.replace("reached ", "", 1)] = int(first)
+    return tally, slowest
+
+
 def probes_needed(endpoints):
     if endpoints <= 1:
         return 16  # a second one that has no business there would be met
@@ -172,22 +183,17 @@ class Bench:
         left = any(where == w["world"] and p.type in (8, 128) and p.ident == ident for where, p in sniffer.seen)
         return "world" if left else "vip" if got[1].src == addr(target, family) else got[1].src
 
-    def connect_tool(self, source, destination, family, *flags, timeout=60):
-        """tests/tools/connect.c: ({answer: count}, slowest in ms). Answers: "pod1 ADDRESS:PORT", "refused", ..."""
+    def connect_argv(self, source, destination, family, *flags):
         target, _, port = destination.rpartition(":")
         argv = [os.path.join(topology.TOOLS, "connect"), *map(str, flags)]
         if source != "host":
             argv += ["-s", addr(source, family)]
-        out = netns.run(*argv, addr(target, family), port, timeout=timeout,
-                        ns=self.world.name[topology.namespace_of(source)])
-        tally, slowest = {}, 0.0
-        for line in out.splitlines():
-            first, _, rest = line.partition(" ")
-            if first == "slowest":
-                slowest = float(rest)
-            else:
-                tally[rest.replace("reached ", "", 1)] = int(first)
-        return tally, slowest
+        return argv + [addr(target, family), port]
+
+    def connect_tool(self, source, destination, family, *flags, timeout=60):
+        """tests/tools/connect.c: ({answer: count}, slowest in ms). Answers: "pod1 ADDRESS:PORT", "refused", ..."""
+        argv = self.connect_argv(source, destination, family, *flags)
+        return tally_of(netns.run(*argv, timeout=timeout, ns=self.world.name[topology.namespace_of(source)]))
 
     def expect(self, source, destination, family, proto, want, count=None, name=""):
         """One row at once."""

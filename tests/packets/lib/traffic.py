@@ -1,33 +1,29 @@
 """Connections without pause while something else happens."""
-import threading
+import subprocess
 
-from . import topology
+from . import case, netns, topology
 from .topology import addr, join
 
 
 class Traffic:
-    """tests/tools/connect.c in the background; `tally` afterwards."""
+    """tests/tools/connect.c in the background; `tally` afterwards. It ends after @seconds, or when it is told to."""
 
     def __init__(self, bench, source, vip, family, seconds, *flags, rate=400):
-        self.bench, self.result, self.error = bench, None, None
-        self.args = (source, vip, family, "-d", seconds, "-r", rate, "-w", 64, "-t", 2500) + flags
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self):
-        try:
-            self.result = self.bench.connect_tool(*self.args, timeout=120)
-        except Exception as e:
-            self.error = e
+        argv = bench.connect_argv(source, vip, family, "-d", seconds, "-r", rate, "-w", 64, "-t", 2500, *flags)
+        with netns.inside(bench.world.name[topology.namespace_of(source)]):
+            self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def running(self):
-        return self.thread.is_alive()
+        return self.process.poll() is None
+
+    def stop(self):
+        self.process.terminate()
 
     def tally(self):
-        self.thread.join()
-        if self.error:
-            raise self.error
-        return self.result[0]
+        out, err = self.process.communicate(timeout=120)
+        if self.process.returncode:
+            raise netns.CommandFailed("connect: exit %d: %s" % (self.process.returncode, err[-2000:]))
+        return case.tally_of(out)[0]
 
 
 def wrong(tally, family, allowed):
