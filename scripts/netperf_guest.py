@@ -160,7 +160,8 @@ def set_rules(world, rules, plan, folder):
     if rules["kind"] == "nft":
         world.run("n", "nft", "-f", os.path.join(folder, rules["file"]))
     elif rules["kind"] == "vipmap":
-        world.run("n", VIPMAP, *vipmap_arguments(plan), "--manifests", os.path.join(folder, rules["file"]), "--once")
+        config = ["--vipmap-config", os.path.join(folder, rules["config"])] if "config" in rules else []
+        world.run("n", VIPMAP, *vipmap_arguments(plan), *config, "--manifests", os.path.join(folder, rules["file"]), "--once")
     elif rules["kind"] == "command":
         start_command(world, rules, plan, folder)
 

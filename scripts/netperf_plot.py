@@ -29,7 +29,7 @@ def kind_of(name):
     lane = name.rpartition("/")[0]
     if lane in BASES:
         return "base"
-    return "vipmap" if lane.startswith("vipmap-") or lane in ("nodeport", "lb", "sticky") else "other"
+    return "vipmap" if lane.startswith("vipmap-") or lane in ("nodeport", "lb", "sticky", "fastpath") else "other"
 
 
 def rows_of(bars):
