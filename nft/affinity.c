@@ -207,7 +207,7 @@ static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o,
 	int err;
 
 	if (w->err)
-		return w->err;
+		return errf(eb, w->err, "%s", strerror(-w->err));
 	for (at = 0; at < w->length; at += MNL_ALIGN(nlh->nlmsg_len)) {
 		nlh = (void *)(w->bytes + at);
 		nlh->nlmsg_seq = nlsock_next_seq(nl);
@@ -221,7 +221,10 @@ static int purge_transact(struct nlsock *nl, struct wire *w, struct outcome *o,
 	o->first_seq = o->begin_seq + 1;
 	err = nlsock_exchange(nl, &iov, 1, last->nlmsg_seq, on_outcome, o,
 			      TIMEOUT_MS, eb);
-	return o->err ? o->err : err;
+	/* The exchange's own is that of the last message. */
+	return o->err ? errf(eb, o->err, "the kernel refuses: %s",
+			     strerror(-o->err))
+		      : err;
 }
 
 /* Deletes keys @first to @first + @n - 1, in one message or a message each. */

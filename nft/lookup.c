@@ -151,7 +151,9 @@ static ssize_t lookup_some(struct nlsock *nl, struct many *many,
 		elements_put(&question, many->family, &keys[i], NULL, NULL);
 	err = question.wire.err;
 	many->n_found = 0;
-	if (!err) {
+	if (err) {
+		errf(eb, err, "%s", strerror(-err));
+	} else {
 		nlh = message_at(&question.wire, 0);
 		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM;
 		nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
@@ -172,7 +174,7 @@ int lookup_elements(struct nlsock *nl, enum family family,
 		    void *ctx, struct errbuf *eb)
 {
 	struct many many = { .family = family, .found = found, .ctx = ctx };
-	struct errbuf reason = { "" };
+	struct errbuf reason;
 	size_t i = 0, n;
 	ssize_t done;
 
@@ -184,8 +186,7 @@ int lookup_elements(struct nlsock *nl, enum family family,
 		done = lookup_some(nl, &many, &keys[i], n, &reason);
 		if (done < 0)
 			return errf(eb, (int)done, "asking for elements: %s",
-				    *reason.text ? reason.text
-						 : strerror((int)-done));
+				    reason.text);
 		i += (size_t)done;
 	}
 	return 0;

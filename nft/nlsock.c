@@ -232,8 +232,23 @@ struct exchange {
 	uint32_t first_seq, last_seq;
 	int (*reply)(const struct nlmsghdr *nlh, void *data);
 	void *data;
+	struct errbuf *eb;
 	bool over, interrupted;
 };
+
+/* Callbacks return an error without a word for it. */
+static int exchange_reply(const struct nlmsghdr *nlh, void *data)
+{
+	const struct exchange *x = data;
+	int err = x->reply ? x->reply(nlh, x->data) : 0;
+
+	return err ? errf(x->eb, err,
+			  nlh->nlmsg_type == NLMSG_ERROR
+				  ? "netlink: the kernel refuses: %s"
+				  : "netlink: an answer cannot be used: %s",
+			  strerror(-err))
+		   : 0;
+}
 
 static bool is_current(const struct exchange *x, const struct nlmsghdr *nlh)
 {
@@ -252,8 +267,7 @@ static int end_error(const struct nlmsghdr *nlh)
 }
 
 /* Returns non-zero when the exchange has to end with it. */
-static int handle_message(struct exchange *x, const struct nlmsghdr *nlh,
-			  struct errbuf *eb)
+static int handle_message(struct exchange *x, const struct nlmsghdr *nlh)
 {
 	bool end = nlh->nlmsg_type == NLMSG_ERROR || nlh->nlmsg_type == NLMSG_DONE;
 	int err;
@@ -261,28 +275,26 @@ static int handle_message(struct exchange *x, const struct nlmsghdr *nlh,
 	if (!is_current(x, nlh))
 		return 0;
 	if (nlh->nlmsg_type == NLMSG_OVERRUN)
-		return errf(eb, -ENOBUFS, "netlink: replies were lost");
+		return errf(x->eb, -ENOBUFS, "netlink: replies were lost");
 	if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
 		x->interrupted = true;
 	if (nlh->nlmsg_type == NLMSG_NOOP)
 		return 0;
-	err = nlh->nlmsg_type == NLMSG_DONE || !x->reply ? 0
-							 : x->reply(nlh, x->data);
+	err = nlh->nlmsg_type == NLMSG_DONE ? 0 : exchange_reply(nlh, x);
 	if (err || !end || nlh->nlmsg_seq != x->last_seq)
 		return err;
 	x->over = true;
 	err = end_error(nlh);
 	if (err)
-		return errf(eb, err, "netlink: the kernel refuses: %s",
+		return errf(x->eb, err, "netlink: the kernel refuses: %s",
 			    strerror(-err));
 	if (x->interrupted)
-		return errf(eb, -EINTR,
+		return errf(x->eb, -EINTR,
 			    "netlink: the ruleset changed while it was read");
 	return 0;
 }
 
-static int handle_datagram(struct exchange *x, const char *datagram,
-			   size_t length, struct errbuf *eb)
+static int handle_datagram(struct exchange *x, const char *datagram, size_t length)
 {
 	const struct nlmsghdr *nlh;
 	size_t at = 0;
@@ -291,8 +303,9 @@ static int handle_datagram(struct exchange *x, const char *datagram,
 	while (!x->over && length - at >= sizeof(*nlh)) {
 		nlh = (const struct nlmsghdr *)(const void *)(datagram + at);
 		if (nlh->nlmsg_len < sizeof(*nlh) || nlh->nlmsg_len > length - at)
-			return errf(eb, -EBADMSG, "netlink: a reply is malformed");
-		err = handle_message(x, nlh, eb);
+			return errf(x->eb, -EBADMSG,
+				    "netlink: a reply is malformed");
+		err = handle_message(x, nlh);
 		if (err)
 			return err;
 		at += NLMSG_ALIGN(nlh->nlmsg_len);
@@ -303,17 +316,17 @@ static int handle_datagram(struct exchange *x, const char *datagram,
 }
 
 /* What comes from another process is not for us to believe. */
-static int handle_received(struct exchange *x, const struct received *in, int n,
-			   struct errbuf *eb)
+static int handle_received(struct exchange *x, const struct received *in, int n)
 {
 	int err = 0;
 
 	for (int i = 0; i < n && !err && !x->over; i++) {
 		if (in->msgs[i].msg_hdr.msg_flags & MSG_TRUNC)
-			return errf(eb, -ENOBUFS, "netlink: a reply was too long");
+			return errf(x->eb, -ENOBUFS,
+				    "netlink: a reply was too long");
 		if (in->from[i].nl_pid == 0)
 			err = handle_datagram(x, in->iov[i].iov_base,
-					      in->msgs[i].msg_len, eb);
+					      in->msgs[i].msg_len);
 	}
 	return err;
 }
@@ -323,14 +336,16 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov,
 		    int (*reply)(const struct nlmsghdr *nlh, void *data),
 		    void *data, unsigned int timeout_ms, struct errbuf *eb)
 {
-	struct exchange x = { .last_seq = last_seq, .reply = reply, .data = data };
+	struct exchange x = {
+		.last_seq = last_seq, .reply = reply, .data = data, .eb = eb
+	};
 	int64_t deadline_ms = nlsock_now_ms(nl) + timeout_ms;
 	struct received in;
 	int err, n;
 
 	if (nl->ops)
-		return nl->ops->exchange(nl->ctx, iov, n_iov, last_seq, reply,
-					 data, timeout_ms, eb);
+		return nl->ops->exchange(nl->ctx, iov, n_iov, last_seq,
+					 exchange_reply, &x, timeout_ms, eb);
 	if (!n_iov || iov[0].iov_len < sizeof(struct nlmsghdr))
 		return errf(eb, -EINVAL, "netlink: nothing to send");
 	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;
@@ -339,7 +354,7 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov,
 	err = send_all(nl, iov, n_iov, eb);
 	while (!err && !x.over) {
 		n = receive_some(nl, &in, deadline_ms, eb);
-		err = n < 0 ? n : handle_received(&x, &in, n, eb);
+		err = n < 0 ? n : handle_received(&x, &in, n);
 	}
 	return err;
 }

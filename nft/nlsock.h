@@ -22,9 +22,9 @@ struct nlsock;
  * @timeout_ms. The sequence numbers of all messages sent are in order, the
  * first of them in iov[0].
  *
- * Returns 0 or a negative errno: that of the message @last_seq if the kernel
- * refused it, or our own. -ETIMEDOUT, -ENOBUFS, -EINTR (a dump interrupted by a
- * change) mean that the outcome is unknown.
+ * Returns 0 or a negative errno with @eb: that of the message @last_seq if the
+ * kernel refused it, that of @reply, or our own. -ETIMEDOUT, -ENOBUFS, -EINTR
+ * (a dump interrupted by a change) mean that the outcome is unknown.
  */
 struct nlsock_ops {
 	int (*exchange)(void *ctx, const struct iovec *iov, unsigned int n_iov,

@@ -539,13 +539,12 @@ static int read_objects(struct table_reader *r, uint16_t type, const char *set,
 		.table = TABLE_NAME,
 		.set = set,
 	};
-	struct errbuf eb = { "" }; /* stays so where @reply had no memory */
+	struct errbuf eb;
 	int err = request_send(r->nl, &request, reply, r, &eb);
 
 	if (err && err != -ENOENT)
 		errf(r->eb, err, "table %s vipmap: cannot read it: %s",
-		     family_keyword(r->family),
-		     *eb.text ? eb.text : strerror(-err));
+		     family_keyword(r->family), eb.text);
 	return err;
 }
 

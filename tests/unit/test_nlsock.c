@@ -80,6 +80,8 @@ START_TEST(test_real)
 			      1000, &eb);
 	ck_assert_msg(err == exchanges[_i].err, "%s: want %d, got %d (%s)",
 		      exchanges[_i].name, exchanges[_i].err, err, eb.text);
+	ck_assert_msg(!err || strncmp(eb.text, "netlink: ", 9) == 0,
+		      "%s: no text, but \"%s\"", exchanges[_i].name, eb.text);
 	ck_assert_msg(seen.messages == exchanges[_i].messages &&
 			      seen.errors == exchanges[_i].errors,
 		      "%s: %u messages, %u errors", exchanges[_i].name,
@@ -268,8 +270,15 @@ START_TEST(test_stand_in)
 		nlsock_exchange(nl, &iov, 1, 13, on_message, &seen, 99, &eb),
 		-EPERM);
 	ck_assert_str_eq(eb.text, "no");
+	/* A callback that fails has no text of its own, nor is an old one left. */
+	seen.stop_with = -ENOMEM;
+	ck_assert_int_eq(nlsock_exchange(nl, &iov, 1, 5, on_message, &seen, 99, &eb),
+			 -ENOMEM);
+	ck_assert_str_eq(
+		eb.text,
+		"netlink: an answer cannot be used: Cannot allocate memory");
 	nlsock_close(nl);
-	ck_assert_uint_eq(calls, 102);
+	ck_assert_uint_eq(calls, 103);
 }
 END_TEST
 

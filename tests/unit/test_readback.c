@@ -1156,6 +1156,52 @@ START_TEST(purges_on_old_kernels)
 }
 END_TEST
 
+/* A deletion that is refused, though the exchange itself ends well. */
+static int forbid(void *ctx, const struct iovec *iov, unsigned int n_iov,
+		  uint32_t last_seq,
+		  int (*reply)(const struct nlmsghdr *nlh, void *data),
+		  void *data, unsigned int timeout_ms, struct errbuf *eb)
+{
+	const struct nlmsghdr *begin = iov[0].iov_base, *second;
+	struct {
+		struct nlmsghdr nlh;
+		struct nlmsgerr error;
+	} answer = { .nlh = { .nlmsg_len = sizeof(answer),
+			      .nlmsg_type = NLMSG_ERROR },
+		     .error = { .error = -EPERM } };
+
+	if (iov[0].iov_len == begin->nlmsg_len)
+		return nlsock_exchange(ctx, iov, n_iov, last_seq, reply, data,
+				       timeout_ms, eb);
+	second = (const void *)((const char *)iov[0].iov_base + begin->nlmsg_len);
+	answer.nlh.nlmsg_seq = second->nlmsg_seq;
+	return reply(&answer.nlh, data);
+}
+
+START_TEST(purge_refused)
+{
+	static const struct nlsock_ops ops = { .exchange = forbid };
+	const struct ruleset ruleset = sample_ruleset(FAMILY_IPV4);
+	struct wanted wanted = { .family = FAMILY_IPV4 };
+	struct nlsock *kernel, *nl;
+	struct errbuf eb = { "" };
+
+	if (!new_namespace())
+		return;
+	kernel = open_socket();
+	nl = nlsock_new(&ops, kernel);
+	install(kernel, &ruleset, SAMPLE_STICKY, 0);
+	add_clients(FAMILY_IPV4, 1, 20, 2, 80);
+	ck_assert_int_eq(purge(nl, NULL, FAMILY_IPV4, map_name, &wanted, &eb),
+			 -EPERM);
+	ck_assert_str_eq(eb.text,
+			 "map affinity/default/sticky/tcp/http: cannot remove clients: "
+			 "the kernel refuses: Operation not permitted");
+	nlsock_close(nl);
+	nlsock_close(kernel);
+}
+END_TEST
+
 /* RUN-10 */
 static const struct {
 	const char *name, *command, *want;
@@ -1220,6 +1266,7 @@ Suite *make_suite(void)
 	tcase_add_loop_test(tcase, purges, 0, 2 * N_FAMILIES);
 	tcase_add_test(tcase, purges_while_others_write);
 	tcase_add_test(tcase, purges_on_old_kernels);
+	tcase_add_test(tcase, purge_refused);
 	tcase_add_loop_test(tcase, finds_rivals, 0, ROWS(rivals));
 	suite_add_tcase(suite, tcase);
 	suite_add_tcase(suite, load);
