@@ -63,28 +63,6 @@ static bool copy_part(char *to, size_t size, const char *from, size_t length)
 	return true;
 }
 
-/*
- * "host:port" or "[host]:port" into its parts. Without a port, or with more
- * colons and no brackets, false.
- */
-static bool split_port(const char *text, char host[NAME_SIZE], char port[PORT_SIZE])
-{
-	const char *colon = strrchr(text, ':'), *start = text, *end = colon;
-
-	if (!colon)
-		return false;
-	if (*text == '[') {
-		start++;
-		end--;
-		if (end < start || *end != ']')
-			return false;
-	}
-	if (*text != '[' && strchr(text, ':') != colon)
-		return false;
-	return copy_part(host, NAME_SIZE, start, (size_t)(end - start)) &&
-	       copy_part(port, PORT_SIZE, colon + 1, strlen(colon + 1));
-}
-
 /* False if @server is too strange to be judged. */
 static bool target_parse(const char *server, bool tls, struct webtarget *t)
 {
@@ -128,7 +106,8 @@ static bool name_matches(const char *name, const char *host)
 
 static bool entry_matches(const char *entry, const struct webtarget *t)
 {
-	char host[NAME_SIZE], port[PORT_SIZE] = "";
+	char host[NAME_SIZE];
+	const char *port;
 	enum family family = FAMILY_IPV4;
 	struct prefix prefix;
 	struct addr addr;
@@ -138,10 +117,11 @@ static bool entry_matches(const char *entry, const struct webtarget *t)
 	if (prefix_parse(entry, &family, &prefix) == 0)
 		return t->is_address && family == t->family &&
 		       prefix_contains(&prefix, &t->addr);
-	if (!split_port(entry, host, port) &&
-	    !copy_part(host, sizeof(host), entry, strlen(entry)))
+	if (host_port_split(entry, host, sizeof(host), &port) || !*host)
 		return false;
-	if (!*host || (*port && strcmp(port, t->port) != 0))
+	if (!port && *entry == '[') /* brackets are for a port that follows */
+		return false;
+	if (port && *port && strcmp(port, t->port) != 0)
 		return false;
 	if (addr_parse(host, &family, &addr) == 0)
 		return t->is_address && family == t->family &&

@@ -218,6 +218,40 @@ bool addr_is_special(enum family family, const struct addr *addr)
 	return b[0] == 0xff || (b[0] == 0xfe && (b[1] & 0xc0) == 0x80);
 }
 
+int host_port_split(const char *text, char *host, size_t size, const char **port)
+{
+	const char *start = text, *end, *colon;
+
+	if (*text == '[') {
+		start = text + 1;
+		end = strchr(start, ']');
+		if (!end || (end[1] && end[1] != ':'))
+			return -EINVAL;
+		colon = end[1] ? end + 1 : NULL;
+	} else {
+		colon = strchr(text, ':');
+		if (colon && strchr(colon + 1, ':'))
+			colon = NULL;
+		end = colon ? colon : text + strlen(text);
+	}
+	if ((size_t)(end - start) >= size)
+		return -EINVAL;
+	memcpy(host, start, (size_t)(end - start));
+	host[end - start] = '\0';
+	*port = colon ? colon + 1 : NULL;
+	return 0;
+}
+
+int port_parse(const char *text, uint16_t *port)
+{
+	unsigned int value;
+
+	if (number_parse(text, text + strlen(text), UINT16_MAX, &value) || !value)
+		return -EINVAL;
+	*port = (uint16_t)value;
+	return 0;
+}
+
 static const struct {
 	uint8_t protocol;
 	const char *api, *name;

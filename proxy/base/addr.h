@@ -66,6 +66,16 @@ unsigned int prefixes_disjoint(struct prefix *list, unsigned int n);
 bool addr_is_special(enum family family, const struct addr *addr);
 bool addr_is_loopback(enum family family, const struct addr *addr);
 
+/*
+ * The parts of "HOST", "HOST:PORT", "[HOST]" or "[HOST]:PORT"; neither is
+ * judged. A bare IPv6 address has more than one colon and no port. @host has
+ * @size bytes; *port points into @text, NULL: there is none. Returns 0, or
+ * -EINVAL for brackets that do not match or a host that does not fit.
+ */
+int host_port_split(const char *text, char *host, size_t size, const char **port);
+/* A whole number from 1 to 65535. Returns 0 or -EINVAL. */
+int port_parse(const char *text, uint16_t *port);
+
 /* IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP for "TCP", "UDP", "SCTP"; 0 for anything else. */
 uint8_t protocol_parse(const char *text);
 const char *protocol_name(uint8_t protocol); /* "tcp", "udp", "sctp" */

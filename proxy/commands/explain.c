@@ -32,8 +32,8 @@ static int check_packet(char *const words[4], unsigned int n, struct errbuf *eb)
 {
 	enum family source_family, family;
 	struct addr addr;
-	char protocol[8] = "", *end;
-	unsigned long port;
+	char protocol[8] = "";
+	uint16_t port;
 	size_t i;
 
 	if (addr_parse(words[0], &source_family, &addr) && !strchr(words[0], '/'))
@@ -64,9 +64,7 @@ static int check_packet(char *const words[4], unsigned int n, struct errbuf *eb)
 			       ? errf(eb, -EINVAL,
 				      "explain: icmpv6 is not IPv4's: say icmp")
 			       : 0;
-	port = strtoul(words[3], &end, 10);
-	if (*words[3] < '0' || *words[3] > '9' || *end || port < 1 ||
-	    port > UINT16_MAX)
+	if (port_parse(words[3], &port))
 		return errf(eb, -EINVAL,
 			    "explain: port \"%s\" is not between 1 and 65535",
 			    words[3]);

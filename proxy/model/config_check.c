@@ -155,49 +155,18 @@ static int check_bind_address(struct checker *c)
 	return 0;
 }
 
-static int port_parse(const char *text, uint16_t *port)
-{
-	unsigned long value;
-	char *end;
-
-	if (*text < '0' || *text > '9' || strlen(text) > 8)
-		return -EINVAL;
-	value = strtoul(text, &end, 10);
-	if (*end || value < 1 || value > UINT16_MAX)
-		return -EINVAL;
-	*port = (uint16_t)value;
-	return 0;
-}
-
-/*
- * "ADDRESS", "ADDRESS:PORT", "[ADDRESS]" or "[ADDRESS]:PORT". A bare IPv6 address has more than one
- * colon and no port. Without a port *port stays as it is.
- */
+/* Without a port *port stays as it is. */
 static int server_parse(const char *text, enum family *family,
 			struct addr *addr, uint16_t *port)
 {
 	char host[ADDRESS_TEXT_MAX];
-	const char *start = text, *end, *colon;
+	const char *digits;
 
-	if (*text == '[') {
-		start = text + 1;
-		end = strchr(start, ']');
-		if (!end || (end[1] && end[1] != ':'))
-			return -EINVAL;
-		colon = end[1] ? end + 1 : NULL;
-	} else {
-		colon = strchr(text, ':');
-		if (colon && strchr(colon + 1, ':'))
-			colon = NULL;
-		end = colon ? colon : text + strlen(text);
-	}
-	if ((size_t)(end - start) >= sizeof(host))
+	if (host_port_split(text, host, sizeof(host), &digits))
 		return -EINVAL;
-	memcpy(host, start, (size_t)(end - start));
-	host[end - start] = '\0';
 	if (addr_parse(host, family, addr))
 		return -EADDRNOTAVAIL;
-	return colon ? port_parse(colon + 1, port) : 0;
+	return digits ? port_parse(digits, port) : 0;
 }
 
 int bind_address_parse(const char *text, enum family *family, struct addr *addr,

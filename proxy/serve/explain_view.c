@@ -62,17 +62,6 @@ static bool is_ping_word(const char *text)
 	return strcasecmp(text, "icmp") == 0 || strcasecmp(text, "icmpv6") == 0;
 }
 
-static int port_word(const char *text, uint16_t *port)
-{
-	char *end;
-	unsigned long n = strtoul(text, &end, 10);
-
-	if (*text < '0' || *text > '9' || *end || n < 1 || n > UINT16_MAX)
-		return -EINVAL;
-	*port = (uint16_t)n;
-	return 0;
-}
-
 /* Takes "/PROTOCOL" off the end of @word, but not the name of a Service called "udp". */
 static void cut_protocol(struct asked *a)
 {
@@ -90,26 +79,13 @@ static void cut_protocol(struct asked *a)
 /* "ADDRESS", "ADDRESS:PORT", "[ADDRESS]:PORT"; the port is cut off. Returns false for a name. */
 static bool address_word(struct asked *a, enum family *family, struct addr *addr)
 {
-	char text[QUERY_TEXT_SIZE], *colon, *start = text;
-	const char *port = NULL;
+	char host[QUERY_TEXT_SIZE];
+	const char *port;
 
-	snprintf(text, sizeof(text), "%s", a->destination);
-	if (addr_parse(text, family, addr) == 0)
+	if (addr_parse(a->destination, family, addr) == 0)
 		return true;
-	colon = strrchr(text, ':');
-	if (*text == '[') {
-		start = text + 1;
-		colon = strchr(text, ']');
-		if (!colon || (colon[1] && colon[1] != ':'))
-			return false;
-		port = colon[1] ? colon + 2 : NULL;
-	} else if (colon) {
-		port = colon + 1;
-	} else {
-		return false;
-	}
-	*colon = '\0';
-	if (addr_parse(start, family, addr))
+	if (host_port_split(a->destination, host, sizeof(host), &port) ||
+	    addr_parse(host, family, addr))
 		return false;
 	if (port && !*a->port)
 		snprintf(a->port, sizeof(a->port), "%s", port);
@@ -684,7 +660,7 @@ static int explain_address(struct explaining *x, enum family family,
 		     x->asked.destination);
 		return 400;
 	}
-	if (port_word(x->asked.port, &q.port)) {
+	if (port_parse(x->asked.port, &q.port)) {
 		errf(&x->error, 0, "port \"%s\" is not between 1 and 65535",
 		     x->asked.port);
 		return 400;

@@ -259,6 +259,62 @@ START_TEST(test_disjoint)
 }
 END_TEST
 
+static const struct {
+	const char *text, *host, *port; /* no host: refused */
+} host_ports[] = {
+	{ "10.0.0.1", "10.0.0.1", NULL },
+	{ "10.0.0.1:80", "10.0.0.1", "80" },
+	{ "host:", "host", "" },
+	{ ":80", "", "80" },
+	{ "", "", NULL },
+	{ "fd00::1", "fd00::1", NULL },
+	{ "a:b:80", "a:b:80", NULL },
+	{ "[fd00::1]", "fd00::1", NULL },
+	{ "[fd00::1]:80", "fd00::1", "80" },
+	{ "[fd00::1]:", "fd00::1", "" },
+	{ "[]:80", "", "80" },
+	{ "[fd00::1", NULL, NULL },
+	{ "[fd00::1]80", NULL, NULL },
+	{ "123456789012345", "123456789012345", NULL },
+	{ "1234567890123456", NULL, NULL },
+	{ "[1234567890123456]:80", NULL, NULL },
+};
+
+START_TEST(test_host_port)
+{
+	char host[16] = "";
+	const char *port = NULL;
+	int err = host_port_split(host_ports[_i].text, host, sizeof(host), &port);
+
+	ck_assert_msg((err == 0) == (host_ports[_i].host != NULL), "%s: got %d",
+		      host_ports[_i].text, err);
+	if (err)
+		return;
+	ck_assert_str_eq(host, host_ports[_i].host);
+	ck_assert_pstr_eq(port, host_ports[_i].port);
+}
+END_TEST
+
+static const struct {
+	const char *text;
+	uint16_t port; /* 0: refused */
+} ports[] = {
+	{ "1", 1 },   { "80", 80 },  { "65535", 65535 }, { "0080", 80 },
+	{ "", 0 },    { "0", 0 },    { "65536", 0 },	 { "4294967376", 0 },
+	{ "-1", 0 },  { "+80", 0 },  { " 80", 0 },	 { "80 ", 0 },
+	{ "0x5", 0 }, { "http", 0 },
+};
+
+START_TEST(test_port)
+{
+	uint16_t port = 0;
+	int err = port_parse(ports[_i].text, &port);
+
+	ck_assert_msg(err == (ports[_i].port ? 0 : -EINVAL) && port == ports[_i].port,
+		      "\"%s\": got %d and %u", ports[_i].text, err, port);
+}
+END_TEST
+
 START_TEST(test_words)
 {
 	ck_assert_uint_eq(protocol_parse("TCP"), IPPROTO_TCP);
@@ -285,6 +341,8 @@ Suite *make_suite(void)
 	ADD_LOOP(tc, test_covers, pairs);
 	ADD_LOOP(tc, test_special, specials);
 	ADD_LOOP(tc, test_disjoint, disjoint);
+	ADD_LOOP(tc, test_host_port, host_ports);
+	ADD_LOOP(tc, test_port, ports);
 	tcase_add_test(tc, test_compare);
 	tcase_add_test(tc, test_words);
 	suite_add_tcase(suite, tc);

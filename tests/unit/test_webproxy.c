@@ -49,6 +49,7 @@ static const struct {
 	{ "https://[fd00::1]:6443", "[FD00::1]:6443", false },
 	{ "https://[fd00::1]:6443", "[fd00::1]:443", true },
 	{ "https://[fd00::1]", "[fd00::1]:443", false },
+	{ "https://[fd00::1]", "[fd00::1]", true },
 	/* Ranges */
 	{ "https://10.0.0.1:6443", "10.0.0.0/8", false },
 	{ "https://11.0.0.1:6443", "10.0.0.0/8", true },
