@@ -103,16 +103,12 @@ static uint64_t entry_name_hash(const struct entry *e)
 
 static struct entry *store_find(const struct store *store, const struct entry *like)
 {
-	struct hash_node *node =
-		hashtab_find(&store->by_name, entry_name_hash(like));
 	struct entry *e;
 
-	for (; node; node = hashtab_find_next(node)) {
-		e = hash_entry(node, struct entry, by_name);
+	for_each_hash_match (e, &store->by_name, entry_name_hash(like), by_name)
 		if (e->kind == like->kind && strcmp(e->name, like->name) == 0 &&
 		    strcmp(e->namespace, like->namespace) == 0)
 			return e;
-	}
 	return NULL;
 }
 

@@ -114,18 +114,6 @@ struct hash_node *hash_walk_next(struct hash_walk *walk)
 	return node;
 }
 
-struct hash_node *hashtab_first(const struct hashtab *t, struct hash_walk *walk)
-{
-	*walk = hashtab_walk(t);
-	return hash_walk_next(walk);
-}
-
-struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk)
-{
-	(void)t;
-	return hash_walk_next(walk);
-}
-
 uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
 {
 	const unsigned char *b = bytes;

@@ -42,8 +42,6 @@ struct hash_walk {
 };
 struct hash_walk hashtab_walk(const struct hashtab *t);
 struct hash_node *hash_walk_next(struct hash_walk *walk); /* NULL: that was all */
-struct hash_node *hashtab_first(const struct hashtab *t, struct hash_walk *walk);
-struct hash_node *hashtab_next(const struct hashtab *t, struct hash_walk *walk);
 
 /* Continue a hash with more bytes; begin with HASH_SEED. */
 #define HASH_SEED 0x9e3779b97f4a7c15ull

@@ -108,14 +108,12 @@ struct tally *tally_new(const struct vips *vips, const struct seen *before)
 
 void tally_free(struct tally *t)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct tally_endpoint *x;
 
 	if (!t)
 		return;
-	for (n = hashtab_first(&t->endpoints, &walk); n;
-	     n = hashtab_next(&t->endpoints, &walk))
-		free(hash_entry(n, struct tally_endpoint, node));
+	for_each_hashed (x, &t->endpoints, node)
+		free(x);
 	hashtab_free(&t->endpoints);
 	seen_free(t->seen);
 	free(t->ports);
@@ -130,15 +128,12 @@ static struct tally_endpoint *endpoint_of(struct tally *t, unsigned int port,
 		HASH_SEED + family + ((uint64_t)port << 20) + e->endpoint_port,
 		&e->endpoint, sizeof(e->endpoint));
 	struct tally_endpoint *x;
-	struct hash_node *n;
 
-	for (n = hashtab_find(&t->endpoints, hash); n; n = hashtab_find_next(n)) {
-		x = hash_entry(n, struct tally_endpoint, node);
+	for_each_hash_match (x, &t->endpoints, hash, node)
 		if (x->port == port && x->family == family &&
 		    x->number == e->endpoint_port &&
 		    addr_compare(&x->addr, &e->endpoint) == 0)
 			return x;
-	}
 	x = malloc(sizeof(*x));
 	if (!x)
 		return NULL;

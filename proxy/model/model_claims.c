@@ -28,21 +28,12 @@ static bool claims_same(const struct claim *a, const struct claim *b)
 	       addr_compare(&a->vip.addr, &b->vip.addr) == 0;
 }
 
-/* The next claim on the same VIP, beginning with a hash chain's @n. */
-static struct claim *next_rival(struct hash_node *n, const struct claim *of)
-{
-	for (; n; n = hashtab_find_next(n)) {
-		struct claim *c = hash_entry(n, struct claim, node);
-
-		if (c != of && claims_same(c, of))
-			return c;
-	}
-	return NULL;
-}
-
+/* The other claims on the same VIP. */
 #define for_each_rival(c, claims, of)                                          \
-	for (c = next_rival(hashtab_find(claims, (of)->node.hash), of); c;     \
-	     c = next_rival(hashtab_find_next(&c->node), of))
+	for_each_hash_match (c, claims, (of)->node.hash, node)                 \
+		if (c == (of) || !claims_same(c, of))                          \
+			continue;                                              \
+		else
 
 /* SVC-11: by age, then namespace/name, then port name. */
 static int claim_compare(const struct claim *a, const struct claim *b)

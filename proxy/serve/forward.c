@@ -477,39 +477,30 @@ static const struct endpoint *choose_endpoint(struct port_listener *l)
 	return &l->remembered;
 }
 
-static struct port_listener *listener_of(struct hash_node *node)
-{
-	return hash_entry(node, struct port_listener, node);
-}
-
 static void pause_accepting(struct forwarder *f)
 {
 	const struct timeval pause = ms_to_timeval(PAUSE_MS);
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct port_listener *l;
 
 	told_of_shortage(f);
 	f->paused = true;
-	for (n = hashtab_first(&f->listeners, &walk); n;
-	     n = hashtab_next(&f->listeners, &walk))
-		if (listener_of(n)->fd >= 0)
-			event_del(&listener_of(n)->event);
+	for_each_hashed (l, &f->listeners, node)
+		if (l->fd >= 0)
+			event_del(&l->event);
 	event_add(f->resume, &pause);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *ctx)
 {
 	struct forwarder *f = ctx;
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct port_listener *l;
 
 	(void)fd;
 	(void)what;
 	f->paused = false;
-	for (n = hashtab_first(&f->listeners, &walk); n;
-	     n = hashtab_next(&f->listeners, &walk))
-		if (listener_of(n)->fd >= 0)
-			event_add(&listener_of(n)->event, NULL);
+	for_each_hashed (l, &f->listeners, node)
+		if (l->fd >= 0)
+			event_add(&l->event, NULL);
 }
 
 /* NP-9.7: refused as if nobody listened. */
@@ -649,20 +640,17 @@ static uint64_t owner_hash(const char *owner, enum family family)
 	return hash_bytes(hash_text(HASH_SEED, owner), &family, sizeof(family));
 }
 
-static struct port_listener *next_of(struct hash_node *n, const char *owner,
-				     enum family family)
+static bool listens_for(const struct port_listener *l, const char *owner,
+			enum family family)
 {
-	for (; n; n = hashtab_find_next(n))
-		if (listener_of(n)->family == family &&
-		    !strcmp(listener_of(n)->owner, owner))
-			return listener_of(n);
-	return NULL;
+	return l->family == family && strcmp(l->owner, owner) == 0;
 }
 
-#define for_each_listener_of(l, f, owner, family)                                  \
-	for (l = next_of(hashtab_find(&(f)->listeners, owner_hash(owner, family)), \
-			 owner, family);                                           \
-	     l; l = next_of(hashtab_find_next(&l->node), owner, family))
+#define for_each_listener_of(l, f, owner, family)                                 \
+	for_each_hash_match (l, &(f)->listeners, owner_hash(owner, family), node) \
+		if (!listens_for(l, owner, family))                               \
+			continue;                                                 \
+		else
 
 static struct port_listener *listener_find(struct forwarder *f, const char *owner,
 					   enum family family, uint16_t port)
@@ -782,15 +770,13 @@ int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 
 void forwarder_retry(struct forwarder *f)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct port_listener *l;
 
 	if (!f->n_unbound)
 		return;
-	for (n = hashtab_first(&f->listeners, &walk); n;
-	     n = hashtab_next(&f->listeners, &walk))
-		if (listener_of(n)->fd < 0)
-			listener_bind(listener_of(n));
+	for_each_hashed (l, &f->listeners, node)
+		if (l->fd < 0)
+			listener_bind(l);
 	schedule_forward_retry(f);
 }
 
@@ -847,16 +833,15 @@ struct forwarder *forwarder_new(const struct forward_options *options)
 
 void forwarder_free(struct forwarder *f)
 {
+	struct port_listener *l;
 	struct forwarded *c;
-	struct hash_walk walk;
-	struct hash_node *n;
 
 	if (!f)
 		return;
 	while ((c = TAILQ_FIRST(&f->connections)))
 		reset_both(c);
-	while ((n = hashtab_first(&f->listeners, &walk)))
-		listener_free(listener_of(n));
+	for_each_hashed (l, &f->listeners, node)
+		listener_free(l);
 	hashtab_free(&f->listeners);
 	while (f->n_spare)
 		tunnel_close(&f->spare[--f->n_spare]);

@@ -77,12 +77,10 @@ struct reporter *reporter_new(struct model *model, struct metrics *metrics,
 
 static void changes_clear(struct changes *changes)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct changed_service *c;
 
-	for (n = hashtab_first(&changes->services, &walk); n;
-	     n = hashtab_next(&changes->services, &walk))
-		free(hash_entry(n, struct changed_service, node));
+	for_each_hashed (c, &changes->services, node)
+		free(c);
 	hashtab_free(&changes->services);
 	changes->all = false;
 }
@@ -223,20 +221,16 @@ static void tell_health(struct reporter *r, enum family family)
 {
 	const struct node_info *info = model_node_info(r->model);
 	struct changes *changes = &r->changes[family];
+	struct changed_service *c;
 	bool again = false;
-	struct hash_walk walk;
-	struct hash_node *n;
 
 	health_set_node(r->health, model_node(r->model));
 	health_set_addresses(r->health, family,
 			     info->family[family].nodeports_everywhere,
 			     info->family[family].nodeport_ips,
 			     info->family[family].n_nodeport_ips);
-	for (n = hashtab_first(&changes->services, &walk); n;
-	     n = hashtab_next(&changes->services, &walk))
-		again |= tell_changed(r, family,
-				      hash_entry(n, struct changed_service,
-						 node)) != 0;
+	for_each_hashed (c, &changes->services, node)
+		again |= tell_changed(r, family, c) != 0;
 	if (changes->all)
 		again |= tell_all(r, family) != 0;
 	if (changes->all && r->localports)
@@ -328,16 +322,12 @@ static struct changed_service *changed_find(const struct changes *changes,
 					    uint64_t hash,
 					    const struct service_entry *service)
 {
-	struct hash_node *n = hashtab_find(&changes->services, hash);
+	struct changed_service *c;
 
-	for (; n; n = hashtab_find_next(n)) {
-		struct changed_service *c =
-			hash_entry(n, struct changed_service, node);
-
+	for_each_hash_match (c, &changes->services, hash, node)
 		if (strcmp(c->name, service->name) == 0 &&
 		    strcmp(c->namespace, service->namespace) == 0)
 			return c;
-	}
 	return NULL;
 }
 

@@ -54,14 +54,11 @@ void vips_free(struct vips *v)
 static struct port_name *port_find(const struct vips *v, const char *name,
 				   uint64_t hash)
 {
-	struct hash_node *n = hashtab_find(&v->names, hash);
+	struct port_name *p;
 
-	for (; n; n = hashtab_find_next(n)) {
-		struct port_name *p = hash_entry(n, struct port_name, node);
-
+	for_each_hash_match (p, &v->names, hash, node)
 		if (strcmp(p->name, name) == 0)
 			return p;
-	}
 	return NULL;
 }
 

@@ -41,14 +41,12 @@ static void forget_counts_gone(struct counts *c)
 
 void counts_free(struct counts *c)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct count *e;
 
 	if (!c)
 		return;
-	for (n = hashtab_first(&c->entries, &walk); n;
-	     n = hashtab_next(&c->entries, &walk))
-		free(hash_entry(n, struct count, node));
+	for_each_hashed (e, &c->entries, node)
+		free(e);
 	hashtab_free(&c->entries);
 	forget_counts_gone(c);
 	free(c);
@@ -74,12 +72,11 @@ static bool is_of(const struct count *e, const struct element *el)
 
 static struct count *find_count(const struct counts *c, const struct element *el)
 {
-	struct hash_node *n;
+	struct count *e;
 
-	for (n = hashtab_find(&c->entries, hash_of(el)); n;
-	     n = hashtab_find_next(n))
-		if (is_of(hash_entry(n, struct count, node), el))
-			return hash_entry(n, struct count, node);
+	for_each_hash_match (e, &c->entries, hash_of(el), node)
+		if (is_of(e, el))
+			return e;
 	return NULL;
 }
 
@@ -144,8 +141,6 @@ uint64_t counts_stay(struct counts *c, const struct element *el)
 
 void counts_applied(struct counts *c, bool all)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
 	struct count *e;
 	size_t i;
 
@@ -154,13 +149,12 @@ void counts_applied(struct counts *c, bool all)
 		if (e && e->stays_in != c->transaction)
 			drop_count(c, e);
 	}
-	for (n = all ? hashtab_first(&c->entries, &walk) : NULL; n;
-	     n = hashtab_next(&c->entries, &walk)) {
-		e = hash_entry(n, struct count, node);
+	forget_counts_gone(c);
+	if (!all)
+		return;
+	for_each_hashed (e, &c->entries, node)
 		if (e->stays_in != c->transaction)
 			drop_count(c, e);
-	}
-	forget_counts_gone(c);
 }
 
 const struct element *counts_questions(const struct counts *c, size_t *count)

@@ -116,11 +116,12 @@ static struct endpoint *copy_sorted(const struct endpoint_list *list)
 
 static struct purge *purge_find(const struct purges *p, const char *map)
 {
-	struct hash_node *n = hashtab_find(&p->by_map, hash_text(HASH_SEED, map));
+	struct purge *job;
 
-	while (n && strcmp(hash_entry(n, struct purge, node)->map, map))
-		n = hashtab_find_next(n);
-	return hash_entry(n, struct purge, node);
+	for_each_hash_match (job, &p->by_map, hash_text(HASH_SEED, map), node)
+		if (strcmp(job->map, map) == 0)
+			break;
+	return job;
 }
 
 static struct purge *add_new(struct purges *p, const char *map, const char *label)

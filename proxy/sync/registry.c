@@ -110,10 +110,8 @@ static struct shared_entry *shared_get(struct registry *r, const struct element 
 			   &el->addr, sizeof(el->addr));
 	struct registry_entry *e;
 	struct shared_entry *s;
-	struct hash_node *n;
 
-	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
-		e = hash_entry(n, struct registry_entry, node);
+	for_each_hash_match (e, &r->entries, hash, node) {
 		if (is_shared(e, el)) {
 			touch_entry(r, e);
 			return shared_entry(e);
@@ -149,10 +147,8 @@ static struct lasting_entry *lasting_get(struct registry *r, enum entry_kind kin
 	const size_t size = strlen(name) + 1;
 	struct registry_entry *e;
 	struct lasting_entry *l;
-	struct hash_node *n;
 
-	for (n = hashtab_find(&r->entries, hash); n; n = hashtab_find_next(n)) {
-		e = hash_entry(n, struct registry_entry, node);
+	for_each_hash_match (e, &r->entries, hash, node) {
 		if (is_lasting(e, kind, pick, name)) {
 			touch_entry(r, e);
 			return lasting_entry(e);
@@ -218,12 +214,10 @@ static void entry_free(struct registry *r, struct registry_entry *e)
 
 void registry_free(struct registry *r)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct registry_entry *e;
 
-	for (n = hashtab_first(&r->entries, &walk); n;
-	     n = hashtab_next(&r->entries, &walk))
-		entry_release(hash_entry(n, struct registry_entry, node));
+	for_each_hashed (e, &r->entries, node)
+		entry_release(e);
 	hashtab_free(&r->entries);
 	memset(r, 0, sizeof(*r));
 }
@@ -424,14 +418,9 @@ int registry_found_ranges(struct registry *r, const char *set,
 
 void registry_unwant(struct registry *r)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct registry_entry *e;
 
-	for (n = hashtab_first(&r->entries, &walk); n;
-	     n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e =
-			hash_entry(n, struct registry_entry, node);
-
+	for_each_hashed (e, &r->entries, node) {
 		e->wanted = 0;
 		e->pending = e->spare = false;
 		if (e->kind == ENTRY_RANGES)
@@ -590,17 +579,12 @@ int registry_collect(struct registry *r, const struct writer *writer,
 		     int64_t before_us)
 {
 	unsigned int picks = excess_picks(r);
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct registry_entry *e;
 	int count = 0;
 
 	if (!registry_collectable(r))
 		return 0;
-	for (n = hashtab_first(&r->entries, &walk); n;
-	     n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e =
-			hash_entry(n, struct registry_entry, node);
-
+	for_each_hashed (e, &r->entries, node) {
 		/* never true of a shared one */
 		if (!e->idle || lasting_entry(e)->idle_since_us > before_us)
 			continue;
@@ -616,14 +600,9 @@ int registry_collect(struct registry *r, const struct writer *writer,
 
 void registry_collected(struct registry *r, bool done)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct registry_entry *e;
 
-	for (n = hashtab_first(&r->entries, &walk); n;
-	     n = hashtab_next(&r->entries, &walk)) {
-		struct registry_entry *e =
-			hash_entry(n, struct registry_entry, node);
-
+	for_each_hashed (e, &r->entries, node) {
 		if (e->collecting && done)
 			entry_free(r, e);
 		else

@@ -59,25 +59,19 @@ struct stale *stale_new(const struct model *model, enum family family,
 
 static void cache_clear(struct stale *s)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct serving *serving;
 
-	for (n = hashtab_first(&s->cache, &walk); n;
-	     n = hashtab_next(&s->cache, &walk))
-		free(hash_entry(n, struct serving, node));
+	for_each_hashed (serving, &s->cache, node)
+		free(serving);
 	hashtab_free(&s->cache);
 }
 
 /* Forgets those of changes up to @change. */
 static void removed_clear(struct stale *s, uint64_t change)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct removed *r;
 
-	for (n = hashtab_first(&s->removed, &walk); n;
-	     n = hashtab_next(&s->removed, &walk)) {
-		struct removed *r = hash_entry(n, struct removed, node);
-
+	for_each_hashed (r, &s->removed, node) {
 		if (r->change > change)
 			continue;
 		hashtab_remove(&s->removed, &r->node);
@@ -117,16 +111,13 @@ static uint64_t removed_hash(const struct vip *vip)
 
 static struct removed *removed_find(const struct stale *s, const struct vip *vip)
 {
-	struct hash_node *n = hashtab_find(&s->removed, removed_hash(vip));
+	struct removed *r;
 
-	for (; n; n = hashtab_find_next(n)) {
-		struct removed *r = hash_entry(n, struct removed, node);
-
+	for_each_hash_match (r, &s->removed, removed_hash(vip), node)
 		if (r->vip.port == vip->port &&
 		    (r->vip.role == VIP_NODE_PORT) == (vip->role == VIP_NODE_PORT) &&
 		    addr_compare(&r->vip.addr, &vip->addr) == 0)
 			return r;
-	}
 	return NULL;
 }
 
@@ -263,16 +254,13 @@ static const struct serving *serving_get(struct stale *s,
 {
 	const uint64_t hash = hash_bytes(HASH_SEED, &port, sizeof(port));
 	struct serving *serving;
-	struct hash_node *n;
 
 	if (s->cache_revision != model_revision(s->model))
 		cache_clear(s);
 	s->cache_revision = model_revision(s->model);
-	for (n = hashtab_find(&s->cache, hash); n; n = hashtab_find_next(n)) {
-		serving = hash_entry(n, struct serving, node);
+	for_each_hash_match (serving, &s->cache, hash, node)
 		if (serving->port == port)
 			return serving;
-	}
 	serving = serving_new(s, port);
 	if (serving)
 		hashtab_insert(&s->cache, &serving->node, hash);

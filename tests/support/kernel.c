@@ -190,14 +190,11 @@ static void set_name_copy(char *to, const char *name)
 
 static struct fchain *chain_find(const struct ftable *t, const char *name)
 {
-	struct hash_node *n = hashtab_find(&t->chains, hash_text(HASH_SEED, name));
+	struct fchain *c;
 
-	for (; n; n = hashtab_find_next(n)) {
-		struct fchain *c = hash_entry(n, struct fchain, node);
-
+	for_each_hash_match (c, &t->chains, hash_text(HASH_SEED, name), node)
 		if (strcmp(c->name, name) == 0)
 			return c;
-	}
 	return NULL;
 }
 
@@ -284,15 +281,12 @@ static void element_unlink(struct fake_kernel *k, struct felement *e)
 static struct felement *element_find(const struct fset *s, const uint8_t *key,
 				     size_t length)
 {
-	struct hash_node *n =
-		hashtab_find(&s->index, hash_bytes(HASH_SEED, key, length));
+	const uint64_t hash = hash_bytes(HASH_SEED, key, length);
+	struct felement *e;
 
-	for (; n; n = hashtab_find_next(n)) {
-		struct felement *e = hash_entry(n, struct felement, node);
-
+	for_each_hash_match (e, &s->index, hash, node)
 		if (e->key_length == length && memcmp(e->key, key, length) == 0)
 			return e;
-	}
 	return NULL;
 }
 

@@ -87,17 +87,15 @@ static void object_free(struct world_object *o);
 
 void world_free(struct world *w)
 {
-	struct hash_walk walk;
-	struct hash_node *n;
+	struct world_object *o;
 
 	planes_free(w);
 	config_free(w->config);
 	nlsock_close(w->nl);
 	if (w->kernel)
 		fake_kernel_free(w->kernel);
-	for (n = hashtab_first(&w->objects, &walk); n;
-	     n = hashtab_next(&w->objects, &walk))
-		object_free(hash_entry(n, struct world_object, node));
+	for_each_hashed (o, &w->objects, node)
+		object_free(o);
 	hashtab_free(&w->objects);
 	strbuf_free(&w->log.text);
 	free(w);
@@ -114,12 +112,12 @@ static char *key_of(const char *text)
 
 static struct world_object *object_find(const struct world *w, const char *key)
 {
-	struct hash_node *n = hashtab_find(&w->objects, hash_text(HASH_SEED, key));
+	struct world_object *o;
 
-	for (; n; n = hashtab_find_next(n))
-		if (strcmp(hash_entry(n, struct world_object, node)->key, key) == 0)
+	for_each_hash_match (o, &w->objects, hash_text(HASH_SEED, key), node)
+		if (strcmp(o->key, key) == 0)
 			break;
-	return hash_entry(n, struct world_object, node);
+	return o;
 }
 
 bool world_has(const struct world *w, const char *key)
@@ -192,20 +190,15 @@ static void put_all(const struct world *w, struct model *m)
 		{ "service ", KIND_SERVICE },
 	};
 	const struct object_sink *sink = model_sink(m);
-	struct hash_walk walk;
-	struct hash_node *n;
-	const char *text;
+	struct world_object *o;
 	unsigned int k;
 
 	for (k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
 		sink->list_begin(sink->ctx, kinds[k].kind);
-		for (n = hashtab_first(&w->objects, &walk); n;
-		     n = hashtab_next(&w->objects, &walk)) {
-			text = hash_entry(n, struct world_object, node)->text;
-			if (strncmp(text, kinds[k].prefix,
+		for_each_hashed (o, &w->objects, node)
+			if (strncmp(o->text, kinds[k].prefix,
 				    strlen(kinds[k].prefix)) == 0)
-				build_put(m, text);
-		}
+				build_put(m, o->text);
 		sink->list_end(sink->ctx, kinds[k].kind);
 	}
 }

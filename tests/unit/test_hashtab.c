@@ -28,22 +28,23 @@ static uint64_t good_hash(unsigned int key)
 
 static struct item *lookup(const struct hashtab *t, uint64_t hash, unsigned int key)
 {
-	struct hash_node *n = hashtab_find(t, hash);
+	struct item *it;
 
-	for (; n; n = hashtab_find_next(n))
-		if (hash_entry(n, struct item, node)->key == key)
-			return hash_entry(n, struct item, node);
+	for_each_hash_match (it, t, hash, node)
+		if (it->key == key)
+			return it;
 	return NULL;
 }
 
 static unsigned int walk(const struct hashtab *t, struct item *items)
 {
-	struct hash_walk w;
-	struct hash_node *n;
 	unsigned int count = 0, i;
+	struct item *it;
 
-	for (n = hashtab_first(t, &w); n; n = hashtab_next(t, &w), count++)
-		hash_entry(n, struct item, node)->seen = true;
+	for_each_hashed (it, t, node) {
+		it->seen = true;
+		count++;
+	}
 	for (i = 0; i < N_ITEMS; i++) {
 		if (items[i].seen != items[i].in)
 			return ~0u;
@@ -87,19 +88,17 @@ END_TEST
 START_TEST(removal_while_walking)
 {
 	struct hashtab t = HASHTAB_INIT;
-	struct hash_walk w;
-	struct hash_node *n;
+	unsigned int i, seen = 0;
 	struct item *it;
-	unsigned int i, seen;
 
 	for (i = 0; i < (unsigned int)_i; i++) {
 		it = calloc(1, sizeof(*it));
 		hashtab_insert(&t, &it->node, bad_hash(i));
 	}
-	for (seen = 0, n = hashtab_first(&t, &w); n;
-	     n = hashtab_next(&t, &w), seen++) {
-		hashtab_remove(&t, n);
-		free(hash_entry(n, struct item, node));
+	for_each_hashed (it, &t, node) {
+		hashtab_remove(&t, &it->node);
+		free(it);
+		seen++;
 	}
 	ck_assert_uint_eq(seen, (unsigned int)_i);
 	ck_assert_uint_eq(t.count, 0);
@@ -110,10 +109,11 @@ END_TEST
 START_TEST(empty)
 {
 	struct hashtab t = HASHTAB_INIT;
-	struct hash_walk w;
+	struct item *it;
 
+	for_each_hashed (it, &t, node)
+		ck_abort_msg("an entry of an empty table");
 	ck_assert_ptr_null(hashtab_find(&t, 1));
-	ck_assert_ptr_null(hashtab_first(&t, &w));
 	hashtab_free(&t);
 }
 END_TEST
