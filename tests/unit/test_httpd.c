@@ -276,6 +276,14 @@ static double cpu_seconds(void)
 	return (double)clock() / CLOCKS_PER_SEC;
 }
 
+/* Its accept() closes what has come when the limit is reached; the kernel's leaves it waiting. */
+static bool under_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "vgpreload");
+}
+
 /* Without descriptors the loop must neither spin nor stay deaf. */
 START_TEST(no_descriptors)
 {
@@ -301,6 +309,10 @@ START_TEST(no_descriptors)
 	}
 	ck_assert_double_lt(cpu_seconds() - before, 0.15);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	if (under_valgrind()) {
+		close(fds[0]);
+		fds[0] = dial(&f);
+	}
 	say(fds[0], "GET /later HTTP/1.1\r\n\r\n");
 	hear(&f, fds[0]);
 	CHECK_HAS("heard later", f.answer.text, "path=/later");
