@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <net/if.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "nft/kubeproxy.h"
 #include "nft/monitor.h"
 #include "nft/readback.h"
+#include "proxy/base/log.h"
 #include "proxy/base/strbuf.h"
 #include "watch/http.h"
 
@@ -72,19 +72,8 @@ bool takeover_may_remove(const struct takeover_facts *facts)
 	       facts->refreshed_us_ago >= LOOK_S * INT64_C(1000000);
 }
 
-static void takeover_say(struct takeover *t, int severity, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void takeover_say(struct takeover *t, int severity, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	t->options.log(t->options.ctx, severity, text);
-}
+#define takeover_say(t, severity, ...)                                         \
+	log_callf((t)->options.log, (t)->options.ctx, severity, __VA_ARGS__)
 
 static void arm_timer(struct takeover *t, int seconds)
 {

@@ -272,31 +272,38 @@ void log_info(struct log *log, const char *fmt, ...)
 	PUT(log, LOG_INFO, fmt);
 }
 
-void log_debug(struct log *log, int v, const char *fmt, ...)
+static void put_verbose(struct log *log, int v, const char *event,
+			const char *service, const char *fmt, va_list ap)
+	__attribute__((format(printf, 5, 0)));
+
+static void put_verbose(struct log *log, int v, const char *event,
+			const char *service, const char *fmt, va_list ap)
 {
 	char message[MESSAGE_MAX];
-	va_list ap;
 
 	if (!log_wants(log, v))
 		return;
-	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
+	put_event(log, LOG_INFO, event, service, message);
+}
+
+void log_debug(struct log *log, int v, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	put_verbose(log, v, NULL, NULL, fmt, ap);
 	va_end(ap);
-	put_event(log, LOG_INFO, NULL, NULL, message);
 }
 
 void log_event(struct log *log, int v, const char *event, const char *service,
 	       const char *fmt, ...)
 {
-	char message[MESSAGE_MAX];
 	va_list ap;
 
-	if (!log_wants(log, v))
-		return;
 	va_start(ap, fmt);
-	vsnprintf(message, sizeof(message), fmt, ap);
+	put_verbose(log, v, event, service, fmt, ap);
 	va_end(ap);
-	put_event(log, LOG_INFO, event, service, message);
 }
 
 static struct token_bucket *bucket_find(struct log *log, const char *key,
@@ -375,4 +382,28 @@ void log_message(void *log, int severity, const char *message)
 void log_warning_message(void *log, const char *message)
 {
 	log_line(log, LOG_WARNING, "%s", message);
+}
+
+void log_callf(log_fn *call, void *ctx, int severity, const char *fmt, ...)
+{
+	char message[MESSAGE_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	call(ctx, severity, message);
+}
+
+void warn_callf(warn_fn *call, void *ctx, const char *fmt, ...)
+{
+	char message[MESSAGE_MAX];
+	va_list ap;
+
+	if (!call)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	call(ctx, message);
 }

@@ -78,4 +78,13 @@ void log_limited(struct log *log, int severity, const char *key,
 void log_message(void *log, int severity, const char *message);
 void log_warning_message(void *log, const char *message);
 
+/* Such a callback, and how it is called with a text that is put together. */
+typedef void log_fn(void *ctx, int severity, const char *message);
+typedef void warn_fn(void *ctx, const char *message);
+void log_callf(log_fn *call, void *ctx, int severity, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* NULL: nobody hears of it. */
+void warn_callf(warn_fn *call, void *ctx, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
 #endif

@@ -468,6 +468,25 @@ void print_yaml(const struct json *json, struct strbuf *out)
 	print_yaml_at(json, 0, false, out);
 }
 
+void print_data(const struct json *json, const char *output, struct strbuf *out)
+{
+	if (strcmp(output, "yaml") == 0)
+		print_yaml(json, out);
+	else
+		print_json(json, out);
+}
+
+int output_check(const struct options *options, const char *command,
+		 struct errbuf *eb)
+{
+	const char *output = options_own(options, "output");
+
+	if (!output || strcmp(output, "json") == 0 || strcmp(output, "yaml") == 0)
+		return 0;
+	return errf(eb, -EINVAL, "%s: --output: \"%s\" is neither json nor yaml",
+		    command, output);
+}
+
 const char *text_at(const struct json *object, const char *key)
 {
 	const char *text = json_string(json_get(object, key));
@@ -498,4 +517,18 @@ int put_out(struct strbuf *text)
 				       strerror(errno));
 	strbuf_free(text);
 	return status;
+}
+
+int put_json(const struct strbuf *text, const char *output, const char *too_much)
+{
+	struct strbuf out = STRBUF_INIT;
+	struct errbuf eb;
+	struct json *json =
+		text->err ? NULL : json_parse(text->text, text->length, &eb);
+
+	if (!json)
+		return command_fails(EXIT_FAILED, "%s", too_much);
+	print_data(json, output, &out);
+	json_free(json);
+	return put_out(&out);
 }

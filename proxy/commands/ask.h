@@ -51,6 +51,11 @@ void ask_add(struct strbuf *path, const char *key, const char *value);
 /* Answers as text for others: all of -o json and -o yaml. */
 void print_json(const struct json *json, struct strbuf *out);
 void print_yaml(const struct json *json, struct strbuf *out);
+/* As @output has it: "json" or "yaml". */
+void print_data(const struct json *json, const char *output, struct strbuf *out);
+/* Whether that is what --output of @command says, if it is given. Returns 0 or -EINVAL. */
+int output_check(const struct options *options, const char *command,
+		 struct errbuf *eb);
 
 /* The member as text or number; "" or 0 if it is not there. */
 const char *text_at(const struct json *object, const char *key);
@@ -59,5 +64,8 @@ bool is_at(const struct json *object, const char *key); /* there, and true */
 
 /* Writes @text to standard output. Returns EXIT_DONE or EXIT_FAILED. */
 int put_out(struct strbuf *text);
+/* The same for JSON that was put together here, as @output has it; @too_much is
+ * told if it does not fit. */
+int put_json(const struct strbuf *json, const char *output, const char *too_much);
 
 #endif

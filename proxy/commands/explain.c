@@ -73,14 +73,11 @@ static int check_packet(char *const words[4], unsigned int n, struct errbuf *eb)
 
 int command_explain_check(const struct options *options, struct errbuf *eb)
 {
-	const char *output = options_own(options, "output");
 	char *words[4];
 	unsigned int i;
 
-	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL,
-			    "explain: --output: \"%s\" is neither json nor yaml",
-			    output);
+	if (output_check(options, "explain", eb))
+		return -EINVAL;
 	if (options->n_words == 1 || options->n_words == 2)
 		return 0;
 	if (options->n_words != 3 && options->n_words != 4)
@@ -253,10 +250,8 @@ static int show_explanation(const struct json *answer, const char *output)
 		differs |= json_get(item, "kernel") &&
 			   !is_at(json_get(item, "kernel"), "agrees");
 	}
-	if (output && strcmp(output, "json") == 0)
-		print_json(answer, &out);
-	else if (output)
-		print_yaml(answer, &out);
+	if (output)
+		print_data(answer, output, &out);
 	status = put_out(&out);
 	return status ? status : differs ? EXIT_FAILED : EXIT_DONE;
 }

@@ -126,8 +126,6 @@ static int show_flows(struct flows *f, const struct options *options)
 {
 	const char *output = options_own(options, "output");
 	struct strbuf out = STRBUF_INIT;
-	struct errbuf eb;
-	struct json *json;
 
 	if (!f->as_data) {
 		if (f->table.n_cells)
@@ -145,16 +143,8 @@ static int show_flows(struct flows *f, const struct options *options)
 	jsonout_array_end(&f->json);
 	jsonout_integer(&f->json, "total", (int64_t)f->n);
 	jsonout_object_end(&f->json);
-	json = f->json.err ? NULL : json_parse(f->json.text, f->json.length, &eb);
-	if (!json)
-		return command_fails(EXIT_FAILED,
-				     "flows: too many for one answer: use --limit");
-	if (strcmp(output, "yaml") == 0)
-		print_yaml(json, &out);
-	else
-		print_json(json, &out);
-	json_free(json);
-	return put_out(&out);
+	return put_json(&f->json, output,
+			"flows: too many for one answer: use --limit");
 }
 
 static int read_limit(const struct options *options, size_t *limit)
@@ -175,13 +165,10 @@ static int read_limit(const struct options *options, size_t *limit)
 
 int command_flows_check(const struct options *options, struct errbuf *eb)
 {
-	const char *output = options_own(options, "output");
 	size_t limit;
 
-	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL,
-			    "flows: --output: \"%s\" is neither json nor yaml",
-			    output);
+	if (output_check(options, "flows", eb))
+		return -EINVAL;
 	if (read_limit(options, &limit))
 		return errf(eb, -EINVAL,
 			    "flows: --limit: \"%s\" is not a whole number",

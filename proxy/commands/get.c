@@ -446,25 +446,6 @@ static int fetch_all(struct get *g)
 	return status;
 }
 
-static int print_page_data(struct get *g)
-{
-	struct errbuf eb = { "" };
-	struct strbuf out = STRBUF_INIT;
-	struct json *json;
-
-	strbuf_adds(&g->json, "]}");
-	json = g->json.err ? NULL : json_parse(g->json.text, g->json.length, &eb);
-	if (!json)
-		return command_fails(EXIT_FAILED, "too much for one answer: %s",
-				     eb.text);
-	if (strcmp(g->output, "yaml") == 0)
-		print_yaml(json, &out);
-	else
-		print_json(json, &out);
-	json_free(json);
-	return put_out(&out);
-}
-
 static int print_table(struct get *g)
 {
 	const bool headers = !options_own_is_on(g->options, "no-headers") &&
@@ -492,11 +473,13 @@ static int one_round(struct get *g)
 	strbuf_reset(&g->json);
 	strbuf_adds(&g->json, "{\"items\":[");
 	status = fetch_all(g);
-	if (!status)
-		status = strcmp(g->output, "json") == 0 ||
-					 strcmp(g->output, "yaml") == 0
-				 ? print_page_data(g)
-				 : print_table(g);
+	strbuf_adds(&g->json, "]}");
+	if (!status &&
+	    (strcmp(g->output, "json") == 0 || strcmp(g->output, "yaml") == 0))
+		status = put_json(&g->json, g->output,
+				  "get: too much for one answer");
+	else if (!status)
+		status = print_table(g);
 	table_free(&g->table);
 	return status;
 }
@@ -508,10 +491,7 @@ static int add_object(struct get *g, const char *path, struct strbuf *out)
 
 	if (status)
 		return status;
-	if (strcmp(g->output, "json") == 0)
-		print_json(json, out);
-	else
-		print_yaml(json, out);
+	print_data(json, g->output, out);
 	json_free(json);
 	return EXIT_DONE;
 }

@@ -115,11 +115,6 @@ void screen_close(struct screen *s)
 	free(s);
 }
 
-bool screen_has_colour(const struct screen *s)
-{
-	return s->colour;
-}
-
 bool screen_has_utf8(const struct screen *s)
 {
 	return s->utf8;

@@ -18,7 +18,6 @@ bool screen_is_possible(void);
 struct screen *screen_open(struct errbuf *eb);
 void screen_close(struct screen *s); /* NULL is allowed */
 
-bool screen_has_colour(const struct screen *s); /* it is wanted */
 bool screen_has_utf8(const struct screen *s);
 void screen_size(const struct screen *s, unsigned int *rows, unsigned int *columns);
 

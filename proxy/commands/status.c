@@ -178,10 +178,8 @@ static int show_status(const struct json *s, const char *output)
 	struct strbuf out = STRBUF_INIT;
 	int status;
 
-	if (output && strcmp(output, "json") == 0) {
-		print_json(s, &out);
-	} else if (output) {
-		print_yaml(s, &out);
+	if (output) {
+		print_data(s, output, &out);
 	} else {
 		add_head(s, &out);
 		print_source(s, &out);
@@ -229,14 +227,11 @@ static int wait_ready(struct app *app, int64_t wait_ms)
 
 int command_status_check(const struct options *options, struct errbuf *eb)
 {
-	const char *output = options_own(options, "output"),
-		   *wait = options_own(options, "wait");
+	const char *wait = options_own(options, "wait");
 	int64_t ms;
 
-	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL,
-			    "status: --output: \"%s\" is neither json nor yaml",
-			    output);
+	if (output_check(options, "status", eb))
+		return -EINVAL;
 	if (wait && duration_parse(wait, &ms))
 		return errf(eb, -EINVAL,
 			    "status: --wait: \"%s\" is not a duration (such as 30s or 1m)",

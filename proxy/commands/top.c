@@ -604,9 +604,8 @@ static void add_port_row(const struct top_data *data, unsigned int port,
 static int put_data(const struct top_data *data, const unsigned int *order,
 		    size_t n, const char *output)
 {
-	struct strbuf text = STRBUF_INIT, out = STRBUF_INIT;
-	struct errbuf eb = { "out of memory" };
-	struct json *json;
+	struct strbuf text = STRBUF_INIT;
+	int status;
 	size_t i;
 
 	jsonout_object(&text, NULL);
@@ -619,17 +618,9 @@ static int put_data(const struct top_data *data, const unsigned int *order,
 		put_port(data, order[i], &text);
 	jsonout_array_end(&text);
 	jsonout_object_end(&text);
-	json = text.err ? NULL : json_parse(text.text, text.length, &eb);
+	status = put_json(&text, output, "top: too much for one answer");
 	strbuf_free(&text);
-	if (!json)
-		return command_fails(EXIT_FAILED,
-				     "top: too much for one answer: %s", eb.text);
-	if (strcmp(output, "yaml") == 0)
-		print_yaml(json, &out);
-	else
-		print_json(json, &out);
-	json_free(json);
-	return put_out(&out);
+	return status;
 }
 
 static int put_table(const struct top_data *data, const unsigned int *order,
@@ -709,13 +700,10 @@ static int read_interval(const struct options *options, int64_t *ms)
 
 int command_top_check(const struct options *options, struct errbuf *eb)
 {
-	const char *output = options_own(options, "output");
 	int64_t ms;
 
-	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL,
-			    "top: --output: \"%s\" is neither json nor yaml",
-			    output);
+	if (output_check(options, "top", eb))
+		return -EINVAL;
 	if (read_interval(options, &ms))
 		return errf(eb, -EINVAL,
 			    "top: --interval: \"%s\" is not a duration of 100ms or more",

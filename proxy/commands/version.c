@@ -15,12 +15,8 @@ const struct command_flag version_flags[] = {
 
 int command_version_check(const struct options *options, struct errbuf *eb)
 {
-	const char *output = options_own(options, "output");
-
-	if (output && strcmp(output, "json") && strcmp(output, "yaml"))
-		return errf(eb, -EINVAL,
-			    "version: --output: \"%s\" is neither json nor yaml",
-			    output);
+	if (output_check(options, "version", eb))
+		return -EINVAL;
 	if (options->n_words)
 		return errf(eb, -EINVAL, "version: unexpected argument \"%s\"",
 			    options->words[0]);

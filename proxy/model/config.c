@@ -7,34 +7,16 @@
 #include "proxy/model/config.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/base/log.h"
 #include "proxy/model/fields.h"
 
 #define SECOND_MS INT64_C(1000)
 #define MINUTE_MS (60 * SECOND_MS)
 #define HOUR_MS (60 * MINUTE_MS)
-
-typedef void warn_fn(void *ctx, const char *message);
-
-static void config_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void config_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	if (!warn)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	warn(ctx, text);
-}
 
 int config_set(char **field, const char *value)
 {
@@ -238,8 +220,8 @@ int config_set_gate(struct config *config, const char *name, bool value,
 	}
 	if (is_among(name, idle_gates, sizeof(idle_gates) / sizeof(idle_gates[0])))
 		return 0;
-	config_warnf(warn, ctx, "%s%s%s: not known, ignored", typed,
-		     *typed == '-' ? ": " : ".", name);
+	warn_callf(warn, ctx, "%s%s%s: not known, ignored", typed,
+		   *typed == '-' ? ": " : ".", name);
 	return 0;
 }
 

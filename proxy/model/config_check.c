@@ -8,18 +8,16 @@
 
 #include <errno.h>
 #include <net/if.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy/base/log.h"
 #include "proxy/base/strbuf.h"
 #include "proxy/model/fields.h"
 #include "proxy/model/ruleset.h"
 
 enum { HEALTHZ_PORT = 10256, METRICS_PORT = 10249, ADDRESS_TEXT_MAX = 128 };
-
-typedef void warn_fn(void *ctx, const char *message);
 
 /* What all checks share. */
 struct checker {
@@ -28,22 +26,6 @@ struct checker {
 	void *ctx;
 	struct errbuf *eb;
 };
-
-static void check_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void check_warnf(warn_fn *warn, void *ctx, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	if (!warn)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	warn(ctx, text);
-}
 
 /* What the operator typed for the field @path. */
 static const char *typed_name(const struct config *config, const char *path)
@@ -421,15 +403,14 @@ static void warn_of_nodeports(struct checker *c)
 
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (config_nodeports_everywhere(c->config, (enum family)f))
-			check_warnf(
-				c->warn, c->ctx,
-				"%s: node ports are open on all local %s addresses%s",
-				name, family_name(f),
-				c->config->family[f].nodeport_all
-					? " (\"primary\" would limit them to the node's own)"
-					: ", since no entry is of this family (\"primary\" would "
-					  "limit "
-					  "them to the node's own)");
+			warn_callf(c->warn, c->ctx,
+				   "%s: node ports are open on all local %s addresses%s",
+				   name, family_name(f),
+				   c->config->family[f].nodeport_all
+					   ? " (\"primary\" would limit them to the node's own)"
+					   : ", since no entry is of this family (\"primary\" would "
+					     "limit "
+					     "them to the node's own)");
 	}
 }
 
@@ -563,9 +544,9 @@ int config_check_families(const struct config *config, enum family primary,
 			return errf(eb, -EINVAL,
 				    "%s: the node is %s-only, but there is no %s range",
 				    cidr, good, good);
-		check_warnf(warn, ctx,
-			    "%s: the node is %s-%s, but there is no %s range",
-			    cidr, good, kind, good);
+		warn_callf(warn, ctx,
+			   "%s: the node is %s-%s, but there is no %s range",
+			   cidr, good, kind, good);
 	}
 	if (wrong_family(primary, pod_cidrs)) {
 		if (config->detect_local == DETECT_NODE_CIDR)
@@ -574,14 +555,14 @@ int config_check_families(const struct config *config, enum family primary,
 				    "spec.podCIDRs have no %s range",
 				    typed_name(config, "detectLocalMode"), good,
 				    kind, good);
-		check_warnf(warn, ctx,
-			    "the node is %s-%s, but its spec.podCIDRs have no %s range",
-			    good, kind, good);
+		warn_callf(warn, ctx,
+			   "the node is %s-%s, but its spec.podCIDRs have no %s range",
+			   good, kind, good);
 	}
 	if (wrong_family(primary, nodeports))
-		check_warnf(warn, ctx,
-			    "%s: the node is %s-%s, but there is no %s range",
-			    typed_name(config, "nodePortAddresses"), good, kind,
-			    good);
+		warn_callf(warn, ctx,
+			   "%s: the node is %s-%s, but there is no %s range",
+			   typed_name(config, "nodePortAddresses"), good, kind,
+			   good);
 	return 0;
 }

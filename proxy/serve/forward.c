@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "proxy/base/hashtab.h"
+#include "proxy/base/log.h"
 
 enum {
 	CONNECT_MS = 5000,
@@ -95,17 +95,8 @@ struct forwarder {
 	uint64_t random;
 };
 
-__attribute__((format(printf, 3, 4))) static void
-tell_failure(const struct forwarder *f, int severity, const char *fmt, ...)
-{
-	char text[256];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	f->options.log(f->options.ctx, severity, text);
-}
+#define tell_failure(f, severity, ...)                                         \
+	log_callf((f)->options.log, (f)->options.ctx, severity, __VA_ARGS__)
 
 static struct timeval ms_to_timeval(unsigned int ms)
 {
