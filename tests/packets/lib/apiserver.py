@@ -106,14 +106,16 @@ class ApiServer:
         """Its kernel resets all connections."""
         if not self.process:
             return
-        self.seen, self.posted = self.requests(), self.events()
-        # others have written to etcd meanwhile, so what it had last is history when it comes back
-        self.version = self.tell("state")["rv"] + 10
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process = None
+        try:
+            self.seen, self.posted = self.requests(), self.events()
+            # others have written to etcd meanwhile, so what it had last is history when it comes back
+            self.version = self.tell("state")["rv"] + 10
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+            self.process = None
 
     def close(self):
         self.kill()
@@ -263,7 +265,9 @@ def api(bench, *flags, least=4, **more):
         bench.true("requests", len(server.requests()) >= least, "some, or nothing was tested")
         bench.true("the log without the token", TOKEN not in bench.program.log, "no token in it")
     finally:
-        bench.program.close()
-        server.close()
-        bench.program = before
+        bench.program, follower = before, bench.program
+        try:
+            follower.close()
+        finally:
+            server.close()
         bench.program.cleanup()

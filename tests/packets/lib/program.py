@@ -131,7 +131,7 @@ class Program:
                                     (seconds, left[0], p.result, self.log[-2000:]))
             time.sleep(0.003)
 
-    def stop(self, how=signal.SIGTERM, seconds=5 * probe.SLOW):
+    def stop(self, how=signal.SIGTERM, seconds=30 * probe.SLOW):
         """Ends the daemon, if there is one; its exit status."""
         if not self.process:
             return None
