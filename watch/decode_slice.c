@@ -304,6 +304,19 @@ static int pack_names(struct reading *r, const struct endpoint_names *names,
 	return 0;
 }
 
+static int pack_endpoints(struct reading *r, const struct slice_endpoint *endpoints,
+			  struct slice *slice)
+{
+	uint8_t *packed =
+		reading_alloc(r, endpoints_pack(slice, endpoints, NULL), 1);
+
+	if (!packed)
+		return -ENOMEM;
+	endpoints_pack(slice, endpoints, packed);
+	slice->endpoints = packed;
+	return 0;
+}
+
 static int read_endpoint(struct reading *r, const struct json *item,
 			 enum family family, struct zones *z,
 			 struct slice_endpoint *endpoint)
@@ -350,10 +363,10 @@ static int read_endpoints(struct reading *r, struct slice *slice)
 			names[slice->n_endpoints] = names_of(item);
 		slice->n_endpoints += (unsigned int)ret;
 	}
-	slice->endpoints = endpoints;
 	slice->zones = z.bytes;
 	slice->zones_size = z.used;
-	return pack_names(r, names, slice);
+	ret = pack_endpoints(r, endpoints, slice);
+	return ret ? ret : pack_names(r, names, slice);
 }
 
 /* Returns 1, 0 if the slice is of no use, or a negative errno. */

@@ -595,16 +595,19 @@ static struct slice *group_to_slice(struct grouping *g, enum family family,
 		.service = g->service->name,
 		.family = family,
 		.ports = ports,
-		.endpoints = group->endpoints,
 		.n_endpoints = group->count,
 		.zones = "",
 	};
 	unsigned int i;
 	const size_t size = names_pack(group->names, group->count, NULL);
 	char *names = arena_alloc(&g->scratch, size), name[128];
+	uint8_t *endpoints = arena_alloc(
+		&g->scratch, endpoints_pack(&slice, group->endpoints, NULL));
 
-	if (!ports || !names)
+	if (!ports || !names || !endpoints)
 		return NULL;
+	endpoints_pack(&slice, group->endpoints, endpoints);
+	slice.endpoints = endpoints;
 	if (size)
 		names_pack(group->names, group->count, names);
 	slice.names = names;

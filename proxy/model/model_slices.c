@@ -88,16 +88,18 @@ static bool slice_lost(const struct slice *old, const struct slice *new)
 {
 	const unsigned int lives = ENDPOINT_READY | ENDPOINT_SERVING;
 	const unsigned int n = new->n_endpoints;
+	struct slice_endpoint was, is;
 	unsigned int i, k, at = 0;
 
 	for (i = 0; i < old->n_endpoints; i++) {
-		if (!(old->endpoints[i].flags & lives))
+		was = slice_endpoint(old, i);
+		if (!(was.flags & lives))
 			continue;
 		for (k = 0; k < n; k++, at++) {
 			at = at < n ? at : 0;
-			if ((new->endpoints[at].flags &lives) &&
-			    addr_compare(&new->endpoints[at].addr,
-					 &old->endpoints[i].addr) == 0)
+			is = slice_endpoint(new, at);
+			if ((is.flags & lives) &&
+			    addr_compare(&is.addr, &was.addr) == 0)
 				break;
 		}
 		if (k == n)
@@ -218,8 +220,8 @@ unsigned int model_local_endpoints(const struct service_entry *service,
 	for (e = service->slices; addrs && e; e = e->next)
 		for (i = 0;
 		     e->object->family == family && i < e->object->n_endpoints; i++)
-			if ((e->object->endpoints[i].flags & wanted) == wanted)
-				addrs[n++] = e->object->endpoints[i].addr;
+			if ((slice_endpoint_flags(e->object, i) & wanted) == wanted)
+				addrs[n++] = slice_endpoint(e->object, i).addr;
 	if (n)
 		qsort(addrs, n, sizeof(*addrs), addr_order);
 	for (i = 0; i < n; i++)

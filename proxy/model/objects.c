@@ -82,6 +82,47 @@ static void service_walk(struct packer *p, const struct service *from)
 	}
 }
 
+/* Of one in @slice, packed. */
+static size_t endpoint_size(const struct slice *slice)
+{
+	return 1 + family_size(slice->family) +
+	       (slice->zones_size ? sizeof(uint32_t) : 0);
+}
+
+size_t endpoints_pack(const struct slice *slice,
+		      const struct slice_endpoint *endpoints, uint8_t *to)
+{
+	const size_t size = endpoint_size(slice),
+		     n_addr = family_size(slice->family);
+	unsigned int i;
+
+	for (i = 0; to && i < slice->n_endpoints; i++, to += size) {
+		to[0] = endpoints[i].flags;
+		memcpy(to + 1, endpoints[i].addr.bytes, n_addr);
+		if (slice->zones_size)
+			memcpy(to + 1 + n_addr, &endpoints[i].zones,
+			       sizeof(endpoints[i].zones));
+	}
+	return size * slice->n_endpoints;
+}
+
+struct slice_endpoint slice_endpoint(const struct slice *slice, unsigned int i)
+{
+	const uint8_t *from = slice->endpoints + i * endpoint_size(slice);
+	const size_t n_addr = family_size(slice->family);
+	struct slice_endpoint endpoint = { .flags = from[0] };
+
+	memcpy(endpoint.addr.bytes, from + 1, n_addr);
+	if (slice->zones_size)
+		memcpy(&endpoint.zones, from + 1 + n_addr, sizeof(endpoint.zones));
+	return endpoint;
+}
+
+uint8_t slice_endpoint_flags(const struct slice *slice, unsigned int i)
+{
+	return slice->endpoints[i * endpoint_size(slice)];
+}
+
 static void slice_walk(struct packer *p, const struct slice *from)
 {
 	struct slice local = *from, *to;
@@ -93,7 +134,8 @@ static void slice_walk(struct packer *p, const struct slice *from)
 		to = &local;
 	ports = PACK_ARRAY(p, from->ports, from->n_ports);
 	to->ports = ports;
-	to->endpoints = PACK_ARRAY(p, from->endpoints, from->n_endpoints);
+	to->endpoints = pack_bytes(p, from->endpoints,
+				   from->n_endpoints * endpoint_size(from), 1);
 	to->namespace = pack_text(p, from->namespace);
 	to->name = pack_text(p, from->name);
 	to->service = pack_text(p, from->service);
@@ -346,12 +388,9 @@ bool slice_equal(const struct slice *a, const struct slice *b)
 
 	for (i = 0; same && i < a->n_ports; i++)
 		same = slice_port_equal(&a->ports[i], &b->ports[i]);
-	for (i = 0; same && i < a->n_endpoints; i++)
-		same = addr_compare(&a->endpoints[i].addr,
-				    &b->endpoints[i].addr) == 0 &&
-		       a->endpoints[i].zones == b->endpoints[i].zones &&
-		       a->endpoints[i].flags == b->endpoints[i].flags;
 	return same &&
+	       (!a->n_endpoints || memcmp(a->endpoints, b->endpoints,
+					  a->n_endpoints * endpoint_size(a)) == 0) &&
 	       (!a->zones_size || memcmp(a->zones, b->zones, a->zones_size) == 0) &&
 	       (!a->names_size || memcmp(a->names, b->names, a->names_size) == 0);
 }

@@ -88,6 +88,7 @@ enum endpoint_flags {
 	ENDPOINT_ZONE_HINTS = 1 << 6, /* hints.forZones is not empty: see zones */
 };
 
+/* A value: slices hold them packed, as there are more of them than of anything else. */
 struct slice_endpoint {
 	struct addr addr; /* addresses[0] */
 	uint32_t zones;	  /* offset into slice->zones of a list of names, each
@@ -109,12 +110,24 @@ struct slice {
 			       1970; 0: none */
 	unsigned int n_ports, n_endpoints;
 	const struct slice_port *ports;
-	const struct slice_endpoint *endpoints;
+	const uint8_t *endpoints; /* see endpoints_pack() */
 	const char *zones;
 	uint32_t zones_size; /* bytes in zones */
 	uint32_t names_size; /* bytes in names; 0: nothing is known */
 	const char *names;   /* see names_pack() */
 };
+
+/*
+ * The endpoints of @slice, whose family, n_endpoints and zones_size are set:
+ * each one's flags and address, in the size of the family, and where the slice
+ * has zones the offset of its own. Returns the size; with @to NULL nothing is
+ * written.
+ */
+size_t endpoints_pack(const struct slice *slice,
+		      const struct slice_endpoint *endpoints, uint8_t *to);
+struct slice_endpoint slice_endpoint(const struct slice *slice, unsigned int i);
+/* The same as slice_endpoint(slice, i).flags. */
+uint8_t slice_endpoint_flags(const struct slice *slice, unsigned int i);
 
 /*
  * The names of @n endpoints, one after the other: each name as the number of

@@ -39,7 +39,7 @@ bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
 static const char *candidate_zones(const struct candidate *c)
 {
 	return c->flags & ENDPOINT_ZONE_HINTS
-		       ? c->slice->zones + c->slice->endpoints[c->index].zones
+		       ? c->slice->zones + slice_endpoint(c->slice, c->index).zones
 		       : "";
 }
 
@@ -88,17 +88,17 @@ static bool port_matches(const struct slice_port *port,
 static void candidates_add(struct candidates *c, const struct slice *slice,
 			   uint16_t port)
 {
-	const struct slice_endpoint *ep;
+	struct slice_endpoint ep;
 	struct candidate *to;
 	unsigned int i;
 
 	for (i = 0; i < slice->n_endpoints; i++) {
-		ep = &slice->endpoints[i];
+		ep = slice_endpoint(slice, i);
 		to = &c->items[c->count++];
-		to->endpoint.addr = ep->addr;
+		to->endpoint.addr = ep.addr;
 		to->endpoint.port = port;
-		to->endpoint.local = ep->flags & ENDPOINT_LOCAL;
-		to->flags = ep->flags;
+		to->endpoint.local = ep.flags & ENDPOINT_LOCAL;
+		to->flags = ep.flags;
 		to->index = i & 0xffffff;
 		to->slice = slice;
 	}

@@ -168,7 +168,7 @@ static void search_slice(struct pod_search *s, const struct slice *slice,
 				continue;
 			s->found = true;
 			s->family = slice->family;
-			s->addr = slice->endpoints[i].addr;
+			s->addr = slice_endpoint(slice, i).addr;
 		} else if (*names[i].pod && !s->found) {
 			nearest_try(&s->near, names[i].pod);
 		}
@@ -446,13 +446,15 @@ static void put_source_name(struct explaining *x, const struct explain_query *q)
 {
 	const struct endpoint_names *names;
 	const struct slice_entry *e;
+	struct addr addr;
 	unsigned int i;
 
 	for_each_slice_entry (e, x->v->model) {
 		for (i = 0;
 		     e->object->family == q->family && i < e->object->n_endpoints;
 		     i++) {
-			if (addr_compare(&e->object->endpoints[i].addr, &q->source))
+			addr = slice_endpoint(e->object, i).addr;
+			if (addr_compare(&addr, &q->source))
 				continue;
 			names = slice_names(e->object, &x->scratch);
 			if (!names || !*names[i].pod)

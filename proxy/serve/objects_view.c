@@ -220,17 +220,17 @@ static void put_slice_endpoint(const struct view *v, const struct slice *slice,
 			       unsigned int i, const struct endpoint_names *names,
 			       struct strbuf *out)
 {
-	const struct slice_endpoint *ep = &slice->endpoints[i];
-	const char *node = ep->flags & ENDPOINT_LOCAL ? v->node_name : names->node;
+	const struct slice_endpoint ep = slice_endpoint(slice, i);
+	const char *node = ep.flags & ENDPOINT_LOCAL ? v->node_name : names->node;
 
 	jsonout_object(out, NULL);
 	jsonout_array(out, "addresses");
-	put_addr(out, NULL, slice->family, &ep->addr);
+	put_addr(out, NULL, slice->family, &ep.addr);
 	jsonout_array_end(out);
 	jsonout_object(out, "conditions");
-	jsonout_bool(out, "ready", ep->flags & ENDPOINT_READY);
-	jsonout_bool(out, "serving", ep->flags & ENDPOINT_SERVING);
-	jsonout_bool(out, "terminating", ep->flags & ENDPOINT_TERMINATING);
+	jsonout_bool(out, "ready", ep.flags & ENDPOINT_READY);
+	jsonout_bool(out, "serving", ep.flags & ENDPOINT_SERVING);
+	jsonout_bool(out, "terminating", ep.flags & ENDPOINT_TERMINATING);
 	jsonout_object_end(out);
 	if (*node)
 		jsonout_text(out, "nodeName", node);
@@ -243,7 +243,7 @@ static void put_slice_endpoint(const struct view *v, const struct slice *slice,
 		jsonout_text(out, "name", names->pod);
 		jsonout_object_end(out);
 	}
-	put_hints(v, slice, ep, out);
+	put_hints(v, slice, &ep, out);
 	jsonout_object_end(out);
 }
 

@@ -215,9 +215,9 @@ static void serving_add(struct serving *serving, const struct slice *slice,
 	unsigned int i;
 
 	for (i = 0; i < slice->n_endpoints; i++)
-		if (slice->endpoints[i].flags & flags)
+		if (slice_endpoint_flags(slice, i) & flags)
 			serving->items[serving->count++] = (struct endpoint){
-				.addr = slice->endpoints[i].addr,
+				.addr = slice_endpoint(slice, i).addr,
 				.port = port,
 			};
 }

@@ -76,6 +76,7 @@ static void check_zones(const struct slice *slice, uint32_t at)
 
 static void check_slice(const struct slice *s)
 {
+	struct slice_endpoint ep;
 	unsigned int i;
 
 	assert(is_dns_label(s->namespace) && is_dns_label(s->service));
@@ -83,9 +84,10 @@ static void check_slice(const struct slice *s)
 		assert(s->ports[i].port && is_port_name(s->ports[i].name) &&
 		       *protocol_name(s->ports[i].protocol) != '?');
 	for (i = 0; i < s->n_endpoints; i++) {
-		assert(!addr_is_special(s->family, &s->endpoints[i].addr));
-		if (s->endpoints[i].flags & ENDPOINT_ZONE_HINTS)
-			check_zones(s, s->endpoints[i].zones);
+		ep = slice_endpoint(s, i);
+		assert(!addr_is_special(s->family, &ep.addr));
+		if (ep.flags & ENDPOINT_ZONE_HINTS)
+			check_zones(s, ep.zones);
 	}
 }
 

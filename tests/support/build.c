@@ -217,6 +217,7 @@ struct slice_builder {
 	struct slice s;
 	struct slice_port ports[64];
 	struct slice_endpoint endpoints[MAX_ITEMS];
+	uint8_t packed[MAX_ITEMS * sizeof(struct slice_endpoint)];
 	char zones[65536];
 };
 
@@ -293,7 +294,8 @@ struct slice *build_slice(const char *text)
 	while ((word = strtok_r(NULL, " \n", &at)))
 		slice_word(b, word);
 	b->s.ports = b->ports;
-	b->s.endpoints = b->endpoints;
+	b->s.endpoints = b->packed;
+	endpoints_pack(&b->s, b->endpoints, b->packed);
 	b->s.zones = b->zones;
 	packed = slice_pack(&b->s);
 	free(copy);

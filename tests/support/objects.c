@@ -106,6 +106,7 @@ static void describe_endpoint(struct strbuf *sb, const struct slice *slice,
 
 void describe_slice(struct strbuf *sb, const struct slice *slice)
 {
+	struct slice_endpoint endpoint;
 	unsigned int i;
 
 	strbuf_addf(sb, "slice %s/%s of %s %s", slice->namespace, slice->name,
@@ -114,8 +115,10 @@ void describe_slice(struct strbuf *sb, const struct slice *slice)
 		strbuf_addf(sb, " %s:%u/%s", slice->ports[i].name,
 			    slice->ports[i].port,
 			    protocol_name(slice->ports[i].protocol));
-	for (i = 0; i < slice->n_endpoints; i++)
-		describe_endpoint(sb, slice, &slice->endpoints[i]);
+	for (i = 0; i < slice->n_endpoints; i++) {
+		endpoint = slice_endpoint(slice, i);
+		describe_endpoint(sb, slice, &endpoint);
+	}
 	if (slice->trigger_us)
 		strbuf_addf(sb, " trigger=%lld", (long long)slice->trigger_us);
 }

@@ -325,12 +325,13 @@ static int seen_rank(const struct seen *s)
 }
 
 static void see(struct seen *all, unsigned int *n, const struct slice *slice,
-		uint16_t port, const struct slice_endpoint *ep, const char *zone)
+		uint16_t port, unsigned int index, const char *zone)
 {
+	const struct slice_endpoint ep = slice_endpoint(slice, index);
 	struct seen s = {
-		.endpoint = { .addr = ep->addr, .port = port },
-		.flags = ep->flags,
-		.here = zone_named(slice, ep, zone),
+		.endpoint = { .addr = ep.addr, .port = port },
+		.flags = ep.flags,
+		.here = zone_named(slice, &ep, zone),
 	};
 	unsigned int i;
 
@@ -365,7 +366,7 @@ static struct seen *endpoints_of(const struct model *m, enum family family,
 				    i < e->object->n_endpoints;
 			     i++)
 				see(all, n, e->object, e->object->ports[p].port,
-				    &e->object->endpoints[i], model_zone(m));
+				    i, model_zone(m));
 	return all;
 }
 

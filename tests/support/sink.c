@@ -152,8 +152,10 @@ static int put_slice(void *ctx, struct slice *s)
 		strbuf_addf(&sb, " port %s/%u/%u", s->ports[i].name,
 			    s->ports[i].protocol, s->ports[i].port);
 	for (unsigned int i = 0; i < s->n_endpoints; i++) {
-		add_addr(&sb, s->family, &s->endpoints[i].addr);
-		strbuf_addf(&sb, "[%x]", s->endpoints[i].flags);
+		const struct slice_endpoint ep = slice_endpoint(s, i);
+
+		add_addr(&sb, s->family, &ep.addr);
+		strbuf_addf(&sb, "[%x]", ep.flags);
 	}
 	put(ctx, KIND_SLICE, key_of(KIND_SLICE, s->namespace, s->name), sb.text);
 	free(s);

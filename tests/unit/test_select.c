@@ -220,6 +220,7 @@ static void print_fates(const struct select_query *query,
 	struct endpoint *items;
 	struct endpoint_list list;
 	unsigned int count, i;
+	struct addr addr;
 	int local;
 
 	ck_assert_int_eq(select_fates(query, slices, n, scratch, &fates, &count),
@@ -228,10 +229,8 @@ static void print_fates(const struct select_query *query,
 	for (local = 0; local < 2; local++) {
 		list = (struct endpoint_list){ .items = items };
 		for (i = 0; i < count; i++) {
-			ck_assert(addr_compare(&fates[i].endpoint.addr,
-					       &fates[i].slice
-							->endpoints[fates[i].index]
-							.addr) == 0);
+			addr = slice_endpoint(fates[i].slice, fates[i].index).addr;
+			ck_assert(addr_compare(&fates[i].endpoint.addr, &addr) == 0);
 			if (local ? fates[i].local : fates[i].cluster)
 				items[list.count++] = fates[i].endpoint;
 		}
