@@ -104,6 +104,9 @@ static void check_row(const struct row *row)
 
 static const struct row usage_rows[] = {
 	{ "version", "./vipmap --version", 0, "vipmap 0.1.0 (", NULL, NULL },
+	/* It says so as soon as it makes its tables. */
+	{ "GnuTLS sleeps", "GNUTLS_DEBUG_LEVEL=9 ./vipmap --version", 0,
+	  "vipmap 0.1.0 (", NULL, NULL },
 	{ "version wins", "./vipmap --version --config=missing", 0,
 	  "vipmap 0.1.0 (", NULL, NULL },
 	{ "help", "./vipmap --help", 0, "Usage: vipmap ", NULL,
