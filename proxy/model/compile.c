@@ -138,7 +138,7 @@ static int fill_dispatch(const struct model *m, enum family family,
 	return 0;
 }
 
-static int keep_order(const struct dispatch *applied,
+static int keep_order(enum family family, const struct dispatch *applied,
 		      const struct kernel_order *order, struct arena *scratch,
 		      struct dispatch *p)
 {
@@ -146,11 +146,11 @@ static int keep_order(const struct dispatch *applied,
 
 	if (!applied && !order)
 		return 0;
-	err = endpoints_order(applied ? &applied->cluster : &order->cluster,
+	err = endpoints_order(family, applied ? &applied->cluster : &order->cluster,
 			      &p->cluster, scratch, &p->cluster);
 	if (err)
 		return err;
-	return endpoints_order(applied ? &applied->local : &order->local,
+	return endpoints_order(family, applied ? &applied->local : &order->local,
 			       &p->local, scratch, &p->local);
 }
 
@@ -199,7 +199,7 @@ int compile_port(const struct model *m, enum family family,
 		if (!err && p.n_vips)
 			err = fill_dispatch(m, family, port, scratch, &p);
 		if (!err && p.n_vips)
-			err = keep_order(port->applied, order, scratch, &p);
+			err = keep_order(family, port->applied, order, scratch, &p);
 		if (err)
 			return err;
 	}

@@ -22,19 +22,14 @@ struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 {
 	size_t ranges = sizeof(*dispatch) + dispatch->n_vips * sizeof(struct vip);
 	size_t cluster = ranges + dispatch->n_ranges * sizeof(struct prefix);
-	size_t local, size;
+	size_t local = cluster + endpoint_list_size(&dispatch->cluster);
+	size_t size = local + endpoint_list_size(&dispatch->local);
 	struct dispatch *p;
 	char *base;
 
-	/* vip, prefix and endpoint need no more alignment than 2 */
-	_Static_assert(sizeof(struct vip) % 2 == 0 && _Alignof(struct vip) <= 2,
-		       "packed by twos");
-	_Static_assert(_Alignof(struct endpoint) <= 2 &&
-			       _Alignof(struct prefix) <= 2,
-		       "by twos");
-	cluster = (cluster + 1) & ~(size_t)1;
-	local = cluster + dispatch->cluster.count * sizeof(struct endpoint);
-	size = local + dispatch->local.count * sizeof(struct endpoint);
+	_Static_assert(_Alignof(struct vip) <= _Alignof(struct dispatch) &&
+			       _Alignof(struct prefix) == 1,
+		       "one after the other");
 	assert(!dispatch->n_vips || dispatch->vips);
 	base = malloc(size);
 	if (!base)
@@ -47,26 +42,13 @@ struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 			    ? memcpy(base + ranges, dispatch->ranges,
 				     dispatch->n_ranges * sizeof(struct prefix))
 			    : NULL;
-	p->cluster.items = (struct endpoint *)(void *)(base + cluster);
-	p->local.items = (struct endpoint *)(void *)(base + local);
+	p->cluster.items = (uint8_t *)base + cluster;
+	p->local.items = (uint8_t *)base + local;
 	if (dispatch->cluster.count)
 		memcpy(base + cluster, dispatch->cluster.items, local - cluster);
 	if (dispatch->local.count)
 		memcpy(base + local, dispatch->local.items, size - local);
 	return p;
-}
-
-static bool list_equal(const struct endpoint_list *a, const struct endpoint_list *b)
-{
-	unsigned int i;
-
-	if (a->count != b->count)
-		return false;
-	for (i = 0; i < a->count; i++)
-		if (endpoint_compare(&a->items[i], &b->items[i]) ||
-		    a->items[i].local != b->items[i].local)
-			return false;
-	return true;
 }
 
 static bool vips_equal(const struct dispatch *a, const struct dispatch *b)
@@ -93,8 +75,8 @@ bool dispatch_equal(const struct dispatch *a, const struct dispatch *b)
 	       a->has_lost_ip == b->has_lost_ip &&
 	       addr_compare(&a->lost_ip, &b->lost_ip) == 0 &&
 	       a->affinity_timeout_s == b->affinity_timeout_s &&
-	       vips_equal(a, b) && list_equal(&a->cluster, &b->cluster) &&
-	       list_equal(&a->local, &b->local);
+	       vips_equal(a, b) && endpoint_list_equal(&a->cluster, &b->cluster) &&
+	       endpoint_list_equal(&a->local, &b->local);
 }
 
 /* Whether this VIP sends packets to the list: see the table of traffic policies, POL-1 and POL-2.
@@ -363,13 +345,15 @@ static void make_cluster_ips(struct maker *m)
 static void make_hairpin_of(struct maker *m, const struct endpoint_list *list)
 {
 	struct vip endpoint = { 0 };
+	struct endpoint ep;
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++) {
-		if (!list->items[i].local)
+		ep = endpoint_list_at(list, i);
+		if (!ep.local)
 			continue;
-		endpoint.addr = list->items[i].addr;
-		endpoint.port = list->items[i].port;
+		endpoint.addr = ep.addr;
+		endpoint.port = ep.port;
 		make_element(m, SET_HAIRPIN, &endpoint);
 	}
 }
@@ -468,6 +452,7 @@ static const char *chain_name(struct maker *m, bool local, unsigned int index)
 {
 	const struct dispatch *p = m->dispatch;
 	const struct endpoint_list *list = dispatch_list(p, local);
+	const struct endpoint ep = endpoint_list_at(list, index);
 	char **names = m->chains[local];
 
 	if (!names)
@@ -475,7 +460,7 @@ static const char *chain_name(struct maker *m, bool local, unsigned int index)
 			arena_array(m->scratch, list->count, sizeof(char *));
 	if (names && !names[index])
 		names[index] = sticky_chain_name(p->sticky, local, m->family,
-						 &list->items[index], m->scratch);
+						 &ep, m->scratch);
 	if (!names || !names[index])
 		m->err = -ENOMEM;
 	return names ? names[index] : NULL;
@@ -487,6 +472,7 @@ static void make_list(struct maker *m, bool nodeport, bool local)
 	const struct endpoint_list *list = dispatch_list(p, local);
 	const bool sticky = p->affinity_timeout_s;
 	const enum set_id set = list_set(nodeport, local, sticky);
+	struct endpoint ep;
 	struct element *el;
 	unsigned int i, n;
 
@@ -503,8 +489,9 @@ static void make_list(struct maker *m, bool nodeport, bool local)
 				el->verdict.kind = VERDICT_STICKY;
 				el->chain = chain_name(m, local, n);
 			} else {
-				el->endpoint = list->items[n].addr;
-				el->endpoint_port = list->items[n].port;
+				ep = endpoint_list_at(list, n);
+				el->endpoint = ep.addr;
+				el->endpoint_port = ep.port;
 			}
 		}
 	}

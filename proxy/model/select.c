@@ -32,7 +32,73 @@ int endpoint_compare(const struct endpoint *a, const struct endpoint *b)
 bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
 			  const struct endpoint *ep)
 {
-	return i < list->count && endpoint_compare(&list->items[i], ep) == 0;
+	struct endpoint at;
+
+	if (i >= list->count)
+		return false;
+	at = endpoint_list_at(list, i);
+	return endpoint_compare(&at, ep) == 0;
+}
+
+/* An item: the address, the port, and a byte that says whether it is local. */
+static size_t item_size(size_t addr_size)
+{
+	return addr_size + sizeof(uint16_t) + 1;
+}
+
+size_t endpoint_list_size(const struct endpoint_list *list)
+{
+	return list->count * item_size(list->addr_size);
+}
+
+int endpoint_list_pack(enum family family, const struct endpoint *endpoints,
+		       unsigned int n, struct arena *scratch,
+		       struct endpoint_list *list)
+{
+	const size_t n_addr = family_size(family);
+	uint8_t *to = arena_array(scratch, n, item_size(n_addr));
+	unsigned int i;
+
+	if (!to)
+		return -ENOMEM;
+	*list = (struct endpoint_list){ n, (uint8_t)n_addr, to };
+	for (i = 0; i < n; i++) {
+		memcpy(to, endpoints[i].addr.bytes, n_addr);
+		to += n_addr;
+		memcpy(to, &endpoints[i].port, sizeof(endpoints[i].port));
+		to += sizeof(endpoints[i].port);
+		*to++ = endpoints[i].local;
+	}
+	return 0;
+}
+
+struct endpoint endpoint_list_at(const struct endpoint_list *list, unsigned int i)
+{
+	const uint8_t *from = list->items + i * item_size(list->addr_size);
+	struct endpoint ep = { .port = 0 };
+
+	memcpy(ep.addr.bytes, from, list->addr_size);
+	from += list->addr_size;
+	memcpy(&ep.port, from, sizeof(ep.port));
+	ep.local = from[sizeof(ep.port)];
+	return ep;
+}
+
+void endpoint_list_unpack(const struct endpoint_list *list, struct endpoint *to)
+{
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++)
+		to[i] = endpoint_list_at(list, i);
+}
+
+bool endpoint_list_equal(const struct endpoint_list *a,
+			 const struct endpoint_list *b)
+{
+	return a->count == b->count &&
+	       (!a->count ||
+		(a->addr_size == b->addr_size &&
+		 memcmp(a->items, b->items, endpoint_list_size(a)) == 0));
 }
 
 /* Names, each ended by NUL; the list by an empty one. */
@@ -194,9 +260,9 @@ static bool is_of_choice(const struct candidate *c, enum choice choice,
 	return false;
 }
 
-static int choose_endpoints(const struct candidates *c, enum choice choice,
-			    const char *zone, struct arena *scratch,
-			    struct endpoint_list *list)
+static int choose_endpoints(enum family family, const struct candidates *c,
+			    enum choice choice, const char *zone,
+			    struct arena *scratch, struct endpoint_list *list)
 {
 	struct endpoint *items;
 	unsigned int i, n = 0;
@@ -207,9 +273,7 @@ static int choose_endpoints(const struct candidates *c, enum choice choice,
 	for (i = 0; i < c->count; i++)
 		if (is_of_choice(&c->items[i], choice, zone))
 			items[n++] = c->items[i].endpoint;
-	list->count = n;
-	list->items = items;
-	return 0;
+	return endpoint_list_pack(family, items, n, scratch, list);
 }
 
 /* SEL-1: which step applies. SEL-2: only ready endpoints have a say about hints. */
@@ -276,14 +340,14 @@ int select_endpoints(const struct select_query *query,
 
 	if (err)
 		return err;
-	err = choose_endpoints(&c, cluster_choice(&c, query->zone), query->zone,
-			       scratch, &selection->cluster);
+	err = choose_endpoints(query->family, &c, cluster_choice(&c, query->zone),
+			       query->zone, scratch, &selection->cluster);
 	if (!err)
-		err = choose_endpoints(&c, READY_LOCAL, "", scratch,
-				       &selection->local);
+		err = choose_endpoints(query->family, &c, READY_LOCAL, "",
+				       scratch, &selection->local);
 	if (!err && !selection->local.count)
-		err = choose_endpoints(&c, DRAINING_LOCAL, "", scratch,
-				       &selection->local);
+		err = choose_endpoints(query->family, &c, DRAINING_LOCAL, "",
+				       scratch, &selection->local);
 	selection->alive = any_alive(&c);
 	return err;
 }
@@ -352,38 +416,40 @@ static int endpoint_compare_void(const void *a, const void *b)
 }
 
 /* Where in @wanted the endpoint stands, or -1. */
-static long index_in(const struct endpoint_list *wanted, const struct endpoint *ep)
+static long index_in(const struct endpoint *wanted, size_t n,
+		     const struct endpoint *ep)
 {
-	const struct endpoint *at = NULL;
+	const struct endpoint *at =
+		bsearch(ep, wanted, n, sizeof(*ep), endpoint_compare_void);
 
-	if (wanted->count)
-		at = bsearch(ep, wanted->items, wanted->count, sizeof(*ep),
-			     endpoint_compare_void);
-	return at ? at - wanted->items : -1;
+	return at ? at - wanted : -1;
 }
 
-int endpoints_order(const struct endpoint_list *applied,
+int endpoints_order(enum family family, const struct endpoint_list *applied,
 		    const struct endpoint_list *wanted, struct arena *scratch,
 		    struct endpoint_list *ordered)
 {
 	unsigned int i, next = 0, n_late = 0, late = 0;
-	struct endpoint *items;
+	struct endpoint *items, *from, ep;
 	bool *taken, *filled;
 	long *moved, at;
 
+	from = arena_array(scratch, wanted->count, sizeof(*from));
 	items = arena_array(scratch, wanted->count, sizeof(*items));
 	taken = arena_array(scratch, wanted->count, sizeof(*taken));
 	filled = arena_array(scratch, wanted->count, sizeof(*filled));
 	moved = arena_array(scratch, applied->count, sizeof(*moved));
-	if (!items || !taken || !filled || !moved)
+	if (!from || !items || !taken || !filled || !moved)
 		return -ENOMEM;
+	endpoint_list_unpack(wanted, from);
 	for (i = 0; i < applied->count; i++) {
-		at = index_in(wanted, &applied->items[i]);
+		ep = endpoint_list_at(applied, i);
+		at = index_in(from, wanted->count, &ep);
 		if (at < 0 || taken[at])
 			continue;
 		taken[at] = true;
 		if (i < wanted->count) {
-			items[i] = wanted->items[at];
+			items[i] = from[at];
 			filled[i] = true;
 		} else {
 			moved[n_late++] = at;
@@ -393,14 +459,12 @@ int endpoints_order(const struct endpoint_list *applied,
 		if (filled[i])
 			continue;
 		if (late < n_late) {
-			items[i] = wanted->items[moved[late++]];
+			items[i] = from[moved[late++]];
 			continue;
 		}
 		while (taken[next])
 			next++;
-		items[i] = wanted->items[next++];
+		items[i] = from[next++];
 	}
-	ordered->count = wanted->count;
-	ordered->items = items;
-	return 0;
+	return endpoint_list_pack(family, items, wanted->count, scratch, ordered);
 }

@@ -14,9 +14,11 @@ struct endpoint {
 	bool local; /* on this node: may need hairpin masquerading (MASQ-5) */
 };
 
+/* Packed, since each service port keeps its own: see endpoint_list_at(). */
 struct endpoint_list {
 	unsigned int count;
-	const struct endpoint *items;
+	uint8_t addr_size;    /* of the family */
+	const uint8_t *items; /* each with address, port and whether it is local */
 };
 
 /* Both lists are sorted by address, then port. */
@@ -64,6 +66,18 @@ int select_fates(const struct select_query *query,
 		 unsigned int *count);
 
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b);
+
+/* In @scratch. Returns 0 or -ENOMEM. */
+int endpoint_list_pack(enum family family, const struct endpoint *endpoints,
+		       unsigned int n, struct arena *scratch,
+		       struct endpoint_list *list);
+/* @to has room for all of them. */
+void endpoint_list_unpack(const struct endpoint_list *list, struct endpoint *to);
+struct endpoint endpoint_list_at(const struct endpoint_list *list, unsigned int i);
+size_t endpoint_list_size(const struct endpoint_list *list); /* of items, in bytes */
+/* In the same order. */
+bool endpoint_list_equal(const struct endpoint_list *a,
+			 const struct endpoint_list *b);
 bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
 			  const struct endpoint *ep);
 
@@ -72,7 +86,7 @@ bool endpoint_list_has_at(const struct endpoint_list *list, unsigned int i,
  * @applied: what stays keeps its index, holes are filled from the end of
  * @applied, then by new ones. Returns 0 or -ENOMEM.
  */
-int endpoints_order(const struct endpoint_list *applied,
+int endpoints_order(enum family family, const struct endpoint_list *applied,
 		    const struct endpoint_list *wanted, struct arena *scratch,
 		    struct endpoint_list *ordered);
 

@@ -496,7 +496,7 @@ static double share_of(const struct endpoint_list *list, const struct endpoint *
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		if (endpoint_compare(&list->items[i], ep) == 0)
+		if (endpoint_list_has_at(list, i, ep))
 			return 100.0 / list->count;
 	return 0;
 }
@@ -562,10 +562,13 @@ static unsigned int count_kept(struct explaining *x, const struct explain_query 
 {
 	const struct endpoint_list *list =
 		dispatch_list(e->port->desired, e->local);
+	struct endpoint ep;
 	unsigned int i, n = 0;
 
-	for (i = 0; i < list->count; i++)
-		n += explain_keeps_source(x->v->model, q, e, &list->items[i]);
+	for (i = 0; i < list->count; i++) {
+		ep = endpoint_list_at(list, i);
+		n += explain_keeps_source(x->v->model, q, e, &ep);
+	}
 	return n;
 }
 

@@ -687,7 +687,7 @@ static int listener_update(struct port_listener *l, const struct forward_port *p
 		free(label);
 		return -ENOMEM;
 	}
-	memcpy(copy, list->items, list->count * sizeof(*copy));
+	endpoint_list_unpack(list, copy);
 	free(l->endpoints);
 	free(l->label);
 	l->endpoints = copy;

@@ -398,7 +398,7 @@ static struct endpoint *sorted_copy(struct news *n, const struct endpoint_list *
 		arena_array(&n->scratch, list->count + 1, sizeof(*copy));
 
 	if (copy && list->count) {
-		memcpy(copy, list->items, list->count * sizeof(*copy));
+		endpoint_list_unpack(list, copy);
 		qsort(copy, list->count, sizeof(*copy), by_endpoint);
 	}
 	return copy;

@@ -32,7 +32,7 @@ static bool list_holds(const struct endpoint_list *list, const struct endpoint *
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		if (endpoint_compare(&list->items[i], ep) == 0)
+		if (endpoint_list_has_at(list, i, ep))
 			return true;
 	return false;
 }
@@ -41,12 +41,14 @@ static bool list_holds(const struct endpoint_list *list, const struct endpoint *
 static bool list_lost(const struct endpoint_list *old,
 		      const struct endpoint_list *new)
 {
+	struct endpoint ep;
 	unsigned int i;
 
-	for (i = 0; i < old->count; i++)
-		if (!endpoint_list_has_at(new, i, &old->items[i]) &&
-		    !list_holds(new, &old->items[i]))
+	for (i = 0; i < old->count; i++) {
+		ep = endpoint_list_at(old, i);
+		if (!endpoint_list_has_at(new, i, &ep) && !list_holds(new, &ep))
 			return true;
+	}
 	return false;
 }
 

@@ -135,6 +135,7 @@ static void tell_sticky(struct difference *t, enum change change,
 	struct sticky_chain chain = { .protocol = p->protocol,
 				      .timeout_s = p->affinity_timeout_s };
 	char *map = affinity_map_name(p->sticky, local, t->scratch), *name;
+	struct endpoint ep;
 	unsigned int i;
 
 	if (!map)
@@ -144,18 +145,19 @@ static void tell_sticky(struct difference *t, enum change change,
 					   change == CHANGE_ADD, t->now_us);
 	chain.map = map;
 	for (i = 0; !t->err && i < list->count; i++) {
-		if (shares && endpoint_list_has_at(dispatch_list(other, local),
-						   i, &list->items[i]))
+		ep = endpoint_list_at(list, i);
+		if (shares &&
+		    endpoint_list_has_at(dispatch_list(other, local), i, &ep))
 			continue;
 		name = sticky_chain_name(p->sticky, local, t->ruleset->family,
-					 &list->items[i], t->scratch);
+					 &ep, t->scratch);
 		if (!name) {
 			t->err = -ENOMEM;
 			return;
 		}
 		chain.name = name;
-		chain.endpoint = list->items[i].addr;
-		chain.port = list->items[i].port;
+		chain.endpoint = ep.addr;
+		chain.port = ep.port;
 		t->err = registry_want_chain(t->registry, &chain,
 					     change == CHANGE_ADD, t->ruleset,
 					     t->writer, t->now_us);

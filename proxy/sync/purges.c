@@ -108,8 +108,7 @@ static struct endpoint *copy_sorted(const struct endpoint_list *list)
 
 	if (!items)
 		return NULL;
-	if (list->count)
-		memcpy(items, list->items, list->count * sizeof(*items));
+	endpoint_list_unpack(list, items);
 	qsort(items, list->count, sizeof(*items), purge_endpoint_order);
 	return items;
 }

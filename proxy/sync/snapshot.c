@@ -605,9 +605,7 @@ static int snapshot_list(const struct snapshot *s, enum set_id set,
 		return -ENOMEM;
 	for (key.index = 0; key.index < n; key.index++)
 		find_endpoint(s, &key, &last, &items[key.index]);
-	list->items = items;
-	list->count = n;
-	return 0;
+	return endpoint_list_pack(s->family, items, n, scratch, list);
 }
 
 static int snapshot_list_of(const struct snapshot *s, const struct vip *vips,

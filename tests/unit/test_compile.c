@@ -282,7 +282,7 @@ static void check_lists(struct one *o, const char *name, const char *want)
 
 		for (i = 0; i < list->count; i++)
 			strbuf_addf(&got, "%s%u", i ? " " : "",
-				    list->items[i].addr.bytes[3]);
+				    endpoint_list_at(list, i).addr.bytes[3]);
 		strbuf_adds(&got, local ? "" : " | ");
 	}
 	check_text(name, got.text, want);
@@ -326,10 +326,11 @@ START_TEST(keeps_the_kernels_indices)
 		{ .addr = { { 10, 244, 0, 9 } }, .port = 8080 },
 		{ .addr = { { 10, 244, 0, 1 } }, .port = 8080 },
 	};
-	const struct kernel_order order = { .cluster = { 3, cluster },
-					    .local = { 0, NULL } };
+	struct kernel_order order = { 0 };
+	struct arena scratch = ARENA_INIT;
 	struct one o;
 
+	endpoint_list_pack(FAMILY_IPV4, cluster, 3, &scratch, &order.cluster);
 	one_begin(&o, "10.244.0.1 10.244.0.2(local) 10.244.0.3(local)");
 	compile(&o, &order);
 	check_lists(&o, "the kernel's", "3 2 1 | 2 3");
@@ -337,6 +338,7 @@ START_TEST(keeps_the_kernels_indices)
 	compile(&o, NULL);
 	check_lists(&o, "and from then on", "3 2 1 | 2 3");
 	ck_assert(o.port->desired_is_applied);
+	arena_free(&scratch);
 	one_end(&o);
 }
 END_TEST

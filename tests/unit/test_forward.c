@@ -24,6 +24,7 @@ static struct event_base *base;
 static struct forwarder *forwarder;
 static int endpoint_fd[N_ENDPOINTS];
 static struct endpoint endpoints[N_ENDPOINTS];
+static struct arena scratch;
 static int64_t now_us;
 static int reported_listeners[N_FAMILIES], failures, errors, infos;
 static char last_message[256];
@@ -186,6 +187,17 @@ static void teardown(void)
 	for (i = 0; i < N_ENDPOINTS; i++)
 		close(endpoint_fd[i]);
 	event_base_free(base);
+	arena_free(&scratch);
+}
+
+/* The first @n endpoints, until the test ends. */
+static struct endpoint_list first_endpoints(enum family family, unsigned int n)
+{
+	struct endpoint_list list;
+
+	ck_assert_int_eq(
+		endpoint_list_pack(family, endpoints, n, &scratch, &list), 0);
+	return list;
 }
 
 static void serve(enum family family, uint16_t port, unsigned int n,
@@ -195,7 +207,7 @@ static void serve(enum family family, uint16_t port, unsigned int n,
 		.port = port,
 		.label = "default/web:http",
 		.affinity_timeout_s = affinity_s,
-		.endpoints = { n, endpoints },
+		.endpoints = first_endpoints(family, n),
 	};
 
 	ck_assert_int_eq(forwarder_set(forwarder, "default/web", family, &one, 1),
@@ -546,10 +558,10 @@ START_TEST(a_port_that_is_taken)
 	const struct forward_port two[] = {
 		{ .port = taken,
 		  .label = "default/web:a",
-		  .endpoints = { 1, endpoints } },
+		  .endpoints = first_endpoints(FAMILY_IPV4, 1) },
 		{ .port = port,
 		  .label = "default/web:b",
-		  .endpoints = { 1, endpoints } },
+		  .endpoints = first_endpoints(FAMILY_IPV4, 1) },
 	};
 	const int64_t end = real_ms() + PATIENCE_MS;
 
@@ -581,7 +593,8 @@ START_TEST(a_port_changes_hands)
 	const uint16_t port = free_port(FAMILY_IPV4);
 	const struct forward_port one = { .port = port,
 					  .label = "b/b:b",
-					  .endpoints = { 1, endpoints } };
+					  .endpoints = first_endpoints(
+						  FAMILY_IPV4, 1) };
 	const int64_t end = real_ms() + PATIENCE_MS;
 
 	serve(FAMILY_IPV4, port, 1, 0);

@@ -202,12 +202,15 @@ static const struct {
 
 static void print_list(struct strbuf *sb, const struct endpoint_list *list, bool v6)
 {
+	struct endpoint ep;
 	unsigned int i;
 
-	for (i = 0; i < list->count; i++)
+	for (i = 0; i < list->count; i++) {
+		ep = endpoint_list_at(list, i);
 		strbuf_addf(sb, "%s%u:%u%s", i ? " " : "",
-			    list->items[i].addr.bytes[v6 ? 15 : 3],
-			    list->items[i].port, list->items[i].local ? "L" : "");
+			    ep.addr.bytes[v6 ? 15 : 3], ep.port,
+			    ep.local ? "L" : "");
+	}
 	strbuf_addc(sb, '\n');
 }
 
@@ -219,7 +222,7 @@ static void print_fates(const struct select_query *query,
 	const struct endpoint_fate *fates;
 	struct endpoint *items;
 	struct endpoint_list list;
-	unsigned int count, i;
+	unsigned int count, i, n_items;
 	struct addr addr;
 	int local;
 
@@ -227,13 +230,14 @@ static void print_fates(const struct select_query *query,
 			 0);
 	items = arena_array(scratch, count, sizeof(*items));
 	for (local = 0; local < 2; local++) {
-		list = (struct endpoint_list){ .items = items };
+		n_items = 0;
 		for (i = 0; i < count; i++) {
 			addr = slice_endpoint(fates[i].slice, fates[i].index).addr;
 			ck_assert(addr_compare(&fates[i].endpoint.addr, &addr) == 0);
 			if (local ? fates[i].local : fates[i].cluster)
-				items[list.count++] = fates[i].endpoint;
+				items[n_items++] = fates[i].endpoint;
 		}
+		endpoint_list_pack(query->family, items, n_items, scratch, &list);
 		print_list(out, &list, query->family == FAMILY_IPV6);
 	}
 }
@@ -354,31 +358,42 @@ static const struct {
 	{ "found twice, and one is new", "aabb", "abc", "acb" },
 };
 
-static void letters(const char *text, struct endpoint *items,
-		    struct endpoint_list *list)
+static struct endpoint_list packed(const struct endpoint *items, unsigned int n,
+				   struct arena *scratch)
 {
+	struct endpoint_list list;
+
+	ck_assert_int_eq(
+		endpoint_list_pack(FAMILY_IPV4, items, n, scratch, &list), 0);
+	return list;
+}
+
+static struct endpoint_list letters(const char *text, struct arena *scratch)
+{
+	struct endpoint items[8];
 	unsigned int i;
 
 	for (i = 0; text[i]; i++)
 		items[i] = (struct endpoint){
 			.addr = { { 10, 0, 0, (uint8_t)text[i] } }, .port = 1
 		};
-	*list = (struct endpoint_list){ i, items };
+	return packed(items, i, scratch);
 }
 
 START_TEST(keeps_order)
 {
-	struct endpoint a[8], w[8];
 	struct endpoint_list applied, wanted, ordered;
 	struct arena scratch = ARENA_INIT;
 	char got[9] = "";
 	unsigned int i;
 
-	letters(orders[_i].applied, a, &applied);
-	letters(orders[_i].wanted, w, &wanted);
-	ck_assert_int_eq(endpoints_order(&applied, &wanted, &scratch, &ordered), 0);
+	applied = letters(orders[_i].applied, &scratch);
+	wanted = letters(orders[_i].wanted, &scratch);
+	ck_assert_int_eq(endpoints_order(FAMILY_IPV4, &applied, &wanted,
+					 &scratch, &ordered),
+			 0);
 	for (i = 0; i < ordered.count; i++)
-		got[i] = (char)ordered.items[i].addr.bytes[3];
+		got[i] = (char)endpoint_list_at(&ordered, i).addr.bytes[3];
 	ck_assert_msg(strcmp(got, orders[_i].ordered) == 0, "%s: got %s, want %s",
 		      orders[_i].name, got, orders[_i].ordered);
 	arena_free(&scratch);
@@ -408,7 +423,7 @@ static bool holds(const struct endpoint_list *list, const struct endpoint *ep)
 	unsigned int i;
 
 	for (i = 0; i < list->count; i++)
-		if (endpoint_compare(&list->items[i], ep) == 0)
+		if (endpoint_list_has_at(list, i, ep))
 			return true;
 	return false;
 }
@@ -420,25 +435,25 @@ static bool holds(const struct endpoint_list *list, const struct endpoint *ep)
 START_TEST(order_is_least_change)
 {
 	struct random r = { random_seed("VIPMAP_SEED") };
-	struct endpoint a[40], w[40];
-	struct endpoint_list applied = { 0, a }, wanted = { 0, w }, ordered;
+	struct endpoint a[40], w[40], got;
+	struct endpoint_list applied, wanted, ordered;
 	struct arena scratch = ARENA_INIT;
 	unsigned int round, i, j, wrong = 0;
 
 	for (round = 0; round < 2000; round++) {
-		applied.count = random_list(&r, a, false);
-		wanted.count = random_list(&r, w, true);
-		ck_assert_int_eq(
-			endpoints_order(&applied, &wanted, &scratch, &ordered), 0);
+		applied = packed(a, random_list(&r, a, false), &scratch);
+		wanted = packed(w, random_list(&r, w, true), &scratch);
+		ck_assert_int_eq(endpoints_order(FAMILY_IPV4, &applied, &wanted,
+						 &scratch, &ordered),
+				 0);
 		ck_assert_uint_eq(ordered.count, wanted.count);
 		for (i = 0; i < ordered.count; i++) {
-			wrong += !holds(&wanted, &ordered.items[i]);
+			got = endpoint_list_at(&ordered, i);
+			wrong += !holds(&wanted, &got);
 			for (j = 0; j < i; j++)
-				wrong += !endpoint_compare(&ordered.items[i],
-							   &ordered.items[j]);
-			if (i < applied.count && holds(&wanted, &applied.items[i]))
-				wrong += endpoint_compare(&ordered.items[i],
-							  &applied.items[i]) != 0;
+				wrong += endpoint_list_has_at(&ordered, j, &got);
+			if (i < applied.count && holds(&wanted, &a[i]))
+				wrong += !endpoint_list_has_at(&applied, i, &got);
 		}
 		ck_assert_msg(!wrong, "round %u: %u wrong", round, wrong);
 		arena_reset(&scratch);
@@ -451,11 +466,54 @@ END_TEST
 START_TEST(order_takes_new_flags)
 {
 	struct endpoint a = { .port = 1 }, w = { .port = 1, .local = true };
-	struct endpoint_list applied = { 1, &a }, wanted = { 1, &w }, ordered;
+	struct endpoint_list applied, wanted, ordered;
 	struct arena scratch = ARENA_INIT;
 
-	ck_assert_int_eq(endpoints_order(&applied, &wanted, &scratch, &ordered), 0);
-	ck_assert(ordered.items[0].local);
+	applied = packed(&a, 1, &scratch);
+	wanted = packed(&w, 1, &scratch);
+	ck_assert(!endpoint_list_equal(&applied, &wanted));
+	ck_assert_int_eq(endpoints_order(FAMILY_IPV4, &applied, &wanted,
+					 &scratch, &ordered),
+			 0);
+	ck_assert(endpoint_list_at(&ordered, 0).local);
+	arena_free(&scratch);
+}
+END_TEST
+
+/* What goes in comes out, in as few bytes as the family needs. */
+START_TEST(lists_are_small)
+{
+	const enum family family = (enum family)_i;
+	struct random r = { random_seed("VIPMAP_SEED") };
+	struct endpoint items[100] = { 0 }, got[100];
+	struct arena scratch = ARENA_INIT;
+	struct endpoint_list list, other;
+	unsigned int i, b;
+
+	for (i = 0; i < N_ROWS(items); i++) {
+		for (b = 0; b < family_size(family); b++)
+			items[i].addr.bytes[b] = (uint8_t)random_below(&r, 256);
+		items[i].port = (uint16_t)random_below(&r, 65536);
+		items[i].local = random_below(&r, 2);
+	}
+	ck_assert_int_eq(endpoint_list_pack(family, items, N_ROWS(items),
+					    &scratch, &list),
+			 0);
+	ck_assert_uint_eq(endpoint_list_size(&list),
+			  N_ROWS(items) * (family_size(family) + 3));
+	endpoint_list_unpack(&list, got);
+	for (i = 0; i < N_ROWS(items); i++) {
+		ck_assert(endpoint_compare(&got[i], &items[i]) == 0);
+		ck_assert(got[i].local == items[i].local);
+		ck_assert(endpoint_list_has_at(&list, i, &items[i]));
+	}
+	ck_assert(!endpoint_list_has_at(&list, i, &items[0]));
+	ck_assert(endpoint_list_equal(&list, &list));
+	items[50].local = !items[50].local;
+	endpoint_list_pack(family, items, N_ROWS(items), &scratch, &other);
+	ck_assert(!endpoint_list_equal(&list, &other));
+	endpoint_list_pack(family, items, 50, &scratch, &other);
+	ck_assert(!endpoint_list_equal(&list, &other));
 	arena_free(&scratch);
 }
 END_TEST
@@ -468,6 +526,7 @@ Suite *make_suite(void)
 	ADD_LOOP(tc, selects, cases);
 	ADD_LOOP(tc, tells_why, whys);
 	ADD_LOOP(tc, keeps_order, orders);
+	tcase_add_loop_test(tc, lists_are_small, 0, N_FAMILIES);
 	tcase_add_test(tc, order_is_least_change);
 	tcase_add_test(tc, order_takes_new_flags);
 	suite_add_tcase(suite, tc);

@@ -479,12 +479,14 @@ static void add_endpoint(struct snapshot *s, enum set_id set, const char *vip,
 static void order_text(const struct endpoint_list *list, struct strbuf *sb)
 {
 	char text[ADDR_TEXT_SIZE];
+	struct endpoint ep;
 	unsigned int i;
 
-	for (i = 0; i < list->count; i++)
+	for (i = 0; i < list->count; i++) {
+		ep = endpoint_list_at(list, i);
 		strbuf_addf(sb, "%s%s:%u", i ? " " : "",
-			    addr_format(FAMILY_IPV4, &list->items[i].addr, text),
-			    list->items[i].port);
+			    addr_format(FAMILY_IPV4, &ep.addr, text), ep.port);
+	}
 	strbuf_addc(sb, '\n');
 }
 
