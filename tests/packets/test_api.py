@@ -28,7 +28,7 @@ def old(endpoints=("pod1",)):
 def get(b, path, port=10256):
     """(status, body) of what the program serves to its own node."""
     with netns.inside(b.world.name["node"]):
-        c = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         c.connect()
     c.request("GET", path)
     answer = c.getresponse()
@@ -706,7 +706,7 @@ def lb_health(b):
     answers = []
     for f in both_families:
         with netns.inside(b.world.name["node"]):
-            c = http.client.HTTPConnection(addr("node", f), 31090, timeout=5)
+            c = http.client.HTTPConnection(addr("node", f), 31090, timeout=30)
             try:
                 c.connect()
             except ConnectionRefusedError:

@@ -20,7 +20,7 @@ def old():
 def get(b, path):
     """(status, JSON) of what the program serves to its own node."""
     with netns.inside(b.world.name["node"]):
-        c = http.client.HTTPConnection("127.0.0.1", 10256, timeout=5)
+        c = http.client.HTTPConnection("127.0.0.1", 10256, timeout=30)
         c.connect()
     c.request("GET", path)
     answer = c.getresponse()

@@ -343,7 +343,7 @@ def many(b):
 
     def closed():
         with netns.inside(b.world.name["node"]):
-            text = urllib.request.urlopen("http://127.0.0.1:10249/metrics", timeout=5).read().decode()
+            text = urllib.request.urlopen("http://127.0.0.1:10249/metrics", timeout=30).read().decode()
         return float(re.search(r'^vipmap_connections_closed_total\{ip_family="IPv4"\} (\S+)$', text, re.M).group(1))
 
     b.until("vipmap_connections_closed_total", 100000, closed, 5)

@@ -84,7 +84,7 @@ def one_family(b):
             b.eventually("client", "svc11:80", 6, "tcp", reach("pod1"), seconds=15)
         finally:
             process.send_signal(signal.SIGTERM)
-            log = process.communicate(timeout=5)[1]
+            log = process.communicate(timeout=30)[1]
         b.true("the failure was reported: " + log[-500:], "sync of IPv6 failed" in log)
     finally:
         holder.kill()

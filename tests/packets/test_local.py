@@ -256,7 +256,7 @@ def get_watch(b):
     line = watching.stdout.readline()
     b.true("then: " + line, " 1/1 " in line)
     watching.send_signal(signal.SIGINT)
-    b.equal("nothing more", "", watching.communicate(timeout=5)[0])
+    b.equal("nothing more", "", watching.communicate(timeout=30)[0])
     b.equal("exit status", 0, watching.returncode)
 
 

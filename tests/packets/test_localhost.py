@@ -114,7 +114,7 @@ def reconfigured(b, family):
 
 def metric(b, name):
     with netns.inside(b.world.name["node"]):
-        with urllib.request.urlopen("http://127.0.0.1:10249/metrics", timeout=5) as answer:
+        with urllib.request.urlopen("http://127.0.0.1:10249/metrics", timeout=30) as answer:
             text = answer.read().decode()
     return [float(line.split()[1]) for line in text.splitlines() if line.startswith(name)]
 

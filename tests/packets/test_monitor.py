@@ -32,14 +32,14 @@ class Monitor:
 
     def wait(self, what, matches, seconds=10):
         """The next line, of those that have not been looked at, for which matches() is true."""
-        deadline = time.monotonic() + seconds * probe.SLOW
+        patience = probe.Patience(seconds)
         while True:
             while self.at < len(self.lines):
                 self.at += 1
                 m = matches(self.lines[self.at - 1])
                 if m:
                     return m
-            if time.monotonic() > deadline:
+            if patience.over():
                 self.b.fail(what, "a line", "\n".join(self.lines[-30:]) + "; it %s" % (
                     "runs" if self.process.poll() is None else self.finish()))
             time.sleep(0.01)

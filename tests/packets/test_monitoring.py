@@ -20,17 +20,17 @@ WORDS = set("and or unless by on without ignoring group_left group_right bool of
 
 def page(b, seconds=3):
     """A changed configuration may close the server for a moment."""
-    deadline = time.monotonic() + seconds
+    patience = probe.Patience(seconds)
     while True:
         try:
             with netns.inside(b.world.name["node"]):
-                c = http.client.HTTPConnection("127.0.0.1", 10249, timeout=5)
+                c = http.client.HTTPConnection("127.0.0.1", 10249, timeout=30)
                 c.connect()
             with contextlib.closing(c):
                 c.request("GET", "/metrics")
                 return c.getresponse().read().decode()
         except ConnectionError:
-            if time.monotonic() > deadline:
+            if patience.over():
                 raise
             time.sleep(0.01)
 

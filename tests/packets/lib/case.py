@@ -208,32 +208,32 @@ class Bench:
 
     def eventually(self, source, destination, family, proto, want, seconds=3.0, count=None):
         """The row becomes true within @seconds."""
-        deadline = time.monotonic() + seconds * probe.SLOW
+        patience = probe.Patience(seconds)
         while True:
             try:
                 self.expect(source, destination, family, proto, want, count)
                 return
             except Failure:
-                if time.monotonic() > deadline:
+                if patience.over():
                     raise
             time.sleep(0.02)
 
     def until(self, what, want, get, seconds=3.0):
         """get() becomes @want within @seconds."""
-        deadline = time.monotonic() + seconds * probe.SLOW
+        patience = probe.Patience(seconds)
         while True:
             got = get()
             if got == want:
                 return
-            if time.monotonic() > deadline:
+            if patience.over():
                 self.fail(what, want, got)
             time.sleep(0.02)
 
     def hears(self, pattern, seconds=3.0):
         """The daemon's log has a match within @seconds."""
-        deadline = time.monotonic() + seconds * probe.SLOW
+        patience = probe.Patience(seconds)
         while not re.search(pattern, self.program.log):
-            if time.monotonic() > deadline:
+            if patience.over():
                 self.fail("the log", pattern, self.program.log[-1500:])
             time.sleep(0.02)
 

@@ -23,6 +23,7 @@ SO_EE_ORIGIN_ICMP6 = 3
 WINDOW = 192
 # How much slower than usual this machine is: patience grows with it.
 SLOW = float(os.environ.get("SLOW", "1"))
+LONGEST_PAUSE = 0.25  # what a look at the state of things takes at most where this process gets to run
 RESEND = 0.7 * SLOW  # a datagram may be lost on a busy machine; one that wants an answer is sent again
 
 
@@ -44,6 +45,22 @@ def bind(sock, proto, family, source, sport):
     if source or sport:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((source or any_address, sport))
+
+
+class Patience:
+    """For loops that look again and again: over() once @seconds are gone, of which each round counts no more than a
+    quiet machine would take for it. Where thirty processes want two processors, patience grows, up to eight times."""
+
+    def __init__(self, seconds):
+        self.left = seconds * SLOW
+        self.last = time.monotonic()
+        self.end = self.last + 8 * self.left
+
+    def over(self):
+        now = time.monotonic()
+        self.left -= min(now - self.last, LONGEST_PAUSE)
+        self.last = now
+        return self.left < 0 or now > self.end
 
 
 class Result:

@@ -114,7 +114,7 @@ class Program:
         return [service("zz-marker", 65000, external=(MARKER,), **more)] + slices("zz-marker", ["pod1"], **more)
 
     def wait(self, seconds=10):
-        deadline = time.monotonic() + seconds * probe.SLOW
+        patience = probe.Patience(seconds)
         port = 1000 + self.revision
         left = [4, 6]
         while left:
@@ -126,7 +126,7 @@ class Program:
             if self.process.poll() is not None:
                 self.reader.join(1)
                 raise ProgramFailed("exited with status %d: %s" % (self.process.returncode, self.log[-2000:]))
-            if time.monotonic() > deadline:
+            if patience.over():
                 raise ProgramFailed("objects are not in force after %d s (IPv%d): %s; %s" %
                                     (seconds, left[0], p.result, self.log[-2000:]))
             time.sleep(0.003)
