@@ -20,54 +20,84 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define SERVICE(name, spec)                                                    \
-	"apiVersion: v1\nkind: Service\nmetadata: {name: " name                \
-	"}\nspec: {" spec "}\n---\n"
-#define SLICE(name, suffix, family, port, endpoints)                                            \
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: " name suffix \
-	"\n  labels: {kubernetes.io/service-name: " name "}\naddressType: " family              \
-	"\nports: [" port "]\nendpoints: [" endpoints "]\n---\n"
-
-static const char objects_text[] = SERVICE(
-	"web", "clusterIP: 172.30.0.41, clusterIPs: [172.30.0.41, 'fd00:172::41'], "
-	       "type: LoadBalancer, externalIPs: [203.0.113.7], "
-	       "loadBalancerSourceRanges: [198.51.100.0/24], "
-	       "ports: [{name: http, port: 80, nodePort: 30080}, "
-	       "{name: dns, port: 53, protocol: UDP, nodePort: 30053}]}\n"
-	       "status: {loadBalancer: {ingress: [{ip: 203.0.113.8}]}")
-	SERVICE("sticky",
-		"clusterIP: 172.30.0.42, sessionAffinity: ClientIP, "
-		"externalTrafficPolicy: Local, internalTrafficPolicy: Local, "
-		"type: NodePort, ports: [{port: 443, nodePort: 30443}]")
-		SERVICE("lonely", "clusterIP: 172.30.0.43, ports: [{port: 80, protocol: SCTP}]") SERVICE(
-			"headless", "clusterIP: None, ports: [{port: 80}]")
-			SERVICE("zz-thief", "clusterIP: 172.30.0.41, ports: [{port: 80}]") SLICE(
-				"web", "-a", "IPv4",
-				"{name: http, port: 8080}, {name: dns, port: 5353, protocol: "
-				"UDP}",
-				"{addresses: [10.180.1.1], nodeName: node1, zone: a, "
-				"targetRef: {kind: Pod, name: web-1}}, {addresses: "
-				"[10.180.2.2], "
-				"conditions: {ready: false, serving: true, terminating: "
-				"true}}") SLICE("web", "-b", "IPv6",
-						"{name: http, port: 8080}",
-						"{addresses: ['fd00:180::1']}")
-				SLICE("sticky", "-a", "IPv4",
-				      "{name: '', port: 8443}",
-				      "{addresses: [10.180.2.9]}") "apiVersion: v1\nkind: "
-								   "Node\nmetadata:\n  "
-								   "name: node1\n  labels: "
-								   "{topology.kubernetes."
-								   "io/zone: a}\nspec: "
-								   "{podCIDRs: "
-								   "[10.180.1.0/"
-								   "24]}\nstatus: "
-								   "{addresses: "
-								   "[{type: InternalIP, "
-								   "address: 192.0.2.1}, "
-								   "{type: InternalIP, "
-								   "address: "
-								   "'2001:db8::1'}]}\n";
+static const char objects_text[] =
+	"kind: Service\n"
+	"apiVersion: v1\n"
+	"metadata: {name: web}\n"
+	"spec:\n"
+	"  type: LoadBalancer\n"
+	"  clusterIP: 172.30.0.41\n"
+	"  clusterIPs: [172.30.0.41, 'fd00:172::41']\n"
+	"  externalIPs: [203.0.113.7]\n"
+	"  loadBalancerSourceRanges: [198.51.100.0/24]\n"
+	"  ports:\n"
+	"  - {name: http, port: 80, nodePort: 30080}\n"
+	"  - {name: dns, port: 53, protocol: UDP, nodePort: 30053}\n"
+	"status: {loadBalancer: {ingress: [{ip: 203.0.113.8}]}}\n"
+	"---\n"
+	"kind: Service\n"
+	"apiVersion: v1\n"
+	"metadata: {name: sticky}\n"
+	"spec:\n"
+	"  type: NodePort\n"
+	"  clusterIP: 172.30.0.42\n"
+	"  sessionAffinity: ClientIP\n"
+	"  externalTrafficPolicy: Local\n"
+	"  internalTrafficPolicy: Local\n"
+	"  ports: [{port: 443, nodePort: 30443}]\n"
+	"---\n"
+	"kind: Service\n"
+	"apiVersion: v1\n"
+	"metadata: {name: lonely}\n"
+	"spec: {clusterIP: 172.30.0.43, ports: [{port: 80, protocol: SCTP}]}\n"
+	"---\n"
+	"kind: Service\n"
+	"apiVersion: v1\n"
+	"metadata: {name: headless}\n"
+	"spec: {clusterIP: None, ports: [{port: 80}]}\n"
+	"---\n"
+	"kind: Service\n"
+	"apiVersion: v1\n"
+	"metadata: {name: zz-thief}\n"
+	"spec: {clusterIP: 172.30.0.41, ports: [{port: 80}]}\n"
+	"---\n"
+	"kind: EndpointSlice\n"
+	"apiVersion: discovery.k8s.io/v1\n"
+	"metadata: {name: web-a, labels: {kubernetes.io/service-name: web}}\n"
+	"addressType: IPv4\n"
+	"ports:\n"
+	"- {name: http, port: 8080}\n"
+	"- {name: dns, port: 5353, protocol: UDP}\n"
+	"endpoints:\n"
+	"- addresses: [10.180.1.1]\n"
+	"  nodeName: node1\n"
+	"  zone: a\n"
+	"  targetRef: {kind: Pod, name: web-1}\n"
+	"- addresses: [10.180.2.2]\n"
+	"  conditions: {ready: false, serving: true, terminating: true}\n"
+	"---\n"
+	"kind: EndpointSlice\n"
+	"apiVersion: discovery.k8s.io/v1\n"
+	"metadata: {name: web-b, labels: {kubernetes.io/service-name: web}}\n"
+	"addressType: IPv6\n"
+	"ports: [{name: http, port: 8080}]\n"
+	"endpoints: [{addresses: ['fd00:180::1']}]\n"
+	"---\n"
+	"kind: EndpointSlice\n"
+	"apiVersion: discovery.k8s.io/v1\n"
+	"metadata: {name: sticky-a, labels: {kubernetes.io/service-name: sticky}}\n"
+	"addressType: IPv4\n"
+	"ports: [{name: '', port: 8443}]\n"
+	"endpoints: [{addresses: [10.180.2.9]}]\n"
+	"---\n"
+	"kind: Node\n"
+	"apiVersion: v1\n"
+	"metadata: {name: node1, labels: {topology.kubernetes.io/zone: a}}\n"
+	"spec: {podCIDRs: [10.180.1.0/24]}\n"
+	"status:\n"
+	"  addresses:\n"
+	"  - {type: InternalIP, address: 192.0.2.1}\n"
+	"  - {type: InternalIP, address: '2001:db8::1'}\n";
 
 /* What is looked at, made once and never changed. */
 static const struct view *make_world(void)
