@@ -102,14 +102,10 @@ $(O)/tests/test_%: $(O)/tests/unit/test_%.o $(support_obj) $(lib_obj)
 	$(call say,LD $@)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) $(WRAP) -o $@ $^ $(check_ldlibs) $(our_ldlibs) $(LDLIBS)
 
-# Where each allocation of our own objects fails once.
-$(O)/tests/test_nft_memory $(O)/tests/test_watch_memory $(O)/tests/test_api_memory: WRAP = \
-	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray
-$(O)/tests/test_watch_memory $(O)/tests/test_api_memory: WRAP += -Wl,--wrap=strdup
-
-# Reaches the calls in our own objects only.
-$(O)/tests/test_nomemory: WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
-	-Wl,--wrap=reallocarray,--wrap=strdup,--wrap=strndup
+# Where allocations of our own objects fail: tests/support/wrap.h.
+$(addprefix $(O)/tests/test_,nomemory nft_memory watch_memory api_memory): WRAP := \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray \
+	-Wl,--wrap=strdup,--wrap=strndup
 
 # Helpers for packet tests (tests/tools/NAME.c) and benches (scripts/tools/NAME.c), one program each.
 link_tool = $(Q)$(CC) $(CFLAGS) $(our_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)

@@ -1,56 +1,10 @@
-/*
- * A VipmapConfiguration of any kind is refused with a word why, or is a
- * configuration; and what is shown of that reads back as the same.
- */
-#include <assert.h>
-#include <stdint.h>
-#include <string.h>
-
-#include "proxy/base/strbuf.h"
-#include "watch/proxyconfig.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void on_warning(void *ctx, const char *message)
-{
-	(void)ctx;
-	assert(*message);
-}
-
-static void check_shown(const struct config *config)
-{
-	struct config *again = config_new();
-	struct strbuf first = STRBUF_INIT, second = STRBUF_INIT;
-	struct errbuf eb;
-
-	assert(again);
-	config_format_vipmap(config, &first);
-	assert(vipmapconfig_parse(first.text, first.length, again, on_warning,
-				  NULL, &eb) == 0);
-	config_format_vipmap(again, &second);
-	assert(strcmp(first.text, second.text) == 0);
-	strbuf_free(&first);
-	strbuf_free(&second);
-	config_free(again);
-}
+/* A VipmapConfiguration: see config.h. */
+#include "tests/fuzz/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct config *config = config_new();
-	struct errbuf eb = { "" };
-	int err;
+	static const struct config_kind kind = { vipmapconfig_parse,
+						 config_format_vipmap };
 
-	assert(config);
-	err = vipmapconfig_parse((const char *)data, size, config, on_warning,
-				 NULL, &eb);
-	if (!err)
-		err = config_default(config);
-	if (!err)
-		err = config_validate(config, on_warning, NULL, &eb);
-	if (err)
-		assert(*eb.text);
-	else
-		check_shown(config);
-	config_free(config);
-	return 0;
+	return try_config(&kind, data, size);
 }

@@ -3,7 +3,6 @@
 scripts/vm-test runs this. It is no part of a usual run, since the kernel here may have no flowtables. A row in
 another table counts what the forward chains see; conntrack tells which connections are handed over.
 """
-import contextlib
 import difflib
 import os
 import re
@@ -239,20 +238,6 @@ def again(b, family):
         becomes_fast(b, flow, family, "tcp")
         b.equal("who answers", said, talk(flow, 0.3))
         abort(flow)
-
-
-@contextlib.contextmanager
-def cut(b, name, family):
-    """Whatever is sent to that address, or by it, is lost."""
-    ns, ip = b.world.name[topology.namespace_of(name)], "ip" if family == 4 else "ip6"
-    rule = "%s %%s %s drop" % (ip, addr(name, family))
-    netns.run("nft", "-f", "-", ns=ns, stdin=(
-        "table inet cut { chain in { type filter hook prerouting priority -300; %s; }; "
-        "chain out { type filter hook output priority -300; %s; }; }" % (rule % "daddr", rule % "saddr")))
-    try:
-        yield
-    finally:
-        netns.run("nft", "delete", "table", "inet", "cut", ns=ns)
 
 
 def fast_connections(b, family, vips, endpoint):

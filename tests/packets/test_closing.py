@@ -1,6 +1,5 @@
 """TCP connections whose endpoint is gone, with closeConnections EndpointGone and without. Here an endpoint goes as a
 node does that loses its power: no FIN and no RST, all that is sent to it is lost."""
-import contextlib
 import signal
 import threading
 import urllib.request
@@ -27,20 +26,6 @@ def setting(b, word):
 
 def start(b, objects, word="EndpointGone"):
     b.start(objects, *(setting(b, word) if word else DETECT))
-
-
-@contextlib.contextmanager
-def cut(b, name, family):
-    """Whatever is sent to that address, or by it, is lost."""
-    ns, ip = b.world.name[topology.namespace_of(name)], "ip" if family == 4 else "ip6"
-    rule = "%s %%s %s drop" % (ip, addr(name, family))
-    netns.run("nft", "-f", "-", ns=ns, stdin=(
-        "table inet cut { chain in { type filter hook prerouting priority -300; %s; }; "
-        "chain out { type filter hook output priority -300; %s; }; }" % (rule % "daddr", rule % "saddr")))
-    try:
-        yield
-    finally:
-        netns.run("nft", "delete", "table", "inet", "cut", ns=ns)
 
 
 def opened(b, vip, family, source="client"):

@@ -1303,28 +1303,37 @@ static int send_generation(const struct exchange *x, const struct nlmsghdr *abou
 	return answer(x, nlh);
 }
 
+/* Begins a message in zeroed @room with elements of @s, and their list in it. */
+static struct nlmsghdr *begin_elements(void *room, enum family family,
+				       const struct fset *s,
+				       const struct nlmsghdr *about,
+				       struct nlattr **list)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(room);
+	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+
+	nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
+	nlh->nlmsg_seq = about->nlmsg_seq;
+	nfg->nfgen_family = family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
+	*list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
+	return nlh;
+}
+
 static int send_elements(const struct exchange *x, enum family family,
 			 const struct fset *s, const struct nlmsghdr *about)
 {
 	enum { ROOM = 16384, FULL = 8192 };
 	const struct felement *e = s->all;
 	struct nlmsghdr *nlh;
-	struct nfgenmsg *nfg;
 	struct nlattr *list;
 	void *buf = malloc(ROOM);
 	int err = 0;
 
 	while (e && !err) {
 		memset(buf, 0, ROOM);
-		nlh = mnl_nlmsg_put_header(buf);
-		nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
-		nlh->nlmsg_seq = about->nlmsg_seq;
-		nfg->nfgen_family =
-			family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
-		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
-		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
-		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
+		nlh = begin_elements(buf, family, s, about, &list);
 		for (; e && nlh->nlmsg_len < FULL; e = e->next_all)
 			put_element(nlh, e);
 		mnl_attr_nest_end(nlh, list);
@@ -1343,7 +1352,6 @@ static int send_some(const struct exchange *x, enum family family,
 	uint8_t key[KEY_MAX + 1];
 	const struct felement *e;
 	struct nlmsghdr *nlh;
-	struct nfgenmsg *nfg;
 	struct nlattr *list;
 	size_t length;
 	int err = 0;
@@ -1354,15 +1362,8 @@ static int send_some(const struct exchange *x, enum family family,
 		e = length ? element_find(s, key, length) : NULL;
 		if (!e)
 			return -ENOENT;
-		nlh = mnl_nlmsg_put_header(calloc(1, 1024 + e->blob.length));
-		nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-		nlh->nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
-		nlh->nlmsg_seq = about->nlmsg_seq;
-		nfg->nfgen_family =
-			family == FAMILY_IPV4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
-		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME);
-		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, s->name);
-		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
+		nlh = begin_elements(calloc(1, 1024 + e->blob.length), family,
+				     s, about, &list);
 		put_element(nlh, e);
 		mnl_attr_nest_end(nlh, list);
 		err = answer(x, nlh);

@@ -1,6 +1,7 @@
 /* A sample table that has everything, and the nft command as an oracle. */
 #include "tests/support/nft.h"
 
+#include <check.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
@@ -9,6 +10,61 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static void skip_element(void *ctx, const struct element *el)
+{
+	(void)ctx;
+	(void)el;
+}
+
+static void skip_pick(void *ctx, const struct verdict *pick, uint64_t digest)
+{
+	(void)ctx;
+	(void)pick;
+	(void)digest;
+}
+
+static void skip_ranges(void *ctx, const char *set, const struct prefix *list,
+			unsigned int count, uint64_t digest)
+{
+	(void)ctx;
+	(void)set;
+	(void)list;
+	(void)count;
+	(void)digest;
+}
+
+struct parts_found {
+	unsigned int calls, parts;
+};
+
+static void keep_parts(void *ctx, unsigned int parts)
+{
+	struct parts_found *found = ctx;
+
+	found->calls++;
+	found->parts = parts;
+}
+
+enum table_state read_parts(struct nlsock *nl, const struct ruleset *ruleset,
+			    unsigned int *parts)
+{
+	struct parts_found seen = { 0, 0 };
+	const struct readback found = { .ctx = &seen,
+					.element = skip_element,
+					.pick = skip_pick,
+					.ranges = skip_ranges,
+					.parts = keep_parts };
+	enum table_state state = 99;
+	struct errbuf eb = { "" };
+
+	ck_assert_msg(readback_table(nl, ruleset, &found, &state, &eb) == 0,
+		      "%s", eb.text);
+	ck_assert_uint_eq(seen.calls, state == TABLE_CURRENT ||
+					      state == TABLE_RULES_DIFFER);
+	*parts = seen.parts;
+	return state;
+}
 
 struct addr sample_addr(enum family family, unsigned int n)
 {

@@ -5,6 +5,7 @@
 #ifndef TESTS_SUPPORT_NFT_H
 #define TESTS_SUPPORT_NFT_H
 
+#include "nft/readback.h"
 #include "proxy/model/ruleset.h"
 #include "proxy/base/strbuf.h"
 
@@ -20,6 +21,10 @@ enum sample_flags {
 void sample_write(const struct writer *w, enum family family, unsigned int flags);
 struct ruleset sample_ruleset(enum family family);
 struct ruleset sample_ruleset_with(enum family family, unsigned int flags);
+
+/* Reads the table back, for its state and for the parts that it has. */
+enum table_state read_parts(struct nlsock *nl, const struct ruleset *ruleset,
+			    unsigned int *parts);
 
 struct addr sample_addr(enum family family, unsigned int n); /* 10.x.x.x, fd00::x */
 

@@ -14,18 +14,8 @@
 #include <unistd.h>
 
 #include "tests/support/suite.h"
+#include "tests/support/wrap.h"
 #include "tests/support/live.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *text);
 
 enum owner { OURS, EVENTS, NOBODY };
 
@@ -42,29 +32,9 @@ static bool fails(enum owner owner)
 	return true;
 }
 
-void *__wrap_malloc(size_t size)
+static bool allocation_fails(void)
 {
-	return fails(OURS) ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails(OURS) ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails(OURS) ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails(OURS) ? NULL : __real_reallocarray(p, n, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return fails(OURS) ? NULL : __real_strdup(text);
+	return fails(OURS);
 }
 
 static void *event_own_malloc(size_t size)

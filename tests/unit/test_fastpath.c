@@ -157,34 +157,6 @@ END_TEST
 
 /* A part of the table */
 
-static void ignore_element(void *ctx, const struct element *el)
-{
-	(void)ctx;
-	(void)el;
-}
-
-static void ignore_pick(void *ctx, const struct verdict *pick, uint64_t digest)
-{
-	(void)ctx;
-	(void)pick;
-	(void)digest;
-}
-
-static void ignore_ranges(void *ctx, const char *set, const struct prefix *list,
-			  unsigned int count, uint64_t digest)
-{
-	(void)ctx;
-	(void)set;
-	(void)list;
-	(void)count;
-	(void)digest;
-}
-
-static void keep_parts(void *ctx, unsigned int parts)
-{
-	*(unsigned int *)ctx = parts;
-}
-
 struct bench {
 	struct fake_kernel *kernel;
 	struct nlsock *nl;
@@ -192,25 +164,6 @@ struct bench {
 	int log_fd;
 	struct strbuf devices;
 };
-
-static enum table_state state_of(struct bench *b, const struct ruleset *ruleset,
-				 unsigned int *parts)
-{
-	const struct readback found = {
-		.ctx = parts,
-		.element = ignore_element,
-		.pick = ignore_pick,
-		.ranges = ignore_ranges,
-		.parts = keep_parts,
-	};
-	enum table_state state;
-	struct errbuf eb = { "" };
-
-	*parts = 0;
-	ck_assert_msg(readback_table(b->nl, ruleset, &found, &state, &eb) == 0,
-		      "%s", eb.text);
-	return state;
-}
 
 static void write_table(struct bench *b, const struct ruleset *ruleset,
 			enum change change, unsigned int parts)
@@ -263,27 +216,27 @@ START_TEST(comes_and_goes)
 
 	setup(&b);
 	write_table(&b, &without, CHANGE_ADD, 0);
-	ck_assert_int_eq(state_of(&b, &without, &parts), TABLE_CURRENT);
+	ck_assert_int_eq(read_parts(b.nl, &without, &parts), TABLE_CURRENT);
 	ck_assert_str_eq(devices_of(&b), "none");
-	ck_assert_int_eq(state_of(&b, &with, &parts), TABLE_RULES_DIFFER);
+	ck_assert_int_eq(read_parts(b.nl, &with, &parts), TABLE_RULES_DIFFER);
 	ck_assert_uint_eq(parts, 0);
 	write_table(&b, &with, CHANGE_UPDATE, parts);
-	ck_assert_int_eq(state_of(&b, &with, &parts), TABLE_CURRENT);
+	ck_assert_int_eq(read_parts(b.nl, &with, &parts), TABLE_CURRENT);
 	ck_assert_uint_eq(parts, PART_FAST_PATH);
 	ck_assert_str_eq(devices_of(&b), "");
-	ck_assert_int_eq(state_of(&b, &other, &parts), TABLE_RULES_DIFFER);
+	ck_assert_int_eq(read_parts(b.nl, &other, &parts), TABLE_RULES_DIFFER);
 	write_table(&b, &other, CHANGE_UPDATE, parts);
-	ck_assert_int_eq(state_of(&b, &other, &parts), TABLE_CURRENT);
-	ck_assert_int_eq(state_of(&b, &without, &parts), TABLE_RULES_DIFFER);
+	ck_assert_int_eq(read_parts(b.nl, &other, &parts), TABLE_CURRENT);
+	ck_assert_int_eq(read_parts(b.nl, &without, &parts), TABLE_RULES_DIFFER);
 	ck_assert_uint_eq(parts, PART_FAST_PATH);
 	write_table(&b, &without, CHANGE_UPDATE, parts);
-	ck_assert_int_eq(state_of(&b, &without, &parts), TABLE_CURRENT);
+	ck_assert_int_eq(read_parts(b.nl, &without, &parts), TABLE_CURRENT);
 	ck_assert_str_eq(devices_of(&b), "none");
 	/* a part of the part is none that an update could mend */
 	write_table(&b, &with, CHANGE_UPDATE, 0);
 	ck_assert(fake_delete_chain(b.kernel, FAMILY_IPV4, "fast-path"));
-	ck_assert_int_eq(state_of(&b, &with, &parts), TABLE_OTHER);
-	ck_assert_int_eq(state_of(&b, &without, &parts), TABLE_OTHER);
+	ck_assert_int_eq(read_parts(b.nl, &with, &parts), TABLE_OTHER);
+	ck_assert_int_eq(read_parts(b.nl, &without, &parts), TABLE_OTHER);
 	teardown(&b);
 }
 END_TEST

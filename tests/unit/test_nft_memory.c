@@ -6,6 +6,7 @@
 #include "nft/flowtable.h"
 #include "nft/text.h"
 #include "tests/support/suite.h"
+#include "tests/support/wrap.h"
 #include "tests/support/nft.h"
 
 #include <check.h>
@@ -13,42 +14,13 @@
 #include <linux/netlink.h>
 #include <stdlib.h>
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-
 /* Allocations until one fails; below 0: none does. A test's own state, and no test runs beside it.
  */
 static long countdown = -1;
 
-static bool fails(void)
+static bool allocation_fails(void)
 {
 	return countdown >= 0 && countdown-- == 0;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails() ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
 }
 
 static int exchange(void *ctx, const struct iovec *iov, unsigned int n_iov,

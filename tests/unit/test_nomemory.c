@@ -3,6 +3,7 @@
  * that), nothing half done, and the next sync brings it right.
  */
 #include "tests/support/suite.h"
+#include "tests/support/wrap.h"
 #include "tests/support/world.h"
 
 #include <check.h>
@@ -12,26 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Linked with --wrap: our objects' calls come here. */
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t n);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *text);
-char *__wrap_strndup(const char *text, size_t n);
-
 static struct {
 	unsigned int countdown; /* 0: nothing fails */
 	bool for_good, failed, kernel;
 } memory;
 
-static bool fails(void)
+static bool allocation_fails(void)
 {
 	if (!memory.countdown || memory.kernel)
 		return false;
@@ -43,36 +30,6 @@ static bool fails(void)
 	if (!memory.for_good)
 		memory.countdown = 0;
 	return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails() ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return fails() ? NULL : __real_strdup(text);
-}
-
-char *__wrap_strndup(const char *text, size_t n)
-{
-	return fails() ? NULL : __real_strndup(text, n);
 }
 
 static void arm(unsigned int n, bool for_good)

@@ -689,61 +689,6 @@ START_TEST(settings_changed)
 }
 END_TEST
 
-struct parts_found {
-	unsigned int calls, parts;
-};
-
-static void read_parts(void *ctx, unsigned int parts)
-{
-	struct parts_found *found = ctx;
-
-	found->calls++;
-	found->parts = parts;
-}
-
-static void count_element(void *ctx, const struct element *e)
-{
-	(void)ctx;
-	(void)e;
-}
-
-static void skip_pick(void *ctx, const struct verdict *pick, uint64_t digest)
-{
-	(void)ctx;
-	(void)pick;
-	(void)digest;
-}
-
-static void skip_ranges(void *ctx, const char *set, const struct prefix *list,
-			unsigned int count, uint64_t digest)
-{
-	(void)ctx;
-	(void)set;
-	(void)list;
-	(void)count;
-	(void)digest;
-}
-
-static enum table_state read_which_parts(struct nlsock *nl,
-					 const struct ruleset *ruleset,
-					 unsigned int *parts)
-{
-	struct parts_found seen = { 0, 0 };
-	const struct readback found = { .ctx = &seen,
-					.element = count_element,
-					.pick = skip_pick,
-					.ranges = skip_ranges,
-					.parts = read_parts };
-	enum table_state state = 99;
-	struct errbuf eb = { "" };
-
-	ck_assert_msg(readback_table(nl, ruleset, &found, &state, &eb) == 0,
-		      "%s", eb.text);
-	ck_assert_uint_eq(seen.calls, 1);
-	*parts = seen.parts;
-	return state;
-}
-
 static void nft_list(enum family family, struct strbuf *out)
 {
 	ck_assert_int_eq(run(family == FAMILY_IPV4
@@ -790,7 +735,7 @@ START_TEST(parts_changed)
 		from.parts == (PART_NO_MASQUERADE | PART_PING_IPS) ? SAMPLE_PARTS
 								   : 0,
 		0);
-	ck_assert_int_eq(read_which_parts(nl, &to, &parts),
+	ck_assert_int_eq(read_parts(nl, &to, &parts),
 			 from.parts == to.parts ? TABLE_CURRENT
 						: TABLE_RULES_DIFFER);
 	ck_assert_uint_eq(parts, from.parts);
@@ -798,7 +743,7 @@ START_TEST(parts_changed)
 	batch_writer(b)->table(batch_writer(b)->ctx, CHANGE_UPDATE, parts);
 	ck_assert_msg(batch_commit(b, nl, 1000, NULL, &eb) == 0, "%s", eb.text);
 	batch_free(b);
-	ck_assert_int_eq(read_which_parts(nl, &to, &parts), TABLE_CURRENT);
+	ck_assert_int_eq(read_parts(nl, &to, &parts), TABLE_CURRENT);
 	ck_assert_uint_eq(parts, to.parts);
 	nft_list(family, &got);
 	if (!(from.parts & to.parts)) /* else elements stay */

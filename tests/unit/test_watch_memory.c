@@ -17,54 +17,19 @@
 
 #include "proxy/base/strbuf.h"
 #include "tests/support/suite.h"
+#include "tests/support/wrap.h"
 #include "tests/support/objects.h"
 #include "watch/proxyconfig.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *text);
 
 /* Allocations until one fails; below 0: none does. */
 static long countdown = -1;
 
-static bool fails(void)
+static bool allocation_fails(void)
 {
 	if (countdown < 0 || countdown-- != 0)
 		return false;
 	errno = ENOMEM;
 	return true;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails() ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return fails() ? NULL : __real_strdup(text);
 }
 
 static void hook_cjson(void)
@@ -84,7 +49,7 @@ static int see(void (*describe)(struct strbuf *sb, const void *object), void *ob
 {
 	long left;
 
-	refused = fails();
+	refused = allocation_fails();
 	if (refused) {
 		free(object);
 		return -ENOMEM;

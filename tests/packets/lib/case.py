@@ -5,6 +5,7 @@ A row runs once per family and protocol. All rows of a group run at the same tim
 is dropped costs half a second per group and not per row.
 """
 import collections
+import contextlib
 import json
 import math
 import os
@@ -280,6 +281,20 @@ class Bench:
         for k, v in filters.items():
             argv += [names[k], str(v)]
         return [line.split() for line in self.in_node(*argv, check=False).splitlines()]
+
+
+@contextlib.contextmanager
+def cut(b, name, family):
+    """Whatever is sent to that address, or by it, is lost."""
+    ns, ip = b.world.name[topology.namespace_of(name)], "ip" if family == 4 else "ip6"
+    rule = "%s %%s %s drop" % (ip, addr(name, family))
+    netns.run("nft", "-f", "-", ns=ns, stdin=(
+        "table inet cut { chain in { type filter hook prerouting priority -300; %s; }; "
+        "chain out { type filter hook output priority -300; %s; }; }" % (rule % "daddr", rule % "saddr")))
+    try:
+        yield
+    finally:
+        netns.run("nft", "delete", "table", "inet", "cut", ns=ns)
 
 
 class Judge:
