@@ -1,6 +1,6 @@
 # make                build $(O)/vipmap
 # make check          build and run the unit tests
-# make install        DESTDIR= PREFIX= UNITDIR=; make uninstall takes it back
+# make install        DESTDIR= PREFIX= UNITDIR= ZSHDIR=; make uninstall takes it back
 # make lint           banned calls, and clang-format's opinion
 # make format         apply clang-format
 # make goldens        write tests/data/goldens/*.nft anew; read the difference like code
@@ -157,6 +157,9 @@ user_path = $(PREFIX)/lib/sysusers.d/vipmap.conf
 plugin_path = $(PREFIX)/bin/kubectl-vipmap
 bash_path = $(PREFIX)/share/bash-completion/completions/vipmap
 fish_path = $(PREFIX)/share/fish/vendor_completions.d/vipmap.fish
+# Debian's zsh looks into vendor-completions below /usr, and into this below /usr/local.
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+zsh_path = $(ZSHDIR)/_vipmap
 
 install: $(O)/vipmap
 	install -D -m 755 $(O)/vipmap $(DESTDIR)$(SBINDIR)/vipmap
@@ -168,15 +171,16 @@ install: $(O)/vipmap
 		install -D -m 644 scripts/systemd/notify-reload.conf $(DESTDIR)$(reload_path)
 	install -D -m 644 scripts/systemd/vipmap.sysusers $(DESTDIR)$(user_path)
 	install -D -m 755 scripts/kubectl-vipmap $(DESTDIR)$(plugin_path)
-	install -d $(DESTDIR)$(dir $(bash_path)) $(DESTDIR)$(dir $(fish_path))
+	install -d $(DESTDIR)$(dir $(bash_path)) $(DESTDIR)$(dir $(zsh_path)) $(DESTDIR)$(dir $(fish_path))
 	$(O)/vipmap completion bash >$(DESTDIR)$(bash_path)
+	$(O)/vipmap completion zsh >$(DESTDIR)$(zsh_path)
 	$(O)/vipmap completion fish >$(DESTDIR)$(fish_path)
-	chmod 644 $(DESTDIR)$(bash_path) $(DESTDIR)$(fish_path)
+	chmod 644 $(DESTDIR)$(bash_path) $(DESTDIR)$(zsh_path) $(DESTDIR)$(fish_path)
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/vipmap $(foreach m,$(manuals),$(DESTDIR)$(call manual_path,$(m))) \
 		$(DESTDIR)$(UNITDIR)/vipmap.service $(DESTDIR)$(reload_path) $(DESTDIR)$(user_path) \
-		$(DESTDIR)$(plugin_path) $(DESTDIR)$(bash_path) $(DESTDIR)$(fish_path)
+		$(DESTDIR)$(plugin_path) $(DESTDIR)$(bash_path) $(DESTDIR)$(zsh_path) $(DESTDIR)$(fish_path)
 	rmdir $(DESTDIR)$(dir $(reload_path)) 2>/dev/null || :
 
 sources := $(wildcard proxy/*.[ch] proxy/*/*.[ch] nft/*.[ch] watch/*.[ch] tests/*/*.[ch] scripts/tools/*.c)

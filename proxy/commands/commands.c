@@ -7,38 +7,31 @@
 
 static const struct command commands[] = {
 	{
-		.word = "completion",
-		.synopsis = "completion bash|zsh|fish",
-		.help = "Prints a script that has a shell complete commands and flags.\n\n"
-			"  source <(vipmap completion bash)\n"
-			"  vipmap completion fish > ~/.config/fish/completions/vipmap.fish\n",
-		.check = command_completion_check,
-		.run = command_completion,
+		.word = "status",
+		.synopsis = "status [--ready] [--wait DURATION] [-o json|yaml]",
+		.help = "Says how the vipmap of this node does: 0 if all is well, 1 if something "
+			"is not, 4 if none runs here.\n\n"
+			"  vipmap status\n"
+			"  vipmap status --ready           one line, for probes\n"
+			"  vipmap status --wait 30s        until it is ready, or not\n",
+		.flags = status_flags,
+		.check = command_status_check,
+		.run = command_status,
 	},
 	{
-		.word = "debug",
-		.synopsis = "debug > FILE.tar",
-		.help = "Writes an archive for whoever looks for a fault later: status, "
-			"configuration, "
-			"objects, the\ntable that is wanted and where the kernel differs, metrics, "
-			"the "
-			"last lines of the log. There are\nno secrets in it.\n\n"
-			"  vipmap debug > bundle.tar\n",
-		.check = command_debug_check,
-		.run = command_debug,
-	},
-	{
-		.word = "diff",
-		.synopsis = "diff",
-		.help = "Compares what is wanted with what the kernel has: a line each, with - "
-			"what is "
-			"in the kernel\nand should not be, with + what is missing. 0 if there is "
-			"nothing to say, 1 if they differ.\n\n"
-			"  vipmap diff                                  what runs\n"
-			"  vipmap diff --manifests objects.yaml         what these objects would "
-			"change\n",
-		.check = command_diff_check,
-		.run = command_diff,
+		.word = "get",
+		.synopsis = "get services|endpoints|node|config|vipmap-config "
+			    "[[NAMESPACE/]NAME[:PORT] ...]",
+		.help = "Shows what the running vipmap knows: Services by port, with what traffic "
+			"to them\nmeets; their endpoints, and why each is used or not; this node; "
+			"the configuration\nin force.\n\n"
+			"  vipmap get services -n prod -o wide\n"
+			"  vipmap get endpoints prod/shop:https\n"
+			"  vipmap get services -w\n",
+		.flags = get_flags,
+		.takes_flags = true,
+		.check = command_get_check,
+		.run = command_get,
 	},
 	{
 		.word = "explain",
@@ -55,8 +48,24 @@ static const struct command commands[] = {
 			"running "
 			"one\n",
 		.flags = explain_flags,
+		.takes_flags = true,
 		.check = command_explain_check,
 		.run = command_explain,
+	},
+	{
+		.word = "top",
+		.synopsis = "top [-1] [--interval DURATION] [-o json|yaml] [FILTER]",
+		.help = "Shows who has how many connections, and how many of them are new: "
+			"Services, "
+			"their endpoints,\nthe flows of one. On a terminal it refreshes; Enter "
+			"goes "
+			"deeper, Esc back, c, n and s sort,\n/ filters, q ends it.\n\n"
+			"  vipmap top\n"
+			"  vipmap top -1 kube-system/      one frame, of these Services\n"
+			"  vipmap top -o json\n",
+		.flags = top_flags,
+		.check = command_top_check,
+		.run = command_top,
 	},
 	{
 		.word = "flows",
@@ -69,20 +78,6 @@ static const struct command commands[] = {
 		.flags = flows_flags,
 		.check = command_flows_check,
 		.run = command_flows,
-	},
-	{
-		.word = "get",
-		.synopsis = "get services|endpoints|node|config|vipmap-config "
-			    "[[NAMESPACE/]NAME[:PORT] ...]",
-		.help = "Shows what the running vipmap knows: Services by port, with what traffic "
-			"to them\nmeets; their endpoints, and why each is used or not; this node; "
-			"the configuration\nin force.\n\n"
-			"  vipmap get services -n prod -o wide\n"
-			"  vipmap get endpoints prod/shop:https\n"
-			"  vipmap get services -w\n",
-		.flags = get_flags,
-		.check = command_get_check,
-		.run = command_get,
 	},
 	{
 		.word = "monitor",
@@ -99,8 +94,22 @@ static const struct command commands[] = {
 		.run = command_monitor,
 	},
 	{
+		.word = "diff",
+		.synopsis = "diff [FLAG ...]",
+		.help = "Compares what is wanted with what the kernel has: a line each, with - "
+			"what is "
+			"in the kernel\nand should not be, with + what is missing. 0 if there is "
+			"nothing to say, 1 if they differ.\n\n"
+			"  vipmap diff                                  what runs\n"
+			"  vipmap diff --manifests objects.yaml         what these objects would "
+			"change\n",
+		.takes_flags = true,
+		.check = command_diff_check,
+		.run = command_diff,
+	},
+	{
 		.word = "preflight",
-		.synopsis = "preflight",
+		.synopsis = "preflight [FLAG ...]",
 		.help = "Looks whether vipmap would work here, and changes nothing: the kernel, "
 			"the API "
 			"server and the\nrights there, the configuration, other proxies, "
@@ -108,8 +117,31 @@ static const struct command commands[] = {
 			"if it would, 1 if not, 3 if the\nkernel lacks something.\n\n"
 			"  vipmap preflight --config /var/lib/kube-proxy/config.conf\n",
 		.judges_config = true,
+		.takes_flags = true,
 		.check = command_preflight_check,
 		.run = command_preflight,
+	},
+	{
+		.word = "debug",
+		.synopsis = "debug > FILE.tar",
+		.help = "Writes an archive for whoever looks for a fault later: status, "
+			"configuration, "
+			"objects, the\ntable that is wanted and where the kernel differs, metrics, "
+			"the "
+			"last lines of the log. There are\nno secrets in it.\n\n"
+			"  vipmap debug > bundle.tar\n",
+		.check = command_debug_check,
+		.run = command_debug,
+	},
+	{
+		.word = "completion",
+		.synopsis = "completion bash|zsh|fish",
+		.help = "Prints a script that has a shell complete commands and flags.\n\n"
+			"  source <(vipmap completion bash)      or zsh\n"
+			"  vipmap completion zsh > \"${fpath[1]}/_vipmap\"\n"
+			"  vipmap completion fish > ~/.config/fish/completions/vipmap.fish\n",
+		.check = command_completion_check,
+		.run = command_completion,
 	},
 	{
 		.word = "version",
@@ -119,33 +151,6 @@ static const struct command commands[] = {
 		.flags = version_flags,
 		.check = command_version_check,
 		.run = command_version,
-	},
-	{
-		.word = "status",
-		.synopsis = "status [--ready] [--wait DURATION] [-o json|yaml]",
-		.help = "Says how the vipmap of this node does: 0 if all is well, 1 if something "
-			"is not, 4 if none runs here.\n\n"
-			"  vipmap status\n"
-			"  vipmap status --ready           one line, for probes\n"
-			"  vipmap status --wait 30s        until it is ready, or not\n",
-		.flags = status_flags,
-		.check = command_status_check,
-		.run = command_status,
-	},
-	{
-		.word = "top",
-		.synopsis = "top [-1] [--interval DURATION] [-o json|yaml] [FILTER]",
-		.help = "Shows who has how many connections, and how many of them are new: "
-			"Services, "
-			"their endpoints,\nthe flows of one. On a terminal it refreshes; Enter "
-			"goes "
-			"deeper, Esc back, c, n and s sort,\n/ filters, q ends it.\n\n"
-			"  vipmap top\n"
-			"  vipmap top -1 kube-system/      one frame, of these Services\n"
-			"  vipmap top -o json\n",
-		.flags = top_flags,
-		.check = command_top_check,
-		.run = command_top,
 	},
 };
 

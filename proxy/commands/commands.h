@@ -16,6 +16,7 @@ struct command {
 	/* Flags of its own, ended by a row without a name; NULL: none. */
 	const struct command_flag *flags;
 	bool judges_config; /* a bad configuration is no error of usage: options->config_error */
+	bool takes_flags; /* those of the program that say where objects come from */
 	/*
 	 * Looks at the words, before anything is done. Returns 0, or a negative
 	 * errno with @eb (exit status 2). NULL: it takes no words.

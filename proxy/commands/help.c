@@ -17,6 +17,11 @@ static void command_usage(const struct command *command, struct strbuf *out)
 		strbuf_addf(out, "  %c%c%s --%-29s %s\n", flag->letter ? '-' : ' ',
 			    flag->letter ? flag->letter : ' ',
 			    flag->letter ? "," : " ", flag->name, flag->help);
+	if (command->takes_flags)
+		strbuf_adds(
+			out,
+			"\nFlags that say where objects and the configuration come from are taken as well:\n"
+			"--config, --kubeconfig, --manifests and others; \"vipmap --help\" lists them.\n");
 }
 
 static void program_usage(struct strbuf *out)

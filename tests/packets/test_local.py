@@ -558,25 +558,6 @@ def debug(b):
     b.equal("version", {"version", "revision"}, set(json.loads(run(b, "version", "-o", "json"))))
 
 
-@case("bash completes commands, their words and all flags", "")
-def completion(b):
-    def complete(*words):
-        script = 'source <("$0" completion bash); COMP_WORDS=(vipmap "$@"); COMP_CWORD=$#; _vipmap; echo ${COMPREPLY[@]}'
-        done = subprocess.run(["bash", "-c", script, VIPMAP, *words], capture_output=True, text=True, timeout=20)
-        b.equal("stderr", "", done.stderr)
-        return done.stdout.split()
-    b.equal("commands", ["get"], complete("ge"))
-    b.equal("words", ["services"], complete("get", "s"))
-    b.equal("flags of a command", ["--namespace", "--no-headers"], complete("get", "services", "--n"))
-    b.equal("flags of the program", ["--cluster-cidr", "--cleanup"][::-1], sorted(complete("--cl")))
-    status, out, _ = b.program.run("--help")
-    flags = set(re.findall(r"(?m)^ +(--[a-z0-9-]+)", out))
-    b.equal("all of them", set(), flags - set(complete("--")))
-    for shell in ("zsh", "fish"):
-        b.true(shell, "services endpoints node config vipmap-config" in run(b, "completion", shell))
-    b.true("a wrong shell", "did you mean fish?" in b.program.run("completion", "fich")[2])
-
-
 def connect(b):
     with netns.inside(b.world.name["node"]):
         s = socket.socket(socket.AF_UNIX)

@@ -149,7 +149,8 @@ def install(b):
     try:
         want = ["usr/lib/sysusers.d/vipmap.conf", UNIT, "usr/sbin/vipmap", "usr/share/man/man7/vipmap-semantics.7",
                 "usr/share/man/man8/vipmap.8", "usr/bin/kubectl-vipmap", "usr/share/man/man1/kubectl-vipmap.1",
-                "usr/share/bash-completion/completions/vipmap", "usr/share/fish/vendor_completions.d/vipmap.fish"]
+                "usr/share/bash-completion/completions/vipmap", "usr/share/fish/vendor_completions.d/vipmap.fish",
+                "usr/share/zsh/site-functions/_vipmap"]
         dropin = UNIT + ".d/notify-reload.conf"
         for version, more in (("252", []), ("253", [dropin]), ("257", [dropin])):
             make(folder, "install", "SYSTEMD=" + version)
@@ -157,7 +158,8 @@ def install(b):
             with open(os.path.join(folder, UNIT)) as f:
                 text = f.read()
             b.true("the unit's program", "\nExecStart=/usr/sbin/vipmap " in text and "@SBINDIR@" not in text)
-            for path, begin in ((want[5], "#!/usr/bin/env python3"), (want[7], "_vipmap() {"), (want[8], "complete -c vipmap")):
+            for path, begin in ((want[5], "#!/usr/bin/env python3"), (want[7], "_vipmap() {"), (want[8], "complete -c vipmap"),
+                                (want[9], "#compdef vipmap\n")):
                 with open(os.path.join(folder, path)) as f:
                     b.true(path, f.read().startswith(begin))
             make(folder, "uninstall")
