@@ -20,6 +20,7 @@
 #include "watch/http.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -110,14 +111,39 @@ static void request_free(struct http_request *request)
 	free(request);
 }
 
+/*
+ * The system's own words where the library wraps them, since those are what
+ * operators look for. NULL: there are none.
+ */
+static const char *system_words(const struct http_request *request, CURLcode code)
+{
+	static const char *const wraps[] = { "Recv failure: ", "Send failure: " };
+	long err = 0;
+
+	for (size_t i = 0; i < sizeof(wraps) / sizeof(wraps[0]); i++)
+		if (!strncmp(request->error, wraps[i], strlen(wraps[i])))
+			return request->error + strlen(wraps[i]);
+	if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING)
+		return "the server closed the connection";
+	if (code == CURLE_COULDNT_CONNECT)
+		curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &err);
+	return err ? strerror((int)err) : NULL;
+}
+
 /* libcurl quotes a bad proxy URL, for instance: such a message is replaced by the error's name. */
 static void result_message(struct http_result *result,
 			   const struct http_request *request, CURLcode code)
 {
-	const char *text =
-		request->error[0] ? request->error : curl_easy_strerror(code);
+	const char *words = system_words(request, code), *text;
 	struct errbuf eb;
 
+	if (words) {
+		errf(&eb, 0, "%c%s", tolower((unsigned char)*words), words + 1);
+		memcpy(result->message, eb.text, sizeof(result->message));
+		result->message[sizeof(result->message) - 1] = '\0';
+		return;
+	}
+	text = request->error[0] ? request->error : curl_easy_strerror(code);
 	for (size_t i = 0;
 	     i < sizeof(request->secrets) / sizeof(request->secrets[0]); i++)
 		if (request->secrets[i] && request->secrets[i][0] &&
@@ -126,6 +152,11 @@ static void result_message(struct http_result *result,
 	errf(&eb, 0, "%s", text);
 	memcpy(result->message, eb.text, sizeof(result->message));
 	result->message[sizeof(result->message) - 1] = '\0';
+}
+
+bool http_timed_out(const struct http_result *result)
+{
+	return !strcasecmp(result->message, strerror(ETIMEDOUT));
 }
 
 static int64_t retry_after_ms(const struct http_request *request)

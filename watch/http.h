@@ -51,6 +51,9 @@ struct http_result {
 	char message[256];	/* what went wrong; "" for HTTP_COMPLETE */
 };
 
+/* Whether the kernel gave the connection up, since nobody answers at its other end. */
+bool http_timed_out(const struct http_result *result);
+
 struct http_params {
 	const char *server; /* scheme://host[:port][/prefix], no user information */
 	const char *socket; /* abstract Unix socket to ask instead of the host; NULL: none */

@@ -58,6 +58,7 @@ struct reflector {
 	bool absent; /* the server lacks it, and that was told */
 	char *version, *continue_token;
 	unsigned int silences;
+	unsigned int breaks; /* of watches in a row, without an event between */
 
 	/* The request that runs */
 	bool watching; /* past the initial events */
@@ -69,6 +70,7 @@ struct reflector {
 
 	/* Log */
 	char trouble[512];
+	int trouble_severity; /* the worst since all was well */
 	int64_t trouble_us;
 	unsigned int repeats;
 };
@@ -89,11 +91,13 @@ static void reflector_trouble(struct reflector *r, int severity, const char *tex
 	const int64_t now = clock_monotonic_us(r->o.clock);
 	struct errbuf eb;
 
-	if (!strcmp(r->trouble, text) &&
+	if (!strcmp(r->trouble, text) && severity >= r->trouble_severity &&
 	    now - r->trouble_us < r->o.timing->log_ms * 1000) {
 		r->repeats++;
 		return;
 	}
+	if (!r->trouble[0] || severity < r->trouble_severity)
+		r->trouble_severity = severity;
 	errf(&eb, 0, "%s", text);
 	memcpy(r->trouble, eb.text, sizeof(r->trouble));
 	r->trouble_us = now;
@@ -116,7 +120,9 @@ static void tell_garbled(struct reflector *r, const char *why)
 
 static void trouble_over(struct reflector *r, const char *text)
 {
-	reflector_log(r, r->trouble[0] ? LOG_NOTICE : LOG_DEBUG, text);
+	const bool told = r->trouble[0] && r->trouble_severity < LOG_DEBUG;
+
+	reflector_log(r, told ? LOG_NOTICE : LOG_DEBUG, text);
 	r->trouble[0] = '\0';
 	r->repeats = 0;
 }
@@ -596,6 +602,23 @@ static void check_refusal(struct reflector *r, const struct http_result *result)
 	r->failure.code = result->status;
 }
 
+/*
+ * What happens in any cluster, and is over with the next request: a connection
+ * that the other side closes, and a version that is no longer in the history.
+ * If the next request fails, that one is told.
+ */
+static bool is_routine(struct reflector *r, const struct attempt *a)
+{
+	if (a->mode != MODE_WATCH)
+		return false;
+	if (a->failure.code)
+		return failure_is_expired(&a->failure);
+	if (a->progress || a->lived_ms >= r->o.timing->steady_ms)
+		r->breaks = 0;
+	return a->result.outcome == HTTP_BROKEN &&
+	       !http_timed_out(&a->result) && !r->breaks++;
+}
+
 static void tell_request_failure(struct reflector *r, const struct attempt *a,
 				 const struct decision *d)
 {
@@ -624,9 +647,11 @@ static void tell_request_failure(struct reflector *r, const struct attempt *a,
 		reflector_log(r, LOG_DEBUG, eb.text);
 		return;
 	}
-	reflector_trouble(
-		r, failure_is_expired(&a->failure) ? LOG_NOTICE : LOG_WARNING,
-		eb.text);
+	reflector_trouble(r,
+			  is_routine(r, a)		    ? LOG_DEBUG
+			  : failure_is_expired(&a->failure) ? LOG_NOTICE
+							    : LOG_WARNING,
+			  eb.text);
 }
 
 static void reflector_done(void *ctx, const struct http_result *result)

@@ -205,6 +205,24 @@ def away(b):
         b.expect_both("svc11:80", "r5")
 
 
+@case("an absence of the API server is a story of few lines", "API-8")
+def story(b):
+    with api(b) as server:
+        b.program.verbosity = 0
+        b.start(web(["pod1"]))
+        b.hears("ready after ")
+        before = len(b.program.log)
+        server.kill()
+        b.hears("warning: API server unreachable: [a-z].*; rules stay as they are\n")
+        server.start()
+        b.hears("info: API server reachable again after \\d+s\n", seconds=30)
+        b.hears("info: API server: no Service changed meanwhile\n", seconds=30)
+        lines = b.program.log[before:].splitlines()
+        b.equal("lines that are about one kind of object", [],
+                [line for line in lines if re.search(": (Service|EndpointSlice|ServiceCIDR|Node): ", line)])
+        b.equal("reachable again", 1, sum("reachable again" in line for line in lines))
+
+
 @case("--once waits for whatever comes last", "RUN-1 VER-6")
 def once(b):
     for resource in ("services", "endpointslices", "servicecidrs", "nodes"):
