@@ -1,6 +1,8 @@
 /*
- * The distance counts insertions, deletions, replacements and swaps of neighbours. A word counts as
- * near if at most a third of it, or two letters of a short one, were typed wrong.
+ * The distance counts insertions, deletions, replacements and swaps of
+ * neighbours. A word counts as near if at most a third of it, or two letters of
+ * a short one, were typed wrong. What stands before a slash does not make a
+ * word longer, and of a single letter nothing is near.
  */
 #include "proxy/base/nearest.h"
 
@@ -41,11 +43,13 @@ static unsigned int edit_distance(const char *a, const char *b)
 
 void nearest_begin(struct nearest *n, const char *typed)
 {
-	const size_t length = strnlen(typed, LONGEST);
+	const char *slash = strrchr(typed, '/');
+	const size_t length = strnlen(slash ? slash + 1 : typed, LONGEST);
 
 	n->typed = typed;
 	n->best = NULL;
-	n->distance = (unsigned int)(length < 3	  ? 1
+	n->distance = (unsigned int)(length < 2	  ? 0
+				     : length < 3 ? 1
 				     : length < 7 ? 2
 						  : length / 3) +
 		      1;

@@ -71,6 +71,35 @@ static int check_packet(char *const words[4], unsigned int n, struct errbuf *eb)
 	return 0;
 }
 
+/* "ADDRESS:PORT" with a port that is none; all else the running vipmap understands better. */
+static int check_destination(const char *word, struct errbuf *eb)
+{
+	char text[256], *start = text, *port;
+	enum family family;
+	struct addr addr;
+	unsigned long n;
+	char *end;
+
+	snprintf(text, sizeof(text), "%s", word);
+	text[strcspn(text, "/")] = '\0';
+	port = strrchr(text, ':');
+	if (!port)
+		return 0;
+	*port++ = '\0';
+	if (*start == '[' && port - 2 > start && port[-2] == ']') {
+		port[-2] = '\0';
+		start++;
+	} else if (strchr(start, ':')) {
+		return 0;
+	}
+	n = strtoul(port, &end, 10);
+	if (addr_parse(start, &family, &addr) ||
+	    (*port >= '0' && *port <= '9' && !*end && n >= 1 && n <= UINT16_MAX))
+		return 0;
+	return errf(eb, -EINVAL,
+		    "explain: port \"%s\" is not between 1 and 65535", port);
+}
+
 int command_explain_check(const struct options *options, struct errbuf *eb)
 {
 	char *words[4];
@@ -79,7 +108,7 @@ int command_explain_check(const struct options *options, struct errbuf *eb)
 	if (output_check(options, "explain", eb))
 		return -EINVAL;
 	if (options->n_words == 1 || options->n_words == 2)
-		return 0;
+		return check_destination(options->words[options->n_words - 1], eb);
 	if (options->n_words != 3 && options->n_words != 4)
 		return errf(eb, -EINVAL,
 			    "explain: needs DESTINATION, SOURCE DESTINATION, SRC PROTO DST PORT, "
@@ -105,6 +134,7 @@ static void make_path(const struct options *options, struct strbuf *path)
 		ask_add(path, "source", options->words[0]);
 }
 
+/* What the rules take it for. */
 static const char *source_text(const struct json *item)
 {
 	const char *kind = text_at(item, "sourceKind");
@@ -112,6 +142,20 @@ static const char *source_text(const struct json *item)
 	if (strcmp(kind, "pod") == 0)
 		return "a pod";
 	return strcmp(kind, "host") == 0 ? "this node" : "outside";
+}
+
+/* ", pod on this node", or what else it is */
+static void add_source_kind(const struct json *item, struct strbuf *out)
+{
+	const bool is_pod = strcmp(text_at(item, "sourceKind"), "pod") == 0;
+
+	strbuf_adds(out, *text_at(item, "sourcePod") ? ", " : "");
+	if (!is_pod || !json_has(item, "sourceNode"))
+		strbuf_adds(out, source_text(item));
+	else if (is_at(item, "sourceOnThisNode"))
+		strbuf_adds(out, "pod on this node");
+	else
+		strbuf_addf(out, "pod on node %s", text_at(item, "sourceNode"));
 }
 
 static void add_packet(const struct json *item, struct strbuf *out)
@@ -122,11 +166,13 @@ static void add_packet(const struct json *item, struct strbuf *out)
 	const bool v6 = strchr(to, ':') != NULL;
 
 	strbuf_adds(out, "packet    ");
-	if (*source)
-		strbuf_addf(out, "%s (%s%s%s)", source, pod, *pod ? ", " : "",
-			    source_text(item));
-	else
+	if (*source) {
+		strbuf_addf(out, "%s (%s", source, pod);
+		add_source_kind(item, out);
+		strbuf_adds(out, ")");
+	} else {
 		strbuf_adds(out, source_text(item));
+	}
 	if (json_has(item, "port"))
 		strbuf_addf(out, " -> %s%s%s:%lld/%s\n", v6 ? "[" : "", to,
 			    v6 ? "]" : "", (long long)number_at(item, "port"),
@@ -153,6 +199,9 @@ static void add_service_line(const struct json *item, struct strbuf *out)
 			    age_format(number_at(item, "affinityTimeoutSeconds"),
 				       age));
 	strbuf_addc(out, '\n');
+	if (*text_at(item, "conflict"))
+		strbuf_addf(out, "note      %s: %s gets no traffic there\n",
+			    text_at(item, "conflict"), text_at(item, "service"));
 }
 
 static void add_verdict_line(const struct json *item, struct strbuf *out)
@@ -161,10 +210,11 @@ static void add_verdict_line(const struct json *item, struct strbuf *out)
 
 	if (json_has(item, "choices"))
 		strbuf_addf(
-			out, "verdict   DNAT to one of %lld%s, source %s%s\n",
+			out, "verdict   DNAT to one of %lld%s, source %s (%s)%s\n",
 			(long long)number_at(item, "choices"),
 			strcmp(text_at(item, "list"), "local") ? "" : " on this node",
 			is_at(item, "masqueraded") ? "masqueraded" : "kept",
+			text_at(item, "sourceReason"),
 			!is_at(item, "masqueraded") ||
 					!number_at(item, "choicesThatSeeTheSource")
 				? ""

@@ -74,12 +74,26 @@ static bool in_source_ranges(const struct dispatch *p,
 	return !p->n_ranges;
 }
 
-static bool is_masqueraded(const struct dispatch *p, const struct ruleset *rs,
-			   const struct vip *vip, enum explain_source source)
+static enum explain_source_reason source_reason_of(const struct dispatch *p,
+						   const struct ruleset *rs,
+						   const struct vip *vip,
+						   enum explain_source source)
 {
-	if (vip->role == VIP_CLUSTER_IP)
-		return rs->masquerade_all || (rs->detect && source != EXPLAIN_POD);
-	return !(p->flags & DISPATCH_EXTERNAL_LOCAL) || source == EXPLAIN_HOST;
+	if (vip->role != VIP_CLUSTER_IP)
+		return !(p->flags & DISPATCH_EXTERNAL_LOCAL) ? SOURCE_POLICY_CLUSTER
+		       : source == EXPLAIN_HOST		     ? SOURCE_FROM_HOST
+						: SOURCE_POLICY_LOCAL;
+	if (rs->masquerade_all)
+		return SOURCE_MASQUERADE_ALL;
+	if (!rs->detect)
+		return SOURCE_PODS_UNKNOWN;
+	return source == EXPLAIN_POD ? SOURCE_FROM_POD : SOURCE_NOT_FROM_POD;
+}
+
+static bool is_masqueraded(enum explain_source_reason reason)
+{
+	return reason == SOURCE_NOT_FROM_POD || reason == SOURCE_MASQUERADE_ALL ||
+	       reason == SOURCE_POLICY_CLUSTER || reason == SOURCE_FROM_HOST;
 }
 
 /* BEY-3: some pod is in the ranges if all are. MASQ-1 comes first. */
@@ -242,8 +256,9 @@ void explain_packet(const struct model *m, const struct explain_query *q,
 	if (x.vip) {
 		x.port = port;
 		x.local = takes_local_list(port->desired, x.vip, x.source);
-		x.masqueraded =
-			is_masqueraded(port->desired, &rs, x.vip, x.source);
+		x.source_reason =
+			source_reason_of(port->desired, &rs, x.vip, x.source);
+		x.masqueraded = is_masqueraded(x.source_reason);
 		x.may_keep = source_may_be_kept(m, &rs, q, x.vip);
 		x.verdict = vip_outcome(port->desired, x.vip, q, x.local);
 	} else if (is_cluster_ip(m, q->family, &q->destination)) {

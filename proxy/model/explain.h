@@ -17,6 +17,17 @@ struct explain_query {
 
 enum explain_source { EXPLAIN_POD, EXPLAIN_HOST, EXPLAIN_OUTSIDE };
 
+/* Why the endpoint sees the source, or an address of this node instead. */
+enum explain_source_reason {
+	SOURCE_FROM_POD,
+	SOURCE_NOT_FROM_POD,   /* masqueraded */
+	SOURCE_PODS_UNKNOWN,   /* no range to tell pods by: kept */
+	SOURCE_MASQUERADE_ALL, /* masqueraded */
+	SOURCE_POLICY_CLUSTER, /* masqueraded */
+	SOURCE_POLICY_LOCAL,
+	SOURCE_FROM_HOST, /* masqueraded, though the policy is Local */
+};
+
 enum explain_verdict {
 	EXPLAIN_DNAT,
 	EXPLAIN_NOT_IN_RANGES, /* dropped: loadBalancerSourceRanges */
@@ -39,7 +50,8 @@ struct explanation {
 	   Of EXPLAIN_ANSWERED one that is alive, and no more of it */
 	const struct service_port_state *port;
 	const struct vip *vip;
-	bool local;	  /* the local list applies, else the cluster list */
+	bool local; /* the local list applies, else the cluster list */
+	enum explain_source_reason source_reason;
 	bool masqueraded; /* but for endpoints that explain_keeps_source() names */
 	bool may_keep; /* BEY-3: the source is in noMasqueradeCIDRs, and that counts */
 };

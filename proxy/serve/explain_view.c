@@ -461,6 +461,12 @@ static void put_source_name(struct explaining *x, const struct explain_query *q)
 				continue;
 			jsonout_textf(x->out, "sourcePod", "%s/%s",
 				      e->object->namespace, names[i].pod);
+			if (*names[i].node) {
+				jsonout_text(x->out, "sourceNode", names[i].node);
+				jsonout_bool(x->out, "sourceOnThisNode",
+					     strcmp(names[i].node,
+						    x->v->node_name) == 0);
+			}
 			return;
 		}
 	}
@@ -489,6 +495,73 @@ static void put_packet(struct explaining *x, const struct explain_query *q,
 		jsonout_text(x->out, "note",
 			     "pods are told by their interface here: this one is taken as not from a "
 			     "pod");
+}
+
+/* How pods are told from others, for people: "clusterCIDR 10.244.0.0/16". */
+static void describe_pods(const struct ruleset *rs, char *text, size_t size)
+{
+	char range[PREFIX_TEXT_SIZE];
+
+	switch (rs->detect_local) {
+	case DETECT_CLUSTER_CIDR:
+		snprintf(text, size, "clusterCIDR %s",
+			 prefix_format(rs->family, &rs->pod_cidr, range));
+		break;
+	case DETECT_NODE_CIDR:
+		snprintf(text, size, "the Node's range %s",
+			 prefix_format(rs->family, &rs->pod_cidr, range));
+		break;
+	case DETECT_BRIDGE_INTERFACE:
+	case DETECT_INTERFACE_NAME_PREFIX:
+		snprintf(text, size, "interface %s%s", rs->interface,
+			 rs->detect_local == DETECT_BRIDGE_INTERFACE ? "" : "*");
+		break;
+	}
+}
+
+static void put_source_reason(struct explaining *x, const struct explain_query *q,
+			      const struct explanation *e)
+{
+	struct ruleset rs;
+	char pods[96];
+
+	model_ruleset(x->v->model, q->family, &rs);
+	switch (e->source_reason) {
+	case SOURCE_FROM_POD:
+	case SOURCE_NOT_FROM_POD:
+		describe_pods(&rs, pods, sizeof(pods));
+		jsonout_textf(x->out, "sourceReason", "%sfrom a pod: %s",
+			      e->masqueraded ? "not " : "", pods);
+		break;
+	case SOURCE_PODS_UNKNOWN:
+		jsonout_text(x->out, "sourceReason",
+			     "pods are not told from others here");
+		break;
+	case SOURCE_MASQUERADE_ALL:
+		jsonout_text(x->out, "sourceReason", "masqueradeAll");
+		break;
+	case SOURCE_POLICY_CLUSTER:
+		jsonout_text(x->out, "sourceReason",
+			     "externalTrafficPolicy Cluster");
+		break;
+	case SOURCE_POLICY_LOCAL:
+		jsonout_text(x->out, "sourceReason", "externalTrafficPolicy Local");
+		break;
+	case SOURCE_FROM_HOST:
+		jsonout_text(x->out, "sourceReason", "from this node");
+		break;
+	}
+}
+
+/* Another address of the service port, that it does not have. */
+static void put_lost_claim(struct explaining *x, const struct explain_query *q,
+			   const struct service_port_state *port)
+{
+	char text[600];
+
+	if (view_port_state(x->v, q->family, port, text, sizeof(text)) ==
+	    PORT_CONFLICT)
+		jsonout_text(x->out, "conflict", text);
 }
 
 static double share_of(const struct endpoint_list *list, const struct endpoint *ep)
@@ -588,6 +661,7 @@ static void put_asked_service(struct explaining *x, const struct explain_query *
 	if (p->affinity_timeout_s)
 		jsonout_integer(x->out, "affinityTimeoutSeconds",
 				p->affinity_timeout_s);
+	put_lost_claim(x, q, e->port);
 	if (e->verdict == EXPLAIN_DNAT) {
 		const unsigned int choices = dispatch_list(p, e->local)->count;
 		const unsigned int kept = count_kept(x, q, e);
@@ -595,6 +669,7 @@ static void put_asked_service(struct explaining *x, const struct explain_query *
 		jsonout_integer(x->out, "choices", choices);
 		jsonout_bool(x->out, "masqueraded",
 			     e->masqueraded && kept < choices);
+		put_source_reason(x, q, e);
 		if (kept)
 			jsonout_integer(x->out, "choicesThatSeeTheSource", kept);
 		jsonout_text(x->out, "list", e->local ? "local" : "cluster");

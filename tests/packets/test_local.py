@@ -285,9 +285,9 @@ def senseless(b):
 
 
 EXPLAINED = """\
-packet    10.180.0.11 (default/pod1-7c9d8, a pod) -> 172.30.0.11:80/tcp
+packet    10.180.0.11 (default/pod1-7c9d8, pod on this node) -> 172.30.0.11:80/tcp
 service   default/shop:t80   ClusterIP   internalTrafficPolicy Cluster   affinity 3h
-verdict   DNAT to one of 2, source kept
+verdict   DNAT to one of 2, source kept (from a pod: clusterCIDR 10.180.0.0/16)
   ENDPOINT          POD         NODE   ZONE  SHARE  WHY
   10.180.0.11:8080  pod1-7c9d8  node1  a     50 %   ready, this node
   10.180.1.21:8080  r1-7c9d8    node2  b     50 %   ready
@@ -309,30 +309,52 @@ def explain(b):
            re.search(r"; this client is remembered for %s, (3h|179m|2h59m) left\n" % re.escape(met.local), out))
     b.true("another client is not", "remembered" not in run(b, "explain", addr("pod3", 4), "shop"))
     item = json.loads(run(b, "explain", "-o", "json", addr("pod2", 4), "shop"))["items"][0]
-    b.equal("fields", {"source", "sourceKind", "destination", "port", "protocol", "verdict", "reason", "service", "role",
-                       "policy", "affinityTimeoutSeconds", "choices", "masqueraded", "list", "endpointsTotal",
-                       "endpoints", "kernel"}, set(item))
+    fields = {"source", "sourceKind", "destination", "port", "protocol", "verdict", "reason", "service", "role", "policy",
+              "affinityTimeoutSeconds", "choices", "masqueraded", "sourceReason", "list", "endpointsTotal", "endpoints", "kernel"}
+    b.equal("fields", fields, set(item))
+    known = json.loads(run(b, "explain", "-o", "json", "default/r1-7c9d8", "shop"))["items"][0]
+    b.equal("fields of a source that is known", fields | {"sourcePod", "sourceNode", "sourceOnThisNode"}, set(known))
+    b.true("a pod elsewhere", "(default/r1-7c9d8, pod on node node2) -> " in run(b, "explain", "default/r1-7c9d8", "shop"))
     b.equal("the kernel", (True, 0, met.local), (item["kernel"]["agrees"], item["kernel"]["differences"],
                                                  item["kernel"]["rememberedFor"]))
     b.equal("shares", [50, 50, 0, 0], [e["sharePercent"] for e in item["endpoints"]])
     # the running configuration counts, not the one of the command
     b.start(shop(), *DETECT, "--masquerade-all")
-    b.true("its configuration", "source masqueraded" in run(b, "explain", "shop"))
+    b.true("its configuration", "source masqueraded (masqueradeAll)\n" in run(b, "explain", "shop"))
     out = run(b, "explain", "--manifests", b.program.manifests, "--hostname-override", "node1", *DETECT, "shop")
     b.true("another one: " + out, "source kept" in out and "kernel" not in out)
+
+
+@case("explain names an address that a Service does not have, and a port that is none", "SVC-11")
+def explain_conflict(b):
+    b.start(everything())
+    b.true("a note", "note      default/taken:t80 holds 198.51.100.9:80/tcp (older): default/thief:t80 gets no traffic there\n"
+           in run(b, "explain", "thief"))
+    b.true("no note", "note" not in run(b, "explain", "taken"))
+    for where in ("10.0.0.1:99999", "10.0.0.1:0/udp", "10.0.0.1:http", "[fd00::1]:99999"):
+        status, out, err = b.program.run("explain", where)
+        b.true("%s: %d %s" % (where, status, err), status == 2 and not out and "is not between 1 and 65535" in err)
+    status, _, err = b.program.run("explain", "default/xy")
+    b.true("nothing is near: %d %s" % (status, err), status == 1 and "did you mean" not in err)
+    status, _, err = b.program.run("monitor", "-x")
+    b.equal("one letter", (2, "error: unknown flag -x; vipmap --help lists all\n"), (status, err))
 
 
 @case("explain knows the ways from outside", "LB-1 POL-2 NP-1")
 def explain_outside(b):
     b.start(shop(etp="Local", ranges=["192.168.1.0/24"]))
     for source, destination, verdict, path in (
-            ("client", "lb11:80", "DNAT to one of 1 on this node, source kept",
+            ("client", "lb11:80", "DNAT to one of 1 on this node, source kept (externalTrafficPolicy Local)",
              "service-ips -> firewall/default/shop -> firewalled -> external-local -> local-policy -> local-pick-1"),
             ("client2", "lb11:80", "dropped: not in loadBalancerSourceRanges",
              "service-ips -> firewall/default/shop"),
-            ("client", "node:30080", "DNAT to one of 1 on this node, source kept",
+            ("client", "node:30080", "DNAT to one of 1 on this node, source kept (externalTrafficPolicy Local)",
              "service-nodeports -> nodeport-external-local -> nodeport-local-policy -> nodeport-local-pick-1"),
-            ("pod2", "node:30080", "DNAT to one of 2, source kept",
+            ("node", "lb11:80", "DNAT to one of 2, source masqueraded (from this node)",
+             "service-ips -> firewall/default/shop -> firewalled -> external-local -> cluster-policy -> pick-2"),
+            ("client", "svc11:80", "DNAT to one of 2, source masqueraded (not from a pod: clusterCIDR 10.180.0.0/16)",
+             "service-ips -> cluster-pick-2"),
+            ("pod2", "node:30080", "DNAT to one of 2, source kept (externalTrafficPolicy Local)",
              "service-nodeports -> nodeport-external-local -> nodeport-cluster-policy -> nodeport-pick-2")):
         name, _, port = destination.partition(":")
         out = run(b, "explain", addr(source, 4), join(addr(name, 4), int(port)))

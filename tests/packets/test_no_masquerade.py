@@ -139,7 +139,7 @@ def mixed(b, family, proto):
                                      addr("lb11", family), "80")
     b.equal("exit status of explain; " + out + err, 0, status)
     lines = {line.split()[0]: line for line in out.splitlines() if " % " in line}
-    b.true("explain of the whole: " + out, "source masqueraded, kept where told below" in out)
+    b.true("explain of the whole: " + out, "source masqueraded (externalTrafficPolicy Cluster), kept where told below\n" in out)
     for endpoint in ALL:
         line = lines[join(addr(endpoint, family), 8080)]
         b.equal(line, endpoint == "pod1", "source kept: both are in noMasqueradeCIDRs" in line)
