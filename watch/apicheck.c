@@ -30,10 +30,13 @@ struct whoami {
 	unsigned int *left;
 };
 
+enum { WATCH_S = 1, N_CHECKS = 2 * N_KINDS };
+
 struct check {
 	struct event_base *base;
 	struct apicheck *result;
 	enum kind kind;
+	bool is_watch;
 	struct apicall *call;
 	unsigned int *left;
 };
@@ -58,14 +61,28 @@ static int ignore_data(void *ctx, const char *bytes, size_t length)
 	return 0;
 }
 
+/* The status is known by now; what the watch would tell is not wanted. */
+static int end_watch(void *ctx, const char *bytes, size_t length)
+{
+	(void)ctx;
+	(void)bytes;
+	(void)length;
+	return -1;
+}
+
 static void on_checked(void *ctx, const struct http_result *result)
 {
 	struct check *c = ctx;
 
 	c->call = NULL;
-	c->result->kinds[c->kind].status = result->status;
-	snprintf(c->result->kinds[c->kind].message,
-		 sizeof(c->result->kinds[c->kind].message), "%s", result->message);
+	if (c->is_watch) {
+		c->result->kinds[c->kind].watch_status = result->status;
+	} else {
+		c->result->kinds[c->kind].status = result->status;
+		snprintf(c->result->kinds[c->kind].message,
+			 sizeof(c->result->kinds[c->kind].message), "%s",
+			 result->message);
+	}
 	if (--*c->left == 0)
 		event_base_loopbreak(c->base);
 }
@@ -122,47 +139,57 @@ static void take_user(const struct whoami *w, struct apicheck *result)
 	json_free(root);
 }
 
-static void ask_all(struct apiclient *client, struct check checks[N_KINDS],
+static void ask_right(struct apiclient *client, struct check *c,
+		      const char *node_name, unsigned int patience_ms)
+{
+	struct strbuf path = STRBUF_INIT;
+
+	resource_path(resource_of(c->kind), node_name, false, &path);
+	if (c->is_watch)
+		strbuf_addf(&path, "watch=true&timeoutSeconds=%d", WATCH_S);
+	else
+		strbuf_adds(&path, "limit=1");
+
+	const struct apicall_params params = {
+		.path = path.text,
+		.accept = "application/json",
+		.idle_ms = patience_ms,
+		.data = c->is_watch ? end_watch : ignore_data,
+		.done = on_checked,
+		.ctx = c,
+	};
+
+	if (!path.err)
+		c->call = apiclient_call(client, &params);
+	*c->left += c->call != NULL;
+	strbuf_free(&path);
+}
+
+static void ask_all(struct apiclient *client, struct check checks[N_CHECKS],
 		    struct whoami *who, const char *node_name,
 		    unsigned int patience_ms)
 {
 	const struct timeval patience = { patience_ms / 1000,
 					  patience_ms % 1000 * 1000 };
-	struct strbuf path = STRBUF_INIT;
-	unsigned int k;
+	unsigned int i;
 
-	for (k = 0; k < N_KINDS; k++) {
-		strbuf_reset(&path);
-		resource_path(resource_of((enum kind)k), node_name, false, &path);
-		strbuf_adds(&path, "limit=1");
-
-		const struct apicall_params params = {
-			.path = path.text,
-			.accept = "application/json",
-			.idle_ms = patience_ms,
-			.data = ignore_data,
-			.done = on_checked,
-			.ctx = &checks[k],
-		};
-
-		if (!path.err)
-			checks[k].call = apiclient_call(client, &params);
-		*checks[k].left += checks[k].call != NULL;
-	}
-	strbuf_free(&path);
+	for (i = 0; i < N_CHECKS; i++)
+		ask_right(client, &checks[i], node_name, patience_ms);
 	ask_who(client, who, patience_ms);
 	if (!*checks[0].left)
 		return;
 	event_base_loopexit(checks[0].base, &patience);
 	event_base_dispatch(checks[0].base);
 	apicall_cancel(who->call);
-	for (k = 0; k < N_KINDS; k++)
-		if (checks[k].call) {
-			apicall_cancel(checks[k].call);
-			snprintf(checks[k].result->kinds[k].message,
-				 sizeof(checks[k].result->kinds[k].message),
+	for (i = 0; i < N_CHECKS; i++) {
+		if (!checks[i].call)
+			continue;
+		apicall_cancel(checks[i].call);
+		if (!checks[i].is_watch)
+			snprintf(checks[i].result->kinds[checks[i].kind].message,
+				 sizeof(checks[i].result->kinds[0].message),
 				 "no answer for %u s", patience_ms / 1000);
-		}
+	}
 }
 
 int apicheck_run(struct event_base *base, const struct config *config,
@@ -189,8 +216,8 @@ int apicheck_run(struct event_base *base, const struct config *config,
 		.round_end = ignore_event,
 	};
 	struct apiclient *client = apiclient_new(&options, eb);
-	struct check checks[N_KINDS];
-	unsigned int left = 0, k;
+	struct check checks[N_CHECKS];
+	unsigned int left = 0, i;
 	struct whoami who = { .base = base,
 			      .answer = { .max = REVIEW_MAX },
 			      .left = &left };
@@ -198,10 +225,15 @@ int apicheck_run(struct event_base *base, const struct config *config,
 	memset(result, 0, sizeof(*result));
 	if (!client)
 		return errno ? -errno : -EINVAL;
-	for (k = 0; k < N_KINDS; k++) {
-		checks[k] =
-			(struct check){ base, result, (enum kind)k, NULL, &left };
-		result->kinds[k].optional = resource_of((enum kind)k)->refusable;
+	for (i = 0; i < N_CHECKS; i++) {
+		const enum kind kind = (enum kind)(i % N_KINDS);
+
+		checks[i] = (struct check){ .base = base,
+					    .result = result,
+					    .kind = kind,
+					    .is_watch = i >= N_KINDS,
+					    .left = &left };
+		result->kinds[kind].optional = resource_of(kind)->refusable;
 	}
 	snprintf(result->server, sizeof(result->server), "%s",
 		 apiclient_server(client));

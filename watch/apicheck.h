@@ -1,6 +1,7 @@
 /*
- * Whether an API server can be reached with the credentials of a configuration, and lets us list
- * what we need: one request for each resource, of one object. For "vipmap preflight".
+ * Whether an API server can be reached with the credentials of a configuration,
+ * and lets us list and watch what we need: for each resource a list of one
+ * object, and a watch that ends at its first word. For "vipmap preflight".
  */
 #ifndef WATCH_APICHECK_H
 #define WATCH_APICHECK_H
@@ -15,7 +16,8 @@ struct apicheck {
 	char server[256];
 	char user[256]; /* as whom, in the server's words (SelfSubjectReview); "": not known */
 	struct {
-		int status;	   /* of HTTP; 0: no answer */
+		int status;	   /* of HTTP, for the list; 0: no answer */
+		int watch_status;  /* for the watch */
 		bool optional;	   /* it works without */
 		char message[256]; /* what was wrong with the connection */
 	} kinds[N_KINDS];

@@ -17,6 +17,7 @@
 #include "nft/monitor.h"
 #include "nft/readback.h"
 #include "proxy/commands/ask.h"
+#include "proxy/commands/objects.h"
 #include "proxy/serve/httpd.h"
 #include "proxy/serve/local.h"
 #include "proxy/sysctl.h"
@@ -30,7 +31,8 @@ enum {
 	PATIENCE_MS = 10000,
 	PROBE_MS = 1000,
 	NEARLY_FULL = 80,
-	REFRESH_MS = 3000
+	REFRESH_MS = 3000,
+	NAMED_MAX = 3 /* Services that are named in one line */
 };
 
 struct preflight {
@@ -42,6 +44,7 @@ struct preflight {
 	struct monitor *monitor; /* of kube-proxy's rules, from the beginning on; likewise */
 	int64_t began_us;
 	unsigned int rivals;
+	struct objects objects; /* what vipmap would work with, if it can be read */
 	int running; /* process of the vipmap that runs here; else not positive */
 	unsigned int failures;
 	bool kernel_lacks;
@@ -145,14 +148,43 @@ static void check_counters(struct preflight *p)
 		good(p, "serviceCounters: the kernel can count connections");
 }
 
+static bool is_success(int status)
+{
+	return status >= 200 && status < 300;
+}
+
+static bool may_all(const struct apicheck *check, enum kind kind)
+{
+	return is_success(check->kinds[kind].status) &&
+	       is_success(check->kinds[kind].watch_status);
+}
+
+/* A watch without an answer says nothing of the right. */
+static void check_watch_right(struct preflight *p, const struct apicheck *check,
+			      enum kind kind)
+{
+	const int status = check->kinds[kind].watch_status;
+
+	if (!status || is_success(status))
+		return;
+	if (check->kinds[kind].optional)
+		warn(p, "API server: may list %ss, but not watch them: status %d: changes of them are not followed",
+		     kind_name(kind), status);
+	else
+		fail(p,
+		     "API server: may list %ss, but not watch them: status %d: see the ClusterRole in "
+		     "scripts/deploy/base",
+		     kind_name(kind), status);
+}
+
 static void check_right(struct preflight *p, const struct apicheck *check,
 			enum kind kind)
 {
 	const int status = check->kinds[kind].status;
 
-	if (status >= 200 && status < 300)
-		return;
-	if (!status)
+	if (is_success(status))
+		check_watch_right(p, check, kind);
+	else if (!status)
 		fail(p, "API server %s: %s: %s", check->server, kind_name(kind),
 		     check->kinds[kind].message);
 	else if (check->kinds[kind].optional)
@@ -165,7 +197,8 @@ static void check_right(struct preflight *p, const struct apicheck *check,
 		     kind_name(kind), status);
 }
 
-static void check_api(struct preflight *p)
+/* Returns whether all is known that vipmap works with. */
+static bool check_api(struct preflight *p)
 {
 	struct apicheck check;
 	struct errbuf eb = { "" };
@@ -173,30 +206,30 @@ static void check_api(struct preflight *p)
 
 	if (p->config->manifests) {
 		good(p, "objects come from manifests: no API server is asked");
-		return;
+		return true;
 	}
 	if (apicheck_run(p->app->base, p->config, p->node_name, PATIENCE_MS,
 			 &check, &eb)) {
 		fail(p, "API server: %s", eb.text);
-		return;
+		return false;
 	}
 	for (k = 0; k < N_KINDS; k++) {
 		reached += check.kinds[k].status != 0;
-		allowed += check.kinds[k].status >= 200 &&
-			   check.kinds[k].status < 300;
+		allowed += may_all(&check, (enum kind)k);
 	}
 	if (!reached) {
 		fail(p, "API server %s: cannot be reached: %s", check.server,
 		     check.kinds[KIND_SERVICE].message);
-		return;
+		return false;
 	}
 	if (allowed == N_KINDS)
 		good(p,
-		     "API server %s reachable%s%s; may list services, endpointslices, "
+		     "API server %s reachable%s%s; may list and watch services, endpointslices, "
 		     "servicecidrs, nodes",
 		     check.server, *check.user ? " as " : "", check.user);
 	for (k = 0; k < N_KINDS; k++)
 		check_right(p, &check, (enum kind)k);
+	return allowed == N_KINDS;
 }
 
 static const char *mode_name(enum detect_local_mode mode)
@@ -237,12 +270,13 @@ static bool is_valid(struct preflight *p)
 	return false;
 }
 
-static void judge_config(struct preflight *p)
+/* Returns whether it is valid, but for a mode that is not ours. */
+static bool judge_config(struct preflight *p)
 {
 	const bool by_cidr = p->config->detect_local == DETECT_CLUSTER_CIDR;
 
 	if (!is_valid(p))
-		return;
+		return false;
 	if (by_cidr && !*p->config->cluster_cidr)
 		warn(p, "clusterCIDR is unset: pods are not told from others, and nothing that goes "
 			"to a ClusterIP is masqueraded");
@@ -250,9 +284,99 @@ static void judge_config(struct preflight *p)
 		good(p, "configuration: pods are told by %s%s%s",
 		     mode_name(p->config->detect_local), by_cidr ? " " : "",
 		     by_cidr ? p->config->cluster_cidr : "");
-	if (!p->config->nodeport_addresses)
-		warn(p, "nodePortAddresses is unset: node ports answer on the node's own address only "
-			"(kube-proxy in mode iptables: on all of them)");
+	return true;
+}
+
+/* Those of this node that the rules would name; "the node's own address" if they are not known. */
+static void describe_nodeport_addresses(const struct preflight *p,
+					struct strbuf *out)
+{
+	const struct node_info *info =
+		p->objects.feed ? model_node_info(p->objects.feed->model) : NULL;
+	char text[ADDR_TEXT_SIZE];
+	unsigned int f, i;
+
+	for (f = 0; info && f < N_FAMILIES; f++)
+		for (i = 0; i < info->family[f].n_nodeport_ips; i++)
+			strbuf_addf(out, "%s%s", out->length ? ", " : "",
+				    addr_format((enum family)f,
+						&info->family[f].nodeport_ips[i],
+						text));
+	if (!out->length)
+		strbuf_adds(out, "the node's own address");
+}
+
+static void check_nodeport_addresses(struct preflight *p)
+{
+	struct strbuf where = { .max = 1024 };
+
+	if (p->config->nodeport_addresses)
+		return;
+	describe_nodeport_addresses(p, &where);
+	warn(p,
+	     "nodePortAddresses is unset: node ports answer on %s only (kube-proxy in mode iptables: "
+	     "on all addresses)",
+	     where.err ? "the node's own address" : where.text);
+	strbuf_free(&where);
+}
+
+/* Which Services let in some sources only, and what that closes. */
+static void check_source_ranges(struct preflight *p)
+{
+	const struct service_entry *const *list;
+	struct strbuf names = { .max = 2048 };
+	struct arena scratch = { 0 };
+	unsigned int found = 0;
+	size_t i, n;
+
+	if (view_entries(&p->objects.view, "", &scratch, &list, &n))
+		n = 0;
+	for (i = 0; i < n; i++) {
+		const struct service *s = list[i]->object;
+
+		if (!s->family[FAMILY_IPV4].source_ranges.count &&
+		    !s->family[FAMILY_IPV6].source_ranges.count)
+			continue;
+		if (found++ < NAMED_MAX)
+			strbuf_addf(&names, "%s%s/%s", names.length ? ", " : "",
+				    list[i]->namespace, list[i]->name);
+	}
+	if (found > NAMED_MAX)
+		strbuf_addf(&names, " and %u more", found - NAMED_MAX);
+	if (found && !names.err)
+		good(p,
+		     "loadBalancerSourceRanges of %u Service%s (%s): other sources are dropped at load "
+		     "balancer addresses only, as by kube-proxy in mode nftables; their node ports and "
+		     "external IPs are open to all",
+		     found, found == 1 ? "" : "s", names.text);
+	strbuf_free(&names);
+	arena_free(&scratch);
+}
+
+/* What would differ with the objects that there are. */
+static void check_objects(struct preflight *p, struct options *options)
+{
+	struct log *quiet = log_new(-1, 0, false, NULL), *log = p->app->log;
+	int status = EXIT_FAILED;
+
+	if (options->timeout_ms > PATIENCE_MS)
+		options->timeout_ms = PATIENCE_MS;
+	if (quiet) {
+		p->app->log = quiet;
+		status = objects_open(&p->objects, p->app, options);
+		p->app->log = log;
+	}
+	if (status) {
+		warn(p, "objects cannot be read: node ports and source ranges are not looked at");
+	} else {
+		if (!model_node(p->objects.feed->model))
+			warn(p,
+			     "Node %s: there is none of this name: check --hostname-override; node "
+			     "ports would be open on all addresses",
+			     p->node_name);
+		check_source_ranges(p);
+	}
+	log_free(quiet);
 }
 
 static void on_rival(void *ctx, const char *what)
@@ -479,6 +603,7 @@ int command_preflight(struct app *app, struct options *options)
 	};
 	char name[NODE_NAME_SIZE];
 	struct errbuf eb = { "" };
+	bool known;
 
 	if (node_name(options->config, getenv("NODE_NAME"), name, &eb))
 		return command_fails(EXIT_USAGE, "%s", eb.text);
@@ -488,8 +613,12 @@ int command_preflight(struct app *app, struct options *options)
 	p.monitor = monitor_open_rival(&eb);
 	check_kernel(&p);
 	check_counters(&p);
-	check_api(&p);
-	judge_config(&p);
+	known = check_api(&p);
+	if (judge_config(&p)) {
+		if (known)
+			check_objects(&p, options);
+		check_nodeport_addresses(&p);
+	}
 	check_rivals(&p);
 	check_table(&p, FAMILY_IPV4);
 	if (app->family[FAMILY_IPV6])
@@ -497,6 +626,7 @@ int command_preflight(struct app *app, struct options *options)
 	check_conntrack(&p);
 	nlsock_close(p.nl);
 	monitor_close(p.monitor);
+	objects_close(&p.objects);
 	if (fflush(stdout))
 		return EXIT_FAILED;
 	return p.kernel_lacks ? EXIT_KERNEL

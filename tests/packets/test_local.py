@@ -470,7 +470,9 @@ def preflight_case(b):
         b.true(texts[0], re.match(r"kernel %s: all that the rules need; (no )?table ownership.*; (no )?flowtables" %
                                   re.escape(os.uname().release), texts[0]))
         b.true(texts[1], re.match(r"API server http\S+ reachable as system:serviceaccount:kube-system:vipmap; may "
-                                  r"list services, endpointslices, servicecidrs, nodes$", texts[1]))
+                                  r"list and watch services, endpointslices, servicecidrs, nodes$", texts[1]))
+        b.equal("node ports", "nodePortAddresses is unset: node ports answer on 192.168.1.1, fd00:1::1 only (kube-proxy in mode "
+                "iptables: on all addresses)", texts[3])
         b.equal("pods", "configuration: pods are told by ClusterCIDR " + CLUSTER_CIDR, texts[2])
         b.equal("the ruleset", before, b.in_node("nft", "list", "ruleset"))
         b.nft(KUBE_PROXY_TABLE)
@@ -511,6 +513,21 @@ def preflight_case(b):
             finally:
                 other.kill()
             b.true("who answers: %s" % lines, ["warn", "kube-proxy is running (mode ipvs): it answers at 127.0.0.1:10249"] in lines)
+        server.put(*both("fenced", 11, ["pod1"], kind="LoadBalancer", lb=["lb11"], ranges=["10.7.0.0/16"]),
+                   *both("open", 12, ["pod1"], kind="LoadBalancer", lb=["lb12"]))
+        lines = preflight(b, *argv)
+        b.true("source ranges: %s" % lines, any(word == "ok" and rest.startswith(
+            "loadBalancerSourceRanges of 1 Service (default/fenced): other sources are dropped") for word, rest in lines))
+        gone = [o for o in server.objects.values() if o["kind"] == "Node"]
+        server.remove(*gone)
+        lines = preflight(b, *argv)
+        b.true("no such Node: %s" % lines, any(word == "warn" and rest.startswith("Node node1: there is none of this name")
+                                               for word, rest in lines))
+        server.put(*gone)
+        server.tell("set", forbidden=["watch endpointslices"])
+        lines = preflight(b, *argv, want=1)
+        b.equal("half of a right", [["FAIL", "API server: may list EndpointSlices, but not watch them: status 403: see the "
+                                     "ClusterRole in scripts/deploy/base"]], [line for line in lines if line[0] == "FAIL"])
         server.tell("set", forbidden=["endpointslices"])
         lines = preflight(b, *argv, want=1)
         b.equal("a right that lacks", [["FAIL", "API server: may not list EndpointSlices: status 403: see the ClusterRole in "

@@ -492,7 +492,7 @@ class Server:
         elif resource is None or resource in self.missing:
             await self.refuse(out, 404, "NotFound",
                               "the server could not find the requested resource", details={})
-        elif resource in self.forbidden:
+        elif resource in self.forbidden or (watch and "watch " + resource in self.forbidden):
             await self.forbid(out, resource, query, "proxy")
         elif encoding is None:
             await self.refuse(out, 406, "NotAcceptable", "only JSON and protobuf are available here")
