@@ -37,7 +37,7 @@
 
 #include "nft/attr.h"
 #include "nft/decode_elements.h"
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "nft/wire.h"
 #include "proxy/base/array.h"
 #include "nft/request.h"

@@ -18,7 +18,7 @@
 
 #include "nft/attr.h"
 #include "nft/request.h"
-#include "nft/rule.h"
+#include "nft/layout.h"
 
 enum { UDATA_COMMENT = 0 }; /* NFTNL_UDATA_SET_ELEM_COMMENT */
 

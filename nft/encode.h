@@ -5,7 +5,7 @@
 #ifndef NFT_ENCODE_H
 #define NFT_ENCODE_H
 
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "nft/wire.h"
 
 enum {

@@ -4,7 +4,7 @@
 #ifndef NFT_ENCODE_ELEMENTS_H
 #define NFT_ENCODE_ELEMENTS_H
 
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "nft/wire.h"
 
 /* Neighbours with the same owner share an entry: a service port brings its elements in a row. */

@@ -4,7 +4,7 @@
 #ifndef NFT_ENCODE_RULE_H
 #define NFT_ENCODE_RULE_H
 
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "nft/wire.h"
 
 void encode_rules(struct wire *w, enum family family, const struct chain *chain);

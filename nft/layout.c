@@ -4,7 +4,7 @@
  * written down is left to rule.c and encode.c. Rules are few and cheap to
  * describe, so they are described anew each time somebody asks.
  */
-#include "nft/rule.h"
+#include "nft/layout.h"
 
 /* First: the kernel's headers step back for the C library's, not the other way round. */
 #include <assert.h>

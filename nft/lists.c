@@ -18,7 +18,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "nft/wire.h"
 #include "nft/request.h"
 #include "proxy/model/dispatch.h"

@@ -39,7 +39,7 @@
 #include "nft/lists.h"
 #include "nft/monitor.h"
 #include "nft/request.h"
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "proxy/base/arena.h"
 #include "proxy/base/array.h"
 

@@ -6,6 +6,7 @@
 
 #include "nft/nlsock.h"
 #include "proxy/model/ruleset.h"
+#include "proxy/model/writer.h"
 
 enum table_state {
 	TABLE_ABSENT,

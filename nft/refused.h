@@ -5,7 +5,7 @@
 #ifndef NFT_REFUSED_H
 #define NFT_REFUSED_H
 
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "nft/wire.h"
 #include "proxy/base/strbuf.h"
 

@@ -5,6 +5,8 @@
  */
 #include "nft/rule.h"
 
+#include "nft/layout.h"
+
 #include <inttypes.h>
 #include <linux/netfilter/nf_tables.h>
 #include <stdarg.h>

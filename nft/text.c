@@ -5,7 +5,7 @@
  */
 #include "nft/text.h"
 #include "nft/flowtable.h"
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "proxy/base/arena.h"
 #include "proxy/base/array.h"
 

@@ -6,6 +6,7 @@
 #define NFT_TEXT_H
 
 #include "proxy/model/ruleset.h"
+#include "proxy/model/writer.h"
 #include "proxy/base/strbuf.h"
 
 struct text;

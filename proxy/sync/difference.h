@@ -7,6 +7,7 @@
 #define SYNC_DIFFERENCE_H
 
 #include "proxy/model/ruleset.h"
+#include "proxy/model/writer.h"
 #include "proxy/model/dispatch.h"
 #include "proxy/sync/counts.h"
 #include "proxy/sync/registry.h"

@@ -8,6 +8,7 @@
 #define SYNC_REGISTRY_H
 
 #include "proxy/model/ruleset.h"
+#include "proxy/model/writer.h"
 #include "proxy/base/hashtab.h"
 
 struct registry_entry;

@@ -10,7 +10,7 @@
 #include "nft/batch.h"
 #include "nft/decode_elements.h"
 #include "nft/request.h"
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "proxy/base/hashtab.h"
 
 #include <arpa/inet.h>

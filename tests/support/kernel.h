@@ -9,7 +9,7 @@
 #define TESTS_SUPPORT_KERNEL_H
 
 #include "nft/nlsock.h"
-#include "proxy/model/ruleset.h"
+#include "proxy/model/element.h"
 #include "proxy/base/arena.h"
 #include "proxy/base/strbuf.h"
 

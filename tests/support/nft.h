@@ -7,6 +7,7 @@
 
 #include "nft/readback.h"
 #include "proxy/model/ruleset.h"
+#include "proxy/model/writer.h"
 #include "proxy/base/strbuf.h"
 
 enum sample_flags {

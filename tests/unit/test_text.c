@@ -1,7 +1,7 @@
 /* The table as nft text: goldens of a table with everything, the forms of each
  * rule, and what nft says. */
 #include "nft/text.h"
-#include "nft/rule.h"
+#include "nft/layout.h"
 #include "tests/support/suite.h"
 #include "tests/support/nft.h"
 
