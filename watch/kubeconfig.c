@@ -291,6 +291,9 @@ static const char *server_fault(const char *url)
 	/* libcurl takes these for the scheme's */
 	if (!fault && (host[length - 1] == ':' || strcmp(parts.port, "0") == 0))
 		fault = "no port from 1 to 65535";
+	/* "user:12/word@host": the slash ends the host, and a password's rest would be told as a path. */
+	if (!fault && strchr(host, '@'))
+		fault = "an @ in the path; user names and passwords in addresses are not supported";
 	return fault;
 }
 
