@@ -121,7 +121,11 @@ $(O)/tests/%: $(O)/scripts/tools/%.o $(lib_obj)
 FUZZ ?= 0
 fuzz_main := $(if $(filter 1,$(FUZZ)),,$(O)/tests/fuzz/replay.o)
 fuzz_ldflags := $(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer)
-$(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(fuzz_main) $(lib_obj)
+# From an archive, so that only what it reaches is linked: libFuzzer goes over the counters of all code for
+# each input.
+$(O)/lib.a: $(lib_obj)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(fuzz_main) $(O)/lib.a
 	$(call say,LD $@)
 	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(fuzz_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
 
