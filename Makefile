@@ -127,7 +127,10 @@ $(O)/lib.a: $(lib_obj)
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(fuzz_main) $(O)/lib.a
 	$(call say,LD $@)
-	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(fuzz_ldflags) $(LDFLAGS) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(our_ldflags) $(fuzz_ldflags) $(LDFLAGS) $(WRAP) -o $@ $^ $(our_ldlibs) $(LDLIBS)
+
+# The server's connections come from the target.
+$(O)/tests/fuzz_httpd: WRAP := -Wl,--wrap=evconnlistener_new,--wrap=bufferevent_socket_new
 
 fuzz:
 	scripts/fuzz

@@ -1,20 +1,24 @@
 /*
  * What strangers send to the health and metrics servers, and users to the local
  * socket: bytes on a connection, whole or in two pieces. The first byte says
- * where they are cut and whether the client goes without reading. What comes
- * back is one answer whose head tells its length, a stream, or nothing; and the
- * server is left with no connection.
+ * where they are cut, and whether the client reads at once, late, or goes
+ * without reading. What comes back is one answer whose head tells its length, a
+ * stream, or nothing; and the server is left with no connection.
+ *
+ * A connection's own socket is left out: opening and closing one takes longer
+ * than all the rest. The linker hands the server's calls of libevent to this
+ * file, which gives it one end of a pair of buffers instead.
  */
 #include <assert.h>
-#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <stddef.h>
+#include <event2/listener.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "proxy/base/strbuf.h"
@@ -22,17 +26,60 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { ROUNDS = 100, ANSWER_MAX = 1 << 16 };
+struct evconnlistener *__wrap_evconnlistener_new(struct event_base *base,
+						 evconnlistener_cb accepted,
+						 void *ctx, unsigned int flags,
+						 int backlog, evutil_socket_t fd);
+struct evconnlistener *__real_evconnlistener_new(struct event_base *base,
+						 evconnlistener_cb accepted,
+						 void *ctx, unsigned int flags,
+						 int backlog, evutil_socket_t fd);
+struct bufferevent *__wrap_bufferevent_socket_new(struct event_base *base,
+						  evutil_socket_t fd, int options);
+
+enum {
+	ROUNDS = 100,
+	ANSWER_MAX = 1 << 16,
+	CUT = 0x3f, /* of the first byte */
+	READS_LATE = 0x40,
+	GOES = 0x80,
+};
 
 struct server {
 	struct event_base *base;
 	struct httpd_pool *pool;
 	struct httpd *httpd;
-	struct sockaddr_un address;
-	socklen_t length;
+	struct evconnlistener *listener;
+	evconnlistener_cb accepted; /* what the server made of a new connection */
+	void *accepted_ctx;
+	int fd; /* one end of a pair, by which the server knows who asks */
+	struct bufferevent *ends[2]; /* the server's and the client's */
 	struct httpd_stream *stream;
 	unsigned int streams; /* that are open */
 };
+
+static struct server server;
+
+struct evconnlistener *__wrap_evconnlistener_new(struct event_base *base,
+						 evconnlistener_cb accepted,
+						 void *ctx, unsigned int flags,
+						 int backlog, evutil_socket_t fd)
+{
+	server.accepted = accepted;
+	server.accepted_ctx = ctx;
+	server.listener = __real_evconnlistener_new(base, accepted, ctx, flags,
+						    backlog, fd);
+	return server.listener;
+}
+
+struct bufferevent *__wrap_bufferevent_socket_new(struct event_base *base,
+						  evutil_socket_t fd, int options)
+{
+	assert(fd == server.fd && options == BEV_OPT_CLOSE_ON_FREE);
+	if (bufferevent_pair_new(base, 0, server.ends))
+		abort();
+	return server.ends[0];
+}
 
 static void on_closed(void *ctx)
 {
@@ -77,53 +124,74 @@ static void on_request(void *ctx, struct httpd_request *req, const char *path)
 static void open_server(struct server *s)
 {
 	char name[64];
+	int pair[2];
 
 	snprintf(name, sizeof(name), "vipmap-fuzz-%d", (int)getpid());
 	s->base = event_base_new();
 	s->pool = httpd_pool_new(4);
 	s->httpd = httpd_new(s->base, s->pool, on_request, s);
-	if (!s->httpd || httpd_listen_local(s->httpd, name, NULL))
+	if (!s->httpd || httpd_listen_local(s->httpd, name, NULL) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		abort();
-	s->address.sun_family = AF_UNIX;
-	memcpy(s->address.sun_path + 1, name, strlen(name));
-	s->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
-				strlen(name));
+	s->fd = pair[0];
+	assert(s->accepted);
 }
 
-/* Sends all, while the server reads; it may close at any time. */
-static void send_all(const struct server *s, int fd, const uint8_t *bytes,
-		     size_t size)
+static void connect_client(struct server *s)
 {
-	unsigned int i;
-	ssize_t n;
-
-	for (i = 0; i < ROUNDS && size; i++) {
-		n = send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno != EAGAIN)
-			return;
-		bytes += n < 0 ? 0 : n;
-		size -= n < 0 ? 0 : (size_t)n;
-		event_base_loop(s->base, EVLOOP_NONBLOCK);
-	}
+	s->ends[1] = NULL;
+	s->accepted(s->listener, s->fd, NULL, 0, s->accepted_ctx);
+	assert(s->ends[1]);
 }
 
-/* Until the other side closes. */
-static size_t receive(const struct server *s, int fd, char *answer)
+/* The server has closed its end. */
+static bool is_closed(const struct server *s)
 {
-	size_t length = 0;
-	unsigned int i;
-	ssize_t n;
+	return !bufferevent_pair_get_partner(s->ends[1]);
+}
 
-	for (i = 0; i < ROUNDS; i++) {
-		event_base_loop(s->base, EVLOOP_NONBLOCK);
-		n = recv(fd, answer + length, ANSWER_MAX - length, MSG_DONTWAIT);
-		if (n == 0 || (n < 0 && errno != EAGAIN))
-			break;
-		length += n < 0 ? 0 : (size_t)n;
-	}
-	assert(i < ROUNDS);
+static void turn(const struct server *s)
+{
+	event_base_loop(s->base, EVLOOP_NONBLOCK);
+}
+
+static void send_bytes(const struct server *s, const uint8_t *bytes, size_t size)
+{
+	if (!is_closed(s) && bufferevent_write(s->ends[1], bytes, size))
+		abort();
+	turn(s);
+}
+
+/* No more is sent. Reads until the other side closes. */
+static size_t receive(const struct server *s, char *answer)
+{
+	struct evbuffer *input = bufferevent_get_input(s->ends[1]);
+	unsigned int i;
+	size_t length;
+
+	bufferevent_flush(s->ends[1], EV_WRITE, BEV_FINISHED);
+	turn(s);
+	bufferevent_enable(s->ends[1], EV_READ);
+	for (i = 0; i < ROUNDS && !is_closed(s); i++)
+		turn(s);
+	assert(is_closed(s));
+	length = evbuffer_get_length(input);
+	assert(length <= ANSWER_MAX);
+	evbuffer_remove(input, answer, length);
 	answer[length] = '\0';
 	return length;
+}
+
+/* Closes without a word: what the server still writes to it is an error. */
+static void go(const struct server *s)
+{
+	bufferevent_flush(s->ends[1], EV_READ | EV_WRITE, BEV_FINISHED);
+	turn(s);
+	if (!is_closed(s))
+		bufferevent_trigger_event(s->ends[0],
+					  BEV_EVENT_ERROR | BEV_EVENT_WRITING, 0);
+	turn(s);
+	assert(is_closed(s));
 }
 
 /* @request is followed by a zero byte. */
@@ -150,33 +218,31 @@ static void check_answer(const char *request, const char *answer, size_t length)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct server s;
 	static char answer[ANSWER_MAX + 1];
+	struct server *s = &server;
 	char request[8];
 	size_t length, first;
-	int fd;
 
 	if (size < 1)
 		return 0;
-	if (!s.httpd)
-		open_server(&s);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&s.address, s.length))
-		abort();
-	first = (data[0] & 0x7f) < size - 1 ? data[0] & 0x7f : size - 1;
-	send_all(&s, fd, data + 1, first);
-	event_base_loop(s.base, EVLOOP_NONBLOCK);
-	send_all(&s, fd, data + 1 + first, size - 1 - first);
-	if (!(data[0] & 0x80)) {
-		shutdown(fd, SHUT_WR);
-		length = receive(&s, fd, answer);
+	if (!s->httpd)
+		open_server(s);
+	connect_client(s);
+	if (!(data[0] & (READS_LATE | GOES)))
+		bufferevent_enable(s->ends[1], EV_READ);
+	first = (data[0] & CUT) < size - 1 ? data[0] & CUT : size - 1;
+	send_bytes(s, data + 1, first);
+	send_bytes(s, data + 1 + first, size - 1 - first);
+	if (data[0] & GOES) {
+		go(s);
+	} else {
+		length = receive(s, answer);
 		snprintf(request, sizeof(request), "%.*s", (int)size - 1,
 			 (const char *)data + 1);
 		check_answer(request, answer, length);
 	}
-	close(fd);
-	for (first = 0; first < 3; first++)
-		event_base_loop(s.base, EVLOOP_NONBLOCK);
-	assert(!s.streams);
+	bufferevent_free(s->ends[1]);
+	turn(s);
+	assert(!s->streams);
 	return 0;
 }
