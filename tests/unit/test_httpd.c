@@ -322,6 +322,37 @@ START_TEST(no_descriptors)
 }
 END_TEST
 
+/* A changed list of addresses: sockets of those that stay are kept, with who waits at them. */
+START_TEST(listens_anew)
+{
+	struct errbuf eb = { "" };
+	struct addr two[2] = { loopback, { { 127, 0, 0, 2 } } };
+	struct fixture f;
+	int waits, status;
+
+	begin(&f);
+	waits = dial(&f);
+	say(waits, "GET /waited HTTP/1.1\r\n\r\n");
+	ck_assert_msg(httpd_listen(f.httpd, FAMILY_IPV4, two, 2, f.port, true,
+				   &eb) == 0,
+		      "%s", eb.text);
+	hear(&f, waits);
+	CHECK_HAS("who waited", f.answer.text, "path=/waited");
+	close(waits);
+	strbuf_reset(&f.answer);
+	status = http_get(f.base, "127.0.0.2", f.port, "GET", "/", &f.answer);
+	ck_assert_int_eq(status, 200);
+	ck_assert_int_eq(httpd_listen(f.httpd, FAMILY_IPV4, two + 1, 1, f.port,
+				      true, &eb),
+			 0);
+	ck_assert_int_eq(http_connect("127.0.0.1", f.port), -ECONNREFUSED);
+	strbuf_reset(&f.answer);
+	status = http_get(f.base, "127.0.0.2", f.port, "GET", "/", &f.answer);
+	ck_assert_int_eq(status, 200);
+	end(&f);
+}
+END_TEST
+
 /* Connections of one server count in the pool of another, and end with their own server only. */
 START_TEST(shared_pool)
 {
@@ -538,6 +569,7 @@ Suite *make_suite(void)
 	tcase_add_test(tc, endless_head);
 	tcase_add_test(tc, idle_crowd);
 	tcase_add_test(tc, no_descriptors);
+	tcase_add_test(tc, listens_anew);
 	tcase_add_test(tc, shared_pool);
 	tcase_add_test(tc, local_socket);
 	tcase_add_test(tc, local_stranger);

@@ -276,6 +276,18 @@ static const struct {
 	  "! kind v1 ConfigMap is not used here, 4 objects left out\n"
 	  "! kind serving.knative.dev/v1 Service is not used here, 1 object left out\n",
 	  false },
+	{ "what is read again as YAML is told once",
+	  { { "a.json",
+	      "{'kind':'ConfigMap','apiVersion':'v1'}\n{'kind':'Service','apiVersion':'v1',"
+	      "'metadata':{'name':'a'},'spec':{'clusterIP':'10.0.0.1','externalIPs':['x']}}\n" },
+	    { "b.yaml", "{'kind':'ConfigMap','apiVersion':'v1'}\n---\n{'kind':'Service','apiVersion':'v1',"
+			"'metadata':{'name':'b'},'spec':{'clusterIP':'10.0.0.2','externalIPs':['y']}}\n"
+			"---\n" SERVICE("c", "10.0.0.3") "\n" } },
+	  "! @/a.json: Service default/a: spec.externalIPs[0]: 'x' is not an IP address\n"
+	  "! @/b.yaml: Service default/b: spec.externalIPs[0]: 'y' is not an IP address\n"
+	  "! kind v1 ConfigMap is not used here, 2 objects left out\n"
+	  "service default/a 10.0.0.1\nservice default/b 10.0.0.2\nservice default/c 10.0.0.3\n",
+	  false },
 	{ "something else that has items",
 	  { { "a.json", "{'kind':'Foo','apiVersion':'x/v1','items':[" SERVICE(
 				"a", "10.0.0.1") ",{}]}" } },
