@@ -1583,7 +1583,9 @@ static const struct {
 	{ "cluster-pick-100", true, true },
 	{ "cluster-pick-99", false, true },
 	{ "cluster-pick-101", false, true },
-	{ "cluster-pick-1", false, true },
+	{ "cluster-pick-0", false, false },
+	{ "cluster-pick-1", true, true },
+	{ "cluster-pick-2", false, true },
 	{ "cluster-pick-8", false, true },
 	{ "cluster-pick-9", false, false },
 	{ "cluster-pick-98", false, false },
@@ -1594,10 +1596,20 @@ static const struct {
 	{ "cluster-sticky-pick-1", false, false },
 };
 
+/* One of them has a single endpoint, and none fewer is no number to spare a chain for. */
+static struct world *world_to_spare(bool large)
+{
+	struct world *w = world_of_hundreds(large ? 100 : 99);
+
+	put_service(w, 101, "");
+	put_slice(w, 101, "10.244.1.1 ");
+	return w;
+}
+
 START_TEST(large_tables_have_spare_chains)
 {
 	const bool large = _i;
-	struct world *w = world_of_hundreds(large ? 100 : 99);
+	struct world *w = world_to_spare(large);
 	unsigned int i;
 
 	world_must_sync(w, "start");
@@ -1624,7 +1636,7 @@ END_TEST
 START_TEST(spare_chains_are_in_the_text)
 {
 	const bool large = _i;
-	struct world *w = world_of_hundreds(large ? 100 : 99);
+	struct world *w = world_to_spare(large);
 	struct dataplane *dp = dataplane_new(&(struct dataplane_options){
 		.family = FAMILY_IPV4, .model = w->model });
 	struct strbuf text = STRBUF_INIT;
