@@ -27,7 +27,8 @@ static bool name_begins(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-bool name_is_sticky(const char *name)
+/* sticky/..., sticky-local/... */
+static bool name_is_sticky(const char *name)
 {
 	return name_begins(name, "sticky/") || name_begins(name, "sticky-local/");
 }

@@ -42,8 +42,7 @@ int verdict_parse(const char *name, struct verdict *verdict);
 /* Whether it is the expression @name ("counter"); NULL is none. */
 bool expression_is(const struct nlattr *expression, const char *name);
 
-/* sticky/..., sticky-local/...; affinity/..., affinity-local/...; ranges/... */
-bool name_is_sticky(const char *name);
+/* affinity/..., affinity-local/...; ranges/... */
 bool name_is_affinity(const char *name);
 bool name_is_ranges(const char *name);
 

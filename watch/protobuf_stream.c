@@ -31,7 +31,7 @@ enum stream_state {
 enum { FRAME_LENGTH = 4, METADATA_MAX = 64 * 1024, KEEP_MAX = 1024 * 1024 };
 
 /* Which message the fields are of. */
-enum message_level { UNKNOWN, LIST, N_LEVELS };
+enum message_level { UNKNOWN, LIST };
 
 struct protobuf_stream {
 	const struct splitter_ops *ops;

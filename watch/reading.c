@@ -235,7 +235,8 @@ bool is_dns_label(const char *text)
 	return length && length <= 63 && !text[length];
 }
 
-bool is_dns_subdomain(const char *text)
+/* Labels and dots, at most 253 bytes. */
+static bool is_dns_subdomain(const char *text)
 {
 	const char *label = text;
 	size_t length;

@@ -70,8 +70,7 @@ unsigned int json_count(const struct json *parent);
 void *reading_alloc(struct reading *r, size_t count,
 		    size_t size); /* scratch; sets the problem */
 
-bool is_dns_label(const char *text);	 /* a-z 0-9 -, at most 63 bytes */
-bool is_dns_subdomain(const char *text); /* labels and dots, at most 253 bytes */
+bool is_dns_label(const char *text); /* a-z 0-9 -, at most 63 bytes */
 bool is_port_name(const char *text); /* a-z 0-9 - ., at most 63 bytes; may be empty */
 
 /* RFC 3339 to microseconds since 1970. Returns 0 or -EINVAL. */

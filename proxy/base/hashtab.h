@@ -14,15 +14,12 @@ struct hash_node {
 	uint64_t hash;
 };
 
+/* Empty when all of it is zero. */
 struct hashtab {
 	struct hash_node **buckets; /* NULL: the one below */
 	struct hash_node *only;
 	size_t n_buckets, count; /* 0 buckets: the one above */
 };
-
-/* clang-format off */
-#define HASHTAB_INIT { 0 }
-/* clang-format on */
 
 void hashtab_free(struct hashtab *t); /* not the entries */
 

@@ -40,8 +40,11 @@ void table_addf(struct table *t, const char *fmt, ...)
 	table_add(t, text);
 }
 
-/* The bytes that continue a character of UTF-8 take no place. */
-unsigned int text_width(const char *text)
+/*
+ * Places that @text takes on a terminal, if each character takes one: the bytes
+ * that continue a character of UTF-8 take none.
+ */
+static unsigned int text_width(const char *text)
 {
 	unsigned int n = 0;
 

@@ -30,7 +30,4 @@ void table_addf(struct table *t, const char *fmt, ...)
 void table_print(const struct table *t, bool with_headers, unsigned int indent,
 		 struct strbuf *out);
 
-/* Places that @text takes on a terminal, if each character takes one. */
-unsigned int text_width(const char *text);
-
 #endif

@@ -12,7 +12,7 @@
 #include "proxy/base/table.h"
 #include "proxy/commands/ask.h"
 
-enum { WAIT_DEFAULT_S = 60, WAIT_STEP_MS = 200 };
+enum { WAIT_STEP_MS = 200 };
 
 const struct command_flag status_flags[] = {
 	{ "ready", 0, true, "only say whether it is ready, for probes" },

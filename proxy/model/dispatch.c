@@ -147,11 +147,6 @@ char *ranges_set_name(const char *sticky, struct arena *scratch)
 	return service_object_name(RANGES_PREFIX, sticky, scratch);
 }
 
-char *firewall_chain_name(const char *sticky, struct arena *scratch)
-{
-	return service_object_name(FIREWALL_PREFIX, sticky, scratch);
-}
-
 char *affinity_map_name(const char *sticky, bool local, struct arena *scratch)
 {
 	const char *head = local ? "affinity-local/" : "affinity/";
@@ -396,7 +391,8 @@ static void make_ping_ips(struct maker *m)
 static void make_firewall(struct maker *m, const struct vip *vip)
 {
 	if (!m->firewall)
-		m->firewall = firewall_chain_name(m->dispatch->sticky, m->scratch);
+		m->firewall = service_object_name(
+			FIREWALL_PREFIX, m->dispatch->sticky, m->scratch);
 	if (!m->firewall)
 		m->err = -ENOMEM;
 	make_verdict(m, MAP_SERVICE_IPS, vip,

@@ -85,7 +85,6 @@ int dispatch_elements(const struct dispatch *dispatch, enum family family,
  * @scratch, NULL when out of memory.
  */
 char *ranges_set_name(const char *sticky, struct arena *scratch);
-char *firewall_chain_name(const char *sticky, struct arena *scratch);
 
 /* Names of affinity objects, see struct sticky_chain; in @scratch, NULL when out of memory. */
 char *affinity_map_name(const char *sticky, bool local, struct arena *scratch);

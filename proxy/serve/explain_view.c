@@ -148,7 +148,7 @@ static const struct service_entry *service_word(struct explaining *x)
 struct pod_search {
 	const char *namespace, *name;
 	enum family family;
-	bool any_family, found;
+	bool found;
 	struct addr addr;
 	struct nearest near;
 };

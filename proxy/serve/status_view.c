@@ -125,12 +125,45 @@ static bool put_families(const struct view *v, struct strbuf *out)
 	return well;
 }
 
+/* @text stays empty if it can do its work. Else why not, for people. */
+static void why_not_ready(const struct view *v, char *text, size_t size)
+{
+	const struct view_source *s = &v->source;
+	struct strbuf why = STRBUF_INIT;
+	struct sync_status status;
+	unsigned int f;
+
+	/* HZ-7 is judged in one place; here stand more words for it. */
+	text[0] = '\0';
+	if (v->health && !health_is_ready(v->health, &why))
+		snprintf(text, size, "%s", why.text ? why.text : "not ready");
+	strbuf_free(&why);
+	if (!*text)
+		return;
+	if (!model_is_complete(v->model)) {
+		snprintf(text, size, "no list of %s yet%s%s%s%s",
+			 model_has_list(v->model, KIND_SERVICE) ? "EndpointSlices"
+								: "Services",
+			 s->server ? "; " : "", s->server ? s->server : "",
+			 s->reason && *s->reason ? ": " : "",
+			 s->reason ? s->reason : "");
+		return;
+	}
+	for (f = 0; f < N_FAMILIES; f++)
+		if (sync_status(v->sync, (enum family)f, &status) &&
+		    !status.synced_us)
+			snprintf(text, size, "%s: %s", family_name((enum family)f),
+				 status.failed
+					 ? status.reason
+					 : "rules are not in the kernel yet");
+}
+
 static void put_health(const struct view *v, struct strbuf *out)
 {
 	const bool healthy = health_is_healthy(v->health);
 	char why[320];
 
-	view_not_ready(v, why, sizeof(why));
+	why_not_ready(v, why, sizeof(why));
 	jsonout_object(out, "health");
 	jsonout_integer(out, "livez", healthy ? 200 : 503);
 	jsonout_integer(out, "readyz", *why ? 503 : 200);
@@ -200,39 +233,6 @@ static int put_attention(const struct view *v, struct strbuf *out)
 	jsonout_integer(out, "attentionCount", a.count);
 	arena_free(&scratch);
 	return err;
-}
-
-const char *view_not_ready(const struct view *v, char *text, size_t size)
-{
-	const struct view_source *s = &v->source;
-	struct strbuf why = STRBUF_INIT;
-	struct sync_status status;
-	unsigned int f;
-
-	/* HZ-7 is judged in one place; here stand more words for it. */
-	text[0] = '\0';
-	if (v->health && !health_is_ready(v->health, &why))
-		snprintf(text, size, "%s", why.text ? why.text : "not ready");
-	strbuf_free(&why);
-	if (!*text)
-		return text;
-	if (!model_is_complete(v->model)) {
-		snprintf(text, size, "no list of %s yet%s%s%s%s",
-			 model_has_list(v->model, KIND_SERVICE) ? "EndpointSlices"
-								: "Services",
-			 s->server ? "; " : "", s->server ? s->server : "",
-			 s->reason && *s->reason ? ": " : "",
-			 s->reason ? s->reason : "");
-		return text;
-	}
-	for (f = 0; f < N_FAMILIES; f++)
-		if (sync_status(v->sync, (enum family)f, &status) &&
-		    !status.synced_us)
-			snprintf(text, size, "%s: %s", family_name((enum family)f),
-				 status.failed
-					 ? status.reason
-					 : "rules are not in the kernel yet");
-	return text;
 }
 
 int view_status(const struct view *v, const char *query, struct strbuf *out)

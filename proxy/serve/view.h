@@ -66,9 +66,6 @@ int view_explain(const struct view *v, const char *query, struct strbuf *out);
 /* A counter that moves whenever one of the above may have changed. */
 int view_changes(const struct view *v, const char *query, struct strbuf *out);
 
-/* Empty: it can do its work. Else why not, for people. */
-const char *view_not_ready(const struct view *v, char *text, size_t size);
-
 /* Shared between the views */
 
 /* Services in the order of their names, behind @after ("NAMESPACE/NAME", or "" for all). */

@@ -58,7 +58,7 @@ START_TEST(like_a_list)
 	struct random r = { random_seed("VIPMAP_SEED") };
 	uint64_t (*hash)(unsigned int key) = _i ? bad_hash : good_hash;
 	struct item *items = calloc(N_ITEMS, sizeof(*items)), *it;
-	struct hashtab t = HASHTAB_INIT;
+	struct hashtab t = { 0 };
 	unsigned int step, i, n = 0, wrong = 0;
 
 	for (i = 0; i < N_ITEMS; i++)
@@ -87,7 +87,7 @@ END_TEST
 /* Each entry may go, and be freed, while the table is walked. */
 START_TEST(removal_while_walking)
 {
-	struct hashtab t = HASHTAB_INIT;
+	struct hashtab t = { 0 };
 	unsigned int i, seen = 0;
 	struct item *it;
 
@@ -108,7 +108,7 @@ END_TEST
 
 START_TEST(empty)
 {
-	struct hashtab t = HASHTAB_INIT;
+	struct hashtab t = { 0 };
 	struct item *it;
 
 	for_each_hashed (it, &t, node)
