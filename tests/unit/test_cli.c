@@ -503,7 +503,8 @@ START_TEST(test_init_only)
 		  0, "77\n7200\n1\n3600\n", "", NULL },
 		/* SYS-4: no failure, or a pod's init container would never be over. */
 		{ "SYS-4: not the first namespace",
-		  "./vipmap --init-only --conntrack-max-per-core=500000 --oom-score-adj=0",
+		  "./vipmap --init-only --conntrack-max-per-core=1 "
+		  "--conntrack-min=1000000000 --oom-score-adj=0",
 		  0, NULL, "/nf_conntrack_max: cannot be set from ", NULL },
 		{ "SYS-4: no CAP_SYS_RESOURCE",
 		  "setpriv --bounding-set -sys_resource ./vipmap --init-only "
