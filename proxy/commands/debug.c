@@ -171,6 +171,7 @@ int command_debug(struct app *app, struct options *options)
 	if (b.status)
 		return b.status;
 	put_bundle_page(&b, "config.json", "/v1/config");
+	put_bundle_page(&b, "vipmap-config.json", "/v1/config/vipmap");
 	put_bundle_page(&b, "node.json", "/v1/node");
 	put_inner(&b, "log.txt", "/v1/debug/log");
 	put_inner(&b, "metrics.txt", "/v1/debug/metrics");

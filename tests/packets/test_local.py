@@ -582,13 +582,15 @@ def debug(b):
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
             files = {m.name: tar.extractfile(m).read().decode() for m in tar}
         names = ["config.json", "diff-ip.txt", "diff-ip6.txt", "endpoints-1.json", "log.txt", "metrics.txt", "node.json",
-                 "objects-1.json", "services-1.json", "status.json", "wanted-ip.nft", "wanted-ip6.nft"]
+                 "objects-1.json", "services-1.json", "status.json", "vipmap-config.json", "wanted-ip.nft", "wanted-ip6.nft"]
         b.equal("files", ["vipmap-debug/" + n for n in names], sorted(files))
         get_ = lambda name: files["vipmap-debug/" + name]
         b.equal("the kernel agrees", ("", ""), (get_("diff-ip.txt"), get_("diff-ip6.txt")))
         b.true("the log", " ready after " in get_("log.txt") or "info: " in get_("log.txt"))
         b.true("metrics", "\nvipmap_build_info{" in get_("metrics.txt"))
         b.equal("status", "ok", json.loads(get_("status.json"))["state"])
+        b.equal("both configurations", ["KubeProxyConfiguration", "VipmapConfiguration"],
+                [json.loads(get_(n))["kind"] for n in ("config.json", "vipmap-config.json")])
         b.equal("secrets", [], [n for n, text in files.items() if secret in text])
         # the objects can be read again, and give the same table
         other = b.program.file("bundle.json", get_("objects-1.json"))
