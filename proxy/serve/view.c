@@ -170,7 +170,8 @@ const char *port_state_name(enum port_state state)
 	static const char *const names[] = {
 		[PORT_OK] = "ok",
 		[PORT_PENDING] = "pending",
-		[PORT_DROPPED] = "dropped",
+		[PORT_DROPPED_OUTSIDE] = "dropped",
+		[PORT_DROPPED_INSIDE] = "dropped",
 		[PORT_REFUSED] = "refused",
 		[PORT_SET_ASIDE] = "set aside",
 		[PORT_CONFLICT] = "conflict",
@@ -184,7 +185,8 @@ const char *port_state_consequence(enum port_state state)
 	static const char *const texts[] = {
 		[PORT_OK] = "",
 		[PORT_PENDING] = "its rules come soon",
-		[PORT_DROPPED] = "packets that the policy is about are dropped",
+		[PORT_DROPPED_OUTSIDE] = "connections from outside are dropped",
+		[PORT_DROPPED_INSIDE] = "connections to its ClusterIP are dropped",
 		[PORT_REFUSED] = "connections are refused",
 		[PORT_SET_ASIDE] = "it is tried again",
 		[PORT_CONFLICT] = "it gets no traffic there",
@@ -245,12 +247,12 @@ static enum port_state program_state(const struct dispatch *p, char *text,
 	if (lonely && (p->flags & DISPATCH_INTERNAL_LOCAL)) {
 		snprintf(text, size,
 			 "internalTrafficPolicy Local, and no endpoint on this node");
-		return PORT_DROPPED;
+		return PORT_DROPPED_INSIDE;
 	}
 	if (lonely && (p->flags & DISPATCH_EXTERNAL_LOCAL) && has_external(p)) {
 		snprintf(text, size,
 			 "externalTrafficPolicy Local, and no endpoint on this node");
-		return PORT_DROPPED;
+		return PORT_DROPPED_OUTSIDE;
 	}
 	return PORT_OK;
 }

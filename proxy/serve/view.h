@@ -81,7 +81,8 @@ const struct service_port_state *view_find_port(const struct service_entry *s,
 enum port_state {
 	PORT_OK,
 	PORT_PENDING,
-	PORT_DROPPED,
+	PORT_DROPPED_OUTSIDE, /* what comes from outside */
+	PORT_DROPPED_INSIDE,  /* what goes to the ClusterIP */
 	PORT_REFUSED,
 	PORT_SET_ASIDE,
 	PORT_CONFLICT, /* the worst */

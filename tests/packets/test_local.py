@@ -297,6 +297,19 @@ kernel    agrees: service-ips -> cluster-sticky-pick-2
 """
 
 
+@case("status says what a policy Local without endpoints here means for traffic", "VER-3")
+def dropped_here(b):
+    b.start(both("inner", 11, ["r1"], families=(4,), protos=("TCP",), itp="Local")
+            + both("outer", 12, ["r1"], families=(4,), protos=("TCP",), kind="LoadBalancer", lb=["lb12"], etp="Local"))
+    out = run(b, "status")
+    for name, policy, means in (("inner", "internal", "connections to its ClusterIP are dropped"),
+                                ("outer", "external", "connections from outside are dropped")):
+        b.true(out, "  default/%s:t80  %sTrafficPolicy Local, and no endpoint on this node: %s\n" % (name, policy, means) in out)
+    b.expect("client", "svc11:80", 4, "tcp", DROPPED)
+    b.expect("client", "lb12:80", 4, "tcp", DROPPED)
+    b.expect("client", "svc12:80", 4, "tcp", reach("r1"))
+
+
 @case("explain answers for what runs, and asks the kernel", "VER-4 AFF-1")
 def explain(b):
     b.start(shop(affinity=10800), *DETECT, "--masquerade-all=false")
