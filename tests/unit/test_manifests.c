@@ -325,6 +325,11 @@ static const struct {
 	  "! @/a.yaml: Pod default/a: metadata.labels: a string where an object belongs\n"
 	  "service default/b 10.0.0.2\n",
 	  false },
+	{ "what is no text is not told as such",
+	  { { "a.json",
+	      "{'kind':'Node','apiVersion':'v1','metadata':{'name':'a~\\u007f\\u001f b'}}" } },
+	  "! @/a.json: Node a~?? b: metadata.name: 'a~?? b' is not a DNS subdomain\n",
+	  false },
 	{ "an entry that is passed over",
 	  { { "a.json", "{'kind':'Service','apiVersion':'v1','metadata':{'name':'a'},'spec':{'clusterIP':"
 			"'10.0.0.1','externalIPs':['x']}}" } },

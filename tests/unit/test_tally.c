@@ -208,6 +208,7 @@ static void press(struct stage *s, const char *keys)
 START_TEST(frames)
 {
 	struct stage s;
+	int i;
 
 	stage_set(&s);
 	stage_shows(
@@ -245,6 +246,14 @@ START_TEST(frames)
 	ck_assert_int_eq(top_key(&s.view, &s.data, 'q'), TOP_QUIT);
 	press(&s, "/q");
 	ck_assert_str_eq(s.view.filter[TOP_SERVICES], "b/q");
+	top_key(&s.view, &s.data, KEY_ESCAPE);
+	ck_assert_str_eq(s.view.filter[TOP_SERVICES], "");
+	press(&s, "/");
+	for (i = 0; i < 2 * TOP_FILTER_SIZE; i++)
+		press(&s, "x");
+	ck_assert_uint_eq(strlen(s.view.filter[TOP_SERVICES]), TOP_FILTER_SIZE - 1);
+	ck_assert_str_eq(s.view.filter[TOP_ENDPOINTS], "");
+	press(&s, "\b");
 	stage_end(&s);
 }
 END_TEST

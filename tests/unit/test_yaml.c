@@ -327,13 +327,15 @@ END_TEST
 
 START_TEST(test_endless_scalar)
 {
-	struct source source = {
-		.text = "a: ", .piece = 10, .endless = 4 * (size_t)JSON_MAX_LENGTH
-	};
+	struct source source = { .text = "b: 1\nc: 2\na: ",
+				 .piece = 10,
+				 .endless = 4 * (size_t)JSON_MAX_LENGTH };
 	struct strbuf sb = STRBUF_INIT;
 	struct errbuf eb = { "" };
 
 	ck_assert_int_eq(yaml_read(read_source, &source, &ops, &sb, &eb), -E2BIG);
+	ck_assert_msg(strstr(eb.text, "line 3: a value of more than"), "%s",
+		      eb.text);
 	ck_assert_uint_gt(source.endless, 2 * (size_t)JSON_MAX_LENGTH);
 	strbuf_free(&sb);
 }
