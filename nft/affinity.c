@@ -255,6 +255,7 @@ static size_t drop_gone(struct affinity_purge *p, size_t first, size_t n,
 	const size_t size = family_size(p->family);
 	size_t i, left = 0;
 
+	assert(first + n <= p->n_keys);
 	for (i = 0; i < n; i++)
 		if (!o->gone[i])
 			memmove(p->keys + (first + left++) * size,
@@ -268,6 +269,7 @@ static int delete_some(struct affinity_purge *p, size_t first, size_t n,
 	struct outcome o;
 	int attempt, err = 0;
 
+	assert(first + n <= p->n_keys);
 	for (attempt = 0; n && attempt < MAX_ATTEMPTS; attempt++) {
 		err = delete_keys(p, first, n, &o, eb);
 		if (err != -ENOENT || !p->single)
@@ -283,6 +285,7 @@ static int delete_step(struct affinity_purge *p, struct errbuf *eb)
 	size_t n = p->single ? MESSAGES_PER_BATCH : KEYS_PER_BATCH;
 	int err;
 
+	assert(p->n_deleted <= p->n_keys);
 	if (p->n_deleted == p->n_keys) {
 		if (!p->interrupted || (p->listings > 1 && !p->n_keys))
 			return 0;
@@ -410,6 +413,7 @@ static int stream_step(struct affinity_purge *p, struct errbuf *eb)
 	ssize_t got;
 	int more = 1;
 
+	assert(s && s->socket);
 	got = recv(mnl_socket_get_fd(s->socket), s->datagram, DATAGRAM_SIZE,
 		   MSG_DONTWAIT);
 	if (got < 0)
@@ -452,6 +456,7 @@ struct affinity_purge *affinity_purge_new(
 {
 	struct affinity_purge *p = calloc(1, sizeof(*p));
 
+	assert(nl && map && keep);
 	if (!p)
 		return NULL;
 	p->nl = nl;

@@ -87,6 +87,7 @@ static void batch_change_chain(struct batch *b, enum change change,
 
 static void batch_add_set(struct batch *b, enum set_id set)
 {
+	assert(set < N_SETS && b->next_set_id);
 	encode_set(&b->phases[PHASE_SETS], b->ruleset.family, set_layout(set),
 		   set_name(set), NULL, set_counts(b->ruleset.parts, set),
 		   b->next_set_id++);
@@ -192,6 +193,7 @@ static void batch_change_pick(void *ctx, enum change change,
 	struct batch *b = ctx;
 	struct chain chain;
 
+	assert(pick->kind == VERDICT_PICK && pick->count);
 	chain_pick(&b->ruleset, pick, &chain);
 	batch_change_chain(b, change, &chain);
 }
@@ -247,6 +249,7 @@ static const char *pick_chain(struct batch *b, const struct verdict *v)
 	struct cached_name *c =
 		&b->names[(v->count * 31 + v->pick) % NAME_CACHE_SIZE];
 
+	assert(v->kind == VERDICT_PICK && v->count);
 	if (c->verdict.kind != VERDICT_PICK || c->verdict.pick != v->pick ||
 	    c->verdict.count != v->count) {
 		c->verdict = *v;
@@ -261,6 +264,7 @@ static void batch_change_element(void *ctx, enum change change,
 	struct batch *b = ctx;
 	const char *chain = NULL;
 
+	assert(e->set < N_ELEMENT_SETS);
 	b->has_changes = true;
 	if ((change != CHANGE_DELETE || e->set == SET_SOURCE_RANGES) &&
 	    !element_is_whole(e)) {
@@ -286,6 +290,7 @@ struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
 	struct batch *b = calloc(1, sizeof(*b));
 	unsigned int i;
 
+	assert(ruleset->family < N_FAMILIES);
 	if (!b)
 		return NULL;
 	b->ruleset = *ruleset;
@@ -357,6 +362,7 @@ static struct stream stream_at(const struct batch *b, unsigned int i)
 {
 	const struct elements *elements;
 
+	assert(i < N_STREAMS);
 	if (i < PHASE_CHAINS_DELETE)
 		return (struct stream){ .wire = &b->phases[i] };
 	i -= PHASE_CHAINS_DELETE;
@@ -427,6 +433,7 @@ static void number_messages(struct sending *s, struct nlsock *nl)
 	if (last) {
 		last->nlmsg_flags |= NLM_F_ACK;
 		s->last_seq = last->nlmsg_seq;
+		assert(s->last_seq != s->first_seq);
 	}
 }
 
@@ -472,6 +479,7 @@ static void refusal_describe(const struct sending *s, struct refusal *refusal)
 	struct stream stream;
 	size_t position;
 
+	assert(s->refused.err);
 	*refusal = (struct refusal){ .err = s->refused.err };
 	nlh = find_message(s, &stream, &position);
 	if (nlh)
@@ -558,6 +566,7 @@ static int batch_send(struct batch *b, bool commit, struct nlsock *nl,
 	struct sending s = { .batch = b };
 	int err;
 
+	assert(nl && timeout_ms);
 	batch_take_over(b);
 	err = batch_send_once(&s, commit, nl, timeout_ms, eb);
 	if (cannot_take_over(&s)) {

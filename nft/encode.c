@@ -29,6 +29,7 @@ static struct nlmsghdr *object_begin(struct wire *w, enum family family,
 	struct nlmsghdr *nlh;
 	size_t length = name ? strlen(name) : 0;
 
+	assert(!name || attribute);
 	nlh = message_begin(w, family, type, flags, ROOM + length);
 	if (!nlh)
 		return NULL;
@@ -201,6 +202,7 @@ static void typeof_field(struct udata *u, enum family family, enum field field)
 		udata_nest_end(u, nest);
 		break;
 	case FIELD_ORIGINAL: /* no set has it */
+		assert(!"no set has it");
 		break;
 	}
 }
@@ -210,6 +212,7 @@ static void typeof_key(struct udata *u, enum family family, const struct key *ke
 	size_t concat, nest;
 	unsigned int i;
 
+	assert(key->n);
 	if (key->n == 1) {
 		typeof_field(u, family, key->fields[0]);
 		return;
@@ -259,6 +262,7 @@ static void set_udata(struct udata *u, enum family family,
 	}
 	if (comment)
 		udata_put_comment(u, NFTNL_UDATA_SET_COMMENT, comment);
+	assert(u->length <= sizeof(u->bytes));
 }
 
 static void set_description(struct nlmsghdr *nlh, const struct set_layout *layout)
@@ -292,6 +296,7 @@ void encode_set(struct wire *w, enum family family, const struct set_layout *lay
 	struct nlmsghdr *nlh;
 	struct udata u = { .length = 0 };
 
+	assert(*name && id);
 	nlh = object_begin(w, family, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL,
 			   NFTA_SET_NAME, name);
 	if (!nlh)
@@ -318,6 +323,7 @@ void encode_set(struct wire *w, enum family family, const struct set_layout *lay
 
 void encode_set_delete(struct wire *w, enum family family, const char *name)
 {
+	assert(*name);
 	object_message(w, family, NFT_MSG_DELSET, NFTA_SET_NAME, name);
 }
 
@@ -326,6 +332,7 @@ void encode_chain(struct wire *w, enum family family, const struct chain *chain)
 	struct nlmsghdr *nlh;
 	struct nlattr *hook;
 
+	assert(chain->name && *chain->name);
 	nlh = object_begin(w, family, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL,
 			   NFTA_CHAIN_NAME, chain->name);
 	if (!nlh)
@@ -396,10 +403,12 @@ void encode_flowtable_delete(struct wire *w, enum family family)
 /* With all rules in it. */
 void encode_chain_delete(struct wire *w, enum family family, const char *name)
 {
+	assert(*name);
 	object_message(w, family, NFT_MSG_DELCHAIN, NFTA_CHAIN_NAME, name);
 }
 
 void encode_rules_flush(struct wire *w, enum family family, const char *chain)
 {
+	assert(*chain);
 	object_message(w, family, NFT_MSG_DELRULE, NFTA_RULE_CHAIN, chain);
 }

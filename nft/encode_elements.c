@@ -26,6 +26,7 @@
 
 void elements_init(struct elements *s, enum set_id set, bool add)
 {
+	assert(set < N_ELEMENT_SETS);
 	*s = (struct elements){ .set = set, .add = add };
 }
 
@@ -85,6 +86,7 @@ static void put_length(uint8_t *at, size_t length)
 {
 	uint16_t attr_length = (uint16_t)length;
 
+	assert(length <= UINT16_MAX);
 	memcpy(at, &attr_length, sizeof(attr_length));
 }
 
@@ -114,6 +116,7 @@ static uint8_t *attr_header(uint8_t *at, uint16_t type, size_t length)
 		.nla_type = type,
 	};
 
+	assert(NLA_HDRLEN + length <= UINT16_MAX);
 	memcpy(at, &header, sizeof(header));
 	return at + NLA_HDRLEN;
 }
@@ -122,6 +125,7 @@ static uint8_t *attr_header(uint8_t *at, uint16_t type, size_t length)
 static uint8_t *attr_value(uint8_t *at, uint16_t type, const uint8_t *value,
 			   size_t length)
 {
+	assert(length % 4 == 0 && length);
 	at = attr_header(at, type | NLA_F_NESTED, NLA_HDRLEN + length);
 	at = attr_header(at, NFTA_DATA_VALUE, length);
 	memcpy(at, value, length);
@@ -191,6 +195,7 @@ static uint8_t *attr_comment(uint8_t *at, const char *comment)
 	char text[COMMENT_MAX + 1];
 	size_t length = comment_copy(comment, text) + 1;
 
+	assert(2 + length <= UINT8_MAX);
 	at = attr_header(at, NFTA_SET_ELEM_USERDATA, 2 + length);
 	at[0] = NFTNL_UDATA_SET_ELEM_COMMENT;
 	at[1] = (uint8_t)length;
@@ -238,6 +243,7 @@ static size_t put_element_key(uint8_t *key, enum family family,
 			at += 4;
 			break;
 		case FIELD_ORIGINAL:
+			assert(!"no set has it");
 			break;
 		}
 	}
@@ -279,6 +285,7 @@ static void put_element(struct elements *s, enum family family,
 		return;
 	at = attr_header(begin, NFTA_LIST_ELEM | NLA_F_NESTED, 0);
 	size = put_element_key(key, family, &layout->key, e);
+	assert(size == key_size(family, &layout->key));
 	at = attr_value(at, NFTA_SET_ELEM_KEY, key, size);
 	if (s->add && layout->data == DATA_VERDICT)
 		at = attr_verdict(at, &e->verdict, chain);
@@ -316,6 +323,7 @@ static void put_range(struct elements *s, enum family family,
 	struct addr end = prefix_last(family, range);
 	size_t i = family_size(family);
 
+	assert(range->length <= family_bits(family));
 	put_bound(s, family, &range->addr, 0, owner);
 	while (i && ++end.bytes[i - 1] == 0)
 		i--;
@@ -326,6 +334,7 @@ static void put_range(struct elements *s, enum family family,
 /* Another set takes another message. */
 static bool ranges_turn(struct elements *s, const char *ranges)
 {
+	assert(ranges && s->set == SET_SOURCE_RANGES);
 	if (s->ranges && strcmp(s->ranges, ranges) == 0)
 		return true;
 	free(s->ranges);
@@ -339,6 +348,7 @@ static bool ranges_turn(struct elements *s, const char *ranges)
 void elements_put(struct elements *s, enum family family,
 		  const struct element *e, const char *chain, void *owner)
 {
+	assert(e->set == s->set);
 	if (s->set == SET_SOURCE_RANGES && !ranges_turn(s, e->ranges))
 		return;
 	if (set_has_range(s->set))
@@ -352,6 +362,7 @@ void elements_put(struct elements *s, enum family family,
 static const struct nlmsghdr *element_message(const struct elements *s,
 					      size_t position)
 {
+	assert(position < s->wire.length);
 	return (const struct nlmsghdr *)(const void *)(s->wire.bytes + position);
 }
 

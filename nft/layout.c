@@ -94,6 +94,7 @@ bool set_is_in(unsigned int parts, enum set_id set)
 		[SET_PING_IPS] = PART_PING_IPS,
 	};
 
+	assert(set < N_SETS);
 	return !part_of[set] || parts & part_of[set];
 }
 
@@ -104,6 +105,7 @@ bool set_counts(unsigned int parts, enum set_id set)
 
 bool chain_is_in(unsigned int parts, enum chain_id id)
 {
+	assert(id < N_CHAINS);
 	return id < CHAIN_FAST_PATH || parts & PART_FAST_PATH;
 }
 
@@ -152,6 +154,7 @@ unsigned int key_size(enum family family, const struct key *key)
 
 	for (i = 0; i < key->n; i++)
 		size += (field_size(family, key->fields[i]) + 3) & ~3u;
+	assert(size <= KEY_SIZE_MAX);
 	return size;
 }
 
@@ -194,22 +197,27 @@ uint32_t set_data_size(enum family family, const struct set_layout *layout)
  */
 static struct rule *new_rule(struct chain *chain)
 {
-	struct rule *rule = &chain->rules[chain->n_rules++];
+	struct rule *rule;
 
+	assert(chain->n_rules < sizeof(chain->rules) / sizeof(chain->rules[0]));
+	rule = &chain->rules[chain->n_rules++];
 	rule->n = 0;
 	return rule;
 }
 
 static struct stmt *chain_add(struct rule *rule, enum stmt_kind kind)
 {
-	struct stmt *stmt = &rule->stmts[rule->n++];
+	struct stmt *stmt;
 
+	assert(rule->n < sizeof(rule->stmts) / sizeof(rule->stmts[0]));
+	stmt = &rule->stmts[rule->n++];
 	*stmt = (struct stmt){ .kind = kind };
 	return stmt;
 }
 
 static void rule_add_name(struct rule *rule, enum stmt_kind kind, const char *name)
 {
+	assert(name && *name);
 	chain_add(rule, kind)->name = name;
 }
 
@@ -224,6 +232,7 @@ static void rule_add_key(struct rule *rule, enum stmt_kind kind,
 {
 	struct stmt *stmt = chain_add(rule, kind);
 
+	assert(key->n);
 	stmt->key = *key;
 	stmt->name = set_name(set);
 }
@@ -242,6 +251,7 @@ static void add_pod_source(struct rule *rule, const struct ruleset *ruleset,
 {
 	struct stmt *stmt;
 
+	assert(!any_source_is_pod(ruleset));
 	switch (ruleset->detect_local) {
 	case DETECT_BRIDGE_INTERFACE:
 		stmt = chain_add(rule, STMT_IIFNAME);
@@ -509,6 +519,7 @@ static const struct {
 
 const char *chain_id_name(enum chain_id id)
 {
+	assert(id < N_CHAINS);
 	return chains[id].name;
 }
 
@@ -525,6 +536,7 @@ static void chain_begin(struct chain *chain)
 void chain_constant(const struct ruleset *ruleset, enum chain_id id,
 		    struct chain *chain)
 {
+	assert(id < N_CHAINS);
 	chain_begin(chain);
 	chain->name = chains[id].name;
 	chain->has_hook = chains[id].type;
@@ -582,6 +594,7 @@ void chain_firewall(const char *ranges, struct chain *chain)
 	struct rule *rule;
 	struct stmt *stmt;
 
+	assert(strncmp(ranges, RANGES_PREFIX, sizeof(RANGES_PREFIX) - 1) == 0);
 	chain_begin(chain);
 	chain->name = chain->text;
 	snprintf(chain->text, sizeof(chain->text), FIREWALL_PREFIX "%s",
@@ -641,6 +654,7 @@ static void pick_rule(unsigned int pick, uint32_t mod, struct chain *chain)
 	struct rule *rule = new_rule(chain);
 	enum stmt_kind kind = pick & PICK_STICKY ? STMT_VMAP : STMT_DNAT_MAP;
 
+	assert(mod);
 	rule_add_key(rule, kind,
 		     pick & PICK_NODEPORT ? &nodeport_index_key : &vip_index_key,
 		     pick_map(pick));
@@ -650,6 +664,7 @@ static void pick_rule(unsigned int pick, uint32_t mod, struct chain *chain)
 void chain_pick(const struct ruleset *ruleset, const struct verdict *pick,
 		struct chain *chain)
 {
+	assert(pick->kind == VERDICT_PICK && pick->count);
 	chain_begin(chain);
 	chain->name = pick_name(pick, chain->text);
 	pick_mark_rule(ruleset, pick->pick, chain);
@@ -671,6 +686,7 @@ void chain_sticky(const struct sticky_chain *sticky, struct chain *chain)
 	struct rule *rule;
 	struct stmt *stmt;
 
+	assert(sticky->name);
 	chain_begin(chain);
 	chain->name = sticky->name;
 

@@ -10,6 +10,7 @@
  */
 #include "nft/lists.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,7 @@ static void sort_notes(struct lists *l)
 	for (i = 0; i < l->count; i++)
 		if (n == 0 || compare_lists(&l->notes[n - 1], &l->notes[i]))
 			l->notes[n++] = l->notes[i];
+	assert(n <= l->count);
 	l->count = n;
 }
 
@@ -159,6 +161,7 @@ static size_t put_note_key(uint8_t *key, enum family family,
 	key[at + 4] = (uint8_t)(note->port >> 8);
 	key[at + 5] = (uint8_t)note->port;
 	memcpy(key + at + 8, &index, sizeof(index));
+	assert(at + 12 <= KEY_SIZE_MAX);
 	return at + 12;
 }
 
@@ -184,6 +187,7 @@ static unsigned int put_request(struct wire *w, const struct lists *l,
 	for (n = 0; n < KEYS_PER_REQUEST && cursor_settle(l, set, &c);
 	     n++, c.index++) {
 		size = put_note_key(bytes, family, &l->notes[c.note], c.index);
+		assert(size <= sizeof(bytes));
 		element = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
 		key = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_KEY);
 		mnl_attr_put(nlh, NFTA_DATA_VALUE, size, bytes);

@@ -9,6 +9,7 @@
  */
 #include "nft/monitor.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -93,6 +94,7 @@ monitor_open_with(unsigned int (*decode)(const void *, size_t, uint32_t),
 	struct monitor *m = calloc(1, sizeof(*m));
 	int err = -ENOMEM;
 
+	assert(decode);
 	if (m) {
 		m->own_port_id = own_port_id;
 		m->decode = decode;

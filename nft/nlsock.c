@@ -8,6 +8,7 @@
  */
 #include "nft/nlsock.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -112,6 +113,7 @@ void nlsock_close(struct nlsock *nl)
 
 void nlsock_set_clock(struct nlsock *nl, const struct clock *clock)
 {
+	assert(clock);
 	nl->clock = clock;
 }
 
@@ -148,6 +150,7 @@ static int send_all(struct nlsock *nl, const struct iovec *iov,
 	unsigned int i;
 	ssize_t sent;
 
+	assert(n_iov && nl->fd >= 0);
 	for (i = 0; i < n_iov; i++)
 		total += iov[i].iov_len;
 	/* Doubled, since it counts the kernel's bookkeeping too. */
@@ -194,6 +197,7 @@ static int receive_some(struct nlsock *nl, struct received *in,
 	int64_t left_ms;
 	int n;
 
+	assert(nl->fd >= 0);
 	for (;;) {
 		n = recvmmsg(nl->fd, in->msgs, RECEIVE_MANY, MSG_DONTWAIT, NULL);
 		if (n > 0)
@@ -349,6 +353,7 @@ int nlsock_exchange(struct nlsock *nl, const struct iovec *iov,
 	if (!n_iov || iov[0].iov_len < sizeof(struct nlmsghdr))
 		return errf(eb, -EINVAL, "netlink: nothing to send");
 	x.first_seq = ((const struct nlmsghdr *)iov[0].iov_base)->nlmsg_seq;
+	assert((int32_t)(last_seq - x.first_seq) >= 0);
 	nlsock_drain(nl);
 	received_init(&in, nl);
 	err = send_all(nl, iov, n_iov, eb);

@@ -22,6 +22,7 @@
  */
 #include "nft/readback.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -223,6 +224,7 @@ static struct found_chain *find_chain(struct table_reader *r, const char *name)
 {
 	unsigned int i;
 
+	assert(!r->n_chains || r->current < r->n_chains);
 	for (i = 0; i < r->n_chains; i++) {
 		if (strcmp(r->chains[r->current].name, name) == 0)
 			return &r->chains[r->current];

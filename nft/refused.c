@@ -5,6 +5,7 @@
  */
 #include "nft/refused.h"
 
+#include <assert.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -80,9 +81,14 @@ static const struct {
 	[NFT_MSG_DELFLOWTABLE] = { "delete", "flowtable", NFTA_FLOWTABLE_NAME },
 };
 
+/* Of a message of ours. */
 static unsigned int type_of(const struct nlmsghdr *nlh)
 {
-	return nlh->nlmsg_type & 0xff;
+	const unsigned int type = nlh->nlmsg_type & 0xff;
+
+	assert(type < sizeof(message_words) / sizeof(message_words[0]));
+	assert(message_words[type].action);
+	return type;
 }
 
 static const char *string_of(const struct nlmsghdr *nlh, uint16_t type)
@@ -160,6 +166,7 @@ static void refused_print_object(const struct refused *r, const struct wire *wir
 void refused_object(const struct refused *r, const struct wire *wire,
 		    const struct nlmsghdr *nlh, struct strbuf *out)
 {
+	assert(r->seq == nlh->nlmsg_seq);
 	refused_print_object(r, wire, nlh, "", out);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "nft/request.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -55,6 +56,7 @@ size_t request_build(const struct request *request, uint32_t seq,
 		mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, request->table);
 	if (request->set && strlen(request->set) < 256)
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, request->set);
+	assert(nlh->nlmsg_len <= REQUEST_WORDS * sizeof(buf[0]));
 	return nlh->nlmsg_len;
 }
 

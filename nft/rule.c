@@ -7,6 +7,7 @@
 
 #include "nft/layout.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <linux/netfilter/nf_tables.h>
 #include <stdarg.h>
@@ -100,6 +101,7 @@ static void put_address_match(struct sink *to, enum family family,
 {
 	char text[PREFIX_TEXT_SIZE];
 
+	assert(stmt->prefix.length <= family_bits(family));
 	if (stmt->prefix.length == family_bits(family))
 		addr_format(family, &stmt->prefix.addr, text);
 	else
@@ -310,6 +312,7 @@ void rule_userdata(uint64_t digest, uint8_t userdata[RULE_UDATA_SIZE])
 {
 	unsigned int i;
 
+	assert(digest);
 	userdata[0] = RULE_UDATA_DIGEST;
 	userdata[1] = 8;
 	for (i = 0; i < 8; i++)
@@ -344,6 +347,7 @@ uint64_t chain_digest(enum family family, const struct chain *chain)
 	uint64_t digest = 0;
 	unsigned int i;
 
+	assert(chain->n_rules <= CHAIN_RULES_MAX);
 	for (i = 0; i < chain->n_rules; i++)
 		digest = digest_add(digest, rule_digest(family, &chain->rules[i]));
 	return digest;
@@ -360,5 +364,6 @@ size_t comment_copy(const char *comment, char *text)
 								       : (char)c;
 	}
 	text[i] = '\0';
+	assert(i <= COMMENT_MAX);
 	return i;
 }

@@ -9,6 +9,7 @@
 #include "proxy/base/arena.h"
 #include "proxy/base/array.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/netfilter.h>
@@ -42,6 +43,7 @@ static void *array_push(struct text *t, struct array *a, size_t item)
 {
 	void *items = array_grown(a->items, a->count, &a->room, item);
 
+	assert(item);
 	if (!items) {
 		t->err = -ENOMEM;
 		return NULL;

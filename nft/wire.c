@@ -20,6 +20,7 @@ void *wire_reserve(struct wire *w, size_t more)
 	size_t need, size;
 	uint8_t *bytes;
 
+	assert(w->length <= w->size && (w->bytes || !w->size));
 	if (w->err)
 		return NULL;
 	if (__builtin_add_overflow(w->length, more, &need) || need > SIZE_MAX / 4)
@@ -67,6 +68,7 @@ struct nlmsghdr *message_begin(struct wire *w, enum family family,
 
 void message_end(struct wire *w, const struct nlmsghdr *nlh)
 {
+	assert(w->bytes && (const uint8_t *)nlh == w->bytes + w->length);
 	/* Else the room that was asked for was too small, and memory is overwritten. */
 	assert(w->length + MNL_ALIGN(nlh->nlmsg_len) <= w->size);
 	w->length += MNL_ALIGN(nlh->nlmsg_len);
@@ -80,6 +82,7 @@ void wire_put_marker(struct wire *w, uint16_t type, uint32_t seq,
 		w, FAMILY_IPV4, type, 0, MNL_ATTR_HDRLEN + sizeof(*generation));
 	struct nfgenmsg *nfg;
 
+	assert(type == NFNL_MSG_BATCH_BEGIN || type == NFNL_MSG_BATCH_END);
 	if (!nlh)
 		return;
 	nlh->nlmsg_type = type;

@@ -1,5 +1,6 @@
 #include "proxy/app.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -49,6 +50,7 @@ static struct event_base *new_base(void)
 
 int app_open(struct app *app, const struct clock *clock, int argc, char **argv)
 {
+	assert(clock && argc > 0);
 	sigset_t hangup;
 
 	/* Whoever sends one during the start must not end a daemon that is about to listen. */

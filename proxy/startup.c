@@ -1,5 +1,6 @@
 #include "proxy/startup.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ enum startup_verdict startup_judge(const struct config *config,
 	const bool node_cidr = config->detect_local == DETECT_NODE_CIDR;
 	const int64_t waited_s = waited_us / 1000000;
 
+	assert(waited_us >= 0);
 	if (node && node->n_addresses && (!node_cidr || has_pod_cidrs(node)))
 		return STARTUP_READY;
 	if (node_cidr)
@@ -114,6 +116,7 @@ void startup_waiting(const struct startup *s, struct strbuf *why)
 
 static void startup_finish(struct startup *s)
 {
+	assert(s->ready);
 	if (s->over || !startup_node_fits(s->feed))
 		return;
 	s->over = true;
@@ -145,6 +148,7 @@ struct startup *startup_new(struct feed *feed, void (*ready)(void *ctx), void *c
 {
 	struct startup *s = calloc(1, sizeof(*s));
 
+	assert(ready);
 	if (!s)
 		return NULL;
 	s->feed = feed;

@@ -10,6 +10,7 @@
  */
 #include "proxy/takeover.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <net/if.h>
@@ -79,6 +80,7 @@ static void arm_timer(struct takeover *t, int seconds)
 {
 	const struct timeval later = { seconds, 0 };
 
+	assert(seconds >= 0);
 	if (t->wanted && t->begun)
 		event_add(t->timer, &later);
 }
@@ -101,6 +103,7 @@ static void on_refreshed(evutil_socket_t fd, short what, void *ctx)
 	unsigned int changed = 0;
 	struct errbuf eb;
 
+	assert(t->monitor);
 	(void)fd;
 	(void)what;
 	if (monitor_read(t->monitor, &changed, &eb) || changed)
@@ -210,6 +213,7 @@ static void remove_all(struct takeover *t, const struct kubeproxy *k,
 	bool had_link;
 	int err = kubeproxy_remove(k, nl, &eb);
 
+	assert(t->facts.silent);
 	if (err ==
 	    -ERESTART) { /* somebody changed something meanwhile, perhaps we did */
 		arm_timer(t, 1);
@@ -333,6 +337,7 @@ static void on_kubeproxy_answer(void *ctx, const struct http_result *result)
 	struct takeover *t = ctx;
 
 	t->request = NULL;
+	assert(t->port < N_PORTS);
 	port = &ports[t->port];
 	if (t->asking_ours) {
 		if (result->outcome == HTTP_COMPLETE && result->status != 404)
@@ -369,6 +374,7 @@ static void ask_kubeproxy(struct takeover *t)
 		.ctx = t,
 	};
 
+	assert(!t->request);
 	strbuf_reset(&t->answer);
 	t->request = http_start(t->http, &params);
 	if (!t->request)
@@ -390,9 +396,11 @@ static void on_takeover_timer(evutil_socket_t fd, short what, void *ctx)
 
 struct takeover *takeover_new(const struct takeover_options *options)
 {
-	const struct http_options http = { .user_agent = "vipmap/" VIPMAP_VERSION };
+	const struct http_options http = { .user_agent = "vipmap/" VIPMAP_VERSION,
+					   .clock = options->clock };
 	struct takeover *t = calloc(1, sizeof(*t));
 
+	assert(options->base && options->clock && options->log && options->in_force);
 	if (!t)
 		return NULL;
 	t->options = *options;

@@ -9,6 +9,7 @@
  */
 #include "watch/apiclient.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
@@ -98,6 +99,7 @@ struct apiclient *apiclient_new(const struct apiclient_options *options,
 	};
 	struct apiclient *client = calloc(1, sizeof(*client));
 
+	assert(options->base && options->source && options->timing && options->log);
 	if (!client) {
 		errf(eb, -ENOMEM, "API client: out of memory");
 		return NULL;
@@ -139,6 +141,7 @@ void apiclient_free(struct apiclient *client)
 
 static void apicall_free(struct apicall *call)
 {
+	assert(call->client);
 	TAILQ_REMOVE(&call->client->calls, call, link);
 	if (call->start)
 		event_free(call->start);
@@ -176,6 +179,7 @@ static void reread_credentials(struct apiclient *client)
 		return;
 	}
 	credentials_free(client->credentials);
+	assert(fresh->n_servers);
 	client->credentials = fresh;
 	client->server %= fresh->n_servers;
 	client->trouble[0] = '\0';
@@ -205,6 +209,7 @@ static void server_failed(struct apiclient *client, const struct apicall *call,
 	if (c->n_servers < 2 || call->server != client->server)
 		return;
 	client->server = (client->server + 1) % c->n_servers;
+	assert(client->server < c->n_servers);
 	errf(&eb, 0,
 	     "API server %.120s failed (%.120s), trying %.120s; rules stay as they are",
 	     c->servers[call->server], why, c->servers[client->server]);
@@ -233,6 +238,7 @@ static bool is_other_reason(struct apiclient *client)
 			return false;
 	if (client->n_told == REASONS_MAX)
 		return false;
+	assert(client->n_told < REASONS_MAX);
 	client->told[client->n_told++] = hash;
 	return true;
 }
@@ -289,6 +295,7 @@ static void tell_request(struct apiclient *client, const struct apicall *call,
 	const char *method = call->body ? "POST" : "GET";
 	struct errbuf eb;
 
+	assert(call->path);
 	if (!result)
 		errf(&eb, 0, "request: %s %.300s", method, call->path);
 	else if (result->outcome == HTTP_COMPLETE)
@@ -402,6 +409,7 @@ static void apicall_start(evutil_socket_t fd, short what, void *ctx)
 	};
 	struct http_identity identity;
 
+	assert(!call->request);
 	(void)fd;
 	(void)what;
 	refresh_credentials(client);
@@ -410,6 +418,7 @@ static void apicall_start(evutil_socket_t fd, short what, void *ctx)
 		return;
 	}
 	identity = credentials_identity(client->credentials);
+	assert(client->server < client->credentials->n_servers);
 	params.identity = &identity;
 	params.server = client->credentials->servers[client->server];
 	if (!identity.proxy)

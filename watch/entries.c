@@ -1,5 +1,6 @@
 #include "watch/entries.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,7 @@ void store_note_unused(struct store *store, const char *kind, const char *api_ve
 	char name[sizeof(store->unused[0].name)];
 	unsigned int i;
 
+	assert(store->n_unused <= MAX_UNUSED_KINDS);
 	snprintf(name, sizeof(name), "%.60s %.60s", api_version, kind);
 	for (i = 0; i < store->n_unused; i++) {
 		if (strcmp(store->unused[i].name, name) == 0) {
@@ -87,6 +89,7 @@ void store_restore_notes(struct store *store, const struct store_notes *notes)
 {
 	unsigned int i;
 
+	assert(notes->n_unused <= store->n_unused);
 	if (store->complaints.text && notes->complaints < store->complaints.length) {
 		store->complaints.length = notes->complaints;
 		store->complaints.text[notes->complaints] = '\0';

@@ -10,6 +10,7 @@
  */
 #include "watch/follow.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -173,6 +174,7 @@ static void follow_name(struct follow *f, const char *path, unsigned int links)
 	const char *name = split_path(path, directory);
 	struct stat st;
 
+	assert(links <= MAX_LINKS);
 	if (!name)
 		return;
 	add_watch(f, directory, name, NULL);
@@ -239,6 +241,7 @@ void follow_end(struct follow *f)
 		else
 			watch_free(&f->watches[i]);
 	}
+	assert(n <= f->count);
 	f->count = n;
 }
 
@@ -260,6 +263,7 @@ static bool is_link(const char *directory, const char *name)
 
 static bool watch_concerns(const struct watch *w, const struct inotify_event *event)
 {
+	assert(w->name || w->relevant);
 	if (w->wd != event->wd)
 		return false;
 	if (!event->len)

@@ -180,6 +180,7 @@ static enum http_outcome outcome_of(const struct http_request *request,
 /* Frees @request and tells its owner. */
 static void request_finish(struct http_request *request, CURLcode code)
 {
+	assert(!request->cancelled && !request->http->depth);
 	void (*done)(void *ctx, const struct http_result *result) = request->done;
 	struct http_result result = { .retry_after_ms = -1 };
 	void *ctx = request->ctx;
@@ -202,6 +203,7 @@ static void request_silent(evutil_socket_t fd, short what, void *ctx)
 				      .retry_after_ms = -1 };
 	struct errbuf eb;
 
+	assert(!request->cancelled && !request->http->depth);
 	(void)fd;
 	(void)what;
 	errf(&eb, 0, "no byte for %.1f seconds",
@@ -222,6 +224,7 @@ static void http_reap(struct http *http)
 	CURLcode code;
 	int left;
 
+	assert(!http->depth);
 	while ((msg = curl_multi_info_read(http->multi, &left))) {
 		if (msg->msg != CURLMSG_DONE)
 			continue;
@@ -262,6 +265,7 @@ static void socket_free(struct http_socket *sock)
 /* A dead handle does not say of all its sockets that they are of no interest any more. */
 static void multi_free(struct http *http)
 {
+	assert(!http->depth);
 	if (http->multi)
 		curl_multi_cleanup(http->multi);
 	http->multi = NULL;
@@ -285,6 +289,7 @@ static void http_run(struct http *http, curl_socket_t fd, int mask)
 	CURLMcode code;
 	int running;
 
+	assert(!http->depth);
 	http->depth++;
 	code = curl_multi_socket_action(http->multi, fd, mask, &running);
 	http->depth--;
@@ -379,6 +384,7 @@ static size_t got_data(char *bytes, size_t size, size_t n, void *ctx)
 {
 	struct http_request *request = ctx;
 
+	assert(request->http->depth);
 	if (request->cancelled || request->refused)
 		return 0;
 	request_alive(request);
@@ -448,6 +454,7 @@ static void http_kicked(evutil_socket_t fd, short what, void *ctx)
 	struct http *http = ctx;
 	struct http_request *request;
 
+	assert(!http->depth);
 	(void)fd;
 	(void)what;
 	while ((request = first_request(http, false))) {
@@ -537,6 +544,8 @@ static int add_header(struct http_request *request, const char *name,
 
 static int keep_secret(struct http_request *request, size_t slot, const char *text)
 {
+	assert(slot < sizeof(request->secrets) / sizeof(request->secrets[0]));
+	assert(!request->secrets[slot]);
 	if (text)
 		request->secrets[slot] = strdup(text);
 	return text && !request->secrets[slot] ? -ENOMEM : 0;
@@ -783,6 +792,7 @@ struct http_request *http_start(struct http *http, const struct http_params *par
 {
 	struct http_request *request = calloc(1, sizeof(*request));
 
+	assert(params->done && params->server && params->path);
 	if (!request)
 		return NULL;
 	request->http = http;
@@ -811,6 +821,7 @@ void http_cancel(struct http_request *request)
 
 void http_set_idle(struct http_request *request, int64_t idle_ms)
 {
+	assert(idle_ms > 0);
 	request->idle_time.tv_sec = idle_ms / 1000;
 	request->idle_time.tv_usec = idle_ms % 1000 * 1000;
 	if (request->idle)

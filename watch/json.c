@@ -13,6 +13,7 @@
  */
 #include "watch/json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stddef.h>
@@ -51,6 +52,7 @@ struct scan {
 
 static int scan_fail(struct scan *s, const char *problem)
 {
+	assert(problem && s->at <= s->end);
 	s->problem = problem;
 	return -EINVAL;
 }
@@ -235,6 +237,7 @@ const char *json_type_name(enum json_type type)
 		[JSON_ARRAY] = "a list",    [JSON_OBJECT] = "an object",
 	};
 
+	assert(type < sizeof(names) / sizeof(names[0]));
 	return names[type];
 }
 

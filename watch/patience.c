@@ -20,6 +20,7 @@ void patience_init(struct patience *p, const struct api_timing *timing, uint64_t
 
 void patience_begin(struct patience *p, int64_t now_us)
 {
+	assert(now_us >= 0);
 	p->began_us = now_us;
 	p->unreached = false;
 }
@@ -34,6 +35,7 @@ unsigned int patience_watch_s(struct patience *p)
 {
 	const unsigned int min_s = p->timing->watch_min_s;
 
+	assert(p->timing->watch_min_s <= p->timing->watch_max_s);
 	return min_s + (unsigned int)(random_next(&p->random) %
 				      (p->timing->watch_max_s - min_s + 1));
 }
@@ -115,6 +117,7 @@ int64_t patience_end(struct patience *p, const struct http_result *result,
 	/* Another call was answered while this one still tried. */
 	if (p->unreached && p->answered_us > p->began_us)
 		wait_ms = hurried_ms(p, wait_ms, now_us);
+	assert(wait_ms >= 0);
 	p->due_us = now_us + wait_ms * 1000;
 	return wait_ms;
 }

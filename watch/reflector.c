@@ -198,6 +198,7 @@ static int replace_text(char **field, const char *text)
 
 static void list_began(struct reflector *r)
 {
+	assert(!r->watching);
 	r->n_objects = 0;
 	r->o.sink->list_begin(r->o.sink->ctx, r->o.kind);
 	r->o.touched(r->o.ctx);
@@ -257,6 +258,7 @@ static bool ends_initial_events(const struct json *object)
 /* From here on the request is a watch, and so is what becomes of it. */
 static int become_watch(struct reflector *r, const char *version, struct errbuf *eb)
 {
+	assert(!r->watching && r->mode == MODE_STREAM && r->call);
 	if (!*version)
 		return errf(eb, -EPROTO, "a bookmark without resourceVersion");
 	r->watching = true;
@@ -369,6 +371,7 @@ static int take_list(struct reflector *r, const struct json *list, struct errbuf
 	const char *version = json_string(json_get(metadata, "resourceVersion"));
 	int err;
 
+	assert(r->mode == MODE_PAGES);
 	if (!version || !has_items(list) || r->progress)
 		err = errf(eb, -EPROTO, "not a list");
 	else
@@ -495,6 +498,7 @@ static int reflector_data(void *ctx, const char *bytes, size_t length)
 	struct reflector *r = ctx;
 	struct errbuf eb = { "" };
 
+	assert(r->call);
 	if (apicall_status(r->call) != 200) {
 		strbuf_add(&r->status, bytes, length);
 		return 0;
@@ -512,6 +516,7 @@ static void reflector_schedule(struct reflector *r, int64_t wait_ms)
 {
 	struct timeval tv = { wait_ms / 1000, wait_ms % 1000 * 1000 };
 
+	assert(wait_ms >= 0);
 	if (event_add(r->timer, &tv))
 		event_active(r->timer, EV_TIMEOUT,
 			     0); /* without memory: rather now than never */
@@ -661,6 +666,7 @@ static void reflector_done(void *ctx, const struct http_result *result)
 	struct decision d;
 	const int64_t now_us = clock_monotonic_us(r->o.clock);
 
+	assert(r->call);
 	r->call = NULL;
 	check_end(r, result);
 	check_refusal(r, result);
@@ -752,6 +758,8 @@ struct reflector *reflector_new(const struct reflector_options *options)
 {
 	struct reflector *r = calloc(1, sizeof(*r));
 
+	assert(options->client && options->sink && options->clock &&
+	       options->timing);
 	if (!r)
 		return NULL;
 	r->o = *options;

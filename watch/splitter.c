@@ -8,6 +8,7 @@
  */
 #include "watch/splitter.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -52,6 +53,7 @@ struct splitter *splitter_new(enum splitter_mode mode,
 {
 	struct splitter *s = calloc(1, sizeof(*s));
 
+	assert(ops && ops->item && (mode != SPLIT_LIST || ops->rest));
 	if (!s)
 		return NULL;
 	s->ops = ops;
@@ -126,6 +128,7 @@ static const bool ends_run[256] = {
 /* Bytes of a string, which may begin in its middle; returns the first byte behind it, or @end. */
 static const char *skip_string(struct splitter *s, const char *p, const char *end)
 {
+	assert(s->in_string && p <= end);
 	if (s->escaped && p < end) {
 		s->escaped = false;
 		p++;
@@ -150,6 +153,7 @@ static const char *skip_string(struct splitter *s, const char *p, const char *en
 static const char *scan_value(struct splitter *s, const char *p,
 			      const char *end, unsigned int base)
 {
+	assert(p <= end);
 	while (p < end && s->depth <= JSON_MAX_DEPTH + ITEMS_DEPTH) {
 		if (s->in_string)
 			p = skip_string(s, p, end);
@@ -190,6 +194,7 @@ static ssize_t feed_between(struct splitter *s, const char *bytes,
 {
 	const char *p = bytes;
 
+	assert(s->depth == 0 && !s->in_string);
 	while (p < end && is_space(*p))
 		p++;
 	if (p == end)
@@ -233,6 +238,7 @@ static ssize_t feed_items(struct splitter *s, const char *bytes,
 {
 	const char *p = bytes;
 
+	assert(s->mode == SPLIT_LIST && s->depth == ITEMS_DEPTH && !s->in_string);
 	while (p < end && is_space(*p))
 		p++;
 	if (p == end)
@@ -260,6 +266,7 @@ static int splitter_head(struct splitter *s, struct errbuf *eb)
 {
 	size_t length = s->rest.length;
 
+	assert(s->place == ITEMS);
 	if (!s->ops->head)
 		return 0;
 	if (splitter_keep(s, &s->rest, "]}", 2, eb))
@@ -330,6 +337,7 @@ static ssize_t feed_top(struct splitter *s, const char *bytes, const char *end,
 {
 	const char *p = scan_top(s, bytes, end);
 
+	assert(s->mode == SPLIT_LIST);
 	if (too_deep(s))
 		return splitter_fail(s, p - bytes, "nested too deeply", eb);
 	if (splitter_keep(s, &s->rest, bytes, (size_t)(p - bytes), eb))
@@ -363,6 +371,7 @@ int splitter_feed(struct splitter *s, const char *bytes, size_t length,
 		used = feed[s->place](s, bytes, end, eb);
 		if (used < 0)
 			return (int)used;
+		assert(used <= end - bytes);
 		bytes += used;
 		s->offset += (unsigned long long)used;
 	}

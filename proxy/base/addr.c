@@ -2,6 +2,7 @@
  * inet_aton() reads them as octal; IPv6 is left to the C library. */
 #include "proxy/base/addr.h"
 
+#include <assert.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -20,6 +21,7 @@ static int number_parse(const char *text, const char *end, unsigned int max,
 {
 	unsigned int v = 0;
 
+	assert(text <= end);
 	if (text == end)
 		return -EINVAL;
 	for (; text < end; text++) {
@@ -79,6 +81,7 @@ static void addr_mask(struct addr *addr, unsigned int length)
 {
 	unsigned int i;
 
+	assert(length <= 8 * sizeof(addr->bytes));
 	for (i = 0; i < sizeof(addr->bytes); i++) {
 		if (length >= (i + 1) * 8)
 			continue;
@@ -189,11 +192,13 @@ unsigned int prefixes_disjoint(struct prefix *list, unsigned int n)
 {
 	unsigned int i, kept = 0;
 
+	assert(list || !n);
 	if (n)
 		qsort(list, n, sizeof(*list), prefix_order);
 	for (i = 0; i < n; i++)
 		if (!kept || !prefix_covers(&list[kept - 1], &list[i]))
 			list[kept++] = list[i];
+	assert(kept <= n && !kept == !n);
 	return kept;
 }
 

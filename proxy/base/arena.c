@@ -2,6 +2,7 @@
  * daemon at rest does not hold on to the memory of its busiest moment. */
 #include "proxy/base/arena.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ void *arena_alloc(struct arena *a, size_t size)
 	struct arena_block *block;
 	void *p;
 
+	assert(!a->block || a->used <= a->block->size);
 	if (size > SIZE_MAX / 2)
 		return NULL;
 	size = (size + align - 1) / align * align;
@@ -46,6 +48,7 @@ void *arena_alloc(struct arena *a, size_t size)
 	}
 	p = (char *)a->block->data + a->used;
 	a->used += size;
+	assert(a->used <= a->block->size);
 	return memset(p, 0, size);
 }
 
@@ -84,6 +87,7 @@ static void blocks_free(struct arena_block *block)
 
 void arena_reset(struct arena *a)
 {
+	assert(a->block || !a->used);
 	if (!a->block)
 		return;
 	blocks_free(a->block->older);
@@ -95,6 +99,7 @@ void arena_reset(struct arena *a)
 
 void arena_free(struct arena *a)
 {
+	assert(a->block || !a->used);
 	blocks_free(a->block);
 	a->block = NULL;
 	a->used = 0;

@@ -9,6 +9,7 @@ void *array_grown(void *items, size_t count, size_t *room, size_t size)
 {
 	size_t more = FIRST_ROOM, bytes;
 
+	assert(size && (items || !*room));
 	assert(count <= *room);
 	if (count < *room)
 		return items;
@@ -19,5 +20,6 @@ void *array_grown(void *items, size_t count, size_t *room, size_t size)
 	items = realloc(items, bytes);
 	if (items)
 		*room = more;
+	assert(!items || count < *room);
 	return items;
 }

@@ -2,6 +2,7 @@
  * allocated: running out of memory is one of the things they report. */
 #include "proxy/base/errbuf.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@ int errf(struct errbuf *eb, int err, const char *fmt, ...)
 {
 	va_list ap;
 
+	assert(err <= 0 && fmt);
 	if (!eb)
 		return err;
 	va_start(ap, fmt);

@@ -26,6 +26,8 @@ void hashtab_free(struct hashtab *t)
 
 static struct hash_node **bucket_of(struct hashtab *t, uint64_t hash)
 {
+	assert(!(t->n_buckets & (t->n_buckets - 1)));
+	assert(!t->n_buckets || !t->only);
 	return t->n_buckets ? &t->buckets[hash & (t->n_buckets - 1)] : &t->only;
 }
 
@@ -67,6 +69,7 @@ void hashtab_insert(struct hashtab *t, struct hash_node *node, uint64_t hash)
 void hashtab_remove(struct hashtab *t, struct hash_node *node)
 {
 	struct hash_node **at = bucket_of(t, node->hash);
+	assert(t->count);
 
 	while (*at && *at != node)
 		at = &(*at)->next;
@@ -104,6 +107,7 @@ struct hash_node *hash_walk_next(struct hash_walk *walk)
 {
 	struct hash_node *node;
 
+	assert(walk->table);
 	while (!walk->next) {
 		if (++walk->bucket >= walk->table->n_buckets)
 			return NULL;

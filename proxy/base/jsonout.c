@@ -4,6 +4,7 @@
  */
 #include "proxy/base/jsonout.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -11,12 +12,21 @@ void jsonout_key(struct strbuf *out, const char *key)
 {
 	const char last = out->length ? out->text[out->length - 1] : '\0';
 
+	assert(!key || out->err || last != ':');
 	if (last && last != '{' && last != '[' && last != ':' && last != '\n')
 		strbuf_addc(out, ',');
 	if (!key)
 		return;
 	strbuf_add_json(out, key);
 	strbuf_addc(out, ':');
+}
+
+/* A value or the begin of something stands last. */
+static bool ends_well(const struct strbuf *out)
+{
+	const char last = out->length ? out->text[out->length - 1] : '\0';
+
+	return out->err || (last && last != ':' && last != ',');
 }
 
 void jsonout_object(struct strbuf *out, const char *key)
@@ -27,6 +37,7 @@ void jsonout_object(struct strbuf *out, const char *key)
 
 void jsonout_object_end(struct strbuf *out)
 {
+	assert(ends_well(out));
 	strbuf_addc(out, '}');
 }
 
@@ -38,6 +49,7 @@ void jsonout_array(struct strbuf *out, const char *key)
 
 void jsonout_array_end(struct strbuf *out)
 {
+	assert(ends_well(out));
 	strbuf_addc(out, ']');
 }
 

@@ -7,6 +7,7 @@
  */
 #include "proxy/base/log.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,6 +127,7 @@ static void recent_add(struct log *log, const char *bytes, size_t length)
 {
 	size_t i;
 
+	assert(log->recent_end < RECENT_SIZE);
 	for (i = 0; i < length; i++) {
 		log->recent[log->recent_end++] = bytes[i];
 		if (log->recent_end == RECENT_SIZE) {
@@ -140,6 +142,7 @@ void log_recent(const struct log *log, struct strbuf *out)
 	const char *from = log->recent + log->recent_end,
 		   *end = log->recent + RECENT_SIZE;
 
+	assert(log->recent_end < RECENT_SIZE);
 	if (log->recent_is_full) {
 		/* The first line is mostly cut. */
 		while (from < end && *from != '\n')
@@ -312,6 +315,7 @@ static struct token_bucket *bucket_find(struct log *log, const char *key,
 	struct token_bucket *b, *oldest = log->buckets;
 	unsigned int i;
 
+	assert(now_us >= 0);
 	for (i = 0; i < N_BUCKETS; i++) {
 		b = &log->buckets[i];
 		if (*b->key && strncmp(b->key, key, KEY_SIZE - 1) == 0)
@@ -330,6 +334,7 @@ static bool bucket_take(struct token_bucket *b, int64_t now_us)
 {
 	int64_t more = (now_us - b->refilled_us) / REFILL_US;
 
+	assert(b->tokens <= BURST);
 	b->used_us = now_us;
 	if (more > 0) {
 		b->tokens = more >= BURST - (int64_t)b->tokens

@@ -6,6 +6,7 @@
  */
 #include "proxy/base/nearest.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { LONGEST = 63 };
@@ -38,6 +39,7 @@ static unsigned int edit_distance(const char *a, const char *b)
 		one = now;
 		now = spare;
 	}
+	assert(one[m] <= LONGEST);
 	return one[m];
 }
 
@@ -59,6 +61,7 @@ void nearest_try(struct nearest *n, const char *word)
 {
 	unsigned int d = edit_distance(n->typed, word);
 
+	assert(n->typed);
 	if (d < n->distance) {
 		n->distance = d;
 		n->best = word;

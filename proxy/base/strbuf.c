@@ -2,6 +2,7 @@
  * more, so that a text is either whole or marked broken. */
 #include "proxy/base/strbuf.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@ void strbuf_free(struct strbuf *sb)
 
 void strbuf_reset(struct strbuf *sb)
 {
+	assert(sb->text || !sb->length);
 	sb->length = 0;
 	sb->err = 0;
 	if (sb->text)
@@ -31,6 +33,8 @@ static int strbuf_grow(struct strbuf *sb, size_t more)
 	size_t need, size;
 	char *text;
 
+	assert(!sb->size || sb->length < sb->size);
+	assert(sb->text || !sb->length);
 	if (sb->err)
 		return sb->err;
 	if (__builtin_add_overflow(sb->length, more, &need) ||
@@ -58,6 +62,7 @@ void strbuf_add(struct strbuf *sb, const char *bytes, size_t length)
 		return;
 	memcpy(sb->text + sb->length, bytes, length);
 	sb->length += length;
+	assert(sb->length < sb->size);
 	sb->text[sb->length] = '\0';
 }
 

@@ -11,6 +11,7 @@ enum { GAP = 2 };
 
 void table_begin(struct table *t, const char *const *headers, unsigned int n_columns)
 {
+	assert(n_columns);
 	*t = (struct table){ .headers = headers, .n_columns = n_columns };
 }
 
@@ -58,6 +59,7 @@ static void print_cell(const char *text, unsigned int width, bool last,
 {
 	unsigned int pad = last ? 0 : width - text_width(text) + GAP;
 
+	assert(last || width >= text_width(text));
 	strbuf_addf(out, "%*s%s%*s", (int)indent, "", text, (int)pad, "");
 	if (last)
 		strbuf_addc(out, '\n');
@@ -71,6 +73,7 @@ void table_print(const struct table *t, bool with_headers, unsigned int indent,
 	unsigned int i, column, width;
 
 	assert(t->n_columns);
+	assert(t->n_cells % t->n_columns == 0);
 	if (!widths || t->cells.err) {
 		out->err = out->err ? out->err : -ENOMEM;
 		free(widths);

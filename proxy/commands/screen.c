@@ -6,6 +6,7 @@
  */
 #include "proxy/commands/screen.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -154,11 +155,13 @@ static bool read_keys(struct screen *s, int wait_ms)
 	if (n <= 0)
 		return n < 0 && (errno == EINTR || errno == EAGAIN);
 	s->n_bytes += (size_t)n;
+	assert(s->n_bytes <= sizeof(s->bytes));
 	return true;
 }
 
 static void drop_keys(struct screen *s, size_t n)
 {
+	assert(n && n <= s->n_bytes);
 	s->n_bytes -= n;
 	memmove(s->bytes, s->bytes + n, s->n_bytes);
 }
@@ -200,6 +203,7 @@ static int escape_key(struct screen *s)
 {
 	size_t length;
 
+	assert(s->n_bytes && s->bytes[0] == KEY_ESCAPE);
 	if (s->n_bytes == 1 && !read_keys(s, ESCAPE_MS))
 		return KEY_CLOSED;
 	if (s->n_bytes == 1 || (s->bytes[1] != '[' && s->bytes[1] != 'O')) {

@@ -4,6 +4,7 @@
  */
 #include "proxy/commands/tally.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,7 @@ static uint64_t *seen_place(const struct seen *s, uint64_t key)
 {
 	size_t i = key & (s->n_places - 1);
 
+	assert(key && !(s->n_places & (s->n_places - 1)));
 	while (s->places[i] && s->places[i] != key)
 		i = (i + 1) & (s->n_places - 1);
 	return &s->places[i];
@@ -72,6 +74,7 @@ static int seen_add(struct seen *s, uint64_t key)
 	place = seen_place(s, key);
 	s->count += !*place;
 	*place = key;
+	assert(s->count * 2 <= s->n_places);
 	return 0;
 }
 
@@ -129,6 +132,7 @@ static struct tally_endpoint *endpoint_of(struct tally *t, unsigned int port,
 		&e->endpoint, sizeof(e->endpoint));
 	struct tally_endpoint *x;
 
+	assert(port < vips_count(t->vips));
 	for_each_hash_match (x, &t->endpoints, hash, node)
 		if (x->port == port && x->family == family &&
 		    x->number == e->endpoint_port &&
@@ -180,6 +184,7 @@ struct seen *tally_take_seen(struct tally *t)
 {
 	struct seen *s = t->seen;
 
+	assert(s);
 	t->seen = NULL; /* the caller's now */
 	return s;
 }

@@ -6,6 +6,7 @@
  */
 #include "proxy/commands/commands.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -152,6 +153,7 @@ static void keep_flow(struct top *t, enum family family,
 {
 	char endpoint[ENDPOINT_TEXT_SIZE];
 
+	assert(t->n_next_flows <= MAX_FLOWS);
 	endpoint_format(family, &entry->endpoint, entry->endpoint_port, endpoint);
 	if (strcmp(endpoint, t->view.endpoint))
 		return;
@@ -178,6 +180,7 @@ static void on_looked_entry(void *ctx, enum family family,
 /* The look that has ended becomes the one that is shown. */
 static void adopt_look(struct top *t)
 {
+	assert(t->next);
 	tally_free(t->tally);
 	t->tally = t->next;
 	t->next = NULL;
@@ -206,6 +209,7 @@ static void pause_until_next(struct top *t)
 		wait_us = t->took_us * REST;
 	if (wait_us < 0)
 		wait_us = 0;
+	assert(t->took_us >= 0);
 	wait = (struct timeval){ wait_us / 1000000, wait_us % 1000000 };
 	event_add(t->pause, &wait);
 }
@@ -267,6 +271,7 @@ static void on_pause(evutil_socket_t fd, short what, void *ctx)
 /* Until something is to be asked, begun or ended. */
 static void wait_for_events(struct top *t)
 {
+	assert(!t->waiting);
 	t->waiting = true;
 	if (t->keys)
 		event_add(t->keys, NULL);

@@ -4,6 +4,7 @@
  */
 #include "proxy/commands/top_view.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,6 +109,7 @@ const struct tally_endpoint **top_endpoints(const struct tally_port *port)
 
 	for (e = port->endpoints; list && e; e = e->next)
 		list[n++] = e;
+	assert(!list || n == port->n_endpoints);
 	if (n)
 		qsort(list, n, sizeof(*list), tally_endpoint_order);
 	return list;
@@ -205,6 +207,7 @@ static struct row *make_rows(const struct top_view *v,
 	};
 	struct row *rows = makers[v->level](data, v->filter[v->level], n);
 
+	assert(v->level < sizeof(makers) / sizeof(makers[0]));
 	if (rows)
 		sort_rows(rows, *n, v->sort);
 	return rows;
@@ -280,6 +283,7 @@ static void add_spread(const struct top_view *v, const struct top_data *data,
 static void add_service(const struct top_view *v, const struct top_data *data,
 			const struct row *row, struct table *t)
 {
+	assert(row->index < vips_count(data->names->vips));
 	add_number(t, row->connections);
 	add_rate(t, data, row->fresh);
 	table_addf(t, "%4lld", (long long)data->names->facts[row->index].used);
@@ -294,6 +298,7 @@ static void add_endpoint_row(const struct top_view *v, const struct top_data *da
 {
 	const struct top_endpoint *e = &data->endpoints[row->index];
 
+	assert(row->index < data->n_endpoints);
 	(void)v;
 	add_number(t, row->connections);
 	add_rate(t, data, row->fresh);
@@ -309,6 +314,7 @@ static void add_flow(const struct top_view *v, const struct top_data *data,
 	const struct conntrack_entry *e = &flow->entry;
 	char text[ENDPOINT_TEXT_SIZE], age[AGE_TEXT_SIZE];
 
+	assert(row->index < data->n_flows);
 	(void)v;
 	endpoint_format(flow->family, &e->destination, e->destination_port, text);
 	table_addf(t, "%s/%s", text, protocol_name(e->protocol));
@@ -406,6 +412,7 @@ static size_t find_cursor(const struct top_view *v, const struct row *rows, size
 	const char *cursor = v->cursor[v->level];
 	size_t i;
 
+	assert(rows || !n);
 	for (i = 0; *cursor && i < n; i++)
 		if (strcmp(rows[i].name, cursor) == 0)
 			return i;
@@ -425,6 +432,7 @@ static void scroll_page(struct top_view *v, unsigned int rows)
 		v->first = v->at + 1 - v->page;
 	if (v->first && v->first + v->page > v->n_rows)
 		v->first = v->n_rows > v->page ? v->n_rows - v->page : 0;
+	assert(v->first <= v->n_rows);
 }
 
 static unsigned int put_rows(struct top_view *v, const struct top_data *data,
@@ -435,6 +443,7 @@ static unsigned int put_rows(struct top_view *v, const struct top_data *data,
 	size_t i, end = v->first + v->page;
 
 	end = end < v->n_rows ? end : v->n_rows;
+	assert(v->first <= end);
 	table_begin(&t, level->headers, level->n_columns);
 	for (i = v->first; i < end; i++) {
 		if (v->level == TOP_FLOWS)
@@ -494,6 +503,7 @@ static void move_to(struct top_view *v, const struct top_data *data, size_t at)
 
 static void enter_level(struct top_view *v, enum top_level level)
 {
+	assert(level <= TOP_FLOWS);
 	v->level = level;
 	v->at = v->first = 0;
 	v->typing = false;

@@ -17,6 +17,7 @@ int compile_vips(const struct model *m, enum family family,
 	struct vip *won = arena_array(scratch, port->n_claims, sizeof(*won));
 	unsigned int i, n = 0;
 
+	assert(port->claims || !port->n_claims);
 	if (!won)
 		return -ENOMEM;
 	for (i = 0; i < port->n_claims; i++)
@@ -41,6 +42,7 @@ static int slices_of(const struct service_entry *service, struct arena *scratch,
 		return -ENOMEM;
 	for (*count = n, n = 0, e = service->slices; e; e = e->next)
 		list[n++] = e->object;
+	assert(n == *count);
 	*slices = list;
 	return 0;
 }
@@ -81,6 +83,7 @@ static int source_ranges(const struct model *m, enum family family,
 	}
 	p->ranges = list;
 	p->n_ranges = prefixes_disjoint(list, n);
+	assert(p->n_ranges && p->n_ranges <= n);
 	return 0;
 }
 
@@ -156,6 +159,8 @@ static int keep_order(enum family family, const struct dispatch *applied,
 
 static void set_desired(struct service_port_state *port, struct dispatch *dispatch)
 {
+	assert(!dispatch ||
+	       (dispatch != port->desired && dispatch != port->applied));
 	assert(!port->desired_is_applied || port->desired == port->applied);
 	if (!port->desired_is_applied)
 		free(port->desired);
@@ -175,6 +180,7 @@ static void note_lost_ip(const struct service_port_state *port,
 	const struct service *s = port->service->object;
 	unsigned int i;
 
+	assert(s);
 	for (i = 0; i < p->n_vips; i++)
 		if (p->vips[i].role == VIP_CLUSTER_IP)
 			return;
@@ -192,6 +198,7 @@ int compile_port(const struct model *m, enum family family,
 	struct dispatch p = { 0 }, *packed = NULL;
 	int err;
 
+	assert(!port->spec || port->service->object);
 	if (port->spec) {
 		err = compile_vips(m, family, port, scratch, &p.vips, &p.n_vips);
 		if (!err)

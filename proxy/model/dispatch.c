@@ -18,6 +18,24 @@ int vip_compare(const struct vip *a, const struct vip *b)
 	return order ? order : (a->port > b->port) - (a->port < b->port);
 }
 
+/* What every dispatch is, that the compiler made. */
+static void check_dispatch(const struct dispatch *p)
+{
+	const bool alive = p->flags & DISPATCH_ALIVE;
+	unsigned int i;
+
+	assert(!(p->flags & DISPATCH_PING) || alive);
+	assert(!(p->flags & DISPATCH_PASS) || !alive);
+	assert(!p->n_vips || p->vips);
+	assert(!p->n_ranges || p->ranges);
+	assert(!p->cluster.count || p->cluster.items);
+	assert(!p->local.count || p->local.items);
+	for (i = 1; i < p->n_vips; i++)
+		assert(vip_compare(&p->vips[i - 1], &p->vips[i]) < 0);
+	for (i = 1; i < p->n_ranges; i++)
+		assert(prefix_compare(&p->ranges[i - 1], &p->ranges[i]) < 0);
+}
+
 struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 {
 	size_t ranges = sizeof(*dispatch) + dispatch->n_vips * sizeof(struct vip);
@@ -30,7 +48,7 @@ struct dispatch *dispatch_pack(const struct dispatch *dispatch)
 	_Static_assert(_Alignof(struct vip) <= _Alignof(struct dispatch) &&
 			       _Alignof(struct prefix) == 1,
 		       "one after the other");
-	assert(!dispatch->n_vips || dispatch->vips);
+	check_dispatch(dispatch);
 	base = malloc(size);
 	if (!base)
 		return NULL;
@@ -121,6 +139,11 @@ bool dispatch_firewalled(const struct dispatch *p)
 
 enum set_id list_set(bool nodeport, bool local, bool sticky)
 {
+	_Static_assert(MAP_NODEPORT_LOCAL_ENDPOINTS - MAP_ENDPOINTS == 3 &&
+			       MAP_STICKY_NODEPORT_LOCAL_ENDPOINTS -
+					       MAP_STICKY_ENDPOINTS ==
+				       3,
+		       "a bit for node ports and one for the local list");
 	return (enum set_id)((sticky ? MAP_STICKY_ENDPOINTS : MAP_ENDPOINTS) +
 			     (nodeport ? 2 : 0) + (local ? 1 : 0));
 }
@@ -239,6 +262,7 @@ static struct element *make_element(struct maker *m, enum set_id set,
 {
 	struct element *el = &m->items[m->count];
 
+	assert(set < N_SETS);
 	assert(m->count < m->size);
 	m->count++;
 	el->set = set;
@@ -253,6 +277,8 @@ static void make_verdict(struct maker *m, enum set_id set,
 {
 	struct element *el = make_element(m, set, vip);
 
+	assert(set_has_verdict(set));
+	assert(verdict.kind != VERDICT_PICK || verdict.count);
 	el->verdict = verdict;
 	el->comment = m->dispatch->label;
 }
@@ -276,6 +302,7 @@ static struct verdict pick_verdict(const struct dispatch *p, const struct vip *v
 	const struct endpoint_list *list = dispatch_list(p, local);
 	struct verdict v = { .kind = VERDICT_PICK, .count = list->count };
 
+	assert(p->flags & DISPATCH_ALIVE);
 	if (!list->count)
 		return (struct verdict){ .kind = VERDICT_DROP };
 	v.pick = (uint8_t)(masquerade | (local ? PICK_LOCAL : 0) |
@@ -371,6 +398,7 @@ static void make_hairpin(struct maker *m)
 			m->items[++to] = m->items[from];
 	memset(&m->items[to + 1], 0, (m->count - to - 1) * sizeof(*m->items));
 	m->count = to + 1;
+	assert(m->count > first && m->count <= m->size);
 }
 
 static void make_ping_ips(struct maker *m)
@@ -390,6 +418,7 @@ static void make_ping_ips(struct maker *m)
 
 static void make_firewall(struct maker *m, const struct vip *vip)
 {
+	assert(vip_is_firewalled(m->dispatch, vip));
 	if (!m->firewall)
 		m->firewall = service_object_name(
 			FIREWALL_PREFIX, m->dispatch->sticky, m->scratch);
@@ -451,6 +480,7 @@ static const char *chain_name(struct maker *m, bool local, unsigned int index)
 	const struct endpoint ep = endpoint_list_at(list, index);
 	char **names = m->chains[local];
 
+	assert(index < list->count);
 	if (!names)
 		names = m->chains[local] =
 			arena_array(m->scratch, list->count, sizeof(char *));
@@ -523,6 +553,7 @@ int dispatch_elements(const struct dispatch *dispatch, enum family family,
 	make_list(&m, false, true);
 	make_list(&m, true, false);
 	make_list(&m, true, true);
+	assert(m.count <= m.size);
 	*elements = m.items;
 	*count = m.count;
 	return m.err;

@@ -2,6 +2,7 @@
  * "nft list": they do not change from version to version. */
 #include "proxy/model/element.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,42 +62,49 @@ static const struct {
 
 const char *set_name(enum set_id set)
 {
+	assert(set < N_ELEMENT_SETS);
 	return sets[set].name;
+}
+
+static unsigned int traits_of(enum set_id set)
+{
+	assert(set < N_ELEMENT_SETS);
+	return sets[set].traits;
 }
 
 bool set_has_verdict(enum set_id set)
 {
-	return sets[set].traits & HAS_VERDICT;
+	return traits_of(set) & HAS_VERDICT;
 }
 
 bool set_has_endpoint(enum set_id set)
 {
-	return sets[set].traits & HAS_ENDPOINT;
+	return traits_of(set) & HAS_ENDPOINT;
 }
 
 bool set_has_index(enum set_id set)
 {
-	return sets[set].traits & HAS_INDEX;
+	return traits_of(set) & HAS_INDEX;
 }
 
 bool set_is_nodeport(enum set_id set)
 {
-	return sets[set].traits & IS_NODEPORT;
+	return traits_of(set) & IS_NODEPORT;
 }
 
 bool set_has_range(enum set_id set)
 {
-	return sets[set].traits & HAS_RANGE;
+	return traits_of(set) & HAS_RANGE;
 }
 
 bool set_is_shared(enum set_id set)
 {
-	return sets[set].traits & IS_SHARED;
+	return traits_of(set) & IS_SHARED;
 }
 
 bool set_is_counted(enum set_id set)
 {
-	return sets[set].traits & IS_COUNTED;
+	return traits_of(set) & IS_COUNTED;
 }
 
 /* In the order in which they stand in a chain's name. */
@@ -115,6 +123,7 @@ char *pick_name(const struct verdict *pick, char *text)
 {
 	size_t i, length = 0;
 
+	assert(pick->count && pick->pick < N_PICKS);
 	text[0] = '\0';
 	for (i = 0; i < N_PICK_WORDS; i++)
 		if (pick->pick & pick_words[i].flag)
@@ -122,6 +131,7 @@ char *pick_name(const struct verdict *pick, char *text)
 						   PICK_NAME_SIZE - length,
 						   "%s", pick_words[i].word);
 	snprintf(text + length, PICK_NAME_SIZE - length, "pick-%u", pick->count);
+	assert(length < PICK_NAME_SIZE);
 	return text;
 }
 

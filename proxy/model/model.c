@@ -60,6 +60,8 @@ struct service_entry *model_get_service(struct model *m, const char *namespace,
 
 void model_mark(struct model *m, struct service_entry *service, enum family family)
 {
+	assert(family < N_FAMILIES);
+	assert(service->dirty[family] || !service->next_dirty[family]);
 	m->revision++;
 	m->changes[family]++;
 	if (service->dirty[family] || m->ignored[family])
@@ -104,6 +106,7 @@ const struct model_pending *model_pending(const struct model *m, enum family fam
 
 void model_synced(struct model *m, enum family family)
 {
+	assert(family < N_FAMILIES);
 	m->pending[family].services = m->pending[family].slices = 0;
 }
 
@@ -162,6 +165,7 @@ void model_prune(struct model *m, struct service_entry *s)
 	}
 	if (used)
 		return;
+	assert(m->services.count);
 	hashtab_remove(&m->services, &s->node);
 	free(s);
 }
@@ -173,6 +177,7 @@ void model_ignore_family(struct model *m, enum family family)
 	m->ignored[family] = true;
 	while ((s = model_take_dirty(m, family)))
 		model_prune(m, s);
+	assert(!m->dirty[family]);
 	m->pending[family].n_triggers = 0;
 }
 
@@ -207,6 +212,7 @@ static void on_list_begin(void *ctx, enum kind kind)
 {
 	struct model *m = ctx;
 
+	assert(kind < N_KINDS);
 	m->list_epoch[kind] = ++m->epoch;
 }
 
@@ -215,6 +221,7 @@ static void on_list_end(void *ctx, enum kind kind)
 	struct model *m = ctx;
 	const uint64_t since = m->list_epoch[kind];
 
+	assert(kind < N_KINDS && since <= m->epoch);
 	if (kind == KIND_SERVICE_CIDR && !m->complete[kind])
 		model_globals_changed(
 			m); /* ranges of an earlier run have been kept until now */
@@ -242,6 +249,7 @@ struct model *model_new(const struct config *config,
 {
 	struct model *m = calloc(1, sizeof(*m));
 
+	assert(config);
 	if (!m)
 		return NULL;
 	m->config = config;

@@ -42,6 +42,7 @@ static int claim_compare(const struct claim *a, const struct claim *b)
 			     *sb = b->port->service->object;
 	int order;
 
+	assert(sa && sb);
 	if (sa->created_s != sb->created_s)
 		return sa->created_s < sb->created_s ? -1 : 1;
 	order = strcmp(sa->namespace, sb->namespace);
@@ -66,6 +67,7 @@ void claim_set_lost(struct model *m, enum family family, struct claim *claim,
 	assert(lost || m->n_lost[family] >= claim->lost);
 	m->n_lost[family] += (unsigned int)lost - (unsigned int)claim->lost;
 	claim->lost = lost;
+	assert(m->n_lost[family] <= m->claims[family].count);
 }
 
 unsigned int model_conflicts(const struct model *m, enum family family)
@@ -103,6 +105,7 @@ bool claims_equal(const struct service_port_state *port, const struct vip *vips,
 {
 	unsigned int i;
 
+	assert(vips || !n);
 	if (n != port->n_claims)
 		return false;
 	for (i = 0; i < n; i++)
@@ -120,6 +123,7 @@ int claims_set(struct model *m, enum family family, struct service_port_state *p
 
 	claims_drop(m, family, port);
 	assert(port->spec);
+	assert(!port->n_claims && (vips || !n));
 	if (!n)
 		return 0;
 	claims = calloc(n, sizeof(*claims));

@@ -4,6 +4,7 @@
  */
 #include "proxy/model/model_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,7 @@ static void cidr_remove(struct model *m, struct cidr_entry **at)
 {
 	struct cidr_entry *e = *at;
 
+	assert(e && e->object);
 	*at = e->next;
 	free(e->object);
 	free(e);
@@ -111,6 +113,7 @@ static int collect_cidrs(const struct model *m, enum family family,
 		n += from->count;
 	}
 	*count = prefixes_disjoint(*list, n);
+	assert(*count <= n);
 	return 0;
 }
 
@@ -149,6 +152,7 @@ int model_globals(const struct model *m, enum family family, struct arena *scrat
 	}
 	ranges_to_elements(items, &n, SET_SERVICE_CIDRS, cidrs, n_cidrs);
 	ranges_to_elements(items, &n, SET_NO_MASQUERADE, kept, n_kept);
+	assert(n == (size_t)n_ips + n_cidrs + n_kept);
 	*elements = items;
 	*count = n;
 	return 0;

@@ -6,6 +6,7 @@
 
 #include "proxy/model/ruleset.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,7 @@ static struct local_addresses local_addresses(const struct model *m)
 /* Takes over @info, and marks what depends on it. */
 static void take_node_info(struct model *m, struct node_info *info)
 {
+	assert(info != &m->info);
 	m->info_is_old = false;
 	if (node_info_equal(info, &m->info)) {
 		node_info_free(info);
@@ -142,6 +144,7 @@ void model_set_node(struct model *m, struct node *node)
 	const bool zone =
 		strcmp(old ? old->zone : "", node ? node->zone : "") != 0;
 
+	assert(!node || node != old);
 	m->node = node;
 	if (pod_cidrs_differ(old, node))
 		model_globals_changed(m);
@@ -165,6 +168,7 @@ int model_set_addresses(struct model *m, enum family family,
 {
 	struct addr *copy = calloc((size_t)count + 1, sizeof(*copy));
 
+	assert(list || !count);
 	if (!copy)
 		return -ENOMEM;
 	if (count)

@@ -47,6 +47,7 @@ static struct service_port_state *service_port_new(struct service_entry *s,
 	p->sticky = text + n_name + n_label;
 	snprintf(text + n_name + n_label, n_sticky, "%s/%s/%s/%s", s->namespace,
 		 s->name, protocol, spec->name);
+	assert(strlen(p->sticky) == n_sticky - 1);
 	p->next = s->ports[family];
 	s->ports[family] = p;
 	return p;
@@ -55,6 +56,7 @@ static struct service_port_state *service_port_new(struct service_entry *s,
 void model_free_port(struct model *m, enum family family,
 		     struct service_port_state *p)
 {
+	assert(!p->desired_is_applied || p->desired == p->applied);
 	claims_drop(m, family, p);
 	assert(!p->n_claims);
 	if (!p->desired_is_applied)
@@ -106,10 +108,12 @@ static int claimed_vips_new(struct model *m, const struct service *s,
 	if (spec->node_port)
 		v[n++] = (struct vip){ .port = spec->node_port,
 				       .role = VIP_NODE_PORT };
+	assert(n && n <= (size_t)2 + ext->count + lb->count);
 	qsort(v, n, sizeof(*v), vip_order);
 	for (i = 0; i < n; i++)
 		if (!kept || vip_compare(&v[kept - 1], &v[i]))
 			v[kept++] = v[i];
+	assert(kept && kept <= n);
 	*vips = v;
 	*count = kept;
 	return 0;
@@ -200,6 +204,7 @@ void model_set_service(struct model *m, struct service_entry *s,
 	/* A list that is read again brings most objects as they were. */
 	bool changed = !old || !object || !service_equal(old, object);
 
+	assert(!object || object != old);
 	m->counters.service_changes += changed;
 	/* Claims compare by the objects' age: those of the old one must go before it does. */
 	for (f = 0; f < N_FAMILIES && !object; f++)

@@ -39,6 +39,7 @@ static void slice_link(struct slice_entry *e, struct service_entry *s)
 	if (e->next)
 		e->next->at = &e->next;
 	s->slices = e;
+	assert(*e->at == e);
 }
 
 static void slice_touched(struct model *m, struct service_entry *s,
@@ -60,6 +61,7 @@ static void trigger_add(struct model *m, enum family family, int64_t trigger_us)
 {
 	struct model_pending *p = &m->pending[family];
 
+	assert(p->n_triggers <= TRIGGERS_MAX);
 	if (!trigger_us || m->ignored[family] || p->n_triggers == TRIGGERS_MAX ||
 	    array_grow(p->triggers, p->n_triggers, p->triggers_room))
 		return;
@@ -122,6 +124,7 @@ static void slice_remove(struct model *m, struct slice_entry *e)
 {
 	struct service_entry *s = e->service;
 
+	assert(s && e->object);
 	slice_changed(m, e->object->family);
 	slice_unlink(e);
 	mark_endpoints_left(m, s, e->object, NULL);
@@ -138,6 +141,7 @@ static void slice_move(struct model *m, struct slice_entry *e,
 {
 	struct service_entry *from = e->service;
 
+	assert(from && from != to);
 	slice_touched(m, from, e->object->family);
 	slice_unlink(e);
 	mark_endpoints_left(m, from, e->object, NULL);
@@ -222,9 +226,11 @@ unsigned int model_local_endpoints(const struct service_entry *service,
 		     e->object->family == family && i < e->object->n_endpoints; i++)
 			if ((slice_endpoint_flags(e->object, i) & wanted) == wanted)
 				addrs[n++] = slice_endpoint(e->object, i).addr;
+	assert(n <= size);
 	if (n)
 		qsort(addrs, n, sizeof(*addrs), addr_order);
 	for (i = 0; i < n; i++)
 		different += !i || addr_compare(&addrs[i - 1], &addrs[i]);
+	assert(different <= n && !different == !n);
 	return different;
 }

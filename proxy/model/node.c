@@ -2,6 +2,7 @@
  */
 #include "proxy/model/node.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ static bool in_ranges(const struct config *config, enum family family,
 {
 	unsigned int i;
 
+	assert(family < N_FAMILIES);
 	if (addr_is_loopback(family, addr))
 		return false;
 	for (i = 0; i < config->family[family].n_nodeport_ranges; i++)
@@ -86,6 +88,7 @@ static int nodeport_ips(struct node_info *info, const struct config *config,
 	if (config->family[family].nodeport_primary &&
 	    !addr_is_among(ips, n, &info->family[family].primary))
 		ips[n++] = info->family[family].primary;
+	assert(n <= local->count + 1);
 	qsort(ips, n, sizeof(*ips), node_address_order);
 	info->family[family].nodeport_ips = ips;
 	info->family[family].n_nodeport_ips = n;

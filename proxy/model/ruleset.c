@@ -5,6 +5,7 @@
 
 #include "proxy/model/model_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +40,7 @@ bool ruleset_is_fast(const struct ruleset *ruleset, const char *interface)
 {
 	unsigned int i;
 
+	assert(ruleset->n_fast <= FAST_INTERFACES_MAX);
 	for (i = 0; i < ruleset->n_fast; i++)
 		if (pattern_matches(&ruleset->fast[i], interface))
 			return true;
@@ -69,6 +71,8 @@ void model_ruleset(const struct model *m, enum family family, struct ruleset *rs
 	const struct prefix_list *pods =
 		m->node ? &m->node->pod_cidrs[family] : NULL;
 
+	assert(c->masquerade_bit < 32);
+	assert(family < N_FAMILIES);
 	memset(rs, 0, sizeof(*rs));
 	rs->family = family;
 	rs->masquerade_mark = 1u << c->masquerade_bit;

@@ -6,6 +6,7 @@
  */
 #include "proxy/model/select.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,7 @@ bool endpoint_list_equal(const struct endpoint_list *a,
 /* Names, each ended by NUL; the list by an empty one. */
 static const char *candidate_zones(const struct candidate *c)
 {
+	assert(c->index < c->slice->n_endpoints);
 	return c->flags & ENDPOINT_ZONE_HINTS
 		       ? c->slice->zones + slice_endpoint(c->slice, c->index).zones
 		       : "";
@@ -273,6 +275,7 @@ static int choose_endpoints(enum family family, const struct candidates *c,
 	for (i = 0; i < c->count; i++)
 		if (is_of_choice(&c->items[i], choice, zone))
 			items[n++] = c->items[i].endpoint;
+	assert(n <= c->count);
 	return endpoint_list_pack(family, items, n, scratch, list);
 }
 
@@ -318,13 +321,14 @@ static int candidates_of(const struct select_query *query,
 			 const struct slice *const *slices, unsigned int n_slices,
 			 struct arena *scratch, struct candidates *c)
 {
+	const size_t n = gather_candidates(query, slices, n_slices, NULL);
+
 	*c = (struct candidates){ 0 };
-	c->items = arena_array(scratch,
-			       gather_candidates(query, slices, n_slices, NULL),
-			       sizeof(*c->items));
+	c->items = arena_array(scratch, n, sizeof(*c->items));
 	if (!c->items)
 		return -ENOMEM;
 	gather_candidates(query, slices, n_slices, c);
+	assert(c->count == n);
 	if (!is_sorted(c))
 		qsort(c->items, c->count, sizeof(*c->items), candidate_compare);
 	candidates_dedupe(c);
@@ -349,6 +353,8 @@ int select_endpoints(const struct select_query *query,
 		err = choose_endpoints(query->family, &c, DRAINING_LOCAL, "",
 				       scratch, &selection->local);
 	selection->alive = any_alive(&c);
+	assert(err || selection->alive == !!selection->cluster.count);
+	assert(err || selection->alive || !selection->local.count);
 	return err;
 }
 
@@ -464,7 +470,9 @@ int endpoints_order(enum family family, const struct endpoint_list *applied,
 		}
 		while (taken[next])
 			next++;
+		assert(next < wanted->count);
 		items[i] = from[next++];
 	}
+	assert(late == n_late && n_late <= applied->count);
 	return endpoint_list_pack(family, items, wanted->count, scratch, ordered);
 }

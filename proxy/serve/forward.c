@@ -106,6 +106,7 @@ static struct timeval ms_to_timeval(unsigned int ms)
 /* xorshift: choices need to be even, not secret. */
 static unsigned int draw_number(struct forwarder *f, unsigned int below)
 {
+	assert(below && f->random);
 	f->random ^= f->random << 13;
 	f->random ^= f->random >> 7;
 	f->random ^= f->random << 17;
@@ -116,6 +117,7 @@ static unsigned int draw_number(struct forwarder *f, unsigned int below)
 
 static int tunnel_take(struct forwarder *f, struct tunnel *t)
 {
+	assert(!t->open && f->n_spare <= SPARE_PIPES);
 	if (f->n_spare) {
 		*t = f->spare[--f->n_spare];
 		return 0;
@@ -138,6 +140,7 @@ static void tunnel_close(struct tunnel *t)
 /* Only an empty one is given to another connection. */
 static void tunnel_give(struct forwarder *f, struct tunnel *t)
 {
+	assert(t->open && f->n_spare <= SPARE_PIPES);
 	if (f->n_spare == SPARE_PIPES) {
 		tunnel_close(t);
 		return;
@@ -153,6 +156,7 @@ static void forwarded_free(struct forwarded *c)
 	struct forwarder *f = c->forwarder;
 	unsigned int i;
 
+	assert(f->n_connections);
 	for (i = 0; i < 2; i++) {
 		event_del(&c->readable[i]);
 		event_del(&c->writable[i]);
@@ -182,6 +186,7 @@ static int fill_pipe(struct forwarded *c, unsigned int i)
 	ssize_t n;
 	int err;
 
+	assert(i < 2 && !h->held && !h->ended);
 	if (!h->pipe.open) {
 		err = tunnel_take(c->forwarder, &h->pipe);
 		if (err)
@@ -202,6 +207,7 @@ static int drain_pipe(struct forwarded *c, unsigned int i)
 	struct flow_half *h = &c->half[i];
 	ssize_t n;
 
+	assert(i < 2 && h->held && h->pipe.open);
 	n = splice(h->pipe.end[0], NULL, c->fd[!i], NULL, h->held,
 		   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (n < 0)
@@ -245,6 +251,7 @@ static int move_bytes(struct forwarded *c, unsigned int i)
 		return done;
 	if (!h->held && h->pipe.open)
 		tunnel_give(c->forwarder, &h->pipe);
+	assert(h->pipe.open || !h->held);
 	if (h->ended && !h->held && !h->passed_on) {
 		shutdown(c->fd[!i], SHUT_WR);
 		h->passed_on = true;
@@ -291,6 +298,7 @@ static void take_turn(struct forwarded *c, unsigned int i)
 
 static unsigned int side_of(const struct forwarded *c, evutil_socket_t fd)
 {
+	assert(fd == c->fd[0] || fd == c->fd[1]);
 	return fd == c->fd[1];
 }
 
@@ -327,6 +335,7 @@ static void on_connected(evutil_socket_t fd, short what, void *ctx)
 	socklen_t size = sizeof(int);
 	int err = ETIMEDOUT;
 
+	assert(fd == c->fd[1]);
 	/* a loop that comes late may find both: what counts is that it is connected */
 	if (what & EV_WRITE && getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size))
 		err = errno;
@@ -348,6 +357,7 @@ static socklen_t sockaddr_fill(enum family family, const struct addr *addr,
 	struct sockaddr_in6 *six = (struct sockaddr_in6 *)to;
 	struct sockaddr_in *four = (struct sockaddr_in *)to;
 
+	assert(family < N_FAMILIES);
 	memset(to, 0, sizeof(*to));
 	if (family == FAMILY_IPV4) {
 		four->sin_family = AF_INET;
@@ -460,6 +470,7 @@ static const struct endpoint *choose_endpoint(struct port_listener *l)
 	const int64_t now = clock_monotonic_us(f->options.clock);
 	const struct endpoint *ep = &l->endpoints[draw_number(f, l->n_endpoints)];
 
+	assert(l->n_endpoints && l->endpoints);
 	if (!l->affinity_timeout_s)
 		return ep;
 	if (now >= l->remembered_until_us)
@@ -803,6 +814,7 @@ struct forwarder *forwarder_new(const struct forward_options *options)
 {
 	struct forwarder *f = calloc(1, sizeof(*f));
 
+	assert(options->base && options->clock && options->log);
 	if (!f)
 		return NULL;
 	f->options = *options;

@@ -10,6 +10,7 @@
  */
 #include "proxy/serve/health.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
@@ -67,6 +68,7 @@ static bool family_is_healthy(const struct health *h, enum family family)
 {
 	const struct health_family *f = &h->family[family];
 
+	assert(h->options.sync_period_ms > 0);
 	if (!f->pending)
 		return true;
 	return clock_monotonic_us(h->options.clock) - f->pending_us <=
@@ -274,6 +276,7 @@ struct health *health_new(const struct health_options *options, struct errbuf *e
 	};
 	struct health *h = calloc(1, sizeof(*h));
 
+	assert(options->clock && options->metrics && options->log);
 	if (!h) {
 		errf(eb, -ENOMEM, "out of memory");
 		return NULL;
@@ -335,6 +338,7 @@ void health_add_family(struct health *h, enum family family)
 
 void health_queued(struct health *h, enum family family)
 {
+	assert(family < N_FAMILIES);
 	if (h->family[family].pending)
 		return;
 	h->family[family].pending = true;
@@ -376,6 +380,7 @@ static void report_failure(const struct port_check *c, const char *error)
 	const struct health_options *o = &c->health->options;
 	char note[800];
 
+	assert(c->failed);
 	snprintf(note, sizeof(note),
 		 "node %s failed to start healthcheck \"%s/%s\" on port %u: %s",
 		 o->node_name, c->namespace, c->name, c->port, error);
@@ -402,6 +407,7 @@ static void report_missing_port(const struct port_check *c)
 	const struct health_options *o = &c->health->options;
 	char text[800];
 
+	assert(!c->port);
 	snprintf(text, sizeof(text),
 		 "Service %s/%s: externalTrafficPolicy is Local, but there is no "
 		 "healthCheckNodePort: the load balancer cannot ask for local endpoints",
@@ -416,6 +422,7 @@ static int try_listen(struct port_check *c, struct errbuf *eb)
 	struct health *h = c->health;
 	const struct health_family *f = &h->family[c->family];
 
+	assert(c->port);
 	if (!c->httpd)
 		c->httpd = httpd_new(h->options.base, h->check_pool,
 				     handle_check, c);
@@ -459,6 +466,7 @@ static bool retry_family(struct health *h, enum family family)
 	bool failed = false;
 	size_t i;
 
+	assert(!checks->n || checks->items);
 	for (i = 0; i < checks->n; i++) {
 		if (checks->items[i]->failed)
 			check_listen(checks->items[i]);
@@ -487,6 +495,7 @@ void health_set_addresses(struct health *h, enum family family, bool everywhere,
 	struct addr *copy = NULL;
 	size_t i;
 
+	assert(everywhere || addrs || !n);
 	if (everywhere)
 		n = 0;
 	if (f->everywhere == everywhere && f->n_addrs == n &&
@@ -508,6 +517,7 @@ void health_set_addresses(struct health *h, enum family family, bool everywhere,
 
 void health_synced(struct health *h, enum family family)
 {
+	assert(family < N_FAMILIES);
 	health_add_family(h, family);
 	h->family[family].pending = false;
 	h->family[family].programmed = true;
@@ -542,6 +552,7 @@ static size_t check_index(const struct checks *checks, const char *namespace,
 			low = middle;
 		}
 	}
+	assert(low <= checks->n);
 	return low;
 }
 
@@ -565,6 +576,7 @@ void health_remove_service(struct health *h, enum family family,
 		return;
 	check_free(checks->items[i]);
 	checks->n--;
+	assert(i <= checks->n);
 	memmove(&checks->items[i], &checks->items[i + 1],
 		(checks->n - i) * sizeof(checks->items[0]));
 }
@@ -596,6 +608,7 @@ static struct port_check *check_insert(struct health *h, enum family family,
 
 	if (array_grow(checks->items, checks->n, checks->room))
 		return NULL;
+	assert(at <= checks->n && checks->n < checks->room);
 	c = check_new(h, family, from);
 	if (!c)
 		return NULL;

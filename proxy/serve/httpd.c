@@ -10,6 +10,7 @@
  */
 #include "proxy/serve/httpd.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -94,6 +95,7 @@ struct httpd_pool *httpd_pool_new(unsigned int max)
 {
 	struct httpd_pool *pool = calloc(1, sizeof(*pool));
 
+	assert(max);
 	if (!pool)
 		return NULL;
 	TAILQ_INIT(&pool->connections);
@@ -111,6 +113,7 @@ static void connection_free(struct connection *c)
 	struct httpd_pool *pool = c->httpd->pool;
 
 	TAILQ_REMOVE(&pool->connections, c, in_pool);
+	assert(pool->count);
 	pool->count--;
 	bufferevent_free(c->bev); /* closes the socket */
 	if (c->closed)
@@ -137,6 +140,7 @@ struct httpd *httpd_new(struct event_base *base, struct httpd_pool *pool,
 {
 	struct httpd *h = calloc(1, sizeof(*h));
 
+	assert(base && pool && handler);
 	if (!h)
 		return NULL;
 	h->base = base;
@@ -286,6 +290,7 @@ static void respond_to_input(struct connection *c, struct evbuffer *input,
 	};
 	char *line = evbuffer_readln(input, NULL, EVBUFFER_EOL_CRLF_STRICT);
 
+	assert(!c->answered && !c->is_stream);
 	c->answered = true;
 	if (too_long)
 		reply_error(&req, 431);
@@ -350,6 +355,7 @@ struct httpd_stream *httpd_stream_begin(struct httpd_request *req, const char *t
 	req->answered = true;
 	if (!stays_open(req, type))
 		return NULL;
+	assert(!c->is_stream && !c->closed);
 	c->is_stream = true;
 	c->closed = closed;
 	c->closed_ctx = ctx;
@@ -362,6 +368,7 @@ bool httpd_stream_write(struct httpd_stream *stream, const char *text, size_t le
 	struct connection *c = (struct connection *)stream;
 	struct evbuffer *output = bufferevent_get_output(c->bev);
 
+	assert(c->is_stream && c->answered);
 	if (evbuffer_get_length(output) + length <= STREAM_MAX &&
 	    evbuffer_add(output, text, length) == 0)
 		return true;
@@ -411,6 +418,7 @@ static struct connection *who_gives_way(const struct httpd_pool *pool)
 	TAILQ_FOREACH(c, &pool->connections, in_pool)
 	if (!c->is_stream)
 		return c;
+	assert(!TAILQ_EMPTY(&pool->connections));
 	return TAILQ_FIRST(&pool->connections);
 }
 
@@ -436,6 +444,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd,
 	c->httpd = h;
 	TAILQ_INSERT_TAIL(&h->pool->connections, c, in_pool);
 	h->pool->count++;
+	assert(h->pool->count <= h->pool->max);
 	bufferevent_setcb(c->bev, on_request_readable, on_written, on_event, c);
 	bufferevent_set_timeouts(c->bev, &idle, &idle);
 	bufferevent_enable(c->bev, EV_READ | EV_WRITE);
@@ -499,6 +508,7 @@ static int listener_open(struct httpd *h, struct listener *l, struct errbuf *eb)
 	char text[ADDR_TEXT_SIZE];
 	int fd = open_socket(l);
 
+	assert(!l->socket);
 	if (fd < 0)
 		return errf(eb, fd, "cannot listen on %s port %u: %s",
 			    addr_format(l->family, &l->addr, text), l->port,
@@ -541,6 +551,7 @@ int httpd_listen(struct httpd *h, enum family family, const struct addr *addrs,
 	unsigned int i;
 	int err = 0, e;
 
+	assert(addrs || !n);
 	if (!listeners)
 		return errf(eb, -ENOMEM, "out of memory");
 	for (i = 0; i < n; i++) {
@@ -652,6 +663,7 @@ static int keep_listen(struct httpd *h, struct errbuf *eb)
 	struct addr addr;
 	uint16_t port;
 
+	assert(h->address);
 	if (!*h->address)
 		return httpd_listen(h, family, NULL, 0, 0, false, eb);
 	if (bind_address_parse(h->address, &family, &addr, &port))
@@ -663,6 +675,7 @@ static void keep_log(struct httpd *h, int severity, const char *what)
 {
 	char text[640];
 
+	assert(h->what);
 	snprintf(text, sizeof(text), "%s: %s", h->what, what);
 	h->keep.log(h->keep.ctx, severity, text);
 }
@@ -684,6 +697,7 @@ static void keep_retry(struct httpd *h, unsigned int retry_ms)
 	const unsigned int ms = retry_ms ? retry_ms : RETRY_MS;
 	const struct timeval interval = { ms / 1000, ms % 1000 * 1000 };
 
+	assert(h->retry);
 	event_add(h->retry, &interval);
 }
 

@@ -9,6 +9,7 @@
  */
 #include "proxy/serve/metrics.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,6 +182,8 @@ struct metrics {
 
 static void add_histogram_bound(struct metrics *m, enum buckets set, double bound)
 {
+	assert(m->n_bounds[set] < BUCKETS_MAX);
+	assert(!m->n_bounds[set] || m->bounds[set][m->n_bounds[set] - 1] < bound);
 	m->bounds[set][m->n_bounds[set]++] = bound;
 }
 
@@ -216,6 +219,7 @@ static unsigned int n_series(enum metric metric)
 		[LABEL_PROTOCOL] = 3 * N_FAMILIES,
 	};
 
+	assert(metrics[metric].label < sizeof(n) / sizeof(n[0]));
 	return n[metrics[metric].label];
 }
 
@@ -286,6 +290,7 @@ void metrics_show_family(struct metrics *m, enum family family)
 {
 	unsigned int i;
 
+	assert(family < N_FAMILIES);
 	for (i = 0; i < N_METRICS; i++)
 		if (metrics[i].label == LABEL_FAMILY && metrics[i].type != GAUGE &&
 		    i != METRIC_LOCALHOST_LISTENER_FAILURES)
@@ -327,6 +332,7 @@ void metrics_client_answer(struct metrics *m, const char *method,
 static struct series *touch_series(struct metrics *m, enum metric metric,
 				   unsigned int series)
 {
+	assert(metric < N_METRICS && series < n_series(metric));
 	m->series[metric][series].shown = true;
 	return &m->series[metric][series];
 }
@@ -334,6 +340,7 @@ static struct series *touch_series(struct metrics *m, enum metric metric,
 void metrics_add(struct metrics *m, enum metric metric, unsigned int series,
 		 double value)
 {
+	assert(value >= 0);
 	touch_series(m, metric, series)->value += value;
 }
 
@@ -360,6 +367,7 @@ void metrics_observe(struct metrics *m, enum metric metric, unsigned int series,
 
 double metrics_get(const struct metrics *m, enum metric metric, unsigned int series)
 {
+	assert(metric < N_METRICS && series < n_series(metric));
 	return m->series[metric][series].value;
 }
 
@@ -390,6 +398,7 @@ static const char *series_labels(enum metric metric, unsigned int series)
 				    [FEATURE_COUNTERS] = "feature=\"map-counters\"" },
 	};
 
+	assert(labels[metrics[metric].label][series]);
 	return labels[metrics[metric].label][series];
 }
 
@@ -420,6 +429,7 @@ static void put_histogram(const struct metrics *m, struct strbuf *out,
 	unsigned long long total = 0;
 	unsigned int i;
 
+	assert(s->counts);
 	for (i = 0; i < m->n_bounds[set]; i++) {
 		total += s->counts[i];
 		strbuf_addf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name,

@@ -5,6 +5,7 @@
  */
 #include "proxy/serve/news.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdlib.h>
@@ -68,6 +69,7 @@ struct news *news_new(struct event_base *base, const struct clock *clock,
 {
 	struct news *n = calloc(1, sizeof(*n));
 
+	assert(base && clock && model);
 	if (!n)
 		return NULL;
 	n->clock = clock;
@@ -124,6 +126,7 @@ static void on_listener_closed(void *ctx)
 {
 	struct news_listener *l = ctx;
 
+	assert(l->news->n_listeners);
 	TAILQ_REMOVE(&l->news->listeners, l, link);
 	l->news->n_listeners--;
 	free(l);
@@ -176,6 +179,7 @@ static void put_all(struct news *n, const char *text, size_t length)
 	const struct timeval soon = { LOST_PERIOD_S, 0 };
 	struct news_listener *l, *next;
 
+	assert(length && text[length - 1] == '\n');
 	for (l = TAILQ_FIRST(&n->listeners); l; l = next) {
 		next = TAILQ_NEXT(l, link);
 		if (!listener_is_behind(l) && listener_tell(n, l, text, length))
@@ -228,6 +232,7 @@ static void format_facet(const struct model *m, enum facet facet, struct strbuf 
 	char text[PREFIX_TEXT_SIZE];
 	unsigned int i, f;
 
+	assert(facet < N_FACETS);
 	switch (facet) {
 	case FACET_STATE:
 		add_to_list(out, !node				    ? "unknown"
@@ -352,6 +357,7 @@ int news_begin(struct news *n, struct httpd_request *req, struct strbuf *out)
 	l->news = n;
 	TAILQ_INSERT_TAIL(&n->listeners, l, link);
 	n->n_listeners++;
+	assert(n->n_listeners <= MAX_LISTENERS);
 	begin_line(n, out, "begin");
 	jsonout_text(out, "version", VIPMAP_VERSION);
 	jsonout_text(out, "node", n->node_name);
@@ -420,8 +426,9 @@ static const char *left_why(const struct endpoint_fate *fates,
 	unsigned int i;
 
 	for (i = 0; i < n_fates; i++)
-		if (endpoint_compare(&fates[i].endpoint, endpoint) == 0)
-			return texts[fates[i].why];
+		assert(fates[i].why < sizeof(texts) / sizeof(texts[0]));
+	if (endpoint_compare(&fates[i].endpoint, endpoint) == 0)
+		return texts[fates[i].why];
 	return "gone";
 }
 
@@ -446,6 +453,7 @@ static void put_difference(enum family family, const struct endpoint *a,
 {
 	unsigned int i, k = 0, named = 0;
 
+	assert((a || !n_a) && (b || !n_b));
 	for (i = 0; i < n_a; i++) {
 		while (k < n_b && endpoint_compare(&b[k], &a[i]) < 0)
 			k++;
@@ -532,6 +540,8 @@ void news_port(struct news *n, enum family family,
 		return;
 	}
 	n->n_ports++;
+	assert(n->n_ports <= PORTS_MAX);
+	assert(before || after);
 	begin_line(n, &n->ports, "servicePort");
 	jsonout_text(&n->ports, "service", port->label);
 	jsonout_text(&n->ports, "protocol", protocol_name(port->protocol));

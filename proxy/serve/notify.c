@@ -6,6 +6,7 @@
  */
 #include "proxy/serve/notify.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdbool.h>
@@ -141,6 +142,7 @@ struct notify *notify_new(const struct notify_options *options, struct errbuf *e
 		errf(eb, -ENOMEM, "out of memory");
 		return NULL;
 	}
+	assert(options->clock && options->base && options->socket);
 	n->clock = options->clock;
 	n->fd = -1;
 	err = parse_socket(options->socket, &n->to, &n->to_length);

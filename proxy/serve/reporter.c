@@ -11,6 +11,7 @@
 #include "proxy/serve/news.h"
 #include "proxy/serve/notify.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,7 @@ struct reporter *reporter_new(struct model *model, struct metrics *metrics,
 	struct reporter *r = calloc(1, sizeof(*r));
 	unsigned int f;
 
+	assert(model && metrics && health && clock);
 	if (!r)
 		return NULL;
 	r->model = model;
@@ -112,6 +114,7 @@ static void observe_commit(struct reporter *r, enum family family)
 {
 	const int64_t now = clock_monotonic_us(r->clock);
 
+	assert(family < N_FAMILIES && r->family[family]);
 	if (r->waiting_us[family])
 		metrics_observe(r->metrics, METRIC_EVENT_TO_COMMIT, family,
 				as_seconds(now - r->waiting_us[family]));
@@ -157,6 +160,7 @@ static void observe_programming(struct reporter *r, enum family family)
 	const int64_t now = clock_realtime_us(r->clock);
 	unsigned int i;
 
+	assert(family < N_FAMILIES);
 	for (i = 0; i < p->n_triggers; i++)
 		if (p->triggers[i] >= r->started_us && p->triggers[i] <= now)
 			metrics_observe(r->metrics, METRIC_PROGRAMMING_DURATION,
@@ -224,6 +228,7 @@ static void tell_health(struct reporter *r, enum family family)
 	struct changed_service *c;
 	bool again = false;
 
+	assert(r->family[family]);
 	health_set_node(r->health, model_node(r->model));
 	health_set_addresses(r->health, family,
 			     info->family[family].nodeports_everywhere,
@@ -299,6 +304,7 @@ static void on_swept(void *ctx, enum family family, unsigned long deleted,
 {
 	struct reporter *r = ctx;
 
+	assert(duration_us >= 0);
 	metrics_observe(r->metrics, METRIC_CONNTRACK_SYNC_DURATION, family,
 			as_seconds(duration_us));
 	metrics_add(r->metrics, METRIC_CONNTRACK_DELETED, family, (double)deleted);
@@ -469,6 +475,7 @@ void reporter_attach(struct reporter *r, struct sync_options *options)
 
 void reporter_set_localports(struct reporter *r, struct localports *localports)
 {
+	assert(localports);
 	r->localports = localports;
 }
 
@@ -504,6 +511,7 @@ void reporter_reload_ended(struct reporter *r, bool refused)
 
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us)
 {
+	assert(arrived_us >= 0);
 	r->arrived_us = arrived_us;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "proxy/serve/view.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static void put_program(const struct view *v, struct strbuf *out)
 	struct utsname kernel;
 	char time[CLOCK_TEXT_SIZE];
 
+	assert(v->clock && v->revision);
 	jsonout_text(out, "version", VIPMAP_VERSION);
 	jsonout_text(out, "revision", v->revision);
 	jsonout_integer(out, "pid", getpid());
@@ -133,6 +135,7 @@ static void why_not_ready(const struct view *v, char *text, size_t size)
 	struct sync_status status;
 	unsigned int f;
 
+	assert(text && size);
 	/* HZ-7 is judged in one place; here stand more words for it. */
 	text[0] = '\0';
 	if (v->health && !health_is_ready(v->health, &why))
@@ -163,6 +166,7 @@ static void put_health(const struct view *v, struct strbuf *out)
 	const bool healthy = health_is_healthy(v->health);
 	char why[320];
 
+	assert(v->health && v->log);
 	why_not_ready(v, why, sizeof(why));
 	jsonout_object(out, "health");
 	jsonout_integer(out, "livez", healthy ? 200 : 503);

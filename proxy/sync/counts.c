@@ -8,6 +8,7 @@
 #include "proxy/base/array.h"
 #include "proxy/base/hashtab.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,12 +120,14 @@ uint64_t counts_of(const struct counts *c, const struct element *el)
 
 void counts_begin(struct counts *c)
 {
+	assert(c->n_gone <= c->size);
 	c->transaction++;
 	c->n_gone = 0;
 }
 
 void counts_gone(struct counts *c, const struct element *el)
 {
+	assert(set_is_counted(el->set));
 	if (array_grow(c->gone, c->n_gone, c->size) == 0)
 		c->gone[c->n_gone++] = *el;
 }
@@ -135,6 +138,7 @@ uint64_t counts_stay(struct counts *c, const struct element *el)
 
 	if (!e)
 		return 0;
+	assert(e->stays_in <= c->transaction);
 	e->stays_in = c->transaction;
 	return e->count;
 }

@@ -16,6 +16,7 @@
 
 #include "proxy/sync/spares.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct dataplane *dataplane_new(const struct dataplane_options *options)
 {
 	struct dataplane *dp = calloc(1, sizeof(*dp));
 
+	assert(options->model && options->family < N_FAMILIES);
 	if (!dp)
 		return NULL;
 	dp->family = options->family;
@@ -166,6 +168,7 @@ static void prune_changed(struct dataplane *dp)
 	struct service_entry *s;
 	unsigned int i = 0;
 
+	assert(dp->n_changed <= dp->changed_room);
 	if (dp->n_changed > 1)
 		qsort(dp->changed, dp->n_changed,
 		      sizeof(struct service_port_state *), service_order);
@@ -196,6 +199,7 @@ int dataplane_sync(struct dataplane *dp, int64_t now_us,
 		      !model_is_dirty(dp->model, dp->family);
 	int err = 0;
 
+	assert(dp->nl);
 	if (model_catch_up(dp->model))
 		return errf(eb, -ENOMEM, "%s: the node's addresses: out of memory",
 			    family_name(dp->family));
@@ -254,6 +258,7 @@ int dataplane_collect(struct dataplane *dp, int64_t now_us, int64_t *again_us,
 	*again_us = INT64_MAX;
 	if (!dp->known)
 		return 0;
+	assert(dp->nl);
 	b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
 	if (!b)
 		return errf(eb, -ENOMEM, "out of memory");

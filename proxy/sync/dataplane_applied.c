@@ -17,6 +17,7 @@ int dp_globals_applied(struct dataplane *dp, const struct element *list, size_t 
 {
 	struct element *copy = calloc(n + 1, sizeof(*copy));
 
+	assert(list || !n);
 	if (!copy)
 		return -ENOMEM;
 	if (n)
@@ -63,6 +64,7 @@ static void purge_clients(struct dataplane *dp, const struct dispatch *p,
 	static const struct endpoint_list nobody;
 	const char *map = affinity_map_name(p->sticky, local, &dp->brief);
 
+	assert(p->sticky && dp->purges);
 	if (!map || purges_add(dp->purges, map, p->label,
 			       keep ? dispatch_list(p, local) : &nobody)) {
 		model_log(dp->model, LOG_WARNING,
@@ -161,6 +163,7 @@ static void gauges_count(struct dataplane_gauges *g, const struct dispatch *p,
 	if (!p || !p->n_vips)
 		return;
 	assert(by == 1 || g->service_ports);
+	assert(by == 1 || g->endpoints >= spares_weight(p));
 	g->service_ports += by;
 	g->endpoints += by * spares_weight(p);
 	if (lonely && (p->flags & DISPATCH_INTERNAL_LOCAL))
@@ -204,6 +207,7 @@ void dp_port_applied(struct dataplane *dp, struct service_port_state *p, bool fu
 		p->desired_is_applied = true;
 		free(old);
 	}
+	assert(p->desired_is_applied && p->desired == p->applied);
 	p->refusals = 0;
 	p->dropped = false;
 }
@@ -219,6 +223,7 @@ static void vip_unseen(void *ctx, const struct element *el)
 							 : VIP_EXTERNAL_IP,
 	};
 
+	assert(dp->stale);
 	if (el->protocol == IPPROTO_UDP &&
 	    (el->set == MAP_SERVICE_IPS || el->set == MAP_SERVICE_NODEPORTS))
 		stale_vip_removed(dp->stale, &vip);

@@ -23,6 +23,7 @@ static int send_bulk(struct dataplane *dp, struct batch *b,
 	bool counted;
 	int err;
 
+	assert(dp->bulk && !dp->owner);
 	counted = readback_generation(dp->nl, &before, &ignored) == 0;
 	dp->bulk(dp->bulk_ctx, true);
 	err = batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
@@ -46,6 +47,7 @@ static int send_batch(struct dataplane *dp, struct batch *b,
 struct difference dp_difference(struct dataplane *dp, const struct writer *writer,
 				struct snapshot *snapshot)
 {
+	assert(writer);
 	return (struct difference){
 		.ruleset = &dp->ruleset,
 		.registry = &dp->registry,
@@ -64,6 +66,7 @@ int dp_commit(struct dataplane *dp, struct batch *b, int err,
 	struct batch_counts counts;
 	int64_t start;
 
+	assert(!dp->owned || dp->owner);
 	assert(dp->nl);
 	dp->doubtful = false;
 	if (err)

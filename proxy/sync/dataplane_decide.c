@@ -213,6 +213,7 @@ int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot,
 		      const struct element **list, size_t *count)
 {
 	struct kept_ranges kept = { 0 };
+	size_t n;
 	int err = model_globals(dp->model, dp->family, &dp->scratch, list, count);
 
 	if (err || model_has_list(dp->model, KIND_SERVICE_CIDR))
@@ -222,13 +223,16 @@ int dp_wanted_globals(struct dataplane *dp, struct snapshot *snapshot,
 	if (snapshot)
 		snapshot_unsee(snapshot);
 	each_range(dp, snapshot, &kept);
-	if (kept.count == *count)
+	n = kept.count;
+	assert(n >= *count);
+	if (n == *count)
 		return 0;
-	kept.list = arena_array(&dp->scratch, kept.count, sizeof(*kept.list));
+	kept.list = arena_array(&dp->scratch, n, sizeof(*kept.list));
 	if (!kept.list)
 		return -ENOMEM;
 	memcpy(kept.list, *list, *count * sizeof(**list));
 	each_range(dp, snapshot, &kept);
+	assert(kept.count == n);
 	qsort(kept.list, kept.count, sizeof(*kept.list), key_order);
 	*list = kept.list;
 	*count = kept.count;
@@ -273,6 +277,7 @@ int dp_want_spares(struct dataplane *dp, struct service_port_state **ports,
 {
 	struct port_list list = { dp, ports };
 
+	assert(ports || !n);
 	return spares_want(&dp->registry, listed_target, &list, n, dp->family,
 			   &dp->brief, dp->now_us);
 }

@@ -4,6 +4,7 @@
  */
 #include "proxy/sync/dataplane_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <syslog.h>
 
@@ -59,6 +60,7 @@ void dp_set_aside(struct dataplane *dp, struct service_port_state *p,
 		wait = longest;
 	p->refusals++;
 	p->retry_us = dp->now_us + wait;
+	assert(p->retry_us >= dp->now_us);
 	model_log(dp->model, LOG_ERR, "Service %s: set aside for %d s: %s",
 		  p->label, (int)(wait / 1000000), reason);
 }
@@ -87,4 +89,5 @@ void dp_find_retry(struct dataplane *dp)
 		if (ports[i]->refusals && ports[i]->retry_us < dp->retry_us)
 			dp->retry_us = ports[i]->retry_us;
 	}
+	assert(dp->gauges.set_aside <= n);
 }

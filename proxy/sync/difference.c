@@ -21,6 +21,7 @@ static void write_element(struct difference *t, enum change change,
 {
 	struct element counted;
 
+	assert(change == CHANGE_ADD || change == CHANGE_DELETE);
 	if (is_counted(t, el) && change == CHANGE_ADD) {
 		counted = *el;
 		counted.count = counts_stay(t->counts, el);
@@ -38,6 +39,7 @@ static void tell_element(struct difference *t, enum change change,
 	struct registry *r = t->registry;
 	const int by = change == CHANGE_ADD ? 1 : -1;
 
+	assert(change == CHANGE_ADD || change == CHANGE_DELETE);
 	/* What was set aside may be of a time when the set was asked for. */
 	if (el->set == SET_PING_IPS && !(t->ruleset->parts & PART_PING_IPS))
 		return;
@@ -55,6 +57,7 @@ static void tell_element(struct difference *t, enum change change,
 static void match_element(struct difference *t, const struct element *el,
 			  struct service_port_state *port)
 {
+	assert(t->snapshot);
 	switch (snapshot_match(t->snapshot, el)) {
 	case SNAPSHOT_SAME:
 		if (is_counted(t, el))
@@ -138,6 +141,7 @@ static void tell_sticky(struct difference *t, enum change change,
 	struct endpoint ep;
 	unsigned int i;
 
+	assert(p->affinity_timeout_s);
 	if (!map)
 		t->err = -ENOMEM;
 	else if (!t->err)
@@ -174,6 +178,7 @@ static void tell_ranges(struct difference *t, const struct dispatch *from,
 
 	if (!had && !has)
 		return;
+	assert(p->n_ranges);
 	set = ranges_set_name(p->sticky, t->scratch);
 	if (!set)
 		t->err = -ENOMEM;
@@ -218,6 +223,7 @@ void difference_globals(struct difference *t, const struct element *from,
 {
 	size_t i;
 
+	assert((from || !n_from) && (to || !n_to));
 	if (t->snapshot)
 		for (i = 0; i < n_to; i++)
 			match_element(t, &to[i], NULL);
@@ -251,5 +257,6 @@ static void delete_element(void *ctx, const struct element *el)
 
 void difference_unseen(struct difference *t)
 {
+	assert(t->snapshot);
 	snapshot_each_unseen(t->snapshot, delete_element, t);
 }

@@ -6,6 +6,8 @@
  */
 #include "proxy/sync/pacer.h"
 
+#include <assert.h>
+
 enum {
 	SHARE_PERCENT =
 		12, /* of one core; reading 200 events a second takes another 6.5 */
@@ -15,6 +17,7 @@ enum {
 
 void pacer_init(struct pacer *p, int64_t min_period_us, int64_t now_us)
 {
+	assert(min_period_us >= 0);
 	p->min_period_us = min_period_us;
 	p->credit_us = CREDIT_MAX_US;
 	p->updated_us = now_us;
@@ -23,6 +26,7 @@ void pacer_init(struct pacer *p, int64_t min_period_us, int64_t now_us)
 
 void pacer_set_min_period(struct pacer *p, int64_t min_period_us)
 {
+	assert(min_period_us >= 0);
 	p->min_period_us = min_period_us;
 }
 
@@ -38,6 +42,7 @@ static void refill_credit(struct pacer *p, int64_t now_us)
 		return;
 	p->credit_us = CREDIT_MAX_US;
 	p->updated_us = now_us;
+	assert(p->credit_us == CREDIT_MAX_US);
 }
 
 int64_t pacer_delay_us(struct pacer *p, int64_t now_us)
@@ -49,6 +54,7 @@ int64_t pacer_delay_us(struct pacer *p, int64_t now_us)
 		wait = (-p->credit_us * 100 + SHARE_PERCENT - 1) / SHARE_PERCENT;
 	if (wait > WAIT_MAX_US)
 		wait = WAIT_MAX_US;
+	assert(wait >= 0);
 	return period > wait ? period : wait;
 }
 
@@ -56,6 +62,7 @@ void pacer_spent(struct pacer *p, int64_t now_us, int64_t cost_us)
 {
 	const int64_t debt_max = (int64_t)WAIT_MAX_US * SHARE_PERCENT / 100;
 
+	assert(cost_us >= 0);
 	refill_credit(p, now_us);
 	p->credit_us -= cost_us;
 	if (p->credit_us < -debt_max)

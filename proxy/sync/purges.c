@@ -40,6 +40,7 @@ struct purges *purges_new(struct nlsock *nl, const struct clock *clock,
 {
 	struct purges *p = calloc(1, sizeof(*p));
 
+	assert(nl && clock && family < N_FAMILIES);
 	if (!p)
 		return NULL;
 	p->family = family;
@@ -136,6 +137,7 @@ static struct purge *add_new(struct purges *p, const char *map, const char *labe
 		return NULL;
 	}
 	hashtab_insert(&p->by_map, &job->node, hash_text(HASH_SEED, map));
+	assert(!*p->last);
 	*p->last = job;
 	p->last = &job->next;
 	return job;
@@ -159,11 +161,13 @@ int purges_add(struct purges *p, const char *map, const char *label,
 	job->wanted = sorted;
 	job->n_wanted = wanted->count;
 	job->again = job->running;
+	assert(p->first && p->by_map.count);
 	return 0;
 }
 
 static int begin_purge(struct purges *p, struct purge *job, struct errbuf *eb)
 {
+	assert(!job->running);
 	if (p->streaming && !p->stream && !(p->stream = affinity_stream_open(eb)))
 		return -EIO;
 	job->again = false;
@@ -205,5 +209,6 @@ int purges_run(struct purges *p, int64_t until_us, struct errbuf *eb)
 		    clock_monotonic_us(p->clock) >= until_us)
 			return 1;
 	}
+	assert(!p->by_map.count);
 	return 0;
 }

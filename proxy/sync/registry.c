@@ -60,16 +60,19 @@ struct lasting_entry {
 
 static struct shared_entry *shared_entry(struct registry_entry *e)
 {
+	assert(!e || e->kind == ENTRY_SHARED);
 	return (struct shared_entry *)e;
 }
 
 static struct lasting_entry *lasting_entry(struct registry_entry *e)
 {
+	assert(!e || e->kind != ENTRY_SHARED);
 	return (struct lasting_entry *)e;
 }
 
 static void touch_entry(struct registry *r, struct registry_entry *e)
 {
+	assert(e->touched || !e->next_touched);
 	if (e->touched)
 		return;
 	e->touched = true;
@@ -93,10 +96,13 @@ static struct registry_entry *entry_new(struct registry *r, enum entry_kind kind
 
 static bool is_shared(struct registry_entry *e, const struct element *el)
 {
-	const struct shared_entry *s = shared_entry(e);
+	const struct shared_entry *s;
 
-	return e->kind == ENTRY_SHARED && s->set == el->set &&
-	       s->protocol == el->protocol && s->port == el->port &&
+	if (e->kind != ENTRY_SHARED)
+		return false;
+	s = shared_entry(e);
+	return s->set == el->set && s->protocol == el->protocol &&
+	       s->port == el->port &&
 	       memcmp(&s->addr, &el->addr, sizeof(s->addr)) == 0;
 }
 
@@ -130,10 +136,13 @@ static struct shared_entry *shared_get(struct registry *r, const struct element 
 static bool is_lasting(struct registry_entry *e, enum entry_kind kind,
 		       const struct verdict *pick, const char *name)
 {
-	const struct lasting_entry *l = lasting_entry(e);
+	const struct lasting_entry *l;
 
-	return e->kind == kind && strcmp(l->name, name) == 0 &&
-	       l->pick.count == pick->count && l->pick.pick == pick->pick;
+	if (e->kind != kind)
+		return false;
+	l = lasting_entry(e);
+	return strcmp(l->name, name) == 0 && l->pick.count == pick->count &&
+	       l->pick.pick == pick->pick;
 }
 
 /* @pick of chains that pick and @name of the others; the other one is empty. */
@@ -148,6 +157,7 @@ static struct lasting_entry *lasting_get(struct registry *r, enum entry_kind kin
 	struct registry_entry *e;
 	struct lasting_entry *l;
 
+	assert(kind != ENTRY_SHARED);
 	for_each_hash_match (e, &r->entries, hash, node) {
 		if (is_lasting(e, kind, pick, name)) {
 			touch_entry(r, e);
@@ -197,12 +207,15 @@ static void set_idle(struct registry *r, struct registry_entry *e, bool idle)
 {
 	const unsigned int by = idle ? 1u : -1u;
 
+	assert(!idle || (e->in_kernel && e->kind != ENTRY_SHARED));
 	if (idle == e->idle)
 		return;
 	e->idle = idle;
 	r->n_idle += by;
 	if (e->kind == ENTRY_PICK)
 		r->n_idle_picks += by;
+	assert(r->n_idle_picks <= r->n_idle);
+	assert(r->n_idle <= r->entries.count);
 }
 
 static void entry_free(struct registry *r, struct registry_entry *e)
@@ -226,6 +239,8 @@ int registry_want_shared(struct registry *r, const struct element *el, int by)
 {
 	struct shared_entry *s = shared_get(r, el);
 
+	assert(set_is_shared(el->set));
+	assert(by == 1 || by == -1);
 	if (!s)
 		return -ENOMEM;
 	s->entry.wanted += by;
@@ -237,6 +252,8 @@ int registry_want_pick(struct registry *r, const struct verdict *pick, int by,
 {
 	struct lasting_entry *l = pick_get(r, pick);
 
+	assert(pick->kind == VERDICT_PICK && pick->count);
+	assert(by == 1 || by == -1);
 	if (!l)
 		return -ENOMEM;
 	l->entry.wanted += by;
@@ -249,6 +266,7 @@ int registry_spare_pick(struct registry *r, const struct verdict *pick,
 {
 	struct lasting_entry *l = pick_get(r, pick);
 
+	assert(pick->kind == VERDICT_PICK && pick->count);
 	if (!l)
 		return -ENOMEM;
 	l->entry.spare = true;
@@ -351,6 +369,8 @@ int registry_want_ranges(struct registry *r, const char *set,
 {
 	struct lasting_entry *l = ranges_get(r, set);
 
+	assert(by >= -1 && by <= 1);
+	assert(list || !count);
 	if (!l)
 		return -ENOMEM;
 	/* Who leaves has no say in what the others want. */
@@ -543,6 +563,7 @@ void registry_applied(struct registry *r)
 
 	for (e = r->touched; e; e = next) {
 		next = e->next_touched;
+		assert(e->touched);
 		e->touched = false;
 		e->next_touched = NULL;
 		entry_applied(r, e);
@@ -572,6 +593,7 @@ static unsigned int excess_picks(const struct registry *r)
 
 unsigned int registry_collectable(const struct registry *r)
 {
+	assert(r->n_idle >= r->n_idle_picks);
 	return r->n_idle - r->n_idle_picks + excess_picks(r);
 }
 
@@ -591,6 +613,7 @@ int registry_collect(struct registry *r, const struct writer *writer,
 		if (e->kind == ENTRY_PICK && !picks)
 			continue;
 		picks -= e->kind == ENTRY_PICK;
+		assert(e->in_kernel);
 		e->collecting = true;
 		count++;
 		delete_lasting(lasting_entry(e), writer);

@@ -1,5 +1,7 @@
 #include "proxy/sync/retry.h"
 
+#include <assert.h>
+
 enum {
 	FIRST_US = 100 * 1000, /* doubled up to syncPeriod */
 	/* A failed sync has read the whole table, so changes that follow it closely wait. */
@@ -20,10 +22,12 @@ void retry_later(struct retry *r, int64_t now_us, int64_t longest_us)
 	int64_t pause = FIRST_US;
 	unsigned int i;
 
+	assert(now_us >= 0);
 	for (i = 0; i < r->failures && pause < longest_us; i++)
 		pause *= 2;
 	r->failures++;
 	r->at_us = now_us + (pause < longest_us ? pause : longest_us);
+	assert(r->at_us >= now_us);
 }
 
 void retry_failed(struct retry *r, int64_t now_us, int64_t took_us,
@@ -31,6 +35,7 @@ void retry_failed(struct retry *r, int64_t now_us, int64_t took_us,
 {
 	int64_t pause;
 
+	assert(took_us >= 0);
 	retry_later(r, now_us, longest_us);
 	pause = r->at_us - now_us;
 	if (pause > CHANGE_LONGEST_US)
@@ -38,6 +43,7 @@ void retry_failed(struct retry *r, int64_t now_us, int64_t took_us,
 	if (pause < took_us * CHANGE_REST)
 		pause = took_us * CHANGE_REST;
 	r->earliest_us = now_us + pause;
+	assert(r->earliest_us >= now_us);
 	r->changes = changes;
 }
 

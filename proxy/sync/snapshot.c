@@ -16,6 +16,7 @@
 #include "proxy/base/hashtab.h"
 #include "proxy/base/strbuf.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,7 @@ struct snapshot *snapshot_new(enum family family)
 {
 	struct snapshot *s = calloc(1, sizeof(*s));
 
+	assert(family < N_FAMILIES);
 	if (s)
 		s->family = family;
 	return s;
@@ -183,6 +185,7 @@ static struct bucket *snapshot_bucket(const struct snapshot *s,
 {
 	size_t i = hash & (s->n_buckets - 1);
 
+	assert(s->n_buckets && !(s->n_buckets & (s->n_buckets - 1)));
 	while (s->buckets[i].number &&
 	       (s->buckets[i].hash != hash >> 32 ||
 		!same_key(&s->entries[s->buckets[i].number - 1], e)))
@@ -214,6 +217,7 @@ static int snapshot_grow(struct snapshot *s)
 		return -ENOMEM;
 	s->entries = entries;
 	s->size = size;
+	assert(s->count < s->size);
 	free(s->buckets);
 	s->n_buckets = size * 2;
 	s->buckets = calloc(s->n_buckets, sizeof(*s->buckets));
@@ -236,6 +240,7 @@ static uint8_t *slot_of(const struct snapshot *s, const struct run *run,
 {
 	const size_t number = (size_t)(run - s->runs.items) * RUN + index % RUN;
 
+	assert(run >= s->runs.items && run < s->runs.items + s->runs.count);
 	return s->runs.slots + number * slot_size(s);
 }
 
@@ -301,6 +306,7 @@ static struct bucket *run_bucket(const struct runs *runs, const struct run *key,
 {
 	size_t i = hash & (runs->n_buckets - 1);
 
+	assert(runs->n_buckets && !(runs->n_buckets & (runs->n_buckets - 1)));
 	while (runs->buckets[i].number &&
 	       (runs->buckets[i].hash != hash >> 32 ||
 		!same_run(&runs->items[runs->buckets[i].number - 1], key)))
@@ -327,6 +333,7 @@ static int runs_grow(struct snapshot *s)
 		return -ENOMEM;
 	runs->slots = more;
 	runs->size = size;
+	assert(runs->count < runs->size);
 	free(runs->buckets);
 	runs->n_buckets = size * 2;
 	runs->buckets = calloc(runs->n_buckets, sizeof(*runs->buckets));
@@ -357,6 +364,7 @@ static struct run *run_find(const struct snapshot *s, const struct run *key,
 	bucket = run_bucket(runs, key, run_hash(key));
 	if (!bucket->number)
 		return NULL;
+	assert(bucket->number <= runs->count);
 	*last = bucket->number - 1;
 	return &runs->items[*last];
 }
@@ -379,6 +387,7 @@ static struct run *run_get(struct snapshot *s, const struct run *key)
 	*bucket = (struct bucket){ (uint32_t)s->runs.count,
 				   (uint32_t)(hash >> 32) };
 	run = &s->runs.items[s->runs.last];
+	assert(s->runs.last < s->runs.size);
 	*run = *key;
 	return run;
 }
@@ -410,6 +419,7 @@ void snapshot_add(struct snapshot *s, const struct element *element)
 		s->err = snapshot_grow(s);
 	if (s->err)
 		return;
+	assert(s->count < s->size);
 	e = &s->entries[s->count];
 	entry_fill(e, element);
 	if (element->chain)
@@ -437,6 +447,7 @@ static struct snapshot_entry *snapshot_find(const struct snapshot *s,
 	bucket = snapshot_bucket(s, key, snapshot_hash(key));
 	if (!bucket->number)
 		return NULL;
+	assert(bucket->number <= s->count);
 	*last = bucket->number - 1;
 	return &s->entries[*last];
 }

@@ -13,6 +13,7 @@
  */
 #include "proxy/sync/spares.h"
 
+#include <assert.h>
 #include <errno.h>
 
 enum {
@@ -35,6 +36,7 @@ static void spare_pick(struct spares *s, unsigned int pick, uint32_t count)
 {
 	const struct verdict v = { VERDICT_PICK, (uint8_t)pick, count };
 
+	assert(pick < N_PICKS);
 	if (!s->err && count)
 		s->err = registry_spare_pick(s->registry, &v, s->now_us);
 }
@@ -45,6 +47,7 @@ static void note_verdict(struct spares *s, const struct verdict *v)
 	if (v->kind != VERDICT_PICK ||
 	    (v->pick == s->last.pick && v->count == s->last.count))
 		return;
+	assert(v->count && v->pick < N_PICKS);
 	s->last = *v;
 	s->kinds |= 1u << v->pick;
 	spare_pick(s, v->pick, v->count - 1);
@@ -72,6 +75,7 @@ static void small_counts(struct spares *s, unsigned int pick)
 	const uint32_t last = s->kinds & 1u << pick ? SMALL_COUNT : FIRST_COUNT;
 	uint32_t count;
 
+	assert(pick < N_PICKS);
 	for (count = 1; count <= last; count++)
 		spare_pick(s, pick, count);
 }

@@ -8,6 +8,7 @@
 
 #include "nft/conntrack.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/netfilter/nf_conntrack_tcp.h>
 #include <netinet/in.h>
@@ -49,6 +50,7 @@ struct stale *stale_new(const struct model *model, enum family family,
 {
 	struct stale *s = calloc(1, sizeof(*s));
 
+	assert(family < N_FAMILIES);
 	if (s) {
 		s->model = model;
 		s->family = family;
@@ -93,6 +95,7 @@ void stale_free(struct stale *s)
 
 void stale_port_changed(struct stale *s, struct service_port_state *port)
 {
+	assert(port->flow_change <= s->changes);
 	port->flow_change = ++s->changes;
 }
 
@@ -138,6 +141,7 @@ void stale_vip_removed(struct stale *s, const struct vip *vip)
 		hashtab_insert(&s->removed, &r->node, removed_hash(&key));
 	}
 	r->change = s->changes;
+	assert(s->removed.count <= REMOVED_MAX);
 }
 
 bool stale_is_pending(const struct stale *s)
@@ -164,6 +168,7 @@ int stale_begin(struct stale *s, struct errbuf *eb)
 {
 	int err;
 
+	assert(!s->sweeping);
 	if (!s->sweep && !(s->sweep = sweep_new(s->family, s->protocol, eb)))
 		return -EIO;
 	err = sweep_start(s->sweep, eb);
@@ -174,6 +179,7 @@ int stale_begin(struct stale *s, struct errbuf *eb)
 
 static void sweep_done(struct stale *s)
 {
+	assert(s->swept <= s->sweeping_to && s->sweeping_to <= s->changes);
 	s->sweeping = false;
 	s->swept = s->sweeping_to;
 	removed_clear(s, s->swept);
@@ -190,6 +196,7 @@ int stale_step(struct stale *s, unsigned int max_entries, struct errbuf *eb)
 {
 	int more = sweep_step(s->sweep, max_entries, stale_flow, s, eb);
 
+	assert(s->sweeping && max_entries);
 	if (more <= 0)
 		sweep_done(s); /* after an error too: the next change tries again (CT-9) */
 	return more;
@@ -244,6 +251,7 @@ static struct serving *serving_new(const struct stale *s,
 				serving_add(serving, e->object,
 					    e->object->ports[i].port,
 					    flags_that_keep(s));
+	assert(serving->count <= size);
 	qsort(serving->items, serving->count, sizeof(struct endpoint),
 	      serving_order);
 	return serving;

@@ -1,5 +1,6 @@
 #include "proxy/sync/sweeper.h"
 
+#include <assert.h>
 #include <event2/event.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ static void set_timer(struct sweeper *w, int64_t delay_us)
 {
 	const struct timeval tv = { delay_us / 1000000, delay_us % 1000000 };
 
+	assert(delay_us >= 0);
 	if (w->timer)
 		event_add(w->timer, &tv);
 }
@@ -43,6 +45,7 @@ static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
 	const char *what = o->udp ? "conntrack cleanup" : "ending connections";
 	const int64_t rest = o->udp ? w->spent_us * SWEEP_REST : 0;
 
+	assert(w->spent_us >= 0);
 	w->next_us = end + (rest > SWEEP_PERIOD_US ? rest : SWEEP_PERIOD_US);
 	if (w->event)
 		event_del(w->event);
@@ -62,6 +65,7 @@ static int sweep_begin(struct sweeper *w)
 	struct errbuf eb;
 	int err;
 
+	assert(!stale_is_sweeping(w->options.stale));
 	w->began_us = clock_monotonic_us(clock);
 	w->spent_us = -clock_cpu_us(clock);
 	err = stale_begin(w->options.stale, &eb);
@@ -101,6 +105,7 @@ static void udp_request(struct sweeper *w)
 	struct event_base *base = w->options.base;
 	int64_t wait = w->next_us - clock_monotonic_us(w->options.clock);
 
+	assert(w->options.udp);
 	if (stale_is_sweeping(w->options.stale))
 		return;
 	if (wait > 0) {
@@ -126,6 +131,7 @@ static void tcp_step(struct sweeper *w)
 	int64_t before;
 	int more;
 
+	assert(!w->options.udp);
 	if (!stale_is_sweeping(w->options.stale) && sweep_begin(w) < 0)
 		return;
 	before = w->spent_us;
@@ -142,6 +148,7 @@ static void tcp_request(struct sweeper *w)
 {
 	int64_t wait = w->next_us - clock_monotonic_us(w->options.clock);
 
+	assert(!w->options.udp && w->timer);
 	if (!event_pending(w->timer, EV_TIMEOUT, NULL))
 		set_timer(w, wait > CLOSE_DELAY_US ? wait : CLOSE_DELAY_US);
 }
@@ -186,6 +193,7 @@ struct sweeper *sweeper_new(const struct sweeper_options *options)
 {
 	struct sweeper *w = calloc(1, sizeof(*w));
 
+	assert(options->stale && options->clock);
 	if (!w)
 		return NULL;
 	w->options = *options;

@@ -14,6 +14,7 @@
 #include "proxy/sync/retry.h"
 #include "proxy/sync/sweeper.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
@@ -69,6 +70,7 @@ static void timer_set(struct event *timer, int64_t delay_us)
 {
 	const struct timeval tv = { delay_us / 1000000, delay_us % 1000000 };
 
+	assert(delay_us >= 0);
 	if (timer)
 		event_add(timer, &tv);
 }
@@ -90,6 +92,7 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us,
 	const uint64_t changes = model_changes(s->options.model, f->family);
 	const char *name = family_name(f->family);
 
+	assert(err < 0 && took_us >= 0);
 	f->failed++;
 	snprintf(f->reason, sizeof(f->reason), "%s", eb->text);
 	if (err != -EPERM) {
@@ -109,6 +112,7 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us,
 
 static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)
 {
+	assert(took_us >= 0);
 	if (f->failed)
 		log_info(f->sync->options.log, "sync of %s works again",
 			 family_name(f->family));
@@ -180,6 +184,7 @@ static void watch_table(struct family_sync *f)
 {
 	struct errbuf eb;
 
+	assert(f->dataplane);
 	if (dataplane_is_owner(f->dataplane) || f->sync->monitor ||
 	    !f->sync->options.base)
 		return;
@@ -196,6 +201,7 @@ static int family_sync(struct family_sync *f)
 	int64_t start = now_us(s), took;
 	int err;
 
+	assert(f->dataplane && s->running);
 	err = dataplane_sync(f->dataplane, start, &report, &eb);
 	took = now_us(s) - start;
 	f->syncs++;
@@ -274,6 +280,7 @@ static int sync_families(struct sync *s, bool all)
 	unsigned int f;
 	int err = 0, err_one;
 
+	assert(!s->running);
 	s->running = true;
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (all ? !family_wants(&s->families[f])
@@ -300,6 +307,7 @@ static void schedule_retry(struct sync *s)
 	int64_t at = INT64_MAX, one, wait;
 	unsigned int f;
 
+	assert(s->timer);
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (!s->families[f].dataplane)
 			continue;
@@ -320,6 +328,7 @@ static void on_purge_timer(evutil_socket_t fd, short what, void *ctx)
 	const bool known = dataplane_is_known(f->dataplane);
 	int64_t began_us = now_us(f->sync);
 
+	assert(f->dataplane && f->purge_timer);
 	(void)fd;
 	(void)what;
 	if (dataplane_purge(f->dataplane, PURGE_STEP_US))
@@ -342,6 +351,7 @@ static void run_due(struct sync *s)
 {
 	unsigned int f;
 
+	assert(s->timer && !s->running);
 	event_del(s->timer);
 	sync_families(s, false);
 	schedule_retry(s);
@@ -411,6 +421,7 @@ const struct dataplane_gauges *sync_gauges(const struct sync *s, enum family fam
 {
 	const struct dataplane *dp = s->families[family].dataplane;
 
+	assert(family < N_FAMILIES);
 	return dp ? dataplane_gauges(dp) : NULL;
 }
 
@@ -418,6 +429,7 @@ bool sync_status(const struct sync *s, enum family family, struct sync_status *s
 {
 	const struct family_sync *f = &s->families[family];
 
+	assert(family < N_FAMILIES);
 	if (!f->dataplane)
 		return false;
 	*status = (struct sync_status){
@@ -447,6 +459,7 @@ int sync_count(const struct sync *s, enum family family, struct element *keys,
 {
 	struct dataplane *dp = s->families[family].dataplane;
 
+	assert(family < N_FAMILIES);
 	return dp ? dataplane_count(dp, keys, count, eb)
 		  : errf(eb, -ENODATA, "%s is not handled", family_name(family));
 }
@@ -717,6 +730,7 @@ static int family_begin(struct sync *s, enum family family, struct errbuf *eb)
 
 static int monitor_begin(struct sync *s, struct errbuf *eb)
 {
+	assert(!s->monitor && s->options.base);
 	s->monitor = monitor_open(nlsock_port_id(s->nl), eb);
 	if (!s->monitor)
 		return -EIO;
@@ -769,6 +783,7 @@ struct sync *sync_new(const struct sync_options *options, int *err,
 	struct sync *s = calloc(1, sizeof(*s));
 	unsigned int f;
 
+	assert(options->config && options->model && options->log);
 	*err = -ENOMEM;
 	if (!s) {
 		errf(eb, -ENOMEM, "out of memory");
@@ -848,6 +863,7 @@ void sync_free(struct sync *s)
 
 void sync_start(struct sync *s)
 {
+	assert(!s->started);
 	s->started = true;
 	sync_request(s);
 }
@@ -858,6 +874,7 @@ void sync_set_config(struct sync *s, const struct config *config)
 			    !config_closes_connections(s->options.config);
 	unsigned int f;
 
+	assert(config);
 	s->options.config = config;
 	for (f = 0; closes && f < N_FAMILIES; f++) {
 		if (!s->families[f].dataplane)

@@ -221,6 +221,7 @@ START_TEST(bad_names)
 	for (i = 0; i <= sizeof(names) / sizeof(names[0]); i++) {
 		const struct notify_options options = {
 			.base = base,
+			.clock = &at_12345678_us,
 			.socket = i < sizeof(names) / sizeof(names[0]) ? names[i]
 								       : too_long,
 		};
