@@ -4,6 +4,10 @@
  * escaped: names and messages come from the API server, and must neither forge
  * lines nor steer a terminal. A line that cannot be written is lost; there is
  * nowhere to say so.
+ *
+ * A line is built in one buffer that stays, as text and not as a tree: once the
+ * buffer has its size no line needs memory, not even one that says that there
+ * is none.
  */
 #include "proxy/base/log.h"
 
@@ -14,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proxy/base/jsonout.h"
 #include "proxy/base/strbuf.h"
 
 enum {
@@ -184,10 +189,8 @@ unsigned int log_warnings(const struct log *log, unsigned int seconds)
 
 static void add_member(struct strbuf *line, const char *key, const char *value)
 {
-	if (!value)
-		return;
-	strbuf_addf(line, ",\"%s\":", key);
-	strbuf_add_json(line, value);
+	if (value)
+		jsonout_text(line, key, value);
 }
 
 /* @event and @service may be NULL. */
@@ -204,12 +207,14 @@ static void put_event(struct log *log, int severity, const char *event,
 	strbuf_reset(line);
 	clock_format(clock_realtime_us(log->clock), time);
 	if (log->json) {
-		strbuf_addf(line, "{\"ts\":\"%s\",\"severity\":\"%s\"", time,
-			    severity_name(severity));
+		jsonout_object(line, NULL);
+		jsonout_text(line, "ts", time);
+		jsonout_text(line, "severity", severity_name(severity));
 		add_member(line, "event", event);
 		add_member(line, "service", service);
-		add_member(line, "message", message);
-		strbuf_adds(line, "}\n");
+		jsonout_text(line, "message", message);
+		jsonout_object_end(line);
+		strbuf_addc(line, '\n');
 	} else {
 		if (!log->plain)
 			strbuf_addf(line, "%s ", time);

@@ -4,9 +4,11 @@
  */
 #include "proxy/model/config.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
+#include "proxy/base/jsonout.h"
 #include "proxy/base/strbuf.h"
 #include "proxy/model/fields.h"
 
@@ -41,12 +43,12 @@ static bool is_plain(const char *text)
 			    "-_./") == strlen(text);
 }
 
-static void print_text(struct printer *p, const char *text)
+static void print_text(struct strbuf *out, const char *text)
 {
-	if (p->yaml && is_plain(text))
-		strbuf_adds(p->out, text);
+	if (is_plain(text))
+		strbuf_adds(out, text);
 	else
-		strbuf_add_json(p->out, text);
+		strbuf_add_json(out, text);
 }
 
 /* As Go prints durations: 24h0m0s, 15m0s, 1.5s, 250ms, 0s. */
@@ -75,33 +77,6 @@ static void format_duration(int64_t ms, struct strbuf *out)
 	strbuf_addc(out, 's');
 }
 
-static void print_duration(struct printer *p, int64_t ms)
-{
-	struct strbuf text = STRBUF_INIT;
-
-	format_duration(ms, &text);
-	strbuf_addf(p->out, p->yaml ? "%s" : "\"%s\"",
-		    text.text ? text.text : "0s");
-	strbuf_free(&text);
-}
-
-static void print_list(struct printer *p, char *const *list)
-{
-	size_t i;
-
-	if (!list) {
-		strbuf_adds(p->out, "null");
-		return;
-	}
-	strbuf_addc(p->out, '[');
-	for (i = 0; list[i]; i++) {
-		if (i)
-			strbuf_adds(p->out, p->yaml ? ", " : ",");
-		print_text(p, list[i]);
-	}
-	strbuf_addc(p->out, ']');
-}
-
 /* "" stands for the only mode that there is, and for the mode of detection that is usual. */
 static const char *shown_text(const struct config_field *field, const char *text)
 {
@@ -112,59 +87,133 @@ static const char *shown_text(const struct config_field *field, const char *text
 	return text;
 }
 
-static void print_value(struct printer *p, const struct config_field *field)
+static char *const *field_list(const struct config *config,
+			       const struct config_field *field)
 {
-	const void *at = (const char *)p->config + field->offset;
 	char *const *list;
+
+	memcpy(&list, (const char *)config + field->offset, sizeof(list));
+	return list;
+}
+
+static bool field_is_on(const struct config *config, const struct config_field *field)
+{
+	return *(const bool *)((const char *)config + field->offset);
+}
+
+static void put_real(const struct config *config,
+		     const struct config_field *field, struct strbuf *out)
+{
 	double real;
 
+	memcpy(&real, (const char *)config + field->offset, sizeof(real));
+	strbuf_addf(out, "%.9g", isfinite(real) ? real : 0.0);
+}
+
+/* YAML */
+
+static void print_yaml_list(struct strbuf *out, char *const *list)
+{
+	const char *comma = "";
+
+	if (!list) {
+		strbuf_adds(out, "null");
+		return;
+	}
+	strbuf_addc(out, '[');
+	for (; *list; list++, comma = ", ") {
+		strbuf_adds(out, comma);
+		print_text(out, *list);
+	}
+	strbuf_addc(out, ']');
+}
+
+static void print_yaml_value(const struct config *c,
+			     const struct config_field *field, struct strbuf *out)
+{
 	switch (field->type) {
 	case FIELD_TEXT:
-		print_text(p, shown_text(field, field_text(p->config, field)));
+		print_text(out, shown_text(field, field_text(c, field)));
 		break;
 	case FIELD_BOOL:
-		strbuf_adds(p->out, *(const bool *)at ? "true" : "false");
+		strbuf_adds(out, field_is_on(c, field) ? "true" : "false");
 		break;
 	case FIELD_FLOAT:
-		memcpy(&real, at, sizeof(real));
-		strbuf_addf(p->out, "%.9g", isfinite(real) ? real : 0.0);
+		put_real(c, field, out);
 		break;
 	case FIELD_LIST:
-		memcpy(&list, at, sizeof(list));
-		print_list(p, list);
+		print_yaml_list(out, field_list(c, field));
 		break;
 	case FIELD_DURATION:
-		print_duration(p, field_number(p->config, field));
+		format_duration(field_number(c, field), out);
 		break;
 	case FIELD_GATES:
-		strbuf_addf(p->out,
-			    p->yaml ? "{AllowServiceExternalIPs: %s}"
-				    : "{\"AllowServiceExternalIPs\":%s}",
-			    p->config->allow_external_ips ? "true" : "false");
+		strbuf_addf(out, "{AllowServiceExternalIPs: %s}",
+			    c->allow_external_ips ? "true" : "false");
 		break;
 	default:
-		strbuf_addf(p->out, "%lld",
-			    (long long)field_number(p->config, field));
+		strbuf_addf(out, "%lld", (long long)field_number(c, field));
 	}
 }
 
-static void print_field_key(struct printer *p, const char *key)
-{
-	struct strbuf *out = p->out;
+/* JSON */
 
-	if (p->yaml) {
-		strbuf_addf(out, "%s%s: ", *p->object ? "  " : "", key);
+static void put_json_list(struct strbuf *out, const char *key, char *const *list)
+{
+	if (!list) {
+		jsonout_key(out, key);
+		strbuf_adds(out, "null");
 		return;
 	}
-	if (out->length && out->text[out->length - 1] != '{')
-		strbuf_addc(out, ',');
-	strbuf_addf(out, "\"%s\":", key);
+	jsonout_array(out, key);
+	for (; *list; list++)
+		jsonout_text(out, NULL, *list);
+	jsonout_array_end(out);
+}
+
+static void put_json_duration(struct strbuf *out, const char *key, int64_t ms)
+{
+	struct strbuf text = STRBUF_INIT;
+
+	format_duration(ms, &text);
+	jsonout_text(out, key, text.text ? text.text : "0s");
+	strbuf_free(&text);
+}
+
+static void put_json_value(const struct config *c, const struct config_field *field,
+			   const char *key, struct strbuf *out)
+{
+	switch (field->type) {
+	case FIELD_TEXT:
+		jsonout_text(out, key, shown_text(field, field_text(c, field)));
+		break;
+	case FIELD_BOOL:
+		jsonout_bool(out, key, field_is_on(c, field));
+		break;
+	case FIELD_FLOAT:
+		jsonout_key(out, key);
+		put_real(c, field, out);
+		break;
+	case FIELD_LIST:
+		put_json_list(out, key, field_list(c, field));
+		break;
+	case FIELD_DURATION:
+		put_json_duration(out, key, field_number(c, field));
+		break;
+	case FIELD_GATES:
+		jsonout_object(out, key);
+		jsonout_bool(out, "AllowServiceExternalIPs", c->allow_external_ips);
+		jsonout_object_end(out);
+		break;
+	default:
+		jsonout_integer(out, key, field_number(c, field));
+	}
 }
 
 static void close_object(struct printer *p)
 {
 	if (*p->object && !p->yaml)
-		strbuf_addc(p->out, '}');
+		jsonout_object_end(p->out);
 	p->object[0] = '\0';
 }
 
@@ -177,39 +226,52 @@ static const char *enter_object(struct printer *p, const char *path)
 	if (strlen(p->object) == length && strncmp(p->object, path, length) == 0)
 		return dot ? dot + 1 : path;
 	close_object(p);
-	if (!dot || length >= sizeof(p->object))
+	if (!dot)
 		return path;
-	if (p->yaml) {
-		strbuf_add(p->out, path, length);
-		strbuf_adds(p->out, ":\n");
-		memcpy(p->object, path, length);
-		p->object[length] = '\0';
-	} else {
-		memcpy(p->object, path, length);
-		p->object[length] = '\0';
-		print_field_key(p, p->object);
-		strbuf_addc(p->out, '{');
-	}
+	assert(length < sizeof(p->object));
+	memcpy(p->object, path, length);
+	p->object[length] = '\0';
+	if (p->yaml)
+		strbuf_addf(p->out, "%s:\n", p->object);
+	else
+		jsonout_object(p->out, p->object);
 	return dot + 1;
+}
+
+static void print_begin(struct printer *p, const struct config_schema *schema)
+{
+	if (p->yaml) {
+		strbuf_addf(p->out, "kind: %s\napiVersion: %s\n", schema->kind,
+			    schema->api_version);
+		return;
+	}
+	jsonout_object(p->out, NULL);
+	jsonout_text(p->out, "kind", schema->kind);
+	jsonout_text(p->out, "apiVersion", schema->api_version);
+}
+
+static void print_field(struct printer *p, const struct config_field *field)
+{
+	const char *key = enter_object(p, field->path);
+
+	if (!p->yaml) {
+		put_json_value(p->config, field, key, p->out);
+		return;
+	}
+	strbuf_addf(p->out, "%s%s: ", *p->object ? "  " : "", key);
+	print_yaml_value(p->config, field, p->out);
+	strbuf_addc(p->out, '\n');
 }
 
 static void print_config(struct printer *p, const struct config_schema *schema)
 {
-	strbuf_addf(p->out,
-		    p->yaml ? "kind: %s\napiVersion: %s\n"
-			    : "{\"kind\":\"%s\",\"apiVersion\":\"%s\"",
-		    schema->kind, schema->api_version);
-	for_each_config_field (field, schema) {
-		if (!field_is_stored(field) || field->type == FIELD_HEADER)
-			continue;
-		print_field_key(p, enter_object(p, field->path));
-		print_value(p, field);
-		if (p->yaml)
-			strbuf_addc(p->out, '\n');
-	}
+	print_begin(p, schema);
+	for_each_config_field (field, schema)
+		if (field_is_stored(field) && field->type != FIELD_HEADER)
+			print_field(p, field);
 	close_object(p);
 	if (!p->yaml)
-		strbuf_addc(p->out, '}');
+		jsonout_object_end(p->out);
 }
 
 void config_format(const struct config *config, struct strbuf *json)

@@ -90,25 +90,23 @@ static void add_timestamp(struct strbuf *body, const char *key, int64_t us)
 {
 	char text[CLOCK_TEXT_SIZE];
 
-	strbuf_addf(body, "\"%s\": \"%s\"", key, clock_format(us, text));
+	jsonout_text(body, key, clock_format(us, text));
 }
 
 static void add_families(const struct health *h, struct strbuf *body)
 {
-	const char *comma = "";
 	unsigned int f;
 
-	strbuf_adds(body, "\"status\": {");
+	jsonout_object(body, "status");
 	for (f = 0; f < N_FAMILIES; f++) {
 		if (!h->family[f].runs)
 			continue;
-		strbuf_addf(body, "%s\"%s\": {", comma, family_name(f));
+		jsonout_object(body, family_name(f));
 		add_timestamp(body, "lastUpdated", h->family[f].synced_us);
-		strbuf_addf(body, ",\"healthy\": %s}",
-			    family_is_healthy(h, f) ? "true" : "false");
-		comma = ",";
+		jsonout_bool(body, "healthy", family_is_healthy(h, f));
+		jsonout_object_end(body);
 	}
-	strbuf_addc(body, '}');
+	jsonout_object_end(body);
 }
 
 static int64_t latest_sync_us(const struct health *h)
@@ -128,15 +126,14 @@ static void add_source(const struct health *h, struct strbuf *body)
 	if (!h->options.source)
 		return;
 	h->options.source(h->options.ctx, &source);
-	strbuf_addf(body, ",\"apiServer\": {\"connected\": %s",
-		    source.connected ? "true" : "false");
+	jsonout_object(body, "apiServer");
+	jsonout_bool(body, "connected", source.connected);
 	if (source.contact_us) {
 		age_us = clock_monotonic_us(h->options.clock) - source.contact_us;
-		strbuf_addc(body, ',');
 		add_timestamp(body, "lastContact",
 			      clock_realtime_us(h->options.clock) - age_us);
 	}
-	strbuf_addc(body, '}');
+	jsonout_object_end(body);
 }
 
 /* HZ-2 */
@@ -147,17 +144,15 @@ static void answer_health(struct health *h, struct httpd_request *req, bool live
 	     ok = healthy && (livez || h->eligible);
 	struct strbuf body = STRBUF_INIT;
 
-	strbuf_addc(&body, '{');
+	jsonout_object(&body, NULL);
 	add_timestamp(&body, "lastUpdated", ok ? now_us : latest_sync_us(h));
-	strbuf_addc(&body, ',');
 	add_timestamp(&body, "currentTime", now_us);
 	if (!livez)
-		strbuf_addf(&body, ",\"nodeEligible\": %s",
-			    h->eligible ? "true" : "false");
-	strbuf_addf(&body, ",\"healthy\": %s,", healthy ? "true" : "false");
+		jsonout_bool(&body, "nodeEligible", h->eligible);
+	jsonout_bool(&body, "healthy", healthy);
 	add_families(h, &body);
 	add_source(h, &body);
-	strbuf_addc(&body, '}');
+	jsonout_object_end(&body);
 	metrics_add(h->options.metrics, livez ? METRIC_LIVEZ : METRIC_HEALTHZ,
 		    ok ? 0 : 1, 1);
 	httpd_reply(req, ok ? 200 : 503, "application/json", &body);
@@ -209,10 +204,8 @@ static void answer_ready(struct health *h, struct httpd_request *req)
 	jsonout_bool(&body, "ready", ready);
 	if (!ready)
 		jsonout_text(&body, "waitingFor", why.text ? why.text : "");
-	strbuf_addc(&body, ',');
 	add_timestamp(&body, "currentTime", clock_realtime_us(h->options.clock));
-	strbuf_addf(&body, ",\"healthy\": %s,",
-		    health_is_healthy(h) ? "true" : "false");
+	jsonout_bool(&body, "healthy", health_is_healthy(h));
 	add_families(h, &body);
 	add_source(h, &body);
 	jsonout_object_end(&body);
@@ -363,12 +356,14 @@ static void handle_check(void *ctx, struct httpd_request *req, const char *path)
 	(void)path;
 	snprintf(weight, sizeof(weight), "%u", check->local_endpoints);
 	httpd_add_header(req, "X-Load-Balancing-Endpoint-Weight", weight);
-	strbuf_adds(&body, "{\"service\": {\"namespace\": ");
-	strbuf_add_json(&body, check->namespace);
-	strbuf_adds(&body, ",\"name\": ");
-	strbuf_add_json(&body, check->name);
-	strbuf_addf(&body, "},\"localEndpoints\": %u,\"serviceProxyHealthy\": %s}",
-		    check->local_endpoints, healthy ? "true" : "false");
+	jsonout_object(&body, NULL);
+	jsonout_object(&body, "service");
+	jsonout_text(&body, "namespace", check->namespace);
+	jsonout_text(&body, "name", check->name);
+	jsonout_object_end(&body);
+	jsonout_integer(&body, "localEndpoints", check->local_endpoints);
+	jsonout_bool(&body, "serviceProxyHealthy", healthy);
+	jsonout_object_end(&body);
 	httpd_reply(req, healthy && check->local_endpoints ? 200 : 503,
 		    "application/json", &body);
 	strbuf_free(&body);

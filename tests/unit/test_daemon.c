@@ -419,9 +419,9 @@ START_TEST(test_health)
 		const char *has, *body;
 	} rows[] = {
 		{ "HZ-5: healthz", 10256, "/healthz", 200,
-		  "Content-Type: application/json", "\"nodeEligible\": true" },
+		  "Content-Type: application/json", "\"nodeEligible\":true" },
 		{ "HZ-2: livez", 10256, "/livez", 200,
-		  "X-Content-Type-Options: nosniff", "\"healthy\": true" },
+		  "X-Content-Type-Options: nosniff", "\"healthy\":true" },
 		{ "HZ-1: others", 10256, "/other", 404, "404", "" },
 		{ "proxyMode", 10249, "/proxyMode", 200,
 		  "Content-Type: text/plain; charset=utf-8", "\r\n\r\nnftables" },
@@ -456,7 +456,7 @@ START_TEST(test_health)
 	for (i = 0;
 	     i < 200 && fetch("127.0.0.1", 10256, "/healthz", &answer) != 503; i++)
 		usleep(50 * 1000);
-	ck_assert_ptr_nonnull(strstr(answer.text, "\"nodeEligible\": false"));
+	ck_assert_ptr_nonnull(strstr(answer.text, "\"nodeEligible\":false"));
 	ck_assert_int_eq(fetch("127.0.0.1", 10256, "/livez", &answer), 200);
 	strbuf_free(&answer);
 	end(&s, pid);
@@ -531,14 +531,13 @@ START_TEST(test_health_check_ports)
 		  LB("31060", "Local",
 		     LOCAL ", {addresses: [10.180.1.3], nodeName: node1}, " REMOTE),
 		  "192.168.7.11", 31060, 200, WEIGHT "2\r\n",
-		  "{\"service\": {\"namespace\": \"shop\",\"name\": \"lb\"},\"localEndpoints\": 2,"
-		  "\"serviceProxyHealthy\": true}" },
+		  "{\"service\":{\"namespace\":\"shop\",\"name\":\"lb\"},\"localEndpoints\":2,"
+		  "\"serviceProxyHealthy\":true}" },
 		{ "HC-4: one", LB("31060", "Local", LOCAL ", " REMOTE),
 		  "192.168.7.11", 31060, 200, WEIGHT "1\r\n",
-		  "\"localEndpoints\": 1" },
-		{ "HC-2: IPv6 has none",
-		  LB("31060", "Local", LOCAL ", " REMOTE), "fd00:7::11", 31060,
-		  503, WEIGHT "0\r\n", "\"localEndpoints\": 0" },
+		  "\"localEndpoints\":1" },
+		{ "HC-2: IPv6 has none", LB("31060", "Local", LOCAL ", " REMOTE),
+		  "fd00:7::11", 31060, 503, WEIGHT "0\r\n", "\"localEndpoints\":0" },
 		{ "HC-2: on the node-port addresses only",
 		  LB("31060", "Local", LOCAL), "127.0.0.1", 31060,
 		  -ECONNREFUSED, NULL, NULL },
@@ -580,7 +579,7 @@ START_TEST(test_health_check_port_in_use)
 						 31060,
 						 200,
 						 WEIGHT "1\r\n",
-						 "\"serviceProxyHealthy\": true" };
+						 "\"serviceProxyHealthy\":true" };
 	struct scratch s;
 	pid_t pid;
 	int fd;

@@ -163,16 +163,16 @@ static const struct {
 	  "\"waitingFor\":\"IPv4: rules are not in the kernel yet; IPv6: rules are not in the "
 	  "kernel yet\"" },
 	{ "no objects", true, false, false, 0, "no list of Services yet", 503,
-	  "{\"ready\":false,\"waitingFor\":\"no list of Services yet\",\"currentTime\": \"" },
+	  "{\"ready\":false,\"waitingFor\":\"no list of Services yet\",\"currentTime\":\"" },
 	{ "one family", true, true, false, 0, NULL, 503,
 	  "\"waitingFor\":\"IPv6: rules are not in the kernel yet\"" },
 	{ "both", true, true, true, 0, NULL, 200,
-	  "{\"ready\":true,\"currentTime\": \"" },
+	  "{\"ready\":true,\"currentTime\":\"" },
 	{ "the only one", false, true, false, 0, NULL, 200, "\"ready\":true" },
 	{ "both, and a list is waited for no more", true, true, true, 0,
 	  "a list", 200, "\"ready\":true" },
 	{ "a change that waits", true, true, true, 60, NULL, 200,
-	  "\"healthy\": true" },
+	  "\"healthy\":true" },
 	{ "a change that waits too long", true, true, true, 61, NULL, 503,
 	  "\"waitingFor\":\"IPv6: a change is not in the kernel for too long\"" },
 };
@@ -220,15 +220,15 @@ START_TEST(body_when_healthy)
 	CHECK_HAS("HZ-2", f.answer.text, "Content-Type: application/json\r\n");
 	CHECK_HAS("HZ-2", f.answer.text, "X-Content-Type-Options: nosniff\r\n");
 	CHECK_HAS("HZ-2: lastUpdated is now; one family runs", f.answer.text,
-		  "\r\n\r\n{\"lastUpdated\": \"2023-11-14T22:30:00.250000Z\","
-		  "\"currentTime\": \"2023-11-14T22:30:00.250000Z\",\"nodeEligible\": true,"
-		  "\"healthy\": true,\"status\": {\"IPv4\": "
-		  "{\"lastUpdated\": \"2023-11-14T22:13:25.000000Z\",\"healthy\": true}}}");
+		  "\r\n\r\n{\"lastUpdated\":\"2023-11-14T22:30:00.250000Z\","
+		  "\"currentTime\":\"2023-11-14T22:30:00.250000Z\",\"nodeEligible\":true,"
+		  "\"healthy\":true,\"status\":{\"IPv4\":"
+		  "{\"lastUpdated\":\"2023-11-14T22:13:25.000000Z\",\"healthy\":true}}}");
 	health_add_family(f.health, FAMILY_IPV6);
 	ck_assert_int_eq(get(&f, "/livez"), 200);
 	CHECK_HAS_NOT("HZ-2", f.answer.text, "nodeEligible");
 	CHECK_HAS("HZ-2: a family appears once its loop runs", f.answer.text,
-		  "\"IPv6\": {\"lastUpdated\": \"2023-11-14T22:30:00.250000Z\",\"healthy\": true}");
+		  "\"IPv6\":{\"lastUpdated\":\"2023-11-14T22:30:00.250000Z\",\"healthy\":true}");
 	end(&f);
 }
 END_TEST
@@ -248,11 +248,11 @@ START_TEST(body_when_unhealthy)
 	ck_assert_int_eq(get(&f, "/healthz"), 503);
 	CHECK_HAS("HZ-2: lastUpdated is the latest sync of any family",
 		  f.answer.text,
-		  "{\"lastUpdated\": \"2023-11-14T22:13:22.000000Z\","
-		  "\"currentTime\": \"2023-11-14T22:15:00.000000Z\",\"nodeEligible\": true,"
-		  "\"healthy\": false,\"status\": {\"IPv4\": "
-		  "{\"lastUpdated\": \"2023-11-14T22:13:20.000000Z\",\"healthy\": true},"
-		  "\"IPv6\": {\"lastUpdated\": \"2023-11-14T22:13:22.000000Z\",\"healthy\": "
+		  "{\"lastUpdated\":\"2023-11-14T22:13:22.000000Z\","
+		  "\"currentTime\":\"2023-11-14T22:15:00.000000Z\",\"nodeEligible\":true,"
+		  "\"healthy\":false,\"status\":{\"IPv4\":"
+		  "{\"lastUpdated\":\"2023-11-14T22:13:20.000000Z\",\"healthy\":true},"
+		  "\"IPv6\":{\"lastUpdated\":\"2023-11-14T22:13:22.000000Z\",\"healthy\":"
 		  "false}}}");
 	ck_assert_int_eq(get(&f, "/livez"), 503);
 	end(&f);
@@ -271,17 +271,17 @@ START_TEST(source_is_shown)
 	health_set_node(f.health, &good_node);
 	ck_assert_int_eq(get(&f, "/healthz"), 200);
 	CHECK_HAS("never heard", f.answer.text,
-		  ",\"apiServer\": {\"connected\": false}}");
+		  ",\"apiServer\":{\"connected\":false}}");
 	f.now_us = 10 * SECOND;
 	f.source.contact_us = monotonic(&f) - 4 * SECOND;
 	ck_assert_int_eq(get(&f, "/livez"), 200);
 	CHECK_HAS("heard 4 s ago", f.answer.text,
-		  ",\"apiServer\": {\"connected\": false,"
-		  "\"lastContact\": \"2023-11-14T22:13:26.000000Z\"}}");
+		  ",\"apiServer\":{\"connected\":false,"
+		  "\"lastContact\":\"2023-11-14T22:13:26.000000Z\"}}");
 	f.source.connected = true;
 	ck_assert_int_eq(get(&f, "/healthz"), 200);
 	CHECK_HAS("connected", f.answer.text,
-		  ",\"apiServer\": {\"connected\": true,");
+		  ",\"apiServer\":{\"connected\":true,");
 	end(&f);
 }
 END_TEST
@@ -360,9 +360,9 @@ START_TEST(eligible)
 	ck_assert_msg(status == nodes[_i].healthz, "%s: want %d, got %d",
 		      nodes[_i].name, nodes[_i].healthz, status);
 	CHECK_HAS(nodes[_i].name, f.answer.text,
-		  nodes[_i].healthz == 200 ? "\"nodeEligible\": true"
-					   : "\"nodeEligible\": false");
-	CHECK_HAS(nodes[_i].name, f.answer.text, "\"healthy\": true");
+		  nodes[_i].healthz == 200 ? "\"nodeEligible\":true"
+					   : "\"nodeEligible\":false");
+	CHECK_HAS(nodes[_i].name, f.answer.text, "\"healthy\":true");
 	ck_assert_msg(get(&f, "/livez") == 200, "HZ-5 %s: /livez", nodes[_i].name);
 	end(&f);
 }
@@ -541,8 +541,8 @@ START_TEST(check_answer)
 		CHECK_HAS("HC-3", f.answer.text,
 			  "X-Load-Balancing-Endpoint-Weight: 3\r\n");
 		CHECK_HAS("HC-3", f.answer.text,
-			  "\r\n\r\n{\"service\": {\"namespace\": \"ns\",\"name\": \"a\"},"
-			  "\"localEndpoints\": 3,\"serviceProxyHealthy\": true}");
+			  "\r\n\r\n{\"service\":{\"namespace\":\"ns\",\"name\":\"a\"},"
+			  "\"localEndpoints\":3,\"serviceProxyHealthy\":true}");
 	}
 	set_service(&f, &s, 0, 0);
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 503,
@@ -553,7 +553,7 @@ START_TEST(check_answer)
 	f.now_us = 61 * SECOND;
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 503, "HC-3: unhealthy");
 	CHECK_HAS("HC-3", f.answer.text,
-		  "\"localEndpoints\": 1,\"serviceProxyHealthy\": false}");
+		  "\"localEndpoints\":1,\"serviceProxyHealthy\":false}");
 	end(&f);
 }
 END_TEST
@@ -582,7 +582,7 @@ START_TEST(eligibility_does_not_matter)
 	f.now_us = 1000 * SECOND;
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200,
 		      "HC-8: health server off");
-	CHECK_HAS("HC-8", f.answer.text, "\"serviceProxyHealthy\": true");
+	CHECK_HAS("HC-8", f.answer.text, "\"serviceProxyHealthy\":true");
 	end(&f);
 }
 END_TEST
@@ -649,7 +649,7 @@ START_TEST(families_apart)
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == 200, "HC-2: IPv4");
 	ck_assert_msg(check_port(&f, "::1", port) == 503,
 		      "HC-2: IPv6, no local endpoint");
-	CHECK_HAS("HC-2", f.answer.text, "\"localEndpoints\": 0");
+	CHECK_HAS("HC-2", f.answer.text, "\"localEndpoints\":0");
 	s.family[FAMILY_IPV4].has_cluster_ip = false;
 	set_service(&f, &s, 2, 1);
 	ck_assert_msg(check_port(&f, "127.0.0.1", port) == -ECONNREFUSED,
@@ -856,7 +856,7 @@ START_TEST(many_services)
 
 		snprintf(name, sizeof(name), "s%d", (i * 7) % COUNT);
 		snprintf(want, sizeof(want),
-			 "\"name\": \"%s\"},\"localEndpoints\": %d,", name, i + 1);
+			 "\"name\":\"%s\"},\"localEndpoints\":%d,", name, i + 1);
 		ck_assert_int_eq(check_port(&f, "127.0.0.1", ports[i]), 200);
 		CHECK_HAS("own answer", f.answer.text, want);
 		if (i % 2)
