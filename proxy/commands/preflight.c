@@ -482,9 +482,11 @@ static void check_rules(struct preflight *p, enum family family)
 	for (i = 0; i < rules.n_node_addresses; i++)
 		strbuf_addf(&where, "%s%s", i ? ", " : " on ",
 			    addr_format(family, &rules.node_addresses[i], text));
-	good(p, "kube-proxy's table %s: %u addresses of Services, %u node ports%s",
+	good(p, "kube-proxy's table %s: %u address%s of Services, %u node port%s%s",
 	     family == FAMILY_IPV4 ? "ip" : "ip6", rules.n_addresses,
-	     rules.n_node_ports, where.err || !where.text ? "" : where.text);
+	     rules.n_addresses == 1 ? "" : "es", rules.n_node_ports,
+	     rules.n_node_ports == 1 ? "" : "s",
+	     where.err || !where.text ? "" : where.text);
 	strbuf_free(&where);
 	if (rules.n_node_ports)
 		compare_nodeports(p, family, &rules);
