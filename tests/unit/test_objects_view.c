@@ -127,12 +127,63 @@ START_TEST(are_those_that_run)
 }
 END_TEST
 
+static unsigned int times(const char *text, const char *what)
+{
+	unsigned int n = 0;
+
+	for (; (text = strstr(text, what)); text++)
+		n++;
+	return n;
+}
+
+enum { MANY_SERVICES = 6000, PAGES_MAX = 20 };
+
+/* More than one page holds: each object is on one of them, and the last one says that it is. */
+START_TEST(pages_end)
+{
+	struct world *w = world_new_rich(0);
+	const struct view view = { .config = w->config,
+				   .model = w->model,
+				   .node_name = "n1" };
+	struct strbuf page = STRBUF_INIT;
+	unsigned int i, pages = 0, services = 0, first = 0;
+	char text[128], query[300] = "";
+	const char *next;
+
+	for (i = 0; i < MANY_SERVICES; i++) {
+		snprintf(text, sizeof(text),
+			 "service many/s%u tcp:80 ip=10.97.%u.%u", i, i / 250,
+			 i % 250 + 1);
+		world_put(w, text);
+	}
+	do {
+		strbuf_reset(&page);
+		ck_assert_int_eq(view_page(&view, "/v1/objects", query, &page),
+				 200);
+		services += times(page.text, "\"namespace\":\"many\"");
+		first += times(page.text, "\"kind\":\"Node\"");
+		next = strstr(page.text, "\"continue\":\"");
+		if (next)
+			snprintf(query, sizeof(query), "continue=%.*s",
+				 (int)strcspn(next + 12, "\""), next + 12);
+	} while (++pages < PAGES_MAX && next);
+	ck_assert_ptr_null(next);
+	ck_assert_uint_gt(pages, 1);
+	ck_assert_uint_eq(services, MANY_SERVICES);
+	ck_assert_uint_eq(first, 1);
+	strbuf_free(&page);
+	world_free(w);
+}
+END_TEST
+
 Suite *make_suite(void)
 {
 	Suite *suite = suite_create("objects_view");
 	TCase *tc = tcase_create("pages");
 
+	tcase_set_timeout(tc, 30);
 	ADD_LOOP(tc, are_those_that_run, rows);
+	tcase_add_test(tc, pages_end);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
