@@ -30,19 +30,19 @@ struct service_port_state {
 	struct service_entry *service;
 	const char *name, *label, *sticky; /* label: namespace/name:port */
 	const struct service_port *spec; /* NULL: the Service has no such port (any more) */
-	uint8_t protocol;
-	bool desired_is_applied; /* then they are one dispatch */
 	struct claim *claims;
-	unsigned int n_claims;
 	struct dispatch *applied; /* what the kernel has acknowledged; NULL: nothing */
 	struct dispatch *desired; /* of the latest compilation */
-	unsigned int refusals; /* by the kernel, in a row: set aside until retry_us */
 	int64_t retry_us;
-	bool dropped; /* set aside, and not even what was applied can stay */
 	uint64_t changed_in; /* the dataplane's list of changes that has it */
-	bool flows_touched; /* compiled since stale entries of conntrack were last looked for */
 	/* number of its latest change that may leave stale conntrack entries */
 	uint64_t flow_change;
+	unsigned int n_claims;
+	unsigned int refusals; /* by the kernel, in a row: set aside until retry_us */
+	uint8_t protocol;
+	bool desired_is_applied; /* then they are one dispatch */
+	bool dropped; /* set aside, and not even what was applied can stay */
+	bool flows_touched; /* compiled since stale entries of conntrack were last looked for */
 };
 
 /* A Service, or a name that slices speak of before it exists. */
@@ -53,9 +53,9 @@ struct service_entry {
 	struct slice_entry *slices; /* of both families */
 	struct service_port_state *ports[N_FAMILIES];
 	struct service_entry *next_dirty[N_FAMILIES];
+	uint64_t epoch; /* of the list that last had it */
 	bool dirty[N_FAMILIES];
 	bool unfinished[N_FAMILIES]; /* memory ran out over the object: model_settle() */
-	uint64_t epoch;		     /* of the list that last had it */
 	/* BEY-1: since it was last compiled, endpoints went whose connections may have to end */
 	bool endpoints_left[N_FAMILIES];
 	/* has, or had, node ports on loopback: the listeners are to be told */

@@ -31,8 +31,7 @@ static struct service_port_state *service_port_new(struct service_entry *s,
 	/* The kernel's comment has at most 128 bytes with its end (NFTNL_UDATA_COMMENT_MAXLEN). */
 	size_t n_label = n_whole < 128 ? n_whole : 128;
 	size_t n_sticky = n_whole + strlen(protocol) + 1;
-	struct service_port_state *p =
-		calloc(1, sizeof(*p) + n_name + n_label + n_sticky);
+	struct service_port_state *p = calloc(1, sizeof(*p) + n_label + n_sticky);
 	char *text;
 
 	if (!p)
@@ -40,14 +39,14 @@ static struct service_port_state *service_port_new(struct service_entry *s,
 	text = (char *)(p + 1);
 	p->service = s;
 	p->protocol = spec->protocol;
-	p->name = memcpy(text, spec->name, n_name);
-	p->label = text + n_name;
-	snprintf(text + n_name, n_label, *spec->name ? "%s/%s:%s" : "%s/%s%s",
+	p->label = text;
+	snprintf(text, n_label, *spec->name ? "%s/%s:%s" : "%s/%s%s",
 		 s->namespace, s->name, spec->name);
-	p->sticky = text + n_name + n_label;
-	snprintf(text + n_name + n_label, n_sticky, "%s/%s/%s/%s", s->namespace,
-		 s->name, protocol, spec->name);
+	p->sticky = text + n_label;
+	snprintf(text + n_label, n_sticky, "%s/%s/%s/%s", s->namespace, s->name,
+		 protocol, spec->name);
 	assert(strlen(p->sticky) == n_sticky - 1);
+	p->name = p->sticky + n_sticky - n_name; /* which it ends with */
 	p->next = s->ports[family];
 	s->ports[family] = p;
 	return p;
