@@ -2,6 +2,7 @@
  * The program: reads the command line and hands over to the daemon or to one of
  * the commands. Nothing else exits.
  */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -35,12 +36,27 @@ static int run_command(struct app *app)
 	return command_run(app, &options);
 }
 
+/*
+ * Large buffers come and go: messages for the kernel, what is read back, the
+ * scratch of a full sync. They are pages of their own, which go back to the
+ * system with them. By itself malloc takes them from its heap from the second
+ * time on, and small objects that come to lie behind them keep them there.
+ */
+static void give_large_blocks_back(void)
+{
+#ifdef M_MMAP_THRESHOLD
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 512 * 1024);
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	struct app app;
 	int status = EXIT_FAILED;
 
 	signal(SIGPIPE, SIG_IGN);
+	give_large_blocks_back();
 	if (app_open(&app, clock_system(), argc, argv))
 		fputs("vipmap: out of memory\n", stderr);
 	else
