@@ -316,7 +316,7 @@ static int read_service_ports(struct reading *r, const struct json *spec,
 /* ---- external addresses */
 
 static int read_external_ips(struct reading *r, const struct json *spec,
-			     struct service *service, bool *present)
+			     struct service_extra *extra, bool *present)
 {
 	const struct json *list = NULL;
 	struct address_lists addresses;
@@ -332,7 +332,7 @@ static int read_external_ips(struct reading *r, const struct json *spec,
 		if (read_vip(r, item, NULL, &f, &addr))
 			addresses_add(&addresses, f, &addr);
 	for (f = 0; f < N_FAMILIES; f++)
-		service->family[f].external_ips = addresses_end(&addresses, f);
+		extra[f].external_ips = addresses_end(&addresses, f);
 	return 0;
 }
 
@@ -355,7 +355,7 @@ static int read_ingress(struct reading *r, const struct json *item,
 	return read_vip(r, item, "ip", family, addr);
 }
 
-static int read_load_balancer(struct reading *r, struct service *service)
+static int read_load_balancer(struct reading *r, struct service_extra *extra)
 {
 	const struct json *status = NULL, *balancer = NULL, *list = NULL;
 	struct address_lists addresses;
@@ -377,8 +377,7 @@ static int read_load_balancer(struct reading *r, struct service *service)
 			addresses_add(&addresses, f, &addr);
 	}
 	for (f = 0; f < N_FAMILIES; f++)
-		service->family[f].load_balancer_ips =
-			addresses_end(&addresses, f);
+		extra[f].load_balancer_ips = addresses_end(&addresses, f);
 	return 0;
 }
 
@@ -438,7 +437,7 @@ static int read_source_range(struct reading *r, const struct json *item,
 }
 
 static int read_source_ranges(struct reading *r, const struct json *spec,
-			      struct service *service)
+			      struct service_extra *extra)
 {
 	struct prefix *items[N_FAMILIES];
 	unsigned int count[N_FAMILIES] = { 0 };
@@ -457,8 +456,7 @@ static int read_source_ranges(struct reading *r, const struct json *spec,
 		if (read_source_range(r, item, items, count))
 			return -ENOMEM;
 	for (f = 0; f < N_FAMILIES; f++)
-		service->family[f].source_ranges =
-			make_disjoint(items[f], count[f]);
+		extra[f].source_ranges = make_disjoint(items[f], count[f]);
 	return 0;
 }
 
@@ -651,7 +649,8 @@ static int read_ignored(struct reading *r, const struct json *spec,
 }
 
 static int read_programmed(struct reading *r, const struct json *spec,
-			   enum service_type type, struct service *service)
+			   enum service_type type, struct service *service,
+			   struct service_extra *extra)
 {
 	bool has_external_ips = false;
 	int err = read_cluster_ips(r, spec, service);
@@ -659,11 +658,11 @@ static int read_programmed(struct reading *r, const struct json *spec,
 	if (!err)
 		err = read_service_ports(r, spec, service);
 	if (!err)
-		err = read_external_ips(r, spec, service, &has_external_ips);
+		err = read_external_ips(r, spec, extra, &has_external_ips);
 	if (!err)
-		err = read_load_balancer(r, service);
+		err = read_load_balancer(r, extra);
 	if (!err)
-		err = read_source_ranges(r, spec, service);
+		err = read_source_ranges(r, spec, extra);
 	if (!err)
 		err = read_policies(r, spec, type, has_external_ips, service);
 	if (!err)
@@ -677,7 +676,9 @@ static int read_programmed(struct reading *r, const struct json *spec,
 	return err;
 }
 
-static int read_service(struct reading *r, struct service *service)
+/* @extra: one for each family, which the Service refers to. */
+static int read_service(struct reading *r, struct service *service,
+			struct service_extra *extra)
 {
 	const struct json *spec = NULL;
 	enum service_type type;
@@ -700,17 +701,23 @@ static int read_service(struct reading *r, struct service *service)
 		service->flags |= SERVICE_IGNORED;
 	if (ret > 0 && type == EXTERNAL_NAME)
 		service->flags |= SERVICE_EXTERNAL_NAME;
-	return ret ? (ret > 0 ? 0 : ret) : read_programmed(r, spec, type, service);
+	return ret ? (ret > 0 ? 0 : ret)
+		   : read_programmed(r, spec, type, service, extra);
 }
 
 struct service *decode_service(struct decoder *d, const struct json *json,
 			       struct errbuf *eb)
 {
 	struct service service = { 0 }, *packed = NULL;
+	struct service_extra extra[N_FAMILIES] = { 0 };
 	struct reading r;
+	unsigned int f;
+
+	for (f = 0; f < N_FAMILIES; f++)
+		service.family[f].extra = &extra[f];
 
 	reading_begin(&r, d, "Service", json);
-	if (read_service(&r, &service) == 0) {
+	if (read_service(&r, &service, extra) == 0) {
 		packed = service_pack(&service);
 		if (!packed)
 			reading_no_memory(&r);

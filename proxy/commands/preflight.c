@@ -334,8 +334,8 @@ static void check_source_ranges(struct preflight *p)
 	for (i = 0; i < n; i++) {
 		const struct service *s = list[i]->object;
 
-		if (!s->family[FAMILY_IPV4].source_ranges.count &&
-		    !s->family[FAMILY_IPV6].source_ranges.count)
+		if (!service_extra(s, FAMILY_IPV4)->source_ranges.count &&
+		    !service_extra(s, FAMILY_IPV6)->source_ranges.count)
 			continue;
 		if (found++ < NAMED_MAX)
 			strbuf_addf(&names, "%s%s/%s", names.length ? ", " : "",

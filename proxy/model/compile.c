@@ -64,8 +64,8 @@ static int source_ranges(const struct model *m, enum family family,
 			 const struct service *s, struct arena *scratch,
 			 struct dispatch *p)
 {
-	const struct prefix_list *ranges = &s->family[family].source_ranges;
-	const struct addr_list *own = &s->family[family].load_balancer_ips;
+	const struct prefix_list *ranges = &service_extra(s, family)->source_ranges;
+	const struct addr_list *own = &service_extra(s, family)->load_balancer_ips;
 	unsigned int i, n = 0;
 	struct prefix *list;
 

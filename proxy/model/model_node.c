@@ -33,7 +33,8 @@ static void mark_dependents(struct model *m, bool zone, bool addresses)
 		for (f = 0; f < N_FAMILIES; f++)
 			if (s->object && s->ports[f] &&
 			    ((zone && has_zone_hints(s, (enum family)f)) ||
-			     (addresses && s->object->family[f].source_ranges.count)))
+			     (addresses &&
+			      service_extra(s->object, f)->source_ranges.count)))
 				model_mark(m, s, (enum family)f);
 	}
 }
@@ -188,7 +189,7 @@ static void refresh_external_ips(struct model *m)
 
 	for_each_service_entry (s, m) {
 		for (f = 0; s->object && f < N_FAMILIES; f++) {
-			if (!s->object->family[f].external_ips.count ||
+			if (!service_extra(s->object, f)->external_ips.count ||
 			    !s->ports[f])
 				continue;
 			/* brought in by model_settle(), before the Service is compiled */
@@ -209,8 +210,8 @@ static void mark_external_vips(struct model *m)
 	for_each_service_entry (s, m) {
 		for (f = 0; s->object && f < N_FAMILIES; f++)
 			if (s->ports[f] &&
-			    (s->object->family[f].external_ips.count ||
-			     s->object->family[f].load_balancer_ips.count))
+			    (service_extra(s->object, f)->external_ips.count ||
+			     service_extra(s->object, f)->load_balancer_ips.count))
 				model_mark(m, s, (enum family)f);
 	}
 }

@@ -93,8 +93,8 @@ static int claimed_vips_new(struct model *m, const struct service *s,
 			    struct vip **vips, unsigned int *count)
 {
 	const struct addr_list one = { 1, &s->family[family].cluster_ip };
-	const struct addr_list *ext = &s->family[family].external_ips;
-	const struct addr_list *lb = &s->family[family].load_balancer_ips;
+	const struct addr_list *ext = &service_extra(s, family)->external_ips;
+	const struct addr_list *lb = &service_extra(s, family)->load_balancer_ips;
 	unsigned int i, n = 0, kept = 0;
 	struct vip *v = calloc((size_t)2 + ext->count + lb->count, sizeof(*v));
 

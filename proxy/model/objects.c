@@ -47,6 +47,35 @@ const char *kind_name(enum kind kind)
 	return names[kind];
 }
 
+const struct service_extra *service_extra(const struct service *service,
+					  enum family family)
+{
+	static const struct service_extra none;
+	const struct service_extra *extra = service->family[family].extra;
+
+	return extra ? extra : &none;
+}
+
+static const struct service_extra *extra_walk(struct packer *p,
+					      const struct service_extra *from)
+{
+	struct service_extra local = *from, *to;
+
+	if (!from->external_ips.count && !from->load_balancer_ips.count &&
+	    !from->source_ranges.count)
+		return NULL;
+	to = pack_bytes(p, from, sizeof(*from), _Alignof(struct service_extra));
+	if (!to)
+		to = &local;
+	to->external_ips.items =
+		PACK_ARRAY(p, from->external_ips.items, from->external_ips.count);
+	to->load_balancer_ips.items = PACK_ARRAY(p, from->load_balancer_ips.items,
+						 from->load_balancer_ips.count);
+	to->source_ranges.items = PACK_ARRAY(p, from->source_ranges.items,
+					     from->source_ranges.count);
+	return to == &local ? NULL : to;
+}
+
 /* Each walk copies the struct, then replaces its pointers by ones into the
  * block. With only a count under way the pointers are those of a local copy. */
 static void service_walk(struct packer *p, const struct service *from)
@@ -60,17 +89,8 @@ static void service_walk(struct packer *p, const struct service *from)
 		to = &local;
 	ports = PACK_ARRAY(p, from->ports, from->n_ports);
 	to->ports = ports;
-	for (f = 0; f < N_FAMILIES; f++) {
-		to->family[f].external_ips.items =
-			PACK_ARRAY(p, from->family[f].external_ips.items,
-				   from->family[f].external_ips.count);
-		to->family[f].load_balancer_ips.items =
-			PACK_ARRAY(p, from->family[f].load_balancer_ips.items,
-				   from->family[f].load_balancer_ips.count);
-		to->family[f].source_ranges.items =
-			PACK_ARRAY(p, from->family[f].source_ranges.items,
-				   from->family[f].source_ranges.count);
-	}
+	for (f = 0; f < N_FAMILIES; f++)
+		to->family[f].extra = extra_walk(p, service_extra(from, f));
 	to->namespace = pack_text(p, from->namespace);
 	to->name = pack_text(p, from->name);
 	to->uid = pack_text(p, from->uid);
@@ -341,15 +361,17 @@ static bool service_port_equal(const struct service_port *a,
 }
 
 static bool service_family_equal(const struct service *a,
-				 const struct service *b, unsigned int f)
+				 const struct service *b, enum family f)
 {
+	const struct service_extra *x = service_extra(a, f),
+				   *y = service_extra(b, f);
+
 	return a->family[f].has_cluster_ip == b->family[f].has_cluster_ip &&
 	       addr_compare(&a->family[f].cluster_ip, &b->family[f].cluster_ip) ==
 		       0 &&
-	       SAME_LIST(a->family[f].external_ips, b->family[f].external_ips) &&
-	       SAME_LIST(a->family[f].load_balancer_ips,
-			 b->family[f].load_balancer_ips) &&
-	       SAME_LIST(a->family[f].source_ranges, b->family[f].source_ranges);
+	       SAME_LIST(x->external_ips, y->external_ips) &&
+	       SAME_LIST(x->load_balancer_ips, y->load_balancer_ips) &&
+	       SAME_LIST(x->source_ranges, y->source_ranges);
 }
 
 bool service_equal(const struct service *a, const struct service *b)

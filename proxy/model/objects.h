@@ -52,6 +52,14 @@ enum service_flags {
 	SERVICE_NO_PASS = 1 << 9,
 };
 
+/* Addresses beside the ClusterIP, in one family; most Services have none. */
+struct service_extra {
+	struct addr_list external_ips; /* spec.externalIPs */
+	/* status.loadBalancer.ingress[], ipMode VIP or unset */
+	struct addr_list load_balancer_ips;
+	struct prefix_list source_ranges; /* spec.loadBalancerSourceRanges, usable ones */
+};
+
 struct service {
 	const char *namespace, *name;
 	const char *uid; /* "" if absent; names the object in events */
@@ -64,12 +72,13 @@ struct service {
 	struct {
 		bool has_cluster_ip;
 		struct addr cluster_ip;
-		struct addr_list external_ips; /* spec.externalIPs */
-		/* status.loadBalancer.ingress[], ipMode VIP or unset */
-		struct addr_list load_balancer_ips;
-		struct prefix_list source_ranges; /* spec.loadBalancerSourceRanges, usable ones */
+		const struct service_extra *extra; /* NULL: none; see service_extra() */
 	} family[N_FAMILIES];
 };
+
+/* Empty lists where there are none. */
+const struct service_extra *service_extra(const struct service *service,
+					  enum family family);
 
 /* EndpointSlice discovery.k8s.io/v1, ports[] with a name, a known protocol and a number */
 struct slice_port {

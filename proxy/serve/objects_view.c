@@ -103,15 +103,15 @@ static void put_service_lists(const struct service *s, struct strbuf *out)
 
 	jsonout_array(out, "externalIPs");
 	for (f = 0; f < N_FAMILIES; f++)
-		for (i = 0; i < s->family[f].external_ips.count; i++)
+		for (i = 0; i < service_extra(s, f)->external_ips.count; i++)
 			put_addr(out, NULL, (enum family)f,
-				 &s->family[f].external_ips.items[i]);
+				 &service_extra(s, f)->external_ips.items[i]);
 	jsonout_array_end(out);
 	jsonout_array(out, "loadBalancerSourceRanges");
 	for (f = 0; f < N_FAMILIES; f++)
-		for (i = 0; i < s->family[f].source_ranges.count; i++)
+		for (i = 0; i < service_extra(s, f)->source_ranges.count; i++)
 			put_prefix(out, (enum family)f,
-				   &s->family[f].source_ranges.items[i]);
+				   &service_extra(s, f)->source_ranges.items[i]);
 	jsonout_array_end(out);
 }
 
@@ -162,10 +162,10 @@ static void put_ingress(const struct service *s, struct strbuf *out)
 	jsonout_object(out, "loadBalancer");
 	jsonout_array(out, "ingress");
 	for (f = 0; f < N_FAMILIES; f++)
-		for (i = 0; i < s->family[f].load_balancer_ips.count; i++) {
+		for (i = 0; i < service_extra(s, f)->load_balancer_ips.count; i++) {
 			jsonout_object(out, NULL);
 			put_addr(out, "ip", (enum family)f,
-				 &s->family[f].load_balancer_ips.items[i]);
+				 &service_extra(s, f)->load_balancer_ips.items[i]);
 			jsonout_object_end(out);
 		}
 	jsonout_array_end(out);

@@ -47,11 +47,13 @@ static void put_vips(const struct service *s, struct strbuf *out)
 	jsonout_array_end(out);
 	jsonout_array(out, "loadBalancerIPs");
 	for (f = 0; f < N_FAMILIES; f++)
-		put_addresses(out, (enum family)f, &s->family[f].load_balancer_ips);
+		put_addresses(out, (enum family)f,
+			      &service_extra(s, f)->load_balancer_ips);
 	jsonout_array_end(out);
 	jsonout_array(out, "externalIPs");
 	for (f = 0; f < N_FAMILIES; f++)
-		put_addresses(out, (enum family)f, &s->family[f].external_ips);
+		put_addresses(out, (enum family)f,
+			      &service_extra(s, f)->external_ips);
 	jsonout_array_end(out);
 }
 

@@ -46,10 +46,11 @@ static void check_service(const struct service *s)
 			       s->ports[i].protocol != s->ports[j].protocol);
 	}
 	for (f = 0; f < N_FAMILIES; f++) {
-		const struct prefix_list *ranges = &s->family[f].source_ranges;
+		const struct prefix_list *ranges =
+			&service_extra(s, f)->source_ranges;
 
-		check_addresses(f, &s->family[f].external_ips);
-		check_addresses(f, &s->family[f].load_balancer_ips);
+		check_addresses(f, &service_extra(s, f)->external_ips);
+		check_addresses(f, &service_extra(s, f)->load_balancer_ips);
 		for (i = 0; i < ranges->count; i++) {
 			assert(ranges->items[i].length);
 			for (j = 0; j < i; j++)

@@ -188,6 +188,7 @@ struct service *build_service(const char *text)
 {
 	struct service_builder *b = calloc(1, sizeof(*b));
 	char *copy = strdup(text), *at, *word;
+	struct service_extra extra[N_FAMILIES];
 	struct service *packed;
 	unsigned int f;
 
@@ -198,14 +199,12 @@ struct service *build_service(const char *text)
 		service_word(b, word);
 	b->s.ports = b->ports;
 	for (f = 0; f < N_FAMILIES; f++) {
-		b->s.family[f].external_ips =
-			(struct addr_list){ b->external.n[f],
-					    b->external.items[f] };
-		b->s.family[f].load_balancer_ips =
-			(struct addr_list){ b->balancer.n[f],
-					    b->balancer.items[f] };
-		b->s.family[f].source_ranges =
-			(struct prefix_list){ b->ranges.n[f], b->ranges.items[f] };
+		extra[f] = (struct service_extra){
+			{ b->external.n[f], b->external.items[f] },
+			{ b->balancer.n[f], b->balancer.items[f] },
+			{ b->ranges.n[f], b->ranges.items[f] },
+		};
+		b->s.family[f].extra = &extra[f];
 	}
 	packed = service_pack(&b->s);
 	free(copy);

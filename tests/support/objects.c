@@ -60,10 +60,11 @@ void describe_service(struct strbuf *sb, const struct service *service)
 	}
 	for (f = 0; f < N_FAMILIES; f++) {
 		describe_addresses(sb, "external", f,
-				   &service->family[f].external_ips);
+				   &service_extra(service, f)->external_ips);
 		describe_addresses(sb, "lb", f,
-				   &service->family[f].load_balancer_ips);
-		describe_prefixes(sb, "from", f, &service->family[f].source_ranges);
+				   &service_extra(service, f)->load_balancer_ips);
+		describe_prefixes(sb, "from", f,
+				  &service_extra(service, f)->source_ranges);
 	}
 	describe_flags(sb, service->flags, flags);
 	if (service->flags & SERVICE_CLOSE_NEVER)

@@ -249,10 +249,11 @@ static enum role role_of(const struct model *m, enum family family,
 		return ROLE_NONE;
 	if (addr_compare(&s->family[family].cluster_ip, &packet->destination) == 0)
 		return ROLE_CLUSTER;
-	if (list_has(&s->family[family].load_balancer_ips, &packet->destination))
+	if (list_has(&service_extra(s, family)->load_balancer_ips,
+		     &packet->destination))
 		return ROLE_BALANCER;
 	if (model_config(m)->allow_external_ips &&
-	    list_has(&s->family[family].external_ips, &packet->destination))
+	    list_has(&service_extra(s, family)->external_ips, &packet->destination))
 		return ROLE_EXTERNAL;
 	return ROLE_NONE;
 }
@@ -421,7 +422,7 @@ static void choose(struct outcome *o, const struct seen *all, unsigned int n,
 static bool source_allowed(const struct model *m, enum family family,
 			   const struct service *s, const struct packet *packet)
 {
-	const struct prefix_list *ranges = &s->family[family].source_ranges;
+	const struct prefix_list *ranges = &service_extra(s, family)->source_ranges;
 	bool node_inside = false;
 	unsigned int i;
 
@@ -435,8 +436,8 @@ static bool source_allowed(const struct model *m, enum family family,
 				&ranges->items[i],
 				&model_node_info(m)->family[family].primary);
 	}
-	return node_inside &&
-	       list_has(&s->family[family].load_balancer_ips, &packet->source);
+	return node_inside && list_has(&service_extra(s, family)->load_balancer_ips,
+				       &packet->source);
 }
 
 static bool passes(const struct model *m, const struct service *s)

@@ -130,11 +130,11 @@ static int put_service(void *ctx, struct service *s)
 		if (s->family[f].has_cluster_ip)
 			add_addr(&sb, (enum family)f, &s->family[f].cluster_ip);
 		add_addrs(&sb, "external", (enum family)f,
-			  &s->family[f].external_ips);
+			  &service_extra(s, f)->external_ips);
 		add_addrs(&sb, "lb", (enum family)f,
-			  &s->family[f].load_balancer_ips);
+			  &service_extra(s, f)->load_balancer_ips);
 		add_prefixes(&sb, "ranges", (enum family)f,
-			     &s->family[f].source_ranges);
+			     &service_extra(s, f)->source_ranges);
 	}
 	put(ctx, KIND_SERVICE, key_of(KIND_SERVICE, s->namespace, s->name),
 	    sb.text);

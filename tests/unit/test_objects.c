@@ -66,6 +66,8 @@ static void expect(struct strbuf *sb, const char *want)
 static struct service full_service(void)
 {
 	struct service_port *ports = arena_array(&arena, 2, sizeof(*ports));
+	struct service_extra *extra =
+		arena_array(&arena, N_FAMILIES, sizeof(*extra));
 	struct service s = { .namespace = text_of("default"),
 			     .name = text_of("web"),
 			     .uid = text_of("u1"),
@@ -80,12 +82,12 @@ static struct service full_service(void)
 	ports[1] = (struct service_port){ text_of(""), 53, 0, IPPROTO_UDP };
 	s.family[FAMILY_IPV4].has_cluster_ip = true;
 	s.family[FAMILY_IPV4].cluster_ip = address("10.0.0.1");
-	s.family[FAMILY_IPV4].external_ips =
-		address_list("192.0.2.1", "192.0.2.2");
-	s.family[FAMILY_IPV6].load_balancer_ips =
-		address_list("fd00::1", "fd00::2");
-	s.family[FAMILY_IPV4].source_ranges =
+	extra[FAMILY_IPV4].external_ips = address_list("192.0.2.1", "192.0.2.2");
+	extra[FAMILY_IPV6].load_balancer_ips = address_list("fd00::1", "fd00::2");
+	extra[FAMILY_IPV4].source_ranges =
 		range_list("10.0.0.0/8", "192.0.2.0/24");
+	s.family[FAMILY_IPV4].extra = &extra[FAMILY_IPV4];
+	s.family[FAMILY_IPV6].extra = &extra[FAMILY_IPV6];
 	return s;
 }
 
@@ -350,21 +352,25 @@ START_TEST(test_node)
 END_TEST
 
 /* After @change, of a field of s or of its ports, a Service is another one than before. */
-#define SERVICE_DIFFERS(change)                                                \
-	do {                                                                   \
-		struct service before = full_service(), s = full_service();    \
-		struct service_port *ports =                                   \
-			arena_array(&arena, 3, sizeof(*ports));                \
-                                                                               \
-		memcpy(ports, s.ports, 2 * sizeof(*ports));                    \
-		ports[2] = ports[1];                                           \
-		s.ports = ports;                                               \
-		ck_assert(service_equal(&before, &s));                         \
-		change;                                                        \
-		ck_assert_msg(!service_equal(&before, &s) &&                   \
-				      !service_equal(&s, &before),             \
-			      "%s", #change);                                  \
-		arena_free(&arena);                                            \
+#define SERVICE_DIFFERS(change)                                                  \
+	do {                                                                     \
+		struct service before = full_service(), s = full_service();      \
+		struct service_port *ports =                                     \
+			arena_array(&arena, 3, sizeof(*ports));                  \
+		struct service_extra extra[N_FAMILIES] = { *s.family[0].extra,   \
+							   *s.family[1].extra }; \
+                                                                                 \
+		s.family[0].extra = &extra[0];                                   \
+		s.family[1].extra = &extra[1];                                   \
+		memcpy(ports, s.ports, 2 * sizeof(*ports));                      \
+		ports[2] = ports[1];                                             \
+		s.ports = ports;                                                 \
+		ck_assert(service_equal(&before, &s));                           \
+		change;                                                          \
+		ck_assert_msg(!service_equal(&before, &s) &&                     \
+				      !service_equal(&s, &before),               \
+			      "%s", #change);                                    \
+		arena_free(&arena);                                              \
 	} while (0)
 
 START_TEST(test_service_equal)
@@ -383,14 +389,15 @@ START_TEST(test_service_equal)
 	SERVICE_DIFFERS(ports[1].protocol = IPPROTO_SCTP);
 	SERVICE_DIFFERS(s.family[FAMILY_IPV6].has_cluster_ip = true);
 	SERVICE_DIFFERS(s.family[FAMILY_IPV4].cluster_ip = address("10.0.0.2"));
-	SERVICE_DIFFERS(s.family[FAMILY_IPV4].external_ips.count--);
-	SERVICE_DIFFERS(s.family[FAMILY_IPV4].external_ips =
+	SERVICE_DIFFERS(extra[FAMILY_IPV4].external_ips.count--);
+	SERVICE_DIFFERS(s.family[FAMILY_IPV6].extra = NULL);
+	SERVICE_DIFFERS(extra[FAMILY_IPV4].external_ips =
 				address_list("192.0.2.1", "192.0.2.3"));
-	SERVICE_DIFFERS(s.family[FAMILY_IPV6].load_balancer_ips =
+	SERVICE_DIFFERS(extra[FAMILY_IPV6].load_balancer_ips =
 				address_list("fd00::2", "fd00::1"));
-	SERVICE_DIFFERS(s.family[FAMILY_IPV4].source_ranges =
+	SERVICE_DIFFERS(extra[FAMILY_IPV4].source_ranges =
 				range_list("10.0.0.0/9", "192.0.2.0/24"));
-	SERVICE_DIFFERS(s.family[FAMILY_IPV6].source_ranges =
+	SERVICE_DIFFERS(extra[FAMILY_IPV6].source_ranges =
 				range_list("fd00::/8", "fd01::/16"));
 }
 END_TEST
