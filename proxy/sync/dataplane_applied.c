@@ -13,6 +13,67 @@
 #include <string.h>
 #include <syslog.h>
 
+/* The first of @list from @i on that is an address of node ports, or @n. */
+static size_t next_nodeport_ip(const struct element *list, size_t n, size_t i)
+{
+	while (i < n && list[i].set != SET_NODEPORT_IPS)
+		i++;
+	return i;
+}
+
+/* Node ports have been on all addresses of this node, and are on those of @list now. */
+static void left_everywhere(struct dataplane *dp, const struct element *list,
+			    size_t n)
+{
+	const struct addr_view local = model_addresses(dp->model, dp->family);
+	unsigned int i;
+	size_t k;
+
+	for (i = 0; i < local.count; i++) {
+		k = next_nodeport_ip(list, n, 0);
+		while (k < n && addr_compare(&list[k].addr, &local.items[i]))
+			k = next_nodeport_ip(list, n, k + 1);
+		if (k == n)
+			stale_address_removed(dp->stale, &local.items[i]);
+	}
+}
+
+/*
+ * An address on which node ports are offered is part of VIPs as well: flows to
+ * them that were there before it was one, or go on after it, are stale (CT-1,
+ * CT-5). Both lists are sorted.
+ */
+static void nodeport_ips_applied(struct dataplane *dp,
+				 const struct element *list, size_t n)
+{
+	const bool everywhere = dp->ruleset.nodeports_everywhere;
+	const struct element *old = dp->globals;
+	const size_t n_old = dp->n_globals;
+	bool changed = everywhere != dp->everywhere;
+	size_t i = next_nodeport_ip(old, n_old, 0),
+	       k = next_nodeport_ip(list, n, 0);
+	int order;
+
+	while (i < n_old || k < n) {
+		order = i == n_old ? 1
+			: k == n   ? -1
+				   : addr_compare(&old[i].addr, &list[k].addr);
+		changed |= order != 0;
+		if (order < 0 && !everywhere)
+			stale_address_removed(dp->stale, &old[i].addr);
+		if (order <= 0)
+			i = next_nodeport_ip(old, n_old, i + 1);
+		if (order >= 0)
+			k = next_nodeport_ip(list, n, k + 1);
+	}
+	if (dp->everywhere && !everywhere)
+		left_everywhere(dp, list, n);
+	dp->everywhere = everywhere;
+	/* At the start all flows are looked at anyway. */
+	if (changed && old)
+		stale_all_changed(dp->stale);
+}
+
 int dp_globals_applied(struct dataplane *dp, const struct element *list, size_t n)
 {
 	struct element *copy = calloc(n + 1, sizeof(*copy));
@@ -22,6 +83,8 @@ int dp_globals_applied(struct dataplane *dp, const struct element *list, size_t 
 		return -ENOMEM;
 	if (n)
 		memcpy(copy, list, n * sizeof(*copy));
+	if (dp->stale)
+		nodeport_ips_applied(dp, list, n);
 	free(dp->globals);
 	dp->globals = copy;
 	dp->n_globals = n;
@@ -224,6 +287,8 @@ static void vip_unseen(void *ctx, const struct element *el)
 	};
 
 	assert(dp->stale);
+	if (el->set == SET_NODEPORT_IPS)
+		stale_address_removed(dp->stale, &el->addr);
 	if (el->protocol == IPPROTO_UDP &&
 	    (el->set == MAP_SERVICE_IPS || el->set == MAP_SERVICE_NODEPORTS))
 		stale_vip_removed(dp->stale, &vip);

@@ -48,6 +48,7 @@ struct dataplane {
 	bool purge_later;
 	struct element *globals; /* applied elements of no service port, sorted */
 	size_t n_globals;
+	bool everywhere;      /* applied: node ports are on all addresses */
 	struct arena scratch; /* of a sync */
 	struct arena brief;   /* of one service port */
 	/* compiled, and different from what is applied, or with flows that may be stale; each once

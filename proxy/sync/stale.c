@@ -20,7 +20,7 @@ enum { REMOVED_MAX = 65536 };
 
 struct removed {
 	struct hash_node node;
-	struct vip vip; /* a node port without address */
+	struct vip vip; /* a node port without address, or an address without port */
 	uint64_t change;
 };
 
@@ -142,6 +142,13 @@ void stale_vip_removed(struct stale *s, const struct vip *vip)
 	}
 	r->change = s->changes;
 	assert(s->removed.count <= REMOVED_MAX);
+}
+
+void stale_address_removed(struct stale *s, const struct addr *addr)
+{
+	const struct vip any_port = { .addr = *addr, .role = VIP_EXTERNAL_IP };
+
+	stale_vip_removed(s, &any_port);
 }
 
 bool stale_is_pending(const struct stale *s)
@@ -298,11 +305,18 @@ static bool was_removed(const struct stale *s, const struct addr *addr, uint16_t
 				 .port = port,
 				 .role = VIP_EXTERNAL_IP };
 	const struct vip nodeport = { .port = port, .role = VIP_NODE_PORT };
+	const struct vip any_port = { .addr = *addr, .role = VIP_EXTERNAL_IP };
+	bool was_theirs;
 
 	if (!s->removed.count)
 		return false;
-	return removed_find(s, &vip) ||
-	       (removed_find(s, &nodeport) && is_nodeport_address(s, addr));
+	if (removed_find(s, &vip))
+		return true;
+	was_theirs = removed_find(s, &any_port);
+	if (removed_find(s, &nodeport))
+		return was_theirs || is_nodeport_address(s, addr);
+	return was_theirs &&
+	       model_vip_owner(s->model, s->family, NULL, s->protocol, port);
 }
 
 /* The service port that the destination belongs to, or NULL. */

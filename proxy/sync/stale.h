@@ -23,6 +23,8 @@ void stale_port_changed(struct stale *s, struct service_port_state *port);
 void stale_all_changed(struct stale *s);
 /* A UDP VIP is gone from the kernel (CT-5). */
 void stale_vip_removed(struct stale *s, const struct vip *vip);
+/* Node ports are not offered on this address any more; it is theirs that went. */
+void stale_address_removed(struct stale *s, const struct addr *addr);
 
 bool stale_is_pending(const struct stale *s); /* a sweep is needed */
 bool stale_is_sweeping(const struct stale *s);

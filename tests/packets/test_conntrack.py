@@ -1,5 +1,7 @@
 """Stale UDP entries: what must go, and what must stay. A flow here is one socket that keeps sending, so only a fresh
 conntrack entry can bring it to another endpoint."""
+import signal
+
 from lib.case import *
 
 
@@ -144,6 +146,56 @@ def vip_changes(b, family):
     b.apply(plain)
     moves(b, f, world)
     stays(b, other, place("pod1", family), 0.3)
+
+
+@case("the Node gets another address: node ports come to it, and leave the old one", "CT-1 CT-5 NODE-4", both_families)
+def node_address(b, family):
+    b.program.start([node(), service_cidr()] + web(["pod1"]), *DETECT)
+    old, new = flow(b, "node:30080", family), flow(b, "node2:30080", family)
+    b.equal("first", place("pod1", family), at(old))
+    # what the cleanup of the start did not delete has come after it
+    stays(b, new, place("node2:30080", family))
+    b.program.apply([node(addresses=("node2",)), service_cidr()] + web(["pod1"]))
+    moves(b, new, place("pod1", family))
+    moves(b, old, place("node:30080", family))
+    b.program.apply([node(addresses=("node2",))] + web(["pod1"]))
+    stays(b, new, place("pod1", family), 0.3)
+
+
+CONFIG = """
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clusterCIDR: 10.180.0.0/16,fd00:180::/48
+conntrack: {maxPerCore: 0}
+nodePortAddresses: %s
+"""
+
+
+@case("another configuration offers node ports on more addresses, and on fewer", "CT-1 CT-5 CFG-3 NP-2", both_families)
+def node_port_addresses(b, family):
+    def reload(addresses):
+        b.program.file("config.yaml", CONFIG % addresses)
+        b.program.process.send_signal(signal.SIGHUP)
+    b.start(web(["pod1"]), "--config", b.program.file("config.yaml", CONFIG % '["primary"]'))
+    first, second = flow(b, "node:30080", family), flow(b, "node2:30080", family)
+    b.equal("first", place("pod1", family), at(first))
+    stays(b, second, place("node2:30080", family))
+    reload('["all"]')
+    moves(b, second, place("pod1", family))
+    reload('["primary"]')
+    moves(b, second, place("node2:30080", family))
+    stays(b, first, place("pod1", family), 0.3)
+
+
+@case("the Node gets another address while nobody runs", "CT-5 NODE-4", both_families)
+def node_address_meanwhile(b, family):
+    b.program.start([node(), service_cidr()] + web(["pod1"]), *DETECT)
+    old = flow(b, "node:30080", family)
+    b.equal("first", place("pod1", family), at(old))
+    b.stop()
+    b.program.start([node(addresses=("node2",)), service_cidr()] + web(["pod1"]), *DETECT)
+    moves(b, old, place("node:30080", family))
 
 
 @case("the target port changes", "CT-3", both_families)

@@ -1715,7 +1715,9 @@ static const struct {
 	  "service d/u udp:53 ip=10.96.0.1 ext=203.0.113.1 ext=203.0.113.2", true },
 	{ "CT-8: of TCP", "slice d/t t v4 tcp:80 10.244.0.1 10.244.0.9", false },
 	{ "CT-8: a TCP Service goes", "gone service d/t", false },
-	{ "nothing of the kind", "node n1 192.168.7.9", false },
+	{ "CT-1, NODE-4: node ports come to an address", "node n1 192.168.7.9",
+	  true },
+	{ "nothing of the kind", "cidr c 10.96.0.0/16", false },
 	{ "a slice of nobody", "slice d/v v v4 udp:53 10.244.0.1", false },
 };
 

@@ -482,6 +482,48 @@ START_TEST(follows_the_model)
 }
 END_TEST
 
+/* NODE-4: node ports leave 192.168.7.1 and come to 192.168.7.2. */
+static const struct {
+	const char *name, *destination;
+	uint16_t port;
+	const char *source;
+	uint16_t source_port;
+	bool stale;
+} moved[] = {
+	{ "CT-5: the address that they left", "192.168.7.1", 30053,
+	  "10.244.0.1", 5353, true },
+	{ "CT-5: never translated", "192.168.7.1", 30053, "192.168.7.1", 30053,
+	  false },
+	{ "CT-8: a port of it that is no node port", "192.168.7.1", 999,
+	  "10.244.0.1", 5353, false },
+	{ "CT-8: an address that never was one of theirs", "172.16.0.1", 30053,
+	  "10.244.0.1", 5353, false },
+	{ "CT-3: the address that they came to, never translated",
+	  "192.168.7.2", 30053, "192.168.7.2", 30053, true },
+	{ "CT-1: the address that they came to, served", "192.168.7.2", 30053,
+	  "10.244.0.1", 5353, false },
+	{ "CT-1: a ClusterIP, served", "10.96.0.1", 53, "10.244.0.1", 5353, false },
+};
+
+START_TEST(nodeports_move)
+{
+	struct world *w = world_at(false);
+	enum family f;
+	struct flow flow = flow_to(moved[_i].destination, moved[_i].port,
+				   moved[_i].source, moved[_i].source_port, &f);
+
+	world_put(w, "node n1 192.168.7.2 fd00:7::1");
+	world_must_sync(w, "moved");
+	ck_assert(stale_is_pending(w->stale[f]));
+	ck_assert(!stale_is_pending(w->stale[FAMILY_IPV6]));
+	ck_assert_msg(stale_flow(w->stale[f], &flow) == moved[_i].stale, "%s",
+		      moved[_i].name);
+	stale_swept(w->stale[f]);
+	ck_assert_msg(!stale_flow(w->stale[f], &flow), "%s, later", moved[_i].name);
+	world_free(w);
+}
+END_TEST
+
 /* NP-2: node ports on all local addresses but loopback. */
 START_TEST(nodeports_everywhere)
 {
@@ -648,6 +690,7 @@ Suite *make_suite(void)
 	ADD_LOOP(tc, nothing_changed, cases);
 	ADD_LOOP(tc, judges_connections, tcp_cases);
 	ADD_LOOP(tc, looks_when_endpoints_go, closing);
+	ADD_LOOP(tc, nodeports_move, moved);
 	tcase_add_test(tc, never_looks);
 	tcase_add_test(tc, looks_after_a_refusal);
 	tcase_add_test(tc, restart_closes);
