@@ -15,6 +15,8 @@
 #include <string.h>
 #include <syslog.h>
 
+enum { CONFLICTS_TOLD = 8 }; /* of a Service, each time that it is compiled */
+
 void dp_changed_begin(struct dataplane *dp)
 {
 	dp->n_changed = 0;
@@ -55,36 +57,53 @@ static int compile_one(struct dataplane *dp, struct service_port_state *port,
 	return err;
 }
 
-/* SVC-11: said once, until the claim wins or goes. */
-static void report_conflicts(struct dataplane *dp, struct service_port_state *port)
+static void tell_conflict(const struct dataplane *dp,
+			  const struct service_port_state *port,
+			  const struct claim *c)
 {
-	const struct service_port_state *winner;
+	const bool nodeport = c->vip.role == VIP_NODE_PORT;
+	const struct service_port_state *winner = model_vip_owner(
+		dp->model, dp->family, nodeport ? NULL : &c->vip.addr,
+		port->protocol, c->vip.port);
 	char addr[ADDR_TEXT_SIZE];
+
+	model_log(dp->model, LOG_WARNING,
+		  "Service %s: %s%s port %u/%s is taken by Service %s",
+		  port->label, nodeport ? "node" : "",
+		  nodeport ? "" : addr_format(dp->family, &c->vip.addr, addr),
+		  c->vip.port, protocol_name(port->protocol),
+		  winner ? winner->label : "?");
+}
+
+/*
+ * SVC-11: said once, until the claim wins or goes. Whoever may make Services
+ * can have one lose thousands; then a few are named, and the others counted.
+ * @told goes on from port to port of the Service.
+ */
+static void report_conflicts(struct dataplane *dp,
+			     struct service_port_state *port, unsigned int *told)
+{
 	struct claim *c;
 	unsigned int i;
+	bool lost;
 
 	for (i = 0; i < port->n_claims; i++) {
-		bool lost = !claim_wins(dp->model, dp->family, &port->claims[i]);
-
 		c = &port->claims[i];
-		if (lost && !c->lost) {
-			winner = model_vip_owner(
-				dp->model, dp->family,
-				c->vip.role == VIP_NODE_PORT ? NULL : &c->vip.addr,
-				port->protocol, c->vip.port);
-			model_log(dp->model, LOG_WARNING,
-				  "Service %s: %s%s port %u/%s is taken by Service %s",
-				  port->label,
-				  c->vip.role == VIP_NODE_PORT ? "node" : "",
-				  c->vip.role == VIP_NODE_PORT
-					  ? ""
-					  : addr_format(dp->family,
-							&c->vip.addr, addr),
-				  c->vip.port, protocol_name(port->protocol),
-				  winner ? winner->label : "?");
-		}
+		lost = !claim_wins(dp->model, dp->family, c);
+		if (lost && !c->lost && ++*told <= CONFLICTS_TOLD)
+			tell_conflict(dp, port, c);
 		claim_set_lost(dp->model, dp->family, c, lost);
 	}
+}
+
+static void report_more_conflicts(const struct dataplane *dp,
+				  const struct service_entry *s, unsigned int told)
+{
+	if (told > CONFLICTS_TOLD)
+		model_log(dp->model, LOG_WARNING,
+			  "Service %s/%s: %u more of its %s virtual IPs are taken by other Services",
+			  s->namespace, s->name, told - CONFLICTS_TOLD,
+			  family_name(dp->family));
 }
 
 /*
@@ -110,6 +129,7 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 			   struct sync_report *report)
 {
 	struct service_port_state *p;
+	unsigned int told = 0;
 	int err = model_settle(dp->model, s, dp->family);
 
 	if (!err && dp->compiled)
@@ -124,9 +144,10 @@ static int compile_service(struct dataplane *dp, struct service_entry *s,
 		if (err)
 			break;
 		p->retry_us = dp->now_us; /* another dispatch, another chance */
-		report_conflicts(dp, p);
+		report_conflicts(dp, p, &told);
 		report->services++;
 	}
+	report_more_conflicts(dp, s, told);
 	if (!err)
 		s->endpoints_left[dp->family] = false;
 	return err;

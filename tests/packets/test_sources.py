@@ -269,6 +269,18 @@ def conflict(b, family, proto):
     b.expect("client", "lb30:80", family, proto, reach("r1"))
 
 
+@case("a Service that loses a thousand virtual IPs is told of in a few lines", "SVC-11")
+def many_conflicts(b):
+    more = {"ports": range(1, 21), "protos": ("TCP",), "families": (4,)}
+    taken = ["203.0.113.%d" % n for n in range(1, 51)]
+    first = service("older", 30, created="2024-01-01T00:00:00Z", externalIPs=taken, **more)
+    second = service("younger", 31, created="2025-01-01T00:00:00Z", externalIPs=taken, **more)
+    b.start([first, second] + slices("younger", ["pod1"], **more))
+    b.equal("lines", 8, b.program.log.count(" is taken by Service default/older:"))
+    b.hears("Service default/younger: 992 more of its IPv4 virtual IPs are taken by other Services")
+    b.expect("client", "svc31:20", 4, "tcp", reach("pod1"))
+
+
 @case("an external IP equal to another Service's ClusterIP or node address", "SVC-11", both_families, both_protos)
 def conflict_cluster(b, family, proto):
     objects = (both("a", 40, ["pod1"], created="2024-01-01T00:00:00Z")
