@@ -728,6 +728,22 @@ static void drop_the_rest(struct forwarder *f, const char *owner, enum family fa
 	} while (again);
 }
 
+void forwarder_release(struct forwarder *f, const char *owner, enum family family,
+		       const struct forward_port *ports, unsigned int count)
+{
+	struct port_listener *l;
+	unsigned int i;
+
+	for_each_listener_of (l, f, owner, family)
+		l->kept = false;
+	for (i = 0; i < count; i++) {
+		l = listener_find(f, owner, family, ports[i].port);
+		if (l)
+			l->kept = true;
+	}
+	drop_the_rest(f, owner, family);
+}
+
 static void schedule_forward_retry(struct forwarder *f)
 {
 	const struct timeval pause = ms_to_timeval(

@@ -52,6 +52,14 @@ struct forward_port {
 int forwarder_set(struct forwarder *f, const char *owner, enum family family,
 		  const struct forward_port *ports, unsigned int count);
 
+/*
+ * For owners that changed together, before any of them is set: listeners of
+ * @owner that are not among @ports are closed, since another may have their
+ * ports now.
+ */
+void forwarder_release(struct forwarder *f, const char *owner, enum family family,
+		       const struct forward_port *ports, unsigned int count);
+
 /* Tries ports that could not be bound: after each sync (NP-9.5); a timer does the same. */
 void forwarder_retry(struct forwarder *f);
 

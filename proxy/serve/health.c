@@ -632,6 +632,27 @@ static void told_missing_port(struct health *h, const struct port_check *c)
 		report_missing_port(c);
 }
 
+/* Whether the Service has no health-check port in the family, or not this one. */
+static bool check_is_outdated(const struct port_check *c, enum family family,
+			      const struct service *service)
+{
+	return !service_has_health_check(service) ||
+	       !service->family[family].has_cluster_ip ||
+	       c->port != service->health_check_node_port ||
+	       strcmp(c->uid, service->uid);
+}
+
+void health_release_service(struct health *h, enum family family,
+			    const struct service *service)
+{
+	bool found;
+	size_t i = check_index(&h->checks[family], service->namespace,
+			       service->name, &found);
+
+	if (found && check_is_outdated(h->checks[family].items[i], family, service))
+		health_remove_service(h, family, service->namespace, service->name);
+}
+
 int health_set_service(struct health *h, enum family family,
 		       const struct service *service, unsigned int local_endpoints)
 {
@@ -642,10 +663,7 @@ int health_set_service(struct health *h, enum family family,
 
 	if (found)
 		c = checks->items[i];
-	if (c && (!service_has_health_check(service) ||
-		  !service->family[family].has_cluster_ip ||
-		  c->port != service->health_check_node_port ||
-		  strcmp(c->uid, service->uid))) {
+	if (c && check_is_outdated(c, family, service)) {
 		health_remove_service(h, family, service->namespace, service->name);
 		c = NULL;
 	}

@@ -104,6 +104,12 @@ void health_set_addresses(struct health *h, enum family family, bool everywhere,
 int health_set_service(struct health *h, enum family family,
 		       const struct service *service,
 		       unsigned int local_endpoints);
+/*
+ * For Services that changed together, before any of them is set: closes the
+ * port that @service does not have any more, since another may have it now.
+ */
+void health_release_service(struct health *h, enum family family,
+			    const struct service *service);
 void health_remove_service(struct health *h, enum family family,
 			   const char *namespace, const char *name);
 /* Whether the Service is known here: it has a port, or lacks one that it should have. */

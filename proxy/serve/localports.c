@@ -85,21 +85,56 @@ static unsigned int collect_ports(const struct service_entry *s,
 	return n;
 }
 
-static int update_family(struct localports *l, const char *owner,
-			 const struct service_entry *s, enum family family)
+/* The ports of @s, which may be NULL, in scratch memory. Returns 0 or -ENOMEM. */
+static int wanted_ports(struct localports *l, const struct service_entry *s,
+			enum family family, struct forward_port **ports,
+			unsigned int *count)
 {
 	const unsigned int most =
 		s && l->wanted[family] ? count_vips(s, family) : 0;
-	struct forward_port *ports = NULL;
-	unsigned int n = 0;
 
-	if (most) {
-		ports = arena_array(&l->scratch, most, sizeof(*ports));
-		if (!ports)
-			return -ENOMEM;
-		n = collect_ports(s, family, ports);
-	}
-	return forwarder_set(l->forwarder, owner, family, ports, n);
+	*ports = NULL;
+	*count = 0;
+	if (!most)
+		return 0;
+	*ports = arena_array(&l->scratch, most, sizeof(**ports));
+	if (!*ports)
+		return -ENOMEM;
+	*count = collect_ports(s, family, *ports);
+	return 0;
+}
+
+static int update_family(struct localports *l, const char *owner,
+			 const struct service_entry *s, enum family family)
+{
+	struct forward_port *ports;
+	unsigned int n;
+	int err = wanted_ports(l, s, family, &ports, &n);
+
+	return err ? err : forwarder_set(l->forwarder, owner, family, ports, n);
+}
+
+static const char *owner_name(char owner[OWNER_SIZE], const char *namespace,
+			      const char *name)
+{
+	snprintf(owner, OWNER_SIZE, "%s/%s", namespace, name);
+	return owner;
+}
+
+void localports_release(struct localports *l, enum family family,
+			const char *namespace, const char *name)
+{
+	const struct service_entry *s =
+		model_find_service(l->model, namespace, name);
+	struct forward_port *ports;
+	char owner[OWNER_SIZE];
+	unsigned int n;
+
+	/* Without memory they are closed when the Service is updated. */
+	if (wanted_ports(l, s, family, &ports, &n) == 0)
+		forwarder_release(l->forwarder, owner_name(owner, namespace, name),
+				  family, ports, n);
+	arena_reset(&l->scratch);
 }
 
 static void update_service(struct localports *l, enum family family,
@@ -108,7 +143,7 @@ static void update_service(struct localports *l, enum family family,
 {
 	char owner[OWNER_SIZE];
 
-	snprintf(owner, sizeof(owner), "%s/%s", namespace, name);
+	owner_name(owner, namespace, name);
 	if (update_family(l, owner, s, family))
 		l->all_due[family] = true;
 	arena_reset(&l->scratch);

@@ -23,6 +23,12 @@ void localports_enable(struct localports *l, enum family family, bool wanted);
 bool localports_concern(const struct localports *l, enum family family,
 			struct service_entry *service);
 
+/*
+ * For Services that changed together, before any of them is updated: closes
+ * listeners on ports that the Service does not have any more.
+ */
+void localports_release(struct localports *l, enum family family,
+			const char *namespace, const char *name);
 /* The Service as it is in the kernel now; it may be gone. */
 void localports_update(struct localports *l, enum family family,
 		       const char *namespace, const char *name);

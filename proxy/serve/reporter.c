@@ -195,6 +195,21 @@ static int tell_service(struct reporter *r, enum family family,
 	return health_set_service(r->health, family, s->object, count);
 }
 
+/* Ports that one Service leaves may be another's now, whichever is told first. */
+static void release_ports(struct reporter *r, enum family family,
+			  const struct changed_service *c)
+{
+	const struct service_entry *s =
+		model_find_service(r->model, c->namespace, c->name);
+
+	if (r->localports)
+		localports_release(r->localports, family, c->namespace, c->name);
+	if (s && s->object)
+		health_release_service(r->health, family, s->object);
+	else
+		health_remove_service(r->health, family, c->namespace, c->name);
+}
+
 static int tell_changed(struct reporter *r, enum family family,
 			const struct changed_service *c)
 {
@@ -203,10 +218,7 @@ static int tell_changed(struct reporter *r, enum family family,
 
 	if (r->localports)
 		localports_update(r->localports, family, c->namespace, c->name);
-	if (s && s->object)
-		return tell_service(r, family, s);
-	health_remove_service(r->health, family, c->namespace, c->name);
-	return 0;
+	return s && s->object ? tell_service(r, family, s) : 0;
 }
 
 static int tell_all(struct reporter *r, enum family family)
@@ -234,6 +246,8 @@ static void tell_health(struct reporter *r, enum family family)
 			     info->family[family].nodeports_everywhere,
 			     info->family[family].nodeport_ips,
 			     info->family[family].n_nodeport_ips);
+	for_each_hashed (c, &changes->services, node)
+		release_ports(r, family, c);
 	for_each_hashed (c, &changes->services, node)
 		again |= tell_changed(r, family, c) != 0;
 	if (changes->all)

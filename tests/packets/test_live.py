@@ -327,6 +327,19 @@ def freed(b):
     b.hears("health-check port 31998 .IPv4. listens now")
 
 
+@case("health-check node ports that Services exchange", "HC-6 HC-7", both_families)
+def exchanged(b, family):
+    def objects(one, two):
+        return (both("one", 11, ["pod1"], kind="LoadBalancer", lb=["lb11"], etp="Local", healthCheckNodePort=one)
+                + both("two", 12, ["r1"], kind="LoadBalancer", lb=["lb12"], etp="Local", healthCheckNodePort=two))
+    b.start(objects(31995, 31996))
+    for one, two in ((31996, 31995), (31994, 31996), (31996, 31994), (31995, 31996)):
+        b.apply(objects(one, two))
+        b.until("the one with a local endpoint", 200, lambda: health(b, family, one))
+        b.until("the one without", 503, lambda: health(b, family, two))
+    b.true("the log", "failed to start healthcheck" not in b.program.log, "no such error: " + b.program.log[-500:])
+
+
 @case("a node address that comes later than the Node object", "NODE-4 HC-7")
 def later_address(b):
     """The Node's address is on no interface at first, and nothing but the address comes."""

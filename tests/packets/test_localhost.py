@@ -136,6 +136,22 @@ def taken(b):
     b.equal("listeners", [2.0, 2.0], metric(b, prefix + "listeners{"))
 
 
+@case("ports that Services exchange are served at once, and nobody is told of a failure", "NP-9 MET-5")
+def exchanged(b):
+    def objects(web, more):
+        return (both("web", 11, ["pod1"], kind="NodePort", nodeport=web)
+                + both("more", 12, ["r1"], kind="NodePort", nodeport=more))
+    b.start(objects(30500, 30600), *LOCALHOST)
+    for web, more in ((30600, 30500), (30700, 30600), (30600, 30700), (30500, 30600)):
+        b.apply(objects(web, more))
+        for family in both_families:
+            b.expect("host", "loopback:%d" % web, family, "tcp", reach("pod1"))
+            b.expect("host", "loopback:%d" % more, family, "tcp", reach("r1"))
+    b.equal("failures", [0.0, 0.0],
+            metric(b, "kubeproxy_nftables_localhost_nodeport_listener_creation_failures_total{"))
+    b.true("the log", "is not served" not in b.program.log, "no such error: " + b.program.log[-500:])
+
+
 @case("ten thousand short connections leave nothing behind", "NP-9")
 def no_leak(b):
     b.start(web(["pod1", "r1"]), *LOCALHOST)
