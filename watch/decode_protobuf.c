@@ -273,15 +273,25 @@ static int open_field(struct walk *w, struct json *object,
 	return walk_added(w, *open);
 }
 
+/* As json_parse_object() does it. NULL: no memory */
+static char *copy_text(struct walk *w, struct protobuf text)
+{
+	const size_t length = (size_t)(text.end - text.at);
+	char *copy = arena_strndup(w->arena, text.at, length), *nul = copy;
+
+	while (copy && (nul = memchr(nul, '\0', length - (size_t)(nul - copy))))
+		*nul++ = JSON_FOR_NUL;
+	return copy;
+}
+
 /* Counted also where it replaces another one, which stays on the arena. */
 static int walk_set_text(struct walk *w, struct json *json, struct protobuf text)
 {
-	size_t length = (size_t)(text.end - text.at);
+	char *copy = copy_text(w, text);
 
-	if (memchr(text.at, '\0', length))
-		return walk_fail(w, "NUL in a string");
-	if (json_set_string(w->arena, json, text.at, length))
+	if (!copy)
 		return err_no_memory(w->eb);
+	json_set_string(json, copy);
 	return walk_added(w, json);
 }
 
@@ -362,9 +372,7 @@ static int add_map_entry(struct walk *w, struct json *map, struct protobuf entry
 	}
 	if (ret < 0)
 		return walk_fail(w, "malformed");
-	if (memchr(key.at, '\0', (size_t)(key.end - key.at)))
-		return walk_fail(w, "NUL in a string");
-	name = arena_strndup(w->arena, key.at, (size_t)(key.end - key.at));
+	name = copy_text(w, key);
 	return name ? place_text(w, map, name, value) : err_no_memory(w->eb);
 }
 

@@ -48,6 +48,7 @@ struct scan {
 	const char *at, *end;
 	unsigned int depth, n_values;
 	const char *problem;
+	bool nul_is_fine, has_nul; /* escaped, in a string */
 };
 
 static int scan_fail(struct scan *s, const char *problem)
@@ -76,8 +77,11 @@ static int scan_string(struct scan *s)
 		if (*p != '\\')
 			return scan_fail(s, "control character in a string");
 		p++;
-		if (s->end - p >= 5 && memcmp(p, "u0000", 5) == 0)
-			return scan_fail(s, "NUL in a string");
+		if (s->end - p >= 5 && memcmp(p, "u0000", 5) == 0) {
+			if (!s->nul_is_fine)
+				return scan_fail(s, "NUL in a string");
+			s->has_nul = true;
+		}
 		if (p == s->end || *p == '\0')
 			return scan_fail(s, "unterminated string");
 		p++;
@@ -162,7 +166,16 @@ static struct json *parse_copy(const char *copy, size_t length, struct errbuf *e
 	return from_new_node(node);
 }
 
-static struct json *parse_scanned(const char *text, size_t length, struct errbuf *eb)
+/* Each backslash that is found begins an escape, of two characters at least. */
+static void replace_nuls(char *text)
+{
+	for (; (text = strchr(text, '\\')) && text[1]; text += 2)
+		if (strncmp(text + 1, "u0000", 5) == 0)
+			memcpy(text + 4, "1a", 2);
+}
+
+static struct json *parse_scanned(const char *text, size_t length, bool has_nul,
+				  struct errbuf *eb)
 {
 	char *copy = malloc(length + 1);
 	struct json *json;
@@ -173,6 +186,8 @@ static struct json *parse_scanned(const char *text, size_t length, struct errbuf
 	}
 	memcpy(copy, text, length);
 	copy[length] = '\0';
+	if (has_nul)
+		replace_nuls(copy);
 	json = parse_copy(copy, length, eb);
 	free(copy);
 	return json;
@@ -186,9 +201,14 @@ static struct json *parse_failed(void)
 	return NULL;
 }
 
-struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
+static struct json *scan_and_parse(const char *text, size_t length,
+				   bool nul_is_fine, struct errbuf *eb)
 {
-	struct scan s = { .at = text, .end = text + length };
+	struct scan s = {
+		.at = text,
+		.end = text + length,
+		.nul_is_fine = nul_is_fine,
+	};
 	struct json *json = NULL;
 
 	errno = 0;
@@ -197,8 +217,18 @@ struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
 	else if (scan_all(&s))
 		syntax_error(text, s.at, s.problem, eb);
 	else
-		json = parse_scanned(text, length, eb);
+		json = parse_scanned(text, length, s.has_nul, eb);
 	return json ? json : parse_failed();
+}
+
+struct json *json_parse(const char *text, size_t length, struct errbuf *eb)
+{
+	return scan_and_parse(text, length, false, eb);
+}
+
+struct json *json_parse_object(const char *text, size_t length, struct errbuf *eb)
+{
+	return scan_and_parse(text, length, true, eb);
 }
 
 void json_free(struct json *root)
@@ -636,11 +666,9 @@ struct json *json_placed(struct json *object, const char *key)
 	return NULL;
 }
 
-int json_set_string(struct arena *arena, struct json *json, const char *bytes,
-		    size_t length)
+void json_set_string(struct json *json, char *text)
 {
-	json->node.valuestring = arena_strndup(arena, bytes, length);
-	return json->node.valuestring ? 0 : -ENOMEM;
+	json->node.valuestring = text;
 }
 
 void json_set_bool(struct json *json, bool value)

@@ -21,6 +21,7 @@ enum {
 	JSON_MAX_DEPTH = 64,
 	JSON_MAX_VALUES = 1024 * 1024,
 	JSON_PATH_SIZE = 256,
+	JSON_FOR_NUL = 0x1a, /* "substitute" */
 };
 
 enum json_type {
@@ -40,6 +41,12 @@ struct json;
  * reason) and errno, ENOMEM if that was it, else EINVAL.
  */
 struct json *json_parse(const char *text, size_t length, struct errbuf *eb);
+/*
+ * The same of an object that an API server has. It lets anybody write a NUL
+ * into an annotation; read here as JSON_FOR_NUL, which is in no name, address
+ * or word that counts.
+ */
+struct json *json_parse_object(const char *text, size_t length, struct errbuf *eb);
 void json_free(struct json *root); /* NULL is allowed */
 
 /* Questions to one value; NULL is allowed and counts as null. */
@@ -113,8 +120,7 @@ size_t json_size(const struct json *json); /* bytes of memory, roughly */
 struct json *json_place(struct arena *arena, struct json *parent,
 			const char *key, enum json_type type);
 struct json *json_placed(struct json *object, const char *key);
-int json_set_string(struct arena *arena, struct json *json, const char *bytes,
-		    size_t length);
+void json_set_string(struct json *json, char *text); /* of the same arena */
 void json_set_bool(struct json *json, bool value);
 void json_set_number(struct json *json, double value);
 

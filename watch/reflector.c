@@ -321,7 +321,7 @@ static int take_event_text(void *ctx, const char *text, size_t length,
 	struct reflector *r = ctx;
 	struct json *event =
 		r->protobuf ? protobuf_read_event(r->o.trees, text, length, eb)
-			    : json_parse(text, length, eb);
+			    : json_parse_object(text, length, eb);
 	int err = -EPROTO;
 
 	if (event) {
@@ -342,7 +342,7 @@ static int take_item_text(void *ctx, const char *text, size_t length,
 	struct json *object = r->protobuf
 				      ? protobuf_read_item(r->o.trees, r->o.kind,
 							   text, length, eb)
-				      : json_parse(text, length, eb);
+				      : json_parse_object(text, length, eb);
 	int err = 0;
 
 	if (object)
@@ -390,7 +390,7 @@ static int take_rest_text(void *ctx, const char *text, size_t length,
 	struct reflector *r = ctx;
 	struct json *list =
 		r->protobuf ? protobuf_read_list(r->o.trees, text, length, eb)
-			    : json_parse(text, length, eb);
+			    : json_parse_object(text, length, eb);
 	int err = list ? take_list(r, list, eb) : -EPROTO;
 
 	read_end(r, list);

@@ -183,7 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			     .complain = check_printable };
 	struct json *json =
 		is_protobuf ? read_message(&trees, data[0], bytes + 1, size - 1)
-			    : json_parse(bytes, size, NULL);
+			    : json_parse_object(bytes, size, NULL);
 
 	if (json)
 		try_all(&d, json);

@@ -91,6 +91,28 @@ for row in FAULTS:
         fault_case(row[0] + ", JSON", *row[1:], *JSON)
 
 
+for word, arguments in (("protobuf", []), ("JSON", JSON)):
+    @case("a NUL that somebody wrote into an annotation, " + word, "API-10 SVC-8")
+    def nul(b, arguments=arguments):
+        def lists():
+            return [r["path"] for r in server.requests() if "sendInitialEvents" in r["query"]]
+
+        with api(b) as server:
+            b.start(web(["pod1"]) + old(), *DETECT, *arguments)
+            before = lists()
+            for n in range(5):
+                server.put(*[changed(o, "metadata", "annotations", value={"note": "a\0b%d" % n}) for o in web(["r4"])])
+            b.apply([changed(o, "metadata", "annotations", value={"note": "\0"}) for o in web(["r5"])] + old())
+            b.expect_both("svc11:80", "r5")
+            b.expect_both("svc12:80", "pod1")
+            b.equal("lists", before, lists())
+            b.true("the log", "cannot be read" not in b.program.log, "all was read: " + b.program.log[-500:])
+            # and from the beginning
+            b.start([changed(o, "metadata", "annotations", value={"note": "\0"}) for o in web(["r5"])] + old(), *DETECT,
+                    *arguments)
+            b.expect_both("svc11:80", "r5")
+
+
 @case("a page of the list expires before it is read", "API-8")
 def expired_page(b):
     many = [service("many%d" % n, 256 + n, protos=("TCP",), families=(4,)) for n in range(520)]

@@ -79,6 +79,25 @@ static struct json *parse_nested(size_t depth, char open, char close)
 	return json;
 }
 
+/* Anybody may write one into an annotation. */
+START_TEST(test_nuls_of_objects)
+{
+	static const char text[] =
+		"{\"a\\u0000\":\"\\\\u0000\\u0000\\\\\\u0000b\\u00001\"}";
+	struct errbuf eb = { "" };
+	struct json *json = json_parse_object(text, strlen(text), &eb);
+
+	ck_assert_msg(json, "%s", eb.text);
+	ck_assert_str_eq(json_string(json_get(json, "a\x1a")), "\\u0000\x1a\\\x1a"
+							       "b\x1a"
+							       "1");
+	json_free(json);
+	/* no less than others */
+	ck_assert(!json_parse_object("\"\\u0000", 7, &eb));
+	ck_assert(!json_parse_object("[\0]", 3, &eb));
+}
+END_TEST
+
 START_TEST(test_bounds)
 {
 	size_t size = JSON_MAX_LENGTH + 1;
@@ -335,6 +354,7 @@ Suite *make_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	ADD_LOOP(tc, test_texts, texts);
+	tcase_add_test(tc, test_nuls_of_objects);
 	tcase_add_test(tc, test_bounds);
 	tcase_add_test(tc, test_many_values);
 	tcase_add_test(tc, test_trees);
