@@ -162,6 +162,15 @@ int app_parse_options(struct app *app, struct options *options, struct errbuf *e
 	return options_parse(app->argc, app->argv, &env, options, eb);
 }
 
+void app_remember_files(struct app *app, const struct options *options)
+{
+	if (options->config_path)
+		remember_file(options->config_path, &app->config_stat);
+	if (options->vipmap_config_path)
+		remember_file(options->vipmap_config_path,
+			      &app->vipmap_config_stat);
+}
+
 static void on_app_hangup(evutil_socket_t fd, short what, void *ctx)
 {
 	struct app *app = ctx;

@@ -54,6 +54,13 @@ void app_close(struct app *app);
 /* The command line, and the file that it names, as they are now. */
 int app_parse_options(struct app *app, struct options *options, struct errbuf *eb);
 
+/*
+ * The files that @options name are known as they are now, before they are read
+ * again: a bad one may keep the other from being read, which must not count as
+ * changed for ever.
+ */
+void app_remember_files(struct app *app, const struct options *options);
+
 /* How and how much to log from now on. */
 void app_set_log(struct app *app, const struct config *config);
 

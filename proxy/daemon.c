@@ -784,6 +784,7 @@ static void reload_config(struct daemon *d)
 
 	d->topic = "configuration";
 	reporter_reload_begins(d->reporter);
+	app_remember_files(d->app, &d->feed->options);
 	err = app_parse_options(d->app, &fresh, &eb);
 	if (!err)
 		err = exchange_config(d, &fresh, &eb);

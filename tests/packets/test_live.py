@@ -4,6 +4,7 @@ import random
 import signal
 import socket
 import subprocess
+import tempfile
 
 from lib.case import *
 from lib.traffic import Traffic, wrong
@@ -218,6 +219,37 @@ def reconfigure(b, family):
         alive(b, "with masqueradeAll " + text, held)
         time.sleep(0.2)
     b.equal("answers that should not be", {}, wrong(running.tally(), family, ["pod1", "r1"]))
+
+
+@case("both files of the configuration change at once, and one is bad", "CFG-3")
+def both_files(b):
+    folder = os.path.join(b.program.folder, "mounted")
+    os.mkdir(folder)
+
+    def mount(**files):
+        """As kubelet does it with a ConfigMap: all files are others at once."""
+        real = tempfile.mkdtemp(dir=folder)
+        for name, text in files.items():
+            with open(os.path.join(real, name), "w") as f:
+                f.write(text)
+        os.symlink(real, os.path.join(folder, "new"))
+        os.rename(os.path.join(folder, "new"), os.path.join(folder, "data"))
+
+    def complaints():
+        return b.program.log.count("configuration stays as it was")
+
+    ours = "apiVersion: vipmap/v1alpha1\nkind: VipmapConfiguration\nanswerPing: %s\n"
+    mount(config=CONFIG % "false", ours=ours % "false")
+    b.start(web(["pod1"]), "--config", folder + "/data/config", "--vipmap-config", folder + "/data/ours")
+    mount(config=CONFIG % "perhaps", ours=ours % "true")
+    b.until("the bad one is reported", 1, complaints, 20)
+    time.sleep(5)  # it is looked for changes every two seconds
+    b.equal("times that it is reported", 1, complaints())
+    mount(config=CONFIG % "true", ours=ours % "perhaps")
+    b.until("the other bad one is reported", 2, complaints, 20)
+    mount(config=CONFIG % "true", ours=ours % "true")
+    b.hears("configuration changed: .*masqueradeAll false -> true.*answerPing false -> true", 20)
+    b.equal("times that a bad one is reported", 2, complaints())
 
 
 def health(b, family, port):
