@@ -113,16 +113,13 @@ static int purge_on_entry(struct affinity_purge *p, const struct nlattr *attr)
 
 static int on_entries(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
+	const struct nlattr *list = message_elements(nlh), *attr;
 	struct affinity_purge *p = data;
 	int err = 0;
 
-	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
+	if (!list)
 		return 0;
-	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
-	if (!attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
-		return 0;
-	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
+	for_each_attr_in (attr, list) {
 		err = purge_on_entry(p, attr);
 		if (err)
 			break;

@@ -41,15 +41,12 @@ static void collect_address(struct collected *c, const struct nlattr *element)
 
 static int on_collected_elements(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *element;
+	const struct nlattr *list = message_elements(nlh), *element;
 	struct collected *c = data;
 
-	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
+	if (!list)
 		return 0;
-	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
-	if (!attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
-		return 0;
-	for_each_attr_in (element, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
+	for_each_attr_in (element, list) {
 		c->count++;
 		if (c->rules)
 			collect_address(c, element);

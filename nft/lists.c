@@ -207,16 +207,13 @@ struct list_answers {
 
 static int lists_on_answer(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
+	const struct nlattr *list = message_elements(nlh), *attr;
 	struct list_answers *a = data;
 	int err;
 
-	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
+	if (!list)
 		return 0;
-	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
-	if (!attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
-		return 0;
-	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS]) {
+	for_each_attr_in (attr, list) {
 		a->n++;
 		err = a->found(a->ctx, attr);
 		if (err)

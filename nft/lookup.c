@@ -35,14 +35,11 @@ struct answer {
 /* The first element of a reply. */
 static const struct nlattr *element_of(const struct nlmsghdr *nlh)
 {
-	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1], *attr;
+	const struct nlattr *list = message_elements(nlh), *attr;
 
-	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
+	if (!list)
 		return NULL;
-	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
-	if (!attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
-		return NULL;
-	for_each_attr_in (attr, attrs[NFTA_SET_ELEM_LIST_ELEMENTS])
+	for_each_attr_in (attr, list)
 		return attr;
 	return NULL;
 }

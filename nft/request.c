@@ -103,6 +103,16 @@ void message_attrs(const struct nlmsghdr *nlh, const struct nlattr **attrs,
 		keep_attr(attr, attrs, max);
 }
 
+const struct nlattr *message_elements(const struct nlmsghdr *nlh)
+{
+	const struct nlattr *attrs[NFTA_SET_ELEM_LIST_MAX + 1];
+
+	if (!message_is(nlh, NFT_MSG_NEWSETELEM))
+		return NULL;
+	message_attrs(nlh, attrs, NFTA_SET_ELEM_LIST_MAX + 1);
+	return attrs[NFTA_SET_ELEM_LIST_ELEMENTS];
+}
+
 void nested_attrs(const struct nlattr *nest, const struct nlattr **attrs,
 		  unsigned int max)
 {

@@ -48,6 +48,8 @@ void message_attrs(const struct nlmsghdr *nlh, const struct nlattr **attrs,
 		   unsigned int max);
 void nested_attrs(const struct nlattr *nest, const struct nlattr **attrs,
 		  unsigned int max);
+/* The list of elements that a NEWSETELEM tells of; NULL: it is none, or has none. */
+const struct nlattr *message_elements(const struct nlmsghdr *nlh);
 
 /* Each takes NULL and attributes of a wrong size: NULL, or @otherwise. */
 const char *attr_string(const struct nlattr *attr);

@@ -115,19 +115,10 @@ static void put_service_lists(const struct service *s, struct strbuf *out)
 	jsonout_array_end(out);
 }
 
-static const char *type_name(const struct service *s)
-{
-	if (s->flags & SERVICE_EXTERNAL_NAME)
-		return "ExternalName";
-	if (s->flags & SERVICE_LOAD_BALANCER)
-		return "LoadBalancer";
-	return s->flags & SERVICE_NODE_PORT ? "NodePort" : "ClusterIP";
-}
-
 static void put_spec(const struct service *s, struct strbuf *out)
 {
 	jsonout_object(out, "spec");
-	jsonout_text(out, "type", type_name(s));
+	jsonout_text(out, "type", service_type(s));
 	if (s->flags & SERVICE_IGNORED) {
 		jsonout_text(out, "clusterIP", "None");
 		jsonout_object_end(out);

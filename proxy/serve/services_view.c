@@ -14,7 +14,7 @@ enum {
 	PAGE_ENDPOINTS = 5000, /* some 1.5 MB */
 };
 
-static const char *service_type(const struct service *s)
+const char *service_type(const struct service *s)
 {
 	if (s->flags & SERVICE_EXTERNAL_NAME)
 		return "ExternalName";

@@ -72,6 +72,8 @@ int view_changes(const struct view *v, const char *query, struct strbuf *out);
 int view_entries(const struct view *v, const char *after, struct arena *scratch,
 		 const struct service_entry *const **list, size_t *count);
 
+const char *service_type(const struct service *s); /* as in its spec.type */
+
 /* The state of one of a Service's ports in one family; NULL: there is none. */
 const struct service_port_state *view_find_port(const struct service_entry *s,
 						enum family family,
