@@ -306,7 +306,7 @@ static void describe_nodeport_addresses(const struct preflight *p,
 		strbuf_adds(out, "the node's own address");
 }
 
-static void check_nodeport_addresses(struct preflight *p)
+static void check_node_addresses(struct preflight *p)
 {
 	struct strbuf where = { .max = 1024 };
 
@@ -619,7 +619,7 @@ int command_preflight(struct app *app, struct options *options)
 	if (judge_config(&p)) {
 		if (known)
 			check_objects(&p, options);
-		check_nodeport_addresses(&p);
+		check_node_addresses(&p);
 	}
 	check_rivals(&p);
 	check_table(&p, FAMILY_IPV4);
