@@ -412,8 +412,8 @@ static int get_text(const struct section *s, const char *key, const char **text,
 	return 0;
 }
 
-static int copy_text(const struct section *s, const char *key, char **copy,
-		     struct errbuf *eb)
+static int copy_member(const struct section *s, const char *key, char **copy,
+		       struct errbuf *eb)
 {
 	const char *text;
 	int err = get_text(s, key, &text, eb);
@@ -487,9 +487,9 @@ static int read_cluster(struct credentials *c, const struct section *s,
 	c->insecure = json_is_true(insecure);
 	err = get_blob(s, "certificate-authority", folder, &c->ca, eb);
 	if (!err)
-		err = copy_text(s, "tls-server-name", &c->server_name, eb);
+		err = copy_member(s, "tls-server-name", &c->server_name, eb);
 	if (!err)
-		err = copy_text(s, "proxy-url", &c->proxy, eb);
+		err = copy_member(s, "proxy-url", &c->proxy, eb);
 	if (!err && c->proxy && !proxy_is_known(c->proxy))
 		err = kubeconfig_error(s, "proxy-url",
 				       "must be http://, https:// or socks5://",
@@ -545,7 +545,7 @@ static int read_token(struct credentials *c, const struct section *s,
 				     : kubeconfig_error(s, "tokenFile",
 							"out of memory", eb);
 	}
-	err = copy_text(s, "token", &c->token.data, eb);
+	err = copy_member(s, "token", &c->token.data, eb);
 	if (err || !c->token.data)
 		return err;
 	c->token.length = strlen(c->token.data);
@@ -566,9 +566,9 @@ static int read_user(struct credentials *c, const struct section *s,
 	if (!err)
 		err = read_token(c, s, folder, eb);
 	if (!err)
-		err = copy_text(s, "username", &c->username, eb);
+		err = copy_member(s, "username", &c->username, eb);
 	if (!err)
-		err = copy_text(s, "password", &c->password, eb);
+		err = copy_member(s, "password", &c->password, eb);
 	if (err)
 		return err;
 	if (!(c->cert.path || c->cert.data) != !(c->key.path || c->key.data))

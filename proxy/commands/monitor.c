@@ -172,7 +172,7 @@ static void print_node(const struct json *line, struct strbuf *out)
 	}
 }
 
-static void print_begin(const struct json *line, struct strbuf *out)
+static void print_greeting(const struct json *line, struct strbuf *out)
 {
 	char subject[300];
 
@@ -204,7 +204,7 @@ static void print_line(const struct json *line, struct strbuf *out)
 		{ "servicePort", print_service_port },
 		{ "sync", print_sync },
 		{ "node", print_node },
-		{ "begin", print_begin },
+		{ "begin", print_greeting },
 		{ "lost", print_lost },
 	};
 	size_t i;
