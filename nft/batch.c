@@ -5,6 +5,12 @@
  * them, whatever the order of calls was. Nothing is copied again: the streams
  * are the iovec.
  *
+ * A packet chooses the rules of a generation when it enters a base chain, but
+ * each look-up of an element takes the generation of its own moment. One that
+ * is under way at a commit may so be led to a chain by the new generation and
+ * find there the rules of the old one: none, if the chain is new. It would
+ * leave the table untranslated. So new chains are there first, on request.
+ *
  * Messages are numbered in the order of sending, so that an error leads back to
  * its message, and the offset in the error to an element. Only failures pay for
  * the search.
@@ -50,7 +56,8 @@ struct cached_name {
 struct batch {
 	struct writer writer;
 	struct ruleset ruleset;
-	bool owner, closed, takes_over, has_table_verb, has_changes;
+	bool owner, closed, chains_first;
+	bool takes_over, has_table_verb, has_table_change, has_changes;
 	uint32_t next_set_id;
 	struct batch_counts counts;
 	struct wire phases[N_PHASES];
@@ -141,7 +148,7 @@ static void batch_change_table(void *ctx, enum change change, unsigned int parts
 	struct chain chain;
 	unsigned int i;
 
-	b->has_changes = true;
+	b->has_changes = b->has_table_change = true;
 	if (change != CHANGE_UPDATE)
 		b->has_table_verb = true;
 	if (change == CHANGE_DELETE) {
@@ -296,6 +303,7 @@ struct batch *batch_new(const struct ruleset *ruleset, unsigned int flags)
 	b->ruleset = *ruleset;
 	b->owner = flags & BATCH_OWNER;
 	b->closed = flags & BATCH_CLOSED;
+	b->chains_first = flags & BATCH_CHAINS_FIRST;
 	b->next_set_id = 1;
 	for (i = 0; i < N_ELEMENT_SETS; i++) {
 		elements_init(&b->deleted[i], i, false);
@@ -348,6 +356,15 @@ struct batch_counts batch_counts(const struct batch *b)
 	return b->counts;
 }
 
+/* What changes of the table itself bring is wanted at once and together. */
+unsigned int batch_transactions(const struct batch *b)
+{
+	return b->chains_first && !b->has_table_change &&
+			       b->counts.chains_added && b->counts.elements_added
+		       ? 2
+		       : 1;
+}
+
 /* Sending */
 
 enum { N_STREAMS = N_PHASES + 2 * N_ELEMENT_SETS };
@@ -397,6 +414,8 @@ static int batch_error(const struct batch *b)
 
 struct sending {
 	const struct batch *batch;
+	unsigned int from,
+		to; /* of the streams that are sent, the last excluded */
 	struct wire begin, end;
 	struct iovec iov[N_STREAMS + 2];
 	unsigned int n_iov;
@@ -421,7 +440,7 @@ static void number_messages(struct sending *s, struct nlsock *nl)
 	unsigned int i;
 	size_t at;
 
-	for (i = 0; i < N_STREAMS; i++) {
+	for (i = s->from; i < s->to; i++) {
 		w = stream_at(s->batch, i).wire;
 		for_each_message (nlh, at, w) {
 			nlh->nlmsg_seq = nlsock_next_seq(nl);
@@ -462,7 +481,7 @@ static const struct nlmsghdr *find_message(const struct sending *s,
 	const struct nlmsghdr *nlh;
 	unsigned int i;
 
-	for (i = 0; i < N_STREAMS; i++) {
+	for (i = s->from; i < s->to; i++) {
 		*stream = stream_at(s->batch, i);
 		nlh = refused_message(&s->refused, stream->wire, position);
 		if (nlh)
@@ -559,11 +578,12 @@ static int batch_send_once(struct sending *s, bool commit, struct nlsock *nl,
 	return err;
 }
 
-static int batch_send(struct batch *b, bool commit, struct nlsock *nl,
-		      unsigned int timeout_ms, struct refusal *refusal,
-		      struct errbuf *eb)
+/* Streams @from to @to - 1 as one transaction. */
+static int batch_send(struct batch *b, unsigned int from, unsigned int to,
+		      bool commit, struct nlsock *nl, unsigned int timeout_ms,
+		      struct refusal *refusal, struct errbuf *eb)
 {
-	struct sending s = { .batch = b };
+	struct sending s = { .batch = b, .from = from, .to = to };
 	int err;
 
 	assert(nl && timeout_ms);
@@ -572,7 +592,7 @@ static int batch_send(struct batch *b, bool commit, struct nlsock *nl,
 	if (cannot_take_over(&s)) {
 		b->phases[PHASE_TABLE].length = 0;
 		b->owner = false;
-		s = (struct sending){ .batch = b };
+		s = (struct sending){ .batch = b, .from = from, .to = to };
 		err = batch_send_once(&s, commit, nl, timeout_ms, eb);
 	}
 	return s.refused.err ? refusal_report(&s, refusal, eb) : err;
@@ -581,11 +601,20 @@ static int batch_send(struct batch *b, bool commit, struct nlsock *nl,
 int batch_commit(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
 		 struct refusal *refusal, struct errbuf *eb)
 {
-	return batch_send(b, true, nl, timeout_ms, refusal, eb);
+	unsigned int from = 0;
+	int err;
+
+	if (batch_transactions(b) > 1) {
+		from = PHASE_CHAINS_DELETE;
+		err = batch_send(b, 0, from, true, nl, timeout_ms, refusal, eb);
+		if (err)
+			return err;
+	}
+	return batch_send(b, from, N_STREAMS, true, nl, timeout_ms, refusal, eb);
 }
 
 int batch_check(struct batch *b, struct nlsock *nl, unsigned int timeout_ms,
 		struct refusal *refusal, struct errbuf *eb)
 {
-	return batch_send(b, false, nl, timeout_ms, refusal, eb);
+	return batch_send(b, 0, N_STREAMS, false, nl, timeout_ms, refusal, eb);
 }

@@ -1,5 +1,6 @@
 /*
- * A batch is the wire form of one transaction: the kernel applies all of it or none of it.
+ * A batch is the wire form of one transaction: the kernel applies all of it or
+ * none of it. With BATCH_CHAINS_FIRST it may be two.
  */
 #ifndef NFT_BATCH_H
 #define NFT_BATCH_H
@@ -22,6 +23,12 @@ enum batch_flags {
 	 * batch_open(), of this batch or of a later one.
 	 */
 	BATCH_CLOSED = 1 << 1,
+	/*
+	 * New chains are committed in a transaction of their own before the
+	 * elements that lead to them; see batch.c. If only the first of the two
+	 * succeeds, there are chains that nobody uses: read the kernel back.
+	 */
+	BATCH_CHAINS_FIRST = 1 << 2,
 };
 
 /* Copies @ruleset. Caller owns the batch; NULL when out of memory. */
@@ -37,6 +44,8 @@ void batch_open(struct batch *b);
 bool batch_is_owned(const struct batch *b);
 bool batch_is_empty(const struct batch *b); /* no verb was called */
 size_t batch_size(const struct batch *b);   /* bytes on the wire */
+/* How many batch_commit() makes: 1, or 2 by BATCH_CHAINS_FIRST. */
+unsigned int batch_transactions(const struct batch *b);
 struct batch_counts {
 	unsigned int elements_added, elements_deleted, chains_added, chains_deleted;
 };
@@ -51,7 +60,7 @@ struct refusal {
 
 /*
  * Sends BEGIN to END in one message and waits for every acknowledgement, at
- * most @timeout_ms. Returns 0, or a negative errno with @eb filled and, if the
+ * most @timeout_ms for each transaction. Returns 0, or a negative errno with @eb filled and, if the
  * kernel refused, @refusal too (NULL is allowed). -ETIMEDOUT, -ENOBUFS and
  * -EINTR mean unknown: read the kernel back. -ENOMEM may also be our own, when
  * the batch could not be built; then nothing was sent.

@@ -108,7 +108,8 @@ int64_t dataplane_retry_us(const struct dataplane *dp)
 static int sync_changes(struct dataplane *dp, struct sync_report *report,
 			struct errbuf *eb)
 {
-	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
+	struct batch *b = batch_new(
+		&dp->ruleset, BATCH_CHAINS_FIRST | (dp->owner ? BATCH_OWNER : 0));
 	struct difference t;
 	const struct element *globals = NULL;
 	size_t n_globals = 0;

@@ -12,8 +12,9 @@ enum {
 };
 
 /*
- * A large transaction is committed while nobody listens to notifications. What others may have
- * changed meanwhile shows in the ruleset's generation, of which ours takes one.
+ * A large transaction is committed while nobody listens to notifications. What
+ * others may have changed meanwhile shows in the ruleset's generation, of which
+ * each of ours takes one.
  */
 static int send_bulk(struct dataplane *dp, struct batch *b,
 		     struct refusal *refusal, struct errbuf *eb)
@@ -29,7 +30,7 @@ static int send_bulk(struct dataplane *dp, struct batch *b,
 	err = batch_commit(b, dp->nl, COMMIT_TIMEOUT_MS, refusal, eb);
 	dp->bulk(dp->bulk_ctx, false);
 	counted = counted && readback_generation(dp->nl, &after, &ignored) == 0;
-	dp->doubtful = !counted || after - before != 1;
+	dp->doubtful = !counted || after - before != batch_transactions(b);
 	return err;
 }
 
@@ -81,7 +82,7 @@ int dp_commit(struct dataplane *dp, struct batch *b, int err,
 		return err;
 	dp->owner = dp->owned = dp->owner && batch_is_owned(b);
 	counts = batch_counts(b);
-	report->wrote += !batch_is_empty(b);
+	report->wrote += batch_is_empty(b) ? 0 : batch_transactions(b);
 	report->bytes += batch_size(b);
 	report->elements_added += counts.elements_added;
 	report->elements_deleted += counts.elements_deleted;

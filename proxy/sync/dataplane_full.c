@@ -133,11 +133,13 @@ int dp_read_kernel(struct dataplane *dp, bool whoever, struct full_sync *full,
 /*
  * Builds the transaction that makes the kernel's table right for the first @n
  * service ports, as if there were no others. The registries count from nothing.
+ * @flags of the batch are more than the dataplane's own.
  */
 static struct batch *build_full(struct dataplane *dp, const struct full_sync *full,
-				unsigned int n, int *err)
+				unsigned int n, unsigned int flags, int *err)
 {
-	struct batch *b = batch_new(&dp->ruleset, dp->owner ? BATCH_OWNER : 0);
+	struct batch *b =
+		batch_new(&dp->ruleset, flags | (dp->owner ? BATCH_OWNER : 0));
 	struct difference t;
 	unsigned int i;
 
@@ -184,7 +186,7 @@ static int check_first(struct dataplane *dp, const struct full_sync *full,
 	struct batch *b;
 	int err;
 
-	b = build_full(dp, full, n, &err);
+	b = build_full(dp, full, n, 0, &err);
 	if (!b)
 		return err;
 	err = batch_check(b, dp->nl, COMMIT_TIMEOUT_MS, &refusal, &eb);
@@ -251,20 +253,25 @@ static int take_over_table(struct dataplane *dp, const struct full_sync *full,
 	return err;
 }
 
+/*
+ * Who looks for the culprit of a refusal tries again without reading the table
+ * anew, so it must not be half done.
+ */
 static int write_full(struct dataplane *dp, const struct full_sync *full,
-		      struct sync_report *report, struct refusal *refusal,
-		      struct errbuf *eb)
+		      bool blame, struct sync_report *report,
+		      struct refusal *refusal, struct errbuf *eb)
 {
+	const unsigned int flags = blame ? 0 : BATCH_CHAINS_FIRST;
 	struct batch *b;
 	int err = take_over_table(dp, full, report, eb);
 
 	if (err)
 		return err;
-	b = build_full(dp, full, full->n_ports, &err);
+	b = build_full(dp, full, full->n_ports, flags, &err);
 	if (b && dp_counts_ask(dp)) { /* and then it begins with these */
 		batch_free(b);
 		counts_begin(dp->counts);
-		b = build_full(dp, full, full->n_ports, &err);
+		b = build_full(dp, full, full->n_ports, flags, &err);
 	}
 	if (!b)
 		return errf(eb, err, "%s: out of memory", family_name(dp->family));
@@ -391,7 +398,7 @@ static int commit_full(struct dataplane *dp, const struct full_sync *full,
 		if (full->state == TABLE_ABSENT)
 			err = fill_at_once(dp, full, report, &refusal, eb);
 		else
-			err = write_full(dp, full, report, &refusal, eb);
+			err = write_full(dp, full, blame, report, &refusal, eb);
 		if (!err)
 			break;
 		report->refused += refusal.err != 0;

@@ -87,7 +87,7 @@ struct fchain {
 	char name[NAME_MAX_LENGTH];
 	struct blob blob;
 	struct rules rules;
-	unsigned int use;
+	unsigned int use, made_in;	    /* that transaction */
 	unsigned int released, released_in; /* uses given up in that transaction */
 	struct fchain *next, *previous;	    /* in the order of creation */
 };
@@ -95,7 +95,8 @@ struct fchain {
 struct ftable {
 	struct fflowtable flowtable;
 	bool is_orphan;
-	unsigned int taken_in; /* that transaction it got another owner */
+	unsigned int taken_in;	 /* that transaction it got another owner */
+	unsigned int open_since; /* that transaction packets enter; 0: none yet */
 	struct blob blob;
 	uint32_t flags;
 	struct fset *sets;
@@ -608,6 +609,7 @@ static int new_chain(struct message *m, struct ftable *t)
 	assert(c);
 	set_name_copy(c->name, name);
 	c->blob = message_blob(m->nlh);
+	c->made_in = m->k->transaction;
 	chain_link(t, c);
 	note(m->k, UNDO_NEW_CHAIN, m->family)->chain = c;
 	m->k->pending.chains_added++;
@@ -756,6 +758,27 @@ static int delete_flowtable(struct message *m, struct ftable *t)
 	return 0;
 }
 
+static void blob_attrs(const struct blob *blob, const struct nlattr **attrs,
+		       unsigned int max)
+{
+	const char *end = blob->bytes + blob->length;
+	const struct nlattr *attr;
+
+	memset(attrs, 0, max * sizeof(*attrs));
+	for (attr = attr_if_ok((const struct nlattr *)(const void *)blob->bytes, end);
+	     attr; attr = attr_if_ok(mnl_attr_next(attr), end))
+		if (mnl_attr_get_type(attr) < max)
+			attrs[mnl_attr_get_type(attr)] = attr;
+}
+
+static bool has_hook(const struct fchain *c)
+{
+	const struct nlattr *attrs[NFTA_CHAIN_MAX + 1];
+
+	blob_attrs(&c->blob, attrs, NFTA_CHAIN_MAX + 1);
+	return attrs[NFTA_CHAIN_HOOK];
+}
+
 static int new_rule(struct message *m, struct ftable *t)
 {
 	const struct nlattr *attrs[NFTA_RULE_MAX + 1], *expr;
@@ -779,6 +802,8 @@ static int new_rule(struct message *m, struct ftable *t)
 	r->blob = message_blob(m->nlh);
 	rules_push(&c->rules, r);
 	rules_use(m->k, &one, 1);
+	if (!t->open_since && has_hook(c))
+		t->open_since = m->k->transaction;
 	note(m->k, UNDO_NEW_RULE, m->family)->chain = c;
 	m->k->pending.rules_added++;
 	return 0;
@@ -835,19 +860,6 @@ static bool same_attr(const struct nlattr *a, const struct nlattr *b)
 	return a == b || (a && b && a->nla_len == b->nla_len &&
 			  memcmp(mnl_attr_get_payload(a), mnl_attr_get_payload(b),
 				 mnl_attr_get_payload_len(a)) == 0);
-}
-
-static void blob_attrs(const struct blob *blob, const struct nlattr **attrs,
-		       unsigned int max)
-{
-	const char *end = blob->bytes + blob->length;
-	const struct nlattr *attr;
-
-	memset(attrs, 0, max * sizeof(*attrs));
-	for (attr = attr_if_ok((const struct nlattr *)(const void *)blob->bytes, end);
-	     attr; attr = attr_if_ok(mnl_attr_next(attr), end))
-		if (mnl_attr_get_type(attr) < max)
-			attrs[mnl_attr_get_type(attr)] = attr;
 }
 
 /* The kernel compares data, and nothing but data, with what is there. */
@@ -961,6 +973,8 @@ static int new_element(struct message *m, struct ftable *t, struct fset *s,
 	element_link(m->k, e);
 	note(m->k, UNDO_NEW_ELEMENT, m->family)->element = e;
 	m->k->pending.elements_added++;
+	m->k->pending.hasty += chain && chain->made_in == m->k->transaction &&
+			       t->open_since && t->open_since != m->k->transaction;
 	m->k->pending.verdicts += s->id < N_ELEMENT_SETS && set_has_verdict(s->id);
 	return 0;
 }
@@ -1175,6 +1189,7 @@ static void counts_add(struct fake_counts *to, const struct fake_counts *more)
 	to->elements_added += more->elements_added;
 	to->elements_deleted += more->elements_deleted;
 	to->verdicts += more->verdicts;
+	to->hasty += more->hasty;
 	to->chains_added += more->chains_added;
 	to->chains_deleted += more->chains_deleted;
 	to->rules_added += more->rules_added;

@@ -52,6 +52,9 @@ struct fake_counts {
 	unsigned int exchanges, transactions;	       /* committed */
 	unsigned int elements_added, elements_deleted; /* committed */
 	unsigned int verdicts; /* of these: elements with a verdict, added or deleted */
+	/* elements that lead packets to a chain of the same transaction, which
+	   the kernel shows them without rules for a moment; see batch.c */
+	unsigned int hasty;
 	unsigned int chains_added, chains_deleted, rules_added;
 };
 

@@ -125,9 +125,13 @@ static void try_step(struct world *w, const struct step *s, unsigned int n)
 		"%s, of %u: added %u, deleted %u, verdicts %u, chains %u, compiled %u",
 		s->name, n, c.elements_added, c.elements_deleted, c.verdicts,
 		c.chains_added, w->report.services);
-	ck_assert_msg(c.exchanges == (s->added + s->deleted ? 1 : 0) &&
+	ck_assert_msg(c.exchanges == (s->added + s->deleted ? 1u : 0u) +
+					      (chains ? 1u : 0u) &&
 			      !w->report.full,
 		      "%s, of %u: %u exchanges", s->name, n, c.exchanges);
+	ck_assert_msg(c.hasty == 0,
+		      "%s, of %u: %u elements lead to chains that are empty yet",
+		      s->name, n, c.hasty);
 }
 
 /* RUN-6, VER-13, NP-4, SVC-12: the same few elements, whether there are 100 services or 10,000. */
@@ -614,7 +618,7 @@ START_TEST(repairs_damage)
 			       c.elements_deleted == damages[_i].deleted),
 		      "%s: added %u, deleted %u", damages[_i].name,
 		      c.elements_added, c.elements_deleted);
-	ck_assert_uint_le(c.transactions, 1);
+	ck_assert_uint_le(c.transactions, c.chains_added ? 2 : 1);
 	world_verify(w, damages[_i].name);
 	world_verify_quiet(w, damages[_i].name);
 	world_free(w);
@@ -1352,6 +1356,44 @@ static struct world *sticky_world(void)
 	return w;
 }
 
+/*
+ * Sticky Services have chains of their own, and new ones whenever an endpoint
+ * comes: none is led to before it is there, be it after a change or a restart.
+ */
+START_TEST(chains_come_first)
+{
+	static const char *const changes[] = {
+		"service s/2 tcp:80 ip=10.96.0.2 affinity=60",
+		"slice s/2-x 2 v4 tcp:8080 10.244.0.1",
+		"slice s/2-x 2 v4 tcp:8080 10.244.0.1 10.244.0.2(local)",
+		"service s/2 tcp:80@30002 ip=10.96.0.2 affinity=60",
+		"service s/2 tcp:80@30002 ip=10.96.0.2 affinity=70",
+		"service s/2 tcp:80@30002 ip=10.96.0.2",
+		"slice s/2-x 2 v4 tcp:8080 10.244.0.1 10.244.0.2 10.244.0.3",
+	};
+	const bool restart = _i & 1;
+	struct world *w = sticky_world();
+	struct fake_counts c;
+	unsigned int i;
+
+	fake_faults(w->kernel)->old = _i & 2;
+	fake_counts_reset(w->kernel);
+	for (i = 0; i < (unsigned int)N_ROWS(changes); i++) {
+		world_put(w, changes[i]);
+		if (restart)
+			world_restart(w);
+		world_must_sync(w, changes[i]);
+		c = fake_counts(w->kernel);
+		ck_assert_msg(c.hasty == 0,
+			      "%s: %u elements lead to chains that are empty yet",
+			      changes[i], c.hasty);
+	}
+	ck_assert_uint_ge(c.chains_added, 5);
+	world_verify(w, "in the end");
+	world_free(w);
+}
+END_TEST
+
 START_TEST(clients_are_forgotten)
 {
 	struct world *w = sticky_world();
@@ -2031,6 +2073,7 @@ Suite *make_suite(void)
 			    N_ROWS(losses) * N_SCENARIOS);
 
 	tc = tcase(suite, "affinity");
+	tcase_add_loop_test(tc, chains_come_first, 0, 4);
 	ADD_LOOP(tc, clients_are_forgotten, forgets);
 	ADD_LOOP(tc, clients_are_forgotten_at_restart, forgets);
 	tcase_add_test(tc, clients_do_not_outlive_the_service);
