@@ -10,6 +10,7 @@
 #include "nft/conntrack.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_conntrack_common.h>
@@ -37,11 +38,15 @@ enum {
 	 * (230 ms), a datagram at a time.
 	 */
 	FILTER_MAX_ENTRIES = 131072,
+	/* Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS, which make
+	   a field count; the kernel's header lacks them. */
+	FILTER_IP_SRC = 1 << 0,
+	FILTER_IP_DST = 1 << 1,
+	FILTER_PROTO_NUM = 1 << 3,
+	FILTER_SRC_PORT = 1 << 4,
+	FILTER_DST_PORT = 1 << 5,
 	/* A deletion holds a tuple (100 bytes at most, IPv6 with zone), a zone and an id. */
 	DELETION_MAX = 256,
-	/* Bit of CTA_FILTER_ORIG_FLAGS that makes the protocol count; the kernel's header lacks it.
-	 */
-	FILTER_PROTO_NUM = 1 << 3,
 	PATIENCE_MS = 5000, /* with a kernel that says nothing */
 };
 
@@ -52,6 +57,9 @@ struct sweep {
 		delete_fd; /* dump_fd is -1 unless a dump is under way */
 	bool can_filter;   /* by protocol: Linux 5.8 */
 	bool filter;	   /* this dump is filtered by the kernel */
+	/* a dump for each; none: one, by protocol alone */
+	struct flow_filter filters[SWEEP_FILTERS_MAX];
+	unsigned int n_filters, at;
 	int attempts;
 	uint32_t seq;
 	int err; /* first refusal of a deletion that was not "no such entry" */
@@ -140,18 +148,60 @@ static struct nlmsghdr *conntrack_request(void *buf, uint16_t type,
 	return nlh;
 }
 
-static void put_filter(struct nlmsghdr *nlh, uint8_t protocol)
+/*
+ * Of IPv6 the kernel (ctnetlink_filter_match_tuple() of 6.18) passes the
+ * entries with another address and not those with this one, so there the port
+ * alone counts.
+ */
+static bool filters_address(const struct sweep *s, const struct flow_filter *f)
 {
-	struct nlattr *tuple, *proto, *filter;
+	return s->family == FAMILY_IPV4 && !f->any_address;
+}
 
-	tuple = mnl_attr_nest_start(nlh, CTA_TUPLE_ORIG);
+static void put_filter_address(struct nlmsghdr *nlh, const struct flow_filter *f)
+{
+	struct nlattr *ip = mnl_attr_nest_start(nlh, CTA_TUPLE_IP);
+
+	mnl_attr_put(nlh, f->answered ? CTA_IP_V4_SRC : CTA_IP_V4_DST,
+		     family_size(FAMILY_IPV4), f->addr.bytes);
+	mnl_attr_nest_end(nlh, ip);
+}
+
+/* @f may be NULL: then the protocol alone counts. Returns the fields that do. */
+static uint32_t put_filter_tuple(struct nlmsghdr *nlh, const struct sweep *s,
+				 const struct flow_filter *f)
+{
+	const bool answered = f && f->answered;
+	uint32_t flags = FILTER_PROTO_NUM;
+	struct nlattr *tuple, *proto;
+
+	tuple = mnl_attr_nest_start(nlh, answered ? CTA_TUPLE_REPLY
+						  : CTA_TUPLE_ORIG);
+	if (f && filters_address(s, f)) {
+		put_filter_address(nlh, f);
+		flags |= answered ? FILTER_IP_SRC : FILTER_IP_DST;
+	}
 	proto = mnl_attr_nest_start(nlh, CTA_TUPLE_PROTO);
-	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, protocol);
+	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, s->protocol);
+	if (f) {
+		mnl_attr_put_u16(
+			nlh, answered ? CTA_PROTO_SRC_PORT : CTA_PROTO_DST_PORT,
+			htons(f->port));
+		flags |= answered ? FILTER_SRC_PORT : FILTER_DST_PORT;
+	}
 	mnl_attr_nest_end(nlh, proto);
 	mnl_attr_nest_end(nlh, tuple);
-	filter = mnl_attr_nest_start(nlh, CTA_FILTER);
-	mnl_attr_put_u32(nlh, CTA_FILTER_ORIG_FLAGS, FILTER_PROTO_NUM);
-	mnl_attr_put_u32(nlh, CTA_FILTER_REPLY_FLAGS, 0);
+	return flags;
+}
+
+static void put_filter(struct nlmsghdr *nlh, const struct sweep *s)
+{
+	const struct flow_filter *f = s->n_filters ? &s->filters[s->at] : NULL;
+	const uint32_t flags = put_filter_tuple(nlh, s, f);
+	struct nlattr *filter = mnl_attr_nest_start(nlh, CTA_FILTER);
+
+	mnl_attr_put_u32(nlh, CTA_FILTER_ORIG_FLAGS, f && f->answered ? 0 : flags);
+	mnl_attr_put_u32(nlh, CTA_FILTER_REPLY_FLAGS, f && f->answered ? flags : 0);
 	mnl_attr_nest_end(nlh, filter);
 }
 
@@ -169,7 +219,7 @@ static int dump_begin(struct sweep *s)
 				s->filter ? family_number(s->family) : AF_UNSPEC);
 	nlh->nlmsg_seq = ++s->seq;
 	if (s->filter)
-		put_filter(nlh, s->protocol);
+		put_filter(nlh, s);
 	if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->dump_fd, &event) ||
 	    send(s->dump_fd, nlh, nlh->nlmsg_len, 0) < 0)
 		return -errno;
@@ -201,16 +251,22 @@ static uint32_t count_entries(struct sweep *s)
 	return UINT32_MAX;
 }
 
-int sweep_start(struct sweep *s, struct errbuf *eb)
+int sweep_start(struct sweep *s, const struct flow_filter *filters,
+		unsigned int n, struct errbuf *eb)
 {
 	int err;
 
+	assert(n <= SWEEP_FILTERS_MAX);
 	s->attempts = 1;
 	s->deleted = 0;
 	s->err = 0;
 	s->n_requests = 0;
 	s->requests_length = 0;
 	s->filter = s->can_filter && count_entries(s) <= FILTER_MAX_ENTRIES;
+	s->at = 0;
+	s->n_filters = s->filter ? n : 0;
+	if (s->n_filters)
+		memcpy(s->filters, filters, n * sizeof(*filters));
 	err = dump_begin(s);
 	if (!err)
 		return 0;
@@ -496,6 +552,25 @@ static int sweep_receive(struct sweep *s, unsigned int *handled,
 	return read_datagram(s, (size_t)length, handled, stale, ctx);
 }
 
+/* A kernel that cannot filter shows everything. */
+static void sweep_widen(struct sweep *s)
+{
+	s->filter = s->can_filter = false;
+	s->n_filters = 0;
+}
+
+/* After a dump: begins the next, if there is one. 1 then, 0 at the end, or a negative errno. */
+static int sweep_next(struct sweep *s)
+{
+	int err;
+
+	if (s->at + 1 >= s->n_filters)
+		return 0;
+	s->at++;
+	err = dump_begin(s);
+	return err ? err : 1;
+}
+
 /* Begins anew where that helps: 1 then, else @result. */
 static int sweep_recover(struct sweep *s, int result)
 {
@@ -506,7 +581,7 @@ static int sweep_recover(struct sweep *s, int result)
 	if (result == -EINTR)
 		s->attempts++;
 	else if (s->filter && (result == -EOPNOTSUPP || result == -EINVAL))
-		s->filter = s->can_filter = false;
+		sweep_widen(s);
 	else
 		return result;
 	err = dump_begin(s);
@@ -530,6 +605,8 @@ int sweep_step(struct sweep *s, unsigned int max_entries,
 			result = sweep_recover(s, result);
 	}
 	flush_deletions(s);
+	if (result == 0 && s->dump_fd >= 0)
+		result = sweep_next(s); /* a walk of the kernel is enough for a step */
 	if (result > 0)
 		return 1;
 	dump_end(s);

@@ -75,8 +75,24 @@ struct sweep *sweep_new(enum family family, uint8_t protocol, struct errbuf *eb)
 void sweep_free(struct sweep *s);
 int sweep_fd(const struct sweep *s); /* readable while a sweep is under way */
 
-/* Begins a dump; one that is under way is given up. */
-int sweep_start(struct sweep *s, struct errbuf *eb);
+/* Entries that one endpoint answers, or that were sent to one destination. */
+struct flow_filter {
+	bool answered;	  /* by that address and port; else sent there */
+	bool any_address; /* of a destination: a node port */
+	struct addr addr;
+	uint16_t port;
+};
+
+enum { SWEEP_FILTERS_MAX = 8 };
+
+/*
+ * Begins a sweep; one that is under way is given up. It looks at entries that
+ * pass one of the @n filters (SWEEP_FILTERS_MAX at most), or at more: all of
+ * them if @n is 0, the kernel cannot filter, or the table is large. @stale of
+ * sweep_step() may be asked about any.
+ */
+int sweep_start(struct sweep *s, const struct flow_filter *filters,
+		unsigned int n, struct errbuf *eb);
 
 /*
  * Handles @max_entries, and the rest of the datagram that holds the last of

@@ -25,6 +25,7 @@ struct claim {
 };
 
 /* A service port in one family; identified by Service, name and protocol. */
+struct serving;
 struct service_port_state {
 	struct service_port_state *next; /* of the same Service and family */
 	struct service_entry *service;
@@ -37,6 +38,7 @@ struct service_port_state {
 	uint64_t changed_in; /* the dataplane's list of changes that has it */
 	/* number of its latest change that may leave stale conntrack entries */
 	uint64_t flow_change;
+	struct serving *answering; /* sync/stale.c's; freed with this */
 	unsigned int n_claims;
 	unsigned int refusals; /* by the kernel, in a row: set aside until retry_us */
 	uint8_t protocol;

@@ -61,6 +61,7 @@ void model_free_port(struct model *m, enum family family,
 	if (!p->desired_is_applied)
 		free(p->desired);
 	free(p->applied);
+	free(p->answering);
 	free(p);
 }
 

@@ -198,10 +198,10 @@ static void flows_changed(struct dataplane *dp, struct service_port_state *port,
 
 	if (port->protocol == IPPROTO_TCP && dp->closing &&
 	    port->flows_touched && to)
-		stale_port_changed(dp->closing, port);
+		stale_port_changed(dp->closing, port, from, to);
 	if (!dp->stale || port->protocol != IPPROTO_UDP)
 		return;
-	stale_port_changed(dp->stale, port);
+	stale_port_changed(dp->stale, port, from, to);
 	for (i = 0; from && i < from->n_vips; i++)
 		if (!has_vip(to, &from->vips[i]))
 			stale_vip_removed(dp->stale, &from->vips[i]);

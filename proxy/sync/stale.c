@@ -3,6 +3,12 @@
  * of service ports that did not change since the sweep before are passed over
  * quickly. What serves is asked of the slices once per service port and sweep,
  * and again after any change of the model.
+ *
+ * The kernel takes ten times as long to tell of an entry as to pass it over, so
+ * a sweep asks for what may have become stale: first for flows that are
+ * answered by who ceased to serve, later for all to the virtual IPs of what
+ * changed otherwise. If that is too much, or something went wrong the last
+ * time, it asks for everything.
  */
 #include "proxy/sync/stale.h"
 
@@ -32,6 +38,11 @@ struct serving {
 	struct endpoint items[];
 };
 
+struct filters {
+	struct flow_filter items[SWEEP_FILTERS_MAX];
+	unsigned int count;
+};
+
 struct stale {
 	const struct model *model;
 	enum family family;
@@ -43,6 +54,10 @@ struct stale {
 	struct hashtab removed; /* struct removed, each once */
 	struct hashtab cache;	/* struct serving */
 	uint64_t cache_revision;
+	/* What the next sweeps are to look at: those who ceased to serve, and
+	   virtual IPs. @whole: everything, instead of these. */
+	struct filters lost, vips;
+	bool whole;
 };
 
 struct stale *stale_new(const struct model *model, enum family family,
@@ -93,14 +108,96 @@ void stale_free(struct stale *s)
 	free(s);
 }
 
-void stale_port_changed(struct stale *s, struct service_port_state *port)
+static void look_at(struct stale *s, struct filters *list,
+		    const struct flow_filter *filter)
 {
+	unsigned int i;
+
+	for (i = 0; i < list->count; i++)
+		if (list->items[i].any_address == filter->any_address &&
+		    list->items[i].port == filter->port &&
+		    addr_compare(&list->items[i].addr, &filter->addr) == 0)
+			return;
+	if (list->count == SWEEP_FILTERS_MAX)
+		s->whole = true;
+	else
+		list->items[list->count++] = *filter;
+}
+
+static void look_at_vip(struct stale *s, const struct vip *vip)
+{
+	struct flow_filter filter = { .port = vip->port };
+
+	filter.any_address = vip->role == VIP_NODE_PORT;
+	if (!filter.any_address)
+		filter.addr = vip->addr;
+	look_at(s, &s->vips, &filter);
+}
+
+/* Whether there is anybody who ceased to serve. Both lists are sorted. */
+static bool look_at_lost(struct stale *s, const struct serving *before,
+			 const struct serving *now)
+{
+	unsigned int i, j = 0;
+	bool lost = false;
+
+	for (i = 0; i < before->count; i++) {
+		const struct endpoint *e = &before->items[i];
+		const struct flow_filter filter = { .answered = true,
+						    .addr = e->addr,
+						    .port = e->port };
+
+		while (j < now->count && endpoint_compare(&now->items[j], e) < 0)
+			j++;
+		if (j < now->count && endpoint_compare(&now->items[j], e) == 0)
+			continue;
+		look_at(s, &s->lost, &filter);
+		lost = true;
+	}
+	return lost;
+}
+
+/* Whether the same packets are led to endpoints. */
+static bool same_traffic(const struct dispatch *a, const struct dispatch *b)
+{
+	unsigned int i;
+
+	if (a->n_vips != b->n_vips || a->flags != b->flags)
+		return false;
+	for (i = 0; i < a->n_vips; i++)
+		if (vip_compare(&a->vips[i], &b->vips[i]))
+			return false;
+	return true;
+}
+
+static struct serving *serving_new(const struct stale *s,
+				   const struct service_port_state *port);
+
+void stale_port_changed(struct stale *s, struct service_port_state *port,
+			const struct dispatch *from, const struct dispatch *to)
+{
+	struct serving *before = port->answering, *now = NULL;
+	unsigned int i;
+
 	assert(port->flow_change <= s->changes);
 	port->flow_change = ++s->changes;
+	if (s->protocol != IPPROTO_UDP) {
+		s->whole = true;
+		return;
+	}
+	if (to)
+		now = serving_new(s, port);
+	if (!from || !to || !before || !now || !same_traffic(from, to) ||
+	    !look_at_lost(s, before, now))
+		for (i = 0; to && i < to->n_vips; i++)
+			look_at_vip(s, &to->vips[i]);
+	port->answering = now;
+	free(before);
 }
 
 void stale_all_changed(struct stale *s)
 {
+	s->whole = true;
 	s->all_changed = ++s->changes;
 }
 
@@ -132,6 +229,7 @@ void stale_vip_removed(struct stale *s, const struct vip *vip)
 	if (vip->role == VIP_NODE_PORT)
 		memset(&key.addr, 0, sizeof(key.addr));
 	s->changes++;
+	look_at_vip(s, &key);
 	r = removed_find(s, &key);
 	if (!r) {
 		r = s->removed.count < REMOVED_MAX ? malloc(sizeof(*r)) : NULL;
@@ -171,16 +269,63 @@ int stale_fd(const struct stale *s)
 	return s->sweep ? sweep_fd(s->sweep) : -1;
 }
 
-int stale_begin(struct stale *s, struct errbuf *eb)
+const struct flow_filter *stale_lost(const struct stale *s, unsigned int *n)
 {
+	*n = s->lost.count;
+	return s->lost.items;
+}
+
+const struct flow_filter *stale_vips(const struct stale *s, unsigned int *n)
+{
+	*n = s->vips.count;
+	return s->vips.items;
+}
+
+bool stale_is_urgent(const struct stale *s)
+{
+	return s->lost.count && !s->whole;
+}
+
+/* Puts all filters into @all. Returns how many: 0 if that is too many. */
+static unsigned int filters_join(const struct stale *s, struct flow_filter *all)
+{
+	const unsigned int n = s->lost.count + s->vips.count;
+
+	if (s->whole || n > SWEEP_FILTERS_MAX)
+		return 0;
+	memcpy(all, s->lost.items, s->lost.count * sizeof(*all));
+	memcpy(all + s->lost.count, s->vips.items, s->vips.count * sizeof(*all));
+	return n;
+}
+
+/* The sweep that begins now covers these. */
+static void filters_taken(struct stale *s, bool urgent)
+{
+	s->lost.count = 0;
+	if (urgent && s->vips.count)
+		return; /* of those changes there is more to look at */
+	s->sweeping_to = s->changes;
+	s->vips.count = 0;
+	s->whole = false;
+}
+
+int stale_begin(struct stale *s, bool urgent, struct errbuf *eb)
+{
+	struct flow_filter all[SWEEP_FILTERS_MAX];
 	int err;
 
 	assert(!s->sweeping);
+	assert(!urgent || stale_is_urgent(s));
 	if (!s->sweep && !(s->sweep = sweep_new(s->family, s->protocol, eb)))
 		return -EIO;
-	err = sweep_start(s->sweep, eb);
+	if (urgent)
+		err = sweep_start(s->sweep, s->lost.items, s->lost.count, eb);
+	else
+		err = sweep_start(s->sweep, all, filters_join(s, all), eb);
 	s->sweeping = err >= 0;
-	s->sweeping_to = s->changes;
+	s->sweeping_to = s->swept;
+	if (err >= 0)
+		filters_taken(s, urgent);
 	return err;
 }
 
@@ -195,7 +340,7 @@ static void sweep_done(struct stale *s)
 
 void stale_swept(struct stale *s)
 {
-	s->sweeping_to = s->changes;
+	filters_taken(s, false);
 	sweep_done(s);
 }
 
@@ -204,6 +349,8 @@ int stale_step(struct stale *s, unsigned int max_entries, struct errbuf *eb)
 	int more = sweep_step(s->sweep, max_entries, stale_flow, s, eb);
 
 	assert(s->sweeping && max_entries);
+	if (more < 0)
+		s->whole = true;
 	if (more <= 0)
 		sweep_done(s); /* after an error too: the next change tries again (CT-9) */
 	return more;

@@ -7,9 +7,12 @@
 #include <syslog.h>
 
 enum {
-	/* Sweeps of a family begin this far apart, and take a tenth of a core at most. */
+	/* Sweeps of a family begin this far apart, and take a tenth of a core at most... */
 	SWEEP_PERIOD_US = 100 * 1000,
 	SWEEP_REST = 9,
+	/* ... but who ceases to serve may do so a few times in a row: so much
+	   may be saved up in quiet times. */
+	SWEEP_CREDIT_US = 200 * 1000,
 	SWEEP_STEP_ENTRIES = 500, /* 1 ms, 3 ms if all are deleted */
 	/*
 	 * Connections are ended a little later: an endpoint that moves to another slice may be in
@@ -24,8 +27,11 @@ enum {
 struct sweeper {
 	struct sweeper_options options;
 	struct event *event, *timer; /* the event is of UDP alone */
-	int64_t began_us, next_us;
+	int64_t began_us, next_us, next_urgent_us;
+	bool urgent;	  /* the sweep under way is; see stale_begin() */
 	int64_t spent_us; /* processor time of the sweep under way */
+	int64_t credit_us,
+		credited_us; /* for urgent ones, and when it was right */
 };
 
 static void set_timer(struct sweeper *w, int64_t delay_us)
@@ -37,16 +43,48 @@ static void set_timer(struct sweeper *w, int64_t delay_us)
 		event_add(w->timer, &tv);
 }
 
+static int64_t longer(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* When the next sweep of urgent ones may begin. */
+static int64_t urgent_rest(struct sweeper *w, int64_t end_us)
+{
+	w->credit_us += (end_us - w->credited_us) / (1 + SWEEP_REST);
+	w->credited_us = end_us;
+	if (w->credit_us > SWEEP_CREDIT_US)
+		w->credit_us = SWEEP_CREDIT_US;
+	w->credit_us -= w->spent_us;
+	return longer(SWEEP_PERIOD_US, -w->credit_us * (1 + SWEEP_REST));
+}
+
+/*
+ * One that was urgent puts the others off, but not the other way round: who
+ * ceases to serve mostly does so soon after another began to.
+ */
+static void rest_after(struct sweeper *w, int64_t end_us)
+{
+	const int64_t rest = longer(
+		SWEEP_PERIOD_US, w->options.udp ? w->spent_us * SWEEP_REST : 0);
+
+	if (w->urgent) {
+		w->next_urgent_us = end_us + urgent_rest(w, end_us);
+		w->next_us = longer(w->next_us, end_us) + rest;
+	} else {
+		w->next_us = end_us + rest;
+	}
+}
+
 static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
 {
 	const struct sweeper_options *o = &w->options;
 	const unsigned long deleted = stale_deleted(o->stale);
 	const int64_t end = clock_monotonic_us(o->clock);
 	const char *what = o->udp ? "conntrack cleanup" : "ending connections";
-	const int64_t rest = o->udp ? w->spent_us * SWEEP_REST : 0;
 
 	assert(w->spent_us >= 0);
-	w->next_us = end + (rest > SWEEP_PERIOD_US ? rest : SWEEP_PERIOD_US);
+	rest_after(w, end);
 	if (w->event)
 		event_del(w->event);
 	if (err < 0)
@@ -59,16 +97,17 @@ static void sweep_finished(struct sweeper *w, int err, const struct errbuf *eb)
 		o->swept(o->ctx, o->family, deleted, end - w->began_us);
 }
 
-static int sweep_begin(struct sweeper *w)
+static int sweep_begin(struct sweeper *w, bool urgent)
 {
 	const struct clock *clock = w->options.clock;
 	struct errbuf eb;
 	int err;
 
 	assert(!stale_is_sweeping(w->options.stale));
+	w->urgent = urgent;
 	w->began_us = clock_monotonic_us(clock);
 	w->spent_us = -clock_cpu_us(clock);
-	err = stale_begin(w->options.stale, &eb);
+	err = stale_begin(w->options.stale, urgent, &eb);
 	w->spent_us += clock_cpu_us(clock);
 	if (err < 0)
 		sweep_finished(w, err, &eb);
@@ -103,16 +142,19 @@ static void on_udp_readable(evutil_socket_t fd, short what, void *ctx)
 static void udp_request(struct sweeper *w)
 {
 	struct event_base *base = w->options.base;
+	const bool urgent = stale_is_urgent(w->options.stale);
 	int64_t wait = w->next_us - clock_monotonic_us(w->options.clock);
 
 	assert(w->options.udp);
 	if (stale_is_sweeping(w->options.stale))
 		return;
+	if (urgent)
+		wait = w->next_urgent_us - clock_monotonic_us(w->options.clock);
 	if (wait > 0) {
 		set_timer(w, wait);
 		return;
 	}
-	if (sweep_begin(w) < 0)
+	if (sweep_begin(w, urgent) < 0)
 		return;
 	if (!w->event)
 		w->event = event_new(base, stale_fd(w->options.stale),
@@ -132,7 +174,7 @@ static void tcp_step(struct sweeper *w)
 	int more;
 
 	assert(!w->options.udp);
-	if (!stale_is_sweeping(w->options.stale) && sweep_begin(w) < 0)
+	if (!stale_is_sweeping(w->options.stale) && sweep_begin(w, false) < 0)
 		return;
 	before = w->spent_us;
 	more = sweep_timed(w, CLOSE_STEP_ENTRIES, &eb);
@@ -181,7 +223,7 @@ void sweeper_run(struct sweeper *w)
 	struct errbuf eb;
 	int more = 1;
 
-	if (!stale_is_pending(w->options.stale) || sweep_begin(w) < 0)
+	if (!stale_is_pending(w->options.stale) || sweep_begin(w, false) < 0)
 		return;
 	pfd = (struct pollfd){ .fd = stale_fd(w->options.stale), .events = POLLIN };
 	while (more > 0 && poll(&pfd, 1, 5000) > 0)

@@ -269,7 +269,7 @@ static unsigned int run_sweep(struct sweep *s, unsigned int per_step,
 	unsigned int steps = 0, before;
 	int result;
 
-	ck_assert_msg(sweep_start(s, &eb) == 0, "%s", eb.text);
+	ck_assert_msg(sweep_start(s, NULL, 0, &eb) == 0, "%s", eb.text);
 	do {
 		ck_assert_msg(readable(sweep_fd(s)), "under way, yet not readable");
 		before = w->asked;
@@ -358,6 +358,99 @@ START_TEST(sweeps_tcp)
 }
 END_TEST
 
+/* What a sweep with filters is asked about, if the kernel filters. */
+static const struct {
+	const char *name, *addr[2]; /* NULL: any */
+	bool answered[2];
+	uint16_t port[2];
+	unsigned int n;
+	enum family family;
+	unsigned int groups; /* a bit for each of groups[] */
+} few[] = {
+	{ "nobody in particular", { NULL }, { 0 }, { 0 }, 0, FAMILY_IPV4, 0x3bf },
+	{ "who answers", { "10.0.0.1" }, { true }, { 5353 }, 1, FAMILY_IPV4, 0x111 },
+	{ "who answers, another port", { "10.0.0.2" }, { true }, { 5300 }, 1, FAMILY_IPV4, 0x004 },
+	{ "a virtual IP", { "172.30.0.1" }, { false }, { 53 }, 1, FAMILY_IPV4, 0x30f },
+	{ "a node port", { NULL }, { false }, { 54 }, 1, FAMILY_IPV4, 0x010 },
+	{ "two",
+	  { "172.30.0.2", "10.0.0.1" },
+	  { false, true },
+	  { 53, 5353 },
+	  2,
+	  FAMILY_IPV4,
+	  0x131 },
+	/* of IPv6 the port counts */
+	{ "IPv6: who answers", { "fd01::1" }, { true }, { 5353 }, 1, FAMILY_IPV6, 0xc00 },
+	{ "IPv6: a virtual IP", { "fd00::1" }, { false }, { 53 }, 1, FAMILY_IPV6, 0x1c00 },
+	{ "IPv6: nobody", { "fd00::9" }, { true }, { 54 }, 1, FAMILY_IPV6, 0 },
+};
+
+static bool count_flow(void *ctx, const struct flow *flow)
+{
+	(void)flow;
+	++*(unsigned int *)ctx;
+	return false;
+}
+
+START_TEST(looks_at_few)
+{
+	struct flow_filter filters[2] = { 0 };
+	unsigned int i, asked = 0, want = 0;
+	struct errbuf eb = { "" };
+	enum family family;
+	struct sweep *s;
+	int result;
+
+	if (!new_namespace())
+		return;
+	for (i = 0; i < N_GROUPS; i++) {
+		inject(&groups[i]);
+		want += few[_i].groups & 1u << i ? groups[i].count : 0;
+	}
+	for (i = 0; i < few[_i].n; i++) {
+		filters[i].answered = few[_i].answered[i];
+		filters[i].any_address = !few[_i].addr[i];
+		filters[i].port = few[_i].port[i];
+		if (few[_i].addr[i])
+			filters[i].addr = address(few[_i].addr[i], &family);
+	}
+	s = sweep_new(few[_i].family, IPPROTO_UDP, &eb);
+	ck_assert_msg(s, "%s", eb.text);
+	ck_assert_msg(sweep_start(s, filters, few[_i].n, &eb) == 0, "%s", eb.text);
+	while ((result = sweep_step(s, 100, count_flow, &asked, &eb)) > 0)
+		;
+	ck_assert_msg(result == 0, "%s", eb.text);
+	ck_assert_msg(asked == want, "%s: asked about %u, want %u",
+		      few[_i].name, asked, want);
+	sweep_free(s);
+}
+END_TEST
+
+/* A large table is looked at whole: a walk of the kernel is not to be divided. */
+START_TEST(looks_at_all_of_many)
+{
+	struct flow_filter filter = { .answered = true, .port = 5353 };
+	unsigned int asked = 0;
+	struct errbuf eb = { "" };
+	enum family family;
+	struct sweep *s;
+
+	if (!new_namespace())
+		return;
+	inject(&groups[0]);
+	inject(&groups[1]);
+	filter.addr = address("10.0.0.1", &family);
+	s = sweep_new(family, IPPROTO_UDP, &eb);
+	ck_assert_msg(s, "%s", eb.text);
+	claims_a_million = 1;
+	ck_assert_msg(sweep_start(s, &filter, 1, &eb) == 0, "%s", eb.text);
+	while (sweep_step(s, 100, count_flow, &asked, &eb) > 0)
+		;
+	ck_assert_uint_eq(asked, groups[0].count + groups[1].count);
+	sweep_free(s);
+}
+END_TEST
+
 START_TEST(empty_table)
 {
 	struct world w = world_of(FAMILY_IPV6);
@@ -387,7 +480,7 @@ START_TEST(starts_over)
 	inject(&groups[1]);
 	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
-	ck_assert_int_eq(sweep_start(s, &eb), 0);
+	ck_assert_int_eq(sweep_start(s, NULL, 0, &eb), 0);
 	ck_assert_int_eq(sweep_step(s, 10, is_stale, &w, &eb), 1);
 	w.asked = 0;
 	run_sweep(s, 100, &w);
@@ -461,7 +554,7 @@ START_TEST(spares_new_entry)
 	inject(&one);
 	s = sweep_new(FAMILY_IPV4, IPPROTO_UDP, &eb);
 	ck_assert_msg(s, "%s", eb.text);
-	ck_assert_int_eq(sweep_start(s, &eb), 0);
+	ck_assert_int_eq(sweep_start(s, NULL, 0, &eb), 0);
 	while ((result = sweep_step(s, 100, replace_entry, &asked, &eb)) > 0)
 		;
 	ck_assert_msg(result == 0, "%s", eb.text);
@@ -514,6 +607,8 @@ Suite *make_suite(void)
 	tcase_add_test(tcase, decodes_flow);
 	tcase_add_loop_test(tcase, removes_stale, 0, 2);
 	tcase_add_loop_test(tcase, sweeps_tcp, 0, 2);
+	ADD_LOOP(tcase, looks_at_few, few);
+	tcase_add_test(tcase, looks_at_all_of_many);
 	tcase_add_test(tcase, empty_table);
 	tcase_add_test(tcase, starts_over);
 	ADD_LOOP(tcase, is_interrupted, interrupted);

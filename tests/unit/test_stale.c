@@ -466,6 +466,120 @@ START_TEST(nothing_changed)
 }
 END_TEST
 
+/* What a change makes the next sweep look at, of IPv4. */
+static const struct {
+	const char *name, *object;
+	const char *lost, *vips; /* each with a space after it */
+} looks[] = {
+	{ "the same again", "slice d/quiet-1 quiet v4 udp:8080 10.244.0.8", "",
+	  "10.96.0.4:80 " },
+	{ "of another", "service d/tcp tcp:80 ip=10.96.0.9", "", "" },
+	{ "an endpoint goes",
+	  "slice d/dns-1 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.1 10.244.0.3(unready) "
+	  "10.244.0.4(unserving) 10.244.0.5(local)",
+	  "10.244.0.2:5353 ", "" },
+	{ "one begins to drain",
+	  "slice d/dns-1 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.1(unready,terminating) "
+	  "10.244.0.2(unready,terminating) 10.244.0.3(unready) 10.244.0.4(unserving) "
+	  "10.244.0.5(local)",
+	  "", "10.96.0.1:53 203.0.113.1:53 203.0.113.2:53 any:30053 " },
+	{ "all have another port", "slice d/quiet-1 quiet v4 udp:8081 10.244.0.8",
+	  "10.244.0.8:8080 ", "" },
+	{ "one joins", "slice d/quiet-1 quiet v4 udp:8080 10.244.0.8 10.244.0.9",
+	  "", "10.96.0.4:80 " },
+	{ "nobody is left: packets are refused", "gone slice d/quiet-1", "",
+	  "10.96.0.4:80 " },
+	{ "a virtual IP comes", "service d/quiet udp:80 ip=10.96.0.4 ext=203.0.113.9",
+	  "", "10.96.0.4:80 203.0.113.9:80 " },
+	{ "a virtual IP goes", "service d/gone udp:80@30080 ip=10.96.0.3", "",
+	  "10.96.0.3:80 203.0.113.3:80 any:30080 " },
+	{ "a Service goes", "gone service d/quiet", "", "10.96.0.4:80 " },
+};
+
+static int text_order(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static void filters_text(const struct flow_filter *list, unsigned int n,
+			 bool answered, char text[512])
+{
+	char lines[SWEEP_FILTERS_MAX][64], addr[ADDR_TEXT_SIZE];
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		ck_assert_int_eq(list[i].answered, answered);
+		addr_format(FAMILY_IPV4, &list[i].addr, addr);
+		snprintf(lines[i], sizeof(lines[i]), "%s:%u ",
+			 list[i].any_address ? "any" : addr, list[i].port);
+	}
+	qsort(lines, n, sizeof(lines[0]), text_order);
+	*text = '\0';
+	for (i = 0; i < n; i++)
+		snprintf(text + strlen(text), 512 - strlen(text), "%s", lines[i]);
+}
+
+START_TEST(looks_at_what_changed)
+{
+	struct world *w = world_at(false);
+	struct stale *s = w->stale[FAMILY_IPV4];
+	char lost[512], vips[512];
+	const struct flow_filter *list;
+	unsigned int n;
+
+	world_put(w, looks[_i].object);
+	world_must_sync(w, looks[_i].name);
+	list = stale_lost(s, &n);
+	filters_text(list, n, true, lost);
+	list = stale_vips(s, &n);
+	filters_text(list, n, false, vips);
+	ck_assert_msg(strcmp(lost, looks[_i].lost) == 0 &&
+			      strcmp(vips, looks[_i].vips) == 0,
+		      "%s: who ceased to serve: %s, virtual IPs: %s",
+		      looks[_i].name, lost, vips);
+	ck_assert_int_eq(stale_is_urgent(s), *looks[_i].lost != '\0');
+	stale_swept(s);
+	ck_assert(!stale_is_urgent(s) && !stale_is_pending(s));
+	world_free(w);
+}
+END_TEST
+
+/* Who ceased to serve comes first; what else changed is still looked at. */
+START_TEST(urgent_sweeps_cover_their_part)
+{
+	struct world *w = world_at(false);
+	struct stale *s = w->stale[FAMILY_IPV4];
+	enum family f;
+	struct flow lost = flow_to("10.96.0.1", 53, "10.244.0.5", 5353, &f),
+		    other = flow_to("10.96.0.4", 80, "10.244.0.99", 8080, &f);
+	struct errbuf eb;
+
+	world_put(w, "slice d/dns-1 dns v4 udp:5353:dns tcp:5353:tcp 10.244.0.1");
+	world_put(w, "slice d/quiet-1 quiet v4 udp:8080 10.244.0.8 10.244.0.9");
+	world_must_sync(w, "changes");
+	ck_assert(stale_is_urgent(s));
+	ck_assert_int_eq(stale_begin(s, true, &eb), 0);
+	ck_assert(stale_flow(s, &lost));
+	while (stale_step(s, 1000, &eb) > 0)
+		;
+	ck_assert(!stale_is_urgent(s) && stale_is_pending(s));
+	ck_assert(stale_flow(s, &other));
+	ck_assert_int_eq(stale_begin(s, false, &eb), 0);
+	while (stale_step(s, 1000, &eb) > 0)
+		;
+	ck_assert(!stale_is_pending(s));
+	ck_assert(!stale_flow(s, &other));
+	/* and where it is the only change, there is nothing left */
+	world_put(w, "slice d/quiet-1 quiet v4 udp:8080 10.244.0.8");
+	world_must_sync(w, "one change");
+	ck_assert_int_eq(stale_begin(s, true, &eb), 0);
+	while (stale_step(s, 1000, &eb) > 0)
+		;
+	ck_assert(!stale_is_pending(s));
+	world_free(w);
+}
+END_TEST
+
 /* The cache of who serves follows the model at once. */
 START_TEST(follows_the_model)
 {
@@ -695,6 +809,8 @@ Suite *make_suite(void)
 	tcase_add_test(tc, looks_after_a_refusal);
 	tcase_add_test(tc, restart_closes);
 	tcase_add_test(tc, setting_changes);
+	ADD_LOOP(tc, looks_at_what_changed, looks);
+	tcase_add_test(tc, urgent_sweeps_cover_their_part);
 	tcase_add_test(tc, follows_the_model);
 	tcase_add_test(tc, nodeports_everywhere);
 	tcase_add_test(tc, back_before_the_sweep);
