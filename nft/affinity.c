@@ -5,10 +5,12 @@
  * between would make it inconsistent.
  *
  * The kernel makes a message of a listing when the one before is read, so a
- * caller who reads one at a time decides how fast it goes. A transaction of
- * ours meanwhile has the kernel call the listing inconsistent. What it has is
- * true all the same; it is done again until one is consistent, or finds nobody
- * though another came before it.
+ * caller who reads one at a time decides how fast it goes. For each it counts
+ * from the beginning of the map to where it was, so clients that come or run
+ * out meanwhile, and a hash table that grows or shrinks, make it leave out
+ * others, and it does not say so. What it tells is true all the same. So the
+ * map is listed until nobody is found any more; only a listing that finds
+ * nobody at once and was not called inconsistent is believed alone.
  *
  * Entries run out by themselves at any moment, and one that is not there must
  * not fail a transaction. Linux 6.3 has a message for that. Before, each key is
@@ -284,11 +286,10 @@ static int delete_step(struct affinity_purge *p, struct errbuf *eb)
 
 	assert(p->n_deleted <= p->n_keys);
 	if (p->n_deleted == p->n_keys) {
-		if (!p->interrupted || (p->listings > 1 && !p->n_keys))
+		if (!p->n_keys && (p->listings > 1 || !p->interrupted))
 			return 0;
 		if (p->listings == MAX_ATTEMPTS)
-			return errf(eb, -EINTR,
-				    "the ruleset changed whenever it was read");
+			return errf(eb, -EINTR, "it changed whenever it was read");
 		p->state = STATE_BEGIN;
 		return 1;
 	}
