@@ -38,6 +38,9 @@ enum {
 	 * (230 ms), a datagram at a time.
 	 */
 	FILTER_MAX_ENTRIES = 131072,
+	/* With fewer entries for each filter one dump of all is as quick; each
+	   request waits for a lock that the whole machine has in common. */
+	ENTRIES_PER_FILTER = 1000,
 	/* Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS, which make
 	   a field count; the kernel's header lacks them. */
 	FILTER_IP_SRC = 1 << 0,
@@ -254,6 +257,7 @@ static uint32_t count_entries(struct sweep *s)
 int sweep_start(struct sweep *s, const struct flow_filter *filters,
 		unsigned int n, struct errbuf *eb)
 {
+	uint32_t entries;
 	int err;
 
 	assert(n <= SWEEP_FILTERS_MAX);
@@ -262,9 +266,10 @@ int sweep_start(struct sweep *s, const struct flow_filter *filters,
 	s->err = 0;
 	s->n_requests = 0;
 	s->requests_length = 0;
-	s->filter = s->can_filter && count_entries(s) <= FILTER_MAX_ENTRIES;
+	entries = count_entries(s);
+	s->filter = s->can_filter && entries <= FILTER_MAX_ENTRIES;
 	s->at = 0;
-	s->n_filters = s->filter ? n : 0;
+	s->n_filters = s->filter && entries >= n * ENTRIES_PER_FILTER ? n : 0;
 	if (s->n_filters)
 		memcpy(s->filters, filters, n * sizeof(*filters));
 	err = dump_begin(s);

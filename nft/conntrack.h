@@ -88,8 +88,8 @@ enum { SWEEP_FILTERS_MAX = 8 };
 /*
  * Begins a sweep; one that is under way is given up. It looks at entries that
  * pass one of the @n filters (SWEEP_FILTERS_MAX at most), or at more: all of
- * them if @n is 0, the kernel cannot filter, or the table is large. @stale of
- * sweep_step() may be asked about any.
+ * them if @n is 0, the kernel cannot filter, or the table is large or small.
+ * @stale of sweep_step() may be asked about any.
  */
 int sweep_start(struct sweep *s, const struct flow_filter *filters,
 		unsigned int n, struct errbuf *eb);
