@@ -229,7 +229,10 @@ void stale_vip_removed(struct stale *s, const struct vip *vip)
 	if (vip->role == VIP_NODE_PORT)
 		memset(&key.addr, 0, sizeof(key.addr));
 	s->changes++;
-	look_at_vip(s, &key);
+	if (key.port)
+		look_at_vip(s, &key);
+	else
+		s->whole = true; /* an address, of all ports */
 	r = removed_find(s, &key);
 	if (!r) {
 		r = s->removed.count < REMOVED_MAX ? malloc(sizeof(*r)) : NULL;
