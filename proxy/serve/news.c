@@ -425,10 +425,11 @@ static const char *left_why(const struct endpoint_fate *fates,
 	};
 	unsigned int i;
 
-	for (i = 0; i < n_fates; i++)
+	for (i = 0; i < n_fates; i++) {
 		assert(fates[i].why < sizeof(texts) / sizeof(texts[0]));
-	if (endpoint_compare(&fates[i].endpoint, endpoint) == 0)
-		return texts[fates[i].why];
+		if (endpoint_compare(&fates[i].endpoint, endpoint) == 0)
+			return texts[fates[i].why];
+	}
 	return "gone";
 }
 
