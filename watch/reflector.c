@@ -258,7 +258,7 @@ static bool ends_initial_events(const struct json *object)
 /* From here on the request is a watch, and so is what becomes of it. */
 static int become_watch(struct reflector *r, const char *version, struct errbuf *eb)
 {
-	assert(!r->watching && r->mode == MODE_STREAM && r->call);
+	assert(!r->watching && r->call);
 	if (!*version)
 		return errf(eb, -EPROTO, "a bookmark without resourceVersion");
 	r->watching = true;

@@ -11,7 +11,7 @@ int errf(struct errbuf *eb, int err, const char *fmt, ...)
 {
 	va_list ap;
 
-	assert(err <= 0 && fmt);
+	assert(fmt);
 	if (!eb)
 		return err;
 	va_start(ap, fmt);
