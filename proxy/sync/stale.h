@@ -48,7 +48,10 @@ struct flow;
 bool stale_flow(void *stale, const struct flow *flow);
 /* As at the end of a sweep that began now. */
 void stale_swept(struct stale *s);
-/* Whose flows the next sweep looks at, and the virtual IPs besides, unless it looks at everything. */
+/*
+ * Whose flows the next sweep looks at, and the virtual IPs besides, unless it
+ * looks at everything.
+ */
 const struct flow_filter *stale_lost(const struct stale *s, unsigned int *n);
 const struct flow_filter *stale_vips(const struct stale *s, unsigned int *n);
 

@@ -24,6 +24,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "nft/attr.h"
+
 struct run {
 	struct in_addr destination;
 	unsigned int count;
@@ -52,11 +54,13 @@ static void print_run(struct run *r)
 /* The attribute of that type inside of @nest, or NULL. */
 static const struct nlattr *inside(const struct nlattr *nest, uint16_t type)
 {
-	const struct nlattr *attr; /* what the macro casts away */
+	const struct nlattr *attr;
 
-	if (nest)
-		mnl_attr_for_each_nested(attr, nest) if (mnl_attr_get_type(attr) ==
-							 type) return attr;
+	if (!nest)
+		return NULL;
+	for_each_attr_in (attr, nest)
+		if (mnl_attr_get_type(attr) == type)
+			return attr;
 	return NULL;
 }
 
@@ -67,9 +71,9 @@ static int on_message(const struct nlmsghdr *nlh, void *data)
 	struct in_addr destination;
 	struct timespec ts;
 
-	mnl_attr_for_each(attr, nlh,
-			  sizeof(struct nfgenmsg)) if (mnl_attr_get_type(attr) ==
-						       CTA_TUPLE_ORIG) orig = attr;
+	for_each_attr (attr, nlh, sizeof(struct nfgenmsg))
+		if (mnl_attr_get_type(attr) == CTA_TUPLE_ORIG)
+			orig = attr;
 	address = inside(inside(orig, CTA_TUPLE_IP), CTA_IP_V4_DST);
 	if (!address || mnl_attr_get_payload_len(address) != sizeof(destination))
 		return MNL_CB_OK;
