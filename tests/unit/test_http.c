@@ -245,6 +245,24 @@ START_TEST(failures_have_names)
 }
 END_TEST
 
+/* Silence counts from the last byte, not from the beginning. */
+START_TEST(slower_than_its_patience)
+{
+	struct http_params params;
+	struct world w;
+
+	world_open(&w, small);
+	fake_tell(w.fake,
+		  "{\"op\":\"fault\",\"how\":\"trickle\",\"bytes\":40,\"delay\":0.2}");
+	params = world_params(&w, NODES);
+	params.idle_ms = 1000;
+	world_run(&w, &params);
+	ck_assert_int_eq(w.got.result.outcome, HTTP_COMPLETE);
+	ck_assert_uint_ge(w.got.body.length, 300);
+	world_close(&w);
+}
+END_TEST
+
 START_TEST(nobody_listens)
 {
 	struct http_params params;
@@ -649,6 +667,7 @@ Suite *make_suite(void)
 	tcase_add_test(plain, gzip_is_undone);
 	tcase_add_test(plain, a_post_arrives);
 	ADD_LOOP(plain, failures_have_names, failures);
+	tcase_add_test(plain, slower_than_its_patience);
 	tcase_add_test(plain, nobody_listens);
 	tcase_add_test(plain, listener_may_refuse);
 	tcase_add_test(plain, others_may_be_cancelled_in_a_callback);
