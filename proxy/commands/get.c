@@ -491,7 +491,8 @@ static int add_object(struct get *g, const char *path, struct strbuf *out)
 
 	if (status)
 		return status;
-	print_data(json, g->output, out);
+	/* What is no table is YAML, unless JSON is asked for. */
+	print_data(json, strcmp(g->output, "json") == 0 ? "json" : "yaml", out);
 	json_free(json);
 	return EXIT_DONE;
 }
