@@ -35,7 +35,6 @@ enum startup_verdict startup_judge(const struct config *config,
 	const bool node_cidr = config->detect_local == DETECT_NODE_CIDR;
 	const int64_t waited_s = waited_us / 1000000;
 
-	assert(waited_us >= 0);
 	if (node && node->n_addresses && (!node_cidr || has_pod_cidrs(node)))
 		return STARTUP_READY;
 	if (node_cidr)

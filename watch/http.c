@@ -384,8 +384,8 @@ static size_t got_data(char *bytes, size_t size, size_t n, void *ctx)
 {
 	struct http_request *request = ctx;
 
-	assert(request->http->depth);
-	if (request->cancelled || request->refused)
+	/* Outside of a run nobody could cancel it; no libcurl does that so far. */
+	if (!request->http->depth || request->cancelled || request->refused)
 		return 0;
 	request_alive(request);
 	if (request->data && request->data(request->ctx, bytes, size * n)) {

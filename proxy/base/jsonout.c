@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 void jsonout_key(struct strbuf *out, const char *key)
 {
@@ -21,12 +22,12 @@ void jsonout_key(struct strbuf *out, const char *key)
 	strbuf_addc(out, ':');
 }
 
-/* A value or the begin of something stands last. */
-static bool ends_well(const struct strbuf *out)
+/* Behind a value or the begin of something. */
+static void close_bracket(struct strbuf *out, char bracket)
 {
-	const char last = out->length ? out->text[out->length - 1] : '\0';
-
-	return out->err || (last && last != ':' && last != ',');
+	assert(out->err ||
+	       (out->length && !strchr(":,", out->text[out->length - 1])));
+	strbuf_addc(out, bracket);
 }
 
 void jsonout_object(struct strbuf *out, const char *key)
@@ -37,8 +38,7 @@ void jsonout_object(struct strbuf *out, const char *key)
 
 void jsonout_object_end(struct strbuf *out)
 {
-	assert(ends_well(out));
-	strbuf_addc(out, '}');
+	close_bracket(out, '}');
 }
 
 void jsonout_array(struct strbuf *out, const char *key)
@@ -49,8 +49,7 @@ void jsonout_array(struct strbuf *out, const char *key)
 
 void jsonout_array_end(struct strbuf *out)
 {
-	assert(ends_well(out));
-	strbuf_addc(out, ']');
+	close_bracket(out, ']');
 }
 
 void jsonout_text(struct strbuf *out, const char *key, const char *text)

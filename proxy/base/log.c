@@ -320,7 +320,6 @@ static struct token_bucket *bucket_find(struct log *log, const char *key,
 	struct token_bucket *b, *oldest = log->buckets;
 	unsigned int i;
 
-	assert(now_us >= 0);
 	for (i = 0; i < N_BUCKETS; i++) {
 		b = &log->buckets[i];
 		if (*b->key && strncmp(b->key, key, KEY_SIZE - 1) == 0)

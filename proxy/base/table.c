@@ -73,7 +73,6 @@ void table_print(const struct table *t, bool with_headers, unsigned int indent,
 	unsigned int i, column, width;
 
 	assert(t->n_columns);
-	assert(t->n_cells % t->n_columns == 0);
 	if (!widths || t->cells.err) {
 		out->err = out->err ? out->err : -ENOMEM;
 		free(widths);
@@ -95,7 +94,8 @@ void table_print(const struct table *t, bool with_headers, unsigned int indent,
 	cell = t->cells.text;
 	for (i = 0; i < t->n_cells; i++, cell += strlen(cell) + 1) {
 		column = i % t->n_columns;
-		print_cell(cell, widths[column], column + 1 == t->n_columns,
+		print_cell(cell, widths[column],
+			   column + 1 == t->n_columns || i + 1 == t->n_cells,
 			   column ? 0 : indent, out);
 	}
 	free(widths);

@@ -326,7 +326,7 @@ static unsigned int choose_headers(struct get *g)
 	return n;
 }
 
-/* Cells with NUL between them, as the table keeps them. */
+/* Cells with a tab behind each; one in a cell itself is made visible. */
 static void make_row(struct get *g, const struct json *item, struct strbuf *row)
 {
 	const struct column *c;
@@ -337,7 +337,8 @@ static void make_row(struct get *g, const struct json *item, struct strbuf *row)
 			continue;
 		strbuf_reset(&cell);
 		c->cell(item, &cell);
-		strbuf_addf(row, "%s\t", cell.length ? cell.text : "-");
+		strbuf_add_visible(row, cell.length ? cell.text : "-");
+		strbuf_addc(row, '\t');
 	}
 	strbuf_free(&cell);
 }
@@ -390,6 +391,7 @@ static int on_objects_page(void *ctx, const struct json *page)
 	struct strbuf row = STRBUF_INIT;
 	bool as_data = strcmp(g->output, "json") == 0 ||
 		       strcmp(g->output, "yaml") == 0;
+	bool lost = false;
 
 	json_for_each (item, json_get(page, "items")) {
 		g->n_items++;
@@ -400,12 +402,14 @@ static int on_objects_page(void *ctx, const struct json *page)
 		}
 		strbuf_reset(&row);
 		make_row(g, item, &row);
-		if (row.text && (!g->watching || row_is_news(g, item, row.text)))
+		lost |= row.err != 0;
+		if (!row.err && row.text &&
+		    (!g->watching || row_is_news(g, item, row.text)))
 			add_row(g, row.text);
 	}
 	strbuf_free(&row);
-	return g->json.err ? command_fails(EXIT_FAILED, "out of memory")
-			   : EXIT_DONE;
+	return g->json.err || lost ? command_fails(EXIT_FAILED, "out of memory")
+				   : EXIT_DONE;
 }
 
 static int fetch_list(struct get *g, const char *word)

@@ -209,7 +209,6 @@ static void pause_until_next(struct top *t)
 		wait_us = t->took_us * REST;
 	if (wait_us < 0)
 		wait_us = 0;
-	assert(t->took_us >= 0);
 	wait = (struct timeval){ wait_us / 1000000, wait_us % 1000000 };
 	event_add(t->pause, &wait);
 }

@@ -21,11 +21,10 @@ int vip_compare(const struct vip *a, const struct vip *b)
 /* What every dispatch is, that the compiler made. */
 static void check_dispatch(const struct dispatch *p)
 {
-	const bool alive = p->flags & DISPATCH_ALIVE;
 	unsigned int i;
 
-	assert(!(p->flags & DISPATCH_PING) || alive);
-	assert(!(p->flags & DISPATCH_PASS) || !alive);
+	assert(!(p->flags & DISPATCH_PING) || p->flags & DISPATCH_ALIVE);
+	assert(!(p->flags & DISPATCH_PASS) || !(p->flags & DISPATCH_ALIVE));
 	assert(!p->n_vips || p->vips);
 	assert(!p->n_ranges || p->ranges);
 	assert(!p->cluster.count || p->cluster.items);

@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -324,6 +325,8 @@ static int candidates_of(const struct select_query *query,
 	const size_t n = gather_candidates(query, slices, n_slices, NULL);
 
 	*c = (struct candidates){ 0 };
+	if (n > UINT_MAX) /* a slice may have one port many times */
+		return -ENOMEM;
 	c->items = arena_array(scratch, n, sizeof(*c->items));
 	if (!c->items)
 		return -ENOMEM;

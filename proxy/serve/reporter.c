@@ -318,7 +318,6 @@ static void on_swept(void *ctx, enum family family, unsigned long deleted,
 {
 	struct reporter *r = ctx;
 
-	assert(duration_us >= 0);
 	metrics_observe(r->metrics, METRIC_CONNTRACK_SYNC_DURATION, family,
 			as_seconds(duration_us));
 	metrics_add(r->metrics, METRIC_CONNTRACK_DELETED, family, (double)deleted);
@@ -525,7 +524,6 @@ void reporter_reload_ended(struct reporter *r, bool refused)
 
 void reporter_set_arrival(struct reporter *r, int64_t arrived_us)
 {
-	assert(arrived_us >= 0);
 	r->arrived_us = arrived_us;
 }
 

@@ -42,7 +42,6 @@ static void refill_credit(struct pacer *p, int64_t now_us)
 		return;
 	p->credit_us = CREDIT_MAX_US;
 	p->updated_us = now_us;
-	assert(p->credit_us == CREDIT_MAX_US);
 }
 
 int64_t pacer_delay_us(struct pacer *p, int64_t now_us)
@@ -62,7 +61,6 @@ void pacer_spent(struct pacer *p, int64_t now_us, int64_t cost_us)
 {
 	const int64_t debt_max = (int64_t)WAIT_MAX_US * SHARE_PERCENT / 100;
 
-	assert(cost_us >= 0);
 	refill_credit(p, now_us);
 	p->credit_us -= cost_us;
 	if (p->credit_us < -debt_max)

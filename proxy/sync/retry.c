@@ -22,7 +22,6 @@ void retry_later(struct retry *r, int64_t now_us, int64_t longest_us)
 	int64_t pause = FIRST_US;
 	unsigned int i;
 
-	assert(now_us >= 0);
 	for (i = 0; i < r->failures && pause < longest_us; i++)
 		pause *= 2;
 	r->failures++;
@@ -35,7 +34,6 @@ void retry_failed(struct retry *r, int64_t now_us, int64_t took_us,
 {
 	int64_t pause;
 
-	assert(took_us >= 0);
 	retry_later(r, now_us, longest_us);
 	pause = r->at_us - now_us;
 	if (pause > CHANGE_LONGEST_US)

@@ -66,11 +66,12 @@ static int64_t now_us(const struct sync *s)
 	return clock_monotonic_us(s->options.clock);
 }
 
+/* A time that was taken is below 0 if the clock went back. */
 static void timer_set(struct event *timer, int64_t delay_us)
 {
-	const struct timeval tv = { delay_us / 1000000, delay_us % 1000000 };
+	const int64_t us = delay_us > 0 ? delay_us : 0;
+	const struct timeval tv = { us / 1000000, us % 1000000 };
 
-	assert(delay_us >= 0);
 	if (timer)
 		event_add(timer, &tv);
 }
@@ -92,7 +93,7 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us,
 	const uint64_t changes = model_changes(s->options.model, f->family);
 	const char *name = family_name(f->family);
 
-	assert(err < 0 && took_us >= 0);
+	assert(err < 0);
 	f->failed++;
 	snprintf(f->reason, sizeof(f->reason), "%s", eb->text);
 	if (err != -EPERM) {
@@ -112,7 +113,6 @@ static void family_failed(struct family_sync *f, int err, int64_t took_us,
 
 static void family_succeeded(struct family_sync *f, int64_t end_us, int64_t took_us)
 {
-	assert(took_us >= 0);
 	if (f->failed)
 		log_info(f->sync->options.log, "sync of %s works again",
 			 family_name(f->family));

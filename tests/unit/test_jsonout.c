@@ -56,6 +56,7 @@ static const struct {
 	  0,
 	  "NAME    COUNT    STATE\na       1        ok\nlonger  1234567  refused: no endpoints\n" },
 	{ "no headers", { "a", "1", "ok", "bb", "22", "" }, false, 0, "a   1   ok\nbb  22  -\n" },
+	{ "a row that breaks off", { "a", "1" }, true, 0, "NAME  COUNT  STATE\na     1\n" },
 	{ "indented", { "a", "1", "ok" }, true, 2, "  NAME  COUNT  STATE\n  a     1      ok\n" },
 	{ "UTF-8",
 	  { "\u00e9\u00e9\u00e9\u00e9\u00e9", "1", "ok", "abcde", "2", "ok" },

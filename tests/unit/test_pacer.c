@@ -34,6 +34,18 @@ START_TEST(debt_is_bounded)
 }
 END_TEST
 
+/* By a second each: that may cost a pause of as much, and nothing else. */
+START_TEST(clocks_that_go_back)
+{
+	struct pacer p;
+
+	pacer_init(&p, 0, 5 * S);
+	ck_assert_int_le(pacer_delay_us(&p, 4 * S), 1 * S);
+	pacer_spent(&p, 4 * S, -1 * S);
+	ck_assert_int_eq(pacer_delay_us(&p, 4 * S), 0);
+}
+END_TEST
+
 static const struct {
 	const char *name;
 	int64_t min_period_us, cost_us, every_us; /* an event comes so often */
@@ -111,6 +123,7 @@ Suite *make_suite(void)
 
 	tcase_add_test(tc, idle_is_at_once);
 	tcase_add_test(tc, debt_is_bounded);
+	tcase_add_test(tc, clocks_that_go_back);
 	ADD_LOOP(tc, under_load, loads);
 	tcase_add_test(tc, min_period_counts_from_the_end);
 	suite_add_tcase(suite, tc);
