@@ -443,7 +443,8 @@ void registry_unwant(struct registry *r)
 	for_each_hashed (e, &r->entries, node) {
 		e->wanted = 0;
 		e->pending = e->spare = false;
-		if (e->kind == ENTRY_RANGES)
+		/* without memory there is none */
+		if (e->kind == ENTRY_RANGES && lasting_entry(e)->ranges)
 			ranges_unwant(lasting_entry(e)->ranges);
 		touch_entry(r, e);
 	}
