@@ -99,6 +99,7 @@ static int claimed_vips_new(struct model *m, const struct service *s,
 	unsigned int i, n = 0, kept = 0;
 	struct vip *v = calloc((size_t)2 + ext->count + lb->count, sizeof(*v));
 
+	assert(one.items);
 	if (!v)
 		return -ENOMEM;
 	claimed_vips_add(v, &n, &one, spec->port, VIP_CLUSTER_IP);

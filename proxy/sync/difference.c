@@ -178,7 +178,7 @@ static void tell_ranges(struct difference *t, const struct dispatch *from,
 
 	if (!had && !has)
 		return;
-	assert(p->n_ranges);
+	assert(p && p->n_ranges);
 	set = ranges_set_name(p->sticky, t->scratch);
 	if (!set)
 		t->err = -ENOMEM;
